@@ -1,0 +1,41 @@
+# Thin: the logic is in tools/ and tests/. README.md spells the commands out for those without make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-fast mutants bench check format
+
+help:  ## List what there is to run
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: .venv/installed  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
+	@$(BIN)/python tools/demo.py
+
+test: .venv/installed  ## Run every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: .venv/installed  ## Run the tests that install nothing: under 30 s
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/middleware
+
+mutants: .venv/installed  ## Mutate the middleware and see that its tests notice (some minutes)
+	$(BIN)/python -m tests.mutants.run
+
+bench: .venv/installed  ## Compare the middleware with the SDK's, and the app's cold start
+	$(BIN)/python benchmarks/middleware.py
+	$(BIN)/python benchmarks/cold_start.py
+
+check: .venv/installed  ## Check format, lint and types of the template's own code
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: .venv/installed  ## Format the template's own code and mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python .venv --group dev
+	@$(BIN)/python tools/get_nginx.py
+	@touch $@

@@ -1,0 +1,78 @@
+"""``make demo``: generate the default project in ``.demo/`` and run it on its local Flyte."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cookiecutter.main import cookiecutter
+from template import ROOT, copy_template
+
+DEMO = ROOT / ".demo"
+
+
+def remove_all_but_the_environment(project: Path) -> None:
+    """An earlier run may have left files that the template no longer has."""
+    for path in project.iterdir() if project.exists() else ():
+        if path.is_dir() and path.name != ".venv":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+def generate() -> Path:
+    """Generate the project with the default answers."""
+    remove_all_but_the_environment(DEMO / "my-flyte-app")
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        config = scratch / "config.yaml"
+        config.write_text(
+            f"cookiecutters_dir: {scratch / 'clones'}\nreplay_dir: {scratch / 'replay'}\n"
+        )
+        template = copy_template(scratch / "template")
+        return Path(
+            cookiecutter(
+                str(template),
+                no_input=True,
+                output_dir=str(DEMO),
+                overwrite_if_exists=True,
+                config_file=str(config),
+            )
+        )
+
+
+def install(project: Path) -> Path:
+    """Install the project and what it is developed with; return its environment's Python."""
+    environment = project / ".venv"
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    uv = [sys.executable, "-m", "uv"]
+    if not python.exists():
+        subprocess.run(
+            [*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True
+        )
+    subprocess.run(
+        [*uv, "pip", "install", "--python", python, "--editable", project, "--group",
+         f"{project / 'pyproject.toml'}:dev"],
+        check=True,
+    )  # fmt: skip
+    return python
+
+
+def main() -> int:
+    """Generate, install and run; return the exit code of the run."""
+    print("Generating the default project in .demo/ …", flush=True)
+    project = generate()
+    print("Installing it (its own environment, .venv) …", flush=True)
+    python = install(project)
+    os.chdir(project)
+    command = [str(python), "-m", "local_flyte", *sys.argv[1:]]
+    if os.name != "nt":
+        # Become the app: Ctrl-C and other signals reach it and nothing stands in between.
+        os.execv(command[0], command)  # noqa: S606
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
