@@ -1,0 +1,259 @@
+"""The file by itself: copied into an empty directory, and used there by apps that know no more."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .harness import TEMPLATE, Connection, middleware_file
+
+SERVE = """
+import socket, uvicorn
+from app import app
+with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+"""
+
+STARLETTE = """
+from flyte.remote._auth_metadata import get_auth_metadata
+from passthrough_auth import FastAPIPassthroughAuthMiddleware
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+async def who(request):
+    return JSONResponse(dict(get_auth_metadata()))
+
+app = Starlette(
+    routes=[Route("/who", who), Route("/health", who)],
+    middleware=[Middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})],
+)
+"""
+
+FASTAPI = """
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import StreamingResponse
+from flyte.app.extras import FastAPIPassthroughAuthMiddleware
+from flyte.remote._auth_metadata import get_auth_metadata
+
+app = FastAPI()
+app.add_middleware(
+    FastAPIPassthroughAuthMiddleware,
+    header_extractors=[
+        FastAPIPassthroughAuthMiddleware.extract_authorization_header,
+        FastAPIPassthroughAuthMiddleware.extract_custom_header("X-Api-Key"),
+    ],
+    excluded_paths={"/health", "/docs", "/openapi.json"},
+)
+
+def found():
+    yield dict(get_auth_metadata())
+
+@app.get("/health")
+async def health():
+    return dict(get_auth_metadata())
+
+@app.get("/who")
+async def who(found: dict = Depends(found)):
+    return found
+
+@app.get("/threaded")
+def threaded():
+    return dict(get_auth_metadata())
+
+@app.get("/stream")
+async def stream():
+    async def chunks():
+        yield str(get_auth_metadata()).ljust(200).encode()
+    return StreamingResponse(chunks(), headers={"content-length": "200"})
+
+@app.post("/echo")
+async def echo(request: Request):
+    return {"length": len(await request.body()), **dict(get_auth_metadata())}
+"""
+
+MOUNTED = """
+from fastapi import FastAPI
+from flyte.remote._auth_metadata import get_auth_metadata
+from passthrough_auth import FastAPIPassthroughAuthMiddleware
+
+inner = FastAPI()
+inner.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/inner/health"})
+
+@inner.get("/who")
+async def who():
+    return dict(get_auth_metadata())
+
+@inner.get("/health")
+async def health():
+    return dict(get_auth_metadata())
+
+app = FastAPI()
+
+@app.get("/health")
+async def outer_health():
+    return dict(get_auth_metadata())
+
+app.mount("/inner", inner)
+"""
+
+SDK_IMPORT = "from flyte.app.extras import FastAPIPassthroughAuthMiddleware"
+OUR_IMPORT = "from passthrough_auth import FastAPIPassthroughAuthMiddleware"
+ALICE = "Authorization: Bearer alice"
+BEARER = {"authorization": "Bearer alice"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory that holds a copy of the file and nothing else."""
+    shutil.copy(middleware_file(), tmp_path / "passthrough_auth.py")
+    return tmp_path
+
+
+@contextmanager
+def running(directory: Path, app: str) -> Iterator[Connection]:
+    """Serve the app from the directory in a process of its own; give a connection to it."""
+    (directory / "app.py").write_text(app)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SERVE],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory)},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        with Connection(int(process.stdout.readline())) as connection:
+            yield connection
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdout.close()
+
+
+def test_in_a_plain_starlette_app(directory: Path) -> None:
+    with running(directory, STARLETTE) as connection:
+        assert connection.ask("GET", "/who", ALICE).json == BEARER
+        assert connection.ask("GET", "/who").status == 401
+        assert connection.ask("GET", "/health", ALICE).json == {}
+
+
+def test_in_a_fastapi_app_written_for_the_sdks_class_with_the_import_line_swapped(
+    directory: Path,
+) -> None:
+    assert FASTAPI.count(SDK_IMPORT) == 1
+    answers = []
+    for app in (FASTAPI, FASTAPI.replace(SDK_IMPORT, OUR_IMPORT)):
+        with running(directory, app) as connection:
+            asked = [
+                connection.ask("GET", "/who", ALICE),
+                connection.ask("GET", "/who", "X-API-KEY: k", "Cookie: a=b"),
+                connection.ask("GET", "/who", "Cookie: a=b"),
+                connection.ask("GET", "/who"),
+                connection.ask("GET", "/threaded", ALICE, "X-Api-Key: k"),
+                connection.ask("GET", "/stream", ALICE),
+                connection.ask("POST", "/echo", ALICE, body=b"x" * 100_000),
+                connection.ask("GET", "/openapi.json"),
+                connection.ask("GET", "/health", ALICE),
+            ]
+        answers.append([(answer.status, answer.body) for answer in asked])
+    sdk, ours = answers
+    assert [status for status, _ in ours] == [200, 200, 401, 401, 200, 200, 200, 200, 200]
+    assert ours[-1] == (200, b"{}")
+    # The last one is where they differ: the SDK's class serves an excluded path with the
+    # credentials of whoever used the connection to upload something large before.
+    assert ours[:-1] == sdk[:-1]
+
+
+def test_mounted_under_a_sub_app(directory: Path) -> None:
+    with running(directory, MOUNTED) as connection:
+        assert connection.ask("GET", "/inner/who", ALICE).json == BEARER
+        assert connection.ask("GET", "/inner/who").status == 401
+        assert connection.ask("GET", "/inner/health", ALICE).json == {}
+        assert connection.ask("GET", "/health", ALICE).json == {}
+
+
+def test_it_imports_nothing_but_the_standard_library_starlette_and_flyte() -> None:
+    tree = ast.parse(middleware_file().read_text("utf-8"))
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            modules.add(node.module or "")
+    outside = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
+    assert {module.split(".")[0] for module in outside} == {"flyte", "starlette"}
+    assert not [module for module in outside if any(p.startswith("_") for p in module.split("."))]
+
+
+def test_it_holds_nothing_that_the_template_would_fill_in() -> None:
+    assert not re.search(r"\{[{%#]", middleware_file().read_text("utf-8"))
+
+
+def test_it_tells_its_version_and_hash_and_the_page_for_copiers_lists_them(
+    directory: Path,
+) -> None:
+    command = [sys.executable, "-W", "ignore", "passthrough_auth.py"]
+    told = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    text = middleware_file().read_text("utf-8")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    [version] = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    assert told.stdout == f"passthrough_auth {version} sha256:{digest}\n"
+    assert text.startswith(f"# passthrough_auth {version}")
+    if not os.environ.get("PASSTHROUGH_AUTH_FILE"):
+        page = (TEMPLATE / "docs" / "copying-the-middleware.md").read_text("utf-8")
+        listed = re.findall(r"^\| (\d+\.\d+\.\d+) \| `([0-9a-f]{64})` \|", page, re.MULTILINE)
+        assert listed[0] == (version, digest), "put the new version and hash in the page's table"
+
+
+def test_line_ends_do_not_count_as_drift(directory: Path) -> None:
+    copy = directory / "passthrough_auth.py"
+    command = [sys.executable, "-W", "ignore", str(copy)]
+    before = subprocess.run(command, capture_output=True, check=True).stdout
+    copy.write_bytes(copy.read_bytes().replace(b"\n", b"\r\n"))
+    assert subprocess.run(command, capture_output=True, check=True).stdout == before
+    copy.write_bytes(copy.read_bytes() + b"# changed\r\n")
+    assert subprocess.run(command, capture_output=True, check=True).stdout != before
+
+
+def test_it_refuses_to_be_imported_if_callers_cannot_be_isolated(directory: Path) -> None:
+    """A Flyte whose ``auth_metadata`` keeps credentials in another way, or in several variables."""
+    script = """
+import contextlib, contextvars, json
+from flyte import remote
+kept = [contextvars.ContextVar(name) for name in "ab"]
+outcomes = []
+for variables in ([], kept, kept[:1]):
+    @contextlib.contextmanager
+    def auth_metadata(*pairs):
+        for variable in variables:
+            variable.set(pairs)
+        yield
+    remote.auth_metadata = auth_metadata
+    try:
+        import passthrough_auth
+        outcomes.append("imported")
+    except ImportError as error:
+        outcomes.append(str(error))
+print(json.dumps(outcomes))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [
+        "cannot isolate callers: auth_metadata sets 0 variables",
+        "cannot isolate callers: auth_metadata sets 2 variables",
+        "imported",
+    ]

@@ -1,0 +1,106 @@
+"""Two people behind one nginx that reuses its connection to the app: the leak, as it is met."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import get_nginx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from .harness import Connection, free_port, metadata, serve, wait_until
+
+Class = Callable[..., Any]
+
+CONFIGURATION = """
+daemon off;
+worker_processes 1;
+{user}
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    upstream app {{ server 127.0.0.1:{upstream}; keepalive 1; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The nginx binary; `make` unpacks one where the machine has none, if it can."""
+    if not (found := get_nginx.find()):
+        pytest.skip("there is no nginx here (Debian: apt-get install nginx-light; or set NGINX)")
+    return found
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    body = metadata().get("authorization", "nobody").encode()
+    headers = [(b"content-length", b"%d" % len(body)), (b"x-upstream", b"%d" % scope["client"][1])]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def proxy(middleware_class: Class, nginx: str, tmp_path: Path) -> Iterator[int]:
+    with serve(middleware_class(app, None, {"/health"}), http="httptools") as upstream:
+        port = free_port()
+        user = "user root;" if os.geteuid() == 0 else ""
+        configuration = tmp_path / "nginx.conf"
+        configuration.write_text(
+            CONFIGURATION.format(user=user, directory=tmp_path, upstream=upstream, port=port)
+        )
+        command = [nginx, "-p", str(tmp_path), "-e", "stderr", "-c", str(configuration)]
+        process = subprocess.Popen(command)
+        try:
+            wait_until(lambda: _answers(process, port))
+            yield port
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    assert process.poll() is None, "nginx did not start"
+    try:
+        with Connection(port):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+@pytest.mark.sdk_fails("behind nginx the next caller on the connection runs as the previous one")
+def test_the_next_person_through_nginx_is_not_the_previous_one(proxy: int) -> None:
+    for _ in range(3):
+        with Connection(proxy) as alice, Connection(proxy) as bob:
+            body = b"x" * 300_000
+            uploaded = alice.ask("POST", "/upload", "Authorization: Bearer alice", body=body)
+            assert uploaded.body == b"Bearer alice"
+            asked = bob.ask("GET", "/health")
+            # The same connection to the app, or this shows nothing.
+            assert asked.headers["x-upstream"] == uploaded.headers["x-upstream"]
+            assert asked.body == b"nobody"
+
+
+def test_people_through_nginx_get_their_own_answers(proxy: int) -> None:
+    for name in ("alice", "bob", "carol") * 3:
+        with Connection(proxy) as connection:
+            line = f"Authorization: Bearer {name}"
+            assert connection.ask("GET", "/", line).body == f"Bearer {name}".encode()

@@ -1,0 +1,84 @@
+"""Mutate ``passthrough_auth.py`` with mutmut and see whether the in-process suite notices.
+
+Usage: python -m tests.mutants.run   (about a quarter of an hour; not part of the tests)
+
+mutmut wants a project of its own, so one is made in a temporary directory. A mutant that survives
+must be explained in docs/middleware-mutants.md, by a code block that holds its diff; any other
+makes the command fail. The arguments are passed on to ``mutmut run``.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TEMPLATE = Path(__file__).resolve().parents[2]
+MIDDLEWARE = (
+    TEMPLATE
+    / "{{cookiecutter.project_slug}}"
+    / "{{cookiecutter.__package_name}}"
+    / "passthrough_auth.py"
+)
+PAGE = TEMPLATE / "docs" / "middleware-mutants.md"
+CONFIGURATION = """
+[tool.mutmut]
+source_paths = ["src"]
+pytest_add_cli_args_test_selection = [
+    "tests/middleware/test_contract.py",
+    "tests/middleware/test_properties.py",
+]
+pytest_add_cli_args = ["-x", "-q", "-p", "no:cacheprovider"]
+
+[tool.pytest.ini_options]
+addopts = ["--import-mode=importlib"]
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run mutmut, list what survived, and return 0 if the page explains all of it."""
+    page = PAGE.read_text("utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        project = Path(name)
+        (project / "src").mkdir()
+        shutil.copy(MIDDLEWARE, project / "src")
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(
+            TEMPLATE / "tests" / "middleware", project / "tests" / "middleware", ignore=ignored
+        )
+        (project / "pyproject.toml").write_text(CONFIGURATION)
+        mutmut = [sys.executable, "-m", "mutmut"]
+        environment = {**os.environ, "PASSTHROUGH_AUTH_FILE": "src/passthrough_auth.py"}
+        subprocess.run([*mutmut, "run", *arguments], cwd=project, env=environment, check=True)
+        results = subprocess.run(
+            [*mutmut, "results", "--all", "true"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outcomes = dict(line.strip().split(": ") for line in results.stdout.splitlines() if line)
+        diffs = {
+            mutant: _diff([*mutmut, "show", mutant], project)
+            for mutant, outcome in outcomes.items()
+            if outcome not in ("killed", "timeout", "caught by type check")
+        }
+    counts = {each: list(outcomes.values()).count(each) for each in set(outcomes.values())}
+    print(f"{len(outcomes)} mutants:", ", ".join(f"{n} {each}" for each, n in counts.items()))
+    unexplained = {mutant: diff for mutant, diff in diffs.items() if diff not in page}
+    for mutant, diff in unexplained.items():
+        print(f"\n{mutant}: {outcomes[mutant]}, not explained\n{diff}")
+    return 1 if unexplained else 0
+
+
+def _diff(command: list[str], project: Path) -> str:
+    """Return the lines that a mutant changes, as they stand in the page."""
+    shown = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    lines = shown.stdout.splitlines()
+    changed = [line for line in lines if line[:1] in "+-" and not line.startswith(("+++", "---"))]
+    return "\n".join(line[0] + " " + line[1:].strip() for line in changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
