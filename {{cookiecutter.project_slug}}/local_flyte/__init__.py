@@ -1,0 +1,10 @@
+"""A small Flyte to develop and test against: never part of what is deployed.
+
+It answers the SDK over the wire as a Flyte cluster does, tells people apart, and really executes
+tasks. What it does not know it refuses with UNIMPLEMENTED, naming the method.
+"""
+
+from .people import PEOPLE, Person
+from .server import LocalFlyte, ReceivedCall
+
+__all__ = ["PEOPLE", "LocalFlyte", "Person", "ReceivedCall"]

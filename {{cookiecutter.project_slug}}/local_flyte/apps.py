@@ -1,0 +1,333 @@
+"""AppService and AppLogsService: deployed apps, and the processes that serve them.
+
+What a cluster has in front of an app is missing on purpose: no sign-in, no scaling (one replica,
+always), no rolling update (the old revision ends before the new one starts).
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from flyteidl2.app import (
+    app_definition_pb2,
+    app_logs_payload_pb2,
+    app_logs_service_connect,
+    app_payload_pb2,
+    app_service_connect,
+)
+from flyteidl2.logs.dataplane import payload_pb2
+
+from .access import caller
+from .actions import Signal, now
+from .listing import Fields, page
+from .processes import PORT_MAPPING, Containers, substituted
+
+_Status = app_definition_pb2.Status
+_Spec = app_definition_pb2.Spec
+HOST = "127.0.0.1"
+POLL_SECONDS = 0.02
+GRACE_SECONDS = 2
+
+
+@dataclass
+class App:
+    """An app, its current revision's process, and what that has printed."""
+
+    state: app_definition_pb2.App
+    """All of its state, as the API shows it."""
+    port: int
+    """Where it is reached, in every revision."""
+    changed: Signal = field(default_factory=Signal)
+    process: asyncio.Task[None] | None = None
+    log: list[payload_pb2.LogLine] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name, unique within project and domain."""
+        return self.state.metadata.id.name
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a sign-in in front."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def status(self) -> int:
+        """The deployment status that was reached last."""
+        status: int = self.state.status.conditions[-1].deployment_status
+        return status
+
+    @property
+    def active(self) -> bool:
+        """Whether it accepts connections."""
+        return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
+
+    @property
+    def settled(self) -> bool:
+        """Whether its revision is up, or will not be."""
+        failed, stopped = _Status.DEPLOYMENT_STATUS_FAILED, _Status.DEPLOYMENT_STATUS_STOPPED
+        return self.active or self.status in (failed, stopped)
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was deployed for the first time."""
+        created: datetime = self.state.status.created_at.ToDatetime(UTC)
+        return created
+
+    def enter(self, status: int, message: str = "") -> None:
+        """Reach another deployment status, and tell those who watch."""
+        moment = now()
+        self.state.status.last_updated_at.CopyFrom(moment)
+        self.state.status.conditions.add(
+            last_transition_time=moment,
+            deployment_status=status,
+            message=message,
+            revision=self.state.metadata.revision,
+        )
+        self.state.status.current_replicas = int(status == _Status.DEPLOYMENT_STATUS_ACTIVE)
+        self.changed.fire()
+
+    def write_log(self, line: str) -> None:
+        """Add a line, with its line break, to the log."""
+        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line))
+        self.changed.fire()
+
+
+FIELDS: Fields[App] = {
+    "name": lambda app: app.name,
+    "status_phase": lambda app: _Status.DeploymentStatus.Name(app.status),
+    "created_by": lambda app: app.state.spec.creator.user.id.subject,
+    "created_at": lambda app: app.created_at,
+}
+
+
+class Apps:
+    """All apps, by project, domain and name; and what serves them."""
+
+    def __init__(self, containers: Containers, work: Path, environment: Mapping[str, str]) -> None:
+        """Prepare to serve.
+
+        Args:
+            containers: What starts processes.
+            work: Folder for their working directories.
+            environment: What a cluster injects into an app's container.
+        """
+        self._containers = containers
+        self._work = work
+        self._environment = environment
+        self._apps: dict[_Key, App] = {}
+        self._closed = False
+
+    def __iter__(self) -> Iterator[App]:
+        return iter(tuple(self._apps.values()))
+
+    def get(self, id_: app_definition_pb2.Identifier) -> App:
+        """Return the app, or raise NOT_FOUND."""
+        try:
+            return self._apps[_key(id_)]
+        except KeyError:
+            raise ConnectError(
+                Code.NOT_FOUND, f"no app {id_.name} in {id_.project}/{id_.domain}"
+            ) from None
+
+    async def add(self, state: app_definition_pb2.App) -> App:
+        """Keep a new app and serve it, or raise ALREADY_EXISTS."""
+        id_ = state.metadata.id
+        if _key(id_) in self._apps:
+            raise ConnectError(Code.ALREADY_EXISTS, f"an app named {id_.name} exists already")
+        if not state.spec.HasField("container"):
+            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte serves apps in containers only")
+        app = App(state=state, port=_free_port())
+        state.status.created_at.CopyFrom(now())
+        state.status.ingress.public_url = app.url
+        self._apps[_key(id_)] = app
+        await self.replace(app, state.spec)
+        return app
+
+    async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
+        """Make ``spec`` the app's next revision, and serve that, or nothing if it says so."""
+        await self._end(app)
+        app.state.spec.CopyFrom(spec)
+        app.state.metadata.revision += 1
+        if spec.desired_state == _Spec.DESIRED_STATE_STOPPED:
+            app.enter(_Status.DEPLOYMENT_STATUS_STOPPED)
+            return
+        app.log.clear()
+        app.enter(_Status.DEPLOYMENT_STATUS_PENDING)
+        app.process = asyncio.create_task(self._serve(app))
+
+    async def remove(self, app: App) -> None:
+        """End the app, and forget it."""
+        await self._end(app)
+        del self._apps[_key(app.state.metadata.id)]
+        app.changed.fire()
+
+    async def close(self) -> None:
+        """End all apps and all that watch them."""
+        self._closed = True
+        await asyncio.gather(*(self._end(app) for app in self))
+        for app in self:
+            app.changed.fire()
+
+    def holds(self, app: App) -> bool:
+        """Say whether there is anything left to learn about the app."""
+        return not self._closed and self._apps.get(_key(app.state.metadata.id)) is app
+
+    async def _serve(self, app: App) -> None:
+        """Run the container of the current revision until it ends or is ended."""
+        container = app.state.spec.container
+        id_ = app.state.metadata.id
+        directory = self._work / "apps" / id_.name / str(app.state.metadata.revision)
+        directory.mkdir(parents=True)
+        values = {"rawOutputDataPrefix": str(self._work / "raw" / id_.name)}
+        mapping = f"{container.ports[0].container_port}:{app.port}" if container.ports else ""
+        listening = asyncio.create_task(self._await_listening(app))
+        try:
+            code = await self._containers.run(
+                [substituted(each, values) for each in (*container.command, *container.args)],
+                directory=directory,
+                environment={
+                    **{each.key: each.value for each in container.env},
+                    **self._environment,
+                    PORT_MAPPING: mapping,
+                },
+                started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
+                output=app.write_log,
+                grace_seconds=GRACE_SECONDS,
+            )
+            message = f"the app's process ended with exit code {code}"
+        except OSError as failure:  # the program cannot be started
+            message = str(failure)
+        finally:
+            listening.cancel()
+        app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
+
+    @staticmethod
+    async def _await_listening(app: App) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, app.port)
+                writer.close()
+                app.enter(_Status.DEPLOYMENT_STATUS_ACTIVE)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    @staticmethod
+    async def _end(app: App) -> None:
+        if app.process is not None:
+            app.process.cancel()
+            await asyncio.wait({app.process})
+            app.process = None
+
+
+class AppService(app_service_connect.AppService):
+    """Deploys apps: each one is served from its spec alone."""
+
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+
+    async def create(
+        self, request: app_payload_pb2.CreateRequest, ctx: RequestContext[Any, Any]
+    ) -> app_payload_pb2.CreateResponse:
+        """Deploy an app for the first time."""
+        del ctx
+        request.app.spec.creator.CopyFrom(caller().identity)
+        app = await self._apps.add(request.app)
+        return app_payload_pb2.CreateResponse(app=app.state)
+
+    async def get(
+        self, request: app_payload_pb2.GetRequest, ctx: RequestContext[Any, Any]
+    ) -> app_payload_pb2.GetResponse:
+        """Show an app."""
+        del ctx
+        return app_payload_pb2.GetResponse(app=self._apps.get(request.app_id).state)
+
+    async def update(
+        self, request: app_payload_pb2.UpdateRequest, ctx: RequestContext[Any, Any]
+    ) -> app_payload_pb2.UpdateResponse:
+        """Deploy an app anew, or stop or start it: either is a new revision."""
+        del ctx
+        app = self._apps.get(request.app.metadata.id)
+        await self._apps.replace(app, request.app.spec)
+        return app_payload_pb2.UpdateResponse(app=app.state)
+
+    async def delete(
+        self, request: app_payload_pb2.DeleteRequest, ctx: RequestContext[Any, Any]
+    ) -> app_payload_pb2.DeleteResponse:
+        """Take an app down for good."""
+        del ctx
+        await self._apps.remove(self._apps.get(request.app_id))
+        return app_payload_pb2.DeleteResponse()
+
+    async def list(
+        self, request: app_payload_pb2.ListRequest, ctx: RequestContext[Any, Any]
+    ) -> app_payload_pb2.ListResponse:
+        """List the apps of a project and domain."""
+        del ctx
+        if not request.HasField("project"):
+            raise ConnectError(Code.INVALID_ARGUMENT, "apps are listed by project only")
+        scope = (request.project.name, request.project.domain)
+        apps = (each for each in self._apps if _key(each.state.metadata.id)[:2] == scope)
+        found, token = page(apps, request.request, FIELDS)
+        return app_payload_pb2.ListResponse(apps=[each.state for each in found], token=token)
+
+    async def watch(
+        self, request: app_payload_pb2.WatchRequest, ctx: RequestContext[Any, Any]
+    ) -> AsyncIterator[app_payload_pb2.WatchResponse]:
+        """Show an app now and at each change, until it is deleted."""
+        del ctx
+        app = self._apps.get(request.app_id)
+        sent = 0
+        while self._apps.holds(app):
+            if len(app.state.status.conditions) > sent:
+                sent = len(app.state.status.conditions)
+                event = app_payload_pb2.UpdateEvent(updated_app=app.state)
+                yield app_payload_pb2.WatchResponse(update_event=event)
+            else:
+                await app.changed.wait()
+
+
+class AppLogsService(app_logs_service_connect.AppLogsService):
+    """Shows what apps print."""
+
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+
+    async def tail_logs(
+        self, request: app_logs_payload_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
+    ) -> AsyncIterator[app_logs_payload_pb2.TailLogsResponse]:
+        """Send the log of the current revision as it grows, until its process ends."""
+        del ctx
+        replica = request.HasField("replica_id")
+        app = self._apps.get(request.replica_id.app_id if replica else request.app_id)
+        revision, sent = app.state.metadata.revision, 0
+        while self._apps.holds(app) and app.state.metadata.revision == revision:
+            if lines := app.log[sent:]:
+                sent += len(lines)
+                logs = payload_pb2.LogLines(structured_lines=lines)
+                yield app_logs_payload_pb2.TailLogsResponse(log_lines=logs)
+            elif app.process is None or app.process.done():
+                return
+            else:
+                await app.changed.wait()
+
+
+_Key = tuple[str, str, str]
+
+
+def _key(id_: app_definition_pb2.Identifier) -> _Key:
+    return id_.project, id_.domain, id_.name
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,152 @@
+"""Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
+
+What a scheduler does is missing on purpose: no retries, no cache, no timeouts, no resources.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.common import identity_pb2, phase_pb2
+from flyteidl2.core import execution_pb2
+from flyteidl2.workflow import run_definition_pb2
+
+from .actions import ROOT, Action, Run
+from .people import Person
+from .processes import Containers, substituted
+
+TAIL = 20
+"""Log lines quoted when an action ends without saying why."""
+
+
+class Executor:
+    """Runs actions as processes, a few runs at a time."""
+
+    def __init__(
+        self,
+        containers: Containers,
+        work: Path,
+        cluster_environment: Callable[[Person], Mapping[str, str]],
+    ) -> None:
+        """Prepare to execute.
+
+        Args:
+            containers: What starts processes.
+            work: Folder for their working directories.
+            cluster_environment: What a cluster injects into a task's container, for the person
+                as whom the task calls Flyte.
+        """
+        self._containers = containers
+        self._work = work
+        self._cluster_environment = cluster_environment
+        # Only runs queue: an action of a run must start while its parent, waiting for it, runs.
+        self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, run: Run, action: Action) -> None:
+        """Execute ``action`` in the background."""
+        if not action.details.task.task_template.HasField("container"):
+            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
+        task = asyncio.create_task(self._execute(run, action))
+        self._running[id(action)] = task
+        task.add_done_callback(lambda _: self._running.pop(id(action)))
+
+    def abort(self, run: Run, action: Action, by: identity_pb2.EnrichedIdentity, why: str) -> None:
+        """End ``action`` and all it started; what is over already stays as it is."""
+        if not action.done:
+            action.details.abort_info.CopyFrom(
+                run_definition_pb2.AbortInfo(reason=why, aborted_by=by)
+            )
+            action.enter(phase_pb2.ACTION_PHASE_ABORTED)
+            if (task := self._running.get(id(action))) is not None:
+                task.cancel()
+        for child in run.children(action.name):
+            self.abort(run, child, by, why)
+
+    async def close(self) -> None:
+        """Wait for all processes to be gone, after everything was aborted."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _execute(self, run: Run, action: Action) -> None:
+        async with self._slots if action.name == ROOT else contextlib.nullcontext():
+            action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
+            container = action.details.task.task_template.container
+            directory = self._work / "tasks" / run.id.name / action.name
+            directory.mkdir(parents=True)
+            values = _template_values(action, self._work)
+            run_container = self._containers.run(
+                [substituted(each, values) for each in (*container.command, *container.args)],
+                directory=directory,
+                environment={
+                    **{each.key: substituted(each.value, values) for each in container.env},
+                    **{each.key: each.value for each in run.spec.envs.values},
+                    **_action_environment(action),
+                    **self._cluster_environment(run.owner),
+                },
+                started=lambda: action.enter(phase_pb2.ACTION_PHASE_RUNNING),
+                output=action.write_log,
+            )
+            try:
+                error = _error(action, await run_container)
+            except OSError as failure:  # the program cannot be started
+                error = _system_error(str(failure))
+        if error is not None:
+            action.fail(error)
+        else:
+            action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
+        for child in run.children(action.name):
+            self.abort(run, child, run.owner.identity, f"{action.name} is over")
+
+
+def _template_values(action: Action, work: Path) -> dict[str, str]:
+    id_ = action.details.id
+    return {
+        "input": action.input_uri,
+        "outputPrefix": str(action.outputs),
+        "rawOutputDataPrefix": str(work / "raw" / id_.run.name / id_.name),
+        "checkpointOutputPrefix": str(work / "checkpoints" / id_.run.name / id_.name),
+        "prevCheckpointPrefix": "",
+        "runName": id_.run.name,
+        "actionName": id_.name,
+        "runStartTime": action.created_at.isoformat(),
+        "executionProject": id_.run.project,
+        "executionDomain": id_.run.domain,
+        "executionOrg": id_.run.org,
+    }
+
+
+def _action_environment(action: Action) -> dict[str, str]:
+    id_ = action.details.id
+    return {
+        "ACTION_NAME": id_.name,
+        "RUN_NAME": id_.run.name,
+        "FLYTE_INTERNAL_EXECUTION_PROJECT": id_.run.project,
+        "FLYTE_INTERNAL_EXECUTION_DOMAIN": id_.run.domain,
+        "_U_ORG_NAME": id_.run.org or "local",
+        "_U_RUN_BASE": action.output_base,
+        "FSSPEC_FILE_AUTO_MKDIR": "true",  # folders are our object store, which has no folders
+    }
+
+
+def _error(action: Action, code: int) -> execution_pb2.ExecutionError | None:
+    """Say why an action failed, or None if it succeeded."""
+    document = action.outputs / "error.pb"
+    if document.exists():  # a0 exits with 0 even then
+        error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error
+        return execution_pb2.ExecutionError(
+            code=error.code, message=error.message, kind=error.origin
+        )
+    if code == 0:
+        return None
+    tail = "".join(line.message for line in action.log[-TAIL:])
+    return _system_error(f"the task's process ended with exit code {code}:\n{tail}")
+
+
+def _system_error(message: str) -> execution_pb2.ExecutionError:
+    return execution_pb2.ExecutionError(
+        code="ContainerFailed", message=message, kind=execution_pb2.ExecutionError.SYSTEM
+    )

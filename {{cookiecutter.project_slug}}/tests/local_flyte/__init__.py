@@ -1,0 +1,1 @@
+"""Tests of the local Flyte itself: does it do what the app and the Flyte CLI need of it?"""

@@ -1,0 +1,77 @@
+"""How the tests of the local Flyte talk to it: plain HTTP, and the real ``flyte`` command."""
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from local_flyte import PEOPLE, LocalFlyte
+
+PROJECT = {"name": "flytesnacks", "domain": "development"}
+
+
+def post(
+    flyte: LocalFlyte,
+    method: str,
+    content: bytes,
+    headers: dict[str, str],
+) -> httpx.Response:
+    """Call a method, such as ``auth.IdentityService/UserInfo``, in the Connect protocol."""
+    return httpx.post(
+        f"{flyte.endpoint.replace('dns:///', 'https://')}/flyteidl2.{method}",
+        content=content,
+        headers=headers,
+        verify=ssl.create_default_context(cafile=str(flyte.ca_file)),
+        trust_env=False,
+        timeout=60,
+    )
+
+
+def call(
+    flyte: LocalFlyte,
+    method: str,
+    body: object = None,
+    *,
+    person: str = "",
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """Call a method with JSON, as a person or with given headers."""
+    credentials = {"Authorization": f"Bearer {PEOPLE[person].token}"} if person else {}
+    request = httpx.Request("POST", "https://any", json=body or {})
+    json_type = {"Content-Type": "application/json"}
+    return post(flyte, method, request.content, {**json_type, **credentials, **(headers or {})})
+
+
+def stream(flyte: LocalFlyte, method: str, body: object, *, person: str) -> bytes:
+    """Call a method that answers with a stream, and return all of it once it has ended."""
+    message = json.dumps(body).encode()
+    headers = {
+        "Content-Type": "application/connect+json",
+        "Authorization": f"Bearer {PEOPLE[person].token}",
+    }
+    flags = b"\0"
+    return post(flyte, method, flags + len(message).to_bytes(4, "big") + message, headers).content
+
+
+def cli(flyte: LocalFlyte, *arguments: str, person: str = "alice") -> str:
+    """Run the real ``flyte`` command as a person; return what it prints, or fail."""
+    result = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("flyte"), "--config", flyte.config_file(person)),
+            *arguments,
+        ],
+        env={
+            **os.environ,
+            **{"HOME": str(flyte.home), "DO_NOT_TRACK": "1"},
+            **{"TERM": "dumb", "FORCE_COLOR": ""},  # plain text
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

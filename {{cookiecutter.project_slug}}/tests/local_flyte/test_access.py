@@ -1,0 +1,128 @@
+import json
+
+import pytest
+
+from .on_the_wire import PROJECT, call, stream
+from local_flyte import PEOPLE, LocalFlyte
+
+LIST_RUNS = {"projectId": PROJECT}
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])
+@pytest.mark.parametrize("kind", ["token", "cookie"])
+def test_people_are_told_apart_by_token_and_by_cookie(
+    local_flyte: LocalFlyte, name: str, kind: str
+) -> None:
+    person = PEOPLE[name]
+    headers = {
+        "token": {"Authorization": f"Bearer {person.token}"},
+        "cookie": {"Cookie": f"theme=dark; {person.cookie}"},
+    }[kind]
+    answer = call(local_flyte, "auth.IdentityService/UserInfo", headers=headers).json()
+    assert answer["subject"] == person.subject
+    assert answer["email"] == person.email
+
+
+def test_authorization_decides_when_a_cookie_comes_too(local_flyte: LocalFlyte) -> None:
+    both = {
+        "Authorization": f"Bearer {PEOPLE['alice'].token}",
+        "Cookie": PEOPLE["bob"].cookie,
+    }
+    answer = call(local_flyte, "auth.IdentityService/UserInfo", headers=both).json()
+    assert answer["subject"] == PEOPLE["alice"].subject
+    wrong = {"Authorization": "Bearer somebody", "Cookie": PEOPLE["bob"].cookie}
+    assert call(local_flyte, "auth.IdentityService/UserInfo", headers=wrong).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer no-such-token"},
+        {"Authorization": PEOPLE["alice"].token},
+        {"Authorization": f"Bearer {PEOPLE['expired'].token}"},
+        {"Cookie": PEOPLE["expired"].cookie},
+        {"Cookie": PEOPLE["alice"].token},
+    ],
+)
+def test_without_valid_credentials_nobody_gets_in(
+    local_flyte: LocalFlyte, headers: dict[str, str]
+) -> None:
+    for method in ("auth.IdentityService/UserInfo", "project.ProjectService/ListProjects"):
+        refusal = call(local_flyte, method, headers=headers)
+        assert refusal.status_code == 401
+        assert refusal.json()["code"] == "unauthenticated"
+        assert all(value not in refusal.text for value in headers.values())
+
+
+def test_without_rights_on_the_project_one_is_somebody_but_sees_nothing(
+    local_flyte: LocalFlyte,
+) -> None:
+    assert call(local_flyte, "auth.IdentityService/UserInfo", person="carol").status_code == 200
+    assert call(local_flyte, "project.ProjectService/ListProjects", person="carol").json() == {
+        "projects": {}
+    }
+    for method, body in (
+        ("workflow.RunService/ListRuns", LIST_RUNS),
+        ("task.TaskService/ListTasks", {}),
+        ("workflow.RunService/CreateRun", {}),
+        ("workflow.RunService/GetRunDetails", {}),
+        ("app.AppService/Create", {}),
+    ):
+        refusal = call(local_flyte, method, body, person="carol")
+        assert refusal.status_code == 403, method
+        assert refusal.json()["code"] == "permission_denied"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "trigger.TriggerService/ListTriggers",  # a service that is not there
+        "project.ProjectService/CreateProject",  # a method that is left out of one that is
+    ],
+)
+def test_what_it_does_not_know_it_refuses_by_name(local_flyte: LocalFlyte, method: str) -> None:
+    refusal = call(local_flyte, method, person="alice")
+    assert refusal.status_code == 501
+    assert refusal.json()["code"] == "unimplemented"
+    assert method in refusal.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "method", ["trigger.TriggerService/WatchTriggers", "workflow.RunService/WatchRuns"]
+)
+def test_streams_that_it_does_not_know_it_refuses_by_name(
+    local_flyte: LocalFlyte, method: str
+) -> None:
+    refusal = stream(local_flyte, method, {}, person="alice")
+    assert refusal[0] == 2  # the last message of a stream, in which its error is
+    error = json.loads(refusal[5:])["error"]
+    assert error["code"] == "unimplemented"
+    assert method in error["message"]
+
+
+def test_what_arrived_is_recorded_with_its_headers_and_shown_without_credentials(
+    local_flyte: LocalFlyte,
+) -> None:
+    local_flyte.clear_calls()
+    call(local_flyte, "auth.IdentityService/UserInfo", person="bob", headers={"X-Trace": "7"})
+    call(local_flyte, "auth.IdentityService/UserInfo")
+    known, unknown = local_flyte.calls
+    assert (known.service, known.method) == ("flyteidl2.auth.IdentityService", "UserInfo")
+    assert known.headers["x-trace"] == "7"
+    assert known.headers["authorization"] == f"Bearer {PEOPLE['bob'].token}"
+    assert known.person == PEOPLE["bob"]
+    assert unknown.person is None
+    assert PEOPLE["bob"].token not in repr(known)
+    assert PEOPLE["bob"].token not in repr(PEOPLE["bob"])
+
+
+def test_someone_added_is_someone_of_their_own(local_flyte: LocalFlyte) -> None:
+    dave = local_flyte.add_person("dave")
+    headers = {"Authorization": f"Bearer {dave.token}"}
+    answer = call(local_flyte, "auth.IdentityService/UserInfo", headers=headers).json()
+    assert answer["subject"] == dave.subject
+    assert (
+        call(local_flyte, "workflow.RunService/ListRuns", LIST_RUNS, headers=headers).status_code
+        == 200
+    )

@@ -1,0 +1,93 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .on_the_wire import PROJECT, call, cli
+from local_flyte import LocalFlyte
+
+APP = """
+import os
+import pathlib
+import fastapi
+import flyte
+from flyte.app.extras import FastAPIAppEnvironment
+
+api = fastapi.FastAPI()
+
+@api.get("/")
+def read() -> dict[str, str | None]:
+    return {
+        "version": "1",
+        "page": pathlib.Path(__file__).with_name("page.txt").read_text(),
+        "endpoint": os.environ.get("_U_EP_OVERRIDE"),
+        "declared": os.environ.get("DECLARED"),
+    }
+
+env = FastAPIAppEnvironment(
+    name="tiny", app=api, image="auto", include=["page.txt"], env_vars={"DECLARED": "yes"}
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source tree of a small app that is deployed."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "tiny.py").write_text(APP)
+    (root / "page.txt").write_text("a page")
+    local_flyte.deploy(root, "tiny.py", "env")
+    return root
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+def test_what_is_deployed_runs_and_goes_by_revisions(
+    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
+) -> None:
+    url = local_flyte.wait_app("tiny")
+    assert http.get(url).json() == {
+        "version": "1",
+        "page": "a page",
+        "endpoint": local_flyte.endpoint,
+        "declared": "yes",
+    }
+    (tiny / "tiny.py").write_text(APP.replace('"1"', '"2"'))
+    local_flyte.deploy(tiny, "tiny.py", "env")
+    assert local_flyte.wait_app("tiny") == url
+    assert http.get(url).json()["version"] == "2"
+    tiny_id = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "tiny"}
+    shown = call(local_flyte, "app.AppService/Get", {"appId": tiny_id}, person="bob").json()["app"]
+    assert shown["metadata"]["revision"] == "2"
+    assert shown["status"]["ingress"]["publicUrl"] == url
+    assert "tiny" in cli(local_flyte, "get", "app")
+
+    cli(local_flyte, "update", "app", "tiny", "--deactivate", "--wait")
+    with pytest.raises(httpx.ConnectError):
+        http.get(url)
+    cli(local_flyte, "update", "app", "tiny", "--activate", "--wait")
+    assert http.get(url).json()["version"] == "2"
+
+
+def test_its_process_does_not_see_the_source_tree(
+    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
+) -> None:
+    url = local_flyte.wait_app("tiny")
+    (tiny / "page.txt").write_text("another page, which nobody has deployed")
+    assert http.get(url).json()["page"] == "a page"
+
+
+def test_what_ends_at_once_says_why(local_flyte: LocalFlyte, tmp_path: Path) -> None:
+    # Deployed in good health, it breaks where only this file's import in the container goes wrong.
+    broken = 'import os\nif "_U_EP_OVERRIDE" in os.environ:\n    import no_such_module\n'
+    (tmp_path / "broken.py").write_text(broken + re.sub("tiny", "broken", APP))
+    (tmp_path / "page.txt").write_text("")
+    local_flyte.deploy(tmp_path, "broken.py", "env")
+    with pytest.raises(RuntimeError, match="no_such_module"):
+        local_flyte.wait_app("broken")

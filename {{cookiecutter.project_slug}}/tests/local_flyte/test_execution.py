@@ -1,0 +1,191 @@
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .on_the_wire import PROJECT, call, cli, stream
+from local_flyte import LocalFlyte
+
+TERMINAL = {"ACTION_PHASE_SUCCEEDED", "ACTION_PHASE_FAILED", "ACTION_PHASE_ABORTED"}
+
+TASKS = """
+import asyncio
+import flyte
+
+env = flyte.TaskEnvironment(name="family", image="auto")
+
+@flyte.trace
+async def doubled(number: int) -> int:
+    return 2 * number
+
+@env.task
+async def child(number: int) -> int:
+    if number == 13:
+        raise ValueError("13 is unlucky")
+    return await doubled(number)
+
+@env.task
+async def parent(numbers: list[int]) -> int:
+    return sum(await asyncio.gather(*map(child, numbers)))
+
+@env.task
+async def endless() -> int:
+    print("waiting for ever", flush=True)
+    await asyncio.sleep(100_000)
+    return 0
+
+@env.task
+async def parent_of_endless() -> int:
+    return await endless()
+"""
+
+
+@pytest.fixture(scope="module")
+def family(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tasks that start other tasks, deployed."""
+    root = tmp_path_factory.mktemp("family")
+    (root / "family.py").write_text(TASKS)
+    local_flyte.deploy(root, "family.py", "env")
+
+
+def integer(value: int) -> dict[str, Any]:
+    """Return a task's input or output as it is on the wire."""
+    return {"scalar": {"primitive": {"integer": str(value)}}}
+
+
+class Runs:
+    """Starts runs and follows them, on the wire."""
+
+    def __init__(self, local_flyte: LocalFlyte) -> None:
+        self._flyte = local_flyte
+
+    def start(self, task: str, person: str = "alice", **inputs: dict[str, Any]) -> str:
+        """Return the name of the run."""
+        is_it = {"function": "EQUAL", "field": "name", "values": [f"family.{task}"]}
+        tasks = call(
+            self._flyte,
+            "task.TaskService/ListTasks",
+            {"projectId": PROJECT, "request": {"filters": [is_it]}},
+            person=person,
+        ).json()["tasks"]
+        answer = call(
+            self._flyte,
+            "workflow.RunService/CreateRun",
+            {
+                "projectId": PROJECT,
+                "taskId": tasks[0]["taskId"],
+                "inputs": {"literals": [{"name": n, "value": v} for n, v in inputs.items()]},
+            },
+            person=person,
+        )
+        assert answer.status_code == 200, answer.text
+        name = answer.json()["run"]["action"]["id"]["run"]["name"]
+        assert isinstance(name, str)
+        return name
+
+    def actions(self, run: str) -> dict[str, dict[str, Any]]:
+        """Return a run's actions by task name (or the name of the trace)."""
+        answer = call(
+            self._flyte, "workflow.RunService/ListActions", {"runId": self.id(run)}, person="bob"
+        ).json()
+        return {
+            (each["metadata"].get("task", {}).get("id") or each["metadata"]["trace"])["name"]: each
+            for each in answer["actions"]
+        }
+
+    def wait(self, run: str, done: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
+        """Wait until the actions are as expected."""
+        deadline = time.monotonic() + 60
+        while not done(self.actions(run)):
+            assert time.monotonic() < deadline, self.actions(run)
+            time.sleep(0.05)
+
+    def root(self, run: str) -> dict[str, Any]:
+        """Return the run's first action, in every detail, when it is over."""
+        self.wait(run, lambda all_: next(iter(all_.values()))["status"]["phase"] in TERMINAL)
+        details = call(
+            self._flyte, "workflow.RunService/GetRunDetails", {"runId": self.id(run)}, person="bob"
+        )
+        action = details.json()["details"]["action"]
+        assert isinstance(action, dict)
+        return action
+
+    @staticmethod
+    def id(run: str) -> dict[str, str]:
+        """Identify a run on the wire."""
+        return {"project": "flytesnacks", "domain": "development", "name": run}
+
+
+@pytest.fixture
+def runs(family: None, local_flyte: LocalFlyte) -> Runs:
+    return Runs(local_flyte)
+
+
+def test_a_task_awaits_others_and_their_traces(runs: Runs, local_flyte: LocalFlyte) -> None:
+    run = runs.start("parent", numbers={"collection": {"literals": [integer(1), integer(2)]}})
+    action = runs.root(run)
+    assert action["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
+    assert action["metadata"]["executedBy"]["user"]["spec"]["email"] == "alice@example.com"
+    assert [each["phase"] for each in action["attempts"][0]["phaseTransitions"]] == [
+        "ACTION_PHASE_QUEUED",
+        "ACTION_PHASE_INITIALIZING",
+        "ACTION_PHASE_RUNNING",
+        "ACTION_PHASE_SUCCEEDED",
+    ]
+    assert runs.actions(run)["family.child"]["metadata"]["parent"] == "a0"
+    assert runs.actions(run)["doubled"]["metadata"]["parent"] != "a0"
+    data = call(
+        local_flyte,
+        "dataproxy.DataProxyService/GetActionData",
+        {"actionId": action["id"]},
+        person="alice",
+    )
+    assert data.json()["outputs"]["literals"][0]["value"] == integer(6)
+
+
+def test_an_error_names_its_cause(runs: Runs) -> None:
+    action = runs.root(runs.start("child", number=integer(13)))
+    assert action["status"]["phase"] == "ACTION_PHASE_FAILED"
+    assert action["errorInfo"]["kind"] == "KIND_USER"
+    assert "13 is unlucky" in action["errorInfo"]["message"]
+
+
+def test_only_its_owner_ends_a_run_and_then_all_of_it_ends(
+    runs: Runs, local_flyte: LocalFlyte
+) -> None:
+    run = runs.start("parent_of_endless", person="bob")
+    runs.wait(
+        run,
+        lambda all_: (
+            all_.get("family.endless", {}).get("status", {}).get("phase") == "ACTION_PHASE_RUNNING"
+        ),
+    )
+    refusal = call(
+        local_flyte, "workflow.RunService/AbortRun", {"runId": runs.id(run)}, person="alice"
+    )
+    assert refusal.status_code == 403
+    logs: list[bytes] = []
+    child = {"actionId": runs.actions(run)["family.endless"]["id"]}
+    tail = "dataproxy.DataProxyService/TailLogs"
+    reader = threading.Thread(
+        target=lambda: logs.append(stream(local_flyte, tail, child, person="alice"))
+    )
+    reader.start()
+    cli(local_flyte, "abort", "run", run, person="bob")
+    assert {each["status"]["phase"] for each in runs.actions(run).values()} == {
+        "ACTION_PHASE_ABORTED"
+    }
+    assert runs.root(run)["abortInfo"]["abortedBy"]["user"]["spec"]["email"] == "bob@example.com"
+    reader.join(60)  # the log ends with the action
+    assert logs
+
+
+def test_the_cli_runs_and_sees_what_is_there(runs: Runs, local_flyte: LocalFlyte) -> None:
+    assert "family.child" in cli(local_flyte, "get", "task")
+    started = cli(local_flyte, "run", "deployed-task", "family.child", "--number", "4")
+    run = started.partition("Created Run: ")[2].split()[0]
+    assert run in cli(local_flyte, "get", "run", "--limit", "1000")
+    assert runs.root(run)["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
+    assert "runtime completed" in cli(local_flyte, "get", "logs", run)

@@ -1,0 +1,72 @@
+import pytest
+from connectrpc.errors import ConnectError
+from flyteidl2.common.list_pb2 import Filter, ListRequest, Sort
+
+from local_flyte.listing import Fields, page
+
+NUMBERS = range(250)
+FIELDS: Fields[int] = {
+    "number": lambda number: number,
+    "parity": lambda number: ("even", "odd")[number % 2],
+    "tens": lambda number: number // 10 or None,
+}
+
+
+def test_pages_join_up_to_the_whole() -> None:
+    request = ListRequest(limit=100)
+    got: list[int] = []
+    for _ in range(3):
+        items, request.token = page(NUMBERS, request, FIELDS)
+        got += items
+    assert got == list(NUMBERS)
+    assert request.token == ""
+
+
+@pytest.mark.parametrize(
+    ("filter_", "count"),
+    [
+        (Filter(function=Filter.EQUAL, field="parity", values=["odd"]), 125),
+        (Filter(function=Filter.NOT_EQUAL, field="parity", values=["odd"]), 125),
+        (Filter(function=Filter.VALUE_IN, field="number", values=["3", "4", "999"]), 2),
+        (Filter(function=Filter.VALUE_NOT_IN, field="number", values=["3", "4"]), 248),
+        (Filter(function=Filter.GREATER_THAN_OR_EQUAL, field="number", values=["240"]), 10),
+        (Filter(function=Filter.LESS_THAN, field="tens", values=["2"]), 10),
+        (Filter(function=Filter.CONTAINS, field="parity", values=["ve"]), 125),
+    ],
+)
+def test_filters(filter_: Filter, count: int) -> None:
+    got = []
+    request = ListRequest(filters=[filter_])
+    while True:
+        items, request.token = page(NUMBERS, request, FIELDS)
+        got += items
+        if not request.token:
+            break
+    assert len(got) == count
+
+
+def test_order_is_by_the_first_field_and_then_the_next() -> None:
+    by = [
+        Sort(key="parity", direction=Sort.DESCENDING),
+        Sort(key="number", direction=Sort.DESCENDING),
+    ]
+    assert page(range(5), ListRequest(sort_by_fields=by), FIELDS)[0] == [3, 1, 4, 2, 0]
+    missing_first = Sort(key="tens", direction=Sort.ASCENDING)
+    assert page([25, 5, 15], ListRequest(sort_by=missing_first), FIELDS)[0] == [5, 15, 25]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ListRequest(token="x"),
+        ListRequest(sort_by=Sort(key="colour")),
+        ListRequest(filters=[Filter(function=Filter.EQUAL, field="colour", values=["red"])]),
+        ListRequest(filters=[Filter(function=Filter.EQUAL, field="number", values=["one"])]),
+        ListRequest(filters=[Filter(function=Filter.EQUAL, field="number", values=["1", "2"])]),
+        ListRequest(filters=[Filter(function=Filter.ENDS_WITH, field="parity", values=["n"])]),
+    ],
+)
+def test_what_makes_no_sense_is_an_invalid_argument(request_: ListRequest) -> None:
+    with pytest.raises(ConnectError) as refusal:
+        page(NUMBERS, request_, FIELDS)
+    assert refusal.value.code.value == "invalid_argument"

@@ -1,0 +1,85 @@
+import asyncio
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from local_flyte.processes import Containers
+
+PROGRAMS = Path(sys.executable).parent
+
+
+async def output_of(tmp_path: Path, *command: str, **environment: str) -> list[str]:
+    lines: list[str] = []
+    code = await Containers(PROGRAMS, tmp_path / "home").run(
+        command,
+        directory=tmp_path,
+        environment=environment,
+        started=lambda: None,
+        output=lines.append,
+    )
+    assert code == 0, "".join(lines)
+    return lines
+
+
+def test_a_process_gets_no_variable_of_ours_and_all_of_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_OURS", "1")
+    program = "import os; print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'])"
+    lines = asyncio.run(output_of(tmp_path, "python", "-c", program, GIVEN="yes"))
+    assert lines == ["False yes\n"]
+
+
+def test_the_source_tree_cannot_be_imported_though_it_may_be_installed(tmp_path: Path) -> None:
+    program = "import importlib.util as find; print(find.find_spec('local_flyte'))"
+    assert asyncio.run(output_of(tmp_path, "python", "-c", program)) == ["None\n"]
+
+
+def test_output_comes_by_lines_however_long(tmp_path: Path) -> None:
+    program = "print('x' * 3_000_000); print('short'); print(end='no line break')"
+    lines = asyncio.run(output_of(tmp_path, "python", "-c", program))
+    assert [len(line) for line in lines] == [3_000_001, 6, 13]
+    assert lines[1:] == ["short\n", "no line break"]
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="processes are looked up with ps")
+def test_cancelling_ends_the_process_and_its_children(tmp_path: Path) -> None:
+    # The child tells its process id, and then sleeps for longer than anyone waits.
+    program = (
+        "import subprocess, sys\n"
+        "child = [sys.executable, '-c', 'import os, time; print(os.getpid()); time.sleep(600)']\n"
+        "subprocess.run(child)"
+    )
+
+    async def start_and_cancel() -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            Containers(PROGRAMS, tmp_path / "home").run(
+                ["python", "-c", program],
+                directory=tmp_path,
+                environment={},
+                started=lambda: None,
+                output=lambda line: told.set_result(int(line)),
+            )
+        )
+        child = await asyncio.wait_for(told, 60)
+        running.cancel()
+        await asyncio.wait({running})  # returns once the output is at its end: nobody holds it
+        return child
+
+    child = asyncio.run(start_and_cancel())
+    deadline = time.monotonic() + 60
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(process: int) -> bool:
+    # Whoever inherits the orphan may not care to take note of its end: then it stays a zombie.
+    command = ["ps", "-o", "stat=", "-p", str(process)]
+    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return bool(state) and not state.startswith("Z")
