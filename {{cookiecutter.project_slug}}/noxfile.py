@@ -1,0 +1,18 @@
+"""The tests on every Python and at both ends of the dependencies that pyproject.toml allows.
+
+``nox --list`` shows the sessions; a Python that is not on this machine is skipped.
+"""
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+# Use the Pythons that are here; do not download others.
+nox.options.download_python = "never"
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.parametrize("resolution", ["lowest-direct", "highest"])
+def tests(session: nox.Session, resolution: str) -> None:
+    """Install the oldest or the newest versions that pyproject.toml allows, and run the tests."""
+    session.install(f"--resolution={resolution}", "--editable=.", "--group=dev")
+    session.run("python", "-m", "pytest", *session.posargs)

@@ -1,0 +1,160 @@
+"""``flyte deploy`` for real: what arrives is what was meant, it runs, and it serves its callers."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flyte import remote
+
+from .conftest import ROOT
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+
+APP = "{{ cookiecutter.project_slug }}"
+REPLICAS = ({{ cookiecutter.__replicas_min }}, {{ cookiecutter.__replicas_max }})
+PACKAGE = "{{ cookiecutter.__package_name }}"
+
+
+def copy_of_project(folder: Path) -> Path:
+    """Copy what is deployed, so that a test may change it."""
+    target = folder / "project"
+    shutil.copytree(ROOT / PACKAGE, target / PACKAGE)
+    for name in ("deployment.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, target)
+    return target
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Change a text that is in a file."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def flyte(*arguments: str | Path, config: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the ``flyte`` command."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("flyte"), "--config", config, *arguments],
+        cwd=cwd,
+        # Without this, an editable install of the project would be found before the copy.
+        env={
+            **os.environ,
+            **{"PYTHONPATH": str(cwd), "HOME": str(cwd.parent), "COLUMNS": "200"},
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def get(url: str, person: str) -> Any:
+    """Read JSON from the deployed app as a person."""
+    headers = {"Authorization": f"Bearer {PEOPLE[person].token}"}
+    response = httpx.get(url, headers=headers, trust_env=False, timeout=60)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project that is deployed; tests may change it and deploy it again."""
+    return copy_of_project(tmp_path_factory.mktemp("deployment"))
+
+
+@pytest.fixture(scope="module")
+def deployed(local_flyte: LocalFlyte, project: Path, app_url: str) -> remote.App:
+    """The app as Flyte shows it, once it runs."""
+    config = local_flyte.config_file("alice")
+    result = flyte("deploy", "deployment.py", "app_env", config=config, cwd=project)
+    assert result.returncode == 0, result.stdout + result.stderr
+    local_flyte.wait_app(APP)
+    return shown()
+
+
+def shown() -> remote.App:
+    """Ask Flyte about the deployed app, with the SDK that the app under test has connected."""
+    with remote.auth_metadata(("authorization", f"Bearer {PEOPLE['alice'].token}")):
+        app: remote.App = remote.App.get(APP)
+        return app
+
+
+def test_what_is_deployed_is_what_was_asked_for(deployed: remote.App) -> None:
+    spec = deployed.pb2.spec
+    container = spec.container
+    assert container.command[0] == "fserve"
+    assert "deployment:app_env" in container.command
+    assert [port.container_port for port in container.ports] == [8080]
+    assert [link.path for link in spec.links] == ["/docs"]
+    assert (spec.autoscaling.replicas.min, spec.autoscaling.replicas.max) == REPLICAS
+    assert spec.autoscaling.scaling_metric.concurrency.target_value == 50
+    assert not spec.security_context.allow_anonymous
+    assert sorted(each.value for each in container.resources.requests) == ["1", "1Gi"]
+
+
+def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
+    local_flyte: LocalFlyte, project: Path, deployed: remote.App
+) -> None:
+    url = local_flyte.app_url(APP)
+    for person in ("alice", "bob"):
+        assert get(f"{url}/me", person)["subject"] == PEOPLE[person].subject
+    assert httpx.get(f"{url}/me", trust_env=False).status_code == 401
+    tasks = {task["name"]: task["version"] for task in get(f"{url}/tasks", "bob")}
+    # The app's version is read from pyproject.toml, which is no module: it was sent along.
+    assert get(f"{url}/openapi.json", "bob")["info"]["version"] == "0.1.0"
+
+    edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"')
+    edit(project / PACKAGE / "tasks.py", "Greet someone", "Welcome someone")
+    config = local_flyte.config_file("alice")
+    again = flyte("deploy", "deployment.py", "app_env", config=config, cwd=project)
+    assert again.returncode == 0, again.stdout + again.stderr
+    url = local_flyte.wait_app(APP)
+    assert shown().pb2.metadata.revision == deployed.pb2.metadata.revision + 1
+    assert get(f"{url}/openapi.json", "bob")["info"]["version"] == "0.2.0"
+    greet = get(f"{url}/tasks/{APP}-tasks.greet", "bob")
+    assert greet["description"] == "Welcome someone by name."
+    assert greet["version"] != tasks[greet["name"]]
+
+
+@pytest.mark.parametrize(
+    ("breaking", "arguments", "message"),
+    [
+        (
+            lambda project: edit(project / PACKAGE / "app.py", "import tomllib", "import tomlib"),
+            ["deployment.py", "app_env"],
+            "No module named 'tomlib'",
+        ),
+        (
+            lambda project: edit(project / "deployment.py", "str(PYPROJECT)", '"static/page.html"'),
+            ["deployment.py", "app_env"],
+            "static/page.html",
+        ),
+        (lambda _: None, ["deployment.py", "the_app"], "the_app"),
+    ],
+    ids=["broken import", "missing file", "wrong name"],
+)
+def test_a_deployment_that_would_not_run_fails_and_says_why(
+    breaking: Callable[[Path], None],
+    arguments: list[str],
+    message: str,
+    local_flyte: LocalFlyte,
+    tmp_path: Path,
+) -> None:
+    project, config = copy_of_project(tmp_path), local_flyte.config_file("alice")
+    breaking(project)
+    result = flyte("deploy", "--dry-run", *arguments, config=config, cwd=project)
+    assert result.returncode != 0, result.stdout
+    assert message in result.stdout + result.stderr
+
+
+def test_a_dry_run_changes_nothing(
+    local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    config = local_flyte.config_file("alice")
+    result = flyte("deploy", "--dry-run", "deployment.py", "app_env", config=config, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {call.method for call in received()} <= {"SelectCluster", "GetImage"}

@@ -1,0 +1,148 @@
+"""When a call to Flyte fails, the caller gets the right problem, in time, and no secrets."""
+
+import logging
+from collections.abc import Iterator
+
+import flyte.errors
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi.exceptions import RequestValidationError
+
+from {{ cookiecutter.__package_name }}.app import create_app
+from {{ cookiecutter.__package_name }}.problems import Problem
+from {{ cookiecutter.__package_name }}.settings import load_settings
+
+from .conftest import TASKS, client_of, serving
+from local_flyte import PEOPLE, LocalFlyte
+
+RUNS = f"/tasks/{TASKS}.greet/runs"
+STATUSES = [
+    (Code.UNAUTHENTICATED, 401),
+    (Code.PERMISSION_DENIED, 403),
+    (Code.NOT_FOUND, 404),
+    (Code.ALREADY_EXISTS, 409),
+    (Code.FAILED_PRECONDITION, 409),
+    (Code.INVALID_ARGUMENT, 422),
+    (Code.RESOURCE_EXHAUSTED, 429),
+    (Code.UNIMPLEMENTED, 501),
+    (Code.DATA_LOSS, 502),
+    (Code.DEADLINE_EXCEEDED, 504),
+]
+
+
+@pytest.fixture(scope="module")
+def hurried(local_flyte: LocalFlyte, environment: dict[str, str]) -> Iterator[httpx.Client]:
+    """Alice, calling an app that gives Flyte little time."""
+    settings = load_settings().model_copy(update={"flyte_timeout": 0.5})
+    with serving(create_app(settings)) as url, client_of(url, "alice") as client:
+        yield client
+
+
+@pytest.mark.parametrize(("code", "status"), STATUSES)
+@pytest.mark.parametrize(
+    ("method", "path", "rpc"),
+    [("GET", "/me", "UserInfo"), ("GET", "/runs", "ListRuns"), ("POST", RUNS, "CreateRun")],
+)
+def test_an_error_of_flytes_has_its_status(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    method: str,
+    path: str,
+    rpc: str,
+    code: Code,
+    status: int,
+) -> None:
+    # Again and again, because the SDK tries some again.
+    local_flyte.fail_next(rpc, code, times=20)
+    body = {"inputs": {"name": "Ada"}} if method == "POST" else None
+    response = alice.request(method, path, json=body)
+    local_flyte.fail_next(rpc, code, times=0)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    problem = response.json()
+    assert problem["status"] == status
+    assert "Traceback" not in response.text
+    assert PEOPLE["alice"].token not in response.text
+
+
+@pytest.mark.parametrize("path", ["/me", "/tasks", "/runs", "/runs/{run}"])
+def test_a_flyte_that_does_not_answer_is_a_504(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str], path: str
+) -> None:
+    rpcs = {"/me": "UserInfo", "/tasks": "ListTasks", "/runs": "ListRuns"}
+    with local_flyte.hang(rpcs.get(path, "GetRunDetails")):
+        response = hurried.get(path.format(run=greeting["name"]))
+    assert response.status_code == 504
+    assert response.json()["title"] == "Gateway Timeout"
+
+
+def test_readiness_fails_when_flyte_does_not_answer(
+    hurried: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    with local_flyte.hang("UserInfo"):
+        assert hurried.get("/ready").status_code == 504
+        assert hurried.get("/health").status_code == 200
+    assert hurried.get("/ready").status_code == 200
+
+
+def test_a_stream_that_loses_flyte_ends_with_a_problem(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
+) -> None:
+    with (
+        local_flyte.hang("WatchActionDetails"),
+        hurried.stream("GET", f"/runs/{greeting['name']}/events") as response,
+    ):
+        lines = response.iter_lines()
+        with local_flyte.hang("GetRunDetails"):
+            assert next(line for line in lines if line.startswith("event:")) == "event: problem"
+            assert '"status":504' in next(lines)
+
+
+def test_a_silent_log_ends_with_its_run(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
+) -> None:
+    with local_flyte.hang("TailLogs"):
+        assert hurried.get(f"/runs/{greeting['name']}/logs").status_code == 200
+
+
+def test_credentials_are_neither_told_nor_logged(
+    app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "a-credential-that-nobody-may-see"
+    with caplog.at_level(logging.DEBUG):
+        for headers in (
+            {"Authorization": f"Bearer {secret}"},
+            {"Cookie": f"flyte_at={secret}"},
+            {"Authorization": f"Bearer {secret}\x01"},
+        ):
+            response = httpx.get(f"{app_url}/me?token=x", headers=headers, trust_env=False)
+            assert response.status_code in {400, 401}
+            assert secret not in response.text
+    assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
+        (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
+        (TimeoutError(), 504, "Flyte did not answer in time"),
+        (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
+        (RuntimeError("a bug"), 500, None),
+    ],
+)
+def test_what_each_exception_stands_for(error: Exception, status: int, detail: str | None) -> None:
+    problem = Problem.of_exception(error)
+    assert (problem.status, problem.detail) == (status, detail)
+
+
+def test_invalid_values_are_located() -> None:
+    error = RequestValidationError([{"loc": ("query", "limit"), "msg": "too much", "input": "s3"}])
+    problem = Problem.of_exception(error)
+    assert problem.status == 422
+    assert problem.model_dump_json().count("too much") == 1
+    assert "s3" not in problem.model_dump_json()

@@ -1,0 +1,109 @@
+"""The ways to start the app: uvicorn, ``flyte serve --local``, and what stops it from starting."""
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import ROOT, wait_until
+from local_flyte import PEOPLE, LocalFlyte
+
+BIN = Path(sys.executable).parent
+APP = "{{ cookiecutter.__package_name }}.app:app"
+
+
+def free_port() -> int:
+    """Ask the operating system for a port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def started(
+    command: str, environment: dict[str, str], folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a folder, its output to the file ``log``, until the end of the block."""
+    with (
+        (folder / "log").open("wb") as output,
+        subprocess.Popen(
+            shlex.split(f"{BIN}/{command}"),
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    """Tell whether somebody serves there."""
+    try:
+        return httpx.get(f"{url}/ready", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["uvicorn", "flyte serve"])
+def test_the_app_starts_and_serves_its_caller(
+    how: str, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    port = free_port()
+    # ``flyte serve --local`` takes the port from the app environment, where it is fixed.
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text(
+        "import flyte.app\nfrom deployment import app_env\n"
+        f"app_env.port = flyte.app.Port(port={port})\n"
+    )
+    config = local_flyte.config_file("alice")
+    command = {
+        "uvicorn": f"uvicorn {APP} --port {port}",
+        "flyte serve": f"flyte --config {config} serve --local {elsewhere} app_env",
+    }[how]
+    url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
+    with started(command, local_flyte.app_environment(), tmp_path) as process:
+        wait_until(lambda: answers(url) or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+        me = httpx.get(f"{url}/me", headers=headers, trust_env=False).json()
+        assert me["subject"] == PEOPLE["bob"].subject
+        assert httpx.get(f"{url}/me", trust_env=False).status_code == 401
+    assert PEOPLE["bob"].token not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"FLYTE_ENDPOINT": "http://127.0.0.1:1"}, r"FlyteConnectionError: .*plaintext"),
+        ({}, r"FlyteConnectionError: .*set FLYTE_ENDPOINT"),
+        ({"FLYTE_TIMEOUT": "-1"}, r"SettingsError: [^\n]*\n +FLYTE_TIMEOUT='-1': .*greater than 0"),
+    ],
+)
+def test_an_app_that_cannot_work_does_not_start_and_says_why(
+    environment: dict[str, str], message: str
+) -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("_U_")}
+    result = subprocess.run(
+        [BIN / "uvicorn", APP, "--port", "0"],
+        cwd=ROOT,
+        env={**bare, **environment},
+        stdout=subprocess.PIPE,  # whither the SDK prints what ended the process
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert re.search(message, result.stdout)

@@ -1,0 +1,116 @@
+"""The connection to Flyte: opened without credentials of its own, every call with a deadline.
+
+In passthrough mode the Flyte SDK sends whatever ``passthrough_auth`` put into the request's
+context, and nothing else. The app has no identity that a call could fall back on.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+import flyte
+from flyte import remote
+from flyteidl2.common.identifier_pb2 import RunIdentifier
+from flyteidl2.workflow import run_definition_pb2
+
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class FlyteConnectionError(Exception):
+    """The app must not start with this connection; the message says why and what to do."""
+
+
+async def connect(settings: Settings) -> None:
+    """Initialise the Flyte SDK of this process in passthrough mode. Sends nothing yet.
+
+    Raises:
+        FlyteConnectionError: If there is no endpoint, or if Flyte would be spoken to in plaintext,
+            over which the SDK silently leaves the caller's credentials out
+            (github.com/flyteorg/flyte-sdk, pull request 761).
+    """
+    if not settings.flyte_endpoint:
+        raise FlyteConnectionError(
+            "no Flyte to talk to: set FLYTE_ENDPOINT=dns:///host[:port], or run `make dev` to start"
+            " with a local Flyte. (Deployed on Flyte, the endpoint is there by itself.)"
+        )
+    plaintext = settings.flyte_plaintext or settings.flyte_endpoint.startswith("http://")
+    if plaintext and not settings.allow_anonymous:
+        raise FlyteConnectionError(
+            f"{settings.flyte_endpoint} would be spoken to in plaintext, and over plaintext the"
+            " Flyte SDK drops the caller's credentials: every call would be anonymous. Give an"
+            " endpoint with TLS and unset FLYTE_PLAINTEXT, or set ALLOW_ANONYMOUS=true if that is"
+            " what you want."
+        )
+    if plaintext:
+        logger.warning("talking to Flyte in plaintext: callers' credentials do not reach it")
+    await flyte.init_passthrough.aio(
+        endpoint=settings.flyte_endpoint,
+        org=settings.flyte_org,
+        project=settings.flyte_project,
+        domain=settings.flyte_domain,
+        insecure=plaintext,
+    )
+
+
+def deadline(settings: Settings) -> AbstractAsyncContextManager[object]:
+    """Bound the calls to Flyte inside this context; the SDK itself waits for ever.
+
+    Raises:
+        TimeoutError: When ``settings.flyte_timeout`` seconds have passed.
+    """
+    return asyncio.timeout(settings.flyte_timeout)
+
+
+async def get_run(settings: Settings, project: str, domain: str, name: str) -> remote.RunDetails:
+    """Fetch a run of any project and domain; ``remote.Run.get`` knows only the configured ones."""
+    return await remote.RunDetails.get_details.aio(
+        RunIdentifier(org=settings.flyte_org, project=project, domain=domain, name=name)
+    )
+
+
+def as_run(details: remote.RunDetails) -> remote.Run:
+    """Turn what is known of a run into an object that can watch it, abort it and read its logs."""
+    action = details.action_details
+    return remote.Run(
+        run_definition_pb2.Run(
+            action=run_definition_pb2.Action(
+                id=action.action_id, metadata=action.metadata, status=action.status
+            )
+        )
+    )
+
+
+async def follow(
+    stream: AsyncIterator[T], run: remote.RunDetails, settings: Settings
+) -> AsyncIterator[T]:
+    """Yield from a stream about a run until it ends, or stays silent though the run has ended.
+
+    Silence is normal while a task works, but it is also how a hung server looks, and a log that
+    nobody closes. So after every ``settings.flyte_timeout`` seconds of it the run is looked up.
+
+    Raises:
+        TimeoutError: When that look-up is not answered either.
+    """
+    item: asyncio.Future[T] | None = None
+    try:
+        while True:
+            item = asyncio.ensure_future(anext(stream))
+            while not (await asyncio.wait({item}, timeout=settings.flyte_timeout))[0]:
+                async with deadline(settings):
+                    now = await remote.RunDetails.get_details.aio(run.action_id.run)
+                if now.done():
+                    return
+            yield item.result()
+    except StopAsyncIteration:
+        return
+    finally:
+        if item is not None:
+            item.cancel()
+            # Not awaited: the SDK goes on until a hung server answers, whoever has left meanwhile.
+            item.add_done_callback(lambda item: item.cancelled() or item.exception())
