@@ -1,0 +1,159 @@
+"""Generating projects, and what is known of every project that the template generates."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from cookiecutter.main import cookiecutter
+from template import ROOT
+
+QUESTIONS: dict[str, Any] = {
+    key: value
+    for key, value in json.loads((ROOT / "cookiecutter.json").read_text("utf-8")).items()
+    if not key.startswith("_")
+}
+PROMPTS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))["__prompts__"]
+
+LONGEST_COMMAND = 600  # seconds
+
+# Two values for what is free text and changes what is generated; every choice of what is a choice.
+VARIANTS: dict[str, list[str]] = {
+    "python_version": QUESTIONS["python_version"],
+    "replicas": ["0-1", "2-5"],
+    "credential_headers": ["", "X-Api-Key, X-Tenant"],
+    "license": QUESTIONS["license"],
+    "ci": QUESTIONS["ci"],
+}
+COMBINATIONS: list[dict[str, str]] = [
+    dict(zip(VARIANTS, values, strict=True)) for values in itertools.product(*VARIANTS.values())
+]
+
+
+def name_of(answers: Mapping[str, str]) -> str:
+    """A readable name for a combination of answers."""
+    return ",".join(value or "-" for value in answers.values())
+
+
+class UnknownAnswerError(Exception):
+    """Cookiecutter would ignore an answer to a question that it does not ask."""
+
+
+@dataclass(frozen=True)
+class Baker:
+    """Generates projects from ``template`` without touching the home folder."""
+
+    template: Path
+    scratch: Path
+
+    def config(self) -> Path:
+        """Return a cookiecutter configuration whose folders are temporary."""
+        config = self.scratch / "cookiecutter.yaml"
+        folders = {"cookiecutters_dir": "clones", "replay_dir": "replay"}
+        config.write_text(
+            "".join(f"{key}: {self.scratch / name}\n" for key, name in folders.items()), "utf-8"
+        )
+        return config
+
+    def __call__(self, output: Path, **answers: str) -> Path:
+        """Generate a project below ``output`` and return its folder.
+
+        Raises:
+            UnknownAnswerError: If there is no such question, or no such choice.
+            cookiecutter.exceptions.FailedHookException: If a hook refuses an answer.
+        """
+        for key, value in answers.items():
+            if key not in QUESTIONS:
+                raise UnknownAnswerError(key)
+            if isinstance(QUESTIONS[key], list) and value not in QUESTIONS[key]:
+                raise UnknownAnswerError(f"{key}: {value}")
+        project = cookiecutter(
+            str(self.template),
+            no_input=True,
+            extra_context=answers,
+            output_dir=str(output),
+            config_file=str(self.config()),
+        )
+        return Path(project)
+
+
+def render_hook(name: str, answers: Mapping[str, str], typed: Mapping[str, str]) -> str:
+    """Return the source of a hook as cookiecutter would run it."""
+    source = (ROOT / "hooks" / name).read_text("utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(source).render(cookiecutter=answers, _cookiecutter=typed)
+
+
+def files_in(project: Path) -> list[str]:
+    """Return the files of a project, sorted, with forward slashes."""
+    return sorted(
+        path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()
+    )
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Return the environment for a command of a generated project: nothing of this one's venv."""
+    leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COVERAGE_", "MAKE", "FLYTE", "_U_", "_F_")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
+    return inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | extra
+
+
+def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
+    """Run a command and return what it printed, standard error included.
+
+    Raises:
+        AssertionError: If it fails, with its output.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=clean_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=LONGEST_COMMAND)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            printed = f"{process.communicate()[0]}\n(not done after {LONGEST_COMMAND} s)"
+    output = textwrap.indent(printed[-8000:], "    ")
+    words = " ".join(map(str, command))
+    assert process.returncode == 0, f"{words} exited with {process.returncode}:\n{output}"
+    return printed
+
+
+def find_python(version: str) -> str | None:
+    """Return a Python of this version ("3.12") that is on this machine, if there is one."""
+    finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
+    managed = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
+    candidates = [str(path) for path in Path(managed).glob(f"versions/{version}.*/bin/python")]
+    found = subprocess.run(finder, capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        candidates.append(found.stdout.strip())
+    return next((path for path in candidates if _is_python(path, version)), None)
+
+
+def _is_python(path: str, version: str) -> bool:
+    code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    try:
+        told = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return told.stdout.strip() == version
+
+
+def texts(project: Path) -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each file of a project."""
+    for name in files_in(project):
+        yield name, (project / name).read_text("utf-8")

@@ -1,0 +1,77 @@
+"""The generated project's tests notice what must never happen: each breakage fails one of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .baking import Baker, clean_environment, run
+
+pytestmark = pytest.mark.slow
+
+BREAKAGES = {
+    "the middleware is taken out": (
+        "my_flyte_app/app.py",
+        "app.add_middleware(\n",
+        "(lambda *_, **__: None)(\n",
+        "tests/test_callers.py::test_without_credentials_nothing_is_served",
+    ),
+    "the first caller's credentials are kept for all": (
+        "my_flyte_app/passthrough_auth.py",
+        "credentials = self._forwardable(pairs)\n",
+        "credentials = self.__dict__.setdefault('kept', self._forwardable(pairs))\n",
+        "tests/test_concurrency.py",
+    ),
+    "a fetched task is kept for all": (
+        "my_flyte_app/routers/tasks.py",
+        "return remote.Task.get(name, project=scope.project, domain=scope.domain, auto_version=",
+        "return globals().setdefault('KEPT', {}).setdefault(name, remote.Task.get(name, "
+        "project=scope.project, domain=scope.domain, auto_version='latest')) or (",
+        "tests/test_callers.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
+    ),
+    "every cookie is forwarded": (
+        "my_flyte_app/app.py",
+        "cookie_names=settings.cookie_names",
+        "cookie_names=None",
+        "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
+    ),
+    "a file is left out of the bundle": (
+        "deployment.py",
+        "include=(str(PYPROJECT),)",
+        "include=()",
+        "tests/test_deployment.py",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python environment with what the project needs, but not the project."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    uv = [sys.executable, "-m", "uv"]
+    run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
+    pyproject = default_project / "pyproject.toml"
+    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
+    return folder
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_a_breakage_is_noticed(what: str, environment: Path, baker: Baker, tmp_path: Path) -> None:
+    file, old, new, tests = BREAKAGES[what]
+    project = baker(tmp_path)
+    path = project / file
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), "utf-8")
+    done = subprocess.run(
+        [environment / "bin" / "python", "-m", "pytest", "-x", "-q", *tests.split()],
+        cwd=project,
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed" in done.stdout or "1 error" in done.stdout, done.stdout

@@ -1,0 +1,41 @@
+"""README.md, "Try it": what it says, done in a fresh clone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .baking import run
+from .long_running import running
+from .walkthrough import PYTHON, check_ends, check_two_people, clone, code_block, path_with_tools
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("demo") / "cookiecutter-flyte-app")
+
+
+def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: Path) -> None:
+    (command,) = code_block("Try it")
+    with running(command.split(), cloned, **PYTHON) as app:
+        check_two_people(app)
+        check_ends(app)
+    assert run(["git", "status", "--porcelain"], cloned) == ""
+
+
+def test_the_demo_for_those_without_make(cloned: Path, tmp_path: Path) -> None:
+    """In the same clone: what is installed is found, and the project is generated again."""
+    *setup, demo = code_block("Try it", 1)
+    path = path_with_tools(tmp_path / "bin")
+    shutil.rmtree(cloned / ".venv", ignore_errors=True)
+    for command in setup:
+        run(["sh", "-c", command], cloned, PATH=path)
+    stale = cloned / ".demo" / "my-flyte-app" / "my_flyte_app" / "stale.py"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("STALE = 1\n")
+    with running(demo.split(), cloned, PATH=path) as app:
+        check_two_people(app)
+        check_ends(app)
+    assert not stale.exists()

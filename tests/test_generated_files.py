@@ -1,0 +1,211 @@
+"""What is generated: every combination of answers, file by file."""
+
+# ruff: noqa: SIM905 - a list of files is best read as lines
+
+import ast
+import hashlib
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from cookiecutter.main import cookiecutter
+from template import copy_template
+
+from .baking import COMBINATIONS, Baker, files_in, name_of, texts
+
+# Every file of the default project, so that a new one is a decision and not an accident.
+FILES = """
+.github/workflows/ci.yml
+.gitignore
+.pre-commit-config.yaml
+LICENSE
+Makefile
+README.md
+SECURITY.md
+deployment.py
+local_flyte/__init__.py
+local_flyte/__main__.py
+local_flyte/access.py
+local_flyte/actions.py
+local_flyte/apps.py
+local_flyte/clusters.py
+local_flyte/data.py
+local_flyte/execution.py
+local_flyte/identity.py
+local_flyte/images.py
+local_flyte/listing.py
+local_flyte/people.py
+local_flyte/processes.py
+local_flyte/projects.py
+local_flyte/runs.py
+local_flyte/server.py
+local_flyte/subtasks.py
+local_flyte/tasks.py
+my_flyte_app/__init__.py
+my_flyte_app/app.py
+my_flyte_app/dependencies.py
+my_flyte_app/flyte_client.py
+my_flyte_app/image.py
+my_flyte_app/passthrough_auth.py
+my_flyte_app/problems.py
+my_flyte_app/routers/__init__.py
+my_flyte_app/routers/health.py
+my_flyte_app/routers/me.py
+my_flyte_app/routers/projects.py
+my_flyte_app/routers/runs.py
+my_flyte_app/routers/tasks.py
+my_flyte_app/settings.py
+my_flyte_app/tasks.py
+noxfile.py
+pyproject.toml
+tests/__init__.py
+tests/conftest.py
+tests/local_flyte/__init__.py
+tests/local_flyte/on_the_wire.py
+tests/local_flyte/test_access.py
+tests/local_flyte/test_apps.py
+tests/local_flyte/test_command.py
+tests/local_flyte/test_execution.py
+tests/local_flyte/test_listing.py
+tests/local_flyte/test_processes.py
+tests/test_callers.py
+tests/test_concurrency.py
+tests/test_deployment.py
+tests/test_endpoints.py
+tests/test_openapi.py
+tests/test_problems.py
+tests/test_serving.py
+tests/test_settings.py
+tests/test_streams.py
+""".split()
+# Text of GitHub Actions and of Flyte that looks like Jinja's.
+NOT_JINJA = re.compile(r"\$\{\{.*?\}\}|\{\{\.\w+\}\}")
+JINJA = re.compile(r"\{[{%#]|cookiecutter\.")
+
+
+def expected_files(answers: dict[str, str]) -> list[str]:
+    left_out = set()
+    if answers["license"] == "none":
+        left_out.add("LICENSE")
+    if answers["ci"] == "none":
+        left_out.add(".github/workflows/ci.yml")
+    return sorted(set(FILES) - left_out)
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
+def test_every_combination(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> None:
+    project = baker(tmp_path, **answers)
+    assert files_in(project) == expected_files(answers)
+    folders = {folder for folder in project.rglob("*") if folder.is_dir()}
+    assert all(any(folder.iterdir()) for folder in folders), "an empty folder"
+    for name, text in texts(project):
+        assert not JINJA.search(NOT_JINJA.sub("", text)), name
+        assert text.endswith("\n"), name
+        assert not text.endswith("\n\n"), name
+        assert "\r" not in text
+        assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name}: blanks at the end of a line"
+        parse(name, text)
+    check_answers(project, answers)
+
+
+def parse(name: str, text: str) -> None:
+    """Parse a file by its extension; raise if it is not valid."""
+    match Path(name).suffix:
+        case ".py":
+            ast.parse(text)
+        case ".toml":
+            tomllib.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case ".json":
+            json.loads(text)
+
+
+def check_answers(project: Path, answers: dict[str, str]) -> None:
+    """Check that each answer has arrived where it counts."""
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    assert pyproject["name"] == "my-flyte-app"
+    assert pyproject.get("license", "none") == answers["license"]
+    if answers["license"] != "none":
+        first = {
+            "Apache-2.0": "Apache License",
+            "MIT": "MIT License",
+            "BSD-3-Clause": "BSD 3-Clause",
+        }
+        license_text = (project / "LICENSE").read_text("utf-8")
+        assert license_text.lstrip().startswith(first[answers["license"]])
+        assert ("Copyright (c) Your Name\n" in license_text) == (answers["license"] != "Apache-2.0")
+    deployment = (project / "deployment.py").read_text("utf-8")
+    assert f"replicas=({answers['replicas'].replace('-', ', ')})" in deployment
+    image = (project / "my_flyte_app" / "image.py").read_text("utf-8")
+    assert f"python_version=({answers['python_version'].replace('.', ', ')})" in image
+    settings = (project / "my_flyte_app" / "settings.py").read_text("utf-8")
+    assert f'default="{answers["credential_headers"]}"' in settings
+    if answers["ci"] != "none":
+        workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))
+        steps = workflow["jobs"]["check"]["steps"]
+        assert steps[1]["with"]["python-version"] == answers["python_version"]
+
+
+def test_the_template_is_copied_without_the_caches_of_a_working_copy(baker: Baker) -> None:
+    assert not [path for path in baker.template.rglob("*") if "cache" in path.name]
+
+
+def digest(project: Path) -> str:
+    content = [(name, (project / name).read_bytes()) for name in files_in(project)]
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def test_the_same_answers_give_the_same_bytes(baker: Baker, tmp_path: Path) -> None:
+    assert digest(baker(tmp_path / "a")) == digest(baker(tmp_path / "b"))
+
+
+def test_a_replay_gives_the_same_bytes(baker: Baker, tmp_path: Path) -> None:
+    answers = {"license": "MIT", "ci": "none", "author": 'A "quoted" \\ name 🚀'}
+    first = baker(tmp_path / "a", **answers)
+    again = cookiecutter(
+        str(baker.template),
+        replay=True,
+        output_dir=str(tmp_path / "b"),
+        config_file=str(baker.config()),
+    )
+    assert digest(first) == digest(Path(again))
+
+
+def test_generating_again_over_a_project_keeps_what_is_not_the_templates(
+    baker: Baker, tmp_path: Path
+) -> None:
+    project = baker(tmp_path, ci="none")
+    mine = project / ".github" / "workflows" / "mine.yml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    cookiecutter(
+        str(baker.template),
+        no_input=True,
+        extra_context={"ci": "none"},
+        overwrite_if_exists=True,
+        output_dir=str(tmp_path),
+        config_file=str(baker.config()),
+    )
+    assert mine.read_text() == "mine"
+
+
+def test_a_template_with_windows_line_ends_generates_the_same_project(tmp_path: Path) -> None:
+    """As git checks it out on Windows unless told otherwise."""
+    template = copy_template(tmp_path / "template")
+    unix = Baker(template, tmp_path)(tmp_path / "unix")
+    for path in (template / "hooks").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    windows = Baker(template, tmp_path)(tmp_path / "windows")
+    assert digest(unix) == digest(windows)
+
+
+def test_the_template_can_be_removed_after_generation(baker: Baker, tmp_path: Path) -> None:
+    copy = shutil.copytree(baker.template, tmp_path / "template")
+    project = Baker(copy, tmp_path)(tmp_path / "out")
+    shutil.rmtree(copy)
+    assert not [link for link in project.rglob("*") if link.is_symlink()]

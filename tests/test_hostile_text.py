@@ -1,0 +1,96 @@
+"""Free text that breaks quoting elsewhere arrives in TOML, Python, Markdown and text as it is."""
+
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jinja2 import Environment
+from markdown_it import MarkdownIt
+from template import ROOT
+
+from .baking import Baker, texts
+from .test_generated_files import parse
+from .test_prompts import DEFAULTS
+
+HOSTILE = [
+    'say "hi"',
+    'it\'s "both" \'quotes\' "more" "doubles"',
+    "back\\slash \\n \\x41 \\",
+    "emoji 🚀 👩‍🚀 and ünïcödé 漢字",
+    "braces { } }} %} #} ${HOME} ${ {",
+    "--leading dashes",
+    "- a list",
+    "1. a numbered list",
+    "# a heading",
+    "> a quote",
+    "=== setext",
+    "+ plus",
+    "~~~ fence",
+    "``` fence",
+    "*stars* _underscores_ **bold** `code` ~~struck~~ | table |",
+    "<script>alert(1)</script> &amp; &lt; <!-- comment -->",
+    "[link](http://example.org) ![image](x) [ref]: y",
+    "yaml: value # comment",
+    "! tag & anchor * alias % directive @ ` reserved",
+    "'''triple''' \"\"\"triple\"\"\"",
+    "trailing colon:",
+    "null",
+    "x" * 100,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_it_arrives_as_it_is_and_everything_parses(baker: Baker, tmp_path: Path, text: str) -> None:
+    project = baker(tmp_path, description=text, author=text, license="MIT")
+    for name, content in texts(project):
+        parse(name, content)
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    assert pyproject["description"] == text
+    assert pyproject["authors"] == [{"name": text}]
+    assert f"\nCopyright (c) {text}\n" in (project / "LICENSE").read_text("utf-8")
+    assert text in markdown_texts((project / "README.md").read_text("utf-8"))
+
+
+def markdown_texts(source: str) -> set[str]:
+    """Return what each paragraph says that is nothing but text: no markup at all."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(source)
+    said = set()
+    for before, token in itertools.pairwise(tokens):
+        children = token.children or []
+        only_text = all(child.type in {"text", "text_special"} for child in children)
+        if before.type == "paragraph_open" and only_text:
+            said.add("".join(child.content for child in children))
+    return said
+
+
+# What the prompt accepts; the rest is refused, which test_prompts.py shows.
+ORDINARY = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=100)
+MARKUP = st.text("`*_[]<>&#|~-+.=:123\\\"'(){}! a", max_size=20)
+ACCEPTED = (ORDINARY | MARKUP).filter(
+    lambda text: text and text == text.strip() and not re.search(r"\{[{%#]", text)
+)
+
+
+@given(text=ACCEPTED)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_text_is_quoted_for_each_language(text: str) -> None:
+    quoted = derived({"description": text, "author": text})
+    assert tomllib.loads(f"x = {quoted['__description_quoted']}") == {"x": text}
+    assert tomllib.loads(f"x = {quoted['__author_quoted']}") == {"x": text}
+    assert markdown_texts(f"# app\n\n{quoted['__description_markdown']}\n\nMore.\n") >= {text}
+
+
+def derived(answers: Mapping[str, str]) -> dict[str, str]:
+    """Return the private variables of cookiecutter.json for these answers."""
+    template = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
+    return {
+        key: Environment().from_string(value).render(cookiecutter=DEFAULTS | dict(answers))
+        for key, value in template.items()
+        if key.startswith("__") and isinstance(value, str)
+    }

@@ -1,0 +1,305 @@
+"""The questions, and the answers that are refused before anything is written."""
+
+# ruff: noqa: RUF001 - characters that look like others are part of what is refused
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.prompt import prompt_for_config
+from hypothesis import given
+from hypothesis import strategies as st
+from template import ROOT
+
+from .baking import PROMPTS, QUESTIONS, Baker, UnknownAnswerError, files_in, render_hook
+
+DEFAULTS = {key: value[0] if isinstance(value, list) else value for key, value in QUESTIONS.items()}
+CONTROL = "leave out line breaks, tabs and other invisible characters"
+JINJA = "would be run as a template"
+
+# The question, an answer that is refused, and what is said of it.
+REFUSED: list[tuple[str, str, str]] = [
+    ("project_slug", "My App", "lower-case letters and digits"),
+    ("project_slug", "my_app", "lower-case letters and digits"),
+    ("project_slug", "-app", "lower-case letters and digits"),
+    ("project_slug", "app-", "lower-case letters and digits"),
+    ("project_slug", "my--app", "lower-case letters and digits"),
+    ("project_slug", "my.app", "lower-case letters and digits"),
+    ("project_slug", "café", "lower-case letters and digits"),
+    ("project_slug", "app\n", "lower-case letters and digits"),
+    ("project_slug", "rocket-🚀", "lower-case letters and digits"),
+    ("project_slug", "--help", "lower-case letters and digits"),
+    ("project_slug", "2fast", "begin with a letter"),
+    ("project_slug", "a" * 31, "31 characters are too many: Flyte takes 30"),
+    ("project_slug", "class", "a word of the Python language"),
+    ("project_slug", "json", "a module of Python's standard library"),
+    ("project_slug", "test", "a module of Python's standard library"),
+    ("project_slug", "flyte", "a package that the app depends on"),
+    ("project_slug", "fastapi", "a package that the app depends on"),
+    ("project_slug", "pydantic-settings", "a package that the app depends on"),
+    ("project_slug", "local-flyte", "already the name of something else in the project"),
+    ("project_slug", "tests", "already the name of something else in the project"),
+    ("project_slug", "con", "a device on Windows"),
+    ("description", "", "it is empty"),
+    ("description", "two\nlines", CONTROL),
+    ("description", "a\ttab", CONTROL),
+    ("description", "a\x1b[31mcolour", CONTROL),
+    ("description", "right\u202eto left", CONTROL),
+    ("description", "a line\u2028separator", CONTROL),
+    ("description", "a zero-width\u200bspace", CONTROL),
+    ("description", " padded ", "blanks at the ends"),
+    ("description", "x" * 101, "101 characters are too many: 100 fit"),
+    ("description", "x" * 100_000, "100000 characters are too many: 100 fit"),
+    ("description", "{{ 7 * 7 }}", JINJA),
+    ("description", "a {% raw %}b{% endraw %}", JINJA),
+    ("description", "a {# comment #}", JINJA),
+    ("author", "", "it is empty"),
+    ("author", "Ada\r\nLovelace", CONTROL),
+    ("author", "x" * 101, "101 characters are too many: 100 fit"),
+    ("author", "${{ '{{' }} github.actor }}", JINJA),
+    ("flyte_project", "", "lower-case letters, digits and dashes"),
+    ("flyte_project", "My Project", "lower-case letters, digits and dashes"),
+    ("flyte_project", "a/b", "lower-case letters, digits and dashes"),
+    ("flyte_project", "p" * 64, "64 characters are too many: Flyte takes 63"),
+    ("flyte_domain", "dev_1", "lower-case letters, digits and dashes"),
+    ("flyte_domain", "-dev", "lower-case letters, digits and dashes"),
+    ("flyte_domain", 'dev"', "lower-case letters, digits and dashes"),
+    ("replicas", "", "two whole numbers with a dash between them"),
+    ("replicas", "many", "two whole numbers with a dash between them"),
+    ("replicas", "1 - 2", "two whole numbers with a dash between them"),
+    ("replicas", "-1", "two whole numbers with a dash between them"),
+    ("replicas", "1-2-3", "two whole numbers with a dash between them"),
+    ("replicas", "00-01", "two whole numbers with a dash between them"),
+    ("replicas", "٠-١", "two whole numbers with a dash between them"),
+    ("replicas", "0", "the highest number must be at least 1"),
+    ("replicas", "0-0", "the highest number must be at least 1"),
+    ("replicas", "3-1", "the lowest number comes first"),
+    ("replicas", "1-1001", "surely a slip"),
+    ("credential_headers", "X Api Key", "is not the name of a header"),
+    ("credential_headers", "X-Api-Key:", "is not the name of a header"),
+    ("credential_headers", 'X-"Key', "is not the name of a header"),
+    ("credential_headers", "X-Clé", "is not the name of a header"),
+    ("credential_headers", "X-Key,,X-Other", "a comma too many"),
+    ("credential_headers", "X-Key, x-key", "is there twice"),
+    ("credential_headers", "Authorization", "is a credential already"),
+    ("credential_headers", "COOKIE", "is a credential already"),
+    ("credential_headers", "Connection", "describes the connection or the message"),
+    ("credential_headers", "Transfer-Encoding", "describes the connection or the message"),
+    ("credential_headers", "Content-Length", "describes the connection or the message"),
+    ("credential_headers", "grpc-timeout", "describes the connection or the message"),
+    ("credential_headers", "Connect-Protocol-Version", "describes the connection or the message"),
+    ("credential_headers", "X-" + "y" * 100, "is not the name of a header"),
+]
+ACCEPTED: list[tuple[str, str]] = [
+    ("project_slug", "a"),
+    ("project_slug", "a" * 30),
+    ("project_slug", "app-2"),
+    ("project_slug", "flyte-app"),
+    ("description", '-- it\'s a "test" \\o/ 🚀 👩‍🚀 $HOME `id` & <b> 100 %'),
+    ("description", "x" * 100),
+    ("author", "Ada Lovelace <ada@example.org>"),
+    ("flyte_project", "p" * 63),
+    ("flyte_domain", "2-dev"),
+    ("replicas", "1"),
+    ("replicas", "0-1000"),
+    ("credential_headers", "X-Api-Key"),
+    ("credential_headers", "X-Api-Key,x-tenant, X-Goog-IAP-JWT-Assertion"),
+]
+
+
+def load_hook(
+    folder: Path, name: str, typed: Mapping[str, str] | None = None, **answers: str
+) -> ModuleType:
+    """Import a hook as rendered for these answers. Importing must not run it."""
+    path = folder / name
+    path.write_text(render_hook(name, DEFAULTS | answers, typed or {}), "utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def hook(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    return load_hook(tmp_path_factory.mktemp("hook"), "pre_gen_project.py")
+
+
+def problems(hook: ModuleType, **answers: str) -> list[str]:
+    return list(hook.problems(DEFAULTS | answers, {}))
+
+
+def test_every_question_has_a_text_that_the_terminal_shows_as_written() -> None:
+    assert PROMPTS.keys() == QUESTIONS.keys()
+    for text in PROMPTS.values():
+        assert re.fullmatch(r"[A-Z][^\[\]\n]{3,95}", text)  # brackets are markup to Rich
+
+
+def test_the_hook_names_the_prompts_in_the_words_they_were_asked_in(hook: ModuleType) -> None:
+    assert {key: PROMPTS[key] for key in hook.CHECKS} == hook.PROMPTS
+
+
+def test_every_question_is_checked_or_a_choice(hook: ModuleType) -> None:
+    choices = {key for key, value in QUESTIONS.items() if isinstance(value, list)}
+    assert set(hook.CHECKS) == QUESTIONS.keys() - choices
+
+
+def test_the_defaults_are_accepted(hook: ModuleType) -> None:
+    assert problems(hook) == []
+
+
+@pytest.mark.parametrize(("key", "value", "said"), REFUSED)
+def test_a_refusal_names_the_prompt_the_value_what_is_wrong_and_a_value_that_works(
+    hook: ModuleType, key: str, value: str, said: str
+) -> None:
+    (problem,) = problems(hook, **{key: value})
+    assert problem.startswith(f"  {PROMPTS[key]}: ")
+    assert (repr(value) if len(value) <= 60 else f"({len(value)} characters)") in problem
+    assert said in problem
+    suggestion = problem.partition("Try: ")[2].removesuffix("\n")
+    assert problems(hook, **{key: suggestion}) == []
+    assert len(problem) < 500
+
+
+@pytest.mark.parametrize(("key", "value"), ACCEPTED)
+def test_what_works_is_accepted(hook: ModuleType, key: str, value: str) -> None:
+    assert problems(hook, **{key: value}) == []
+
+
+@given(
+    key=st.sampled_from(sorted(set(QUESTIONS) - {"python_version", "license", "ci"})),
+    data=st.data(),
+)
+def test_whatever_is_refused_comes_with_a_value_that_works(
+    hook: ModuleType, key: str, data: st.DataObject
+) -> None:
+    value = data.draw(st.text() | st.text("abc-_, {%0123456789"))
+    for problem in problems(hook, **{key: value}):
+        assert "\n" not in problem.partition("Try: ")[2].removesuffix("\n")
+        assert problems(hook, **{key: problem.partition("Try: ")[2].removesuffix("\n")}) == []
+
+
+def test_every_package_that_the_project_installs_is_a_reserved_name(hook: ModuleType) -> None:
+    """By the names of the packages; those of their modules are seen once it is installed."""
+    pyproject = (ROOT / "{{cookiecutter.project_slug}}" / "pyproject.toml").read_text("utf-8")
+    names = re.findall(r'^    "([a-z0-9-]+)[^"]*[<>=]', pyproject, re.MULTILINE)
+    assert {"flyte", "fastapi", "pytest"} <= set(names)
+    for name in names:
+        assert problems(hook, project_slug=name), name
+
+
+def test_all_problems_are_told_at_once_and_nothing_is_left(
+    baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answers = {"project_slug": "My App", "replicas": "2-1", "credential_headers": "Host"}
+    with pytest.raises(FailedHookException):
+        baker(tmp_path, **answers)
+    told = capfd.readouterr().err
+    for key, value in answers.items():
+        assert f"{PROMPTS[key]}: {value!r}" in told or f"{PROMPTS[key]}: '" in told
+    assert told.count("Try: ") == 3
+    assert "Nothing was generated" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("slug", ["a/b/c", "../up"])
+def test_a_name_that_is_a_path_leaves_nothing_anywhere(
+    baker: Baker, tmp_path: Path, slug: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    with pytest.raises((FailedHookException, FileNotFoundError)):
+        baker(output, project_slug=slug)
+    assert f"{PROMPTS['project_slug']}: {slug!r}" in capfd.readouterr().err
+    assert list(tmp_path.rglob("*")) == [output]
+
+
+def test_a_folder_that_exists_is_not_touched_by_a_refusal(baker: Baker, tmp_path: Path) -> None:
+    mine = tmp_path / "my-flyte-app" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(Exception, match="already exists"):
+        baker(tmp_path, replicas="none")
+    assert files_in(tmp_path) == ["my-flyte-app/mine.txt"]
+
+
+def test_a_template_on_the_command_line_is_refused_even_if_its_result_is_fine(
+    baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FailedHookException):
+        baker(tmp_path, author="{{ 'Ada' }}")
+    told = capfd.readouterr().err
+    assert JINJA in told
+    assert "Try: Ada\n" in told
+
+
+def test_a_refusal_on_the_command_line_shows_no_traceback_of_ours(
+    baker: Baker, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", str(baker.template)]
+    options = ["--config-file", str(baker.config()), "--output-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *options, "project_slug=flyte"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    message, _, rest = done.stderr.partition("ERROR: Stopping generation")
+    assert "'flyte' is a package that the app depends on" in message
+    assert "Traceback" not in message
+    assert "pre_gen_project.py" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_a_hook_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "project" / ".github").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    for name in ("pre_gen_project.py", "post_gen_project.py"):
+        load_hook(tmp_path / "hooks", name, project_slug="NOT VALID")
+    assert (tmp_path / "project" / ".github").is_dir()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_hooks_use_nothing_but_the_standard_library_and_no_shell() -> None:
+    for path in (ROOT / "hooks").iterdir():
+        if path.suffix != ".py":
+            continue
+        source = path.read_text("utf-8")
+        imported = set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))
+        assert imported <= sys.stdlib_module_names
+        assert not imported & {"subprocess", "socket", "urllib", "http"}
+        assert "os.system" not in source
+
+
+def test_the_prompts_are_asked_as_written_and_an_answer_is_taken_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def answer(prompt: str, **options: object) -> object:
+        asked.append(prompt)
+        return options.get("default")
+
+    monkeypatch.setattr("cookiecutter.prompt.Prompt.ask", answer)
+    template = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
+    prompt_for_config({"cookiecutter": template})
+    for text, shown in zip(PROMPTS.values(), asked, strict=True):
+        assert text in shown
+
+
+def test_the_test_helper_refuses_what_cookiecutter_would_ignore(
+    baker: Baker, tmp_path: Path
+) -> None:
+    with pytest.raises(UnknownAnswerError):
+        baker(tmp_path, project_name="typo")
+    with pytest.raises(UnknownAnswerError):
+        baker(tmp_path, license="GPL")

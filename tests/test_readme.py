@@ -1,0 +1,200 @@
+"""README.md, "Generate your own": what it says, done."""
+
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from .baking import COMBINATIONS, Baker, name_of, run, texts
+from .long_running import curl_lines, running
+from .test_prompts import DEFAULTS, load_hook
+from .walkthrough import (
+    PYTHON,
+    Project,
+    check_ends,
+    check_two_people,
+    clone,
+    code_block,
+    commit,
+    path_with_tools,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project that the README has people generate, committed by them."""
+    folder = tmp_path_factory.mktemp("readme")
+    search_path = path_with_tools(folder / "bin")
+    home = folder / "home"
+    home.mkdir()
+    generate, enter, *_ = code_block("Generate your own")
+    template = clone(folder / "cookiecutter-flyte-app")
+    done = subprocess.run(
+        ["sh", "-c", generate],
+        cwd=template,
+        env={**os.environ, "PATH": search_path, "COOKIECUTTER_CONFIG": str(config(home))},
+        input="\n" * 20,  # Enter takes the default
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = (template / enter.removeprefix("cd ")).resolve()
+    commit(path)
+    return Project(path, done.stdout, search_path)
+
+
+@pytest.fixture(scope="module")
+def installed(generated: Project) -> Project:
+    """The same, after the first of make's targets has set it up."""
+    generated.run("make", ".venv/installed")
+    return generated
+
+
+def config(home: Path) -> Path:
+    path = home / "cookiecutter.yaml"
+    path.write_text(f"cookiecutters_dir: {home / 'clones'}\nreplay_dir: {home / 'replay'}\n")
+    return path
+
+
+def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> None:
+    steps = generated.printed.partition("is ready. Next:")[2]
+    printed = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
+    assert printed == ["cd my-flyte-app", "make dev", "make test", "make deploy"]
+    enter, *told = code_block("Generate your own")[1:]
+    assert Path(enter.removeprefix("cd ")).name == "my-flyte-app"
+    assert set(told) <= set(printed)
+
+
+def test_make_test_passes_in_the_generated_project(installed: Project) -> None:
+    said = installed.run("make", "test")
+    assert re.search(r"^=+ .*\b\d{2,} passed\b.* =+$", said, re.MULTILINE), said
+    assert "failed" not in said
+    assert "error" not in said.splitlines()[-1]
+
+
+def test_make_check_passes_on_untouched_output(installed: Project) -> None:
+    installed.run("make", "check")
+
+
+def test_the_formatter_has_nothing_to_change_and_git_nothing_to_add(installed: Project) -> None:
+    installed.run("make", "format")
+    assert installed.run("git", "status", "--porcelain") == ""
+
+
+def test_make_dev_shows_two_people_and_leaves_nothing_running(installed: Project) -> None:
+    with running(["make", "dev"], installed.path, PATH=installed.search_path, **PYTHON) as app:
+        check_two_people(app)
+        check_ends(app)
+
+
+def test_make_dev_takes_another_port_if_its_own_is_in_use(installed: Project) -> None:
+    command = [str(installed.path / ".venv/bin/python"), "-m", "local_flyte", "--no-reload"]
+    with running(command, installed.path) as first:
+        taken = curl_lines(first.wait_until_ready())[0][-1]
+        with running(command, installed.path) as second:
+            assert curl_lines(second.wait_until_ready())[0][-1] != taken
+            check_two_people(second)
+            check_ends(second)
+        check_ends(first)
+
+
+DEPLOY = """
+import subprocess, sys
+from pathlib import Path
+from local_flyte import LocalFlyte
+
+with LocalFlyte() as local_flyte:
+    config = local_flyte.config_file("alice")
+    done = subprocess.run(
+        ["make", "deploy"], env={**__import__("os").environ, "FLYTECTL_CONFIG": str(config)}
+    )
+    methods = {call.method for call in local_flyte.calls}
+    assert {"Create", "DeployTask"} <= methods, methods
+sys.exit(done.returncode)
+"""
+
+
+def test_make_deploy_deploys_the_app_and_its_tasks(installed: Project) -> None:
+    installed.run(".venv/bin/python", "-c", DEPLOY)
+
+
+def test_the_lock_file_that_is_made_is_the_one_make_uses(
+    installed: Project, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(
+        installed.path, tmp_path / "copy", ignore=shutil.ignore_patterns(".venv", ".git")
+    )
+    project = Project(copy, "", installed.search_path)
+    run(["uv", "lock"], copy, PATH=installed.search_path)
+    # A lock that does not fit pyproject.toml must be noticed, which shows that it is read.
+    pyproject = copy / "pyproject.toml"
+    fitting = pyproject.read_text("utf-8")
+    pyproject.write_text(fitting.replace("httpx>=0.28", "httpx>=0.28,!=0.28.7"), "utf-8")
+    with pytest.raises(AssertionError, match="lock"):
+        project.run("make", "check")
+    pyproject.write_text(fitting, "utf-8")
+    project.run("make", ".venv/installed")
+
+
+def test_every_combination_passes_a_dry_run_of_flyte_deploy(
+    installed: Project, baker: Baker, tmp_path: Path
+) -> None:
+    projects = [baker(tmp_path / name_of(answers), **answers) for answers in COMBINATIONS]
+    hostile = 'It\'s "hostile" \\n 🚀 <b>'
+    projects.append(baker(tmp_path / "hostile", description=hostile, project_slug="a"))
+    # Neither the licence's text nor the workflow is any concern of Flyte's.
+    seen = {deployed(project): project for project in projects}
+    assert len(seen) == len(projects) // 2 + 1
+    # A dry run calls nobody, but wants to know whom it would.
+    config = tmp_path / "flyte.yaml"
+    config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")
+
+    def dry_run(project: Path) -> None:
+        command = [str(installed.path / ".venv/bin/flyte"), "deploy", "--dry-run"]
+        # Ahead of the environment, in which a project of the same name is installed.
+        variables = {"PYTHONPATH": str(project), "FLYTECTL_CONFIG": str(config)}
+        run([*command, "deployment.py", "app_env"], project, **variables)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(dry_run, seen.values()))
+
+
+def deployed(project: Path) -> tuple[tuple[str, str], ...]:
+    """Return what a deployment can depend on."""
+    return tuple(
+        (name, text)
+        for name, text in texts(project)
+        if name != "LICENSE" and not name.startswith(".github/")
+    )
+
+
+def test_no_module_that_the_project_installs_can_be_hidden_by_its_package(
+    installed: Project, tmp_path: Path
+) -> None:
+    """Every module of what the project asks for by name is a name that the prompt refuses."""
+    hook = load_hook(tmp_path, "pre_gen_project.py")
+    told = installed.run(".venv/bin/python", "-c", DIRECT_MODULES)
+    modules = told.split()
+    assert {"flyte", "pydantic", "uvicorn"} <= set(modules)
+    for module in modules:
+        slug = module.replace("_", "-")
+        assert list(hook.problems(DEFAULTS | {"project_slug": slug}, {})), module
+
+
+DIRECT_MODULES = """
+import importlib.metadata, re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+named = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+names = {re.match(r"[A-Za-z0-9-]+", name)[0] for name in named}
+for module, owners in importlib.metadata.packages_distributions().items():
+    if names & {owner.lower().replace("_", "-") for owner in owners} and module.isidentifier():
+        if not module.startswith("_") and module.islower():
+            print(module)
+"""

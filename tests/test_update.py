@@ -1,0 +1,194 @@
+"""The update path: ``cruft create``, work on the project, a newer template, ``cruft update``."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from template import ROOT, copy_template
+
+from .baking import Baker, files_in
+
+ANSWERS = {
+    "project_slug": "our-app",
+    "description": 'It\'s "ours" \\o/ 🚀 {one brace}',
+    "author": "Ada & Bob <team@example.org>",
+    "license": "MIT",
+    "replicas": "1-3",
+    "credential_headers": "X-Api-Key",
+}
+GIT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+}
+PROJECT = "{{cookiecutter.project_slug}}"
+PACKAGE = f"{PROJECT}/{{{{cookiecutter.__package_name}}}}"
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **GIT, "PYTHONUTF8": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}"
+    return done.stdout
+
+
+def cruft(*arguments: str, cwd: Path) -> str:
+    # As `python -m cruft`, which it does not offer.
+    return run(sys.executable, "-c", "from cruft._cli import app; app()", *arguments, cwd=cwd)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository of one branch."""
+
+    path: Path
+
+    def commit(self, message: str) -> None:
+        if not (self.path / ".git").exists():
+            run("git", "init", "--quiet", "--initial-branch=main", cwd=self.path)
+        run("git", "add", "--all", cwd=self.path)
+        run("git", "commit", "--quiet", f"--message={message}", cwd=self.path)
+
+    def status(self) -> list[str]:
+        return run("git", "status", "--porcelain", cwd=self.path).splitlines()
+
+    def empty(self) -> None:
+        """Remove everything but the history."""
+        for path in self.path.iterdir():
+            if path.name != ".git":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def last_tag() -> str | None:
+    """Return the last release in the history of this repository, if the clone has it."""
+    command = ["git", "describe", "--tags", "--abbrev=0", "--match=v*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def release(tag: str, destination: Path) -> None:
+    """Write the template of a release to ``destination``."""
+    archive = subprocess.run(
+        ["git", "archive", "--format=tar", tag, "cookiecutter.json", "hooks", PROJECT],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(destination, filter="data")
+
+
+def earlier(destination: Path) -> None:
+    """Write a template to ``destination`` that differs from today's in every way one may.
+
+    A line that has been added since, one that has been changed, one that has been removed, a file
+    that has been added, and one that has been removed.
+    """
+    copy_template(destination)
+    makefile = destination / PROJECT / "Makefile"
+    lines = makefile.read_text("utf-8").splitlines(keepends=True)
+    makefile.write_text("".join(["# An old first line\n", *lines[1:-1], "\t@echo old\n"]), "utf-8")
+    (destination / PROJECT / ".gitignore").unlink()
+    (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
+    tasks = destination / PACKAGE / "tasks.py"
+    tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
+
+
+def work_on(project: Path) -> dict[str, str]:
+    """Do what owners do; return what must still be there after an update."""
+    package = project / "our_app"
+    with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
+        tasks.write("\n\n# Ours\n")
+    readme = project / "README.md"
+    readme.write_text(readme.read_text("utf-8") + "\nOur own paragraph.\n", "utf-8")
+    (package / "ours.py").write_text('OURS = "ours"\n', "utf-8")
+    pyproject = project / "pyproject.toml"
+    text = pyproject.read_text("utf-8")
+    pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
+    return {
+        "our_app/tasks.py": "\n# Ours\n",
+        "README.md": "\nOur own paragraph.\n",
+        "our_app/ours.py": 'OURS = "ours"\n',
+        "pyproject.toml": 'version = "7.0.0"\n',
+    }
+
+
+def update(old: str | None, baker: Baker, tmp_path: Path) -> None:
+    template = Repository(tmp_path / "cookiecutter-flyte-app")
+    template.path.mkdir()
+    release(old, template.path) if old else earlier(template.path)
+    template.commit("an earlier version")
+
+    answers = json.dumps(ANSWERS)
+    options = ["--no-input", "--config-file", str(baker.config()), "--extra-context", answers]
+    cruft("create", str(template.path), *options, cwd=tmp_path)
+    project = Repository(tmp_path / "our-app")
+    kept = work_on(project.path)
+    project.commit("our app")
+
+    template.empty()
+    copy_template(template.path)
+    template.commit("the present version")
+    said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project.path)
+
+    assert "Good work!" in said or "already up to date" in said
+    assert not [name for name in files_in(project.path) if name.endswith((".rej", ".orig"))]
+    assert not [line for line in project.status() if line.startswith(("U", "AA", "DD"))]
+    for name, text in kept.items():
+        assert text in (project.path / name).read_text("utf-8"), name
+    cruft("check", cwd=project.path)
+    compare(baker(tmp_path / "fresh", **ANSWERS), project.path, kept)
+
+
+def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
+    """Require that an updated project is the present template's, but for what its owners did."""
+    inside = {name for name in files_in(updated) if not name.startswith(".git/")}
+    assert inside - {".cruft.json", "our_app/ours.py"} == set(files_in(fresh))
+    for name in files_in(fresh):
+        text = (updated / name).read_text("utf-8")
+        if name == "pyproject.toml":
+            text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
+        elif name == "our_app/tasks.py":
+            text = text.removesuffix("\n\n# Ours\n")
+        elif name == "README.md":
+            text = text.removesuffix("\nOur own paragraph.\n")
+        assert text == (fresh / name).read_text("utf-8"), name
+
+
+def test_an_update_from_a_version_that_differs_in_every_way(baker: Baker, tmp_path: Path) -> None:
+    update(None, baker, tmp_path)
+
+
+def test_an_update_from_the_last_release(baker: Baker, tmp_path: Path) -> None:
+    if not (tag := last_tag()):
+        pytest.skip("this clone has no tag of a release; `git fetch --tags` brings them")
+    update(tag, baker, tmp_path)
+
+
+def test_without_a_change_there_is_nothing_to_update(baker: Baker, tmp_path: Path) -> None:
+    template = Repository(shutil.copytree(baker.template, tmp_path / "template"))
+    template.commit("the present version")
+    options = ["--no-input", "--config-file", str(baker.config())]
+    cruft("create", str(template.path), *options, cwd=tmp_path)
+    project = Repository(tmp_path / "my-flyte-app")
+    project.commit("our app")
+    assert "already up to date" in cruft("update", "--skip-apply-ask", cwd=project.path)
+    assert project.status() == []
+    assert "diff --git" not in cruft("diff", cwd=project.path)

@@ -1,0 +1,32 @@
+"""Another project, on the newest Python, by uv."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .baking import Baker, run
+from .walkthrough import check_quality, needs_python, path_with_tools
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
+    """Names as long as they may be, all the other options."""
+    answers = {
+        "project_slug": "z" + "-z" * 14 + "z",
+        "description": "漢字 " * 33 + "!",
+        "python_version": "3.13",
+        "license": "BSD-3-Clause",
+        "replicas": "2-5",
+        "credential_headers": "X-Api-Key, X-Tenant",
+        "flyte_project": "p" * 63,
+        "flyte_domain": "d" * 63,
+    }
+    python = needs_python("3.13")
+    project = baker(tmp_path, **answers)
+    path = path_with_tools(tmp_path / "bin")
+    run(["uv", "sync", "--quiet"], project, PATH=path, UV_PYTHON=python)
+    said = run(["uv", "run", "pytest"], project, PATH=path, UV_PYTHON=python)
+    assert re.search(r"\d{2,} passed", said)
+    check_quality(project)

@@ -1,0 +1,49 @@
+"""Another project, set up and tested as those without make are told."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from .baking import Baker, run
+from .test_prompts import load_hook
+from .walkthrough import (
+    check_quality,
+    needs_python,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path: Path) -> None:
+    """Short names, another licence, no CI, and text that needs quoting everywhere."""
+    answers = {
+        "project_slug": "a",
+        "description": 'It\'s "hostile" \\n 🚀 <b> ${HOME} `id` --x',
+        "author": 'O\'Brien "Bob" \\ 🚀',
+        "python_version": "3.12",
+        "license": "MIT",
+        "ci": "none",
+        "replicas": "1",
+        "flyte_project": "p",
+        "flyte_domain": "d",
+    }
+    python = needs_python("3.12")
+    project = baker(tmp_path, **answers)
+    hook = load_hook(tmp_path, "post_gen_project.py", None, **answers)
+    steps = hook.next_steps(hook.ANSWERS, make=False, windows=False)
+    commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
+    assert commands[0] == "cd a"
+    setup, test = commands[1:4], commands[5]
+    assert test == ".venv/bin/python -m pytest"
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    (scripts / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    (scripts / "python3").chmod(0o755)
+    for command in [*setup, test]:
+        said = run(
+            ["sh", "-c", command], project, PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}"
+        )
+    assert re.search(r"\d{2,} passed", said)
+    check_quality(project)

@@ -1,0 +1,110 @@
+"""Running commands as they are written for people, on real installs."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from template import ROOT, tracked_files
+
+from .baking import find_python, run
+from .long_running import Running, curl_lines
+
+# Set for the commands below: make's own Python, and no configuration of this machine's Flyte.
+PYTHON = {"PYTHON": sys.executable}
+
+
+def code_block(heading: str, number: int = 0, readme: Path = ROOT / "README.md") -> list[str]:
+    """Return the commands of a ``sh`` block of a README, by its heading."""
+    section = readme.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return [line.partition("  #")[0].strip() for line in blocks[number].splitlines()]
+
+
+def clone(destination: Path) -> Path:
+    """Make what a clone of this repository, as it is now, would be."""
+    for path in tracked_files():
+        target = destination / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, target)
+    commit(destination)
+    return destination
+
+
+def commit(folder: Path) -> None:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    run(["git", "init", "--quiet", "--initial-branch=main"], folder)
+    run(["git", "add", "--all"], folder)
+    run(["git", *identity, "commit", "--quiet", "--message=first"], folder)
+
+
+def path_with_tools(folder: Path) -> str:
+    """Return a PATH on which ``uv`` and ``uvx`` are those of the template, and python3 this one."""
+    folder.mkdir(exist_ok=True)
+    scripts = Path(sys.executable).parent
+    for name in ("uv", "uvx"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(scripts / name)
+    python = folder / "python3"
+    if not python.exists():
+        base = Path(sys.base_prefix) / "bin" / "python3"
+        python.write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
+        python.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def as_alice_and_bob(app: Running) -> dict[str, str]:
+    """Paste the ``curl`` lines that were printed; return their answers by what they asked."""
+    answers = {}
+    for number, command in enumerate(curl_lines(app.wait_until_ready())):
+        done = subprocess.run(
+            [command[0], "--silent", "--show-error", "--noproxy", "*", *command[1:]],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+        )
+        answers[f"{number} {command[-1]}"] = done.stdout
+    return answers
+
+
+def check_two_people(app: Running) -> None:
+    answers = as_alice_and_bob(app)
+    me = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/me")]
+    assert len({person["subject"] for person in me}) == 2, me
+    started = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/runs")]
+    assert len({run["name"] for run in started}) == 2, started
+
+
+def check_ends(app: Running) -> None:
+    # An interrupted make fails or dies of the signal; what it ran ends well.
+    assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
+    assert "Traceback" not in app.printed()
+    assert app.left_over() == []
+
+
+@dataclass(frozen=True)
+class Project:
+    path: Path
+    printed: str
+    search_path: str
+
+    def run(self, *command: str) -> str:
+        return run(command, self.path, PATH=self.search_path, **PYTHON)
+
+
+def needs_python(version: str) -> str:
+    if not (python := find_python(version)):
+        pytest.skip(f"there is no Python {version} on this machine")
+    return python
+
+
+def check_quality(project: Path) -> None:
+    """Require that untouched output is formatted, linted and typed."""
+    for command in (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"]):
+        run([f".venv/bin/{command[0]}", *command[1:]], project)
