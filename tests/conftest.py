@@ -1,11 +1,12 @@
 """What the tests share: a clean copy of the template, and a way to generate projects from it."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from template import copy_template
 
-from .baking import Baker
+from .baking import Baker, run
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,15 @@ def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
 def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the project of the default answers. Read it; do not change it."""
     return baker(tmp_path_factory.mktemp("default"))
+
+
+@pytest.fixture(scope="session")
+def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python environment with what the project needs, but not the project."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    uv = [sys.executable, "-m", "uv"]
+    run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
+    pyproject = default_project / "pyproject.toml"
+    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
+    return folder

@@ -1,12 +1,11 @@
 """The generated project's tests notice what must never happen: each breakage fails one of them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .baking import Baker, clean_environment, run
+from .baking import Baker, clean_environment
 
 pytestmark = pytest.mark.slow
 
@@ -43,18 +42,6 @@ BREAKAGES = {
         "tests/test_deployment.py",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python environment with what the project needs, but not the project."""
-    folder = tmp_path_factory.mktemp("environment") / "venv"
-    uv = [sys.executable, "-m", "uv"]
-    run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
-    pyproject = default_project / "pyproject.toml"
-    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
-    run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
-    return folder
 
 
 @pytest.mark.parametrize("what", BREAKAGES)

@@ -14,4 +14,4 @@ PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 image = flyte.Image.from_debian_base(
     name="{{ cookiecutter.project_slug }}",
     python_version=({{ cookiecutter.python_version.replace('.', ', ') }}),
-).with_uv_project(PYPROJECT)
+).with_uv_project(PYPROJECT, extra_args="--no-dev")
