@@ -9,9 +9,12 @@ import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi.exceptions import RequestValidationError
+from starlette.requests import HTTPConnection
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
 
 from {{ cookiecutter.__package_name }}.app import create_app
-from {{ cookiecutter.__package_name }}.problems import Problem
+from {{ cookiecutter.__package_name }}.problems import Problem, problem_for
 from {{ cookiecutter.__package_name }}.settings import load_settings
 
 from .conftest import TASKS, client_of, serving
@@ -101,6 +104,22 @@ def test_a_stream_that_loses_flyte_ends_with_a_problem(
             assert '"status":504' in next(lines)
 
 
+def test_a_websocket_that_loses_flyte_is_closed_with_an_error(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
+) -> None:
+    address = hurried.base_url.copy_with(scheme="ws", path=f"/runs/{greeting['name']}/watch")
+    headers = {"Authorization": hurried.headers["Authorization"]}
+    with (
+        local_flyte.hang("WatchActionDetails"),
+        connect(str(address), additional_headers=headers, proxy=None) as websocket,
+        local_flyte.hang("GetRunDetails"),
+        pytest.raises(ConnectionClosedError) as closed,
+    ):
+        websocket.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "Gateway Timeout")
+
+
 def test_a_silent_log_ends_with_its_run(
     hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
 ) -> None:
@@ -138,6 +157,27 @@ def test_credentials_are_neither_told_nor_logged(
 def test_what_each_exception_stands_for(error: Exception, status: int, detail: str | None) -> None:
     problem = Problem.of_exception(error)
     assert (problem.status, problem.detail) == (status, detail)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        (Code.NOT_FOUND, "no run r1", "no run r1"),
+        (Code.NOT_FOUND, "no run for local-token-of-someone", None),
+        (Code.INVALID_ARGUMENT, "bad cookie 'local-session-of-someone'", None),
+        (Code.UNAVAILABLE, "10.0.0.7: connection refused", None),
+        (Code.INTERNAL, "panic in store.go", None),
+    ],
+)
+def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
+    code: Code, message: str, told: str | None
+) -> None:
+    headers = [
+        (b"authorization", b"Bearer local-token-of-someone"),
+        (b"cookie", b"theme=dark; flyte_at=local-session-of-someone"),
+    ]
+    connection = HTTPConnection({"type": "http", "headers": headers})
+    assert problem_for(connection, ConnectError(code, message)).detail == told
 
 
 def test_invalid_values_are_located() -> None:
