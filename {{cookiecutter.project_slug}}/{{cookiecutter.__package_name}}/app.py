@@ -14,9 +14,8 @@ from .problems import add_problem_responses, documented
 from .routers import health, me, projects, runs, tasks
 from .settings import Settings, load_settings
 
-PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))[
-    "project"
-]
+with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as pyproject:
+    PROJECT = tomllib.load(pyproject)["project"]
 MAX_BODY_SIZE = 1024 * 1024  # bytes
 
 

@@ -68,7 +68,10 @@ def deadline(settings: Settings) -> AbstractAsyncContextManager[object]:
 
 
 async def get_run(settings: Settings, project: str, domain: str, name: str) -> remote.RunDetails:
-    """Fetch a run of any project and domain; ``remote.Run.get`` knows only the configured ones."""
+    """Fetch a run of any project and domain."""
+    if (project, domain) == (settings.flyte_project, settings.flyte_domain):
+        return await remote.RunDetails.get.aio(name=name)
+    # The SDK's own look-up takes neither, but finds out the organization where none is set.
     return await remote.RunDetails.get_details.aio(
         RunIdentifier(org=settings.flyte_org, project=project, domain=domain, name=name)
     )
