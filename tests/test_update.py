@@ -64,7 +64,8 @@ class Repository:
         if not (self.path / ".git").exists():
             run("git", "init", "--quiet", "--initial-branch=main", cwd=self.path)
         run("git", "add", "--all", cwd=self.path)
-        run("git", "commit", "--quiet", f"--message={message}", cwd=self.path)
+        # Allowed to be empty: right after a release, the present is the release.
+        run("git", "commit", "--quiet", "--allow-empty", f"--message={message}", cwd=self.path)
 
     def status(self) -> list[str]:
         return run("git", "status", "--porcelain", cwd=self.path).splitlines()
