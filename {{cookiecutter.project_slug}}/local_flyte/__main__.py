@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,9 @@ HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
 STOP_SECONDS = 5
+# How long to sleep at most. The system may hand a signal to another of our threads, and then nothing
+# wakes this one, in which Python handles it.
+WAKE_SECONDS = 0.2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,14 +63,17 @@ def _run(options: argparse.Namespace) -> int:
         local_flyte.deploy(root)
         if options.flyte_only:
             print(_flyte_banner(local_flyte), flush=True)
-            threading.Event().wait()
+            while True:
+                time.sleep(WAKE_SECONDS)
         print("Starting the app…", flush=True)
         port = _free_port(options.port)
         app = stack.enter_context(_app(local_flyte, port, reload=not options.no_reload))
         stack.callback(_ignore_further_signals)
         _wait_until_ready(app, port)
         print(_banner(local_flyte, port, options.port), flush=True)
-        return app.wait() or 1  # it does not end by itself unless something is wrong
+        while app.poll() is None:
+            time.sleep(WAKE_SECONDS)
+        return app.returncode or 1  # it does not end by itself unless something is wrong
 
 
 def _ignore_further_signals() -> None:
