@@ -18,12 +18,11 @@ TYPED: dict[str, object] = json.loads(r"""{{ _cookiecutter | default({}) | tojso
 
 # The words of each prompt, as cookiecutter.json asks them: cookiecutter does not pass them on.
 PROMPTS = {
-    "project_slug": "App name (its name on Flyte, of its folder, and of its Python package with _ for -)",
+    "project_slug": "App name (its name on Flyte, and of its folder)",
     "description": "What the app does, in one line",
     "author": "Author (named in pyproject.toml and in the licence)",
     "flyte_project": "Flyte project",
     "flyte_domain": "Flyte domain",
-    "replicas": "Replicas, lowest-highest (0-1 sleeps while nobody calls)",
     "credential_headers": "Headers that are credentials, besides Authorization and Cookie (comma-separated, or empty)",
 }
 
@@ -33,7 +32,6 @@ DESCRIPTION_LENGTH = 100
 # RFC 1123 label; the longest project and domain that flyteidl2's identifiers take.
 LABEL_LENGTH = 63
 AUTHOR_LENGTH = 100
-MOST_REPLICAS = 1000
 
 # A package of one of these names would hide, or be hidden by, a module that the app needs.
 OUR_MODULES = frozenset({"deployment", "local_flyte", "noxfile", "tests"})
@@ -133,20 +131,6 @@ def label(fallback: str) -> Callable[[str], Problem | None]:
     return check
 
 
-def replicas(value: str) -> Problem | None:
-    """Two numbers without leading zeros, the lower one first, or one for a fixed count."""
-    if not (match := re.fullmatch(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?", value)):
-        return "write two whole numbers with a dash between them, or one for a fixed count", "0-1"
-    lowest, highest = int(match[1]), int(match[2] or match[1])
-    if highest < 1:
-        return "the highest number must be at least 1, or the app would never run", "0-1"
-    if highest > MOST_REPLICAS:
-        return f"more than {MOST_REPLICAS} replicas are surely a slip", "0-10"
-    if lowest > highest:
-        return "the lowest number comes first", f"{highest}-{lowest}"
-    return None
-
-
 def credential_headers(value: str) -> Problem | None:
     """Header names (RFC 9110 tokens) that may be sent on to Flyte, each once."""
     names = [name.strip() for name in value.split(",")]
@@ -230,7 +214,6 @@ CHECKS: dict[str, Callable[[str], Problem | None]] = {
     "author": line(AUTHOR_LENGTH, "Ada Lovelace"),
     "flyte_project": label("flytesnacks"),
     "flyte_domain": label("development"),
-    "replicas": replicas,
     "credential_headers": credential_headers,
 }
 

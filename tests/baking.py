@@ -28,7 +28,6 @@ LONGEST_COMMAND = 600  # seconds
 # Two values for what is free text and changes what is generated; every choice of what is a choice.
 VARIANTS: dict[str, list[str]] = {
     "python_version": QUESTIONS["python_version"],
-    "replicas": ["0-1", "2-5"],
     "credential_headers": ["", "X-Api-Key, X-Tenant"],
     "license": QUESTIONS["license"],
     "ci": QUESTIONS["ci"],

@@ -11,26 +11,26 @@ pytestmark = pytest.mark.slow
 
 BREAKAGES = {
     "the middleware is taken out": (
-        "my_flyte_app/app.py",
+        "app/main.py",
         "app.add_middleware(\n",
         "(lambda *_, **__: None)(\n",
         "tests/test_callers.py::test_without_credentials_nothing_is_served",
     ),
     "the first caller's credentials are kept for all": (
-        "my_flyte_app/passthrough_auth.py",
+        "app/passthrough_auth.py",
         "credentials = self._forwardable(pairs)\n",
         "credentials = self.__dict__.setdefault('kept', self._forwardable(pairs))\n",
         "tests/test_concurrency.py",
     ),
     "a fetched task is kept for all": (
-        "my_flyte_app/routers/tasks.py",
+        "app/routers/tasks.py",
         "return remote.Task.get(name, project=scope.project, domain=scope.domain, auto_version=",
         "return globals().setdefault('KEPT', {}).setdefault(name, remote.Task.get(name, "
         "project=scope.project, domain=scope.domain, auto_version='latest')) or (",
         "tests/test_callers.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
     ),
     "every cookie is forwarded": (
-        "my_flyte_app/app.py",
+        "app/main.py",
         "cookie_names=settings.cookie_names",
         "cookie_names=None",
         "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",

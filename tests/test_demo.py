@@ -32,7 +32,7 @@ def test_the_demo_for_those_without_make(cloned: Path, tmp_path: Path) -> None:
     shutil.rmtree(cloned / ".venv", ignore_errors=True)
     for command in setup:
         run(["sh", "-c", command], cloned, PATH=path)
-    stale = cloned / ".demo" / "my-flyte-app" / "my_flyte_app" / "stale.py"
+    stale = cloned / ".demo" / "my-flyte-app" / "app" / "stale.py"
     stale.parent.mkdir(parents=True, exist_ok=True)
     stale.write_text("STALE = 1\n")
     with running(demo.split(), cloned, PATH=path) as app:

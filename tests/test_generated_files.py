@@ -45,21 +45,21 @@ local_flyte/runs.py
 local_flyte/server.py
 local_flyte/subtasks.py
 local_flyte/tasks.py
-my_flyte_app/__init__.py
-my_flyte_app/app.py
-my_flyte_app/dependencies.py
-my_flyte_app/flyte_client.py
-my_flyte_app/image.py
-my_flyte_app/passthrough_auth.py
-my_flyte_app/problems.py
-my_flyte_app/routers/__init__.py
-my_flyte_app/routers/health.py
-my_flyte_app/routers/me.py
-my_flyte_app/routers/projects.py
-my_flyte_app/routers/runs.py
-my_flyte_app/routers/tasks.py
-my_flyte_app/settings.py
-my_flyte_app/tasks.py
+app/__init__.py
+app/main.py
+app/dependencies.py
+app/flyte_client.py
+app/image.py
+app/passthrough_auth.py
+app/problems.py
+app/routers/__init__.py
+app/routers/health.py
+app/routers/me.py
+app/routers/projects.py
+app/routers/runs.py
+app/routers/tasks.py
+app/settings.py
+app/tasks.py
 noxfile.py
 pyproject.toml
 tests/__init__.py
@@ -129,7 +129,8 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
     """Check that each answer has arrived where it counts."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     assert pyproject["name"] == "my-flyte-app"
-    assert pyproject.get("license", "none") == answers["license"]
+    expression = {"none": "LicenseRef-Proprietary"}.get(answers["license"], answers["license"])
+    assert pyproject["license"] == expression
     if answers["license"] != "none":
         first = {
             "Apache-2.0": "Apache License",
@@ -139,11 +140,9 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         license_text = (project / "LICENSE").read_text("utf-8")
         assert license_text.lstrip().startswith(first[answers["license"]])
         assert ("Copyright (c) Your Name\n" in license_text) == (answers["license"] != "Apache-2.0")
-    deployment = (project / "deployment.py").read_text("utf-8")
-    assert f"replicas=({answers['replicas'].replace('-', ', ')})" in deployment
-    image = (project / "my_flyte_app" / "image.py").read_text("utf-8")
-    assert f"python_version=({answers['python_version'].replace('.', ', ')})" in image
-    settings = (project / "my_flyte_app" / "settings.py").read_text("utf-8")
+    image = (project / "app" / "image.py").read_text("utf-8")
+    assert f'PYTHON = "{answers["python_version"]}"' in image
+    settings = (project / "app" / "settings.py").read_text("utf-8")
     assert f'default="{answers["credential_headers"]}"' in settings
     if answers["ci"] != "none":
         workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))

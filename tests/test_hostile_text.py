@@ -81,8 +81,8 @@ ACCEPTED = (ORDINARY | MARKUP).filter(
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_any_text_is_quoted_for_each_language(text: str) -> None:
     quoted = derived({"description": text, "author": text})
-    assert tomllib.loads(f"x = {quoted['__description_quoted']}") == {"x": text}
-    assert tomllib.loads(f"x = {quoted['__author_quoted']}") == {"x": text}
+    assert tomllib.loads(f'x = "{quoted["__description_escaped"]}"') == {"x": text}
+    assert tomllib.loads(f'x = "{quoted["__author_escaped"]}"') == {"x": text}
     assert markdown_texts(f"# app\n\n{quoted['__description_markdown']}\n\nMore.\n") >= {text}
 
 

@@ -62,7 +62,6 @@ NAMES = [
         "credential_headers": ", ".join(f"X-Header-Number-{number}" for number in range(9)),
         "description": "d" * 100,
         "author": "a" * 100,
-        "replicas": "100-1000",
     },
 ]
 

@@ -43,7 +43,7 @@ def test_the_deployed_app_and_its_tasks_run_on_what_the_image_installs(
     run([*uv, "venv", "--quiet", "--python", sys.executable, image], project)
     # What the SDK's image builder runs for an image with `with_uv_project`, in a copy of the one
     # file that it is given; `--no-dev` comes from the project's image.py.
-    assert 'extra_args="--no-dev"' in (project / "my_flyte_app" / "image.py").read_text("utf-8")
+    assert 'extra_args="--no-dev"' in (project / "app" / "image.py").read_text("utf-8")
     build = tmp_path / "build"
     build.mkdir()
     (build / "pyproject.toml").write_bytes((project / "pyproject.toml").read_bytes())

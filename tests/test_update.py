@@ -20,7 +20,6 @@ ANSWERS = {
     "description": 'It\'s "ours" \\o/ 🚀 {one brace}',
     "author": "Ada & Bob <team@example.org>",
     "license": "MIT",
-    "replicas": "1-3",
     "credential_headers": "X-Api-Key",
 }
 GIT = {
@@ -32,7 +31,7 @@ GIT = {
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
 PROJECT = "{{cookiecutter.project_slug}}"
-PACKAGE = f"{PROJECT}/{{{{cookiecutter.__package_name}}}}"
+PACKAGE = f"{PROJECT}/app"
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -114,7 +113,7 @@ def earlier(destination: Path) -> None:
 
 def work_on(project: Path) -> dict[str, str]:
     """Do what owners do; return what must still be there after an update."""
-    package = project / "our_app"
+    package = project / "app"
     with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
         tasks.write("\n\n# Ours\n")
     readme = project / "README.md"
@@ -124,9 +123,9 @@ def work_on(project: Path) -> dict[str, str]:
     text = pyproject.read_text("utf-8")
     pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
     return {
-        "our_app/tasks.py": "\n# Ours\n",
+        "app/tasks.py": "\n# Ours\n",
         "README.md": "\nOur own paragraph.\n",
-        "our_app/ours.py": 'OURS = "ours"\n',
+        "app/ours.py": 'OURS = "ours"\n',
         "pyproject.toml": 'version = "7.0.0"\n',
     }
 
@@ -161,12 +160,12 @@ def update(old: str | None, baker: Baker, tmp_path: Path) -> None:
 def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
     """Require that an updated project is the present template's, but for what its owners did."""
     inside = {name for name in files_in(updated) if not name.startswith(".git/")}
-    assert inside - {".cruft.json", "our_app/ours.py"} == set(files_in(fresh))
+    assert inside - {".cruft.json", "app/ours.py"} == set(files_in(fresh))
     for name in files_in(fresh):
         text = (updated / name).read_text("utf-8")
         if name == "pyproject.toml":
             text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
-        elif name == "our_app/tasks.py":
+        elif name == "app/tasks.py":
             text = text.removesuffix("\n\n# Ours\n")
         elif name == "README.md":
             text = text.removesuffix("\nOur own paragraph.\n")

@@ -18,7 +18,6 @@ def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
         "description": "漢字 " * 33 + "!",
         "python_version": "3.13",
         "license": "BSD-3-Clause",
-        "replicas": "2-5",
         "credential_headers": "X-Api-Key, X-Tenant",
         "flyte_project": "p" * 63,
         "flyte_domain": "d" * 63,

@@ -25,7 +25,6 @@ def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path:
         "python_version": "3.12",
         "license": "MIT",
         "ci": "none",
-        "replicas": "1",
         "flyte_project": "p",
         "flyte_domain": "d",
     }

@@ -4,9 +4,9 @@ import flyte
 import flyte.app
 from flyte.app.extras import FastAPIAppEnvironment
 
-from {{ cookiecutter.__package_name }}.app import app
-from {{ cookiecutter.__package_name }}.image import PYPROJECT, image
-from {{ cookiecutter.__package_name }}.tasks import task_env
+from app.image import PYPROJECT, image
+from app.main import app
+from app.tasks import task_env
 
 app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",
@@ -19,7 +19,7 @@ app_env = FastAPIAppEnvironment(
     include=(str(PYPROJECT),),
     resources=flyte.Resources(cpu=1, memory="1Gi"),
     scaling=flyte.app.Scaling(
-        replicas=({{ cookiecutter.__replicas_min }}, {{ cookiecutter.__replicas_max }}),
+        replicas=(0, 1),  # lowest and highest; (0, 1) sleeps while nobody calls
         metric=flyte.app.Scaling.Concurrency(val=50),
     ),
     # Flyte's own gate in front of the app. The app checks again and passes the caller on.

@@ -39,7 +39,7 @@ def middleware_file() -> Path:
     """Return the path of the file under test; PASSTHROUGH_AUTH_FILE names another one."""
     if other := os.environ.get("PASSTHROUGH_AUTH_FILE"):
         return Path(other).resolve()
-    package = TEMPLATE / "{{cookiecutter.project_slug}}" / "{{cookiecutter.__package_name}}"
+    package = TEMPLATE / "{{cookiecutter.project_slug}}" / "app"
     return package / "passthrough_auth.py"
 
 

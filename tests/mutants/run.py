@@ -15,12 +15,7 @@ import tempfile
 from pathlib import Path
 
 TEMPLATE = Path(__file__).resolve().parents[2]
-MIDDLEWARE = (
-    TEMPLATE
-    / "{{cookiecutter.project_slug}}"
-    / "{{cookiecutter.__package_name}}"
-    / "passthrough_auth.py"
-)
+MIDDLEWARE = TEMPLATE / "{{cookiecutter.project_slug}}" / "app" / "passthrough_auth.py"
 PAGE = TEMPLATE / "docs" / "middleware-mutants.md"
 CONFIGURATION = """
 [tool.mutmut]

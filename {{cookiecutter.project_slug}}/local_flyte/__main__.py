@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import PEOPLE, LocalFlyte, Person
 
-PACKAGE = "{{ cookiecutter.__package_name }}"
+PACKAGE = "app"
 TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
 PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
@@ -84,7 +84,7 @@ def _ignore_further_signals() -> None:
 
 @contextlib.contextmanager
 def _app(local_flyte: LocalFlyte, port: int, *, reload: bool) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "uvicorn", f"{PACKAGE}.app:app"]
+    command = [sys.executable, "-m", "uvicorn", f"{PACKAGE}.main:app"]
     command += ["--host", HOST, "--port", str(port)]
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]

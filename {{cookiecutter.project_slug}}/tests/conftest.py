@@ -19,9 +19,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from {{ cookiecutter.__package_name }}.app import create_app
-from {{ cookiecutter.__package_name }}.settings import load_settings
-
+from app.main import create_app
+from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import TASKS, finished, run_task
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+
+from .conftest import TASKS, finished, run_task
 
 GREET = f"/tasks/{TASKS}.greet"
 READS = [

@@ -12,12 +12,13 @@ import httpx
 import pytest
 from flyte import remote
 
-from .conftest import ROOT
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
+from .conftest import ROOT
+
 APP = "{{ cookiecutter.project_slug }}"
-REPLICAS = ({{ cookiecutter.__replicas_min }}, {{ cookiecutter.__replicas_max }})
-PACKAGE = "{{ cookiecutter.__package_name }}"
+REPLICAS = (0, 1)
+PACKAGE = "app"
 
 
 def copy_of_project(folder: Path) -> Path:
@@ -124,7 +125,7 @@ def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
     ("breaking", "arguments", "message"),
     [
         (
-            lambda project: edit(project / PACKAGE / "app.py", "import tomllib", "import tomlib"),
+            lambda project: edit(project / PACKAGE / "main.py", "import tomllib", "import tomlib"),
             ["deployment.py", "app_env"],
             "No module named 'tomlib'",
         ),

@@ -13,12 +13,12 @@ from starlette.requests import HTTPConnection
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from {{ cookiecutter.__package_name }}.app import create_app
-from {{ cookiecutter.__package_name }}.problems import Problem, problem_for
-from {{ cookiecutter.__package_name }}.settings import load_settings
+from app.main import create_app
+from app.problems import Problem, problem_for
+from app.settings import load_settings
+from local_flyte import PEOPLE, LocalFlyte
 
 from .conftest import TASKS, client_of, serving
-from local_flyte import PEOPLE, LocalFlyte
 
 RUNS = f"/tasks/{TASKS}.greet/runs"
 STATUSES = [

@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import ROOT, wait_until
 from local_flyte import PEOPLE, LocalFlyte
 
+from .conftest import ROOT, wait_until
+
 BIN = Path(sys.executable).parent
-APP = "{{ cookiecutter.__package_name }}.app:app"
+APP = "app.main:app"
 
 
 def free_port() -> int:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from {{ cookiecutter.__package_name }}.flyte_client import FlyteConnectionError, connect
-from {{ cookiecutter.__package_name }}.settings import Settings, SettingsError, load_settings
+from app.flyte_client import FlyteConnectionError, connect
+from app.settings import Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)

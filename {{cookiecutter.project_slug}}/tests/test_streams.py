@@ -10,11 +10,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from {{ cookiecutter.__package_name }}.app import create_app
-from {{ cookiecutter.__package_name }}.settings import load_settings
+from app.main import create_app
+from app.settings import load_settings
+from local_flyte import PEOPLE
 
 from .conftest import run_task, serving
-from local_flyte import PEOPLE
 
 
 @contextmanager

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from .on_the_wire import PROJECT, call, stream
 from local_flyte import PEOPLE, LocalFlyte
+
+from .on_the_wire import PROJECT, call, stream
 
 LIST_RUNS = {"projectId": PROJECT}
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .on_the_wire import PROJECT, call, cli
 from local_flyte import LocalFlyte
+
+from .on_the_wire import PROJECT, call, cli
 
 APP = """
 import os

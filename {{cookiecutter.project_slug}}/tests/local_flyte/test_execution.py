@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from .on_the_wire import PROJECT, call, cli, stream
 from local_flyte import LocalFlyte
+
+from .on_the_wire import PROJECT, call, cli, stream
 
 TERMINAL = {"ACTION_PHASE_SUCCEEDED", "ACTION_PHASE_FAILED", "ACTION_PHASE_ABORTED"}
 

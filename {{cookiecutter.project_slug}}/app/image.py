@@ -10,8 +10,10 @@ from pathlib import Path
 import flyte
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+PYTHON = "{{ cookiecutter.python_version }}"
 
+major, minor = map(int, PYTHON.split("."))
 image = flyte.Image.from_debian_base(
     name="{{ cookiecutter.project_slug }}",
-    python_version=({{ cookiecutter.python_version.replace('.', ', ') }}),
+    python_version=(major, minor),
 ).with_uv_project(PYPROJECT, extra_args="--no-dev")
