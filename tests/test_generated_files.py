@@ -72,6 +72,7 @@ tests/local_flyte/test_command.py
 tests/local_flyte/test_execution.py
 tests/local_flyte/test_listing.py
 tests/local_flyte/test_processes.py
+tests/support.py
 tests/test_callers.py
 tests/test_concurrency.py
 tests/test_deployment.py

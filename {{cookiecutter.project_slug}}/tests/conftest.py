@@ -6,26 +6,17 @@ holding access tokens of two people who may run tasks there. What needs the loca
 or its records is marked ``local_flyte`` and is then skipped.
 """
 
-import os
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import load_settings
-from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte, ReceivedCall
 
-ROOT = Path(__file__).parent.parent
-TASKS = "{{ cookiecutter.project_slug }}-tasks"
-REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
+from .support import REAL_ENDPOINT, ROOT, client_of, finished, run_task, serving
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,45 +52,11 @@ def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         yield variables
 
 
-@contextmanager
-def serving(app: FastAPI, **options: Any) -> Iterator[str]:
-    """Serve an app from a thread on a port that the operating system chooses; yield its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", **options))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive())
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive(), "the app does not stop: a request is still being served"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition, and fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def app_url(environment: dict[str, str]) -> Iterator[str]:
     """The running app."""
     with serving(create_app(load_settings())) as url:
         yield url
-
-
-@contextmanager
-def client_of(url: str, name: str) -> Iterator[httpx.Client]:
-    """Make a client that calls as one of the local Flyte's people, by bearer token."""
-    token = PEOPLE[name].token
-    if REAL_ENDPOINT:
-        token = os.environ[f"FLYTE_TEST_TOKEN_{name.upper()}"]
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-        yield client
 
 
 @pytest.fixture
@@ -143,21 +100,6 @@ def anonymous(app_url: str) -> Iterator[httpx.Client]:
     """Someone without any credentials."""
     with httpx.Client(base_url=app_url, trust_env=False) as client:
         yield client
-
-
-def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
-    """Start a run of a sample task and return it."""
-    response = client.post(f"/tasks/{TASKS}.{task}/runs", json={"inputs": inputs})
-    assert response.status_code == 201, response.text
-    run: dict[str, Any] = response.json()
-    return run
-
-
-def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
-    """Wait for a run to end, by following its events, and return it."""
-    assert client.get(f"/runs/{run['name']}/events").status_code == 200
-    ended: dict[str, Any] = client.get(f"/runs/{run['name']}").json()
-    return ended
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .conftest import TASKS, finished, run_task
+from .support import TASKS, finished, run_task
 
 GREET = f"/tasks/{TASKS}.greet"
 READS = [

@@ -14,7 +14,7 @@ from flyte import remote
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .conftest import ROOT
+from .support import ROOT
 
 APP = "{{ cookiecutter.project_slug }}"
 REPLICAS = (0, 1)

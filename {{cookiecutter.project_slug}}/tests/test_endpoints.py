@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import TASKS, finished, run_task
+from .support import TASKS, finished, run_task
 
 GREET = f"/tasks/{TASKS}.greet"
 

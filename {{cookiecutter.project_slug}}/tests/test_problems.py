@@ -18,7 +18,7 @@ from app.problems import Problem, problem_for
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte
 
-from .conftest import TASKS, client_of, serving
+from .support import TASKS, client_of, serving
 
 RUNS = f"/tasks/{TASKS}.greet/runs"
 STATUSES = [

@@ -15,7 +15,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 
-from .conftest import ROOT, wait_until
+from .support import ROOT, wait_until
 
 BIN = Path(sys.executable).parent
 APP = "app.main:app"

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import load_settings
 from local_flyte import PEOPLE
 
-from .conftest import run_task, serving
+from .support import run_task, serving
 
 
 @contextmanager
