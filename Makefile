@@ -26,6 +26,7 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app's 
 check: .venv/installed  ## Check format, lint and types of the template's own code
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/ruff check --config pyproject.toml */local_flyte
 	$(BIN)/mypy
 
 format: .venv/installed  ## Format the template's own code and mend what the linter can

@@ -59,6 +59,7 @@ def prepare() -> None:
 async def start(containers: Any, command: list[str], environment: dict[str, str]) -> float:
     """Start an app, and return after how many seconds it has answered."""
     import httpx
+
     from local_flyte.apps import _free_port
     from local_flyte.processes import PORT_MAPPING
 
@@ -94,6 +95,7 @@ async def start(containers: Any, command: list[str], environment: dict[str, str]
 def measure(rounds: int) -> None:
     """Deploy both apps and start them in turn."""
     from flyte import init_passthrough, remote
+
     from local_flyte import PEOPLE, LocalFlyte
     from local_flyte.processes import Containers
 

@@ -64,14 +64,6 @@ noxfile.py
 pyproject.toml
 tests/__init__.py
 tests/conftest.py
-tests/local_flyte/__init__.py
-tests/local_flyte/on_the_wire.py
-tests/local_flyte/test_access.py
-tests/local_flyte/test_apps.py
-tests/local_flyte/test_command.py
-tests/local_flyte/test_execution.py
-tests/local_flyte/test_listing.py
-tests/local_flyte/test_processes.py
 tests/support.py
 tests/test_callers.py
 tests/test_concurrency.py

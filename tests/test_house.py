@@ -12,6 +12,7 @@ from template import ROOT, tracked_files
 
 from .baking import QUESTIONS, Baker, name_of
 
+LOCAL_FLYTE = ROOT / "{{cookiecutter.project_slug}}" / "local_flyte"
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -75,9 +76,15 @@ def test_untouched_output_is_formatted_and_linted_whatever_the_names(
     tool("ruff", "check", "--no-cache", cwd=project)
 
 
-def test_our_own_code_is_formatted_linted_and_typed() -> None:
+def test_our_own_code_is_formatted_and_linted_and_so_is_the_template_unrendered() -> None:
     tool("ruff", "format", "--check", "--no-cache")
     tool("ruff", "check", "--no-cache")
+
+
+def test_the_local_flyte_which_its_owners_leave_alone_is_linted_by_our_rules() -> None:
+    ours = ["--config", ROOT / "pyproject.toml", "--no-cache", LOCAL_FLYTE]
+    tool("ruff", "format", "--check", *ours)
+    tool("ruff", "check", *ours)
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
 STOP_SECONDS = 5
-# How long to sleep at most. The system may hand a signal to another of our threads, and then nothing
-# wakes this one, in which Python handles it.
+# How long to sleep at most. The system may hand a signal to another of our threads, and then
+# nothing wakes this one, in which Python handles it.
 WAKE_SECONDS = 0.2
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 PORT_MAPPING = "LOCAL_FLYTE_PORT_MAPPING"
 
@@ -96,7 +97,7 @@ class Containers:
             start_new_session=True,  # a group of its own: Ctrl-C is for us, and we end it whole
         )
         started()
-        reader = asyncio.create_task(_read(process, output))
+        reader = asyncio.create_task(_read(cast("asyncio.StreamReader", process.stdout), output))
         try:
             code = await process.wait()
             # What the process left behind may hold the pipe open.
@@ -121,10 +122,9 @@ def substituted(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{\{\.(\w+)\}\}", lambda found: values.get(found[1], found[0]), text)
 
 
-async def _read(process: asyncio.subprocess.Process, output: Callable[[str], None]) -> None:
-    assert process.stdout is not None  # it was asked for
+async def _read(stream: asyncio.StreamReader, output: Callable[[str], None]) -> None:
     rest = b""
-    while chunk := await process.stdout.read(2**16):
+    while chunk := await stream.read(2**16):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             output(line.decode(errors="replace") + "\n")

@@ -9,6 +9,8 @@ from local_flyte import LocalFlyte
 
 from .on_the_wire import PROJECT, call, cli
 
+pytestmark = pytest.mark.slow
+
 APP = """
 import os
 import pathlib

@@ -9,6 +9,8 @@ from local_flyte import LocalFlyte
 
 from .on_the_wire import PROJECT, call, cli, stream
 
+pytestmark = pytest.mark.slow
+
 TERMINAL = {"ACTION_PHASE_SUCCEEDED", "ACTION_PHASE_FAILED", "ACTION_PHASE_ABORTED"}
 
 TASKS = """

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from local_flyte.processes import Containers
 PROGRAMS = Path(sys.executable).parent
 
 
-async def output_of(tmp_path: Path, *command: str, **environment: str) -> list[str]:
+async def output_of(
+    tmp_path: Path, *command: str, programs: Path = PROGRAMS, **environment: str
+) -> list[str]:
     lines: list[str] = []
-    code = await Containers(PROGRAMS, tmp_path / "home").run(
+    code = await Containers(programs, tmp_path / "home").run(
         command,
         directory=tmp_path,
         environment=environment,
@@ -34,9 +37,34 @@ def test_a_process_gets_no_variable_of_ours_and_all_of_the_containers(
     assert lines == ["False yes\n"]
 
 
-def test_the_source_tree_cannot_be_imported_though_it_may_be_installed(tmp_path: Path) -> None:
-    program = "import importlib.util as find; print(find.find_spec('local_flyte'))"
-    assert asyncio.run(output_of(tmp_path, "python", "-c", program)) == ["None\n"]
+# How an editable install makes a source tree importable: by its path, or by an import hook.
+HOOK = """
+import importlib.machinery, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.machinery.PathFinder.find_spec(name, [{tree!r}])
+sys.meta_path.append(Finder)
+"""
+
+
+@pytest.mark.parametrize("kind", ["path", "hook"])
+def test_the_source_tree_cannot_be_imported_though_it_is_installed(
+    tmp_path: Path, kind: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "left_out.py").write_text("")
+    venv.create(tmp_path / "venv")
+    (packages,) = tmp_path.glob("venv/lib/*/site-packages")
+    (packages / "__editable___finder.py").write_text(HOOK.format(tree=str(tree)))
+    line = str(tree) if kind == "path" else "import __editable___finder"
+    (packages / "__editable__.pth").write_text(f"{line}\n")
+    python = tmp_path / "venv" / "bin" / "python"
+    program = "import importlib.util as find; print(bool(find.find_spec('left_out')))"
+    assert subprocess.check_output([python, "-c", program], text=True) == "True\n"
+    running = output_of(tmp_path, "python", "-c", program, programs=python.parent)
+    assert asyncio.run(running) == ["False\n"]
 
 
 def test_output_comes_by_lines_however_long(tmp_path: Path) -> None:
