@@ -82,7 +82,7 @@ def test_our_own_code_is_formatted_and_linted_and_so_is_the_template_unrendered(
 
 
 def test_the_local_flyte_which_its_owners_leave_alone_is_linted_by_our_rules() -> None:
-    ours = ["--config", ROOT / "pyproject.toml", "--no-cache", LOCAL_FLYTE]
+    ours: list[str | Path] = ["--config", ROOT / "pyproject.toml", "--no-cache", LOCAL_FLYTE]
     tool("ruff", "format", "--check", *ours)
     tool("ruff", "check", *ours)
 

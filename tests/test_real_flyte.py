@@ -23,13 +23,14 @@ def test_the_projects_tests_run_against_another_flyte(
     with running(flyte, project, PYTHONPATH=str(project)) as server:
         printed = server.wait_until_ready()
         exports = re.findall(r"^ *export (\w+)=(.*)$", printed, re.MULTILINE)
+        tokens = dict(re.findall(r"^ *(alice|bob) +(\S+)$", printed, re.MULTILINE))
         variables = {name: shlex.split(value)[0] for name, value in exports}
         said = run(
             [python, "-m", "pytest"],
             project,
             FLYTE_TEST_ENDPOINT=variables["_U_EP_OVERRIDE"],
-            FLYTE_TEST_TOKEN_ALICE="local-token-of-alice",
-            FLYTE_TEST_TOKEN_BOB="local-token-of-bob",
+            FLYTE_TEST_TOKEN_ALICE=tokens["alice"],
+            FLYTE_TEST_TOKEN_BOB=tokens["bob"],
             SSL_CERT_FILE=variables["SSL_CERT_FILE"],
         )
     passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", said).groups()  # type: ignore[union-attr]

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -116,6 +119,45 @@ def test_what_arrived_is_recorded_with_its_headers_and_shown_without_credentials
     assert unknown.person is None
     assert PEOPLE["bob"].token not in repr(known)
     assert PEOPLE["bob"].token not in repr(PEOPLE["bob"])
+
+
+def test_people_are_recognised_by_their_key_in_a_header_that_is_named() -> None:
+    alice, bob = PEOPLE["alice"], PEOPLE["bob"]
+    by_key = {"X-Api-Key": alice.api_key}
+    with LocalFlyte(credential_headers=["X-Tenant", "X-Api-Key"]) as flyte:
+        for headers, status in (
+            (by_key, 200),
+            ({**by_key, "X-Tenant": "acme", "Cookie": bob.cookie}, 200),
+            ({"X-Api-Key": bob.token, "Cookie": alice.cookie}, 401),
+            ({"Authorization": alice.api_key}, 401),
+            ({**by_key, "Authorization": "Bearer no-such-token"}, 401),
+        ):
+            answer = call(flyte, "auth.IdentityService/UserInfo", headers=headers)
+            assert answer.status_code == status, headers
+            assert status == 401 or answer.json()["subject"] == alice.subject
+    with LocalFlyte() as flyte:
+        answer = call(flyte, "auth.IdentityService/UserInfo", headers=by_key)
+        assert answer.status_code == 401
+
+
+def test_nobody_can_know_credentials_beforehand_or_see_them_in_passing() -> None:
+    show = "import local_flyte; print(*map(repr, local_flyte.PEOPLE.values()), sep='\\n')"
+    tell = (
+        "print(*(s for p in local_flyte.PEOPLE.values() for s in (p.token, p.cookie, p.api_key)))"
+    )
+    program = f"{show}; {tell}"
+    paths = [path for path in sys.path if "cookiecutter" in path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    starts = [
+        subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+        for _ in range(2)
+    ]
+    first, second = (set(printed.splitlines()[-1].split()) for printed in starts)
+    assert len(first) == 3 * len(PEOPLE)
+    assert not first & second
+    shown = starts[0].rpartition("\n")[0].rpartition("\n")[0]
+    assert "alice-subject" in shown
+    assert not any(secret in shown for secret in first)
 
 
 def test_someone_added_is_someone_of_their_own(local_flyte: LocalFlyte) -> None:

@@ -178,10 +178,15 @@ def _flyte_banner(local_flyte: LocalFlyte) -> str:
         f"  export {name}={shlex.quote(value)}"
         for name, value in local_flyte.app_environment().items()
     )
+    tokens = "\n".join(f"  {each.name:<8} {each.token}" for each in PEOPLE.values())
     return f"""
 What an app needs to know to use this Flyte:
 
 {variables}
+
+The people, and their tokens:
+
+{tokens}
 
 Flyte's own command line, as alice:
 

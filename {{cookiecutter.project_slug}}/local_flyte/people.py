@@ -1,5 +1,6 @@
 """The people one can be on the local Flyte, and how their credentials are recognised."""
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,9 +14,8 @@ COOKIE = "flyte_at"
 class Person:
     """Someone the local Flyte knows.
 
-    The credentials are readable on purpose, so that a ``curl`` line can be pasted. They are worth
-    something only to a server that listens on this machine's loopback interface and was started
-    for development or a test; they are left out of ``repr`` all the same.
+    The credentials are random, and new in each process: other users of this machine, who reach its
+    loopback interface too, can't guess them. They are left out of ``repr``.
     """
 
     name: str
@@ -27,10 +27,12 @@ class Person:
     """Goes into ``Authorization: Bearer <token>``."""
     cookie: str = field(repr=False)
     """A whole ``Cookie`` header value, naming one cookie."""
+    api_key: str = field(repr=False)
+    """The value of any other header that the local Flyte was told to take credentials from."""
     can_view: bool = True
     """May see the project's tasks, runs and apps."""
     can_run: bool = True
-    """May start runs, and deploy."""
+    """May start and abort runs, whoever's they are, and deploy."""
     expired: bool = False
     """The credentials were good once: they are refused as no longer valid."""
 
@@ -55,15 +57,20 @@ def person(
     can_run: bool = True,
     expired: bool = False,
 ) -> Person:
-    """Make a person whose subject, e-mail address and credentials derive from ``name``."""
+    """Make a person with new credentials; subject and e-mail address derive from ``name``."""
+
+    def secret() -> str:
+        return f"{name}-{secrets.token_urlsafe(24)}"
+
     return Person(
         name=name,
         subject=f"{name}-subject",
         given_name=name.capitalize(),
         family_name=family_name,
         email=f"{name}@example.com",
-        token=f"local-token-of-{name}",
-        cookie=f"{COOKIE}=local-cookie-of-{name}",
+        token=secret(),
+        cookie=f"{COOKIE}={secret()}",
+        api_key=secret(),
         can_view=can_view,
         can_run=can_run,
         expired=expired,
@@ -75,19 +82,28 @@ PEOPLE: Mapping[str, Person] = {
     for each in (
         person("alice", "Adams"),
         person("bob", "Brown"),
+        person("victor", "Vance", can_run=False),
         person("carol", "Clark", can_view=False, can_run=False),
         person("expired", "Evans", expired=True),
     )
 }
-"""The people every local Flyte knows: alice and bob may view and run, carol has no rights on the
-project, and expired holds credentials that are no longer valid."""
+"""The people every local Flyte of this process knows: alice and bob may view and run, victor may
+only view, carol has no rights on the project, and expired holds credentials that are no longer
+valid."""
 
 
 class Directory:
     """Everyone a running local Flyte knows, found by the credentials a call carries."""
 
-    def __init__(self, people: Iterable[Person]) -> None:
-        self._by_credential: dict[bytes, Person] = {}
+    def __init__(self, people: Iterable[Person], headers: Iterable[str] = ()) -> None:
+        """Know these people.
+
+        Args:
+            people: Whom to know.
+            headers: Names of the headers that may hold an API key.
+        """
+        self._headers = [name.lower() for name in headers]
+        self._by_credential: dict[str, Person] = {}
         self._by_name: dict[str, Person] = {}
         for each in people:
             self.add(each)
@@ -98,25 +114,25 @@ class Directory:
     def add(self, someone: Person) -> None:
         """Make ``someone`` known, in place of anyone of the same name."""
         self._by_name[someone.name] = someone
-        self._by_credential[f"Bearer {someone.token}".encode()] = someone
-        self._by_credential[someone.cookie.encode()] = someone
+        self._by_credential[f"Bearer {someone.token}"] = someone
+        self._by_credential[someone.cookie] = someone
+        for name in self._headers:
+            self._by_credential[f"{name}: {someone.api_key}"] = someone
 
     def find(self, headers: Mapping[str, str]) -> Person | None:
         """Say who makes a call with these lower-cased headers, or None if nobody known does.
 
-        An Authorization header decides alone when there is one, whatever cookies come with it.
+        The first of these that is there decides alone: the Authorization header, the headers for
+        API keys, the sign-in cookie.
         """
-        authorization = headers.get("authorization")
-        if authorization is not None:
-            return self._of(authorization)
-        cookies = (pair.strip() for pair in headers.get("cookie", "").split(";"))
-        for pair in cookies:
-            if pair.startswith(f"{COOKIE}="):
-                return self._of(pair)
+        if (authorization := headers.get("authorization")) is not None:
+            scheme, _, token = authorization.partition(" ")
+            # RFC 9110, 11.1: the scheme is case-insensitive
+            bearer = f"Bearer {token.strip()}" if scheme.lower() == "bearer" else ""
+            return self._by_credential.get(bearer)
+        if keys := [f"{name}: {headers[name]}" for name in self._headers if name in headers]:
+            return next(filter(None, map(self._by_credential.get, keys)), None)
+        for pair in headers.get("cookie", "").split(";"):
+            if pair.strip().startswith(f"{COOKIE}="):
+                return self._by_credential.get(pair.strip())
         return None
-
-    def _of(self, credential: str) -> Person | None:
-        scheme, _, rest = credential.partition(" ")
-        if scheme.lower() == "bearer":  # RFC 9110, 11.1: the scheme is case-insensitive
-            credential = f"Bearer {rest.strip()}"
-        return self._by_credential.get(credential.encode())

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -86,9 +86,11 @@ class LocalFlyte:
         self,
         project: str = "flytesnacks",
         domain: str = "development",
+        *,
         home: Path | None = None,
         port: int = 0,
         app_bin: Path | None = None,
+        credential_headers: Iterable[str] = (),
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -99,6 +101,8 @@ class LocalFlyte:
             port: Port for clients; 0 for one that the operating system chooses.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that stands for the image of tasks and apps; None for the current one.
+            credential_headers: Names of headers by which people are recognised too, when one holds
+                their ``api_key``.
         """
         self.project = project
         self.domain = domain
@@ -106,7 +110,7 @@ class LocalFlyte:
         self._port = port
         self._programs = app_bin or Path(sys.executable).parent
         self._calls: list[ReceivedCall] = []
-        self._people = Directory(PEOPLE.values())
+        self._people = Directory(PEOPLE.values(), credential_headers)
         self._faults = Faults()
         self._ready = threading.Event()
 
