@@ -78,6 +78,26 @@ def test_without_rights_on_the_project_one_is_somebody_but_sees_nothing(
         assert refusal.json()["code"] == "permission_denied"
 
 
+def test_a_viewer_sees_everything_and_changes_nothing(local_flyte: LocalFlyte) -> None:
+    for method, body in (
+        ("workflow.RunService/ListRuns", LIST_RUNS),
+        ("task.TaskService/ListTasks", {"projectId": PROJECT}),
+    ):
+        assert call(local_flyte, method, body, person="victor").status_code == 200, method
+    for method in (
+        "workflow.RunService/CreateRun",
+        "workflow.RunService/AbortRun",
+        "workflow.RunService/AbortAction",
+        "dataproxy.DataProxyService/UploadInputs",
+        "dataproxy.DataProxyService/CreateUploadLocation",
+        "task.TaskService/DeployTask",
+        "app.AppService/Create",
+        "app.AppService/Update",
+        "app.AppService/Delete",
+    ):
+        assert call(local_flyte, method, person="victor").status_code == 403, method
+
+
 @pytest.mark.parametrize(
     "method",
     [

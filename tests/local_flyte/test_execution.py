@@ -155,7 +155,7 @@ def test_an_error_names_its_cause(runs: Runs) -> None:
     assert "13 is unlucky" in action["errorInfo"]["message"]
 
 
-def test_only_its_owner_ends_a_run_and_then_all_of_it_ends(
+def test_a_run_is_aborted_by_who_may_run_whoever_started_it_and_then_all_of_it_ends(
     runs: Runs, local_flyte: LocalFlyte
 ) -> None:
     run = runs.start("parent_of_endless", person="bob")
@@ -166,7 +166,7 @@ def test_only_its_owner_ends_a_run_and_then_all_of_it_ends(
         ),
     )
     refusal = call(
-        local_flyte, "workflow.RunService/AbortRun", {"runId": runs.id(run)}, person="alice"
+        local_flyte, "workflow.RunService/AbortRun", {"runId": runs.id(run)}, person="victor"
     )
     assert refusal.status_code == 403
     logs: list[bytes] = []
@@ -176,11 +176,11 @@ def test_only_its_owner_ends_a_run_and_then_all_of_it_ends(
         target=lambda: logs.append(stream(local_flyte, tail, child, person="alice"))
     )
     reader.start()
-    cli(local_flyte, "abort", "run", run, person="bob")
+    cli(local_flyte, "abort", "run", run, person="alice")
     assert {each["status"]["phase"] for each in runs.actions(run).values()} == {
         "ACTION_PHASE_ABORTED"
     }
-    assert runs.root(run)["abortInfo"]["abortedBy"]["user"]["spec"]["email"] == "bob@example.com"
+    assert runs.root(run)["abortInfo"]["abortedBy"]["user"]["spec"]["email"] == "alice@example.com"
     reader.join(60)  # the log ends with the action
     assert logs
 

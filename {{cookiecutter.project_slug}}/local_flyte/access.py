@@ -1,13 +1,15 @@
 """The door of the local Flyte: who calls, may they, and does the call go wrong on purpose.
 
 A Connect interceptor in front of every service. Which right a method needs is written down here,
-once, so that the services hold no checks but those on the ownership of a run.
+once, so that the services hold no checks. Rights are by role, never by who started a run.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
@@ -44,36 +46,43 @@ def set_caller(someone: Person | None) -> None:
     _caller.set(someone)
 
 
+@dataclass
+class _Hold:
+    after: int
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Faults:
     """Calls that shall go wrong, by method name."""
 
     def __init__(self) -> None:
-        self._codes: dict[str, Code] = {}
-        self._remaining: Counter[str] = Counter()
-        self._held: dict[str, asyncio.Event] = {}
+        self._errors: dict[str, deque[ConnectError]] = {}
+        self._held: dict[str, _Hold] = {}
 
-    def fail(self, method: str, code: Code, times: int) -> None:
-        """Answer the next ``times`` calls of ``method`` with ``code``."""
-        self._codes[method] = code
-        self._remaining[method] = times
+    def fail(self, method: str, error: ConnectError, times: int) -> None:
+        """Answer the next ``times`` calls of ``method`` with ``error``."""
+        self._errors[method] = deque([error] * times)
 
-    def hold(self, method: str) -> None:
-        """Leave calls of ``method`` unanswered until it is released."""
-        self._held.setdefault(method, asyncio.Event())
+    def hold(self, method: str, after: int) -> None:
+        """Leave calls of ``method`` without an answer, or without any after the first ``after``."""
+        self._held[method] = _Hold(after)
 
     def release(self, *methods: str) -> None:
         """Let go of the calls of ``methods``, or of every method when none is named."""
         for method in methods or tuple(self._held):
-            if (event := self._held.pop(method, None)) is not None:
-                event.set()
+            if (hold := self._held.pop(method, None)) is not None:
+                hold.released.set()
 
-    async def strike(self, method: str) -> None:
-        """Fail or wait, if that is what the next call of ``method`` shall do."""
-        if (event := self._held.get(method)) is not None:
-            await event.wait()
-        if self._remaining[method] > 0:
-            self._remaining[method] -= 1
-            raise ConnectError(self._codes[method], f"{method} fails on request of a test")
+    async def wait(self, method: str, sent: int = 0) -> None:
+        """Wait, if calls of ``method`` hang once they have sent this number of answers."""
+        hold = self._held.get(method)
+        if hold is not None and sent >= hold.after:
+            await hold.released.wait()
+
+    def check(self, method: str) -> None:
+        """Fail, if that is what the next call of ``method`` shall do."""
+        if errors := self._errors.get(method):
+            raise errors.popleft()
 
 
 class Access:
@@ -97,21 +106,27 @@ class Access:
 
     async def intercept_server_stream(
         self,
-        call_next: Callable[[Request, RequestContext[Any, Any]], AsyncIterator[Response]],
+        call_next: Callable[[Request, RequestContext[Any, Any]], AsyncGenerator[Response]],
         request: Request,
         ctx: RequestContext[Any, Any],
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncGenerator[Response]:
         """Admit a call that is answered by a stream."""
         await self._admit(ctx)
+        method, sent = ctx.method().name, 0
         try:
-            async for response in call_next(request, ctx):
-                yield response
+            async with aclosing(call_next(request, ctx)) as responses:
+                async for response in responses:
+                    await self._faults.wait(method, sent)
+                    yield response
+                    sent += 1
+            await self._faults.wait(method, sent)  # nor is the end told
         except ConnectError as error:
             raise _named(error, ctx) from error
 
     async def _admit(self, ctx: RequestContext[Any, Any]) -> None:
         method = ctx.method().name
-        await self._faults.strike(method)
+        await self._faults.wait(method)
+        self._faults.check(method)
         someone = caller()
         if someone.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")

@@ -47,6 +47,7 @@ from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import IdentityService
 from .images import ImageService
+from .open_calls import OpenCalls
 from .people import PEOPLE, Directory, Person, person
 from .processes import Containers
 from .projects import ProjectService
@@ -112,6 +113,8 @@ class LocalFlyte:
         self._calls: list[ReceivedCall] = []
         self._people = Directory(PEOPLE.values(), credential_headers)
         self._faults = Faults()
+        self._open_calls = OpenCalls()
+        self._clusters = ClusterService()
         self._ready = threading.Event()
 
     # What clients need to know
@@ -171,18 +174,39 @@ class LocalFlyte:
         """Forget what has arrived."""
         self._calls.clear()
 
-    def fail_next(self, method: str, code: Code, times: int = 1) -> None:
+    def open_calls(self, method: str) -> int:
+        """Count the calls of a method, streams above all, whose client still waits for more."""
+        return self._in_loop(lambda: self._open_calls[method])
+
+    def fail_next(
+        self, method: str, code: Code, times: int = 1, message: str = "a test wants it to fail"
+    ) -> None:
         """Answer the next calls of a method, such as ``ListRuns``, with an error."""
-        self._in_loop(lambda: self._faults.fail(method, code, times))
+        error = ConnectError(code, message)
+        self._in_loop(lambda: self._faults.fail(method, error, times))
 
     @contextlib.contextmanager
-    def hang(self, method: str) -> Iterator[None]:
-        """Leave calls of a method unanswered inside the ``with`` block."""
-        self._in_loop(lambda: self._faults.hold(method))
+    def hang(self, method: str, after: int = 0) -> Iterator[None]:
+        """Leave calls of a method unanswered inside the ``with`` block.
+
+        Args:
+            method: Such as ``WatchActionDetails``.
+            after: How many messages a stream sends before it hangs.
+        """
+        self._in_loop(lambda: self._faults.hold(method, after))
         try:
             yield
         finally:
             self._in_loop(lambda: self._faults.release(method))
+
+    @contextlib.contextmanager
+    def cluster_at(self, endpoint: str) -> Iterator[None]:
+        """Answer SelectCluster with another address, such as ``http://...``, inside the block."""
+        self._clusters.endpoint = endpoint
+        try:
+            yield
+        finally:
+            self._clusters.endpoint = None
 
     def deploy(
         self, root: Path, file: str = "deployment.py", env: str = "task_env", person: str = "alice"
@@ -314,7 +338,7 @@ class LocalFlyte:
         access = [Access(self._faults)]
         services: list[ConnectASGIApplication[Any]] = [
             IdentityServiceASGIApplication(IdentityService(), interceptors=access),
-            ClusterServiceASGIApplication(ClusterService(), interceptors=access),
+            ClusterServiceASGIApplication(self._clusters, interceptors=access),
             ProjectServiceASGIApplication(
                 ProjectService(self.project, self.domain), interceptors=access
             ),
@@ -373,7 +397,7 @@ class LocalFlyte:
         self._calls.append(ReceivedCall(service, method, headers, someone))
         set_caller(someone)
         if (application := self._services.get(f"/{service}")) is not None:
-            await application(scope, receive, send)
+            await self._open_calls.answer(method, application, scope, receive, send)
         else:
             await _refuse(unimplemented(service, method), headers)(scope, receive, send)
 

@@ -9,7 +9,7 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from flyteidl2.common import identifier_pb2, phase_pb2
+from flyteidl2.common import phase_pb2
 from flyteidl2.workflow import (
     queue_service_connect,
     queue_service_pb2,
@@ -19,7 +19,7 @@ from flyteidl2.workflow import (
 )
 
 from .access import caller
-from .actions import Action, Run, Runs
+from .actions import Action, Runs
 from .execution import Executor
 from .runs import task_metadata
 
@@ -36,7 +36,7 @@ class QueueService(queue_service_connect.QueueService):
     ) -> queue_service_pb2.EnqueueActionResponse:
         """Start an action, or take note of a trace, on behalf of a running one."""
         del ctx
-        run = self._owned(request.action_id)
+        run = self._runs.get(request.action_id.run)
         if request.action_id.name in run.actions:
             raise ConnectError(Code.ALREADY_EXISTS, f"{request.action_id.name} exists already")
         details = run_definition_pb2.ActionDetails(id=request.action_id)
@@ -70,16 +70,10 @@ class QueueService(queue_service_connect.QueueService):
     ) -> queue_service_pb2.AbortQueuedActionResponse:
         """End an action that is no longer wanted."""
         del ctx
-        run = self._owned(request.action_id)
+        run = self._runs.get(request.action_id.run)
         action = self._runs.action(request.action_id)
         self._executor.abort(run, action, caller().identity, request.reason)
         return queue_service_pb2.AbortQueuedActionResponse()
-
-    def _owned(self, action_id: identifier_pb2.ActionIdentifier) -> Run:
-        run = self._runs.get(action_id.run)
-        if run.owner != caller():
-            raise ConnectError(Code.PERMISSION_DENIED, f"{caller().name} does not own the run")
-        return run
 
 
 class StateService(state_service_connect.StateService):

@@ -1,0 +1,172 @@
+"""What tests can make the local Flyte do, and what it tells them of its open calls."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.cluster import payload_pb2, service_connect
+from flyteidl2.common import identifier_pb2
+from flyteidl2.core import interface_pb2, tasks_pb2
+from flyteidl2.task import task_definition_pb2
+from flyteidl2.workflow import run_service_connect, run_service_pb2
+from pyqwest import Client, HTTPTransport
+
+from local_flyte import PEOPLE, LocalFlyte
+
+SILENCE = task_definition_pb2.TaskSpec(
+    task_template=tasks_pb2.TaskTemplate(
+        interface=interface_pb2.TypedInterface(),
+        container=tasks_pb2.Container(command=["sleep", "100000"]),
+    )
+)
+WATCH = "WatchActionDetails"
+
+
+class Caller:
+    """Someone's connections to the local Flyte."""
+
+    def __init__(self, flyte: LocalFlyte, person: str = "alice") -> None:
+        self.address = flyte.endpoint.replace("dns:///", "https://")
+        self.headers = {"Authorization": f"Bearer {PEOPLE[person].token}"}
+        self._http = Client(HTTPTransport(tls_ca_cert=flyte.ca_file.read_bytes()))
+        self.runs = run_service_connect.RunServiceClient(self.address, http_client=self._http)
+        self.clusters = service_connect.ClusterServiceClient(self.address, http_client=self._http)
+
+    async def run(self) -> identifier_pb2.ActionIdentifier:
+        """Start a run that prints nothing and does not end by itself."""
+        project = identifier_pb2.ProjectIdentifier(name="flytesnacks", domain="development")
+        request = run_service_pb2.CreateRunRequest(project_id=project, task_spec=SILENCE)
+        answer = await self.runs.create_run(request, headers=self.headers)
+        return answer.run.action.id
+
+    async def abort(self, action: identifier_pb2.ActionIdentifier) -> None:
+        """End such a run."""
+        request = run_service_pb2.AbortRunRequest(run_id=action.run)
+        await self.runs.abort_run(request, headers=self.headers)
+
+    async def watch(
+        self, action: identifier_pb2.ActionIdentifier, seen: Callable[[], None] = lambda: None
+    ) -> None:
+        """Watch a run to its end."""
+        request = run_service_pb2.WatchActionDetailsRequest(action_id=action)
+        async for _ in self.runs.watch_action_details(request, headers=self.headers):
+            seen()
+
+    async def details(self, action: identifier_pb2.ActionIdentifier) -> None:
+        """Get the details of a run."""
+        request = run_service_pb2.GetRunDetailsRequest(run_id=action.run)
+        await self.runs.get_run_details(request, headers=self.headers)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, and fail if it does not come true."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def leave(*tasks: asyncio.Task[None]) -> None:
+    """Stop waiting for an answer."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def test_it_notices_at_once_that_those_who_watched_a_silent_run_have_left(
+    local_flyte: LocalFlyte,
+) -> None:
+    async def watch() -> None:
+        caller = Caller(local_flyte)
+        action = await caller.run()
+        watching = [asyncio.create_task(caller.watch(action)) for _ in range(20)]
+        await until(lambda: local_flyte.open_calls(WATCH) == 20)
+        await leave(*watching[:15])
+        await until(lambda: local_flyte.open_calls(WATCH) == 5)
+        await caller.abort(action)
+        await asyncio.gather(*watching[15:])
+        await until(lambda: local_flyte.open_calls(WATCH) == 0)
+
+    asyncio.run(watch())
+
+
+def test_a_stream_hangs_before_its_first_message_or_after_as_many_as_told(
+    local_flyte: LocalFlyte,
+) -> None:
+    async def watch() -> None:
+        caller, seen = Caller(local_flyte), asyncio.Semaphore(0)
+        action = await caller.run()
+        with local_flyte.hang(WATCH):
+            watching = asyncio.create_task(caller.watch(action, seen.release))
+            await until(lambda: local_flyte.open_calls(WATCH) == 1)
+            assert seen.locked()
+            await leave(watching)
+            await until(lambda: local_flyte.open_calls(WATCH) == 0)
+        with local_flyte.hang(WATCH, after=1):
+            watching = asyncio.create_task(caller.watch(action, seen.release))
+            await seen.acquire()
+            await caller.abort(action)
+            await caller.details(action)  # a whole call later
+            assert seen.locked()
+            assert not watching.done()
+        await watching
+        assert not seen.locked()
+
+    asyncio.run(watch())
+
+
+def test_it_notices_that_those_have_left_whom_it_never_answered(local_flyte: LocalFlyte) -> None:
+    async def ask() -> None:
+        caller = Caller(local_flyte)
+        action = await caller.run()
+        with local_flyte.hang("GetRunDetails"):
+            asking = asyncio.create_task(caller.details(action))
+            await until(lambda: local_flyte.open_calls("GetRunDetails") == 1)
+            await leave(asking)
+            await until(lambda: local_flyte.open_calls("GetRunDetails") == 0)
+        await caller.abort(action)
+
+    asyncio.run(ask())
+
+
+def test_the_next_calls_fail_in_the_words_of_the_test(local_flyte: LocalFlyte) -> None:
+    async def ask() -> list[ConnectError]:
+        caller = Caller(local_flyte)
+        action = await caller.run()
+        local_flyte.fail_next("GetRunDetails", Code.INTERNAL, times=2, message="as you say")
+        refused = []
+        for _ in range(2):
+            with pytest.raises(ConnectError) as refusal:
+                await caller.details(action)
+            refused.append(refusal.value)
+        await caller.details(action)
+        await caller.abort(action)
+        return refused
+
+    for error in asyncio.run(ask()):
+        assert error.code is Code.INTERNAL
+        assert error.message == "as you say"
+
+
+def test_the_cluster_is_where_the_caller_has_called_or_where_the_test_says(
+    local_flyte: LocalFlyte,
+) -> None:
+    async def ask() -> str:
+        caller = Caller(local_flyte)
+        answer = await caller.clusters.select_cluster(
+            payload_pb2.SelectClusterRequest(
+                operation=payload_pb2.SelectClusterRequest.OPERATION_UPLOAD_INPUTS,
+                project_id=identifier_pb2.ProjectIdentifier(
+                    name="flytesnacks", domain="development"
+                ),
+            ),
+            headers=caller.headers,
+        )
+        return answer.cluster_endpoint
+
+    assert asyncio.run(ask()) == local_flyte.endpoint.replace("dns:///", "https://")
+    with local_flyte.cluster_at("http://127.0.0.1:1"):
+        assert asyncio.run(ask()) == "http://127.0.0.1:1"
