@@ -51,6 +51,12 @@ app/main.py
 app/dependencies.py
 app/flyte_client.py
 app/image.py
+app/literals/__init__.py
+app/literals/checking.py
+app/literals/inputs.py
+app/literals/limits.py
+app/literals/schemas.py
+app/literals/values.py
 app/passthrough_auth.py
 app/problems.py
 app/routers/__init__.py
@@ -70,6 +76,7 @@ tests/test_callers.py
 tests/test_concurrency.py
 tests/test_deployment.py
 tests/test_endpoints.py
+tests/test_literals.py
 tests/test_openapi.py
 tests/test_problems.py
 tests/test_serving.py

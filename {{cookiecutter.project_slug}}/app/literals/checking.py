@@ -1,0 +1,299 @@
+"""JSON values against JSON Schema, as far as `schemas` keeps of it."""
+
+import base64
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from .limits import Budget
+from .schemas import INTEGER_KEYS, Schema
+
+Location = tuple[str | int, ...]
+
+MAX_ERRORS = 100
+TYPES: Mapping[type, str] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+"""What JSON Schema calls the values that Python makes of JSON."""
+
+NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
+    "minimum": (lambda value, bound: value >= bound, "at least"),
+    "maximum": (lambda value, bound: value <= bound, "at most"),
+    "exclusiveMinimum": (lambda value, bound: value > bound, "more than"),
+    "exclusiveMaximum": (lambda value, bound: value < bound, "less than"),
+}
+
+
+class Checker:
+    """Checks values, and collects what is wrong with them.
+
+    A value that fits comes back as the SDK's own encoders write it: with the defaults of its
+    fields, a whole number as a float where the schema asks for one, a date in the one form.
+
+    Attributes:
+        errors: Places and what is wrong there.
+        is_dataclass: Whether mashumaro is to read it, or pydantic.
+    """
+
+    def __init__(self, definitions: Mapping[str, Schema | bool], budget: Budget) -> None:
+        self.errors: list[tuple[Location, str]] = []
+        self.is_dataclass = False
+        self._definitions = definitions
+        self._budget = budget
+
+    def fail(self, location: Location, message: str) -> None:
+        """Note what is wrong at a place; the first hundred will do."""
+        if len(self.errors) < MAX_ERRORS:
+            named = (_printable(part) if isinstance(part, str) else part for part in location)
+            self.errors.append((tuple(named), message))
+
+    def check(self, value: Any, schema: Schema | bool, at: Location, depth: int) -> Any:
+        """Check a value of any type.
+
+        Raises:
+            TooComplexError: When the budget is used up.
+        """
+        self._budget.spend(depth)
+        if isinstance(schema, bool):
+            schema = {} if schema else {"not": {}}
+        if "not" in schema:
+            return self.fail(at, "cannot be given")
+        if "$ref" in schema:
+            target = self._definitions[schema["$ref"].removeprefix("#/$defs/")]
+            return self.check(value, target, at, depth + 1)
+        if "anyOf" in schema:
+            return self._any_of(value, schema["anyOf"], at, depth)
+        errors = len(self.errors)
+        value = self._of_right_type(value, schema, at)
+        if len(self.errors) > errors or not self.is_within_bounds(value, schema, at):
+            return None
+        match value:
+            case str():
+                return self._string(value, schema, at)
+            case list():
+                return self._array(value, schema, at, depth)
+            case dict():
+                return self._object(value, schema, at, depth)
+        return value
+
+    def is_within_bounds(self, value: Any, schema: Schema, at: Location) -> bool:
+        """Check a value against the keywords that bound it."""
+        wrong = None
+        if "enum" in schema:
+            self._budget.spend(0, 4 * len(schema["enum"]))
+            if not any(_is_same(value, member) for member in schema["enum"]):
+                wrong = f"must be one of {', '.join(map(_shown, schema['enum'][:10]))}"
+        if "const" in schema and not _is_same(value, schema["const"]):
+            wrong = f"must be {_shown(schema['const'])}"
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            for keyword, (fits, words) in NUMBER_BOUNDS.items():
+                if keyword in schema and not fits(value, schema[keyword]):
+                    wrong = f"must be {words} {schema[keyword]}"
+        if isinstance(value, str | list):
+            what, unit = ("Length", "characters") if isinstance(value, str) else ("Items", "items")
+            if len(value) < schema.get(f"min{what}", 0):
+                wrong = f"must have at least {schema[f'min{what}']} {unit}"
+            if len(value) > schema.get(f"max{what}", math.inf):
+                wrong = f"must have at most {schema[f'max{what}']} {unit}"
+        if wrong:
+            self.fail(at, wrong)
+        return not wrong
+
+    def is_text(self, value: str, at: Location) -> bool:
+        """Check that a string can be sent: JSON may hold halves of characters."""
+        self._budget.spend(0, len(value))
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(at, "must be Unicode text")
+            return False
+        return True
+
+    def _any_of(self, value: Any, schemas: list[Any], at: Location, depth: int) -> Any:
+        """Take the first schema that keeps the value's type, else the first that it fits."""
+        fitting: list[Any] = []
+        before = self.errors
+        for schema in schemas:
+            self.errors = []
+            plain = self.check(value, schema, at, depth + 1)
+            if not self.errors:
+                fitting.append(plain)
+                if type(plain) is type(value):
+                    break
+        self.errors = before
+        if not fitting:
+            return self.fail(at, "fits none of the types of a union")
+        return fitting[-1] if type(fitting[-1]) is type(value) else fitting[0]
+
+    def _of_right_type(self, value: Any, schema: Schema, at: Location) -> Any:
+        """Check a value's type; a number is made an integer or a float as the schema asks."""
+        name = TYPES.get(type(value))
+        expected = schema.get("type", name)
+        names = expected if isinstance(expected, list) else [expected]
+        if name == "number" and name not in names and value.is_integer():
+            name, value = "integer", int(value)
+        if name == "integer" and name not in names and "number" in names:
+            try:
+                return float(value)
+            except OverflowError:
+                return self.fail(at, "must be a smaller number")
+        if name is None or name not in names:
+            return self.fail(at, f"must be of type {' or '.join(map(str, names))}")
+        if name == "integer":
+            top = 2**63 if schema.get("format") == "int64" else 2**64  # what msgpack holds
+            if not -(2**63) <= value < top:
+                return self.fail(at, "must be an integer of 64 bits")
+        return value
+
+    def _string(self, value: str, schema: Schema, at: Location) -> Any:
+        if not self.is_text(value, at):
+            return None
+        parse = FORMATS.get(schema.get("format", ""))
+        if not parse:
+            return value
+        try:
+            return parse(value, self.is_dataclass)
+        except ValueError:
+            return self.fail(at, f"must be of the format {schema['format']}")
+
+    def _array(self, value: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
+        first = schema.get("prefixItems", [])
+        rest = schema.get("items", True)
+        return [
+            self.check(item, first[index] if index < len(first) else rest, (*at, index), depth + 1)
+            for index, item in enumerate(value)
+        ]
+
+    def _object(
+        self, value: dict[str, Any], schema: Schema, at: Location, depth: int
+    ) -> dict[Any, Any]:
+        """Convert the fields in the order of the class, as far as its schema tells."""
+        properties = schema.get("properties", {})
+        required = dict.fromkeys(schema.get("required", []))
+        self._budget.spend(depth, 32 * (len(properties) + len(required)))
+        plain: dict[Any, Any] = {}
+        for name in required | properties | value:
+            place = (*at, name)
+            if name in value and name in properties:
+                plain[name] = self.check(value[name], properties[name], place, depth + 1)
+            elif name in value:
+                self._other_field(plain, name, value[name], schema, at, depth)
+            elif name in required:
+                self.fail(place, "must be given")
+            elif isinstance(field := properties[name], dict) and "default" in field:
+                plain[name] = self._default(field, place, depth)
+        return plain
+
+    def _other_field(
+        self,
+        plain: dict[Any, Any],
+        name: str,
+        value: Any,
+        schema: Schema,
+        at: Location,
+        depth: int,
+    ) -> None:
+        """Convert a field that the schema does not name, or an entry of a dictionary."""
+        place = (*at, name)
+        key: str | int = name
+        rest = schema.get("additionalProperties", True)
+        if rest is False:
+            return self.fail(place, "there is no such field")
+        if not self.is_text(name, place):
+            return None
+        if schema.get("propertyNames") == INTEGER_KEYS:
+            if not re.fullmatch(r"-?[0-9]{1,18}", name):
+                return self.fail(place, "must be named by an integer")
+            key = int(name)
+        plain[key] = self.check(value, rest, place, depth + 1)
+        return None
+
+    def _default(self, schema: Schema, at: Location, depth: int) -> Any:
+        """Convert the default of a field; one that does not fit its schema is taken as it is."""
+        before, self.errors = self.errors, []
+        plain = self.check(schema["default"], schema, at, depth + 1)
+        fits = not self.errors
+        self.errors = before
+        return plain if fits else schema["default"]
+
+
+def is_date(value: Any) -> bool:
+    """Tell a date from a date with a time, by its length."""
+    return isinstance(value, str) and len(value) == 10
+
+
+def parse_duration(value: str) -> timedelta:
+    """Read an ISO 8601 duration."""
+    return _durations().validate_python(value)
+
+
+@cache
+def _durations() -> TypeAdapter[timedelta]:
+    return TypeAdapter(timedelta)
+
+
+def _printable(name: str) -> str:
+    return name[:100].encode("utf-8", "replace").decode()
+
+
+def _shown(value: Any) -> str:
+    return "an object" if isinstance(value, dict | list) else _printable(str(value))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _as_written(moment: datetime | date | time, is_dataclass: bool) -> str:
+    """Write a moment as mashumaro does, or as pydantic does."""
+    text = moment.isoformat()
+    if not is_dataclass and text.endswith("+00:00"):
+        text = text.removesuffix("+00:00") + "Z"
+    return text
+
+
+def _datetime(value: str, is_dataclass: bool) -> str:
+    if is_date(value):
+        raise ValueError
+    return _as_written(datetime.fromisoformat(value), is_dataclass)
+
+
+def _base64(value: str, is_dataclass: bool) -> str | bytes:
+    decoded = base64.b64decode(value, validate=True)
+    return decoded if is_dataclass else value
+
+
+def _duration(value: str, _: bool) -> str:
+    text: str = to_jsonable_python(parse_duration(value))
+    return text
+
+
+def _uri(value: str, _: bool) -> str:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", value):
+        raise ValueError
+    return value
+
+
+FORMATS: Mapping[str, Callable[[str, bool], str | bytes]] = {
+    "date-time": _datetime,
+    "date": lambda value, _: date.fromisoformat(value).isoformat(),
+    "time": lambda value, is_dataclass: _as_written(time.fromisoformat(value), is_dataclass),
+    "duration": _duration,
+    "uuid": lambda value, _: str(uuid.UUID(value)),
+    "base64": _base64,
+    "uri": _uri,
+}
+"""Formats of text that are checked; each parser raises ValueError."""

@@ -1,0 +1,237 @@
+"""JSON to literals."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgpack
+from flyteidl2.core.interface_pb2 import TypedInterface
+from flyteidl2.core.literals_pb2 import (
+    Binary,
+    Blob,
+    BlobMetadata,
+    Literal,
+    LiteralCollection,
+    LiteralMap,
+    Primitive,
+    Scalar,
+    StructuredDataset,
+    StructuredDatasetMetadata,
+    Union,
+    Void,
+)
+from flyteidl2.core.types_pb2 import BlobType, LiteralType, SimpleType, StructuredDatasetType
+from flyteidl2.task.common_pb2 import Inputs, NamedLiteral, NamedParameter
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from .checking import Checker, Location, is_date, parse_duration
+from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
+from .schemas import Schema, SchemaBuilder, default_literals
+
+DATACLASS_TAGS = {"", "Object-Dataclass-Transformer"}
+SIMPLE_OF_TYPE: Mapping[type, int] = {
+    type(None): SimpleType.NONE,
+    bool: SimpleType.BOOLEAN,
+    int: SimpleType.INTEGER,
+    float: SimpleType.FLOAT,
+    str: SimpleType.STRING,
+}
+
+
+class InvalidInputs(ValueError):  # noqa: N818
+    """Inputs that the task cannot be run with.
+
+    Attributes:
+        errors: The places that are wrong, and what is wrong there.
+    """
+
+    def __init__(self, errors: Sequence[tuple[Location, str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, at))}: {what}" for at, what in errors))
+        self.errors = list(errors)
+
+
+def to_literals(
+    values: Mapping[str, Any], interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
+) -> Inputs:
+    """Make of JSON values what a task takes, as the SDK would.
+
+    Args:
+        values: The inputs by name, as parsed from JSON.
+        interface: The task's.
+        defaults: Its ``default_inputs``, taken for what ``values`` leaves out.
+
+    Raises:
+        InvalidInputs: If they do not fit what `inputs_schema` says.
+    """
+    variables = interface.inputs.variables
+    if len(variables) > MAX_NAMES:
+        raise InvalidInputs([((), f"the task has more than {MAX_NAMES} inputs")])
+    kinds = {variable.key: variable.value.type for variable in variables}
+    known = default_literals(defaults)
+    converter = _Converter()
+    for name in values.keys() - kinds.keys():
+        converter.fail((name,), "the task has no such input")
+    literals = []
+    for name, kind in kinds.items():
+        if name in values:
+            value = converter.convert(values[name], kind, name)
+            literals.append(NamedLiteral(name=name, value=value))
+        elif name in known:
+            literals.append(NamedLiteral(name=name, value=known[name]))
+        else:
+            converter.fail((name,), "must be given")
+    if converter.errors:
+        raise InvalidInputs(converter.errors)
+    return Inputs(literals=literals)
+
+
+class _Converter(Checker):
+    """Converts the inputs of one run. What does not fit becomes an error, and no literal."""
+
+    def __init__(self) -> None:
+        self._schemas = SchemaBuilder()
+        super().__init__(self._schemas.definitions, Budget())
+
+    def convert(self, value: Any, kind: LiteralType, name: str) -> Literal:
+        """Convert one input."""
+        try:
+            return self._literal(value, kind, self._schemas.of_type(kind), (name,), 0)
+        except TooComplexError:
+            self.fail((name,), f"too large, or nested deeper than {MAX_DEPTH} levels")
+            return Literal()
+
+    def _literal(
+        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
+    ) -> Literal:
+        self._budget.spend(depth)
+        if "not" in schema:
+            self.fail(at, f"cannot be given: {schema['description']}")
+            return Literal()
+        match kind.WhichOneof("type"):
+            case "union_type":
+                return self._union(value, kind, schema, at, depth)
+            case "collection_type" if isinstance(value, list):
+                self.is_within_bounds(value, schema, at)
+                item_kind, item_schema = kind.collection_type, schema["items"]
+                items = [
+                    self._literal(item, item_kind, item_schema, (*at, index), depth + 1)
+                    for index, item in enumerate(value)
+                ]
+                return Literal(collection=LiteralCollection(literals=items))
+            case "map_value_type" if isinstance(value, dict):
+                item_kind, item_schema = kind.map_value_type, schema["additionalProperties"]
+                entries = {
+                    key: self._literal(item, item_kind, item_schema, (*at, key), depth + 1)
+                    for key, item in value.items()
+                    if self.is_text(key, (*at, key))
+                }
+                return Literal(map=LiteralMap(literals=entries))
+        return self._scalar(value, kind, schema, at, depth)
+
+    def _scalar(
+        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
+    ) -> Literal:
+        self.is_dataclass = kind.structure.tag in DATACLASS_TAGS
+        if schema.get("format") == "date-time" and is_date(value) and not kind.structure.tag:
+            value += "T00:00:00Z"  # a date has the type of a datetime, unless it is in a union
+        plain = self.check(value, schema, at, depth)
+        if self.errors:
+            return Literal()
+        match kind.WhichOneof("type"):
+            case "blob":
+                return _blob(plain, kind.blob)
+            case "structured_dataset_type":
+                return _dataframe(plain, kind.structured_dataset_type)
+            case "simple" if kind.simple == SimpleType.STRUCT:
+                return Literal(scalar=_struct(plain, kind))
+            case "simple":
+                return Literal(scalar=_simple(plain, kind.simple))
+        return Literal(scalar=_simple(plain, SimpleType.STRING))  # an enum
+
+    def _union(
+        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
+    ) -> Literal:
+        """Choose the variant of a union as the SDK does.
+
+        That of the very type of the value; otherwise the only one that takes it.
+        """
+        fitting: list[tuple[LiteralType, Literal]] = []
+        wrong: list[list[tuple[Location, str]]] = []
+        before = self.errors
+        for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
+            self._budget.spend(depth, variant.ByteSize())  # it is copied into the literal
+            self.errors = []
+            literal = self._literal(value, variant, variant_schema, at, depth + 1)
+            simple = variant.simple if variant.WhichOneof("type") == "simple" else None
+            if not self.errors:
+                fitting.append((variant, literal))
+                if simple is not None and simple == SIMPLE_OF_TYPE.get(type(value)):
+                    fitting = fitting[-1:]
+                    break
+            elif simple != SimpleType.NONE:
+                wrong.append(self.errors)
+        self.errors = before
+        if len(fitting) > 1:
+            self.fail(at, f"fits {len(fitting)} types of a union, so which is meant is not clear")
+        elif not fitting and len(wrong) > 1:
+            self.fail(at, "fits none of the types of a union")
+        elif not fitting:
+            for location, message in (wrong or [[(at, "must be null")]])[0]:
+                self.fail(location, message)
+        if len(fitting) != 1:
+            return Literal()
+        chosen, literal = fitting[0]
+        stated = LiteralType()
+        stated.CopyFrom(chosen)
+        if not (chosen.WhichOneof("type") == "simple" and chosen.simple == SimpleType.STRUCT):
+            stated.ClearField("metadata")  # bounds: the SDK leaves them out
+        return Literal(scalar=Scalar(union=Union(value=literal, type=stated)))
+
+
+def _simple(value: Any, simple: int) -> Scalar:
+    match simple:
+        case SimpleType.NONE:
+            return Scalar(none_type=Void())
+        case SimpleType.INTEGER:
+            return Scalar(primitive=Primitive(integer=value))
+        case SimpleType.FLOAT:
+            return Scalar(primitive=Primitive(float_value=value))
+        case SimpleType.BOOLEAN:
+            return Scalar(primitive=Primitive(boolean=value))
+        case SimpleType.DATETIME:
+            moment = Timestamp()
+            moment.FromDatetime(datetime.fromisoformat(value))
+            return Scalar(primitive=Primitive(datetime=moment))
+        case SimpleType.DURATION:
+            duration = Duration()
+            duration.FromTimedelta(parse_duration(value))
+            return Scalar(primitive=Primitive(duration=duration))
+    return Scalar(primitive=Primitive(string_value=value))
+
+
+def _struct(value: Any, kind: LiteralType) -> Scalar:
+    if "pb_type" in kind.metadata.fields:  # a protobuf message
+        message = Struct()
+        message.update(value)
+        return Scalar(generic=message)
+    return Scalar(binary=Binary(value=msgpack.packb(value), tag="msgpack"))
+
+
+def _blob(given: str | dict[str, str], kind: BlobType) -> Literal:
+    stored = {"uri": given} if isinstance(given, str) else given
+    stated = BlobType(format=stored.get("format", kind.format), dimensionality=kind.dimensionality)
+    blob = Blob(metadata=BlobMetadata(type=stated), uri=stored["uri"])
+    return Literal(scalar=Scalar(blob=blob), hash=stored.get("hash"))
+
+
+def _dataframe(given: str | dict[str, str], kind: StructuredDatasetType) -> Literal:
+    stored = {"uri": given} if isinstance(given, str) else given
+    stated = StructuredDatasetType()
+    stated.CopyFrom(kind)
+    stated.format = kind.format or stored.get("format", "")
+    dataset = StructuredDataset(
+        uri=stored["uri"], metadata=StructuredDatasetMetadata(structured_dataset_type=stated)
+    )
+    return Literal(scalar=Scalar(structured_dataset=dataset), hash=stored.get("hash"))

@@ -1,0 +1,35 @@
+"""How much work a translation may be, whoever wrote what is translated."""
+
+MAX_NAMES = 500
+"""Inputs, or outputs, that a task may have."""
+
+MAX_DEPTH = 30
+"""Levels of nesting. A union is three messages deep, and protobuf reads no more than 100."""
+
+MAX_STEPS = 50_000
+"""Values looked at in one translation, and 32 bytes of text count as one: about 50 ms."""
+
+
+class TooComplexError(ValueError):
+    """The translation was given up because it would take too much work."""
+
+
+class Budget:
+    """What is left of the work that one translation may be."""
+
+    def __init__(self) -> None:
+        self._steps = MAX_STEPS
+
+    def spend(self, depth: int, size: int = 0) -> None:
+        """Pay for one value.
+
+        Args:
+            depth: How deep it is nested.
+            size: How many bytes there are to go through.
+
+        Raises:
+            TooComplexError: If it is nested too deep, or nothing is left.
+        """
+        self._steps -= 1 + size // 32
+        if depth > MAX_DEPTH or self._steps < 0:
+            raise TooComplexError

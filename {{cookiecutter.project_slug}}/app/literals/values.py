@@ -1,0 +1,235 @@
+"""Literals to JSON."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgpack
+from flyteidl2.core.literals_pb2 import Binary, Literal, Primitive, Scalar
+from flyteidl2.core.types_pb2 import BlobType
+from flyteidl2.task.common_pb2 import NamedLiteral
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from .limits import MAX_NAMES, Budget, TooComplexError
+
+PICKLE_FORMAT = "PythonPickle"
+
+
+def to_json(literals: Sequence[NamedLiteral]) -> dict[str, Any]:
+    """Show the inputs or outputs of a run.
+
+    Args:
+        literals: Of ``task.common_pb2.Inputs`` or ``Outputs``.
+
+    Returns:
+        Each by its name, as values that any JSON encoder takes.
+    """
+    budget = Budget()
+    shown = {}
+    for named in literals[:MAX_NAMES]:
+        try:
+            budget.spend(0, len(named.name))
+            shown[named.name] = literal_to_json(named.value, budget)
+        except TooComplexError:
+            shown[named.name[:100]] = {"kind": "too large", "size": named.ByteSize()}
+    if len(literals) > MAX_NAMES:
+        shown["..."] = {"kind": "too large", "left_out": len(literals) - MAX_NAMES}
+    return shown
+
+
+def literal_to_json(literal: Literal, budget: Budget, depth: int = 0) -> Any:
+    """Show one literal.
+
+    Raises:
+        TooComplexError: When the budget is used up.
+    """
+    budget.spend(depth)
+    match literal.WhichOneof("value"):
+        case "scalar":
+            return _scalar(literal, budget, depth)
+        case "collection":
+            items = literal.collection.literals
+            return [literal_to_json(item, budget, depth + 1) for item in items]
+        case "map":
+            shown = {}
+            for key, item in literal.map.literals.items():
+                shown[_text(key, budget)] = literal_to_json(item, budget, depth + 1)
+            return shown
+        case "offloaded_metadata":
+            offloaded = literal.offloaded_metadata
+            return _reference("offloaded", budget, uri=offloaded.uri, size=offloaded.size_bytes)
+    return _reference("empty", budget)
+
+
+def _scalar(literal: Literal, budget: Budget, depth: int) -> Any:
+    scalar = literal.scalar
+    match scalar.WhichOneof("value"):
+        case "primitive":
+            return _primitive(scalar.primitive, budget)
+        case "none_type":
+            return None
+        case "union":
+            shown = literal_to_json(scalar.union.value, budget, depth + 1)
+            is_date = scalar.union.type.structure.tag == "date"
+            return shown[:10] if is_date and isinstance(shown, str) else shown
+        case "binary":
+            return _binary(scalar.binary, budget, depth)
+        case "generic" if literal.metadata.get("format") == "pickle":
+            fields = scalar.generic.fields
+            uri = fields["pickle_file"].string_value if "pickle_file" in fields else ""
+            return _reference("pickle", budget, uri=uri)
+        case "generic":
+            return struct_to_json(scalar.generic, budget, depth)
+    return _stored(scalar, literal.hash, budget)
+
+
+def _stored(scalar: Scalar, content_hash: str, budget: Budget) -> Any:
+    """Show what is kept elsewhere, or says only what it is."""
+    match scalar.WhichOneof("value"):
+        case "blob":
+            kind = blob_kind(scalar.blob.metadata.type)
+            return _reference(
+                kind,
+                budget,
+                uri=scalar.blob.uri,
+                format=scalar.blob.metadata.type.format,
+                hash=content_hash,
+            )
+        case "structured_dataset":
+            dataset = scalar.structured_dataset
+            name = dataset.metadata.structured_dataset_type.format
+            return _reference("dataframe", budget, uri=dataset.uri, format=name, hash=content_hash)
+        case "schema":
+            return _reference("schema", budget, uri=scalar.schema.uri)
+        case "error":
+            return _reference("error", budget, message=scalar.error.message)
+    return _reference("empty", budget)
+
+
+def blob_kind(kind: BlobType) -> str:
+    """Name what a blob is, as references do."""
+    if kind.format == PICKLE_FORMAT:
+        return "pickle"
+    return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"
+
+
+def _reference(kind: str, budget: Budget, **details: str | int) -> dict[str, Any]:
+    known = {name: value for name, value in details.items() if value}
+    budget.spend(0, sum(len(value) for value in known.values() if isinstance(value, str)))
+    return {"kind": kind, **known}
+
+
+def _text(value: str, budget: Budget) -> str:
+    budget.spend(0, len(value))
+    return value
+
+
+def _primitive(primitive: Primitive, budget: Budget) -> Any:
+    match primitive.WhichOneof("value"):
+        case "integer":
+            return primitive.integer
+        case "float_value":
+            return _number(primitive.float_value)
+        case "string_value":
+            return _text(primitive.string_value, budget)
+        case "boolean":
+            return primitive.boolean
+        case "datetime":
+            return _datetime(primitive.datetime)
+        case "duration":
+            return _duration(primitive.duration)
+    return _reference("empty", budget)
+
+
+def _number(value: float) -> float | str:
+    """Return a number; those that JSON has no form for as protobuf's own JSON writes them."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _datetime(at: Timestamp) -> Any:
+    try:
+        return at.ToJsonString()
+    except ValueError:  # before the year 1, after 9999
+        return {"kind": "datetime", "seconds": at.seconds, "nanos": at.nanos}
+
+
+def _duration(duration: Duration) -> str:
+    nanos = duration.seconds * 10**9 + duration.nanos
+    seconds, fraction = divmod(abs(nanos), 10**9)
+    point = f".{fraction:09}".rstrip("0") if fraction else ""
+    return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
+
+
+def struct_to_json(struct: Struct, budget: Budget, depth: int = 0) -> dict[str, Any]:
+    """Show a protobuf struct, in which every number is a float: whole ones become integers."""
+    shown = {}
+    for key, value in struct.fields.items():
+        shown[_text(key, budget)] = _struct_value(value, budget, depth + 1)
+    return shown
+
+
+def _struct_value(value: Value, budget: Budget, depth: int) -> Any:
+    budget.spend(depth)
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < 2**53 else _number(number)
+        case "string_value":
+            return _text(value.string_value, budget)
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return struct_to_json(value.struct_value, budget, depth)
+        case "list_value":
+            items = value.list_value.values
+            return [_struct_value(item, budget, depth + 1) for item in items]
+    return None
+
+
+def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
+    size = len(binary.value)
+    if binary.tag != "msgpack":
+        kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
+        return _reference(kind, budget, format=binary.tag, size=size)
+    budget.spend(depth, size)
+    try:
+        value = msgpack.unpackb(
+            binary.value, strict_map_key=False, unicode_errors="replace", ext_hook=msgpack.ExtType
+        )
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
+        return _reference("binary", budget, format="msgpack", size=size)
+    return _unpacked(value, budget, depth)
+
+
+def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
+    budget.spend(depth)
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return _number(value)
+        case str():
+            return _text(value, budget)
+        case bytes():
+            budget.spend(depth, len(value))
+            return base64.b64encode(value).decode()
+        case list():
+            return [_unpacked(item, budget, depth + 1) for item in value]
+        case Mapping():
+            return {
+                _key(key, budget): _unpacked(item, budget, depth + 1) for key, item in value.items()
+            }
+        case msgpack.ExtType():
+            return _reference("binary", budget, format=f"ext {value.code}", size=len(value.data))
+    return _reference("binary", budget, format="timestamp")
+
+
+def _key(key: Any, budget: Budget) -> str:
+    """Make a JSON key of a key: JSON has only text."""
+    shown = _unpacked(key, budget, 0)
+    return shown if isinstance(shown, str) else "null" if shown is None else str(shown).lower()
