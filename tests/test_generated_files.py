@@ -32,8 +32,10 @@ local_flyte/__main__.py
 local_flyte/access.py
 local_flyte/actions.py
 local_flyte/apps.py
+local_flyte/clients.py
 local_flyte/clusters.py
 local_flyte/data.py
+local_flyte/door.py
 local_flyte/execution.py
 local_flyte/identity.py
 local_flyte/images.py
@@ -44,6 +46,8 @@ local_flyte/processes.py
 local_flyte/projects.py
 local_flyte/runs.py
 local_flyte/server.py
+local_flyte/services.py
+local_flyte/serving.py
 local_flyte/subtasks.py
 local_flyte/tasks.py
 app/__init__.py

@@ -95,6 +95,13 @@ class App:
         self.state.status.current_replicas = int(status == _Status.DEPLOYMENT_STATUS_ACTIVE)
         self.changed.fire()
 
+    async def settle(self, seconds: float) -> None:
+        """Wait until its revision is up or will not be, but no longer than this."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.settled:
+                    await self.changed.wait()
+
     def write_log(self, line: str) -> None:
         """Add a line, with its line break, to the log."""
         self.log.append(payload_pb2.LogLine(timestamp=now(), message=line))

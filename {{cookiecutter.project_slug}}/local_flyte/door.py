@@ -1,0 +1,78 @@
+"""Where calls and uploads arrive: who calls is found out, and the call goes to its service."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from connectrpc.errors import ConnectError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .access import set_caller, unimplemented
+from .data import Storage
+from .open_calls import OpenCalls
+from .people import Directory, Person
+
+
+@dataclass(frozen=True)
+class ReceivedCall:
+    """A call as it arrived, admitted or not."""
+
+    service: str
+    """Full name, such as ``flyteidl2.auth.IdentityService``."""
+    method: str
+    headers: Mapping[str, str] = field(repr=False)
+    """By lower-cased name; credentials included, hence not in ``repr``."""
+    person: Person | None
+    """Who the credentials say it is; None if they say nothing."""
+
+
+class Door:
+    """An ASGI application: every service of the local Flyte, by its path."""
+
+    def __init__(self, people: Directory, services: Mapping[str, ASGIApp]) -> None:
+        self.received: list[ReceivedCall] = []
+        self.open_calls = OpenCalls()
+        self._people = people
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call: record it, and hand it to its service."""
+        # The stubs want the header's order; we want one value per name (RFC 9110, 5.3).
+        headers: dict[str, str] = {}
+        for name, value in Headers(scope=scope).items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        someone = self._people.find(headers)
+        service, _, method = scope["path"].lstrip("/").rpartition("/")
+        self.received.append(ReceivedCall(service, method, headers, someone))
+        set_caller(someone)
+        if (application := self._services.get(f"/{service}")) is not None:
+            await self.open_calls.answer(method, application, scope, receive, send)
+        else:
+            await _refuse(unimplemented(service, method), headers)(scope, receive, send)
+
+
+class Uploads:
+    """An ASGI application: takes what is PUT to signed URLs into the storage."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a PUT to a signed URL."""
+        request = Request(scope, receive)
+        content_md5 = request.headers.get("content-md5", "")
+        status = self._storage.put(request.url.path, content_md5, await request.body())
+        await Response(status_code=status)(scope, receive, send)
+
+
+def _refuse(error: ConnectError, headers: Mapping[str, str]) -> Response:
+    """Put an error into the form that the Connect protocol has for the kind of call."""
+    body = {"code": error.code.value, "message": error.message}
+    if not headers.get("content-type", "").startswith("application/connect+"):
+        return Response(json.dumps(body), 501, media_type="application/json")
+    end = json.dumps({"error": body}).encode()
+    envelope = b"\x02" + len(end).to_bytes(4, "big") + end  # flag 2: end of the stream
+    return Response(envelope, media_type=headers["content-type"])

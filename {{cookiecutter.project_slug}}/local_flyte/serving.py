@@ -1,0 +1,96 @@
+"""Serves ASGI applications from a thread of its own."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp
+
+Result = TypeVar("Result")
+
+HOST = "127.0.0.1"  # not "localhost": the SDK takes that for a server without TLS
+STOP_SECONDS = 10
+
+
+class Background:
+    """A thread with an event loop that serves applications on the loopback interface."""
+
+    def __init__(self) -> None:
+        self._servers: list[tuple[uvicorn.Server, socket.socket]] = []
+        self._started = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="local-flyte", daemon=True
+        )
+
+    def add(
+        self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
+    ) -> None:
+        """Take an application to serve.
+
+        Args:
+            application: What to serve.
+            listener: Where to serve it.
+            certificate: File with a chain and its key, to speak TLS; None for plain HTTP.
+        """
+        config = uvicorn.Config(
+            application,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=60,  # longer than clients keep theirs, or they run into our closing
+            timeout_graceful_shutdown=1,
+            ssl_certfile=certificate,
+        )
+        self._servers.append((uvicorn.Server(config), listener))
+
+    def start(self) -> None:
+        """Serve what was added."""
+        self._thread.start()
+        self._started.wait()
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function in the event loop, and return what it returns."""
+
+        async def call() -> Result:
+            return function()
+
+        return self.run(call())
+
+    def run(self, coroutine: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
+        """Run a coroutine in the event loop to its end, and return what it returns.
+
+        Raises:
+            TimeoutError: If it takes longer than it may.
+        """
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
+
+    def stop(self) -> None:
+        """End every connection and the thread."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError("the local Flyte does not stop")
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        serving = [
+            asyncio.create_task(server.serve(sockets=[listener]))
+            for server, listener in self._servers
+        ]
+        self._started.set()
+        await self._stopping.wait()
+        for server, _ in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
+        # Clients that keep their connections never answer TLS's goodbye.
+        for server, _ in self._servers:
+            for connection in server.server_state.connections:
+                connection.transport.abort()
+        await asyncio.sleep(0)
