@@ -170,3 +170,21 @@ def test_the_cluster_is_where_the_caller_has_called_or_where_the_test_says(
     assert asyncio.run(ask()) == local_flyte.endpoint.replace("dns:///", "https://")
     with local_flyte.cluster_at("http://127.0.0.1:1"):
         assert asyncio.run(ask()) == "http://127.0.0.1:1"
+
+
+def test_a_reset_ends_and_forgets_runs_and_lets_everything_go_right_again() -> None:
+    async def count_runs(flyte: LocalFlyte) -> int:
+        request = run_service_pb2.ListRunsRequest()
+        request.project_id.CopyFrom(
+            identifier_pb2.ProjectIdentifier(name="flytesnacks", domain="development")
+        )
+        alice = Caller(flyte)
+        return len((await alice.runs.list_runs(request, headers=alice.headers)).runs)
+
+    with LocalFlyte() as flyte:
+        asyncio.run(Caller(flyte).run())
+        assert asyncio.run(count_runs(flyte)) == 1
+        flyte.fail_next("ListRuns", Code.INTERNAL, times=100)
+        flyte.reset()
+        assert flyte.calls == []
+        assert asyncio.run(count_runs(flyte)) == 0

@@ -73,6 +73,11 @@ class Faults:
             if (hold := self._held.pop(method, None)) is not None:
                 hold.released.set()
 
+    def clear(self) -> None:
+        """Let everything go right again."""
+        self._errors.clear()
+        self.release()
+
     async def wait(self, method: str, sent: int = 0) -> None:
         """Wait, if calls of ``method`` hang once they have sent this number of answers."""
         hold = self._held.get(method)

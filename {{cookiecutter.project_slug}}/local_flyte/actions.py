@@ -180,6 +180,10 @@ class Runs:
             raise ConnectError(Code.ALREADY_EXISTS, f"a run named {run.id.name} already exists")
         self._runs[key] = run
 
+    def clear(self) -> None:
+        """Forget all runs."""
+        self._runs.clear()
+
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
         """Return the run, or raise NOT_FOUND."""
         try:

@@ -144,6 +144,11 @@ class LocalFlyte:
         """Forget what has arrived."""
         self._door.received.clear()
 
+    def reset(self) -> None:
+        """Forget runs, apps, faults and received calls; tasks and people stay."""
+        self._background.run(self._services.reset())
+        self.clear_calls()
+
     def open_calls(self, method: str) -> int:
         """Count the calls of a method, streams above all, whose client still waits for more."""
         return self._background.call(lambda: self._door.open_calls[method])

@@ -72,9 +72,19 @@ class Services:
         ]
         self.applications: dict[str, ASGIApp] = {each.path: each for each in services}
 
+    async def reset(self) -> None:
+        """End all runs and apps and forget them, and let nothing go wrong; tasks stay deployed."""
+        self.faults.clear()
+        self._abort_runs()
+        await asyncio.gather(self._executor.close(), *map(self.apps.remove, self.apps))
+        self._runs.clear()
+
     async def close(self) -> None:
         """End all runs, apps and streams, and whatever hangs."""
         self.faults.release()
+        self._abort_runs()
+        await asyncio.gather(self._executor.close(), self.apps.close())
+
+    def _abort_runs(self) -> None:
         for run in self._runs:
             self._executor.abort(run, run.root, identity_pb2.EnrichedIdentity(), "Flyte stops")
-        await asyncio.gather(self._executor.close(), self.apps.close())
