@@ -52,7 +52,9 @@ local_flyte/subtasks.py
 local_flyte/tasks.py
 app/__init__.py
 app/main.py
+app/credentials.py
 app/dependencies.py
+app/headers.py
 app/flyte_client.py
 app/image.py
 app/literals/__init__.py
@@ -78,10 +80,12 @@ tests/conftest.py
 tests/support.py
 tests/test_callers.py
 tests/test_concurrency.py
+tests/test_credentials.py
 tests/test_deployment.py
 tests/test_endpoints.py
 tests/test_literals.py
 tests/test_openapi.py
+tests/test_headers.py
 tests/test_problems.py
 tests/test_serving.py
 tests/test_settings.py

@@ -6,6 +6,7 @@ context, and nothing else. The app has no identity that a call could fall back o
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
@@ -15,46 +16,30 @@ from flyte import remote
 from flyteidl2.common.identifier_pb2 import RunIdentifier
 from flyteidl2.workflow import run_definition_pb2
 
-from .settings import Settings
+from .settings import Settings, check_connection
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class FlyteConnectionError(Exception):
-    """The app must not start with this connection; the message says why and what to do."""
-
-
 async def connect(settings: Settings) -> None:
     """Initialise the Flyte SDK of this process in passthrough mode. Sends nothing yet.
 
     Raises:
-        FlyteConnectionError: If there is no endpoint, or if Flyte would be spoken to in plaintext,
-            over which the SDK silently leaves the caller's credentials out
-            (github.com/flyteorg/flyte-sdk, pull request 761).
+        SettingsError: If there is no Flyte to speak to, or callers' credentials would be dropped.
     """
-    if not settings.flyte_endpoint:
-        raise FlyteConnectionError(
-            "no Flyte to talk to: set FLYTE_ENDPOINT=dns:///host[:port], or run `make dev` to start"
-            " with a local Flyte. (Deployed on Flyte, the endpoint is there by itself.)"
-        )
-    plaintext = settings.flyte_plaintext or settings.flyte_endpoint.startswith("http://")
-    if plaintext and not settings.allow_anonymous:
-        raise FlyteConnectionError(
-            f"{settings.flyte_endpoint} would be spoken to in plaintext, and over plaintext the"
-            " Flyte SDK drops the caller's credentials: every call would be anonymous. Give an"
-            " endpoint with TLS and unset FLYTE_PLAINTEXT, or set ALLOW_ANONYMOUS=true if that is"
-            " what you want."
-        )
-    if plaintext:
-        logger.warning("talking to Flyte in plaintext: callers' credentials do not reach it")
+    check_connection(settings)
+    if settings.flyte_plaintext:
+        logger.warning("Flyte is spoken to in plaintext: every caller acts as nobody")
+    # The SDK reports its use to its makers, which is for the app's owner to allow (DO_NOT_TRACK=0).
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     await flyte.init_passthrough.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,
         project=settings.flyte_project,
         domain=settings.flyte_domain,
-        insecure=plaintext,
+        insecure=settings.flyte_plaintext,
     )
 
 

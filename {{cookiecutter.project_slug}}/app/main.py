@@ -1,21 +1,20 @@
 """The FastAPI app: settings, middleware, routers and error responses, put together."""
 
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import Depends, FastAPI
+from starlette.middleware import Middleware
 
-from .dependencies import CREDENTIALS, flyte_deadline, not_cached
+from .credentials import credential_extractors
+from .dependencies import CREDENTIALS, flyte_deadline
 from .flyte_client import connect
+from .headers import HeadersMiddleware
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
-from .problems import add_problem_responses, documented
+from .problems import ProblemMiddleware, add_problem_responses, documented
 from .routers import health, me, projects, runs, tasks
 from .settings import Settings, load_settings
 
-with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as pyproject:
-    PROJECT = tomllib.load(pyproject)["project"]
 MAX_BODY_SIZE = 1024 * 1024  # bytes
 
 
@@ -36,33 +35,36 @@ def create_app(settings: Settings) -> FastAPI:
         yield {"settings": settings}
 
     app = App(
-        title=PROJECT["name"],
-        version=PROJECT["version"],
-        description=PROJECT["description"],
+        title="{{ cookiecutter.project_slug }}",
+        version="0.1.0",
+        description="{{ cookiecutter.__description_escaped }}",
         lifespan=lifespan,
         max_body_size=MAX_BODY_SIZE,
-    )
-    app.add_middleware(
-        PassthroughAuth,
-        header_extractors=[
-            PassthroughAuth.extract_authorization_header,
-            PassthroughAuth.extract_cookie_header,
-            *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
+        redirect_slashes=False,  # redirects would name the host that the client says it called
+        middleware=[  # from the outside in
+            Middleware(HeadersMiddleware),
+            Middleware(ProblemMiddleware),
+            Middleware(
+                PassthroughAuth,
+                header_extractors=credential_extractors(settings),
+                excluded_paths={"/health", "/ready", "/docs", "/redoc", "/openapi.json"},
+                required=not settings.flyte_plaintext,
+                cookie_names=settings.cookie_names,
+                trusted_origins=settings.trusted_origins,
+            ),
         ],
-        excluded_paths={"/health", "/ready", "/docs", "/redoc", "/openapi.json"},
-        cookie_names=settings.cookie_names,
-        trusted_origins=settings.trusted_origins,
     )
     add_problem_responses(app)
     app.include_router(health.router)
-    for router in (me.router, projects.router, tasks.router, runs.router):
+    for router in (
+        me.router,
+        projects.router,
+        tasks.router,
+        runs.router,
+    ):
         app.include_router(
             router,
-            dependencies=[
-                *CREDENTIALS,
-                Depends(not_cached),
-                Depends(flyte_deadline, scope="function"),
-            ],
+            dependencies=[*CREDENTIALS, Depends(flyte_deadline, scope="function")],
             responses=documented(401, 403, 429, 503, 504),
         )
     app.include_router(runs.websocket_router)

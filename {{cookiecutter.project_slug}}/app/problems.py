@@ -1,24 +1,31 @@
 """What went wrong, as RFC 9457 problem responses.
 
-Endpoints let the SDK's exceptions pass; they are turned into responses here, without a stack
-trace and without a credential.
+Endpoints let the SDK's exceptions pass. Here they are turned into responses, and those that are no
+caller's fault are logged, once; neither holds a credential of the request.
 """
 
 import http
-import re
+import logging
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import flyte.errors
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import FastAPI, WebSocket
+from connectrpc.request import RequestContext
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.status import WS_1011_INTERNAL_ERROR
-from starlette.websockets import WebSocketState
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose, WebSocketDisconnect
+
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -50,6 +57,10 @@ STATUS_OF_SDK_ERROR = {
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """What a call to Flyte raises when it fails."""
 
+LONGEST_DETAIL = 1000  # characters
+SHORTEST_SECRET = 8
+QUOTE = 12  # so many characters of a credential in a row are no coincidence
+
 
 class InvalidValue(BaseModel):
     """One value of the request that cannot be used."""
@@ -66,6 +77,7 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str | None = None
     errors: list[InvalidValue] | None = None
+    sign_in: str | None = Field(default=None, description="Where to sign in; only with 401")
 
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
@@ -79,6 +91,8 @@ class Problem(BaseModel):
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
             case BaseException(__cause__=ConnectError() as cause):
                 return cls.of_exception(cause)
+            case BaseExceptionGroup(exceptions=(only,)):  # out of a task group
+                return cls.of_exception(only)
             case flyte.errors.InitializationError():
                 status = 503
             case flyte.errors.BaseRuntimeError():
@@ -95,11 +109,10 @@ class Problem(BaseModel):
             title=title, status=status, detail=None if detail == title else detail, errors=errors
         )
 
-    def response(self) -> JSONResponse:
+    def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """Make the response; a 401 says how to authenticate, as RFC 9110 11.6.1 asks."""
-        headers = {"Cache-Control": "no-store"}
         if self.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
+            headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
         return JSONResponse(
             self.model_dump(exclude_none=True),
             status_code=self.status,
@@ -111,35 +124,141 @@ class Problem(BaseModel):
 PROBLEM_SCHEMA = Problem.model_json_schema()
 
 
-def problem_for(connection: HTTPConnection, error: Exception) -> Problem:
-    """Find the problem to tell the caller about: `Problem.of_exception`, fit to be told.
+def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
+    """Find the problem to tell the caller about, and log it if it is not the caller's.
 
     What Flyte says of a caller's mistake helps the caller; what it says of its own faults is for
-    its operators, and nothing that quotes a header of the request (a token, say) is repeated.
+    the app's operators. A text that quotes a credential of the request is for nobody.
     """
     problem = Problem.of_exception(error)
-    told = problem.detail or ""
-    words = (word for value in connection.headers.values() for word in re.split(r"[\s;=]", value))
-    if problem.status in {500, 501, 502, 503} or any(len(w) > 7 and w in told for w in words):
+    secrets = list(_credentials(connection))
+    problem.detail = problem.detail and problem.detail[:LONGEST_DETAIL]
+    if problem.detail and _quotes(problem.detail, secrets):
         problem.detail = None
+    if problem.status >= 500:
+        _log(connection, error, problem, secrets)
+    if problem.status in {500, 501, 502, 503}:
+        problem.detail = None
+    if problem.status == 401 and (settings := _settings(connection)):
+        problem.sign_in = settings.sign_in_url
     return problem
 
 
-async def _respond(connection: Any, error: Exception) -> Any:  # a response, but to a WebSocket
-    problem = problem_for(connection, error)
-    if not isinstance(connection, WebSocket):
-        return problem.response()
-    if connection.client_state is WebSocketState.CONNECTING:
-        await connection.send_denial_response(problem.response())
-    elif connection.application_state is WebSocketState.CONNECTED:
-        await connection.close(WS_1011_INTERNAL_ERROR, reason=problem.title)
-    return None
+def problem_response(connection: HTTPConnection, error: Exception) -> JSONResponse:
+    """Answer a request with the problem that an exception stands for."""
+    return problem_for(connection, error).response(dict(getattr(error, "headers", None) or {}))
+
+
+async def _respond(connection: Any, error: Exception) -> JSONResponse:
+    return problem_response(connection, error)
 
 
 def add_problem_responses(app: FastAPI) -> None:
-    """Answer every failed request of the app, and every refused WebSocket, with a problem."""
-    for kind in (*FLYTE_ERRORS, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _respond)
+    """Have the app's own refusals, such as 404 and 422, answered with problems."""
+    app.add_exception_handler(HTTPException, _respond)
+    app.add_exception_handler(RequestValidationError, _respond)
+
+
+class ProblemMiddleware:
+    """Answers with a problem where the application raises, and lets no exception go further.
+
+    Servers print the traceback of what reaches them, and with it what Flyte said, token and all.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        except (ClientDisconnect, WebSocketDisconnect):
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered here
+            connection = HTTPConnection(scope)
+            if not started:
+                await problem_response(connection, error)(scope, receive, send)
+                return
+            # Too late to say so. A server cuts off what is left unfinished, so that the client
+            # does not take it for the whole; a WebSocket is closed with "internal error".
+            problem = problem_for(connection, error)
+            if scope["type"] == "websocket":
+                await WebSocketClose(1011, problem.title)(scope, receive, send)
+
+
+def _settings(connection: HTTPConnection) -> Settings | None:
+    return getattr(connection.state, "settings", None)
+
+
+def _credentials(connection: HTTPConnection) -> Iterator[str]:
+    """Yield what of a request is passed on to prove who sent it, without schemes and names."""
+    settings = _settings(connection) or Settings()
+    for cookie, value in connection.cookies.items():
+        if settings.cookie_names is None or cookie in settings.cookie_names:
+            yield value
+    for header in ("authorization", settings.token_header or "", *settings.credential_headers):
+        for value in connection.headers.getlist(header):
+            yield from value.split()
+
+
+def _quotes(text: str, secrets: list[str]) -> bool:
+    """Tell whether a text quotes a secret, or a good part of one."""
+    pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
+    return any(
+        secret in text if len(secret) < QUOTE else any(piece in secret for piece in pieces)
+        for secret in secrets
+        if len(secret) >= SHORTEST_SECRET
+    )
+
+
+def _log(
+    connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
+) -> None:
+    """Leave one line for the app's operators, and the traceback if the fault is the app's own."""
+    request = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
+    said = type(error).__name__
+    for cause in _causes(error):
+        if isinstance(cause, ConnectError):
+            said = cause.code.name
+        if call := _rpc(cause):
+            said += f" from {call}"
+            break
+    text = problem.detail or ""
+    if problem.status == 500:
+        trace = "".join(traceback.format_exception(error))
+        if _quotes(trace, secrets):  # keep where it happened, not what it said
+            trace = "".join(traceback.format_tb(error.__traceback__))
+        text = f"\n{trace}"
+    elif text:
+        text = f": {text!r}"
+    logger.error("%s: status %d, %s%s", request, problem.status, said, text)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            yield from _causes(error.exceptions[0])
+        error = error.__cause__
+
+
+def _rpc(error: BaseException) -> str | None:
+    """Name the call to Flyte that raised, such as ``flyteidl2.workflow.RunService/ListRuns``."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, RequestContext):
+                return f"{value.method().service_name}/{value.method().name}"
+    return None
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Configuration, read once from the environment when the app is imported.
 
-Everything has a default or comes from what Flyte injects into an app's container, so a deployed
-app needs no configuration at all. Lists are comma-separated.
+Everything has a default or comes from what Flyte injects into an app's container. Lists are
+separated by commas.
 """
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import (
@@ -15,11 +16,31 @@ from pydantic import (
     Field,
     PositiveFloat,
     ValidationError,
+    ValidationInfo,
     field_validator,
+    model_validator,
 )
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1
-ORIGIN = re.compile(r"https?://[^/?#\s]+")  # RFC 6454 6.1
+NAME = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1, but no "*"
+ORIGIN = re.compile(r"https?://[^/?#@\s]+")  # RFC 6454 6.1
+HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+# Without a scheme only what can't be a slip of the pen: a port or a dot must be there.
+ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
+PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
+
+SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
+"""Where Flyte's sign-in keeps access and identity tokens; its refresh token is no call's need."""
+
+ENDPOINT_FORMS = "dns:///host[:port] (spoken to over TLS), or http://host:port for one without TLS"
+
+WHERE = """
+  For deployment.py, one of:
+    Union:                                env_vars={}    # Union injects its address
+    open source, behind a proxy with TLS and sign-in:
+                                          env_vars={"FLYTE_ENDPOINT": "dns:///flyte.example.com"}
+    devbox, where everybody acts as nobody:
+                                          env_vars={"ALLOW_ANONYMOUS": "true"}
+  On your own machine, `make dev` starts the app with a local Flyte."""
 
 
 def _env(*names: str, **kwargs: Any) -> Any:
@@ -29,10 +50,18 @@ def _env(*names: str, **kwargs: Any) -> Any:
 class Settings(BaseModel):
     """What the app can be told from outside. Later names of a variable are what Flyte injects."""
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
+    )
 
     flyte_endpoint: str | None = _env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
-    """Where Flyte is: ``dns:///host[:port]``, spoken to over TLS."""
+    """Where Flyte is: ``dns:///host[:port]``; ``http://`` means without TLS."""
+
+    flyte_plaintext: bool = _env("_U_INSECURE", default=False)
+    """Whether Flyte is spoken to without TLS: the SDK then sends no credentials."""
+
+    allow_anonymous: bool = _env("ALLOW_ANONYMOUS", default=False)
+    """Whether to start when ``flyte_plaintext``: every caller then acts as nobody."""
 
     flyte_org: str | None = _env("FLYTE_ORG", "_U_ORG_NAME", default=None)
     flyte_project: str = _env(
@@ -47,23 +76,11 @@ class Settings(BaseModel):
         default="{{ cookiecutter.flyte_domain }}",
         min_length=1,
     )
-    flyte_plaintext: bool = _env("FLYTE_PLAINTEXT", "_U_INSECURE", default=False)
-    """Whether Flyte is spoken to without TLS, which drops the callers' credentials."""
-
     flyte_timeout: PositiveFloat = _env("FLYTE_TIMEOUT", default=30.0)
     """Seconds that the calls to Flyte behind one request may take together."""
 
-    allow_anonymous: bool = _env("ALLOW_ANONYMOUS", default=False)
-    """Whether to start at all when callers' credentials cannot reach Flyte."""
-
-    cookie_names: frozenset[str] | None = _env(
-        "COOKIE_NAMES", default=frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-    )
-    """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them.
-
-    By default those in which Flyte's sign-in keeps access and identity tokens. Its refresh token
-    (``flyte_rt``) is not among them: no call needs it.
-    """
+    cookie_names: frozenset[str] | None = _env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
+    """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them."""
 
     credential_headers: tuple[str, ...] = _env(
         "CREDENTIAL_HEADERS",
@@ -71,48 +88,140 @@ class Settings(BaseModel):
     )
     """Further request headers that are credentials and forwarded."""
 
+    token_header: str | None = _env("TOKEN_HEADER", default=None)
+    """The request header in which a proxy in front of the app hands on the caller's token.
+
+    Only for an app that nobody can reach but through that proxy, and a proxy that strips a
+    client's own copy of the header.
+    """
+
     trusted_origins: tuple[str, ...] = _env("TRUSTED_ORIGINS", default=())
-    """Other web origins whose pages may act with a visitor's cookies, ``https://host[:port]``."""
+    """Other web origins whose pages may use the app as their visitor, ``https://host[:port]``."""
+
+    sign_in_url: str | None = _env("SIGN_IN_URL", default=None)
+    """Where a person signs in: told with each 401."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_explicit_endpoint_outranks_what_is_injected(cls, values: Any) -> Any:
+        explicit = values.get("FLYTE_ENDPOINT")
+        endpoint = explicit or values.get("_U_EP_OVERRIDE") or ""
+        if explicit or endpoint.startswith("http://"):
+            return {**values, "_U_INSECURE": endpoint.startswith("http://")}
+        return values
+
+    @field_validator("flyte_endpoint")
+    @classmethod
+    def _is_endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
+            raise ValueError(f"is no address of a Flyte; give {ENDPOINT_FORMS}")
+        return endpoint
 
     @field_validator("cookie_names", "credential_headers", "trusted_origins", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
             return value
-        return None if value.strip() == "*" else [v.strip() for v in value.split(",") if v.strip()]
+        if value.strip() == "*" and info.field_name == "cookie_names":
+            return None
+        return [each.strip() for each in value.split(",") if each.strip()]
 
-    @field_validator("cookie_names", "credential_headers")
+    @field_validator("cookie_names")
     @classmethod
-    def _tokens(cls, names: Any) -> Any:
-        for name in names or ():
-            if not TOKEN.fullmatch(name):
-                raise ValueError(f"{name!r} is not a name; give names separated by commas")
+    def _are_cookies(cls, names: frozenset[str] | None) -> frozenset[str] | None:
+        if not all(map(NAME.fullmatch, names or ())):
+            default = ",".join(sorted(SIGN_IN_COOKIES))
+            raise ValueError(
+                "holds what is no cookie's name; give names, * for all cookies, or, to add to the"
+                f" default, {default},<your cookie>"
+            )
         return names
+
+    @field_validator("credential_headers")
+    @classmethod
+    def _are_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(NAME.fullmatch, names)):
+            raise ValueError("holds what is no header's name; give names, such as X-Api-Key")
+        return names
+
+    @field_validator("token_header")
+    @classmethod
+    def _is_header(cls, name: str | None) -> str | None:
+        if name is not None and not NAME.fullmatch(name):
+            raise ValueError("is no header's name; give one, such as X-Forwarded-Access-Token")
+        return name
 
     @field_validator("trusted_origins")
     @classmethod
-    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin; give https://host[:port]")
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(ORIGIN.fullmatch, origins)):
+            raise ValueError(
+                "holds what is no origin; name each as https://host[:port], with neither path nor *"
+            )
         return origins
+
+    @field_validator("sign_in_url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is not None and not PAGE.fullmatch(url):
+            raise ValueError("is no address of a page; give https://host/path or /path")
+        return url
 
 
 class SettingsError(Exception):
-    """The environment holds a value that the app cannot use; the message names the variable."""
+    """The app cannot work with this environment; the message names the variables and the remedy."""
+
+
+CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
+SAFE_TO_SHOW = (*CONNECTION, "FLYTE_TIMEOUT")
 
 
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: Naming every variable that is wrong, what is wrong with it and its value.
+        SettingsError: Naming every variable that is wrong and what to give instead. Values are
+            left out where a credential may have been put by mistake.
     """
+    environment = {name: value for name, value in os.environ.items() if value}
     try:
-        return Settings.model_validate({name: value for name, value in os.environ.items() if value})
+        return Settings.model_validate(environment)
     except ValidationError as error:
-        problems = "".join(
-            f"\n  {e['loc'][0]}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
+        lines = "".join(f"\n  {line}" for line in _complaints(error, environment))
+        raise SettingsError(f"cannot start with these environment variables:{lines}") from None
+
+
+def _complaints(error: ValidationError, environment: dict[str, str]) -> Iterator[str]:
+    for each in error.errors(include_url=False):
+        field = next(f for f in Settings.model_fields.values() if each["loc"][0] in _names(f))
+        name = next(name for name in _names(field) if name in environment)
+        value = environment[name]
+        shown = f"={value!r}" if name in SAFE_TO_SHOW and "@" not in value else ""
+        yield f"{name}{shown}: {each['msg'].removeprefix('Value error, ')}"
+
+
+def _names(field: Any) -> list[str]:
+    return [str(name) for name in field.validation_alias.choices]
+
+
+def check_connection(settings: Settings) -> None:
+    """See that the app can speak to Flyte, and as whoever is calling.
+
+    Raises:
+        SettingsError: If there is no address of a Flyte, or if Flyte would be spoken to in
+            plaintext, over which the SDK silently leaves the caller's credentials out
+            (github.com/flyteorg/flyte-sdk, pull request 761).
+    """
+    found = [f"{name}={os.environ[name]}" for name in CONNECTION if os.environ.get(name)]
+    beginning = f"cannot start with {', '.join(found) or 'no address of a Flyte'}: "
+    if not settings.flyte_endpoint:
+        raise SettingsError(
+            f"{beginning}neither FLYTE_ENDPOINT nor what Flyte injects, _U_EP_OVERRIDE, says where"
+            f" Flyte is.{WHERE}"
         )
-        raise SettingsError(f"cannot start with these environment variables:{problems}") from None
+    if settings.flyte_plaintext and not settings.allow_anonymous:
+        raise SettingsError(
+            f"{beginning}Flyte would be spoken to in plaintext, and over plaintext the Flyte SDK"
+            " drops the caller's credentials. Give FLYTE_ENDPOINT an address with TLS, or set"
+            f" ALLOW_ANONYMOUS=true to let everybody act as nobody.{WHERE}"
+        )

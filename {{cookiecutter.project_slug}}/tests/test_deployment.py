@@ -105,10 +105,9 @@ def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
         assert get(f"{url}/me", person)["subject"] == PEOPLE[person].subject
     assert httpx.get(f"{url}/me", trust_env=False).status_code == 401
     tasks = {task["name"]: task["version"] for task in get(f"{url}/tasks", "bob")}
-    # The app's version is read from pyproject.toml, which is no module: it was sent along.
     assert get(f"{url}/openapi.json", "bob")["info"]["version"] == "0.1.0"
 
-    edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"')
+    edit(project / PACKAGE / "main.py", 'version="0.1.0"', 'version="0.2.0"')
     edit(project / PACKAGE / "tasks.py", "Greet someone", "Welcome someone")
     config = local_flyte.config_file("alice")
     again = flyte("deploy", "deployment.py", "app_env", config=config, cwd=project)
@@ -125,12 +124,14 @@ def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
     ("breaking", "arguments", "message"),
     [
         (
-            lambda project: edit(project / PACKAGE / "main.py", "import tomllib", "import tomlib"),
+            lambda project: edit(project / PACKAGE / "main.py", "from fastapi", "from fastapy"),
             ["deployment.py", "app_env"],
-            "No module named 'tomlib'",
+            "No module named 'fastapy'",
         ),
         (
-            lambda project: edit(project / "deployment.py", "str(PYPROJECT)", '"static/page.html"'),
+            lambda project: edit(
+                project / "deployment.py", "app=app,", 'app=app, include=("static/page.html",),'
+            ),
             ["deployment.py", "app_env"],
             "static/page.html",
         ),

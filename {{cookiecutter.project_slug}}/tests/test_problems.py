@@ -1,7 +1,7 @@
 """When a call to Flyte fails, the caller gets the right problem, in time, and no secrets."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import flyte.errors
 import httpx
@@ -159,11 +159,25 @@ def test_what_each_exception_stands_for(error: Exception, status: int, detail: s
     assert (problem.status, problem.detail) == (status, detail)
 
 
+TOKEN = "local-token-of-someone"
+
+
+def request_with_credentials() -> HTTPConnection:
+    """A request that carries a token, a sign-in cookie and a cookie of no interest to Flyte."""
+    headers = [
+        (b"authorization", f"Bearer {TOKEN}".encode()),
+        (b"cookie", b"theme=development; flyte_at=local-session-of-someone"),
+        (b"user-agent", b"development/1"),
+    ]
+    return HTTPConnection({"type": "http", "method": "GET", "path": "/runs", "headers": headers})
+
+
 @pytest.mark.parametrize(
     ("code", "message", "told"),
     [
-        (Code.NOT_FOUND, "no run r1", "no run r1"),
-        (Code.NOT_FOUND, "no run for local-token-of-someone", None),
+        (Code.NOT_FOUND, "no run r1 in development", "no run r1 in development"),
+        (Code.NOT_FOUND, f"no run for {TOKEN}", None),
+        (Code.NOT_FOUND, f"no run for {TOKEN[:15]}...", None),
         (Code.INVALID_ARGUMENT, "bad cookie 'local-session-of-someone'", None),
         (Code.UNAVAILABLE, "10.0.0.7: connection refused", None),
         (Code.INTERNAL, "panic in store.go", None),
@@ -172,12 +186,72 @@ def test_what_each_exception_stands_for(error: Exception, status: int, detail: s
 def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
     code: Code, message: str, told: str | None
 ) -> None:
-    headers = [
-        (b"authorization", b"Bearer local-token-of-someone"),
-        (b"cookie", b"theme=dark; flyte_at=local-session-of-someone"),
-    ]
-    connection = HTTPConnection({"type": "http", "headers": headers})
-    assert problem_for(connection, ConnectError(code, message)).detail == told
+    assert problem_for(request_with_credentials(), ConnectError(code, message)).detail == told
+
+
+def test_what_is_no_fault_of_the_callers_leaves_one_line_for_the_operator(
+    alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    local_flyte.fail_next("ListRuns", Code.DATA_LOSS, times=20)
+    assert alice.get("/runs").status_code == 502
+    local_flyte.fail_next("ListRuns", Code.DATA_LOSS, times=0)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "app.problems"]
+    assert line.startswith(
+        "GET '/runs': status 502, DATA_LOSS from flyteidl2.workflow.RunService/ListRuns: "
+    )
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError(Code.INTERNAL, f"cannot use {TOKEN}"),
+        RuntimeError(f"a bug with {TOKEN}"),
+        ExceptionGroup("tasks", [ConnectError(Code.INTERNAL, f"cannot use {TOKEN}")]),
+    ],
+)
+def test_the_operators_line_holds_no_credential(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        assert problem_for(request_with_credentials(), error).status in {500, 502}
+    assert len(caplog.records) == 1
+    assert TOKEN not in caplog.text
+
+
+def test_a_bug_is_answered_and_logged_with_its_traceback_and_not_by_the_server(
+    environment: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(load_settings())
+
+    @app.get("/bug")
+    async def bug() -> None:
+        raise KeyError("what the bug says")
+
+    @app.get("/half")
+    async def half() -> AsyncIterator[str]:
+        yield "the first line"
+        raise KeyError("what the bug says")
+
+    with serving(app) as url, client_of(url, "alice") as client:
+        response = client.get("/bug")
+        assert (response.status_code, response.json()["title"]) == (500, "Internal Server Error")
+        # What has begun can't be taken back, but the client notices that it has not ended.
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/half")
+    assert "what the bug says" not in response.text
+    assert caplog.text.count("GET '/bug': status 500, KeyError") == 1
+    assert caplog.text.count("KeyError: 'what the bug says'") == 2  # one traceback for each
+    assert "Exception in ASGI application" not in caplog.text
+
+
+def test_a_401_says_where_to_sign_in(environment: dict[str, str]) -> None:
+    settings = load_settings().model_copy(update={"sign_in_url": "https://flyte.example/login"})
+    with serving(create_app(settings)) as url, client_of(url, "alice") as client:
+        client.headers["Authorization"] = "Bearer nonsense"
+        refused = client.get("/me")
+    assert refused.status_code == 401
+    assert refused.json()["sign_in"] == "https://flyte.example/login"
 
 
 def test_invalid_values_are_located() -> None:

@@ -87,8 +87,8 @@ def test_the_app_starts_and_serves_its_caller(
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"FLYTE_ENDPOINT": "http://127.0.0.1:1"}, r"FlyteConnectionError: .*plaintext"),
-        ({}, r"FlyteConnectionError: .*set FLYTE_ENDPOINT"),
+        ({"FLYTE_ENDPOINT": "http://127.0.0.1:1"}, r"SettingsError: .*plaintext"),
+        ({}, r"SettingsError: .*neither FLYTE_ENDPOINT"),
         ({"FLYTE_TIMEOUT": "-1"}, r"SettingsError: [^\n]*\n +FLYTE_TIMEOUT='-1': .*greater than 0"),
     ],
 )

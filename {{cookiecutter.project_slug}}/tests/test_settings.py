@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from app.flyte_client import FlyteConnectionError, connect
-from app.settings import Settings, SettingsError, load_settings
+from app.flyte_client import connect
+from app.settings import Settings, SettingsError, check_connection, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -52,43 +52,109 @@ def test_an_asterisk_forwards_every_cookie(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "remedy"),
     [
-        ("FLYTE_TIMEOUT", "soon"),
-        ("FLYTE_TIMEOUT", "0"),
-        ("ALLOW_ANONYMOUS", "maybe"),
-        ("COOKIE_NAMES", "a b"),
-        ("CREDENTIAL_HEADERS", "x-key:"),
-        ("CREDENTIAL_HEADERS", "*"),
-        ("TRUSTED_ORIGINS", "https://a.example/page"),
-        ("TRUSTED_ORIGINS", "*"),
+        ("FLYTE_ENDPOINT", "garbage", "dns:///host"),
+        ("FLYTE_ENDPOINT", "ftp://flyte.example", "dns:///host"),
+        ("FLYTE_ENDPOINT", "dns:///", "dns:///host"),
+        ("FLYTE_ENDPOINT", "https://flyte.example/console", "dns:///host"),
+        ("_U_EP_OVERRIDE", "gar bage:80", "dns:///host"),
+        ("FLYTE_TIMEOUT", "soon", "number"),
+        ("FLYTE_TIMEOUT", "0", "greater than 0"),
+        ("ALLOW_ANONYMOUS", "maybe", "boolean"),
+        ("COOKIE_NAMES", "a b", "flyte_at,flyte_at_1,flyte_at_2,flyte_idt,<your cookie>"),
+        ("CREDENTIAL_HEADERS", "x-key:", "X-Api-Key"),
+        ("CREDENTIAL_HEADERS", "*", "X-Api-Key"),
+        ("TOKEN_HEADER", "a b", "X-Forwarded-Access-Token"),
+        ("TRUSTED_ORIGINS", "https://a.example/page", "https://host"),
+        ("TRUSTED_ORIGINS", "*", "https://host"),
+        ("SIGN_IN_URL", "javascript:alert(1)", "https://host/path"),
+        ("SIGN_IN_URL", "//elsewhere.example", "https://host/path"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_variable(
+def test_a_wrong_value_is_named_with_its_variable_and_what_to_give_instead(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"\n  {name}(='.*')?: ") as refused:
+        load_settings()
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CREDENTIAL_HEADERS", "x-api-key: s3cret-key"),
+        ("COOKIE_NAMES", "flyte_at=s3cret-key"),
+        ("TOKEN_HEADER", "Bearer s3cret-key"),
+        ("FLYTE_ENDPOINT", "https://me:s3cret-key@flyte.example"),
+        ("TRUSTED_ORIGINS", "https://me:s3cret-key@flyte.example"),
+        ("SIGN_IN_URL", "https://me:s3cret-key@flyte.example"),
+    ],
+)
+def test_a_credential_given_by_mistake_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=name):
+    with pytest.raises(SettingsError, match=name) as refused:
         load_settings()
+    assert "s3cret" not in str(refused.value)
 
 
 def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTE_TIMEOUT", "soon")
     monkeypatch.setenv("COOKIE_NAMES", "a b")
-    with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT.*COOKIE_NAMES"):
+    with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT='soon'.*COOKIE_NAMES"):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "plaintext"),
+    [
+        ({"FLYTE_ENDPOINT": "dns:///flyte.example"}, "dns:///flyte.example", False),
+        ({"FLYTE_ENDPOINT": "https://[::1]:8443/"}, "https://[::1]:8443/", False),
+        ({"FLYTE_ENDPOINT": "http://flyte:8090"}, "http://flyte:8090", True),
+        ({"_U_EP_OVERRIDE": "flyte.example"}, "flyte.example", False),
+        ({"_U_EP_OVERRIDE": "flyte:8090", "_U_INSECURE": "true"}, "flyte:8090", True),
+        ({"_U_EP_OVERRIDE": "http://flyte:8090"}, "http://flyte:8090", True),
+        # What the devbox injects does not turn an endpoint with TLS into one without.
+        (
+            {
+                "FLYTE_ENDPOINT": "dns:///flyte.example",
+                "_U_EP_OVERRIDE": "flyte:8090",
+                "_U_INSECURE": "true",
+            },
+            "dns:///flyte.example",
+            False,
+        ),
+    ],
+)
+def test_an_explicit_endpoint_outranks_everything_that_is_injected(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str, plaintext: bool
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert (settings.flyte_endpoint, settings.flyte_plaintext) == (endpoint, plaintext)
+
+
+def says_what_to_deploy(message: str) -> bool:
+    """Tell whether a message has the lines for Union, for open source and for the devbox."""
+    lines = ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}')
+    return all(line in message for line in lines)
+
+
 def test_without_an_endpoint_the_app_says_what_to_set() -> None:
-    with pytest.raises(FlyteConnectionError, match="FLYTE_ENDPOINT"):
-        asyncio.run(connect(Settings()))
+    with pytest.raises(SettingsError, match=r"FLYTE_ENDPOINT.*_U_EP_OVERRIDE") as refused:
+        asyncio.run(connect(load_settings()))
+    assert says_what_to_deploy(str(refused.value))
 
 
 @pytest.mark.parametrize(
     "variables",
     [
         {"FLYTE_ENDPOINT": "http://flyte.example"},
-        {"FLYTE_ENDPOINT": "dns:///flyte.example", "_U_INSECURE": "true"},
+        {"_U_EP_OVERRIDE": "flyte.example:8090", "_U_INSECURE": "true"},
     ],
 )
 def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
@@ -96,5 +162,9 @@ def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(FlyteConnectionError, match=r"plaintext.*ALLOW_ANONYMOUS"):
+    with pytest.raises(SettingsError, match=r"plaintext.*ALLOW_ANONYMOUS") as refused:
         asyncio.run(connect(load_settings()))
+    assert all(f"{name}={value}" in str(refused.value) for name, value in variables.items())
+    assert says_what_to_deploy(str(refused.value))
+    monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
+    check_connection(load_settings())

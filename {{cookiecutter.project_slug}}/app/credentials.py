@@ -1,0 +1,31 @@
+"""Where in a request its caller's credentials are, as the settings say."""
+
+from starlette.requests import HTTPConnection
+
+from .passthrough_auth import Credential, HeaderExtractor
+from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from .settings import Settings
+
+
+def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
+    """Return what takes the credentials out of a request; of two for one header the last counts."""
+    extractors: list[HeaderExtractor] = [
+        PassthroughAuth.extract_authorization_header,
+        PassthroughAuth.extract_cookie_header,
+        *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
+    ]
+    if settings.token_header:
+        extractors.append(_handed_on(settings.token_header))
+    return extractors
+
+
+def _handed_on(token_header: str) -> HeaderExtractor:
+    """Take the bearer token that a proxy hands on, rather than what the client itself has sent."""
+
+    def extract_handed_on_token(request: HTTPConnection) -> Credential | None:
+        tokens = request.headers.getlist(token_header)
+        if len(tokens) > 1:  # one of them is not the proxy's
+            raise ValueError(f"{len(tokens)} headers {token_header}")
+        return ("authorization", f"Bearer {tokens[0]}") if tokens and tokens[0] else None
+
+    return extract_handed_on_token

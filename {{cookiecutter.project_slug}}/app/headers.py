@@ -1,0 +1,54 @@
+"""The headers of requests and responses: how large they may be, and what browsers are told."""
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import problem_response
+
+LARGEST_HEADERS = 64 * 1024  # bytes; h11 stops at 16 KiB of its own accord, httptools never does
+
+HEADERS = {
+    # Answers are their caller's alone, so no cache keeps them (RFC 9111 5.2.2.5).
+    "cache-control": "no-store",
+    # Pages, should there be any, use their own files only, and nobody else's page frames them.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Addresses name runs and tasks, which is nothing for the sites that a page links to.
+    "referrer-policy": "no-referrer",
+    # What comes from a task is never taken for a script or a page.
+    "x-content-type-options": "nosniff",
+}
+"""Sent with every response that does not say otherwise."""
+
+
+class HeadersMiddleware:
+    """Refuses a request whose headers are too large, and adds `HEADERS` to each response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"].endswith("http.response.start"):  # a WebSocket's refusal as well
+                # "no-cache" is what FastAPI says of events, and lets caches keep them.
+                headers = [h for h in message["headers"] if h != (b"cache-control", b"no-cache")]
+                given = {name for name, value in headers}
+                headers += [header for header in self.headers if header[0] not in given]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS:
+            error = HTTPException(431, "the headers of the request are too large")
+            await problem_response(HTTPConnection(scope), error)(scope, receive, send_with_headers)
+            return
+        await self.app(scope, receive, send_with_headers)
