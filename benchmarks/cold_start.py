@@ -60,10 +60,9 @@ async def start(containers: Any, command: list[str], environment: dict[str, str]
     """Start an app, and return after how many seconds it has answered."""
     import httpx
 
-    from local_flyte.apps import _free_port
-    from local_flyte.processes import PORT_MAPPING
+    from local_flyte.apps import free_port, other_port
 
-    port = _free_port()
+    port = free_port()
     output: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
         began = time.perf_counter()
@@ -71,7 +70,7 @@ async def start(containers: Any, command: list[str], environment: dict[str, str]
             containers.run(
                 command,
                 directory=Path(directory),
-                environment={**environment, PORT_MAPPING: f"8080:{port}"},
+                environment={**environment, **other_port(port)},
                 started=lambda: None,
                 output=output.append,
             )

@@ -34,6 +34,7 @@ local_flyte/actions.py
 local_flyte/apps.py
 local_flyte/clients.py
 local_flyte/clusters.py
+local_flyte/container/sitecustomize.py
 local_flyte/data.py
 local_flyte/door.py
 local_flyte/execution.py

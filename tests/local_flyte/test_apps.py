@@ -86,6 +86,15 @@ def test_its_process_does_not_see_the_source_tree(
     assert http.get(url).json()["page"] == "a page"
 
 
+def test_an_app_with_a_command_of_its_own_is_refused_with_the_reason(
+    local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    program = "import flyte.app\nenv = flyte.app.AppEnvironment(name='own', image='auto', args='x')"
+    (tmp_path / "own.py").write_text(program)
+    with pytest.raises(RuntimeError, match="a command of their own"):
+        local_flyte.deploy(tmp_path, "own.py", "env")
+
+
 def test_what_ends_at_once_says_why(local_flyte: LocalFlyte, tmp_path: Path) -> None:
     # Deployed in good health, it breaks where only this file's import in the container goes wrong.
     broken = 'import os\nif "_U_EP_OVERRIDE" in os.environ:\n    import no_such_module\n'

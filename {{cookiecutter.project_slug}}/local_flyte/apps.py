@@ -28,11 +28,11 @@ from flyteidl2.logs.dataplane import payload_pb2
 from .access import caller
 from .actions import Signal, now
 from .listing import Fields, page
-from .processes import PORT_MAPPING, Containers, substituted
+from .processes import Containers, substituted
+from .serving import HOST
 
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
-HOST = "127.0.0.1"
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 2
 
@@ -150,9 +150,8 @@ class Apps:
         id_ = state.metadata.id
         if _key(id_) in self._apps:
             raise ConnectError(Code.ALREADY_EXISTS, f"an app named {id_.name} exists already")
-        if not state.spec.HasField("container"):
-            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte serves apps in containers only")
-        app = App(state=state, port=_free_port())
+        _check_servable(state.spec)
+        app = App(state=state, port=free_port())
         state.status.created_at.CopyFrom(now())
         state.status.ingress.public_url = app.url
         self._apps[_key(id_)] = app
@@ -161,6 +160,7 @@ class Apps:
 
     async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
         """Make ``spec`` the app's next revision, and serve that, or nothing if it says so."""
+        _check_servable(spec)
         await self._end(app)
         app.state.spec.CopyFrom(spec)
         app.state.metadata.revision += 1
@@ -195,7 +195,6 @@ class Apps:
         directory = self._work / "apps" / id_.name / str(app.state.metadata.revision)
         directory.mkdir(parents=True)
         values = {"rawOutputDataPrefix": str(self._work / "raw" / id_.name)}
-        mapping = f"{container.ports[0].container_port}:{app.port}" if container.ports else ""
         listening = asyncio.create_task(self._await_listening(app))
         try:
             code = await self._containers.run(
@@ -204,7 +203,7 @@ class Apps:
                 environment={
                     **{each.key: each.value for each in container.env},
                     **self._environment,
-                    PORT_MAPPING: mapping,
+                    **other_port(app.port),
                 },
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                 output=app.write_log,
@@ -334,7 +333,28 @@ def _key(id_: app_definition_pb2.Identifier) -> _Key:
     return id_.project, id_.domain, id_.name
 
 
-def _free_port() -> int:
+def _check_servable(spec: app_definition_pb2.Spec) -> None:
+    words = [*spec.container.command, *spec.container.args]
+    # After the dashes would come a command of the app's.
+    if words[:1] != ["fserve"] or words[-1] != "--":
+        raise ConnectError(
+            Code.FAILED_PRECONDITION,
+            "the local Flyte serves apps that ask the SDK for their port, as a "
+            "FastAPIAppEnvironment does, not those with a command of their own",
+        )
+
+
+def other_port(port: int) -> dict[str, str]:
+    """Tell the SDK, where it serves an app, to use another port than the container's.
+
+    A container has all ports for itself; here apps share the machine's. So they do where the SDK
+    serves them on the host of a development cluster, for which it has these variables.
+    """
+    return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
+
+
+def free_port() -> int:
+    """Return a port that nobody uses at the moment."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

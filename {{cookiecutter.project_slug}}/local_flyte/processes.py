@@ -9,36 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-PORT_MAPPING = "LOCAL_FLYTE_PORT_MAPPING"
-
-SITE_CUSTOMIZE = f'''\
-"""Runs at the start of every Python process that stands for a container."""
-import os
-import socket
-import sys
-
-# An editable install (what `pip install --editable` or `uv sync` makes of the project) puts the
-# source tree on `sys.path`, or an import hook for it on `sys.meta_path`. A container has neither,
-# so code that was left out of the bundle must not be found by accident.
-_installed = (sys.prefix, sys.base_prefix, __file__.rpartition("/")[0])
-sys.path[:] = [entry for entry in sys.path if entry.startswith(_installed)]
-sys.meta_path[:] = [hook for hook in sys.meta_path
-                    if not getattr(hook, "__module__", "").startswith("__editable__")]
-
-# Every container has all ports for itself. Here they share the machine's, and so the port that an
-# app listens on inside is mapped to one outside, as a container runtime would. (The SDK serves apps
-# on asyncio's own event loop; uvloop's would not ask Python for its sockets.)
-if _mapping := os.environ.get("{PORT_MAPPING}"):
-    _inside, _outside = map(int, _mapping.split(":"))
-
-    class _MappedSocket(socket.socket):
-        def bind(self, address):
-            if isinstance(address, tuple) and address[1] == _inside:
-                address = (address[0], _outside, *address[2:])
-            super().bind(address)
-
-    socket.socket = _MappedSocket
-'''
+SITE = Path(__file__).parent / "container"
+"""A folder with what Python itself is told in a container."""
 
 
 class Containers:
@@ -49,14 +21,12 @@ class Containers:
     """
 
     def __init__(self, programs: Path, home: Path) -> None:
-        hooks = home / "site"
-        hooks.mkdir(parents=True, exist_ok=True)
-        (hooks / "sitecustomize.py").write_text(SITE_CUSTOMIZE)
+        home.mkdir(parents=True, exist_ok=True)
         self._environment = {
             "HOME": str(home),
             "PATH": f"{programs}{os.pathsep}{os.defpath}",
             "LANG": "C.UTF-8",
-            "PYTHONPATH": str(hooks),
+            "PYTHONPATH": str(SITE),
             "PYTHONUNBUFFERED": "1",  # so that logs arrive while they are news
             "PYTHONDONTWRITEBYTECODE": "1",
             "DO_NOT_TRACK": "1",  # the SDK's error reports would go out to the internet

@@ -1,0 +1,15 @@
+"""Python runs this at the start of every process that stands for a container.
+
+An editable install (what `pip install --editable` or `uv sync` makes of the project) puts the
+source tree on `sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so
+code that was left out of the bundle must not be found by accident.
+"""
+
+import os
+import sys
+
+_installed = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))  # noqa: PTH120
+sys.path[:] = [entry for entry in sys.path if entry.startswith(_installed)]
+sys.meta_path[:] = [
+    hook for hook in sys.meta_path if not getattr(hook, "__module__", "").startswith("__editable__")
+]
