@@ -1,0 +1,210 @@
+"""A control plane of a few lines, over TLS and in plaintext, that records what it receives."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trustme
+import uvicorn
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.auth import identity_connect, identity_pb2
+from flyteidl2.cluster import payload_pb2 as cluster_pb2
+from flyteidl2.cluster import service_connect as cluster_connect
+from flyteidl2.common import identifier_pb2, phase_pb2
+from flyteidl2.common import run_pb2 as common_run_pb2
+from flyteidl2.dataproxy import dataproxy_service_connect, dataproxy_service_pb2
+from flyteidl2.task import common_pb2, task_definition_pb2, task_service_connect, task_service_pb2
+from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_service_pb2
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+from starlette.types import Receive, Scope, Send
+
+HOST = "127.0.0.1"
+RUN = identifier_pb2.RunIdentifier(org="o", project="p", domain="d", name="r")
+ACTION = identifier_pb2.ActionIdentifier(run=RUN, name="a0")
+TASK = task_definition_pb2.TaskIdentifier(org="o", project="p", domain="d", name="t", version="v")
+
+
+@dataclass
+class ControlPlane:
+    """What the control plane has received, and how it is to behave."""
+
+    endpoint: str = ""
+    calls: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
+    """The method and the headers of each call, in order."""
+    cluster_endpoint: str = ""
+    """What SelectCluster answers."""
+    redirect_to: str = ""
+    """Where every call is redirected to, if anywhere."""
+    failures: list[ConnectError] = field(default_factory=list)
+    """How the next watches and CreateRuns fail; one that fails here has done its work."""
+    inputs: common_pb2.Inputs = field(default_factory=common_pb2.Inputs)
+    interface: Any = None
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Unset while watches are not answered at all."""
+
+    def methods(self) -> list[str]:
+        """Return the names of the methods called."""
+        return [method for method, _ in self.calls]
+
+    def received(self, method: str, header: str) -> list[str | None]:
+        """Return the values of a header in the calls of a method."""
+        return [headers.get(header) for name, headers in self.calls if name == method]
+
+
+class _Identity(identity_connect.IdentityService):
+    async def user_info(self, request: Any, ctx: Any) -> identity_pb2.UserInfoResponse:
+        return identity_pb2.UserInfoResponse(subject="someone")
+
+
+class _Cluster(cluster_connect.ClusterService):
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def select_cluster(self, request: Any, ctx: Any) -> cluster_pb2.SelectClusterResponse:
+        return cluster_pb2.SelectClusterResponse(cluster_endpoint=self._plane.cluster_endpoint)
+
+
+class _Data(dataproxy_service_connect.DataProxyService):
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def upload_inputs(
+        self, request: Any, ctx: Any
+    ) -> dataproxy_service_pb2.UploadInputsResponse:
+        data = common_run_pb2.OffloadedInputData(uri="memory://inputs", inputs_hash="0")
+        return dataproxy_service_pb2.UploadInputsResponse(offloaded_input_data=data)
+
+    async def get_action_data(
+        self, request: Any, ctx: Any
+    ) -> dataproxy_service_pb2.GetActionDataResponse:
+        return dataproxy_service_pb2.GetActionDataResponse(inputs=self._plane.inputs)
+
+
+class _Tasks(task_service_connect.TaskService):
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def list_tasks(self, request: Any, ctx: Any) -> task_service_pb2.ListTasksResponse:
+        return task_service_pb2.ListTasksResponse(tasks=[task_definition_pb2.Task(task_id=TASK)])
+
+    async def get_task_details(
+        self, request: Any, ctx: Any
+    ) -> task_service_pb2.GetTaskDetailsResponse:
+        details = task_definition_pb2.TaskDetails(task_id=TASK)
+        details.spec.task_template.type = "python"
+        details.spec.task_template.interface.SetInParent()
+        if self._plane.interface is not None:
+            details.spec.task_template.interface.CopyFrom(self._plane.interface)
+        return task_service_pb2.GetTaskDetailsResponse(details=details)
+
+
+class _Runs(run_service_connect.RunService):
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def _details(self) -> run_definition_pb2.ActionDetails:
+        details = run_definition_pb2.ActionDetails(id=ACTION)
+        details.status.phase = phase_pb2.ACTION_PHASE_RUNNING
+        details.task.task_template.interface.SetInParent()
+        if self._plane.interface is not None:
+            details.task.task_template.interface.CopyFrom(self._plane.interface)
+        return details
+
+    async def get_run_details(self, request: Any, ctx: Any) -> Any:
+        details = run_definition_pb2.RunDetails(action=self._details())
+        return run_service_pb2.GetRunDetailsResponse(details=details)
+
+    async def create_run(self, request: Any, ctx: Any) -> run_service_pb2.CreateRunResponse:
+        if self._plane.failures:
+            raise self._plane.failures.pop(0)
+        action = run_definition_pb2.Action(id=ACTION)
+        action.status.phase = phase_pb2.ACTION_PHASE_QUEUED
+        return run_service_pb2.CreateRunResponse(run=run_definition_pb2.Run(action=action))
+
+    async def watch_action_details(
+        self, request: Any, ctx: Any
+    ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
+        if self._plane.failures:
+            raise self._plane.failures.pop(0)
+        await asyncio.to_thread(self._plane.answers.wait)
+        while True:  # a long run: the same again and again, so that a client's leaving is noticed
+            yield run_service_pb2.WatchActionDetailsResponse(details=self._details())
+            await asyncio.sleep(0.05)
+
+
+def _application(plane: ControlPlane) -> Any:
+    services: list[Any] = [
+        identity_connect.IdentityServiceASGIApplication(_Identity()),
+        cluster_connect.ClusterServiceASGIApplication(_Cluster(plane)),
+        dataproxy_service_connect.DataProxyServiceASGIApplication(_Data(plane)),
+        task_service_connect.TaskServiceASGIApplication(_Tasks(plane)),
+        run_service_connect.RunServiceASGIApplication(_Runs(plane)),
+    ]
+    by_path: dict[str, Any] = {service.path: service for service in services}
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        service, _, method = scope["path"].rpartition("/")
+        plane.calls.append((method, dict(Headers(scope=scope))))
+        if plane.redirect_to:
+            await RedirectResponse(plane.redirect_to + scope["path"])(scope, receive, send)
+        else:
+            await by_path[service](scope, receive, send)
+
+    return answer
+
+
+@contextmanager
+def serving(key: Path | None) -> Iterator[ControlPlane]:
+    """Serve a control plane, over TLS if there is a key file, until the block ends."""
+    plane = ControlPlane()
+    plane.answers.set()
+    listener = socket.create_server((HOST, 0))
+    address = f"{HOST}:{listener.getsockname()[1]}"
+    plane.endpoint = f"dns:///{address}" if key else f"http://{address}"
+    server = uvicorn.Server(
+        uvicorn.Config(
+            _application(plane),
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=key,
+        )
+    )
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread.start()
+    try:
+        yield plane
+    finally:
+        plane.answers.set()
+        server.should_exit = True
+        thread.join(30)
+
+
+def make_authority(folder: Path) -> tuple[Path, Path]:
+    """Return a throwaway authority's certificate, and a server's key and certificate."""
+    authority, ca, key = trustme.CA(), folder / "ca.pem", folder / "server.pem"
+    authority.cert_pem.write_to_path(ca)
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(key)
+    return ca, key
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
+    """Wait for a condition; tell whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def unavailable(message: str = "try again") -> ConnectError:
+    """Return the error that a control plane answers with while it restarts."""
+    return ConnectError(Code.UNAVAILABLE, message)
