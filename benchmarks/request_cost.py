@@ -1,0 +1,220 @@
+"""What a request costs in the generated app, beside the least app that calls Flyte the same way.
+
+    python benchmarks/request_cost.py [--rounds N] [--streams N]
+
+Generates the default project and serves it in a process of its own; beside it the least FastAPI app
+with the same calls to the SDK, and that app with the SDK's middleware; behind them one local Flyte.
+Counts CPU time of the app's process (microseconds per request, medians over rounds that alternate
+between the three), then opens event streams and leaves them idle. Prints Markdown, draws
+``request_cost.svg``, and exits with 1 if a promise is not kept. Linux only: memory is read from /proc.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cookiecutter.main import cookiecutter
+
+HERE = Path(__file__).resolve().parent
+APPS = ("least", "sdk", "ours")
+MOST_TIMES_LEAST = 1.2
+MOST_STREAM_BYTES = 25_000
+MOST_IDLE_CPU = 0.02
+IDLE_SECONDS = 10
+REQUESTS_PER_ROUND = 100
+
+
+class Server:
+    """A process of ``request_server.py``."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.told = self._line()
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return line
+
+    def usage(self) -> dict[str, float]:
+        """Return the CPU seconds and the bytes of memory that the process uses."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._line()
+
+
+@contextmanager
+def started(role: str, project: Path, environment: dict[str, str]) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, HERE / "request_server.py", role],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project), "DO_NOT_TRACK": "1", **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Server(process)
+        assert process.stdin
+        process.stdin.close()
+
+
+def generate(folder: Path) -> Path:
+    """Generate the default project."""
+    config = folder / "cookiecutter.yaml"
+    config.write_text(f"cookiecutters_dir: {folder}/clones\nreplay_dir: {folder}/replay\n")
+    project = cookiecutter(
+        str(HERE.parent), no_input=True, output_dir=str(folder), config_file=str(config)
+    )
+    return Path(project)
+
+
+def run_of(client: httpx.Client, task: str, **inputs: Any) -> str:
+    """Start a run of a sample task through our app, and return its name."""
+    response = client.post(f"/tasks/my-flyte-app-tasks.{task}/runs", json={"inputs": inputs})
+    response.raise_for_status()
+    name: str = response.json()["name"]
+    return name
+
+
+def cost(server: Server, client: httpx.Client, path: str, times: int) -> float:
+    """Return the microseconds of CPU that a request costs the app."""
+    before = server.usage()["cpu"]
+    for _ in range(times):
+        client.get(path).raise_for_status()
+    return (server.usage()["cpu"] - before) / times * 1e6
+
+
+def compare(
+    servers: dict[str, Server], clients: dict[str, httpx.Client], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Return, for each request, each app's median."""
+    run = run_of(clients["ours"], "greet", name="Ada")
+    assert clients["ours"].get(f"/runs/{run}/events").status_code == 200  # it has ended
+    requests = {"GET /me": "/me", "GET /runs": "/runs", "first event": f"/runs/{run}/events"}
+    table = {}
+    for request, path in requests.items():
+        costs: dict[str, list[float]] = {name: [] for name in servers}
+        for round_ in range(rounds + 1):  # the first one warms up and does not count
+            for name, server in servers.items():
+                spent = cost(server, clients[name], path, REQUESTS_PER_ROUND)
+                if round_:
+                    costs[name].append(spent)
+        table[request] = {name: statistics.median(values) for name, values in costs.items()}
+    return table
+
+
+async def _open(url: httpx.URL, token: str, path: str) -> asyncio.StreamWriter:
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"event: phase")
+    return writer
+
+
+async def idle_streams(server: Server, url: str, token: str, path: str, many: int) -> list[float]:
+    """Open event streams, and return the bytes that each takes and the share of a core of all."""
+    warm = [await _open(httpx.URL(url), token, path) for _ in range(20)]
+    before = server.usage()["memory"]
+    opened = list(warm)
+    for _ in range(many // 50):
+        opened += await asyncio.gather(*(_open(httpx.URL(url), token, path) for _ in range(50)))
+    used = server.usage()
+    began = time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    later = server.usage()
+    for writer in opened:
+        writer.close()
+    seconds = time.monotonic() - began
+    return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / seconds]
+
+
+def draw(table: dict[str, dict[str, float]], path: Path) -> None:
+    """Draw the costs as bars."""
+    colours = {"least": "#9aa4b2", "sdk": "#d98e48", "ours": "#3b7dd8"}
+    top = max(max(row.values()) for row in table.values())
+    rows: list[str] = []
+    y = 34
+    for request, row in table.items():
+        rows.append(f'<text x="10" y="{y + 26}" font-weight="bold">{request}</text>')
+        for name, microseconds in row.items():
+            width = 330 * microseconds / top
+            rows.append(
+                f'<rect x="110" y="{y}" width="{width:.0f}" height="14" fill="{colours[name]}"/>'
+                f'<text x="{116 + width:.0f}" y="{y + 11}">{name} {microseconds:.0f}</text>'
+            )
+            y += 18
+        y += 14
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 {y}" width="560" height="{y}" '
+        'font-family="system-ui, sans-serif" font-size="12">'
+        f'<rect width="560" height="{y}" fill="#fff"/>'
+        '<text x="10" y="20">Microseconds of CPU per request</text>' + "".join(rows) + "</svg>\n",
+        "utf-8",
+    )
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--streams", type=int, default=1000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        project = generate(Path(folder))
+        flyte = stack.enter_context(started("flyte", project, {}))
+        token = flyte.told["token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        servers, clients = {}, {}
+        for name in APPS:
+            servers[name] = stack.enter_context(started(name, project, flyte.told["environment"]))
+            url = servers[name].told["url"]
+            clients[name] = stack.enter_context(
+                httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
+            )
+        table = compare(servers, clients, options.rounds)
+        long_run = run_of(clients["ours"], "count", to=100_000)
+        path = f"/runs/{long_run}/events"
+        each, idle = asyncio.run(
+            idle_streams(servers["ours"], servers["ours"].told["url"], token, path, options.streams)
+        )
+        clients["ours"].post(f"/runs/{long_run}/abort")
+    print("| request | least app | with the SDK's middleware | ours | ours / least |")
+    print("|---|---|---|---|---|")
+    for request, row in table.items():
+        cells = " | ".join(f"{row[name]:.0f}" for name in APPS)
+        print(f"| {request} | {cells} | {row['ours'] / row['least']:.2f} |")
+    print(
+        f"\n{options.streams} idle event streams: {each / 1000:.1f} kB each, {idle:.1%} of a core\n"
+    )
+    draw(table, HERE / "request_cost.svg")
+    promises = [
+        (f"{request}: at most {MOST_TIMES_LEAST} x the least app", row["ours"] / row["least"], 1.2)
+        for request, row in table.items()
+    ]
+    promises += [
+        (f"{request}: cheaper than with the SDK's middleware", row["ours"] / row["sdk"], 1.0)
+        for request, row in table.items()
+    ]
+    promises.append(("a stream's memory, in bytes", each, MOST_STREAM_BYTES))
+    promises.append(("idle streams, share of a core", idle, MOST_IDLE_CPU))
+    for promise, is_, limit in promises:
+        print(f"{'kept' if is_ <= limit else 'MISSED'}: {promise}: {is_:.3g} (limit {limit:g})")
+    return any(is_ > limit for _, is_, limit in promises)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""One process of ``benchmarks/request_cost.py``: the local Flyte, or an app that is measured.
+
+    python request_server.py flyte|least|sdk|ours
+
+Run in the generated project's folder. Prints one line of JSON that says how to reach it. For each
+line that it then reads it prints another one: the CPU seconds it has used, and its memory in bytes.
+"""
+
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+ROLE = sys.argv[1]
+
+
+def usage() -> dict[str, float]:
+    """Return the CPU seconds used so far and the memory held now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
+
+
+def say(**what: Any) -> None:
+    """Print a line for the process that started this one."""
+    print(json.dumps(what), flush=True)
+
+
+def flyte() -> None:
+    """Start a local Flyte with the sample tasks."""
+    from local_flyte import PEOPLE, LocalFlyte
+
+    with LocalFlyte() as local_flyte:
+        local_flyte.deploy(Path.cwd())
+        say(environment=local_flyte.app_environment(), token=PEOPLE["alice"].token)
+        sys.stdin.read()
+
+
+def smallest(*, sdk_middleware: bool) -> Any:
+    """Make an app that does with the SDK what ours does, and nothing else."""
+    import contextlib
+
+    import flyte
+    from fastapi import FastAPI, Request
+    from fastapi.sse import EventSourceResponse, ServerSentEvent
+    from flyte import remote
+    from flyte.app.extras import FastAPIPassthroughAuthMiddleware
+    from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
+
+    project = os.environ["FLYTE_INTERNAL_EXECUTION_PROJECT"]
+    domain = os.environ["FLYTE_INTERNAL_EXECUTION_DOMAIN"]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await flyte.init_passthrough.aio(project=project, domain=domain)
+        yield
+
+    def as_caller(request: Request) -> Any:
+        if sdk_middleware:
+            return contextlib.nullcontext()
+        return remote.auth_metadata(("authorization", request.headers["authorization"]))
+
+    app = FastAPI(lifespan=lifespan)
+    if sdk_middleware:
+        app.add_middleware(FastAPIPassthroughAuthMiddleware)
+
+    @app.get("/me")
+    async def me(request: Request) -> dict[str, str]:
+        with as_caller(request):
+            user = await remote.User.get.aio()
+        return {"subject": user.subject()}
+
+    @app.get("/runs")
+    async def runs(request: Request) -> list[dict[str, str]]:
+        with as_caller(request):
+            found = [run async for run in remote.Run.listall.aio(limit=20)]
+        return [{"name": run.name, "phase": run.phase} for run in found]
+
+    @app.get("/runs/{name}/events", response_class=EventSourceResponse)
+    async def events(request: Request, name: str) -> AsyncIterator[ServerSentEvent]:
+        run = RunIdentifier(org="local", project=project, domain=domain, name=name)
+        with as_caller(request):
+            async for state in remote.ActionDetails.watch.aio(ActionIdentifier(run=run, name="a0")):
+                yield ServerSentEvent(event="phase", data={"phase": state.phase})
+
+    return app
+
+
+def serve(app: Any) -> None:
+    """Serve an app as ``uvicorn`` does."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.02)
+    say(url=f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
+    for _ in sys.stdin:
+        say(**usage())
+    server.should_exit = True
+    thread.join()
+
+
+if __name__ == "__main__":
+    if ROLE == "flyte":
+        flyte()
+    elif ROLE == "ours":
+        from app.main import app as ours
+
+        serve(ours)
+    else:
+        serve(smallest(sdk_middleware=ROLE == "sdk"))
