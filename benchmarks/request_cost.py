@@ -6,7 +6,7 @@ Generates the default project and serves it in a process of its own; beside it t
 with the same calls to the SDK, and that app with the SDK's middleware; behind them one local Flyte.
 Counts CPU time of the app's process (microseconds per request, medians over rounds that alternate
 between the three), then opens event streams and leaves them idle. Prints Markdown, draws
-``request_cost.svg``, and exits with 1 if a promise is not kept. Linux only: memory is read from /proc.
+``request_cost.svg``, and exits with 1 if a promise is not kept. Linux only: it reads /proc.
 """
 
 import argparse
