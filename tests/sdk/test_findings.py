@@ -22,7 +22,16 @@ import msgpack
 import pytest
 from flyte import remote
 from flyteidl2.core.interface_pb2 import TypedInterface
-from flyteidl2.core.literals_pb2 import Binary, Blob, BlobMetadata, Literal, Scalar, Void
+from flyteidl2.core.literals_pb2 import (
+    Binary,
+    Blob,
+    BlobMetadata,
+    Literal,
+    LiteralOffloadedMetadata,
+    Primitive,
+    Scalar,
+    Void,
+)
 from flyteidl2.core.types_pb2 import BlobType, LiteralType, SimpleType, TypeStructure
 from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
 from google.protobuf.struct_pb2 import Struct
@@ -85,19 +94,20 @@ class LeavesAMark:
         return os.mkdir, (str(self.folder),)
 
 
-def rebuilt(plane: ControlPlane, kind: LiteralType, literal: Literal) -> None:
+def rebuilt(plane: ControlPlane, kind: LiteralType, literal: Literal) -> dict[str, Any]:
     """Read the inputs of a run that somebody else has started."""
     plane.interface = TypedInterface()
     entry = plane.interface.inputs.variables.add(key="x")
     entry.value.type.CopyFrom(kind)
     plane.inputs = Inputs(literals=[NamedLiteral(name="x", value=literal)])
 
-    async def read() -> None:
+    async def read() -> dict[str, Any]:
         # What is executed has been executed by the time that the value is found to be no good.
         with remote.auth_metadata(ALICE), contextlib.suppress(Exception):
-            await (await remote.RunDetails.get.aio(name="r")).inputs()
+            return dict(await (await remote.RunDetails.get.aio(name="r")).inputs())
+        return {}
 
-    asyncio.run(read())
+    return asyncio.run(read())
 
 
 @pytest.mark.parametrize("tag", ["", "pickle"])
@@ -127,6 +137,16 @@ def test_a_dictionary_that_calls_itself_a_pickle_is_loaded_as_one(
     literal = Literal(scalar=Scalar(generic=struct), metadata={"format": "pickle"})
     rebuilt(plane, LiteralType(simple=SimpleType.STRUCT), literal)
     assert (tmp_path / "mark").exists()
+
+
+def test_an_offloaded_value_is_read_from_wherever_it_says(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    secret = Literal(scalar=Scalar(primitive=Primitive(string_value="of the process")))
+    (tmp_path / "secret").write_bytes(secret.SerializeToString())
+    offloaded = LiteralOffloadedMetadata(uri=(tmp_path / "secret").as_uri())
+    literal = Literal(offloaded_metadata=offloaded)
+    assert rebuilt(plane, LiteralType(simple=SimpleType.STRING), literal) == {"x": "of the process"}
 
 
 def test_the_title_of_a_schema_is_executed(plane: ControlPlane, tmp_path: Path) -> None:
