@@ -84,6 +84,7 @@ tests/test_concurrency.py
 tests/test_credentials.py
 tests/test_deployment.py
 tests/test_endpoints.py
+tests/test_hostile_literals.py
 tests/test_literals.py
 tests/test_openapi.py
 tests/test_headers.py

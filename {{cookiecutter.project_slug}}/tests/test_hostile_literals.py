@@ -1,0 +1,623 @@
+"""Literals and types that somebody means harm with: they stay data, and cost little.
+
+Python itself is asked (by an audit hook) whether anything was opened, connected to, imported,
+compiled or unpickled while such a message was translated.
+"""
+
+import json
+import os
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from flyteidl2.core.interface_pb2 import Parameter, TypedInterface, Variable
+from flyteidl2.core.literals_pb2 import (
+    Binary,
+    Blob,
+    BlobMetadata,
+    Literal,
+    LiteralCollection,
+    LiteralMap,
+    LiteralOffloadedMetadata,
+    Primitive,
+    Scalar,
+    Schema,
+    StructuredDataset,
+    Union,
+)
+from flyteidl2.core.types_pb2 import (
+    BlobType,
+    EnumType,
+    Error,
+    LiteralType,
+    SimpleType,
+    TypeStructure,
+    UnionType,
+)
+from flyteidl2.task.common_pb2 import NamedLiteral, NamedParameter
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from app.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+
+CPU_SECONDS = 1.0  # ten times what the worst takes; what is not bounded takes minutes
+MUST_NOT_HAPPEN = (
+    *("open", "os.", "shutil.", "glob.", "socket.", "urllib.", "subprocess.", "ctypes."),
+    *("import", "compile", "exec", "marshal.", "pickle.", "code.", "sqlite3."),
+)
+happened: list[str] = []
+watching = False
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if watching and event.startswith(MUST_NOT_HAPPEN):
+        happened.append(f"{event} {arguments!r:.200}")
+
+
+sys.addaudithook(_audit)
+
+
+@contextmanager
+def only_data_and_little_work() -> Iterator[None]:
+    """Fail if anything but computing happens inside, or for long."""
+    global watching  # noqa: PLW0603
+    happened.clear()
+    start = time.process_time()
+    watching = True
+    try:
+        yield
+    finally:
+        watching = False
+    assert happened == []
+    assert not Path(CANARY).exists()
+    assert time.process_time() - start < CPU_SECONDS
+
+
+def as_sent(value: Any) -> str:
+    """Write a value as an endpoint would."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False).encode().decode()
+
+
+CANARY = Path(tempfile.gettempdir(), f"canary-{os.getpid()}").as_posix()
+
+
+class MakesADirectory:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (CANARY,)
+
+
+PICKLE = pickle.dumps(MakesADirectory())
+CODE = f'__name__,__import__("os").mkdir("{CANARY}")'
+MEBIBYTE = 2**20
+UNKNOWN: Any = 99  # no SimpleType
+
+
+def scalar(**fields: Any) -> Literal:
+    return Literal(scalar=Scalar(**fields))
+
+
+def binary(value: bytes, tag: str = "msgpack") -> Literal:
+    return scalar(binary=Binary(value=value, tag=tag))
+
+
+def blob(uri: str, kind: str = "") -> Literal:
+    return scalar(blob=Blob(uri=uri, metadata=BlobMetadata(type=BlobType(format=kind))))
+
+
+def generic(values: dict[str, Any], **metadata: str) -> Literal:
+    struct = Struct()
+    struct.update(values)
+    return Literal(scalar=Scalar(generic=struct), metadata=metadata)
+
+
+def offloaded(uri: str) -> Literal:
+    return Literal(offloaded_metadata=LiteralOffloadedMetadata(uri=uri, size_bytes=7))
+
+
+def nested(literal: Literal, levels: int) -> Literal:
+    for _ in range(levels):
+        literal = Literal(collection=LiteralCollection(literals=[literal]))
+    return literal
+
+
+INTEGER = scalar(primitive=Primitive(integer=1))
+
+# What is sent, and what is shown of it: all of it, or at least these parts of a reference.
+LITERALS: dict[str, tuple[Literal, Any]] = {
+    "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": len(PICKLE)}),
+    "pickle tagged pickle": (
+        binary(PICKLE, "pickle"),
+        {"kind": "pickle", "format": "pickle", "size": len(PICKLE)},
+    ),
+    "pickle tagged cloudpickle": (
+        binary(PICKLE, "cloudpickle"),
+        {"kind": "binary", "format": "cloudpickle", "size": len(PICKLE)},
+    ),
+    "pickle tagged msgpack": (
+        binary(PICKLE),
+        {"kind": "binary", "format": "msgpack", "size": len(PICKLE)},
+    ),
+    "PythonPickle blob": (
+        blob("file:///tmp/pickle", "PythonPickle"),
+        {"kind": "pickle", "uri": "file:///tmp/pickle", "format": "PythonPickle"},
+    ),
+    "struct of format pickle": (
+        generic({"pickle_file": "/tmp/pickle"}, format="pickle"),
+        {"kind": "pickle", "uri": "/tmp/pickle"},
+    ),
+    "struct of format pickle without a file": (
+        generic({"pickle_file": 1}, format="pickle"),
+        {"kind": "pickle"},
+    ),
+    "pickle in a union in a list in a map": (
+        Literal(
+            map=LiteralMap(literals={"k": nested(scalar(union=Union(value=binary(PICKLE, ""))), 1)})
+        ),
+        {"k": [{"kind": "pickle", "size": len(PICKLE)}]},
+    ),
+    "offloaded file": (
+        offloaded("file:///etc/passwd"),
+        {"kind": "offloaded", "uri": "file:///etc/passwd", "size": 7},
+    ),
+    "offloaded URL": (
+        offloaded("http://127.0.0.1:9/"),
+        {"kind": "offloaded", "uri": "http://127.0.0.1:9/", "size": 7},
+    ),
+    "offloaded object": (
+        offloaded("s3://bucket/key"),
+        {"kind": "offloaded", "uri": "s3://bucket/key", "size": 7},
+    ),
+    "blob of a local file": (
+        blob("file:///etc/passwd"),
+        {"kind": "file", "uri": "file:///etc/passwd"},
+    ),
+    "dataframe at a URL": (
+        scalar(structured_dataset=StructuredDataset(uri="http://127.0.0.1:9/")),
+        {"kind": "dataframe", "uri": "http://127.0.0.1:9/"},
+    ),
+    "schema of a local file": (
+        scalar(schema=Schema(uri="/etc/passwd")),
+        {"kind": "schema", "uri": "/etc/passwd"},
+    ),
+    "error": (scalar(error=Error(message="<b>")), {"kind": "error", "message": "<b>"}),
+    "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
+    "msgpack 100,000 levels deep": (binary(b"\x91" * 100_000 + b"\x01"), {"kind": "binary"}),
+    "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), {"kind": "binary"}),
+    "msgpack that declares 4 Gi pairs": (binary(b"\xdf\xff\xff\xff\xff"), {"kind": "binary"}),
+    "msgpack that declares 4 GiB of bytes": (binary(b"\xc6\xff\xff\xff\xff"), {"kind": "binary"}),
+    "msgpack that declares 4 GiB of text": (binary(b"\xdb\xff\xff\xff\xff"), {"kind": "binary"}),
+    "msgpack extension": (
+        binary(msgpack.packb(msgpack.ExtType(5, PICKLE))),
+        {"kind": "binary", "format": "ext 5", "size": len(PICKLE)},
+    ),
+    "msgpack timestamp": (
+        binary(b"\xd6\xff\xff\xff\xff\xff"),
+        {"kind": "binary", "format": "timestamp"},
+    ),
+    "msgpack timestamp with too many nanoseconds": (
+        binary(b"\xc7\x0c\xff" + b"\xff" * 12),
+        {"kind": "binary"},
+    ),
+    "msgpack of no bytes": (binary(b""), {"kind": "binary"}),
+    "msgpack followed by more": (binary(b"\x01\x02"), {"kind": "binary"}),
+    "msgpack with a list for a key": (binary(b"\x81\x90\x01"), {"kind": "binary"}),
+    "msgpack with other keys than text": (
+        binary(b"\x85\x01\x01\xc0\x02\xc3\x03\xc4\x01\xff\x04\xcb\x7f\xf8" + b"\x00" * 6 + b"\x05"),
+        {"1": 3, "null": 2, "/w==": 4, "NaN": 5},
+    ),
+    "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
+    "msgpack NaN and infinities": (
+        binary(msgpack.packb([float("nan"), float("inf"), float("-inf")])),
+        ["NaN", "Infinity", "-Infinity"],
+    ),
+    "msgpack integer of 64 bits": (binary(b"\xcf" + b"\xff" * 8), 2**64 - 1),
+    "msgpack of a million maps": (
+        binary(b"\xdd\x00\x0f\x00\x00" + b"\x80" * 0xF0000),
+        {"kind": "too large"},
+    ),
+    "msgpack of a million nothings": (
+        binary(b"\xdd\x00\x0f\x00\x00" + b"\xc0" * 0xF0000),
+        {"kind": "too large"},
+    ),
+    "msgpack of 16 MiB": (binary(b"\xc6\x01\x00\x00\x00" + b"x" * 2**24), {"kind": "too large"}),
+    "struct with NaN": (
+        generic({"a": float("nan"), "b": float("-inf"), "c": 1e308, "d": -0.0, "e": 2.0**60}),
+        {"a": "NaN", "b": "-Infinity", "c": 1e308, "d": 0, "e": 2.0**60},
+    ),
+    "number that is none": (scalar(primitive=Primitive(float_value=float("nan"))), "NaN"),
+    "time beyond time": (
+        scalar(primitive=Primitive(datetime=Timestamp(seconds=2**62, nanos=-1))),
+        {"kind": "datetime", "seconds": 2**62, "nanos": -1},
+    ),
+    "duration beyond time": (
+        scalar(primitive=Primitive(duration=Duration(seconds=-(2**62), nanos=-5))),
+        f"-PT{2**62}.000000005S",
+    ),
+    "union tagged with what it is not": (
+        scalar(
+            union=Union(
+                value=INTEGER,
+                type=LiteralType(simple=UNKNOWN, structure=TypeStructure(tag="os.system")),
+            )
+        ),
+        1,
+    ),
+    "union tagged as a date that is none": (
+        scalar(union=Union(value=INTEGER, type=LiteralType(structure=TypeStructure(tag="date")))),
+        1,
+    ),
+    "union of nothing": (scalar(union=Union()), {"kind": "empty"}),
+    "literal of nothing": (Literal(), {"kind": "empty"}),
+    "scalar of nothing": (scalar(), {"kind": "empty"}),
+    "primitive of nothing": (scalar(primitive=Primitive()), {"kind": "empty"}),
+    "markup": (scalar(primitive=Primitive(string_value="<script>")), "<script>"),
+    "3 MiB of text": (
+        scalar(primitive=Primitive(string_value="x" * 3 * MEBIBYTE)),
+        {"kind": "too large"},
+    ),
+    "100,000 numbers": (
+        Literal(collection=LiteralCollection(literals=[INTEGER] * 100_000)),
+        {"kind": "too large"},
+    ),
+    "as deep as protobuf takes": (nested(INTEGER, 46), {"kind": "too large"}),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def whatever_is_imported_once_is_imported() -> None:
+    interface = interface_of(LiteralType(simple=SimpleType.DURATION))
+    inputs_schema(interface)
+    to_json(to_literals({"a": "PT1S"}, interface).literals)
+
+
+@pytest.mark.parametrize("name", LITERALS)
+def test_a_hostile_literal_is_shown_and_nothing_else(name: str) -> None:
+    literal, expected = LITERALS[name]
+    with only_data_and_little_work():
+        shown = to_json([NamedLiteral(name="a", value=literal)])["a"]
+    assert len(as_sent(shown)) < 4 * MEBIBYTE
+    if isinstance(expected, dict) and "kind" in expected:
+        assert expected.items() <= shown.items()
+    else:
+        assert shown == expected
+
+
+NAMES = ["", "a.b", "__class__", "<b>", "\x00", "x" * MEBIBYTE, "a", "a", "null"]
+
+
+def test_literals_may_have_any_names() -> None:
+    with only_data_and_little_work():
+        shown = to_json([NamedLiteral(name=name, value=INTEGER) for name in NAMES])
+    cut = shown.pop("x" * 100)
+    assert cut["kind"] == "too large"
+    assert shown == {name: 1 for name in NAMES if len(name) < MEBIBYTE}
+
+
+def test_literals_together_are_not_shown_at_any_length() -> None:
+    large = binary(b"\xdd\x00\x07\x00\x00" + b"\x80" * 0x70000)
+    literals = [NamedLiteral(name=str(number), value=large) for number in range(30)]
+    many = [NamedLiteral(name=str(number), value=INTEGER) for number in range(100_000)]
+    with only_data_and_little_work():
+        shown = to_json(literals)
+        shown_of_many = to_json(many)
+    assert len(as_sent(shown)) < MEBIBYTE
+    assert shown_of_many["..."] == {"kind": "too large", "left_out": 99_500}
+
+
+def test_a_literal_10_000_levels_deep_is_no_message() -> None:
+    raw = b""
+    for _ in range(10_000):
+        for tag in (b"\x0a", b"\x12"):  # literals=1 in collection=2
+            size = len(raw)
+            length = b""
+            while size > 127:
+                length += bytes([size & 127 | 128])
+                size >>= 7
+            raw = tag + length + bytes([size]) + raw
+    with pytest.raises(DecodeError):
+        Literal.FromString(raw)
+
+
+def struct(schema: dict[str, Any], tag: str = "Object-Dataclass-Transformer") -> LiteralType:
+    made = LiteralType(simple=SimpleType.STRUCT, structure=TypeStructure(tag=tag))
+    made.metadata.update(schema)
+    return made
+
+
+def listed(kind: LiteralType, levels: int) -> LiteralType:
+    for _ in range(levels):
+        kind = LiteralType(collection_type=kind)
+    return kind
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Make a schema that is 2 ** levels times as large once its references are followed."""
+    definitions: dict[str, Any] = {
+        f"L{level}": {
+            "type": "object",
+            "title": f"L{level}",
+            "properties": {side: {"$ref": f"#/$defs/L{level + 1}"} for side in ("left", "right")},
+            "required": ["left", "right"],
+        }
+        for level in range(levels)
+    }
+    definitions[f"L{levels}"] = {"type": "integer"}
+    return {"title": "Root", "$ref": "#/$defs/L0", "$defs": definitions}
+
+
+def unions(levels: int, width: int) -> LiteralType:
+    """Make a union of lists of unions of lists ..., all of which have to be tried."""
+    kind = LiteralType(simple=SimpleType.INTEGER)
+    for _ in range(levels):
+        variants = [LiteralType(collection_type=kind)] * width
+        kind = LiteralType(union_type=UnionType(variants=variants))
+    return kind
+
+
+def any_of(levels: int, width: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"anyOf": [{"type": "array", "items": schema}] * width}
+    return schema
+
+
+def doubling_unions(levels: int) -> dict[str, Any]:
+    definitions: dict[str, Any] = {
+        f"L{level}": {"anyOf": [{"$ref": f"#/$defs/L{level + 1}"}] * 2} for level in range(levels)
+    }
+    definitions[f"L{levels}"] = {"const": "never"}
+    return {"$ref": "#/$defs/L0", "$defs": definitions}
+
+
+def self_filling() -> dict[str, Any]:
+    """Make a schema whose defaults have defaults, without an end."""
+    sides = {side: {"$ref": "#/$defs/A", "default": {}} for side in ("left", "right")}
+    return {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": sides}}}
+
+
+def of_many_properties(count: int) -> dict[str, Any]:
+    names = [str(number) for number in range(count)]
+    properties = {name: {"type": "integer", "default": 1} for name in names}
+    return {"type": "object", "properties": properties, "required": names}
+
+
+SIMPLE = LiteralType(simple=SimpleType.INTEGER)
+DEEP: Any = 1
+for _ in range(60):
+    DEEP = [DEEP]
+TYPES: dict[str, LiteralType] = {
+    "title that is code": struct(
+        {
+            "type": "object",
+            "title": "Outer",
+            "properties": {
+                "inner": {
+                    "type": "object",
+                    "title": CODE,
+                    "properties": {"x": {"type": "integer"}},
+                }
+            },
+            "required": ["inner"],
+        }
+    ),
+    "title that is code, of a model": struct(
+        {"title": CODE, "type": "object", "properties": {CODE: {"type": "integer"}}},
+        "Pydantic Transformer",
+    ),
+    "title that is code, of a tuple": struct(
+        {"title": f"TupleWrapper_{CODE}", "properties": {"item_x": {"type": "integer"}}},
+        "Typed Tuple",
+    ),
+    "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
+    "references doubling over 14 levels": struct(doubling(14)),
+    "references doubling over 40 levels": struct(doubling(40), "Pydantic Transformer"),
+    "reference to itself": struct({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
+    "references in a circle": struct(
+        {
+            "$ref": "#/definitions/A",
+            "definitions": {
+                "A": {"anyOf": [{"$ref": "#/definitions/B"}] * 9},
+                "B": {"allOf": [{"$ref": "#/definitions/A"}]},
+            },
+        }
+    ),
+    "reference to the root": struct({"type": "object", "additionalProperties": {"$ref": "#"}}),
+    "reference to a URL": struct({"$ref": "http://127.0.0.1:9/schema.json"}),
+    "reference to a file": struct({"$ref": "file:///etc/passwd", "$id": "http://127.0.0.1:9/"}),
+    "reference to a number": struct({"$ref": 7, "$defs": [1], "definitions": {"A": None}}),
+    "references to nothing": struct({"$ref": "#/$defs/A", "$defs": {"B": {"$ref": "#/$defs/C"}}}),
+    "definitions in definitions": struct(
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A", "$defs": {"A": True}}}}
+    ),
+    "pattern that takes for ever": struct(
+        {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+    ),
+    "pattern for names": struct({"patternProperties": {"^(a+)+$": {"type": "integer"}}}),
+    "keywords of the wrong form": struct(
+        {
+            "type": ["object", "object", 7],
+            "title": ["x"],
+            "description": {},
+            "properties": ["a"],
+            "required": "abc",
+            "enum": {},
+            "items": 5,
+            "prefixItems": {"0": 1},
+            "anyOf": "x",
+            "oneOf": [],
+            "minimum": "1",
+            "maxLength": -1,
+            "minItems": 1.5,
+            "exclusiveMinimum": True,
+            "additionalProperties": "no",
+            "format": 3,
+            "default": float("nan"),
+        }
+    ),
+    "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
+    "bounds that are no numbers": struct({"minimum": float("nan"), "maximum": float("inf")}),
+    "defaults without an end": struct(self_filling()),
+    "default of the wrong type": struct(
+        {"type": "object", "properties": {"a": {"type": "integer", "default": CODE}}}
+    ),
+    "20,000 properties": struct(of_many_properties(20_000)),
+    "list of 200 required properties": LiteralType(collection_type=struct(of_many_properties(200))),
+    "an enum of 10,000": LiteralType(
+        collection_type=LiteralType(
+            enum_type=EnumType(values=[str(number) for number in range(10_000)])
+        )
+    ),
+    "a constant of 3,000 numbers": LiteralType(
+        collection_type=struct({"const": list(range(3_000)), "enum": [list(range(3_000))] * 2})
+    ),
+    "1 MiB of description": struct({"description": "x" * MEBIBYTE, "title": "<script>"}),
+    "names of every kind": struct(
+        {
+            "properties": {name: {"type": "integer"} for name in NAMES[:5]},
+            "required": ["__class__", "", "a.b"],
+        }
+    ),
+    "unions of unions": unions(4, 6),
+    "unions of unions in a schema": struct(any_of(4, 6)),
+    "unions doubling over 28 levels": struct(doubling_unions(28)),
+    "union of a large type": LiteralType(
+        collection_type=LiteralType(
+            union_type=UnionType(variants=[struct(of_many_properties(500)), SIMPLE])
+        )
+    ),
+    "union of nothing": LiteralType(union_type=UnionType()),
+    "union that says it is a pickle": LiteralType(
+        union_type=UnionType(variants=[SIMPLE]), structure=TypeStructure(tag="FlytePickle")
+    ),
+    "tag of a class": LiteralType(
+        simple=SimpleType.STRING, structure=TypeStructure(tag="os.system")
+    ),
+    "enum of nothing": LiteralType(enum_type=EnumType()),
+    "type of nothing": LiteralType(),
+    "unknown simple type": LiteralType(simple=UNKNOWN),
+    "pickle": LiteralType(blob=BlobType(format="PythonPickle")),
+    "bytes": LiteralType(simple=SimpleType.BINARY),
+    "lists 90 levels deep": listed(SIMPLE, 90),
+    "lists 29 levels deep": listed(SIMPLE, 29),
+    "integer that says it is an object": LiteralType(
+        simple=SimpleType.INTEGER, metadata={"anyOf": [{}], "$ref": "#", "type": "object"}
+    ),
+}
+VALUES: dict[str, Any] = {
+    "nothing": None,
+    "a number": 1,
+    "a large number": 10**30,
+    "text": "a" * 60 + "!",
+    "an object": {"a": "a" * 60 + "!", "left": {}, "right": {}, "inner": 1, "__class__": 1},
+    "a list": [1, None, {}, {"left": {"left": 1}}] * 100,
+    "many objects": [{}] * 10_000,
+    "many words": ["9999"] * 10_000,
+    "deep": DEEP,
+    "half a character": {"\ud800": "\ud800"},
+    "what is no JSON": object(),
+}
+
+
+def interface_of(kind: LiteralType) -> TypedInterface:
+    made = TypedInterface()
+    made.inputs.variables.add(key="a", value=Variable(type=kind))
+    made.outputs.variables.add(key="o0", value=Variable(type=kind))
+    return made
+
+
+def converted(interface: TypedInterface, value: Any) -> str:
+    """Convert a value, and say what came of it."""
+    try:
+        return f"sent, {to_literals({'a': value}, interface).ByteSize()} bytes"
+    except InvalidInputs as error:
+        as_sent(error.errors)
+        return f"refused: {error}"
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_hostile_type_is_described_and_nothing_else(name: str) -> None:
+    interface = interface_of(TYPES[name])
+    with only_data_and_little_work():
+        schemas = inputs_schema(interface), outputs_schema(interface)
+    for schema in schemas:
+        sent = as_sent(schema)
+        assert len(sent) < MEBIBYTE
+        assert "pattern" not in sent.replace(CODE, "")
+        references = {part.split('"')[0] for part in sent.split('"$ref": "#/$defs/')[1:]}
+        assert references <= schema.get("$defs", {}).keys()
+        assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_any_value_for_a_hostile_type_is_sent_or_refused(name: str) -> None:
+    interface = interface_of(TYPES[name])
+    for value in VALUES.values():
+        with only_data_and_little_work():
+            converted(interface, value)
+
+
+def test_inputs_may_have_any_names() -> None:
+    interface = TypedInterface()
+    for name in NAMES:
+        interface.inputs.variables.add(key=name, value=Variable(type=SIMPLE))
+    with only_data_and_little_work():
+        schema = inputs_schema(interface)
+        made = to_literals(dict.fromkeys(NAMES, 1), interface)
+        with pytest.raises(InvalidInputs) as caught:
+            to_literals({"y" * MEBIBYTE: 1, "\ud800": 2}, interface)
+    assert schema["properties"].keys() == set(NAMES)
+    assert [literal.name for literal in made.literals] == list(dict.fromkeys(NAMES))
+    assert len(as_sent(caught.value.errors)) < 10_000
+
+
+def test_a_task_of_100_000_inputs_is_not_run() -> None:
+    interface = TypedInterface()
+    for number in range(100_000):
+        interface.inputs.variables.add(key=str(number), value=Variable(type=SIMPLE))
+    with only_data_and_little_work():
+        schema = inputs_schema(interface)
+        with pytest.raises(InvalidInputs, match="more than 500 inputs"):
+            to_literals({}, interface)
+    assert schema["not"] == {}
+
+
+@pytest.mark.parametrize("name", LITERALS)
+def test_a_hostile_default_is_shown_and_sent_as_it_is(name: str) -> None:
+    interface = interface_of(SIMPLE)
+    literal, _ = LITERALS[name]
+    defaults = [NamedParameter(name="a", parameter=Parameter(default=literal))]
+    with only_data_and_little_work():
+        schema = inputs_schema(interface, defaults)
+        made = to_literals({}, interface, defaults)
+    as_sent(schema)
+    assert schema["required"] == []
+    assert made.literals[0].value.SerializeToString(
+        deterministic=True
+    ) == literal.SerializeToString(deterministic=True)
+
+
+ATTACKS: list[Callable[[], Any]] = [
+    lambda: pickle.loads(PICKLE),
+    lambda: open("/etc/passwd").close(),  # noqa: PTH123
+    lambda: __import__("antigravity_that_is_not_there"),
+    lambda: compile("1", "", "eval"),
+    lambda: eval("1"),
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=["pickle", "open", "import", "compile", "eval"])
+def test_the_watch_notices(attack: Callable[[], Any]) -> None:
+    refused = suppress(ImportError, FileExistsError)
+    with pytest.raises(AssertionError), only_data_and_little_work(), refused:
+        attack()
+    with suppress(FileNotFoundError):
+        Path(CANARY).rmdir()
