@@ -27,7 +27,7 @@ BREAKAGES = {
         "return remote.Task.get(name, project=scope.project, domain=scope.domain, auto_version=",
         "return globals().setdefault('KEPT', {}).setdefault(name, remote.Task.get(name, "
         "project=scope.project, domain=scope.domain, auto_version='latest')) or (",
-        "tests/test_callers.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
+        "tests/test_tasks.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
     ),
     "every cookie is forwarded": (
         "app/main.py",

@@ -25,6 +25,9 @@ def test_the_projects_tests_run_against_another_flyte(
         exports = re.findall(r"^ *export (\w+)=(.*)$", printed, re.MULTILINE)
         tokens = dict(re.findall(r"^ *(alice|bob) +(\S+)$", printed, re.MULTILINE))
         variables = {name: shlex.split(value)[0] for name, value in exports}
+        (config,) = re.findall(r"flyte -c (\S+)", printed)
+        deploy = ["deploy", "tests/deployed_tasks.py", "env"]
+        run([python.with_name("flyte"), "-c", config, *deploy], project)
         said = run(
             [python, "-m", "pytest"],
             project,

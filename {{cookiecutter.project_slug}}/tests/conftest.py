@@ -1,9 +1,11 @@
 """The app on a real socket, and people who call it; Flyte behind it is the local one.
 
-Set ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) to run the same tests against a real Flyte on
-which this app's tasks are deployed, with ``FLYTE_TEST_TOKEN_ALICE`` and ``FLYTE_TEST_TOKEN_BOB``
-holding access tokens of two people who may run tasks there. What needs the local Flyte's own people
-or its records is marked ``local_flyte`` and is then skipped.
+Each test file begins with a local Flyte that holds the tests' own tasks and nothing else, and with
+an app of its own.
+
+Set ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) to run the same tests against a real Flyte, as
+README.md says. What needs the local Flyte's own people or its records is marked ``local_flyte`` and
+is then skipped.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,14 +34,20 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def local_flyte() -> Iterator[LocalFlyte]:
-    """The local Flyte, with the sample tasks deployed by the real ``flyte deploy``."""
+def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:
-        local_flyte.deploy(ROOT)
+        local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
         yield local_flyte
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def local_flyte(_started_flyte: LocalFlyte) -> LocalFlyte:
+    """The local Flyte, on which the tests' tasks are deployed and nothing else has happened yet."""
+    _started_flyte.reset()
+    return _started_flyte
+
+
+@pytest.fixture(scope="module")
 def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The environment of a deployed app, set for this process too."""
     if REAL_ENDPOINT:
@@ -52,7 +60,7 @@ def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         yield variables
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app_url(environment: dict[str, str]) -> Iterator[str]:
     """The running app."""
     with serving(create_app(load_settings())) as url:
@@ -67,42 +75,57 @@ def received(local_flyte: LocalFlyte) -> Iterator[Callable[[], list[ReceivedCall
     local_flyte.clear_calls()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alice(app_url: str) -> Iterator[httpx.Client]:
     """Someone who may run tasks."""
     with client_of(app_url, "alice") as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bob(app_url: str) -> Iterator[httpx.Client]:
     """Someone else who may run tasks."""
     with client_of(app_url, "bob") as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def victor(app_url: str, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Someone who may look at everything, and change nothing."""
+    with client_of(app_url, "victor") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def carol(app_url: str, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
     """Someone whom Flyte knows, but who has no rights on the project."""
     with client_of(app_url, "carol") as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expired(app_url: str, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
     """Someone whose token has expired."""
     with client_of(app_url, "expired") as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anonymous(app_url: str) -> Iterator[httpx.Client]:
     """Someone without any credentials."""
-    with httpx.Client(base_url=app_url, trust_env=False) as client:
+    with client_of(app_url, None) as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def hurried(environment: dict[str, str]) -> Iterator[httpx.Client]:
+    """Alice, calling an app that gives Flyte little time."""
+    settings = load_settings().model_copy(update={"flyte_timeout": 0.5})
+    with serving(create_app(settings)) as url, client_of(url, "alice") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def greeting(alice: httpx.Client) -> dict[str, Any]:
-    """A run of alice's that has succeeded."""
+    """A run of alice's that has succeeded: its name, project and domain."""
     return finished(alice, run_task(alice, "greet", name="Ada"))

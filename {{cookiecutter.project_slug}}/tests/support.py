@@ -1,22 +1,70 @@
-"""What the tests use: the app on a real socket, people who call it, and runs that they start."""
+"""What the tests use: the app on a real socket, people who call it, and runs that they start.
+
+Nothing here goes through an endpoint of the app, so that any of them can be deleted. What a test
+needs of the app beyond its own subject it declares with ``needs``.
+"""
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import flyte
 import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
+from flyte import remote
+from starlette.routing import Match
 
+from app.main import app
 from local_flyte import PEOPLE
 
+from .deployed_tasks import env
+
 ROOT = Path(__file__).parent.parent
-TASKS = "{{ cookiecutter.project_slug }}-tasks"
+TASKS = env.name
+"""What the names of the tests' own tasks begin with: ``{TASKS}.greet`` and ``{TASKS}.count``."""
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
+
+
+# What the app offers
+
+
+def offers(path: str, method: str = "GET") -> bool:
+    """Tell whether the app has this endpoint; ``WEBSOCKET`` is a method here."""
+    kind = "websocket" if method == "WEBSOCKET" else "http"
+    scope = {"type": kind, "method": method, "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
+
+
+def needs(path: str, method: str = "GET") -> pytest.MarkDecorator:
+    """Skip a test if the app does not have an endpoint that is not the test's subject."""
+    return pytest.mark.skipif(
+        not offers(path, method), reason=f"the app does not offer {method} {path}"
+    )
+
+
+PUBLIC = {
+    path
+    for middleware in app.user_middleware
+    for path in cast("Iterable[str]", middleware.kwargs.get("excluded_paths", ()))
+}
+"""The paths that need no credentials, as ``app/main.py`` tells the middleware."""
+
+OPERATIONS = [
+    (method.upper(), path)
+    for path, methods in app.openapi()["paths"].items()
+    for method in methods
+    if path not in PUBLIC
+]
+"""Method and path of every endpoint that needs credentials, from the OpenAPI document."""
+
+
+# Serving and calling it
 
 
 @contextmanager
@@ -42,27 +90,48 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@contextmanager
-def client_of(url: str, name: str) -> Iterator[httpx.Client]:
-    """Make a client that calls as one of the local Flyte's people, by bearer token."""
-    token = PEOPLE[name].token
+def authorization_of(name: str) -> str:
+    """Return the Authorization header of one of the local Flyte's people, or of a real Flyte's."""
     if REAL_ENDPOINT:
-        token = os.environ[f"FLYTE_TEST_TOKEN_{name.upper()}"]
-    headers = {"Authorization": f"Bearer {token}"}
+        return f"Bearer {os.environ[f'FLYTE_TEST_TOKEN_{name.upper()}']}"
+    return f"Bearer {PEOPLE[name].token}"
+
+
+@contextmanager
+def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
+    """Make a client that calls as a person, by bearer token, or as nobody."""
+    headers = {"Authorization": authorization_of(name)} if name else {}
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
         yield client
 
 
+# Runs, by the SDK, as a client's person
+
+
 def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
-    """Start a run of a sample task and return it."""
-    response = client.post(f"/tasks/{TASKS}.{task}/runs", json={"inputs": inputs})
-    assert response.status_code == 201, response.text
-    run: dict[str, Any] = response.json()
-    return run
+    """Start a run of one of the tests' tasks; return its name, project and domain."""
+    with _calling_as(client):
+        found = remote.Task.get(f"{TASKS}.{task}", auto_version="latest")
+        run = flyte.with_runcontext("remote").run(found, **inputs)
+    id_ = run.pb2.action.id.run
+    return {"name": id_.name, "project": id_.project, "domain": id_.domain}
 
 
 def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
-    """Wait for a run to end, by following its events, and return it."""
-    assert client.get(f"/runs/{run['name']}/events").status_code == 200
-    ended: dict[str, Any] = client.get(f"/runs/{run['name']}").json()
-    return ended
+    """Wait until a run has ended, and return it."""
+    with _calling_as(client):
+        wait_until(lambda: remote.RunDetails.get(name=run["name"]).done())
+    return run
+
+
+@contextmanager
+def long_run(client: httpx.Client) -> Iterator[dict[str, Any]]:
+    """Start a run that goes on until the block ends."""
+    run = run_task(client, "count", to=1000)
+    yield run
+    with _calling_as(client):
+        remote.Run.get(name=run["name"]).abort()
+
+
+def _calling_as(client: httpx.Client) -> Any:
+    return remote.auth_metadata(("authorization", client.headers["Authorization"]))

@@ -12,9 +12,18 @@ from websockets.asyncio.client import connect
 
 from local_flyte import LocalFlyte, Person, ReceivedCall
 
+from .support import needs, offers
+
 PEOPLE_AT_ONCE = 50
-REQUESTS = [*["/me"] * 7, "/runs/{run}/events", "/runs/{run}/logs", "/runs/{run}/watch"]
+STREAMS = {
+    "GET": ["/runs/{run}/events", "/runs/{run}/logs"],
+    "WEBSOCKET": ["/runs/{run}/watch"],
+}
+LONG = [path for method, paths in STREAMS.items() for path in paths if offers(path, method)]
+REQUESTS = [*LONG, *["/me"] * (10 - len(LONG))]
 """What each of them asks for: 500 requests in all, streams and WebSockets among them."""
+
+pytestmark = [pytest.mark.local_flyte, needs("/me")]
 
 
 async def ask(client: httpx.AsyncClient, url: str, path: str, person: Person) -> str | None:
@@ -43,7 +52,6 @@ async def _everyone_asks(url: str, people: list[Person], run: str) -> None:
         assert subject == (person.subject if path == "/me" else None)
 
 
-@pytest.mark.local_flyte
 def test_500_interleaved_requests_are_each_answered_to_their_asker(
     app_url: str,
     local_flyte: LocalFlyte,
@@ -58,6 +66,8 @@ def test_500_interleaved_requests_are_each_answered_to_their_asker(
     for call in received():
         assert call.person is not None, call
         by_method.setdefault(call.method, Counter())[call.person.name] += 1
-    expected = {"UserInfo": 7, "GetRunDetails": 3, "WatchActionDetails": 2, "TailLogs": 1}
-    for method, times in expected.items():
-        assert by_method[method] == {person.name: times for person in people}, method
+    by_method.pop("SelectCluster", None)  # the SDK keeps its answers, which say nothing of callers
+    for method, callers in by_method.items():
+        assert callers.keys() == {person.name for person in people}, method
+        assert len(set(callers.values())) == 1, method
+    assert "UserInfo" in by_method

@@ -1,7 +1,7 @@
 """When a call to Flyte fails, the caller gets the right problem, in time, and no secrets."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import flyte.errors
 import httpx
@@ -10,15 +10,13 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
-from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
 
 from app.main import create_app
 from app.problems import Problem, problem_for
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte
 
-from .support import TASKS, client_of, serving
+from .support import TASKS, client_of, needs, serving
 
 RUNS = f"/tasks/{TASKS}.greet/runs"
 STATUSES = [
@@ -35,18 +33,14 @@ STATUSES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def hurried(local_flyte: LocalFlyte, environment: dict[str, str]) -> Iterator[httpx.Client]:
-    """Alice, calling an app that gives Flyte little time."""
-    settings = load_settings().model_copy(update={"flyte_timeout": 0.5})
-    with serving(create_app(settings)) as url, client_of(url, "alice") as client:
-        yield client
-
-
 @pytest.mark.parametrize(("code", "status"), STATUSES)
 @pytest.mark.parametrize(
     ("method", "path", "rpc"),
-    [("GET", "/me", "UserInfo"), ("GET", "/runs", "ListRuns"), ("POST", RUNS, "CreateRun")],
+    [
+        pytest.param("GET", "/me", "UserInfo", marks=needs("/me")),
+        pytest.param("GET", "/runs", "ListRuns", marks=needs("/runs")),
+        pytest.param("POST", RUNS, "CreateRun", marks=needs(RUNS, "POST")),
+    ],
 )
 def test_an_error_of_flytes_has_its_status(
     alice: httpx.Client,
@@ -71,62 +65,25 @@ def test_an_error_of_flytes_has_its_status(
     assert PEOPLE["alice"].token not in response.text
 
 
-@pytest.mark.parametrize("path", ["/me", "/tasks", "/runs", "/runs/{run}"])
+@pytest.mark.parametrize(
+    ("path", "rpc"),
+    [
+        pytest.param("/me", "UserInfo", marks=needs("/me")),
+        pytest.param("/tasks", "ListTasks", marks=needs("/tasks")),
+        pytest.param("/runs", "ListRuns", marks=needs("/runs")),
+        pytest.param("/runs/none", "GetRunDetails", marks=needs("/runs/none")),
+    ],
+)
 def test_a_flyte_that_does_not_answer_is_a_504(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str], path: str
+    hurried: httpx.Client, local_flyte: LocalFlyte, path: str, rpc: str
 ) -> None:
-    rpcs = {"/me": "UserInfo", "/tasks": "ListTasks", "/runs": "ListRuns"}
-    with local_flyte.hang(rpcs.get(path, "GetRunDetails")):
-        response = hurried.get(path.format(run=greeting["name"]))
+    with local_flyte.hang(rpc):
+        response = hurried.get(path)
     assert response.status_code == 504
     assert response.json()["title"] == "Gateway Timeout"
 
 
-def test_readiness_fails_when_flyte_does_not_answer(
-    hurried: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    with local_flyte.hang("UserInfo"):
-        assert hurried.get("/ready").status_code == 504
-        assert hurried.get("/health").status_code == 200
-    assert hurried.get("/ready").status_code == 200
-
-
-def test_a_stream_that_loses_flyte_ends_with_a_problem(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
-) -> None:
-    with (
-        local_flyte.hang("WatchActionDetails"),
-        hurried.stream("GET", f"/runs/{greeting['name']}/events") as response,
-    ):
-        lines = response.iter_lines()
-        with local_flyte.hang("GetRunDetails"):
-            assert next(line for line in lines if line.startswith("event:")) == "event: problem"
-            assert '"status":504' in next(lines)
-
-
-def test_a_websocket_that_loses_flyte_is_closed_with_an_error(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
-) -> None:
-    address = hurried.base_url.copy_with(scheme="ws", path=f"/runs/{greeting['name']}/watch")
-    headers = {"Authorization": hurried.headers["Authorization"]}
-    with (
-        local_flyte.hang("WatchActionDetails"),
-        connect(str(address), additional_headers=headers, proxy=None) as websocket,
-        local_flyte.hang("GetRunDetails"),
-        pytest.raises(ConnectionClosedError) as closed,
-    ):
-        websocket.recv()
-    assert closed.value.rcvd is not None
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "Gateway Timeout")
-
-
-def test_a_silent_log_ends_with_its_run(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, str]
-) -> None:
-    with local_flyte.hang("TailLogs"):
-        assert hurried.get(f"/runs/{greeting['name']}/logs").status_code == 200
-
-
+@needs("/me")
 def test_credentials_are_neither_told_nor_logged(
     app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +146,7 @@ def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
     assert problem_for(request_with_credentials(), ConnectError(code, message)).detail == told
 
 
+@needs("/runs")
 def test_what_is_no_fault_of_the_callers_leaves_one_line_for_the_operator(
     alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,6 +203,7 @@ def test_a_bug_is_answered_and_logged_with_its_traceback_and_not_by_the_server(
     assert "Exception in ASGI application" not in caplog.text
 
 
+@needs("/me")
 def test_a_401_says_where_to_sign_in(environment: dict[str, str]) -> None:
     settings = load_settings().model_copy(update={"sign_in_url": "https://flyte.example/login"})
     with serving(create_app(settings)) as url, client_of(url, "alice") as client:

@@ -1,29 +1,16 @@
-"""Watching a run: server-sent events, its log, and a WebSocket."""
+"""GET /runs/{name}/events and /logs: streams about a run, until it has ended."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 
 from app.main import create_app
 from app.settings import load_settings
-from local_flyte import PEOPLE
+from local_flyte import LocalFlyte
 
-from .support import run_task, serving
-
-
-@contextmanager
-def watching(url: str, client: httpx.Client, run: dict[str, Any]) -> Iterator[ClientConnection]:
-    """Open the WebSocket about a run with a client's credentials."""
-    address = f"{url.replace('http', 'ws', 1)}/runs/{run['name']}/watch"
-    sent = {"Authorization": client.headers["Authorization"]}
-    with connect(address, additional_headers=sent, proxy=None) as websocket:
-        yield websocket
+from .support import long_run, run_task, serving
 
 
 def test_events_tell_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
@@ -38,64 +25,49 @@ def test_events_tell_every_phase_until_the_run_has_ended(alice: httpx.Client) ->
     assert "running" in phases
     assert len(set(phases)) == len(phases)
     assert {state["name"] for state in states} == {run["name"]}
+    assert "1 of 1\n" in alice.get(f"/runs/{run['name']}/logs").text
 
 
 def test_a_log_is_sent_while_it_is_written(alice: httpx.Client) -> None:
-    run = run_task(alice, "count", to=1000)
-    with alice.stream("GET", f"/runs/{run['name']}/logs") as response:
+    with long_run(alice) as run, alice.stream("GET", f"/runs/{run['name']}/logs") as response:
         assert any("1 of 1000" in line for line in response.iter_lines())
-    assert alice.get(f"/runs/{run['name']}").json()["phase"] == "running"
-    alice.post(f"/runs/{run['name']}/abort")
-
-
-def test_a_websocket_tells_every_phase_and_closes(app_url: str, alice: httpx.Client) -> None:
-    run = run_task(alice, "count", to=1)
-    with watching(app_url, alice, run) as websocket:
-        states = [json.loads(message) for message in websocket]
-        assert websocket.close_code == 1000
-    assert states[-1]["phase"] == "succeeded"
-    assert {state["name"] for state in states} == {run["name"]}
-
-
-def test_a_websocket_about_no_run_is_refused(app_url: str, alice: httpx.Client) -> None:
-    with (
-        pytest.raises(InvalidStatus) as refused,
-        watching(app_url, alice, {"name": "none"}),
-    ):
-        pass
-    assert refused.value.response.status_code == 404
-    assert json.loads(refused.value.response.body or b"")["title"] == "Not Found"
 
 
 @pytest.mark.local_flyte
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        ({}, 401),
-        ({"Authorization": f"Bearer {PEOPLE['expired'].token}"}, 401),
-        ({"Authorization": f"Bearer {PEOPLE['carol'].token}"}, 403),
-        ({"Cookie": PEOPLE["alice"].cookie, "Origin": "https://elsewhere.example"}, 403),
-    ],
-)
-def test_a_websocket_without_rights_is_refused_before_it_opens(
-    app_url: str, greeting: dict[str, Any], sent: dict[str, str], status: int
+def test_events_that_lose_flyte_end_with_a_problem(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
-    url = f"{app_url.replace('http', 'ws', 1)}/runs/{greeting['name']}/watch"
     with (
-        pytest.raises(InvalidStatus) as refused,
-        connect(url, additional_headers=sent, proxy=None),
+        local_flyte.hang("WatchActionDetails"),
+        hurried.stream("GET", f"/runs/{greeting['name']}/events") as response,
     ):
-        pass
-    assert refused.value.response.status_code == status
+        lines = response.iter_lines()
+        with local_flyte.hang("GetRunDetails"):
+            assert next(line for line in lines if line.startswith("event:")) == "event: problem"
+            assert '"status":504' in next(lines)
 
 
-def test_nothing_is_left_of_a_watch_when_its_client_has_gone(
+@pytest.mark.local_flyte
+def test_a_silent_log_ends_with_its_run(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> None:
+    with local_flyte.hang("TailLogs"):
+        assert hurried.get(f"/runs/{greeting['name']}/logs").status_code == 200
+
+
+def test_nothing_is_left_of_a_stream_when_its_client_has_gone(
     environment: dict[str, str], alice: httpx.Client
 ) -> None:
-    run = run_task(alice, "count", to=1000)
-    with serving(create_app(load_settings())) as url:  # stops only when no request is left
-        with watching(url, alice, run) as websocket:
-            websocket.recv()
-        with alice.stream("GET", f"{url}/runs/{run['name']}/events") as response:
-            next(response.iter_lines())
-    alice.post(f"/runs/{run['name']}/abort")
+    with (
+        long_run(alice) as run,
+        serving(create_app(load_settings())) as url,  # stops only when no request is left
+        alice.stream("GET", f"{url}/runs/{run['name']}/events") as response,
+    ):
+        next(response.iter_lines())
+
+
+@pytest.mark.parametrize("stream", ["events", "logs"])
+def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str) -> None:
+    response = alice.get(f"/runs/none/{stream}")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"

@@ -1,0 +1,29 @@
+"""The tests' own tasks, so that those in ``app/tasks.py`` can be changed or deleted at will.
+
+The local Flyte gets them from ``conftest.py``. A real one gets them by
+``flyte deploy tests/deployed_tasks.py env``.
+"""
+
+import asyncio
+
+import flyte
+
+env = flyte.TaskEnvironment(name="{{ cookiecutter.project_slug }}-tests")
+
+
+@env.task
+async def greet(name: str, excited: bool = False) -> str:
+    """Greet someone by name."""
+    print(f"greeting {name}")
+    return f"Hello, {name}{'!' if excited else '.'}"
+
+
+@env.task
+async def count(to: int = 5) -> int:
+    """Count aloud, five numbers a second, and fail if there is nothing to count."""
+    if to < 1:
+        raise ValueError(f"cannot count to {to}")
+    for number in range(1, to + 1):
+        print(f"{number} of {to}", flush=True)
+        await asyncio.sleep(0.2)
+    return to

@@ -1,0 +1,86 @@
+"""GET /runs, GET /runs/{name}, GET /runs/{name}/io and POST /runs/{name}/abort."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from .support import TASKS, finished, long_run, needs, run_task
+
+
+def get_run(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run as the app shows it."""
+    shown: dict[str, Any] = client.get(f"/runs/{run['name']}").json()
+    return shown
+
+
+def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    run = get_run(alice, greeting)
+    assert run["task"] == f"{TASKS}.greet"
+    assert (run["phase"], run["error"]) == ("succeeded", None)
+    assert run["started_at"] <= run["ended_at"]
+    data = alice.get(f"/runs/{run['name']}/io").json()
+    assert data["inputs"]["name"] == "Ada"
+    assert data["outputs"] == {"o0": "Hello, Ada."}
+
+
+def test_a_run_that_failed_says_why_and_has_no_outputs(alice: httpx.Client) -> None:
+    run = get_run(alice, finished(alice, run_task(alice, "count", to=0)))
+    assert run["phase"] == "failed"
+    assert "cannot count to 0" in run["error"]
+    assert alice.get(f"/runs/{run['name']}/io").json() == {"inputs": {"to": 0}, "outputs": None}
+
+    found = alice.get("/runs", params={"task": f"{TASKS}.count", "phase": "failed"}).json()["runs"]
+    assert found[0] == run | {"error": None}  # lists do not say why
+    assert {(run["task"], run["phase"]) for run in found} == {(f"{TASKS}.count", "failed")}
+
+
+@needs("/me")
+def test_a_run_says_who_started_it(alice: httpx.Client, greeting: dict[str, Any]) -> None:
+    shown = get_run(alice, greeting)["executed_by"]["subject"]
+    assert shown == alice.get("/me").json()["subject"]
+
+
+def test_runs_are_paged_newest_first(alice: httpx.Client) -> None:
+    started = [run_task(alice, "greet", name=str(number))["name"] for number in range(3)]
+    query: dict[str, str | int] = {"task": f"{TASKS}.greet", "limit": 2}
+    first = alice.get("/runs", params=query).json()
+    assert [run["name"] for run in first["runs"]] == started[:0:-1]
+    assert first["next_offset"] == 2
+    second = alice.get("/runs", params={**query, "offset": 2}).json()
+    assert second["runs"][0]["name"] == started[0]
+
+
+def test_project_and_domain_can_be_chosen_per_request(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    elsewhere = {"domain": "staging"}
+    assert alice.get("/runs", params=elsewhere).json()["runs"] == []
+    assert alice.get(f"/runs/{greeting['name']}", params=elsewhere).status_code == 404
+    here = {"project": greeting["project"], "domain": greeting["domain"]}
+    shown = alice.get(f"/runs/{greeting['name']}", params=here).json()
+    assert shown == get_run(alice, greeting)
+
+
+@pytest.mark.parametrize("path", ["/runs/none", "/runs/none/io"])
+def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, path: str) -> None:
+    response = alice.get(path)
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["title"] == "Not Found"
+
+
+@pytest.mark.local_flyte
+def test_who_may_run_may_abort_whoever_started_it_and_who_may_only_view_may_not(
+    alice: httpx.Client, bob: httpx.Client, victor: httpx.Client
+) -> None:
+    with long_run(alice) as run:
+        refused = victor.post(f"/runs/{run['name']}/abort")
+        assert refused.status_code == 403
+        assert "victor" in refused.json()["detail"]
+        assert get_run(victor, run)["ended_at"] is None
+
+        assert bob.post(f"/runs/{run['name']}/abort").status_code == 202
+        assert get_run(alice, finished(alice, run))["phase"] == "aborted"

@@ -1,0 +1,111 @@
+"""GET /tasks, GET /tasks/{name} and POST /tasks/{name}/runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from local_flyte import PEOPLE, ReceivedCall
+
+from .support import TASKS, finished, needs
+
+GREET = f"/tasks/{TASKS}.greet"
+
+
+def test_tasks_are_listed(alice: httpx.Client) -> None:
+    tasks = {task["name"]: task["version"] for task in alice.get("/tasks").json()}
+    assert {f"{TASKS}.greet", f"{TASKS}.count"} <= tasks.keys()
+    assert all(tasks.values())
+
+
+def test_a_task_shows_what_it_takes(alice: httpx.Client) -> None:
+    task = alice.get(GREET).json()
+    assert task["name"] == f"{TASKS}.greet"
+    assert task["description"] == "Greet someone by name."
+    assert task["inputs"] == {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "excited": {"type": "boolean"}},
+        "required": ["name"],
+    }
+
+
+@pytest.mark.local_flyte
+def test_what_flyte_knows_of_a_task_is_asked_for_every_caller(
+    alice: httpx.Client, carol: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    """The SDK would hand a task it once fetched to anyone, were the object kept (see README)."""
+    for _ in range(2):
+        assert alice.get(GREET).status_code == 200
+        assert carol.get(GREET).status_code == 403
+    asked = [call.person and call.person.name for call in received() if call.method == "ListTasks"]
+    assert asked == ["alice", "carol", "alice", "carol"]
+
+
+def test_a_run_is_started_with_its_inputs_as_the_caller(
+    alice: httpx.Client, bob: httpx.Client
+) -> None:
+    for person in (alice, bob):
+        body = {"inputs": {"name": "Grace", "excited": True}}
+        response = person.post(f"{GREET}/runs", json=body)
+        assert response.status_code == 201
+        run = response.json()
+        assert run["task"] == f"{TASKS}.greet"
+        assert response.headers["Location"].startswith(f"/runs/{run['name']}?")
+        finished(person, run)
+
+
+@needs("/me")
+def test_a_run_is_its_callers(bob: httpx.Client) -> None:
+    run = bob.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}).json()
+    assert run["executed_by"]["subject"] == bob.get("/me").json()["subject"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "location"),
+    [
+        ({}, ["body", "inputs", "name"]),
+        ({"name": 7}, ["body", "inputs", "name"]),
+        ({"name": "Ada", "excited": "perhaps"}, ["body", "inputs", "excited"]),
+        ({"name": "Ada", "loud": True}, ["body", "inputs", "loud"]),
+    ],
+)
+def test_inputs_that_the_task_cannot_take_are_named(
+    alice: httpx.Client, inputs: dict[str, Any], location: list[str]
+) -> None:
+    response = alice.post(f"{GREET}/runs", json={"inputs": inputs})
+    assert response.status_code == 422
+    assert [error["location"] for error in response.json()["errors"]] == [location]
+
+
+def test_a_name_is_used_for_one_run_only(alice: httpx.Client, greeting: dict[str, Any]) -> None:
+    body = {"inputs": {"name": "Ada"}, "name": greeting["name"]}
+    response = alice.post(f"{GREET}/runs", json=body)
+    assert response.status_code == 409
+    assert greeting["name"] in response.json()["detail"]
+
+
+def test_a_large_body_is_refused(alice: httpx.Client) -> None:
+    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "x" * 2_000_000}})
+    assert response.status_code == 413
+
+
+def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
+    assert alice.get("/tasks", params={"domain": "staging"}).json() == []
+
+
+def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:
+    response = alice.get(f"/tasks/{TASKS}.none")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["title"] == "Not Found"
+
+
+@pytest.mark.local_flyte
+def test_a_page_of_another_site_cannot_run_a_task_with_the_visitors_cookie(
+    anonymous: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    headers = {"Cookie": PEOPLE["alice"].cookie, "Sec-Fetch-Site": "cross-site"}
+    response = anonymous.post(f"{GREET}/runs", headers=headers, json={"inputs": {"name": "x"}})
+    assert response.status_code == 403
+    assert received() == []

@@ -1,0 +1,87 @@
+"""The WebSocket /runs/{name}/watch: a run's phases, until it has ended."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from app.main import create_app
+from app.settings import load_settings
+from local_flyte import PEOPLE, LocalFlyte
+
+from .support import authorization_of, long_run, run_task, serving
+
+ALICE = {"Authorization": authorization_of("alice")}
+
+
+@contextmanager
+def watching(url: str, run: dict[str, Any], sent: Mapping[str, str]) -> Iterator[ClientConnection]:
+    """Open the WebSocket about a run with these headers."""
+    address = f"{url.replace('http', 'ws', 1)}/runs/{run['name']}/watch"
+    with connect(address, additional_headers=sent, proxy=None) as websocket:
+        yield websocket
+
+
+def test_it_tells_every_phase_and_closes(app_url: str, alice: httpx.Client) -> None:
+    run = run_task(alice, "count", to=1)
+    with watching(app_url, run, ALICE) as websocket:
+        states = [json.loads(message) for message in websocket]
+        assert websocket.close_code == 1000
+    assert states[-1]["phase"] == "succeeded"
+    assert {state["name"] for state in states} == {run["name"]}
+
+
+def test_a_run_that_does_not_exist_is_a_problem(app_url: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, watching(app_url, {"name": "none"}, ALICE):
+        pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["title"] == "Not Found"
+
+
+@pytest.mark.local_flyte
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": f"Bearer {PEOPLE['expired'].token}"}, 401),
+        ({"Authorization": f"Bearer {PEOPLE['carol'].token}"}, 403),
+        ({"Cookie": PEOPLE["alice"].cookie, "Origin": "https://elsewhere.example"}, 403),
+    ],
+)
+def test_without_rights_it_is_refused_before_it_opens(
+    app_url: str, greeting: dict[str, Any], sent: dict[str, str], status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused, watching(app_url, greeting, sent):
+        pass
+    assert refused.value.response.status_code == status
+
+
+def test_nothing_is_left_of_it_when_its_client_has_gone(
+    environment: dict[str, str], alice: httpx.Client
+) -> None:
+    with (
+        long_run(alice) as run,
+        serving(create_app(load_settings())) as url,  # stops only when no request is left
+        watching(url, run, ALICE) as websocket,
+    ):
+        websocket.recv()
+
+
+@pytest.mark.local_flyte
+def test_one_that_loses_flyte_is_closed_with_an_error(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> None:
+    with (
+        local_flyte.hang("WatchActionDetails"),
+        watching(str(hurried.base_url).rstrip("/"), greeting, ALICE) as websocket,
+        local_flyte.hang("GetRunDetails"),
+        pytest.raises(ConnectionClosedError) as closed,
+    ):
+        websocket.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "Gateway Timeout")
