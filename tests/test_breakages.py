@@ -18,8 +18,8 @@ BREAKAGES = {
     ),
     "the first caller's credentials are kept for all": (
         "app/passthrough_auth.py",
-        "credentials = self._forwardable(pairs)\n",
-        "credentials = self.__dict__.setdefault('kept', self._forwardable(pairs))\n",
+        "credentials = await self._judge(scope)\n",
+        "credentials = self.__dict__.setdefault('kept', await self._judge(scope))\n",
         "tests/test_concurrency.py",
     ),
     "a fetched task is kept for all": (

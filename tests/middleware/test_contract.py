@@ -1029,12 +1029,17 @@ PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-metho
 
 @sdk_fails("preflights are refused")
 def test_a_preflight_passes_without_credentials(middleware_class: Class) -> None:
-    answer = ask(middleware_class, http_scope(headers=[*PREFLIGHT, ALICE], method="OPTIONS"))
+    answer = ask(middleware_class, http_scope(headers=PREFLIGHT, method="OPTIONS"))
     assert answer.status == 200
     assert answer.credentials == {}
     scope = http_scope(method="OPTIONS")
     scope["headers"] = PREFLIGHT
     assert ask(middleware_class, scope).credentials == {}
+
+
+def test_a_preflight_with_credentials_is_an_ordinary_request(middleware_class: Class) -> None:
+    scope = http_scope(headers=[*PREFLIGHT, ALICE], method="OPTIONS")
+    assert ask(middleware_class, scope).credentials == {"authorization": "Bearer alice"}
 
 
 @pytest.mark.parametrize(
@@ -1266,8 +1271,7 @@ NO_VARY = "answers to cookies can be served from a cache to someone else"
         ([b"Origin"], b"Origin, Cookie"),
         ([b"Origin", b"Accept, X"], b"Origin, Accept, X, Cookie"),
         ([b"cookies"], b"cookies, Cookie"),
-        ([b"Accept,  COOKIE "], b"Accept,  COOKIE "),
-        ([b"*"], b"*"),
+        ([b"*"], b"*, Cookie"),
     ],
 )
 @pytest.mark.parametrize("way", ["class", "subclass"])
@@ -1278,8 +1282,7 @@ def test_answers_to_cookies_vary_on_cookie(
     after: bytes,
     way: str,
 ) -> None:
-    if before[-1:] not in ([b"*"], [b"Accept,  COOKIE "]):
-        _expect_sdk_failure(request, NO_VARY)
+    _expect_sdk_failure(request, NO_VARY)
 
     class Overriding(middleware_class):  # type: ignore[misc, valid-type]
         async def dispatch(self, request: Request, call_next: Any) -> Response:
@@ -1382,7 +1385,7 @@ def test_optional_credentials_keep_ambient_metadata(ours: Class) -> None:
 
 JAR = (
     b"cookie",
-    b"a=1; session=s;x=2X ;\tsession=t; session; Session=u; sessions=v; =session; b=3",
+    b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =session; b=3",
 )
 
 
@@ -1390,9 +1393,9 @@ JAR = (
 @pytest.mark.parametrize(
     ("names", "forwarded"),
     [
-        ({"session"}, "session=s; session=t; session"),
+        ({"session"}, "session=s"),
         (["b", "a"], "a=1; b=3"),
-        ("session", "session=s; session=t; session"),
+        ("session", "session=s"),
         ({"x"}, "x=2X"),
     ],
 )
@@ -1404,6 +1407,19 @@ def test_only_the_chosen_cookies_are_forwarded(
     extractors = None if path == "default" else [extract]
     answer = ask(middleware_class, http_scope(headers=[JAR]), extractors, cookie_names=names)
     assert answer.credentials == {"cookie": forwarded}
+
+
+@sdk_fails(NO_OPTION, raises=TypeError)
+@pytest.mark.parametrize("jars", [[b"session=s; a=1; session=t"], [b"session=s", b"session"]])
+def test_two_values_of_one_forwarded_cookie_are_refused(
+    middleware_class: Class, jars: list[bytes]
+) -> None:
+    scope = http_scope(headers=[ALICE, *((b"cookie", jar) for jar in jars)])
+    answer = ask(middleware_class, scope, cookie_names={"session"})
+    assert answer.refused
+    assert answer.status == 400
+    assert answer.body == b'{"detail":"Conflicting cookies"}'
+    assert ask(middleware_class, scope, cookie_names={"a"}).status == 200
 
 
 @sdk_fails(NO_OPTION, raises=TypeError)

@@ -234,7 +234,7 @@ def test_it_refuses_to_be_imported_if_callers_cannot_be_isolated(directory: Path
     script = """
 import contextlib, contextvars, json
 from flyte import remote
-kept = [contextvars.ContextVar(name) for name in "ab"]
+kept = [contextvars.ContextVar(name, default=None) for name in "ab"]
 outcomes = []
 for variables in ([], kept, kept[:1]):
     @contextlib.contextmanager

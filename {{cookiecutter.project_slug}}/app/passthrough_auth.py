@@ -1,4 +1,4 @@
-# passthrough_auth 1.0.0: one file, to be used as it is or copied into any app.
+# passthrough_auth 2.0.0: one file, to be used as it is or copied into any app.
 #
 # Origin:   the cookiecutter template for authenticated Flyte 2 apps. Its page
 #           docs/copying-the-middleware.md says what to change in an app that gets a copy.
@@ -9,48 +9,59 @@
 
 It takes the credentials from the request's headers and enters ``flyte.remote.auth_metadata`` around
 the application, so that each Flyte call made while serving the request carries them. It keeps
-nothing from one request to the next, and what it cannot judge it refuses. Use it in place of
+nothing from one request to the next, and refuses what it cannot judge. Use it in place of
 ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
+
+Importing this file also makes the garbage collector finalise objects with nobody's credentials:
+clean-up after a stream that was abandoned (``finally``, ``__del__``) cannot call Flyte as a caller.
 """
 
+from __future__ import annotations  # else those of the inner functions cost time in each request
+
 import contextvars
-import inspect
+import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flyte import remote
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 logger = logging.getLogger(__name__)
 
-Credential = tuple[str, str]
-"""A header name and its value, as Flyte is to receive them."""
-HeaderExtractor = Callable[[Any], Credential | Awaitable[Credential | None] | None]
-"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``; None means: no such credential."""
+HeaderExtractor = Callable[[Any], tuple[str, str] | Awaitable[tuple[str, str] | None] | None]
+"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``, and returns the name and the value of
+a header as Flyte is to receive them, or None if there is no such credential."""
 
 _MAX_VALUE = 65_536  # bytes; servers and proxies on the way to Flyte give up well below that
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 5.6.2, in lower case
-# Never set on a call to Flyte: what steers the connection (RFC 9110 7.6.1), the framing or the RPC.
-_RESERVED = re.compile(
-    r"(content|connect|grpc)-.*|accept-encoding|connection|expect|host|http2-settings|keep-alive|te"
-    r"|proxy-(authenticate|authorization|connection)|trailer|transfer-encoding|upgrade"
+# A name in lower case (RFC 9110 5.6.2) that may be set on a call to Flyte: none that steers the
+# connection (RFC 9110 7.6.1), the framing or the RPC.
+_SETTABLE = re.compile(
+    r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
+    r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
 )
-_DEFAULT_KEYS = ((b"authorization", "authorization"), (b"cookie", "cookie"))
-_PREFLIGHT = frozenset((b"origin", b"access-control-request-method"))  # Fetch standard, 3.2.2
-_READ = _PREFLIGHT | {b"authorization", b"cookie", b"host", b"sec-fetch-site"}
+# Headers that tell nothing of what the caller knows or intends: a page of any site can have them
+# sent without a preflight, a browser sends them on its own, or a proxy adds them.
+_UNINTENDED = re.compile(
+    rb"(accept|cf|content|if|ping|sec|upgrade|x-(amzn|auth-request|forwarded|goog|ms|real))(-.*)?"
+    rb"|cache-control|connection|cookie|date|dnt|forwarded|host|last-event-id|origin|pragma|priority"
+    rb"|range|referer|save-data|te|user-agent|via"
+)
+_AMBIENT_SCHEMES = frozenset((b"basic", b"digest", b"negotiate", b"ntlm"))  # remembered by browsers
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; browsers send no TRACE
-_AMBIENT_SCHEMES = frozenset((b"basic", b"digest", b"negotiate", b"ntlm"))
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
+_PREFLIGHT = (b"origin", b"access-control-request-method")  # Fetch standard, 3.3.2
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
@@ -59,95 +70,92 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     Flyte has no public name for it. But in an empty context it is the one variable that entering
     ``auth_metadata`` sets; should that change, this file refuses to be imported.
     """
-    probe = remote.auth_metadata(("authorization", "probe"))
-
-    def variables() -> list[contextvars.ContextVar[Any]]:
-        with probe:
-            return list(contextvars.copy_context())
-
-    found = contextvars.Context().run(variables)
+    probe, context = remote.auth_metadata(("authorization", "probe")), contextvars.Context()
+    context.run(probe.__enter__)
+    found = list(context)
+    context.run(probe.__exit__, None, None, None)
     if len(found) != 1:
         raise ImportError(f"cannot isolate callers: auth_metadata sets {len(found)} variables")
     return found[0]
 
 
 _METADATA = _find_metadata_var()
+_NOBODY = contextvars.Context().run(_METADATA.get)
+_collecting: list[contextvars.Token[Any]] = []  # at most one: collections do not nest
 
 
-def _outside(receive: Receive, send: Send, vary: bool = False) -> tuple[Receive, Send]:
-    """Wrap the server's callables so that they never run with the caller's credentials.
+def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
+    """Take the credentials of whoever is being served away while the collector is at work.
+
+    What it finalises may be another caller's: a generator left at its ``yield``, an object.
+    """
+    if phase == "start":
+        _collecting.append(_METADATA.set(_NOBODY))
+    else:
+        _METADATA.reset(_collecting.pop())
+
+
+# Once per process, though there be several copies of this file: a second would restore wrongly.
+if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook in gc.callbacks]:
+    gc.callbacks.append(_finalise_as_nobody)
+
+
+def _outside(call: Callable[..., Awaitable[Any]], vary: bool = False) -> Callable[..., Any]:
+    """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
     From within them a server starts the connection's next request, or registers the callback that
     will, and either inherits the context of that moment (CPython issue 140947). Only Flyte's
     variable goes back to what it was before; all others stay visible to outer middleware.
     With ``vary``, the response's headers tell caches that it depends on the cookies.
     """
-    ambient = _METADATA.get()
+    before = _METADATA.get()
 
-    async def outer_receive() -> Message:
-        token = _METADATA.set(ambient)
-        try:
-            return await receive()
-        finally:
-            _METADATA.reset(token)
-
-    async def outer_send(message: Message) -> None:
-        if vary and message["type"] == "http.response.start":
+    async def outside(message: Message | None = None) -> Any:
+        if vary and message and message["type"] == "http.response.start":
             message = {**message, "headers": _vary_on_cookie(message.get("headers", ()))}
-        token = _METADATA.set(ambient)
+        token = _METADATA.set(before)
         try:
-            await send(message)
+            return await (call(message) if message else call())
         finally:
             _METADATA.reset(token)
 
-    return outer_receive, outer_send
+    return outside
 
 
-class _Refusal:
-    """An answer ``{"detail": ...}`` given in the application's place."""
-
-    def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
-        self.status, self.detail = status, detail
-        self.body = b'{"detail":"%s"}' % detail.encode()
-        length = b"%d" % len(self.body)
-        self.headers = (
-            *headers,
-            (b"content-length", length),
-            (b"content-type", b"application/json"),
-        )
-
-    def response(self) -> Response:
-        response = Response(self.body, self.status)
-        response.raw_headers = list(self.headers)
-        return response
-
-    async def __call__(self, scope: Scope, send: Send) -> None:
-        prefix = "" if scope["type"] == "http" else "websocket."
-        if prefix and "websocket.http.response" not in (scope.get("extensions") or ()):
-            await send({"type": "websocket.close", "code": 1008, "reason": self.detail})
-            return
-        # The list is a new one each time: outer middleware adds to it.
-        start = {"status": self.status, "headers": list(self.headers)}
-        await send({"type": f"{prefix}http.response.start", **start})
-        await send({"type": f"{prefix}http.response.body", "body": self.body})
+def _settable(name: str) -> str:
+    """Return the name of a header in lower case, if it may be set on a call to Flyte."""
+    if not _SETTABLE.fullmatch(name.lower()):
+        raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
+    return name.lower()
 
 
-_UNAUTHENTICATED = _Refusal(
-    401, "Authentication credentials required", (b"www-authenticate", b"Bearer")
-)
-_CONFLICTING = _Refusal(400, "Conflicting Authorization headers")
-_MALFORMED = _Refusal(400, "Malformed credentials")
-_TOO_LARGE = _Refusal(431, "Credentials too large")
-_CROSS_SITE = _Refusal(403, "Cross-site request refused")
+class _Header:
+    """The extractor of one header: for its users, a function with a name."""
+
+    def __init__(self, header: str, name: str) -> None:
+        self.key = _settable(header)
+        self.raw_key = self.key.encode()
+        self.__name__ = name
+
+    def __call__(self, request: HTTPConnection) -> tuple[str, str] | None:
+        getlist = getattr(request.headers, "getlist", None)
+        values = getlist(self.key) if getlist else [request.headers.get(self.key) or ""]
+        value = _by_name([(self.raw_key, _as_bytes(value)) for value in values]).get(self.raw_key)
+        return (self.key, value.decode("latin-1")) if value and value.strip() else None
 
 
-class FastAPIPassthroughAuthMiddleware:
+class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     """Serves HTTP requests and WebSockets with the Flyte credentials of whoever sent them.
 
-    Refusals are JSON, ``{"detail": str}``: 401 if there are no credentials, 400 or 431 if they
-    cannot be passed on as they came, 403 if only a browser on another site vouches for them. A
-    WebSocket is refused before it is accepted. CORS preflights pass, without credentials.
+    Requests are refused with 401 if they have no credentials, 400 or 431 if these are ambiguous or
+    cannot be passed on as they came, and 403 if a page of another origin may be using them without
+    knowing them. A WebSocket is refused before it is accepted. CORS preflights pass.
     """
+
+    extract_authorization_header = _Header("authorization", "extract_authorization_header")
+    """Returns ``("authorization", value)`` with any scheme, or None."""
+    extract_cookie_header = _Header("cookie", "extract_cookie_header")
+    """Returns ``("cookie", value)``, several headers joined, or None."""
 
     def __init__(
         self,
@@ -158,6 +166,8 @@ class FastAPIPassthroughAuthMiddleware:
         required: bool = True,
         cookie_names: Collection[str] | None = None,
         trusted_origins: Collection[str] = (),
+        assume_ambient: bool = False,
+        refusal_handler: Callable[[HTTPConnection, HTTPException], Response] | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -171,41 +181,45 @@ class FastAPIPassthroughAuthMiddleware:
             required: whether to refuse requests without credentials; else they are served without.
             cookie_names: the cookies that are passed on and count; None means the whole header.
             trusted_origins: other origins, such as ``https://example.com``, whose pages may send
-                unsafe requests and open WebSockets on the strength of a cookie alone.
+                unsafe requests and open WebSockets with ambient credentials.
+            assume_ambient: whether to take every credential for ambient, that is, attached without
+                the page that sent the request knowing it. Cookies and Basic always are. Set it
+                behind a proxy that turns a session cookie into Authorization or another header.
+            refusal_handler: makes the response of a refusal; by default ``{"detail": ...}``.
 
         Raises:
             ValueError: an entry of trusted_origins is not an origin.
         """
-        self.app = app
-        self.header_extractors: Sequence[HeaderExtractor] = (
-            _default_extractors(self) if header_extractors is None else header_extractors
-        )
+        super().__init__(app)
+        if header_extractors is None:
+            header_extractors = [self.extract_authorization_header, self.extract_cookie_header]
+        self.header_extractors = header_extractors
         self.excluded_paths = set() if excluded_paths is None else _several(excluded_paths)
         self.required = required
         self.cookie_names = None if cookie_names is None else frozenset(_several(cookie_names))
         self.trusted_origins = frozenset(_several(trusted_origins))
-        for origin in self.trusted_origins:
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"not an origin such as 'https://example.com': {origin!r}")
-        # A subclass's own dispatch wants a request and a response: Starlette's adapter has them.
-        overridden = type(self).dispatch is not FastAPIPassthroughAuthMiddleware.dispatch
-        self._adapter = BaseHTTPMiddleware(app, dispatch=self.dispatch) if overridden else None
+        if wrong := [o for o in self.trusted_origins if not _ORIGIN.fullmatch(o)]:
+            raise ValueError(f"not an origin such as 'https://example.com': {wrong[0]!r}")
+        self.assume_ambient = assume_ambient
+        self.refusal_handler = refusal_handler or _refuse_in_json
+        self._overridden = type(self).dispatch is not FastAPIPassthroughAuthMiddleware.dispatch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope: ``http`` and ``websocket`` are judged, any other passes."""
-        kind = scope["type"]
-        if kind not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-        elif self._adapter is not None and kind == "http":
-            await self._adapter(scope, *_outside(receive, send))
-        elif (verdict := await self._judge(scope)) is None:
-            await self.app(scope, receive, send)
-        elif isinstance(verdict, _Refusal):
-            await verdict(scope, send)
+        if self._overridden and scope["type"] == "http":  # Starlette knows how to call dispatch
+            await super().__call__(scope, _outside(receive), _outside(send))
+            return
+        app = self.app
+        try:
+            credentials = await self._judge(scope)
+        except HTTPException as refusal:
+            app, credentials = self._refuse(scope, refusal), {}
+        if credentials:
+            receive, send = _outside(receive), _outside(send, vary="cookie" in credentials)
+            with remote.auth_metadata(*credentials.items()):
+                await app(scope, receive, send)
         else:
-            receive, send = _outside(receive, send, vary="cookie" in verdict)
-            with remote.auth_metadata(*verdict.items()):
-                await self.app(scope, receive, send)
+            await app(scope, receive, send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Judge one HTTP request and, if it may pass, await ``call_next`` with its credentials.
@@ -213,119 +227,93 @@ class FastAPIPassthroughAuthMiddleware:
         It may be overridden, or called with any ``call_next``. Keeping the credentials away from
         the server's callables is up to ``__call__``, also around an overriding method.
         """
-        verdict = await self._judge(request.scope)
-        if isinstance(verdict, _Refusal):
-            return verdict.response()
-        if verdict is None:
+        try:
+            credentials = await self._judge(request.scope)
+        except HTTPException as refusal:
+            return self.refusal_handler(request, refusal)
+        if not credentials:
             return await call_next(request)
-        with remote.auth_metadata(*verdict.items()):
+        with remote.auth_metadata(*credentials.items()):
             response = await call_next(request)
-        if "cookie" in verdict and isinstance(response, Response):
+        if "cookie" in credentials and isinstance(response, Response):
             response.raw_headers[:] = _vary_on_cookie(response.raw_headers)
         return response
 
-    async def _judge(self, scope: Scope) -> dict[str, str] | _Refusal | None:
-        """Return the credentials, a refusal, or None: to be served without credentials."""
-        if scope["path"] in self.excluded_paths:
-            return None
-        found = _read(scope["headers"])
+    def _refuse(self, scope: Scope, refusal: HTTPException) -> ASGIApp:
+        """Return the application that answers in place of the one that was asked."""
+        if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or ()):
+            return self.refusal_handler(_connection(scope), refusal)
+        return WebSocketClose(1008, refusal.detail)
+
+    async def _judge(self, scope: Scope) -> dict[str, str]:
+        """Return the credentials to serve with, or none to serve without; or refuse."""
+        if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
+            return {}
         method = scope["method"] if scope["type"] == "http" else None
-        if method == "OPTIONS" and found.keys() >= _PREFLIGHT:
-            return None
-        if b"" in found:
-            return _CONFLICTING
-        if self.header_extractors == _DEFAULT_EXTRACTORS:
-            pairs = [(key, found[name]) for name, key in _DEFAULT_KEYS if name in found]
-        else:
-            pairs = await self._extract(scope)
-        credentials = self._forwardable(pairs)
-        if isinstance(credentials, _Refusal):
-            return credentials
-        if not credentials:
-            return _UNAUTHENTICATED if self.required else None
-        unsafe = method not in _SAFE_METHODS and not self._is_own_page(found)
-        return _CROSS_SITE if unsafe and _is_ambient(credentials, scope) else credentials
-
-    async def _extract(self, scope: Scope) -> list[tuple[str, bytes]]:
-        """Run each extractor once and return what they found, as names and bytes to be sent."""
-        request = Request(scope) if scope["type"] == "http" else HTTPConnection(scope)
-        pairs = []
-        for extractor in self.header_extractors:
-            try:
-                result = extractor(request)
-                if inspect.isawaitable(result):
-                    result = await result
-                if result is not None:
-                    pairs.append(_checked(result))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is no credential
-                # Neither the text nor the traceback is logged: both may hold the credential.
-                function = getattr(extractor, "func", extractor)
-                name = getattr(function, "__name__", type(function).__name__)
-                logger.warning("Header extractor %s failed: %s", name, type(error).__name__)
-        return pairs
-
-    def _forwardable(self, pairs: list[tuple[str, bytes]]) -> dict[str, str] | _Refusal:
-        """Return as text what Flyte will receive byte for byte (the SDK encodes it as UTF-8)."""
+        headers = _by_name(scope["headers"])
         credentials = {}
-        for key, value in pairs:
-            sent = value
+        for extractor in self.header_extractors:
+            if isinstance(extractor, _Header):
+                key, value = extractor.key, headers.get(extractor.raw_key, b"")
+            else:
+                key, value = await _ask(extractor, scope)
             if key == "cookie" and self.cookie_names is not None:
-                cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
-                chosen = [c for c in cookies if _text(c.partition(b"=")[0]) in self.cookie_names]
-                sent = b"; ".join(chosen)
-            if len(sent) > _MAX_VALUE:
-                return _TOO_LARGE
-            if sent.translate(None, _FIELD_BYTES):
-                return _MALFORMED
-            try:
-                text = sent.decode()
-            except UnicodeDecodeError:
-                return _MALFORMED
-            if text.strip():
+                value = _choose_cookies(value, self.cookie_names)
+            if value and (text := _sendable(value)).strip():
                 credentials[key] = text
+        preflight = method == "OPTIONS" and all(_text(headers, name) for name in _PREFLIGHT)
+        if credentials:
+            if self._is_cross_origin(method, headers) and self._are_ambient(credentials, headers):
+                raise HTTPException(403, "Cross-site request refused")
+        elif self.required and not preflight:  # browsers send these without credentials
+            challenge = {"www-authenticate": "Bearer"}
+            raise HTTPException(401, "Authentication credentials required", challenge)
         return credentials
 
-    def _is_own_page(self, found: dict[bytes, bytes]) -> bool:
-        """Tell whether the app's own page, a trusted one, or no browser at all sent the request.
+    def _is_cross_origin(self, method: str | None, headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether a page of another origin sent a request that may change something.
 
-        Fetch Metadata says so where the browser sends it; else Origin must name the Host.
+        The rule is that of ``CrossOriginProtection`` in Go's net/http. A WebSocket has no method.
         """
-        origin = _text(found.get(b"origin", b""))
+        if method in _SAFE_METHODS:
+            return False
+        origin = _text(headers, b"origin")
         if origin in self.trusted_origins:
-            return True
-        if b"sec-fetch-site" in found:
-            return found[b"sec-fetch-site"] in (b"same-origin", b"none")
-        host = found.get(b"host")
-        return not origin or (
-            host is not None and origin.partition("://")[2].lower() == _text(host).lower()
-        )
+            return False
+        # Browsers since 2023 say where a request comes from, and pages cannot change that.
+        if site := _text(headers, b"sec-fetch-site"):
+            return site not in ("same-origin", "none")
+        # With neither header it was no browser, and nobody rides on anybody's credentials.
+        # An older browser. The scheme is not compared: behind a proxy the app's own is not known.
+        own = f"//{_text(headers, b'host')}"
+        return origin != "" and origin.partition(":")[2].lower() != own.lower()
 
-    @staticmethod
-    def extract_authorization_header(request: HTTPConnection) -> Credential | None:
-        """Return ``("authorization", value)`` with any scheme, or None; reads ``.headers`` only."""
-        return _header(request, "authorization")
+    def _are_ambient(self, credentials: Mapping[str, str], headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether a browser, or a proxy, could have attached all credentials on its own.
 
-    @staticmethod
-    def extract_cookie_header(request: HTTPConnection) -> Credential | None:
-        """Return ``("cookie", value)``, several joined, or None; reads ``.headers`` only."""
-        return _header(request, "cookie")
+        It could unless one of them came, whatever the scheme in front of it, in a header that is
+        only sent by those who know the credential and mean to use it.
+        """
+        intended = {
+            value.strip().rpartition(b" ")[2]
+            for name, value in headers.items()
+            if not _UNINTENDED.fullmatch(name)
+            and (name != b"authorization" or value.split()[0].lower() not in _AMBIENT_SCHEMES)
+        }
+        own = {
+            v.strip().encode().rpartition(b" ")[2] for k, v in credentials.items() if k != "cookie"
+        }
+        return self.assume_ambient or own.isdisjoint(intended)
 
     @staticmethod
     def extract_custom_header(header_name: str) -> HeaderExtractor:
         """Return an extractor for the header of that name; its key is the name in lower case."""
-
-        def extractor(request: HTTPConnection) -> Credential | None:
-            return _header(request, header_name.lower())
-
-        extractor.__name__ = f"extract_{header_name.replace('-', '_')}_header"
-        return extractor
+        return _Header(header_name, f"extract_{header_name.replace('-', '_')}_header")
 
 
-def _default_extractors(owner: Any) -> list[HeaderExtractor]:
-    return [owner.extract_authorization_header, owner.extract_cookie_header]
-
-
-_DEFAULT_EXTRACTORS = _default_extractors(FastAPIPassthroughAuthMiddleware)
+def _refuse_in_json(_: HTTPConnection, refusal: HTTPException) -> Response:
+    body = b'{"detail":"%b"}' % refusal.detail.encode()  # all details are plain words
+    return Response(body, refusal.status_code, refusal.headers, "application/json")
 
 
 def _several(values: Collection[str]) -> Collection[str]:
@@ -333,76 +321,76 @@ def _several(values: Collection[str]) -> Collection[str]:
     return (values,) if isinstance(values, str) else values
 
 
-def _text(value: bytes) -> str:
-    """Decode header bytes so that equal strings mean equal bytes."""
-    return value.decode("latin-1")
+def _connection(scope: Scope) -> HTTPConnection:
+    return Request(scope) if scope["type"] == "http" else HTTPConnection(scope)
 
 
-def _read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers in ``_READ`` that are not blank; the key ``b""`` marks a conflict."""
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _READ and value and not value.isspace():
-            if name not in found:
+def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the headers' values by name, those of a repeated one joined unless they are equal."""
+    found = dict(headers)
+    if len(found) < len(headers):
+        found = {}
+        for name, value in headers:
+            if name not in found or not found[name].strip():
                 found[name] = value
-            elif name == b"cookie":
-                found[name] += b"; " + value  # RFC 9113 8.2.3
-            elif found[name].strip() != value.strip():
-                found[b"" if name == b"authorization" else name] = found[name] + b", " + value
+            elif value.strip() and (name == b"cookie" or value.strip() != found[name].strip()):
+                if name == b"authorization":
+                    raise HTTPException(400, "Conflicting Authorization headers")
+                separator = b"; " if name == b"cookie" else b", "  # RFC 9113 8.2.3, RFC 9110 5.3
+                found[name] += separator + value
     return found
 
 
-def _header(request: HTTPConnection, name: str) -> Credential | None:
-    """Read a header from anything that has ``.headers``; of these only Cookie may be repeated."""
-    value = request.headers.get(name)
-    if name == "cookie" and hasattr(request.headers, "getlist"):
-        value = "; ".join(part for part in request.headers.getlist(name) if part.strip())
-    return (name, value) if value and value.strip() else None
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").strip().decode("latin-1")
 
 
-def _checked(result: Any) -> tuple[str, bytes]:
-    """Return an extractor's result as a lower-case name and the bytes to be sent, or raise."""
-    key, value = result if isinstance(result, tuple | list) else ()
-    key = key.lower()
-    if not _FIELD_NAME.fullmatch(key) or _RESERVED.fullmatch(key) or not value.strip():
-        raise ValueError
+async def _ask(extractor: HeaderExtractor, scope: Scope) -> tuple[str, bytes]:
+    """Return what an extractor found, as a key in lower case and bytes; blank if nothing."""
     try:
-        # Starlette reads header bytes as Latin-1, so this gives back the bytes that came in.
-        return key, value.encode("latin-1")
-    except UnicodeEncodeError:
-        return key, value.encode()
+        result: Any = extractor(_connection(scope))
+        if hasattr(result, "__await__"):
+            result = await result
+        if result is not None:
+            key, value = result if isinstance(result, tuple | list) else ("", "")
+            return _settable(key), _as_bytes(value)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no credential
+        # Neither the text nor the traceback is logged: both may hold the credential.
+        function = getattr(extractor, "func", extractor)
+        name = getattr(function, "__name__", type(function).__name__)
+        logger.warning("Header extractor %s failed: %s", name, type(error).__name__)
+    return "", b""
 
 
-def _is_ambient(credentials: dict[str, str], scope: Scope) -> bool:
-    """Tell whether a browser could have attached all credentials on its own.
+def _as_bytes(value: str) -> bytes:
+    """Return header bytes that Starlette has read as Latin-1, or text that is more than that."""
+    return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
-    It could if each is a cookie, an Authorization of the kind that browsers remember, or made by
-    an extractor out of these or of nothing. A value that came in another header, whatever the
-    scheme in front of it, was put there by someone who knew it.
-    """
-    known = {
-        value.strip().rpartition(b" ")[2]
-        for name, value in scope["headers"]
-        if name != b"cookie"
-        and (name != b"authorization" or value.split(b" ")[0].lower() not in _AMBIENT_SCHEMES)
-    }
-    return all(
-        key == "cookie" or value.strip().encode().rpartition(b" ")[2] not in known
-        for key, value in credentials.items()
-    )
+
+def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
+    """Return the cookies of those names; two that contradict each other are refused."""
+    cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
+    chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
+    if len(chosen) > len(set(chosen.values())):
+        raise HTTPException(400, "Conflicting cookies")
+    return b"; ".join(chosen)
+
+
+def _sendable(value: bytes) -> str:
+    """Return the text that the SDK will encode, as UTF-8, to these very bytes; or refuse."""
+    if len(value) > _MAX_VALUE:
+        raise HTTPException(431, "Credentials too large")
+    text = value.decode("utf-8", "replace")
+    if "\ufffd" in text or value.translate(None, _FIELD_BYTES):
+        raise HTTPException(400, "Malformed credentials")
+    return text
 
 
 def _vary_on_cookie(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return response headers in which a single Vary names Cookie besides what it named before."""
-    others, vary = [], b""
-    for name, value in headers:
-        if name.lower() == b"vary":
-            vary += value + b", "
-        else:
-            others.append((name, value))
-    named = [item.strip().lower() for item in vary.split(b",")]
-    vary = vary[:-2] if b"cookie" in named or b"*" in named else vary + b"Cookie"
-    return [*others, (b"vary", vary)]
+    vary = [value for name, value in headers if name.lower() == b"vary"]
+    others = [pair for pair in headers if pair[0].lower() != b"vary"] if vary else headers
+    return [*others, (b"vary", b", ".join([*vary, b"Cookie"]))]
 
 
 if __name__ == "__main__":
