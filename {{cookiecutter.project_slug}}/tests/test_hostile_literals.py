@@ -494,6 +494,14 @@ TYPES: dict[str, LiteralType] = {
             union_type=UnionType(variants=[struct(of_many_properties(500)), SIMPLE])
         )
     ),
+    "list": listed(SIMPLE, 1),
+    "list of a union": LiteralType(
+        collection_type=LiteralType(
+            union_type=UnionType(
+                variants=[SIMPLE, LiteralType(simple=SimpleType.NONE), struct({"type": "string"})]
+            )
+        )
+    ),
     "union of nothing": LiteralType(union_type=UnionType()),
     "union that says it is a pickle": LiteralType(
         union_type=UnionType(variants=[SIMPLE]), structure=TypeStructure(tag="FlytePickle")
@@ -519,6 +527,8 @@ VALUES: dict[str, Any] = {
     "text": "a" * 60 + "!",
     "an object": {"a": "a" * 60 + "!", "left": {}, "right": {}, "inner": 1, "__class__": 1},
     "a list": [1, None, {}, {"left": {"left": 1}}] * 100,
+    "as many numbers as may be": [1] * 8_000,
+    "many numbers": [1] * 100_000,
     "many objects": [{}] * 10_000,
     "many words": ["9999"] * 10_000,
     "deep": DEEP,

@@ -1,6 +1,6 @@
 """JSON to literals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -105,7 +105,7 @@ class _Converter(Checker):
     def _literal(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
-        self._budget.spend(depth)
+        self._budget.spend(depth, 32)  # a message takes longer to make than a value
         if "not" in schema:
             self.fail(at, f"cannot be given: {schema['description']}")
             return Literal()
@@ -133,22 +133,25 @@ class _Converter(Checker):
     def _scalar(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
-        self.is_dataclass = kind.structure.tag in DATACLASS_TAGS
-        if schema.get("format") == "date-time" and is_date(value) and not kind.structure.tag:
+        tag = kind.structure.tag
+        self.is_dataclass = tag in DATACLASS_TAGS
+        if not tag and is_date(value) and schema.get("format") == "date-time":
             value += "T00:00:00Z"  # a date has the type of a datetime, unless it is in a union
         plain = self.check(value, schema, at, depth)
         if self.errors:
             return Literal()
         match kind.WhichOneof("type"):
+            case "simple" if make := PRIMITIVES.get(kind.simple):
+                return Literal(scalar=Scalar(primitive=make(plain)))
+            case "simple" if kind.simple == SimpleType.STRUCT:
+                return Literal(scalar=_struct(plain, kind))
+            case "simple":
+                return Literal(scalar=Scalar(none_type=Void()))
             case "blob":
                 return _blob(plain, kind.blob)
             case "structured_dataset_type":
                 return _dataframe(plain, kind.structured_dataset_type)
-            case "simple" if kind.simple == SimpleType.STRUCT:
-                return Literal(scalar=_struct(plain, kind))
-            case "simple":
-                return Literal(scalar=_simple(plain, kind.simple))
-        return Literal(scalar=_simple(plain, SimpleType.STRING))  # an enum
+        return Literal(scalar=Scalar(primitive=Primitive(string_value=plain)))  # an enum
 
     def _union(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
@@ -190,25 +193,26 @@ class _Converter(Checker):
         return Literal(scalar=Scalar(union=Union(value=literal, type=stated)))
 
 
-def _simple(value: Any, simple: int) -> Scalar:
-    match simple:
-        case SimpleType.NONE:
-            return Scalar(none_type=Void())
-        case SimpleType.INTEGER:
-            return Scalar(primitive=Primitive(integer=value))
-        case SimpleType.FLOAT:
-            return Scalar(primitive=Primitive(float_value=value))
-        case SimpleType.BOOLEAN:
-            return Scalar(primitive=Primitive(boolean=value))
-        case SimpleType.DATETIME:
-            moment = Timestamp()
-            moment.FromDatetime(datetime.fromisoformat(value))
-            return Scalar(primitive=Primitive(datetime=moment))
-        case SimpleType.DURATION:
-            duration = Duration()
-            duration.FromTimedelta(parse_duration(value))
-            return Scalar(primitive=Primitive(duration=duration))
-    return Scalar(primitive=Primitive(string_value=value))
+def _datetime(value: str) -> Primitive:
+    moment = Timestamp()
+    moment.FromDatetime(datetime.fromisoformat(value))
+    return Primitive(datetime=moment)
+
+
+def _duration(value: str) -> Primitive:
+    duration = Duration()
+    duration.FromTimedelta(parse_duration(value))
+    return Primitive(duration=duration)
+
+
+PRIMITIVES: Mapping[int, Callable[[Any], Primitive]] = {
+    SimpleType.INTEGER: lambda value: Primitive(integer=value),
+    SimpleType.FLOAT: lambda value: Primitive(float_value=value),
+    SimpleType.STRING: lambda value: Primitive(string_value=value),
+    SimpleType.BOOLEAN: lambda value: Primitive(boolean=value),
+    SimpleType.DATETIME: _datetime,
+    SimpleType.DURATION: _duration,
+}
 
 
 def _struct(value: Any, kind: LiteralType) -> Scalar:

@@ -7,8 +7,8 @@ MAX_DEPTH = 30
 """Levels of nesting. A union is three messages deep, and protobuf reads no more than 100."""
 
 MAX_STEPS = 25_000
-"""Values looked at in one translation, and 32 bytes of text count as one. The event loop waits for
-it: measured, 10 ms for values and 50 ms at worst, a union in which everything must be tried."""
+"""Values looked at in one translation; 32 bytes of text count as one more. The event loop waits for
+it, about 60 ms at worst, for a list of as many numbers as may be."""
 
 
 class TooComplexError(ValueError):
