@@ -39,9 +39,10 @@ __version__ = "2.0.0"
 
 logger = logging.getLogger(__name__)
 
-HeaderExtractor = Callable[[Any], tuple[str, str] | Awaitable[tuple[str, str] | None] | None]
-"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``, and returns the name and the value of
-a header as Flyte is to receive them, or None if there is no such credential."""
+Credential = tuple[str, str]
+"""A header name and its value, as Flyte is to receive them."""
+HeaderExtractor = Callable[[Any], Credential | Awaitable[Credential | None] | None]
+"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``; None means: no such credential."""
 
 _MAX_VALUE = 65_536  # bytes; servers and proxies on the way to Flyte give up well below that
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
@@ -137,7 +138,7 @@ class _Header:
         self.raw_key = self.key.encode()
         self.__name__ = name
 
-    def __call__(self, request: HTTPConnection) -> tuple[str, str] | None:
+    def __call__(self, request: HTTPConnection) -> Credential | None:
         getlist = getattr(request.headers, "getlist", None)
         values = getlist(self.key) if getlist else [request.headers.get(self.key) or ""]
         value = _by_name([(self.raw_key, _as_bytes(value)) for value in values]).get(self.raw_key)
@@ -195,12 +196,11 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             header_extractors = [self.extract_authorization_header, self.extract_cookie_header]
         self.header_extractors = header_extractors
         self.excluded_paths = set() if excluded_paths is None else _several(excluded_paths)
-        self.required = required
+        self.required, self.assume_ambient = required, assume_ambient
         self.cookie_names = None if cookie_names is None else frozenset(_several(cookie_names))
         self.trusted_origins = frozenset(_several(trusted_origins))
         if wrong := [o for o in self.trusted_origins if not _ORIGIN.fullmatch(o)]:
             raise ValueError(f"not an origin such as 'https://example.com': {wrong[0]!r}")
-        self.assume_ambient = assume_ambient
         self.refusal_handler = refusal_handler or _refuse_in_json
         self._overridden = type(self).dispatch is not FastAPIPassthroughAuthMiddleware.dispatch
 
