@@ -468,6 +468,9 @@ def test_the_schema_of_outputs_describes_references() -> None:
     assert schema["required"] == ["o0", "o1", "o2"]
     kinds = [schema["properties"][name]["properties"]["kind"] for name in ("o1", "o2")]
     assert kinds == [{"const": "file"}, {"const": "pickle"}]
+    unknown = TypedInterface()
+    unknown.outputs.variables.add(key="o0", value=Variable())
+    assert "not" not in outputs_schema(unknown)["properties"]["o0"]
 
 
 WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [

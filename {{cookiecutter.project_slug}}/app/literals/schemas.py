@@ -108,11 +108,6 @@ def default_literals(defaults: Iterable[NamedParameter]) -> dict[str, Literal]:
     }
 
 
-def impossible(why: str) -> Schema:
-    """Make the schema of an input for which no JSON value can be given."""
-    return {"not": {}, "description": why}
-
-
 class SchemaBuilder:
     """Makes the schemas of the inputs of one task, or of its outputs.
 
@@ -133,7 +128,7 @@ class SchemaBuilder:
         """Make the schema of an object that holds all the variables."""
         entries = variables.variables
         if len(entries) > MAX_NAMES:
-            return {"$schema": DIALECT, **impossible(f"more than {MAX_NAMES} values")}
+            return {"$schema": DIALECT, **self._unknown(f"more than {MAX_NAMES} values")}
         properties = {}
         for entry in entries:
             schema = self.of_type(entry.value.type)
@@ -150,6 +145,10 @@ class SchemaBuilder:
             "additionalProperties": False,
             **({"$defs": self.definitions} if self.definitions else {}),
         }
+
+    def _unknown(self, why: str) -> Schema:
+        """Make the schema of what can be shown in some form, but not given."""
+        return {"description": why} if self._references else {"not": {}, "description": why}
 
     def _add_default(self, schema: Schema, default: Literal) -> None:
         try:
@@ -169,7 +168,7 @@ class SchemaBuilder:
             self._queue.clear()
             for name in self.definitions.keys() - known:
                 del self.definitions[name]
-            return impossible("the type is too large or nested too deep")
+            return self._unknown("the type is too large or nested too deep")
         return schema
 
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
@@ -208,7 +207,7 @@ class SchemaBuilder:
                 return self._stored("pickle")
             case "union_type" if variants := kind.union_type.variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
-        return impossible("a type that JSON has no form for")
+        return self._unknown("a type that JSON has no form for")
 
     def _stored(self, kind: str) -> Schema:
         text = {"type": "string"}
@@ -222,7 +221,7 @@ class SchemaBuilder:
             properties["size"] = {"type": "integer"}
             return {"type": "object", "properties": properties, "required": ["kind"]}
         if kind == "pickle":
-            return impossible("a Python object, which Flyte keeps as a pickle")
+            return self._unknown("a Python object, which Flyte keeps as a pickle")
         return {
             "type": ["string", "object"],
             "description": f"the URI of a {kind}",
