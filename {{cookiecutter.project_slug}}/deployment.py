@@ -6,6 +6,7 @@ from flyte.app.extras import FastAPIAppEnvironment
 
 from app.image import image
 from app.main import app
+from app.routers import page
 from app.tasks import task_env
 
 app_env = FastAPIAppEnvironment(
@@ -15,7 +16,8 @@ app_env = FastAPIAppEnvironment(
     image=image,
     depends_on=[task_env],
     # The bundle holds the Python modules that are imported here. Any other file that the app reads
-    # has to be named: include=("app/data.csv",)
+    # has to be named: "app/data.csv", say.
+    include=tuple(map(str, page.FILES)),
     resources=flyte.Resources(cpu=1, memory="1Gi"),
     scaling=flyte.app.Scaling(
         replicas=(0, 1),  # lowest and highest; (0, 1) sleeps while nobody calls

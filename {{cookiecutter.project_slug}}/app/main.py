@@ -12,7 +12,7 @@ from .flyte_client import connect
 from .headers import HeadersMiddleware
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from .problems import ProblemMiddleware, add_problem_responses, documented
-from .routers import health, me, projects, runs, tasks
+from .routers import health, me, page, projects, runs, tasks
 from .settings import Settings, load_settings
 
 MAX_BODY_SIZE = 1024 * 1024  # bytes
@@ -47,7 +47,14 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(
                 PassthroughAuth,
                 header_extractors=credential_extractors(settings),
-                excluded_paths={"/health", "/ready", "/docs", "/redoc", "/openapi.json"},
+                excluded_paths={
+                    "/health",
+                    "/ready",
+                    "/docs",
+                    "/redoc",
+                    "/openapi.json",
+                    *page.PATHS,
+                },
                 required=not settings.flyte_plaintext,
                 cookie_names=settings.cookie_names,
                 trusted_origins=settings.trusted_origins,
@@ -56,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_problem_responses(app)
     app.include_router(health.router)
+    app.include_router(page.router)
     for router in (
         me.router,
         projects.router,

@@ -1,0 +1,137 @@
+// The app's API, as any other client uses it: JSON, problems (RFC 9457), and streams.
+
+/** Where the app is: the page may be under a path that only a proxy knows. */
+export const BASE = new URL(".", location.href.split("#")[0]);
+
+/** Why a request was not granted. */
+export class Problem extends Error {
+  constructor(problem) {
+    super(problem.detail || problem.title || `Status ${problem.status}`);
+    Object.assign(this, problem);
+  }
+}
+
+/** Parse JSON; integers that a number would round become a BigInt. */
+export function parse(text) {
+  return JSON.parse(text, (_, value, context) => {
+    if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+    return /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value;
+  });
+}
+
+/** Write JSON, with a BigInt as the number that it is. */
+export const stringify = (value, indent) =>
+  JSON.stringify(value, (_, each) => (typeof each === "bigint" ? JSON.rawJSON(each) : each), indent);
+
+async function send(method, path, { query = {}, body, signal } = {}) {
+  const url = new URL(path, BASE);
+  for (const [key, values] of Object.entries(query)) {
+    for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
+  }
+  const options = { method, signal, redirect: "manual", cache: "no-store", headers: {} };
+  if (body) {
+    options.body = stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem({ status: 0, title: "The app can’t be reached" });
+  }
+  if (response.ok) return response;
+  const problem = { status: response.status, title: response.statusText };
+  try {
+    Object.assign(problem, parse(await response.text()), { status: response.status });
+  } catch {
+    // Not the app's words, but those of something in front of it.
+  }
+  // A gate in front of the app sends people to its sign-in page, where a script can't follow.
+  if (response.type === "opaqueredirect") problem.status = 401;
+  const error = new Problem(problem);
+  if (error.status === 401) window.dispatchEvent(new CustomEvent("signedout", { detail: error }));
+  throw error;
+}
+
+async function json(method, path, given) {
+  const response = await send(method, path, given);
+  if (response.headers.get("Content-Type")?.includes("json")) return parse(await response.text());
+  throw new Problem({ title: "It was not the app that answered" });
+}
+
+/** GET a path. What is undefined or null in the query is left out. */
+export const get = (path, query, signal) => json("GET", path, { query, signal });
+export const post = (path, query, body) => json("POST", path, { query, body });
+export const part = encodeURIComponent;
+
+/** Stream a text, as lists of the lines that are complete. What follows the last is dropped. */
+export async function* lines(path, query, signal, opened = () => {}) {
+  const response = await send("GET", path, { query, signal });
+  opened();
+  let rest = "";
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let chunk; !(chunk = await reader.read()).done; ) {
+    const complete = (rest + chunk.value).split("\n");
+    rest = complete.pop();
+    if (complete.length) yield complete;
+  }
+}
+
+/** Stream server-sent events as [type, data]. */
+export async function* events(path, query, signal, opened) {
+  let type = "message";
+  let data = [];
+  for await (const some of lines(path, query, signal, opened)) {
+    for (const line of some) {
+      const [, field, value] = /^([^:]*):? ?(.*?)\r?$/s.exec(line);
+      if (field === "event") type = value;
+      else if (field === "data") data.push(value);
+      else if (!line.trim()) {
+        if (data.length) yield [type, parse(data.join("\n"))];
+        [type, data] = ["message", []];
+      }
+    }
+  }
+}
+
+const FIRST_PAUSE = 500; // milliseconds
+const LONGEST_PAUSE = 10_000;
+
+/**
+ * Keep a stream open: when it breaks off, open it again, ever more slowly. None is open while
+ * nobody looks: a browser opens few connections to a site, and its other tabs need them too.
+ * `attempt` returns whether it is done; `trouble` is told the problem, and null when it is over.
+ */
+export async function persist(attempt, signal, trouble) {
+  for (let failures = 0; !signal.aborted; ) {
+    const hidden = new AbortController();
+    const leave = () => hidden.abort();
+    document.addEventListener("visibilitychange", leave);
+    try {
+      const connected = () => trouble((failures = 0) || null);
+      const both = AbortSignal.any([signal, hidden.signal]);
+      if (!document.hidden && (await attempt(both, connected))) return;
+    } catch (error) {
+      if (!signal.aborted && !hidden.signal.aborted) {
+        const problem = error instanceof Problem ? error : new Problem({ status: 0, title: "Connection lost" });
+        trouble(problem);
+        if (![0, 401, 429].includes(problem.status) && problem.status < 500) return;
+      }
+    } finally {
+      document.removeEventListener("visibilitychange", leave);
+    }
+    await pause(Math.min(FIRST_PAUSE * 2 ** failures++, LONGEST_PAUSE), signal);
+  }
+}
+
+/** Wait, but not after the signal, and not for longer than until somebody looks again. */
+export function pause(milliseconds, signal) {
+  const over = new AbortController();
+  return new Promise((resolve) => {
+    const end = () => (over.abort(), resolve());
+    setTimeout(end, milliseconds);
+    signal.addEventListener("abort", end, { signal: over.signal });
+    document.addEventListener("visibilitychange", end, { signal: over.signal });
+  });
+}

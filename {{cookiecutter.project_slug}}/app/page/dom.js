@@ -1,0 +1,127 @@
+// Elements, made without markup: whatever text is given, text it stays.
+import { stringify } from "./api.js";
+
+/**
+ * Make an element.
+ *
+ * @param kind Its tag and classes: "p.hint".
+ * @param parts Its attributes first, if it has any; functions among them listen to events.
+ */
+export function h(kind, ...parts) {
+  const [tag, ...classes] = kind.split(".");
+  const element = document.createElement(tag);
+  if (classes.length) element.className = classes.join(" ");
+  const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value !== false && value != null) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...parts.flat(Infinity).filter((part) => part != null && part !== false));
+  return element;
+}
+
+/** Make a button that sends no form. */
+export const button = (label, click, properties = {}) =>
+  h("button", { type: "button", click, ...properties }, label);
+
+/** Make a part of a view, with a title of its own. */
+export function card(title, ...parts) {
+  const id = newId();
+  return h("section.card", { "aria-labelledby": id }, h("h2", { id }, title), parts);
+}
+
+export const asText = (value) => (typeof value === "string" ? value : stringify(value));
+export const isRecord = (value) =>
+  value !== null && typeof value === "object" && !Array.isArray(value);
+
+let ids = 0;
+export const newId = () => `i${++ids}`;
+
+/** A name that somebody gave: kept from turning the text around it. */
+export const name = (text, properties) => h("bdi", properties, text);
+
+/** A task's name: what it belongs to small, what it is called large. */
+export function taskName(full) {
+  const dot = full.lastIndexOf(".");
+  if (dot < 1) return [name(full)];
+  return [name(full.slice(0, dot + 1), { class: "prefix" }), h("wbr"), name(full.slice(dot + 1))];
+}
+
+const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
+export const hasEnded = (run) => ENDED.includes(run.phase);
+export const phaseWord = (phase) =>
+  (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
+
+export const person = (identity, otherwise = "nobody") =>
+  identity?.name || identity?.subject || otherwise;
+
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+/** A length of time in its largest units. */
+function duration(milliseconds, units = 2) {
+  let rest = Math.max(0, milliseconds) / 1000;
+  if (rest < 10 && units > 1) return `${rest.toFixed(1)} s`;
+  const parts = UNITS.map(([unit, size]) => {
+    const amount = Math.floor(rest / size);
+    rest -= amount * size;
+    return amount && `${amount} ${unit}`;
+  });
+  return parts.filter(Boolean).slice(0, units).join(" ") || "0 s";
+}
+
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const DAY = 86_400_000;
+
+/** When something was: the time of day, or how long ago, which goes on. */
+export function when(iso, timeOfDay) {
+  const at = new Date(iso);
+  const element = h("time", { datetime: iso, title: exact.format(at) });
+  if (timeOfDay) element.append(clock.format(at));
+  else if (Date.now() - at > DAY) element.append(exact.format(at));
+  else live(element, () => `${duration(Date.now() - at, 1)} ago`);
+  return element;
+}
+
+/** How long a run has taken; goes on until it has ended. */
+export function runDuration({ phase, started_at: start, ended_at: end }) {
+  const since = (until) => duration(until - new Date(start));
+  if (!start) return "–";
+  if (hasEnded({ phase })) return end ? since(new Date(end)) : "–";
+  return live(h("span"), () => since(Date.now()));
+}
+
+const ticking = new Map(); // by element, the text that changes with time
+
+function live(element, text) {
+  element.textContent = text();
+  ticking.set(element, text);
+  return element;
+}
+
+setInterval(() => {
+  for (const [element, text] of ticking) {
+    if (!element.isConnected) ticking.delete(element);
+    else if (element.textContent !== text()) element.textContent = text();
+  }
+}, 1000);
+
+/** The address, if it is one that a browser may be sent to. */
+export function webLink(address, base) {
+  const url = address && URL.parse(address, base);
+  return ["http:", "https:"].includes(url?.protocol) ? url.href : null;
+}
+
+export function copyButton(label, text) {
+  const copy = button(label, async () => {
+    try {
+      await navigator.clipboard.writeText(text());
+      copy.textContent = "Copied";
+    } catch {
+      copy.textContent = "Your browser does not allow it";
+    }
+    setTimeout(() => (copy.textContent = label), 2000);
+  });
+  return copy;
+}

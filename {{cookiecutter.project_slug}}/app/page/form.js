@@ -1,0 +1,314 @@
+// A form made from a JSON Schema, of rows: a label, a control, and what is wrong with it.
+import { parse, stringify } from "./api.js";
+import { asText, button, h, isRecord, name, newId } from "./dom.js";
+
+const DEEPEST = 6; // levels of nesting that get controls; below, and for what is unknown, JSON
+const LEFT_OUT = Symbol("left out");
+const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // which JSON has no numbers for
+const TOUCH = matchMedia("(pointer: coarse)");
+
+class Invalid extends Error {}
+
+/**
+ * Make the form of an object's schema. Its `read()` returns null if something typed can't be a
+ * value; its `fail(errors)` shows errors beside their fields and returns those that have none.
+ */
+export function schemaForm(schema, given = {}) {
+  const { node, read, fail } = row(schema, given, { root: schema, depth: 0 });
+  const marking = (mark) => (...given) => {
+    for (const each of node.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
+    for (const each of node.querySelectorAll(".error")) each.textContent = "";
+    const result = mark(...given);
+    node.querySelector("[aria-invalid]")?.focus();
+    return result;
+  };
+  return {
+    node,
+    read: marking((errors = []) => {
+      const value = read(errors);
+      return errors.length ? null : value;
+    }),
+    fail: marking((errors) => errors.filter((each) => !fail(each.location, each.detail))),
+  };
+}
+
+/** Follow a schema's references. What stands beside a reference counts more. */
+function resolve(schema, root) {
+  let found = isRecord(schema) ? schema : {};
+  for (let hops = 0; found.$ref && hops < 20; hops++) {
+    const { $ref, ...beside } = found;
+    found = { ...root.$defs?.[$ref.replace("#/$defs/", "")], ...beside };
+  }
+  return found;
+}
+
+function kindOf(schema, depth) {
+  const { type, format, properties } = schema;
+  if (schema.not) return "impossible";
+  if (schema.enum || "const" in schema) return "choice";
+  if (schema.anyOf) return "union";
+  if (Array.isArray(type)) return format === "uri" ? "file" : "json";
+  if (schema.contentEncoding || ["byte", "binary"].includes(format)) return "bytes";
+  if (["date-time", "date", "duration"].includes(format)) return format;
+  if (["string", "integer", "number", "boolean", "null"].includes(type)) return type;
+  if (depth > DEEPEST) return "json";
+  if (type === "array" && isRecord(schema.items) && !schema.prefixItems) return "list";
+  if (type === "object" && (properties || schema.additionalProperties)) return properties ? "object" : "dict";
+  return "json";
+}
+
+/** Make a row. Without a label, its title stands elsewhere; what is optional may be left out. */
+function row(given, start, { root, depth, label, optional }) {
+  const schema = resolve(given, root);
+  const value = start === undefined ? schema.default : start;
+  let kind = KINDS[kindOf(schema, depth)];
+  if (value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
+  const id = newId();
+  const inner = (part, from, more) => row(part, from, { root, depth: depth + 1, ...more });
+  const control = kind.make({ id, schema, value, inner, kindOf: (part) => KINDS[kindOf(part, depth + 1)], root });
+  const { node, target = node } = control;
+  const error = h("p.error", { id: `${id}-error` });
+  const hint = h("p.hint", { id: `${id}-hint`, dir: "auto" },
+    [depth && schema.description, control.hint].filter(Boolean).join("\n"));
+  target.setAttribute("aria-describedby", `${hint.id} ${error.id}`);
+
+  // What has no default may still be left out: then the task's own holds.
+  const omitted = optional && value === undefined && kind !== KINDS.impossible;
+  const body = h("div", { hidden: omitted }, node);
+  const give = h("input", { type: "checkbox", change: () => (body.hidden = !give.checked) });
+  const about = [kind.called, !optional && !kind.group && !kind.free && "required"].filter(Boolean).join(", ");
+  const title = label !== undefined &&
+    h(kind.group ? "legend" : "label", { for: id }, name(label), " ", h("span.type", about));
+  if (!title && !kind.group) target.setAttribute("aria-label", "Value");
+
+  function show(message) {
+    error.textContent = message;
+    target.setAttribute("aria-invalid", "true");
+    return true;
+  }
+  return {
+    node: h(kind.group ? "fieldset" : "div", { class: "field" },
+      title, hint, omitted && h("label.toggle", give, "give a value"), body, error),
+    read(errors) {
+      if (omitted && !give.checked) return LEFT_OUT;
+      try {
+        return control.read(errors);
+      } catch (problem) {
+        if (!(problem instanceof Invalid)) throw problem;
+        errors.push(show(problem.message));
+      }
+    },
+    /** Show an error where it belongs, or as near as can be; return false if that is nowhere. */
+    fail(location, message) {
+      const [step, ...rest] = location;
+      const nearer = step !== undefined && control.at?.(step);
+      if (nearer) return nearer.fail(kind === KINDS.union ? location : rest, message);
+      return (depth > 0 || step === undefined) && show(message);
+    },
+  };
+}
+
+function required(text, from = (same) => same) {
+  if (!text) throw new Invalid("A value is required");
+  return from(text);
+}
+
+/** A line of text that stands for a value. As long as it is not touched, for the given one. */
+function line({ id, value }, { shown = String, from, hint, ...attributes } = {}) {
+  const node = h("input", { id, type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
+  node.value = value === undefined ? "" : shown(value);
+  const before = node.value;
+  const read = () => (value !== undefined && node.value === before ? value : required(node.value.trim(), from));
+  return { node, hint, read };
+}
+
+function area(id, text = "", attributes = {}) {
+  const node = h("textarea", { id, rows: 1, autocomplete: "off", ...attributes });
+  node.value = text;
+  return node;
+}
+
+/** Text of one line or more: Enter sends the form, until there are two. */
+function string({ id, value }) {
+  const node = area(id, value, { dir: "auto", keydown(event) {
+    if (event.key !== "Enter" || event.isComposing || event.shiftKey || TOUCH.matches) return;
+    if (node.value.includes("\n")) return;
+    event.preventDefault();
+    node.form.requestSubmit();
+  } });
+  return { node, read: () => node.value };
+}
+
+function integer(text) {
+  if (!/^[+-]?\d+$/.test(text)) throw new Invalid("Give a whole number, such as 42");
+  const exact = BigInt(text.replace("+", ""));
+  return Number.isSafeInteger(Number(exact)) ? Number(exact) : exact;
+}
+
+function number(text) {
+  if (NUMBERS.includes(text)) return text;
+  if (!Number.isFinite(Number(text))) throw new Invalid("Give a number, such as 1.5");
+  return Number(text);
+}
+
+/** Make an ISO 8601 duration of "1 h 30 min", "2d", "90" or itself. */
+function duration(text) {
+  const short = text.toUpperCase().replace(/\s|IN/g, "");
+  const [, sign, days = "", time] = /^(-?)P?(\d+D)?T?(.*)$/.exec(short);
+  const iso = `${sign}P${days}${time && `T${time}`}`.replace(/\d$/, "$&S");
+  if (/^-?P(?=\d|T\d)(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$/.test(iso)) return iso;
+  throw new Invalid("Give it in d, h, min and s, or as PT1H30M");
+}
+
+function localTime(iso) {
+  const at = new Date(iso);
+  return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
+function file(at) {
+  const known = isRecord(at.value) && at.value;
+  const uri = line({ ...at, value: known ? known.uri : at.value }, {
+    hint: "Such as s3://bucket/path. It is not opened here.",
+  });
+  return { ...uri, read: () => (known && uri.read() === known.uri ? known : uri.read()) };
+}
+
+function bytes({ id, value }) {
+  const node = area(id, value, { class: "code" });
+  return { node, read: () => node.value.replace(/\s/g, ""), hint: "In Base64." };
+}
+
+function json({ id, value }) {
+  const node = area(id, value === undefined ? "" : stringify(value, "  "), { class: "code" });
+  const read = () => required(node.value.trim(), (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new Invalid(`This is not JSON: ${error.message}`);
+    }
+  });
+  return { node, read };
+}
+
+const options = (schema) => schema.enum ?? [schema.const];
+
+function choice({ id, value, schema }) {
+  const all = options(schema);
+  const node = h("select", { id },
+    value === undefined && all.length > 1 && h("option", { value: "" }, "Choose…"),
+    all.map((each, index) => h("option", { value: index, selected: each === value }, asText(each))));
+  return { node, read: () => required(node.value, (index) => all[index]) };
+}
+
+function union({ schema, value, inner, kindOf, root }) {
+  const variants = schema.anyOf.map((each) => ({ ...resolve(each, root), description: undefined }));
+  const kinds = variants.map(kindOf);
+  const fitting = kinds.findIndex((kind, index) => value !== undefined && kind.fits(value, variants[index]));
+  const target = h("select", { "aria-label": "Kind of value", change: show },
+    variants.map((each, index) => h("option", { value: index }, each.title ?? kinds[index].called ?? "other")));
+  target.value = Math.max(0, fitting);
+  const place = h("div");
+  const made = []; // the rows of the variants that were looked at: what was typed there stays
+  const current = () => made[target.value];
+  function show() {
+    const index = Number(target.value);
+    made[index] ??= inner(variants[index], index === fitting ? value : undefined);
+    place.replaceChildren(current().node);
+  }
+  show();
+  const node = h("div.union", target, place);
+  return { node, target, at: current, read: (errors) => current().read(errors) };
+}
+
+function object({ schema, value, inner }) {
+  const rows = new Map(Object.entries(schema.properties).map(([label, each]) =>
+    [label, inner(each, value?.[label], { label, optional: !schema.required?.includes(label) })]));
+  const nodes = [...rows.values()].map((each) => each.node);
+  return {
+    node: h("div.stack", nodes.length ? nodes : "Nothing to fill in."),
+    at: (key) => rows.get(key),
+    read(errors) {
+      const values = [...rows].map(([key, each]) => [key, each.read(errors)]);
+      return Object.fromEntries(values.filter(([, each]) => each !== LEFT_OUT));
+    },
+  };
+}
+
+/** Rows that come and go, each with a key of its own or none. */
+function growing(start, noun, makeRow) {
+  const rows = [];
+  const list = h("div.stack");
+  function append(key, value) {
+    const made = makeRow(key, value);
+    const item = h("div.item", made.key, made.node, button("×", () => {
+      rows.splice(rows.indexOf(made), 1);
+      item.remove();
+      target.focus();
+    }, { "aria-label": `Remove this ${noun}` }));
+    rows.push(made);
+    list.append(item);
+    return item;
+  }
+  for (const [key, value] of start) append(key, value);
+  const add = () => append().querySelector("input, select, textarea, button").focus();
+  const target = button(`Add ${noun}`, add);
+  return { node: h("div.stack", list, h("div", target)), target, rows };
+}
+
+function list({ schema, value = [], inner }) {
+  const items = growing(value.entries(), "item", (_, start) => inner(schema.items, start));
+  const read = (errors) => items.rows.map((each) => each.read(errors));
+  return { ...items, read, at: (index) => items.rows[index] };
+}
+
+function dict({ schema, value = {}, inner }) {
+  const entries = growing(Object.entries(value), "entry", (text = "", start) => {
+    const key = h("input", { type: "text", "aria-label": "Key", placeholder: "key", dir: "auto" });
+    key.value = text;
+    return { ...inner(schema.additionalProperties, start), key };
+  });
+  const read = (errors) => {
+    const pairs = entries.rows.map((each) => [each.key.value, each.read(errors)]);
+    if (new Set(pairs.map(([key]) => key)).size < pairs.length) throw new Invalid("A key is there twice");
+    return Object.fromEntries(pairs);
+  };
+  return { ...entries, read, at: (key) => entries.rows.find((each) => each.key.value === key) };
+}
+
+function boolean({ id, value }) {
+  const node = h("input", { id, type: "checkbox", checked: value });
+  return { node, read: () => node.checked };
+}
+
+const said = (text, value) => ({ id }) => ({ node: h("output", { id }, text), read: () => value });
+const isText = (value) => typeof value === "string";
+const isNumber = (value) => ["bigint", "number"].includes(typeof value);
+const whole = (value) => typeof value === "bigint" || Number.isInteger(value);
+
+/** By kind: what it is called, which values it can show, what makes its control. */
+const KINDS = {
+  string: { called: "text", fits: isText, make: string },
+  bytes: { called: "bytes", fits: isText, make: bytes },
+  file: { called: "URI", fits: (value) => isText(value.uri ?? value), make: file },
+  json: { called: "JSON", fits: () => true, make: json },
+  integer: { called: "whole number", fits: whole,
+    make: (at) => line(at, { inputmode: "numeric", from: integer }) },
+  number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
+    make: (at) => line(at, { inputmode: "decimal", from: number }) },
+  date: { called: "date", fits: isText, make: (at) => line(at, { type: "date" }) },
+  "date-time": { called: "date and time", fits: (value) => isText(value) && Date.parse(value),
+    make: (at) => line(at, {
+      type: "datetime-local", step: 1, shown: localTime, from: (text) => new Date(text).toISOString(),
+      hint: `In your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`,
+    }) },
+  duration: { called: "duration", fits: isText,
+    make: (at) => line(at, { from: duration, hint: "Such as 1 h 30 min, or PT1H30M." }) },
+  choice: { called: "choice", fits: (value, schema) => options(schema).includes(value), make: choice },
+  boolean: { free: true, called: "yes or no", fits: (value) => typeof value === "boolean", make: boolean },
+  null: { free: true, called: "none", fits: (value) => value === null, make: said("nothing", null) },
+  impossible: { free: true, fits: () => true, make: said("No value can be given for it here.", LEFT_OUT) },
+  union: { fits: () => true, group: true, make: union },
+  object: { called: "object", fits: isRecord, group: true, make: object },
+  dict: { called: "dictionary", fits: isRecord, group: true, make: dict },
+  list: { called: "list", fits: Array.isArray, group: true, make: list },
+};

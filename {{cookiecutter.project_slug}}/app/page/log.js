@@ -1,0 +1,76 @@
+// A run's log, as it is written: followed, wrapped, copied, and taken up again where it broke off.
+import { lines, part, persist } from "./api.js";
+import { card, copyButton, h } from "./dom.js";
+
+const CHUNK = 200; // lines that the browser lays out, or leaves out of the layout, together
+const MOST_LINES = 100_000; // kept; a longer log loses its beginning here
+const COLOURS = /\x1b\[[0-9;?]*[A-Za-z]/g; // of a terminal
+
+/** Show the log of a run; `ended` says whether no more can come. */
+export function logPanel(run, scope, signal, ended) {
+  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0 });
+  const state = h("p.hint", { role: "status" });
+  const [followNode, follow] = toggle("Follow", scrollDown);
+  const [wrapNode, wrap] = toggle("Wrap lines", () => output.classList.toggle("nowrap", !wrap.checked));
+  const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
+  const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
+
+  let received = 0;
+  let inLast = CHUNK; // lines in the last chunk
+  let waiting = []; // lines to be drawn with the next frame
+
+  function scrollDown() {
+    if (follow.checked) output.scrollTop = output.scrollHeight;
+  }
+  // Who scrolls up wants to read, and who scrolls down to the end wants to see what comes.
+  output.addEventListener("scroll", () => {
+    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
+  });
+
+  function draw() {
+    for (let start = 0; start < waiting.length; ) {
+      if (inLast === CHUNK) {
+        output.append(h("div"));
+        inLast = 0;
+      }
+      const some = waiting.slice(start, start + CHUNK - inLast);
+      output.lastChild.append(some.join("\n").replace(COLOURS, "") + "\n");
+      start += some.length;
+      inLast += some.length;
+    }
+    waiting = [];
+    while (output.childElementCount > MOST_LINES / CHUNK) output.firstChild.remove();
+    scrollDown();
+  }
+
+  const say = (words) => {
+    if (state.textContent !== words) state.textContent = words;
+  };
+  const quiet = () => (received ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
+
+  async function attempt(until, connected) {
+    const before = received;
+    const query = { ...scope, skip: received || undefined };
+    for await (const some of lines(`runs/${part(run)}/logs`, query, until, connected)) {
+      received += some.length;
+      if (!waiting.length) requestAnimationFrame(draw);
+      waiting.push(...some);
+      say("");
+    }
+    // What ends while the run goes on was cut off, and what brought lines may have more.
+    return ended() && received === before;
+  }
+
+  say(quiet());
+  persist(attempt, signal, (problem) => {
+    if (!problem) say(quiet());
+    else if (problem.status === 404) say(problem.message);
+    else say(`${problem.message}. ${received ? "The log goes on" : "It is shown"} as soon as that is over.`);
+  });
+  return card("Log", tools, output, state);
+}
+
+function toggle(label, change) {
+  const box = h("input", { type: "checkbox", checked: true, change });
+  return [h("label.toggle", box, label), box];
+}

@@ -1,0 +1,70 @@
+// The page's frame: which view is shown, for whom, and what holds for all of them.
+import { Problem } from "./api.js";
+import { runView } from "./run.js";
+import { runsView } from "./runs.js";
+import { banner, link, problemBox, session, signedOut, whatMayI, whoAmI } from "./session.js";
+import { taskView, tasksView } from "./tasks.js";
+
+const VIEWS = { tasks: [tasksView, taskView], runs: [runsView, runView] };
+const APP = document.title;
+const main = document.getElementById("main");
+let leaving = new AbortController();
+let first = true;
+
+/** Show what the address names. A view is given its signal, which ends with it. */
+async function route() {
+  if (location.hash && !location.hash.startsWith("#/")) return;
+  const [path, search] = (location.hash.slice(2) || "tasks").split("?");
+  const query = Object.fromEntries(new URLSearchParams(search));
+  const [section, ...rest] = path.split("/");
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  const { project, domain } = query;
+  if (project !== session.scope.project || domain !== session.scope.domain) {
+    session.scope = { project, domain };
+    whatMayI();
+  }
+  for (const each of document.querySelectorAll("nav a[data-section]")) {
+    each.href = link(each.dataset.section);
+    each.ariaCurrent = each.dataset.section === section ? "page" : null;
+  }
+  const view = document.createElement("div");
+  main.replaceChildren(view);
+  try {
+    const subject = rest.length ? decodeURIComponent(rest.join("/")) : undefined;
+    const show = VIEWS[section]?.[subject === undefined ? 0 : 1];
+    if (!show) throw new Problem({ status: 404 });
+    document.title = [subject ?? section.replace(/^./, (c) => c.toUpperCase()), APP].join(" · ");
+    const showing = show(view, { subject, query, signal });
+    if (!first) (view.querySelector("h1") ?? main).focus();
+    first = false;
+    await showing;
+  } catch (error) {
+    if (signal.aborted) return;
+    const problem = error instanceof URIError ? new Problem({ status: 404 }) : error;
+    view.append(problemBox(problem, route));
+  }
+}
+
+/** Ask who this is; again after coming back, from signing in elsewhere perhaps. */
+async function identify() {
+  if (document.hidden) return;
+  try {
+    await whoAmI();
+    await whatMayI();
+    if (main.querySelector("[data-status='401']")) route();
+  } catch (problem) {
+    if (problem.status !== 401) banner("signed-out", problemBox(problem, identify));
+  }
+}
+
+window.addEventListener("hashchange", route);
+window.addEventListener("signedout", (event) => signedOut(event.detail));
+document.addEventListener("visibilitychange", identify);
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+identify();
+route();

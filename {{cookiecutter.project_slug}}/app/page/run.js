@@ -1,0 +1,111 @@
+// One run: its phase as it changes, its log as it is written, and what went in and came out.
+import { events, get, part, persist, post, Problem } from "./api.js";
+import {
+  button, card, h, hasEnded, name, newId, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
+} from "./dom.js";
+import { logPanel } from "./log.js";
+import { link, needsRights, problemBox, refused, session } from "./session.js";
+import { values } from "./values.js";
+
+export async function runView(view, { subject, signal }) {
+  const { scope } = session;
+  const path = `runs/${part(subject)}`;
+  const title = h("h1", { tabindex: -1 }, name(subject));
+  view.append(title);
+  let run = await get(path, scope, signal);
+
+  const badge = h("span", { role: "status" });
+  const facts = h("dl.facts");
+  const phases = h("ol.phases", { "aria-label": "Phases" });
+  const error = h("div");
+  const trouble = h("div");
+  const refusal = h("div");
+  const outputs = h("div");
+  const inputs = h("div");
+  const abort = button("Abort", confirmAbort, { id: newId(), class: "danger" });
+  const again = run.task && h("a", {
+    class: "button", href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
+  }, "Run again");
+  const address = webLink(run.url);
+  const elsewhere = address &&
+    h("a.button", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Flyte’s console");
+  title.replaceChildren(...(run.task ? taskName(run.task) : ["A run"]), " ", badge);
+  view.append(
+    h("div.title",
+      h("p.lead", "Run ", h("code", name(run.name))),
+      h("div.actions", abort, again, elsewhere)),
+    needsRights(abort, signal), refusal, facts, phases, error, trouble);
+
+  const seen = []; // phases, and when they began, as far as this page was told
+  function draw(now, told = true) {
+    if (seen.at(-1)?.phase !== now.phase) {
+      const known = hasEnded(now) ? now.ended_at : now.phase === "running" && now.started_at;
+      seen.push({ phase: now.phase, at: known || (told && new Date().toISOString()) });
+      phases.replaceChildren(...seen.map(({ phase, at }) => h("li", phaseWord(phase), " ", at && when(at, true))));
+    }
+    const ended = hasEnded(now) && !hasEnded(run);
+    run = now;
+    badge.replaceChildren(phaseBadge(run.phase));
+    facts.replaceChildren(
+      fact("Started by", name(person(run.executed_by))),
+      fact("Started", run.started_at ? when(run.started_at) : "not yet"),
+      fact("Took", runDuration(run)),
+      fact("Version", h("code", name(run.version ?? "–"))));
+    error.replaceChildren(run.error
+      ? card("Error", h("pre.text", { dir: "auto", tabindex: 0 }, run.error)) : "");
+    abort.hidden = hasEnded(run);
+    if (ended) showValues();
+  }
+
+  async function showValues() {
+    try {
+      const io = await get(`${path}/io`, scope, signal);
+      const none = hasEnded(run) ? "None, as it did not succeed." : "Shown once it has succeeded.";
+      inputs.replaceChildren(card("Inputs", values(io.inputs)));
+      outputs.replaceChildren(card("Outputs", io.outputs ? values(io.outputs) : h("p.faint", none)));
+    } catch (problem) {
+      if (signal.aborted) return;
+      inputs.replaceChildren(card("Inputs and outputs", problemBox(problem, showValues)));
+      outputs.replaceChildren();
+    }
+  }
+
+  function confirmAbort() {
+    const dialog = h("dialog", { "aria-label": "Abort this run?", close: () => dialog.remove() },
+      h("h2", "Abort this run?"),
+      h("p", "What it has done stays done. It can’t be taken up again."),
+      h("div.actions",
+        button("Abort the run", stop, { class: "danger" }), button("Let it run", () => dialog.close())));
+    async function stop() {
+      dialog.close();
+      try {
+        draw(await post(`${path}/abort`, scope, {}));
+        refusal.replaceChildren();
+      } catch (problem) {
+        refused(problem);
+        refusal.replaceChildren(problemBox(problem));
+      }
+    }
+    view.append(dialog);
+    dialog.showModal();
+  }
+
+  if (hasEnded(run) && run.started_at) seen.push({ phase: "running", at: run.started_at });
+  draw(run, false);
+  view.append(h("div.columns",
+    h("div", outputs, inputs), logPanel(run.name, scope, signal, () => hasEnded(run))));
+  showValues();
+  if (hasEnded(run)) return;
+  await persist(async (until, connected) => {
+    for await (const [type, data] of events(`${path}/events`, scope, until, connected)) {
+      if (type === "problem") throw new Problem(data);
+      if (type === "phase") draw(data);
+    }
+    return hasEnded(run);
+  }, signal, (problem) => {
+    const hint = h("p.hint", "The page goes on as soon as that is over.");
+    trouble.replaceChildren(...(problem ? [problemBox(problem), hint] : []));
+  });
+}
+
+const fact = (label, value) => h("div", h("dt", label), h("dd", value));

@@ -1,0 +1,87 @@
+// The runs of a project, newest first, as they go on.
+import { get, part, pause, stringify } from "./api.js";
+import { h, hasEnded, name, person, phaseBadge, runDuration, taskName, when } from "./dom.js";
+import { link, problemBox, session } from "./session.js";
+
+const PAGE = 25;
+const SOON = 2_000; // milliseconds until it is looked again, while something goes on
+const LATER = 10_000;
+const SUGGESTIONS = 200;
+
+const PHASES = {
+  "": ["Any phase", []],
+  active: ["Not ended", ["queued", "waiting_for_resources", "initializing", "running", "paused"]],
+  succeeded: ["Succeeded", ["succeeded", "recovered"]],
+  failed: ["Failed", ["failed", "timed_out"]],
+  aborted: ["Aborted", ["aborted"]],
+};
+
+export async function runsView(view, { query, signal }) {
+  const { scope } = session;
+  const list = h("ul.rows.runs");
+  const status = h("p.hint", { role: "status" }, "Loading…");
+  const problem = h("div");
+  const suggestions = h("datalist", { id: "tasks" });
+  const task = h("input", {
+    type: "search", list: "tasks", value: query.task, "aria-label": "Task", placeholder: "Any task", change: filter,
+  });
+  const phase = h("select", { "aria-label": "Phase", change: filter }, Object.entries(PHASES).map(
+    ([value, [label]]) => h("option", { value, selected: value === query.phase }, label)));
+  const older = h("a.button", { hidden: true }, "Older runs");
+  view.append(
+    h("div.title",
+      h("h1", { tabindex: -1 }, "Runs"),
+      h("form.filters", { submit: (event) => event.preventDefault() }, task, suggestions, phase)),
+    problem, list, status, h("div", older));
+  get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
+    ({ tasks }) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
+    () => {}, // then one types the whole name
+  );
+
+  function filter() {
+    location.hash = link("runs", { task: task.value.trim(), phase: phase.value });
+  }
+
+  let drawn;
+  function draw({ runs, next_token: after }) {
+    problem.replaceChildren();
+    if (drawn === (drawn = stringify([runs, after]))) return;
+    const focused = document.activeElement.closest(".runs a")?.hash;
+    list.replaceChildren(...runs.map(item));
+    [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
+    const filtered = query.task || query.phase || query.after;
+    status.replaceChildren(...(runs.length ? [] : filtered ? ["There is no such run."] : nothing()));
+    older.hidden = !after;
+    older.href = link("runs", { ...query, after });
+  }
+
+  while (!signal.aborted) {
+    let wait = LATER;
+    try {
+      const [, phases] = PHASES[query.phase ?? ""] ?? PHASES[""];
+      const asked = { ...scope, task: query.task, phase: phases, token: query.after, limit: PAGE };
+      const page = document.hidden ? null : await get("runs", asked, signal);
+      if (page) draw(page);
+      if (page?.runs.some((run) => !hasEnded(run))) wait = SOON;
+    } catch (error) {
+      if (signal.aborted) return;
+      status.textContent = "";
+      problem.replaceChildren(problemBox(error));
+      if (error.status === 403) return;
+    }
+    await pause(wait, signal);
+  }
+}
+
+function item(run) {
+  return h("li",
+    phaseBadge(run.phase),
+    h("a.main", { href: link(`runs/${part(run.name)}`) }, run.task ? taskName(run.task) : "A run"),
+    h("code.about", name(run.name)),
+    h("span.by", name(person(run.executed_by))),
+    h("span.at", run.started_at ? when(run.started_at) : "not started"),
+    h("span.took", runDuration(run)));
+}
+
+const nothing = () =>
+  ["Nothing has run here yet. ", h("a", { href: link("tasks") }, "Choose a task"), " and run it."];

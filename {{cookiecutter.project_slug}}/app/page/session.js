@@ -1,0 +1,115 @@
+// Who is looking, at which project, and what Flyte has said that they may do there.
+import { BASE, Problem, get } from "./api.js";
+import { button, h, name, person, webLink } from "./dom.js";
+
+export const session = {
+  me: null,
+  scope: {}, // project and domain, where they are not the app's own
+  mayRun: null, // null: not known, so everything is allowed until Flyte refuses it
+  why: "",
+};
+
+/** An address within this page, in the project that is looked at. */
+export function link(path, query = {}) {
+  const given = Object.entries({ ...session.scope, ...query }).filter(([, value]) => value);
+  return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
+}
+
+const who = document.getElementById("who");
+const rights = h("span.rights");
+
+/** Ask who this is, and show it. */
+export async function whoAmI() {
+  const me = (session.me = await get("me"));
+  const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
+  who.replaceChildren(
+    h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
+    h("span", { title: me.email }, name(shown), rights));
+  banner("signed-out");
+  banner("anonymous", me.anonymous && h("div.notice",
+    h("strong", "You act as nobody. "),
+    "No credentials are sent over the app’s plain connection: Flyte can’t tell who does what here."));
+}
+
+/** Ask what one may do in the project that is looked at. */
+export async function whatMayI() {
+  let place = "";
+  try {
+    const { project, domain, view, run } = await get("me/rights", session.scope);
+    place = `${project} / ${domain}`;
+    session.mayRun = run;
+    session.why = run ? "" : `Flyte does not let you start or stop runs in ${place}.`;
+    rights.textContent = run ? "may start runs" : view ? "may only look" : "no rights here";
+  } catch (problem) {
+    Object.assign(session, { mayRun: null, why: "" }); // it shows when something is tried
+    rights.textContent = "";
+  }
+  window.dispatchEvent(new Event("rights"));
+  document.getElementById("place").replaceChildren(name(place));
+}
+
+/** Remember that Flyte has refused to start or stop a run. */
+export function refused(problem) {
+  if (problem.status !== 403) return;
+  Object.assign(session, { mayRun: false, why: `Flyte refused it: ${problem.message}` });
+  rights.textContent = "may only look";
+  window.dispatchEvent(new Event("rights"));
+}
+
+/** Keep a button off while the rights that it needs are missing; return the reason to show. */
+export function needsRights(control, signal) {
+  const reason = h("p.hint", { id: `${control.id}-why` });
+  control.setAttribute("aria-describedby", reason.id);
+  const update = () => {
+    control.disabled = session.mayRun === false;
+    reason.textContent = session.why;
+  };
+  window.addEventListener("rights", update, { signal });
+  update();
+  return reason;
+}
+
+/** Show one banner of this kind above everything, or none. */
+export function banner(kind, content) {
+  const banners = document.getElementById("banners");
+  banners.querySelector(`[data-kind="${kind}"]`)?.remove();
+  if (!content) return;
+  content.dataset.kind = kind;
+  banners.append(content);
+}
+
+const MEANING = {
+  0: "The app can’t be reached",
+  401: "You are not signed in, or no longer",
+  403: "Flyte does not let you do this",
+  404: "There is no such thing here, or you may not see it",
+  422: "Some values can’t be used",
+  503: "Flyte can’t be reached",
+  504: "Flyte did not answer in time",
+};
+
+/** Say what is wrong, and offer what can be done about it. */
+export function problemBox(problem, retry) {
+  if (!(problem instanceof Problem)) throw problem;
+  const title = MEANING[problem.status] ?? "Something is wrong with the app or with Flyte";
+  return h("div.notice.problem", { role: "alert", "data-status": problem.status },
+    h("strong", title),
+    problem.detail && h("p.told", { dir: "auto" }, problem.detail),
+    problem.status === 403 && h("p", "Who administers the project on Flyte can change that."),
+    h("div.actions",
+      problem.status === 401 && signIn(problem), retry && button("Try again", retry)));
+}
+
+/** Where the app says, or at a gate in front of it, which a reload leads to. */
+function signIn({ sign_in: told }) {
+  const address = webLink(told, BASE);
+  return address
+    ? h("a.button", { href: address, target: "_blank", rel: "noreferrer" }, "Sign in")
+    : button("Reload to sign in", () => location.reload());
+}
+
+/** Show that one has to sign in, once, whatever it was that was refused. */
+export function signedOut(problem) {
+  banner("signed-out", problemBox(problem));
+  if (!session.me) who.replaceChildren("not signed in");
+}

@@ -1,0 +1,52 @@
+"""What is at ``/``: the page in ``app/page``, or, once that folder is deleted, the documentation.
+
+Anybody may load its files: they say nothing but how to show what the API answers to their visitor.
+"""
+
+import os
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.staticfiles import PathLike, StaticFiles
+from starlette.types import Scope
+
+from ..headers import HEADERS
+
+PAGE = Path(__file__).parent.parent / "page"
+FILES = sorted(PAGE.glob("*"))
+PATHS = {"/", *(f"/page/{file.name}" for file in FILES)}
+"""What needs no credentials."""
+
+PAGE_HEADERS = {
+    "Cache-Control": "private, no-cache",  # kept, but used only after asking whether it is right
+    # On top of what holds everywhere, the browser makes markup of no text, whoever asks it to.
+    "Content-Security-Policy": HEADERS["content-security-policy"]
+    + "; require-trusted-types-for 'script'; trusted-types 'none'",
+}
+
+
+class _Files(StaticFiles):
+    def file_response(
+        self,
+        full_path: PathLike,
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+
+files = _Files(directory=PAGE, check_dir=False)
+router = APIRouter(include_in_schema=False)
+router.mount("/page", files)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """Show the page."""
+    if FILES:
+        return await files.get_response("index.html", request.scope)
+    return RedirectResponse("docs")  # relative, so that it holds below a proxy's prefix
