@@ -6,8 +6,9 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def running(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[R
         yield started
     finally:
         started.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for a condition, and fail if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
 
 
 def curl_lines(printed: str) -> list[list[str]]:

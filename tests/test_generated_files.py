@@ -69,6 +69,7 @@ local_flyte/__main__.py
 local_flyte/access.py
 local_flyte/actions.py
 local_flyte/apps.py
+local_flyte/banner.py
 local_flyte/clients.py
 local_flyte/clusters.py
 local_flyte/container/sitecustomize.py
@@ -86,6 +87,7 @@ local_flyte/runs.py
 local_flyte/server.py
 local_flyte/services.py
 local_flyte/serving.py
+local_flyte/sign_in.py
 local_flyte/subtasks.py
 local_flyte/tasks.py
 noxfile.py

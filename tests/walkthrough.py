@@ -78,7 +78,8 @@ def check_two_people(app: Running) -> None:
     me = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/me")]
     assert len({person["subject"] for person in me}) == 2, me
     started = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/runs")]
-    assert len({run["name"] for run in started}) == 2, started
+    assert len({run["name"] for run in started if "name" in run}) == 2, started
+    assert [answer["status"] for answer in started if "status" in answer] == [403], started
 
 
 def check_ends(app: Running) -> None:

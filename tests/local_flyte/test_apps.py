@@ -25,12 +25,13 @@ def read() -> dict[str, str | None]:
     return {
         "version": "1",
         "page": pathlib.Path(__file__).with_name("page.txt").read_text(),
-        "endpoint": os.environ.get("_U_EP_OVERRIDE"),
+        "endpoint": os.environ.get("FLYTE_ENDPOINT") or os.environ.get("_U_EP_OVERRIDE"),
         "declared": os.environ.get("DECLARED"),
     }
 
 env = FastAPIAppEnvironment(
-    name="tiny", app=api, image="auto", include=["page.txt"], env_vars={"DECLARED": "yes"}
+    name="tiny", app=api, image="auto", include=["page.txt"],
+    env_vars={"DECLARED": "yes", "FLYTE_ENDPOINT": "dns:///flyte.example.com"},
 )
 """
 

@@ -1,6 +1,6 @@
 """``python -m local_flyte``, as people start it in a generated project."""
 
-import os
+import json
 import re
 import shlex
 import shutil
@@ -12,20 +12,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from ..long_running import Running, curl_lines, running
+from ..baking import Baker, run
+from ..long_running import READY, Running, curl_lines, running, wait_until
 
 pytestmark = pytest.mark.slow
 
+MORE = """
+
+@task_env.task
+async def wave() -> str:
+    return "hello"
+"""
+
 
 @contextmanager
-def started(project: Path, *options: str) -> Iterator[tuple[Running, str]]:
+def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[Running, str]]:
     """Start the command; yield it and all it has printed until it said how to stop it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])  # a port in use is not an error
         command = [sys.executable, "-m", "local_flyte", "--port", port, *options]
-        with running(command, project) as process:
+        with running(command, project, **environment) as process:
             yield process, process.wait_until_ready()
 
 
@@ -37,37 +46,140 @@ def check_ends(command: Running, number: signal.Signals) -> None:
     assert command.left_over() == []
 
 
+def flyte(words: list[str], project: Path, home: Path) -> str:
+    """Run a printed ``flyte`` command in the project's folder, and return what it prints."""
+    environment = {"HOME": str(home), "COLUMNS": "300", "TERM": "xterm", "DO_NOT_TRACK": "1"}
+    return run([str(project / words[0]), *words[1:]], project, **environment)
+
+
+def answers(client: httpx.Client, url: str) -> bool:
+    """Tell whether somebody answers."""
+    try:
+        return client.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def paste(line: list[str]) -> str:
+    """Run a printed ``curl`` line, and return what it prints."""
+    quiet = ["--silent", "--show-error", "--noproxy", "*"]
+    return subprocess.run([*line, *quiet], capture_output=True, text=True, check=True).stdout
+
+
+def flyte_lines(printed: str) -> list[list[str]]:
+    """Return the printed ``flyte`` commands, each as its words."""
+    return [
+        shlex.split(line) for line in re.findall(r"^ +(\S*flyte -c .*)$", printed, re.MULTILINE)
+    ]
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
 def test_the_printed_lines_work_and_ctrl_c_ends_it_all(default_project: Path) -> None:
     with started(default_project) as (command, printed):
         for step in ("Starting local Flyte", "Registering the sample tasks", "Starting the app"):
             assert step in printed
         assert "is in use" in printed
-        answers = [
-            subprocess.run(
-                [*line, "--silent", "--fail", "--noproxy", "*"],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            for line in curl_lines(printed)
+        *me, alice, bob, victor = map(paste, curl_lines(printed))
+        assert [json.loads(each)["subject"] for each in me] == [
+            "alice-subject",
+            "bob-subject",
+            "bob-subject",
         ]
-        assert "alice@example.com" in answers[0]
-        assert "bob@example.com" in answers[1]
-        assert "bob@example.com" in answers[2]
-        assert '"queued"' in answers[3] or '"running"' in answers[3]
+        assert json.loads(alice)["executed_by"]["subject"] == "alice-subject"
+        assert json.loads(bob)["executed_by"]["subject"] == "bob-subject"
+        assert json.loads(victor)["status"] == 403
         check_ends(command, signal.SIGINT)
 
 
-def test_flyte_alone_works_with_the_cli(default_project: Path) -> None:
+def test_the_printed_links_sign_people_in(default_project: Path) -> None:
+    with (
+        started(default_project, "--no-reload") as (command, printed),
+        httpx.Client(trust_env=False) as browser,
+    ):
+        links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
+        assert list(links) == ["alice", "bob", "victor", "carol"]
+        for name, link in links.items():
+            assert browser.get(link).status_code == 303
+            assert browser.get(httpx.URL(link).join("/me")).json()["subject"] == f"{name}-subject"
+        browser.cookies.clear()
+        of_an_earlier_start = {"Cookie": "flyte_at=alice-of-earlier"}
+        me = httpx.URL(links["alice"]).join("/me")
+        refusal = browser.get(me, headers=of_an_earlier_start)
+        assert refusal.status_code == 401
+        assert refusal.json()["sign_in"] == "/sign-in"
+        elsewhere = {"Host": "evil.example"}
+        assert browser.get(links["alice"], headers=elsewhere).status_code == 400
+        check_ends(command, signal.SIGTERM)
+
+
+def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
+    default_project: Path, tmp_path: Path
+) -> None:
+    with (
+        started(default_project, "--no-reload") as (_, printed),
+        httpx.Client(trust_env=False) as browser,
+    ):
+        *_, deploy = commands = flyte_lines(printed)
+        for words in commands:
+            said = flyte(words, default_project, tmp_path)
+        (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+        link = re.search(r"http://\S+(/sign-in/alice\S+)", printed)
+        assert link is not None
+        wait_until(lambda: answers(browser, f"{url}/health"))
+        for path in (link[1], "/sign-in", "/sign-out"):
+            response = browser.get(url + path)
+            assert response.status_code == 401
+            assert "set-cookie" not in response.headers
+            assert "sign_in" not in response.json()
+        home = Path(deploy[2]).parent
+        (unpacked,) = home.glob("work/apps/*/*/app")
+        assert not (unpacked.parent / "local_flyte").exists()
+
+
+def test_changed_tasks_are_registered_again(default_project: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    tasks = project / "app" / "tasks.py"
+    with started(project) as (command, printed):
+        get_tasks = [*flyte_lines(printed)[0][:3], "get", "task"]
+        tasks.write_text("a mistake")
+        wait_until(lambda: "SyntaxError" in command.printed())
+        tasks.write_text((default_project / "app" / "tasks.py").read_text() + MORE)
+        wait_until(lambda: "registered again.\n" in command.printed().partition(READY)[2])
+        assert "my-flyte-app-tasks.wave" in flyte(get_tasks, project, tmp_path)
+        check_ends(command, signal.SIGINT)
+
+
+def test_an_exported_address_of_another_flyte_is_not_used_and_that_is_said(
+    default_project: Path,
+) -> None:
+    elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
+    with started(default_project, "--no-reload", **elsewhere) as (command, printed):
+        assert "Not used here" in printed
+        assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
+        check_ends(command, signal.SIGINT)
+
+
+def test_a_project_without_sample_tasks_starts_too(default_project: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    (project / "app" / "tasks.py").unlink()
+    with started(project, "--no-reload") as (command, printed):
+        assert "There is no app/tasks.py" in printed
+        assert "/runs" not in printed
+        check_ends(command, signal.SIGINT)
+
+
+def test_a_credential_header_has_its_line(baker: Baker, tmp_path: Path) -> None:
+    project = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
+    with started(project, "--no-reload") as (command, printed):
+        (line,) = (words for words in curl_lines(printed) if words[2].startswith("X-Api-Key: "))
+        assert json.loads(paste(line))["subject"] == "alice-subject"
+        check_ends(command, signal.SIGINT)
+
+
+def test_flyte_alone_works_with_the_cli(default_project: Path, tmp_path: Path) -> None:
     with started(default_project, "--flyte-only") as (command, printed):
-        line = re.search(r"^ +(flyte .*)$", printed, re.MULTILINE)
-        assert line is not None
-        program, *arguments = shlex.split(line[1])
-        subprocess.run(
-            [Path(sys.executable).with_name(program), *arguments],
-            env={**os.environ, "DO_NOT_TRACK": "1"},
-            check=True,
-            capture_output=True,
-        )
+        (words,) = flyte_lines(printed)
+        flyte(words, default_project, tmp_path)
         check_ends(command, signal.SIGTERM)

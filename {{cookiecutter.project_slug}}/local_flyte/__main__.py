@@ -3,23 +3,26 @@
 import argparse
 import contextlib
 import http.client
-import json
 import os
-import shlex
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from . import PEOPLE, LocalFlyte, Person
+from . import PEOPLE, LocalFlyte, sign_in
+from .banner import ASIDE, app_banner, flyte_banner
+from .clients import inherited_environment, leads_elsewhere
 
 PACKAGE = "app"
+TASKS = Path(PACKAGE, "tasks.py")
 TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
 PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
+CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
 HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
@@ -35,10 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 if it was asked to stop, 1 if something did not start.
     """
-    parser = argparse.ArgumentParser(prog="python -m local_flyte", description=__doc__)
-    parser.add_argument("--port", type=int, default=PORT, help="port of the app (default: 8080)")
+    parser = argparse.ArgumentParser(
+        prog="python -m local_flyte",
+        description="Run the app on a local Flyte that tells people apart and really runs tasks.",
+    )
+    parser.add_argument(
+        "--port", type=int, default=PORT, help="port of the app (default: 8080, else any)"
+    )
     parser.add_argument("--no-reload", action="store_true", help="do not restart when files change")
-    parser.add_argument("--flyte-only", action="store_true", help="start Flyte without the app")
+    parser.add_argument(
+        "--flyte-only",
+        action="store_true",
+        help="start Flyte without the app, and print what an app needs to know to use it",
+    )
     options = parser.parse_args(arguments)
 
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
@@ -54,26 +66,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    root = Path.cwd()
+    names = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
+    headers = [name.strip() for name in names.split(",") if name.strip()]
+    if ignored := sorted(filter(leads_elsewhere, os.environ)):
+        print(f"Not used here, where Flyte is the local one: {', '.join(ignored)}", flush=True)
     with contextlib.ExitStack() as stack:
+        # Taken now and kept, so that nobody else can take it before the app listens.
+        listener = stack.enter_context(_listen(options.port))
         print("Starting local Flyte…", flush=True)
-        local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN))
+        local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN, credential_headers=headers))
         stack.callback(_ignore_further_signals)
-        print("Registering the sample tasks…", flush=True)
-        local_flyte.deploy(root)
+        registered = _Registered(local_flyte)
         if options.flyte_only:
-            print(_flyte_banner(local_flyte), flush=True)
+            listener.close()
+            print(flyte_banner(local_flyte), flush=True)
             while True:
                 time.sleep(WAKE_SECONDS)
         print("Starting the app…", flush=True)
-        port = _free_port(options.port)
-        app = stack.enter_context(_app(local_flyte, port, reload=not options.no_reload))
+        secret = secrets.token_urlsafe(24)
+        people = [each for each in PEOPLE.values() if each.name not in ASIDE]
+        environment = {
+            "DO_NOT_TRACK": "1",
+            **inherited_environment(),
+            **local_flyte.app_environment(),
+            **sign_in.environment(people, secret),
+        }
+        port: int = listener.getsockname()[1]
+        reload = not options.no_reload
+        app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         _wait_until_ready(app, port)
-        print(_banner(local_flyte, port, options.port), flush=True)
+        notes = [] if port == options.port else [f"Port {options.port} is in use."]
+        if reload:
+            notes.append(
+                f"The app restarts when a file in {PACKAGE}/ changes; when {TASKS} does, its"
+                " tasks are registered again."
+            )
+        banner = app_banner(
+            local_flyte,
+            f"http://{HOST}:{port}",
+            secret=secret,
+            task=TASK if TASK in registered.printed else None,
+            api_key_header=headers[0] if headers else None,
+            notes=notes,
+        )
+        print(banner, flush=True)
         while app.poll() is None:
             time.sleep(WAKE_SECONDS)
+            if reload:
+                registered.update()
         return app.returncode or 1  # it does not end by itself unless something is wrong
+
+
+class _Registered:
+    """The tasks, as they are registered: now, and when their file has changed."""
+
+    def __init__(self, local_flyte: LocalFlyte) -> None:
+        self._local_flyte = local_flyte
+        self._version = _version(TASKS)
+        self.printed = ""
+        if self._version:
+            print("Registering the sample tasks…", flush=True)
+            self.printed = local_flyte.deploy(Path.cwd())
+        else:
+            print(f"There is no {TASKS}, so no tasks are registered.", flush=True)
+
+    def update(self) -> None:
+        """Register them again if their file has changed; a mistake in it is told of."""
+        version = _version(TASKS)
+        if version in {self._version, None}:
+            return
+        self._version = version
+        try:
+            self._local_flyte.deploy(Path.cwd())
+            print(f"{TASKS} has changed: its tasks are registered again.", flush=True)
+        except RuntimeError as error:
+            print(error, file=sys.stderr, flush=True)
+
+
+def _version(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # some editors write a file by replacing it
+        return None
 
 
 def _ignore_further_signals() -> None:
@@ -82,17 +157,31 @@ def _ignore_further_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _listen(wanted: int) -> socket.socket:
+    """Take the wanted port if it is free, else another that is."""
+    try:
+        return socket.create_server((HOST, wanted))
+    except OSError:
+        return socket.create_server((HOST, 0))
+
+
 @contextlib.contextmanager
-def _app(local_flyte: LocalFlyte, port: int, *, reload: bool) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "uvicorn", f"{PACKAGE}.main:app"]
-    command += ["--host", HOST, "--port", str(port)]
+def _app(
+    listener: socket.socket, environment: Mapping[str, str], *, reload: bool
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
+    command += ["--fd", str(listener.fileno())]
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
-    environment = {"DO_NOT_TRACK": "1", **os.environ, **local_flyte.app_environment()}
     # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.
     app = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        command,
+        env=environment,
+        pass_fds=[listener.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
+    listener.close()  # the app has it now
     try:
         yield app
     finally:
@@ -104,15 +193,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
             process.wait(STOP_SECONDS)
-
-
-def _free_port(wanted: int) -> int:
-    """Return the wanted port if it is free, else another that is."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.create_server((HOST, port)) as listener:
-            free: int = listener.getsockname()[1]
-            return free
-    raise RuntimeError("no port is free")
 
 
 def _wait_until_ready(app: subprocess.Popen[bytes], port: int) -> None:
@@ -135,69 +215,6 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _banner(local_flyte: LocalFlyte, port: int, wanted: int) -> str:
-    url = f"http://{HOST}:{port}"
-    alice, bob = PEOPLE["alice"], PEOPLE["bob"]
-    note = "" if port == wanted else f" (port {wanted} is in use)"
-    return f"""
-The app    {url}{note}
-API docs   {url}/docs
-Flyte      {local_flyte.endpoint}, a local stand-in
-
-You can be alice or bob:
-
-  curl -H 'Authorization: Bearer {alice.token}' {url}/me
-  curl -H 'Authorization: Bearer {bob.token}' {url}/me
-  curl -H 'Cookie: {bob.cookie}' {url}/me
-
-Start a run, as alice or as bob:
-
-  {_curl_to_run(url, "Ada", alice)}
-  {_curl_to_run(url, "Bob", bob)}
-
-Or use Flyte's own command line, as alice:
-
-  {_flyte_command(local_flyte)} get run
-
-Press Ctrl-C to stop.
-"""
-
-
-def _curl_to_run(url: str, name: str, person: Person) -> str:
-    body = json.dumps({"inputs": {"name": name}})
-    return (
-        f"curl -H 'Authorization: Bearer {person.token}' -H 'Content-Type: application/json' "
-        f"-d '{body}' {url}/tasks/{TASK}/runs"
-    )
-
-
-def _flyte_banner(local_flyte: LocalFlyte) -> str:
-    variables = "\n".join(
-        f"  export {name}={shlex.quote(value)}"
-        for name, value in local_flyte.app_environment().items()
-    )
-    tokens = "\n".join(f"  {each.name:<8} {each.token}" for each in PEOPLE.values())
-    return f"""
-What an app needs to know to use this Flyte:
-
-{variables}
-
-The people, and their tokens:
-
-{tokens}
-
-Flyte's own command line, as alice:
-
-  {_flyte_command(local_flyte)} get run
-
-Press Ctrl-C to stop.
-"""
-
-
-def _flyte_command(local_flyte: LocalFlyte) -> str:
-    return f"flyte -c {shlex.quote(str(local_flyte.config_file('alice')))}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from flyteidl2.app import (
     app_payload_pb2,
     app_service_connect,
 )
+from flyteidl2.core import tasks_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 
 from .access import caller
@@ -201,7 +202,7 @@ class Apps:
                 [substituted(each, values) for each in (*container.command, *container.args)],
                 directory=directory,
                 environment={
-                    **{each.key: each.value for each in container.env},
+                    **_declared(container),
                     **self._environment,
                     **other_port(app.port),
                 },
@@ -331,6 +332,11 @@ _Key = tuple[str, str, str]
 
 def _key(id_: app_definition_pb2.Identifier) -> _Key:
     return id_.project, id_.domain, id_.name
+
+
+def _declared(container: tasks_pb2.Container) -> dict[str, str]:
+    # The app's owner may have said where Flyte is; here it is always this one.
+    return {each.key: each.value for each in container.env if each.key != "FLYTE_ENDPOINT"}
 
 
 def _check_servable(spec: app_definition_pb2.Spec) -> None:

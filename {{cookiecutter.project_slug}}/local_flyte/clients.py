@@ -11,13 +11,15 @@ from pathlib import Path
 from .people import Directory, Person
 from .serving import HOST
 
-OTHER_FLYTE = ("FLYTE", "UCTL_", "_U_", "_F_")
-"""What the variables begin with that would lead a client of this process's to another Flyte."""
+
+def leads_elsewhere(variable: str) -> bool:
+    """Tell whether a variable could lead the app or the ``flyte`` command to another Flyte."""
+    return variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_")) and variable != "FLYTE_TIMEOUT"
 
 
 def inherited_environment() -> dict[str, str]:
     """Return this process's environment, without what could lead to another Flyte."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OTHER_FLYTE)}
+    return {name: value for name, value in os.environ.items() if not leads_elsewhere(name)}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ class Person:
     """The credentials were good once: they are refused as no longer valid."""
 
     @property
+    def rights(self) -> str:
+        """What the person may do, for people to read."""
+        if self.can_run:
+            return "may run tasks"
+        return "may only look" if self.can_view else "has no rights here"
+
+    @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
         """The person as Flyte names them in ``executed_by``, ``deployed_by`` and the like."""
         return identity_pb2.EnrichedIdentity(

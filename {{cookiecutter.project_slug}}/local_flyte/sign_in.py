@@ -1,0 +1,144 @@
+"""The app as ``python -m local_flyte`` serves it: answering this machine only, with a sign-in.
+
+On a cluster Flyte's own sign-in stands in front of an app and sets the cookie. Here following a
+link does, one for each person of the local Flyte. A link holds a secret that is new at each start,
+so that nobody else on this machine can make up one. None of it is part of the app.
+"""
+
+import importlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .people import COOKIE, Person
+
+VARIABLE = "LOCAL_FLYTE_SIGN_IN"
+URL = "/sign-in"
+# Another name in the Host header means that a page of another site had its name lead here.
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
+OUR_COOKIE = "local_flyte_sign_in"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>Sign in to the local Flyte</title>
+</head>
+<body>
+<h1>Sign in to the local Flyte</h1>
+{content}
+</body>
+</html>
+"""
+
+
+def environment(people: Iterable[Person], secret: str) -> dict[str, str]:
+    """Return the variables with which uvicorn serves ``create_app`` for these people."""
+    known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
+    return {VARIABLE: json.dumps({"secret": secret, "people": known}), "SIGN_IN_URL": URL}
+
+
+def link(origin: str, name: str, secret: str) -> str:
+    """Return the address that signs a person in."""
+    return f"{origin}{URL}/{name}?secret={secret}"
+
+
+def create_app() -> ASGIApp:
+    """Return the app with the sign-in around it."""
+    known = json.loads(os.environ.pop(VARIABLE))  # not for the app to see
+    return SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
+
+
+class SignIn:
+    """ASGI middleware: a page that says who one can be, and links that set their cookies."""
+
+    def __init__(self, app: ASGIApp, secret: str, people: dict[str, Any]) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: What else is served.
+            secret: What the links hold.
+            people: The value of the sign-in cookie, and a word on the rights, of each person.
+        """
+        self._app = app
+        self._secret = secret
+        self._people = people
+        self._pages = Router(
+            [
+                Route(URL, self._choose),
+                Route(URL + "/{name}", self._sign_in),
+                Route("/sign-out", self._sign_out),
+            ]
+        )
+        self._local = TrustedHostMiddleware(self._serve, allowed_hosts=HOSTS, www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve who calls this machine by its own name."""
+        await self._local(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path in {URL, "/sign-out"} or path.startswith(f"{URL}/")):
+            await self._pages(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _choose(self, request: Request) -> Response:
+        if not self._is_secret(request.cookies.get(OUR_COOKIE)):
+            return _refusal()
+        people = "\n".join(
+            f'<li><a href="{link("", name, self._secret)}">{name}</a> {rights}</li>'
+            for name, (_, rights) in self._people.items()
+        )
+        sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'
+        return _page(f"<p>Who do you want to be?</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
+
+    async def _sign_in(self, request: Request) -> Response:
+        if not self._is_secret(request.query_params.get("secret")):
+            return _refusal()
+        name = request.path_params["name"]
+        if name not in self._people:
+            return _page("<p>There is nobody of this name.</p>", HTTPStatus.NOT_FOUND)
+        response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
+        response.set_cookie(COOKIE, self._people[name][0], httponly=True, samesite="lax")
+        response.set_cookie(OUR_COOKIE, self._secret, path=URL, httponly=True, samesite="strict")
+        return response
+
+    async def _sign_out(self, request: Request) -> Response:
+        if not self._is_secret(request.query_params.get("secret")):
+            return _refusal()
+        response = RedirectResponse(URL, HTTPStatus.SEE_OTHER, HEADERS)
+        response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+        return response
+
+    def _is_secret(self, given: str | None) -> bool:
+        return secrets.compare_digest((given or "").encode(), self._secret.encode())
+
+
+def _page(content: str, status: int = HTTPStatus.OK) -> Response:
+    return HTMLResponse(PAGE.format(content=content), status, HEADERS)
+
+
+def _refusal() -> Response:
+    return _page(
+        "<p>Follow one of the links that are printed in the terminal where the app was started."
+        " They are new at each start.</p>",
+        HTTPStatus.FORBIDDEN,
+    )
