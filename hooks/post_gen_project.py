@@ -1,4 +1,4 @@
-"""Tidies up after cookiecutter and tells what to do next.
+"""Remove what the answers leave out, and tell what to do next.
 
 Cookiecutter renders this file and runs the copy in the generated project, so it can import nothing
 of the template's. Standard library only, offline, and safe to run again: cruft does at each update.
@@ -12,36 +12,46 @@ from pathlib import Path
 
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
+THE_PAGE = ("app/page", "tests/test_page.py")
 
-def remove_empty_folders(project: Path) -> None:
-    """A file that an answer left out may leave its folder behind; never touch one with content."""
+
+def remove_left_out(project: Path, answers: dict[str, str]) -> None:
+    """Remove the page if it is not wanted, and folders that a file left out has left empty."""
+    for name in THE_PAGE if answers["page"] == "no" else ():
+        path = project / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     for folder in (project / ".github" / "workflows", project / ".github"):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def next_steps(answers: dict[str, str], *, make: bool, windows: bool) -> str:
+def next_steps(
+    answers: dict[str, str], *, make: bool, windows: bool = False, git: bool = True
+) -> str:
     """What to run now, as commands that can be pasted one after the other.
 
     Args:
         answers: The rendered answer to each prompt.
         make: Whether there is a ``make`` to run.
-        windows: Whether the shell is one of Windows'.
+        windows: Whether this is Windows, where the local Flyte does not run.
+        git: Whether the project is in a git repository already.
     """
     name = answers["project_slug"]
-    python, scripts = ("py", ".venv\\Scripts\\") if windows else ("python3", ".venv/bin/")
-    if make:
+    if make or windows:
         setup: list[str] = []
         dev, test, deploy = "make dev", "make test", "make deploy"
     else:
         setup = [
-            f"{python} -m venv .venv",
-            f"{scripts}python -m pip install --upgrade pip",
-            f"{scripts}python -m pip install --editable . --group dev",
+            "python3 -m venv .venv",
+            ".venv/bin/python -m pip install --upgrade pip",
+            ".venv/bin/python -m pip install --editable . --group dev",
         ]
-        dev = f"{scripts}python -m local_flyte"
-        test = f"{scripts}python -m pytest"
-        deploy = f"{scripts}flyte deploy deployment.py app_env"
+        dev = ".venv/bin/python -m local_flyte"
+        test = ".venv/bin/python -m pytest"
+        deploy = ".venv/bin/flyte deploy deployment.py app_env"
     steps = {
         dev: "run it on a local Flyte; Ctrl-C stops both",
         test: "run its tests",
@@ -49,7 +59,11 @@ def next_steps(answers: dict[str, str], *, make: bool, windows: bool) -> str:
     }
     width = max(map(len, steps))
     lines = [f"cd {name}", *setup, *(f"{step:{width}}  # {why}" for step, why in steps.items())]
-    text = [f"{name} is ready. Next:", "", *(f"    {line}" for line in lines), ""]
+    where = " (in WSL: the local Flyte does not run on Windows itself)" if windows else ""
+    text = [f"{name} is ready. Next{where}:", "", *(f"    {line}" for line in lines), ""]
+    if not git:
+        commit = "git init && git add --all && git commit -m 'Generate the project'"
+        text += ["To keep it in git:", "", f"    {commit}", ""]
     if answers["ci"] != "none":
         text += [f"Once it is pushed, {answers['ci']} checks and tests every change.", ""]
     return "\n".join(text)
@@ -57,9 +71,11 @@ def next_steps(answers: dict[str, str], *, make: bool, windows: bool) -> str:
 
 def main() -> int:
     """Return the exit code."""
-    remove_empty_folders(Path.cwd())
-    windows = os.name == "nt"
-    print("\n" + next_steps(ANSWERS, make=shutil.which("make") is not None, windows=windows))
+    project = Path.cwd()
+    remove_left_out(project, ANSWERS)
+    git = any((folder / ".git").exists() for folder in (project, *project.parents))
+    make = shutil.which("make") is not None
+    print("\n" + next_steps(ANSWERS, make=make, windows=os.name == "nt", git=git))
     return 0
 
 

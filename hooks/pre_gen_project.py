@@ -1,15 +1,16 @@
-"""Refuses, before anything is written, answers that Python, HTTP or Flyte would refuse later.
+"""Refuse, before anything is written, answers that Python, HTTP or Flyte would refuse later.
 
 Cookiecutter renders this file and runs the copy, so it can import nothing of the template's.
 Standard library only, offline, no side effects except the one named in ``main``.
 """
 
 import json
-import keyword
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # What was answered, and (cookiecutter tells, cruft does not) what was typed on the command line.
@@ -18,12 +19,12 @@ TYPED: dict[str, object] = json.loads(r"""{{ _cookiecutter | default({}) | tojso
 
 # The words of each prompt, as cookiecutter.json asks them: cookiecutter does not pass them on.
 PROMPTS = {
-    "project_slug": "App name (its name on Flyte, and of its folder)",
+    "project_slug": "Name of the app and its folder",
     "description": "What the app does, in one line",
-    "author": "Author (named in pyproject.toml and in the licence)",
+    "author": "Author, for pyproject.toml and the licence",
     "flyte_project": "Flyte project",
     "flyte_domain": "Flyte domain",
-    "credential_headers": "Headers that are credentials, besides Authorization and Cookie (comma-separated, or empty)",
+    "credential_headers": "Credential headers besides Authorization and Cookie (comma-separated, or empty)",
 }
 
 # flyteidl2.app.Identifier.name and flyteidl2.app.Profile.short_description.
@@ -33,23 +34,11 @@ DESCRIPTION_LENGTH = 100
 LABEL_LENGTH = 63
 AUTHOR_LENGTH = 100
 
-# A package of one of these names would hide, or be hidden by, a module that the app needs.
-OUR_MODULES = frozenset({"deployment", "local_flyte", "noxfile", "tests"})
+# What pyproject.toml names. pip and uv would take the project for its own dependency.
 DEPENDENCIES = frozenset(
     """
-    aiofiles aiolimiter annotated_doc annotated_types anyio argcomplete ast_serialize async_lru
-    asyncssh attr attrs backports buf certifi cffi charset_normalizer click cloudpickle colorlog
-    connect connectrpc cryptography dependency_groups distlib docstring_parser dotenv fastapi
-    filelock flyte flyteidl flyteidl2 fsspec google googleapis_common_protos grpc grpcio h11
-    hatchling httpcore httptools httpx humanize idna importlib_metadata iniconfig jaraco jeepney
-    jinja2 keyring lazy_importer librt markdown_it markdown_it_py mashumaro mdurl more_itertools
-    msgpack mypy mypy_extensions mypyc nox obstore opentelemetry opentelemetry_api openssl
-    packaging pathspec pip pkg_resources platformdirs pluggy protobuf protobuf_ext protobuf_py
-    protobuf_py_ext protobuf_py_pure protoc_gen_openapiv2 protovalidate py pycparser pydantic
-    pydantic_core pydantic_settings pygments pyopenssl pyqwest pytest python_dotenv pyyaml
-    requests rich rich_click ruff secretstorage sentry_sdk setuptools starlette toml trustme
-    types_protobuf typing_extensions typing_inspection urllib3 uv uvicorn uvloop virtualenv watchfiles
-    websockets wheel yaml zipp
+    fastapi flyte httpx msgpack mypy nox pydantic pytest ruff starlette trustme types-protobuf
+    uvicorn websockets
     """.split()
 )
 # Names that Windows keeps for devices: no folder can be called so there.
@@ -84,8 +73,23 @@ Problem = tuple[str, str]
 JINJA = "two braces, or a brace with % or #, would be run as a template"
 
 
+@dataclass(frozen=True)
+class Correction:
+    """An answer that cannot be used, and one that can."""
+
+    key: str
+    answer: str
+    wrong: str
+    suggestion: str
+
+    def __str__(self) -> str:
+        """Say what is wrong, in the words of the prompt."""
+        told = f"{PROMPTS[self.key]}: {_shown(self.answer)}\n      {self.wrong}."
+        return f"  {told}\n      Try: {self.suggestion}\n"
+
+
 def app_name(value: str) -> Problem | None:
-    """An app name is a DNS label that Flyte takes and, with ``_`` for ``-``, a package name."""
+    """An app's name is a DNS label that Flyte takes, and the name of a Python distribution."""
     words = re.findall(r"[a-z0-9]+", value.lower())
     name = re.sub(r"^[0-9-]+", "", "-".join(words))[:APP_NAME_LENGTH].rstrip("-")
     if not name or _reserved(name):
@@ -93,7 +97,7 @@ def app_name(value: str) -> Problem | None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", value):
         return "use lower-case letters and digits, with single dashes between them", name
     if value[0].isdigit():
-        return "begin with a letter: a Python package cannot be named otherwise", name
+        return "begin with a letter: a Kubernetes service cannot be named otherwise", name
     if len(value) > APP_NAME_LENGTH:
         return f"{len(value)} characters are too many: Flyte takes {APP_NAME_LENGTH}", name
     if reason := _reserved(value):
@@ -102,17 +106,10 @@ def app_name(value: str) -> Problem | None:
 
 
 def _reserved(name: str) -> str | None:
-    package = name.replace("-", "_")
-    if keyword.iskeyword(package):
-        return f"{package!r} is a word of the Python language, so no package can have that name"
-    if package in sys.stdlib_module_names or package == "test":  # the one it does not list
-        return f"{package!r} is a module of Python's standard library, which it would hide"
-    if package in DEPENDENCIES:
-        return f"{package!r} is a package that the app depends on, which it would hide"
-    if package in OUR_MODULES:
-        return f"{package!r} is already the name of something else in the project"
-    if package in DEVICES:
-        return f"{package!r} is a device on Windows, where no folder can have that name"
+    if name in DEPENDENCIES:
+        return f"{name!r} is a package that the app depends on"
+    if name in DEVICES:
+        return f"{name!r} is a device on Windows, where no folder can have that name"
     return None
 
 
@@ -218,8 +215,8 @@ CHECKS: dict[str, Callable[[str], Problem | None]] = {
 }
 
 
-def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[str]:
-    """Say, for every answer that cannot be used, what is wrong with it and what would work.
+def corrections(answers: dict[str, str], typed: dict[str, object]) -> Iterator[Correction]:
+    """Find every answer that cannot be used.
 
     Args:
         answers: The rendered answer to each prompt.
@@ -233,8 +230,33 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[str]
         if raw != value and _is_jinja(raw):
             value, problem = raw, (JINJA, problem[1] if problem else value)
         if problem:
-            wrong, suggestion = problem
-            yield f"  {PROMPTS[key]}: {_shown(value)}\n      {wrong}.\n      Try: {suggestion}\n"
+            yield Correction(key, value, *problem)
+
+
+def command(answers: dict[str, str], *, cruft: bool) -> str:
+    """Return the command that generates with these answers, as far as they are not the defaults."""
+    try:
+        template = json.loads(Path(answers["_repo_dir"], "cookiecutter.json").read_text("utf-8"))
+    except (KeyError, OSError, ValueError):  # then all of them
+        template = {}
+    questions = [key for key in template or answers if not key.startswith("_")]
+    given = {key: answers[key] for key in questions if answers[key] != _first(template.get(key))}
+    words = ["cruft", "create"] if cruft else ["cookiecutter"]
+    if "uv" in Path(sys.prefix).parts:
+        words.insert(0, "uvx")
+    words += [answers.get("_template", "TEMPLATE"), "--no-input"]
+    output = answers.get("_output_dir")
+    if output and output != os.environ.get("PWD"):
+        words += ["--output-dir", output]
+    if cruft:
+        words += ["--extra-context", json.dumps(given, ensure_ascii=False)] if given else []
+    else:
+        words += [f"{key}={value}" for key, value in given.items()]
+    return shlex.join(words)
+
+
+def _first(default: object) -> object:
+    return default[0] if isinstance(default, list) else default
 
 
 def _shown(value: str) -> str:
@@ -257,11 +279,14 @@ def _remove_empty_parents(project: Path, output: Path) -> None:
 
 def main() -> int:
     """Print every problem to standard error; return the exit code."""
-    found = list(problems(ANSWERS, TYPED))
+    found = list(corrections(ANSWERS, TYPED))
     if not found:
         return 0
     many = "these answers" if len(found) > 1 else "this answer"
     print(f"\nNothing was generated. Please change {many}:\n", *found, sep="\n", file=sys.stderr)
+    corrected = ANSWERS | {each.key: each.suggestion for each in found}
+    print("With the suggested values that is:\n", file=sys.stderr)
+    print(f"  {command(corrected, cruft=not TYPED)}\n", file=sys.stderr)
     output, project = Path(ANSWERS.get("_output_dir", "")), Path.cwd()
     if ANSWERS.get("_output_dir") and project.parent != output:
         _remove_empty_parents(project, output)

@@ -27,13 +27,19 @@ LONGEST_COMMAND = 600  # seconds
 
 # Two values for what is free text and changes what is generated; every choice of what is a choice.
 VARIANTS: dict[str, list[str]] = {
-    "python_version": QUESTIONS["python_version"],
     "credential_headers": ["", "X-Api-Key, X-Tenant"],
+    "page": QUESTIONS["page"],
     "license": QUESTIONS["license"],
     "ci": QUESTIONS["ci"],
 }
+# The Python version changes one line of two files, so the combinations take turns with it.
 COMBINATIONS: list[dict[str, str]] = [
-    dict(zip(VARIANTS, values, strict=True)) for values in itertools.product(*VARIANTS.values())
+    {**dict(zip(VARIANTS, values, strict=True)), "python_version": version}
+    for values, version in zip(
+        itertools.product(*VARIANTS.values()),
+        itertools.cycle(QUESTIONS["python_version"]),
+        strict=False,
+    )
 ]
 
 

@@ -128,6 +128,8 @@ def expected_files(answers: dict[str, str]) -> list[str]:
         left_out.add("LICENSE")
     if answers["ci"] == "none":
         left_out.add(".github/workflows/ci.yml")
+    if answers["page"] == "no":
+        left_out |= {name for name in FILES if name.startswith(("app/page/", "tests/test_page"))}
     return sorted(set(FILES) - left_out)
 
 

@@ -162,7 +162,8 @@ def test_private_variables_come_last_and_are_all_used() -> None:
     assert names == [*QUESTIONS, *(name for name in names if name.startswith("__"))]
     text = json.dumps({name: questions[name] for name in names if name.startswith("__")})
     for path in tracked_files():
-        if path.parts[0] == "{{cookiecutter.project_slug}}":
+        if path.parts[0] in {"{{cookiecutter.project_slug}}", "hooks"}:
             text += f"{path}\n{(ROOT / path).read_text('utf-8')}\n"
     for name in {*names} - {"__prompts__"}:
-        assert f"cookiecutter.{name}" in text, f"{name} is asked for, or derived, for nothing"
+        used = f"cookiecutter.{name}" in text or f'answers["{name}"]' in text
+        assert used, f"{name} is asked for, or derived, for nothing"

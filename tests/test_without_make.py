@@ -31,7 +31,7 @@ def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path:
     python = needs_python("3.12")
     project = baker(tmp_path, **answers)
     hook = load_hook(tmp_path, "post_gen_project.py", None, **answers)
-    steps = hook.next_steps(hook.ANSWERS, make=False, windows=False)
+    steps = hook.next_steps(hook.ANSWERS, make=False)
     commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     assert commands[0] == "cd a"
     setup, test = commands[1:4], commands[5]
