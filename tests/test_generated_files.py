@@ -29,6 +29,7 @@ SECURITY.md
 app/__init__.py
 app/credentials.py
 app/dependencies.py
+app/docs.py
 app/flyte_client.py
 app/headers.py
 app/image.py
@@ -52,6 +53,7 @@ app/page/session.js
 app/page/style.css
 app/page/tasks.js
 app/page/values.js
+app/openapi.py
 app/passthrough_auth.py
 app/problems.py
 app/routers/__init__.py
@@ -99,6 +101,7 @@ tests/support.py
 tests/test_callers.py
 tests/test_concurrency.py
 tests/test_credentials.py
+tests/test_cross_site.py
 tests/test_deployment.py
 tests/test_headers.py
 tests/test_health.py

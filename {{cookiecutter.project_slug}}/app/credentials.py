@@ -2,8 +2,8 @@
 
 from starlette.requests import HTTPConnection
 
-from .passthrough_auth import Credential, HeaderExtractor
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from .passthrough_auth import HeaderExtractor
 from .settings import Settings
 
 
@@ -16,16 +16,27 @@ def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
     ]
     if settings.token_header:
         extractors.append(_handed_on(settings.token_header))
+    if settings.flyte_plaintext:
+        extractors.append(_nobody)
     return extractors
 
 
 def _handed_on(token_header: str) -> HeaderExtractor:
     """Take the bearer token that a proxy hands on, rather than what the client itself has sent."""
 
-    def extract_handed_on_token(request: HTTPConnection) -> Credential | None:
+    def extract_handed_on_token(request: HTTPConnection) -> tuple[str, str] | None:
         tokens = request.headers.getlist(token_header)
         if len(tokens) > 1:  # one of them is not the proxy's
             raise ValueError(f"{len(tokens)} headers {token_header}")
         return ("authorization", f"Bearer {tokens[0]}") if tokens and tokens[0] else None
 
     return extract_handed_on_token
+
+
+def _nobody(_: HTTPConnection) -> tuple[str, str]:
+    """Let everybody in as nobody, where Flyte is told of no credentials anyway.
+
+    Something that passes for a credential, rather than ``required=False``: a page of another site
+    is then refused as it is where people sign in.
+    """
+    return "x-flyte-caller", "nobody"

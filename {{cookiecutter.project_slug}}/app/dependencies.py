@@ -1,10 +1,8 @@
 """What endpoints ask for: the settings, the project and domain to act in, the run in the path."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Response
-from fastapi.security import APIKeyCookie, HTTPBearer
+from fastapi import Depends, Path, Query
 from flyte import remote
 from starlette.requests import HTTPConnection
 
@@ -12,43 +10,12 @@ from . import flyte_client
 from .settings import Settings
 
 
-def _settings(connection: HTTPConnection) -> Settings:
+async def _settings(connection: HTTPConnection) -> Settings:
     settings: Settings = connection.state.settings
     return settings
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
-
-
-async def flyte_deadline(settings: SettingsDep) -> AsyncIterator[None]:
-    """Let the calls to Flyte that an endpoint makes take no longer than the settings allow.
-
-    Ends when the endpoint returns: what is streamed afterwards minds its own deadlines. Not for
-    WebSocket endpoints, which return only when the connection is over.
-
-    Raises:
-        TimeoutError: Told to the caller as status 504.
-    """
-    async with flyte_client.deadline(settings):
-        yield
-
-
-def not_cached(response: Response) -> None:
-    """Keep an answer, which is its caller's alone, out of every cache (RFC 9111 5.2.2.5)."""
-    response.headers["Cache-Control"] = "no-store"
-
-
-CREDENTIALS = [
-    Depends(HTTPBearer(auto_error=False, description="A Flyte access token.")),
-    Depends(
-        APIKeyCookie(
-            name="flyte_at",
-            auto_error=False,
-            description="Flyte's sign-in cookie, which a signed-in browser sends by itself.",
-        )
-    ),
-]
-"""For OpenAPI and the Authorize button only: requests are checked by the middleware."""
 
 
 class Scope:

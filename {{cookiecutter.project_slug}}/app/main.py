@@ -3,27 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
+from . import docs
 from .credentials import credential_extractors
-from .dependencies import CREDENTIALS, flyte_deadline
 from .flyte_client import connect
 from .headers import HeadersMiddleware
+from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
-from .problems import ProblemMiddleware, add_problem_responses, documented
+from .problems import ProblemMiddleware, add_problem_responses, problem_response
 from .routers import health, me, page, projects, runs, tasks
 from .settings import Settings, load_settings
 
+PUBLIC = {"/health", "/ready", *docs.PATHS, *page.PATHS}
+"""What needs no credentials."""
 MAX_BODY_SIZE = 1024 * 1024  # bytes
-
-
-class App(FastAPI):
-    """A FastAPI app that ``flyte deploy`` can pickle, which it does to compute a version."""
-
-    def __reduce__(self) -> str:
-        """Pickle the app by its name: its routers hold locks, and its code is hashed anyway."""
-        return "app"
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,47 +31,50 @@ def create_app(settings: Settings) -> FastAPI:
         yield {"settings": settings}
 
     app = App(
+        settings,
+        PUBLIC,
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
         description="{{ cookiecutter.__description_escaped }}",
         lifespan=lifespan,
         max_body_size=MAX_BODY_SIZE,
+        docs_url=None,
+        redoc_url=None,
         redirect_slashes=False,  # redirects would name the host that the client says it called
         middleware=[  # from the outside in
             Middleware(HeadersMiddleware),
-            Middleware(ProblemMiddleware),
+            Middleware(
+                CORSMiddleware,  # so that pages of trusted origins can call, and read what they get
+                allow_origins=settings.trusted_origins,
+                allow_credentials=True,
+                allow_methods=["*"],
+                allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
+                expose_headers=["Location"],
+            ),
+            Middleware(ProblemMiddleware, timeout=settings.flyte_timeout),
             Middleware(
                 PassthroughAuth,
                 header_extractors=credential_extractors(settings),
-                excluded_paths={
-                    "/health",
-                    "/ready",
-                    "/docs",
-                    "/redoc",
-                    "/openapi.json",
-                    *page.PATHS,
-                },
-                required=not settings.flyte_plaintext,
+                excluded_paths=PUBLIC,
                 cookie_names=settings.cookie_names,
                 trusted_origins=settings.trusted_origins,
+                assume_ambient=True,  # a proxy may turn a cookie into any credential
+                refusal_handler=problem_response,
             ),
         ],
     )
     add_problem_responses(app)
-    app.include_router(health.router)
-    app.include_router(page.router)
     for router in (
+        docs.router,
+        health.router,
+        page.router,
         me.router,
         projects.router,
         tasks.router,
         runs.router,
+        runs.websocket_router,
     ):
-        app.include_router(
-            router,
-            dependencies=[*CREDENTIALS, Depends(flyte_deadline, scope="function")],
-            responses=documented(401, 403, 429, 503, 504),
-        )
-    app.include_router(runs.websocket_router)
+        app.include_router(router)
     return app
 
 

@@ -4,6 +4,7 @@ Endpoints let the SDK's exceptions pass. Here they are turned into responses, an
 caller's fault are logged, once; neither holds a credential of the request.
 """
 
+import asyncio
 import http
 import logging
 import traceback
@@ -57,6 +58,7 @@ STATUS_OF_SDK_ERROR = {
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """What a call to Flyte raises when it fails."""
 
+PROBLEM = "#/components/schemas/Problem"
 LONGEST_DETAIL = 1000  # characters
 SHORTEST_SECRET = 8
 QUOTE = 12  # so many characters of a credential in a row are no coincidence
@@ -112,16 +114,13 @@ class Problem(BaseModel):
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """Make the response; a 401 says how to authenticate, as RFC 9110 11.6.1 asks."""
         if self.status == 401:
-            headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
+            headers = {"www-authenticate": "Bearer", **(headers or {})}
         return JSONResponse(
             self.model_dump(exclude_none=True),
             status_code=self.status,
             media_type="application/problem+json",
             headers=headers,
         )
-
-
-PROBLEM_SCHEMA = Problem.model_json_schema()
 
 
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
@@ -146,7 +145,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: Exception) -> JSONResponse:
     """Answer a request with the problem that an exception stands for."""
-    return problem_for(connection, error).response(dict(getattr(error, "headers", None) or {}))
+    headers = getattr(error, "headers", None) or {}
+    return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
 
 
 async def _respond(connection: Any, error: Exception) -> JSONResponse:
@@ -160,13 +160,15 @@ def add_problem_responses(app: FastAPI) -> None:
 
 
 class ProblemMiddleware:
-    """Answers with a problem where the application raises, and lets no exception go further.
+    """Answers with a problem where the application raises, or does not answer in time.
 
-    Servers print the traceback of what reaches them, and with it what Flyte said, token and all.
+    No exception goes further: servers print the traceback of what reaches them, and with it what
+    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be accepted);
+    what is streamed afterwards minds its own. The SDK itself waits for ever.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, timeout: float) -> None:
+        self.app, self.timeout = app, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -177,11 +179,14 @@ class ProblemMiddleware:
 
         async def noting_send(message: Message) -> None:
             nonlocal started
+            if not started and not deadline.expired():
+                deadline.reschedule(None)
             started = True
             await send(message)
 
         try:
-            await self.app(scope, receive, noting_send)
+            async with asyncio.timeout(self.timeout) as deadline:
+                await self.app(scope, receive, noting_send)
         except (ClientDisconnect, WebSocketDisconnect):
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered here
@@ -266,7 +271,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": http.HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+            "content": {"application/problem+json": {"schema": {"$ref": PROBLEM}}},
         }
         for status in statuses
     }

@@ -9,8 +9,9 @@ from app.main import create_app
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .support import serving
+from .support import needs, serving
 
+pytestmark = needs("/me")
 HEADER = "X-Forwarded-Access-Token"
 
 

@@ -1,0 +1,86 @@
+"""The API's description of itself: what FastAPI can't know of the app is added to its document.
+
+The middleware asks for credentials and refuses, and any call to Flyte may fail, wherever a route
+is. So that is said here, once, for all routes.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from fastapi import FastAPI
+
+from .problems import Problem, documented
+from .settings import Settings
+
+BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
+COOKIE = {
+    "type": "apiKey",
+    "in": "cookie",
+    "name": "flyte_at",
+    "description": "Flyte's sign-in cookie, which a signed-in browser sends by itself.",
+}
+
+ANYWHERE = (431, 500)
+WITH_CREDENTIALS = (400, 401, 403, 429, 501, 502, 503, 504)
+
+
+def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
+    """Return the ways to be someone, by name: any one of them will do."""
+    return {"bearer": BEARER, "cookie": COOKIE} | {
+        name: {"type": "apiKey", "in": "header", "name": name, "description": "A credential."}
+        for name in settings.credential_headers
+    }
+
+
+class App(FastAPI):
+    """A FastAPI app whose document tells all that it may answer, and which Flyte can pickle."""
+
+    def __init__(self, settings: Settings, public: Collection[str], **options: Any) -> None:
+        """Build an app whose `public` paths need no credentials."""
+        super().__init__(generate_unique_id_function=lambda route: route.name, **options)
+        self.settings, self.public = settings, public
+
+    def __reduce__(self) -> str:
+        """Pickle by name, for ``flyte deploy`` to hash: routers hold locks, and code is hashed."""
+        return "app"
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        document = super().openapi()
+        components = document.setdefault("components", {})
+        if "securitySchemes" not in components:  # FastAPI has made it anew
+            components["securitySchemes"] = security_schemes(self.settings)
+            _add_problem(components.setdefault("schemas", {}))
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    self._complete(operation, path not in self.public)
+        return document
+
+    def _complete(self, operation: dict[str, Any], guarded: bool) -> None:
+        statuses = list(ANYWHERE)
+        if guarded:
+            schemes = security_schemes(self.settings)
+            operation["security"] = [{name: []} for name in schemes]
+            if self.settings.flyte_plaintext:
+                operation["security"].append({})  # nobody's credentials reach Flyte
+            statuses += WITH_CREDENTIALS
+        responses = operation["responses"]
+        if "422" in responses:  # FastAPI's own, in a form that this app does not use
+            statuses.append(422)
+            del responses["422"]
+        if "requestBody" in operation:
+            statuses.append(413)
+        told = {str(status): response for status, response in documented(*statuses).items()}
+        operation["responses"] = dict(sorted((told | responses).items()))
+        for response in responses.values():
+            for media_type in response.get("content", {}).values():
+                if "itemSchema" in media_type:  # OpenAPI 3.2, in a document that says 3.1
+                    del media_type["itemSchema"]
+                    media_type["schema"] = {"type": "string"}
+
+
+def _add_problem(schemas: dict[str, Any]) -> None:
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= {**problem.pop("$defs"), "Problem": problem}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
