@@ -1,18 +1,20 @@
-"""Every case that takes ``middleware_class`` runs on ours and on the SDK's class.
+"""The class under test, and how it is built.
+
+Every case that takes ``middleware_class`` runs on ours and on the SDK's class.
 
 A case marked ``sdk_fails("the finding")`` is one where ours is better. The SDK's class is expected
 to fail there, strictly: when a newer SDK passes, the suite says so.
 """
 
-from collections.abc import Callable
+import functools
 from types import ModuleType
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
-from .harness import SdkMiddleware, load_middleware
-
-Class = Callable[..., Any]
+from .harness import Class, Extractors, SdkMiddleware, load_middleware
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,3 +62,28 @@ def ours(passthrough_auth: ModuleType) -> Class:
     """Our class, for cases about what the SDK's does not have."""
     cls: Class = passthrough_auth.FastAPIPassthroughAuthMiddleware
     return cls
+
+
+@pytest.fixture(scope="session", params=["class", "subclass"])
+def either_class(request: pytest.FixtureRequest, middleware_class: Class) -> Class:
+    """The class itself, and one that overrides ``dispatch``."""
+    if request.param == "class":
+        return middleware_class
+
+    class Overriding(middleware_class):  # type: ignore[misc, valid-type]
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            response: Response = await super().dispatch(request, call_next)
+            return response
+
+    return Overriding
+
+
+@pytest.fixture(params=["default", "callables"])
+def extractors(request: pytest.FixtureRequest, middleware_class: Any) -> Extractors:
+    """The default extractors, and callables of an owner's that do the same."""
+    if request.param == "default":
+        return None
+    return [
+        functools.partial(middleware_class.extract_authorization_header),
+        functools.partial(middleware_class.extract_cookie_header),
+    ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,7 +33,21 @@ TEMPLATE = Path(__file__).resolve().parents[2]
 DEADLINE = 20.0
 """Seconds any single wait may take before the case fails."""
 
+Class = Callable[..., Any]
+"""The middleware's class, ours or the SDK's, or a subclass of it."""
+Extractors = list[Callable[[Any], Any]] | None
 Headers = Iterable[tuple[bytes, bytes]]
+
+ALICE = (b"authorization", b"Bearer alice")
+COOKIE = (b"cookie", b"session=alice")
+EVIL = (b"origin", b"https://evil.example")
+DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
+"""What a server that can deny a WebSocket with a response has in its scope."""
+
+sdk_fails = pytest.mark.sdk_fails
+"""A case, or a parameter, with which the SDK's class is expected to fail, and the finding."""
+NO_OPTION = "the SDK's class has no such option"
+WEBSOCKET = "the SDK's class lets every WebSocket through, unauthenticated"
 
 
 def middleware_file() -> Path:

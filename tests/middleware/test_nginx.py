@@ -2,17 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import get_nginx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from .harness import Connection, free_port, metadata, serve, wait_until
-
-Class = Callable[..., Any]
+from .harness import Class, Connection, free_port, metadata, serve, wait_until
 
 CONFIGURATION = """
 daemon off;

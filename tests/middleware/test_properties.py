@@ -1,15 +1,13 @@
 """What holds of any request whatever, checked on generated ones against a plain restatement."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from .harness import Answer, Probe, ask, http_scope, request, websocket_scope
+from .harness import Answer, Class, Probe, ask, http_scope, request, websocket_scope
 
-Class = Callable[..., Any]
 Header = tuple[bytes, bytes]
 
 # The same examples on every run, and no example database in the working tree.

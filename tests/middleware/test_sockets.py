@@ -4,25 +4,18 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .harness import Connection, message, metadata, serve, wait_until
-
-Class = Callable[..., Any]
+from .harness import WEBSOCKET, Class, Connection, message, metadata, sdk_fails, serve, wait_until
 
 ALICE = "Authorization: Bearer alice"
 BOB = "Authorization: Bearer bob"
 LARGE = b"x" * 300_000
 """More than uvicorn takes in before it stops reading from the socket (64 KiB)."""
-
-sdk_fails = pytest.mark.sdk_fails
 
 
 class App:
@@ -85,21 +78,22 @@ class Siblings:
         await (self.inside if covered else self.beside)(scope, receive, send)
 
 
-@pytest.fixture(scope="module", params=["class", "subclass"])
-def built(request: pytest.FixtureRequest, middleware_class: Class) -> Class:
-    """The class itself, and one that overrides ``dispatch``."""
-    if request.param == "class":
-        return middleware_class
-
-    class Overriding(middleware_class):  # type: ignore[misc, valid-type]
-        async def dispatch(self, request: Request, call_next: Any) -> Response:
-            response: Response = await super().dispatch(request, call_next)
-            return response
-
-    return Overriding
-
-
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
+
+
+def on_every_server(asyncio_mark: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Run a case on every server, with a mark on those whose event loop is asyncio's."""
+    marked = [
+        pytest.param(server, marks=[asyncio_mark] if server[0] == "asyncio" else [])
+        for server in SERVERS
+    ]
+    return pytest.mark.parametrize("server", marked, ids="-".join, indirect=True, scope="module")
+
+
+# asyncio's loop re-arms the reader in the request's context; how packets are cut can hide it.
+LEAK = "the next request on the connection starts with the previous caller's credentials"
+leaks = on_every_server(sdk_fails(LEAK))
+may_leak = on_every_server(sdk_fails(LEAK, strict=False))
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids="-".join)
@@ -114,36 +108,14 @@ def app() -> App:
 
 
 @pytest.fixture(scope="module")
-def port(built: Class, server: dict[str, str], app: App) -> Iterator[int]:
-    covered = built(app, None, {"/health", "/open-websocket"})
+def port(either_class: Class, server: dict[str, str], app: App) -> Iterator[int]:
+    covered = either_class(app, None, {"/health", "/open-websocket"})
     with serve(covered, **server) as port:
         yield port
 
 
-LEAK = "the next request on the connection starts with the previous caller's credentials"
-
-
-def _expect_leak(request: pytest.FixtureRequest, *, strict: bool) -> None:
-    callspec = request.node.callspec
-    asyncio_loop = callspec.params["server"][0] == "asyncio"
-    if callspec.params["middleware_class"] == "sdk" and asyncio_loop:
-        mark = pytest.mark.xfail(reason=LEAK, raises=AssertionError, strict=strict)
-        request.applymarker(mark)
-
-
-@pytest.fixture
-def leaks(request: pytest.FixtureRequest) -> None:
-    """Expect the SDK's class to leak where asyncio re-arms the reader in the request's context."""
-    _expect_leak(request, strict=True)
-
-
-@pytest.fixture
-def may_leak(request: pytest.FixtureRequest) -> None:
-    """Expect it to leak there or not, as the packets happen to be cut."""
-    _expect_leak(request, strict=False)
-
-
-def test_after_a_large_upload_the_next_request_is_nobodys(port: int, leaks: None) -> None:
+@leaks
+def test_after_a_large_upload_the_next_request_is_nobodys(port: int) -> None:
     with Connection(port) as connection:
         for _ in range(3):
             upload = connection.ask("POST", "/upload", ALICE, body=LARGE)
@@ -151,18 +123,20 @@ def test_after_a_large_upload_the_next_request_is_nobodys(port: int, leaks: None
             assert connection.ask("GET", "/health").body == b"nobody"
 
 
-def test_after_a_large_upload_an_excluded_websocket_is_nobodys(port: int, leaks: None) -> None:
+@leaks
+def test_after_a_large_upload_an_excluded_websocket_is_nobodys(port: int) -> None:
     with Connection(port) as connection:
         assert connection.ask("POST", "/upload", ALICE, body=LARGE).body == b"Bearer alice"
         assert connection.open_websocket("/open-websocket").status == 101
         assert connection.read_text_frame() == "nobody"
 
 
+@leaks
 def test_after_a_large_upload_a_sibling_of_a_mount_is_nobodys(
-    built: Class, server: dict[str, str], leaks: None
+    either_class: Class, server: dict[str, str]
 ) -> None:
     app = App()
-    with serve(Siblings(built(app), app), **server) as port, Connection(port) as connection:
+    with serve(Siblings(either_class(app), app), **server) as port, Connection(port) as connection:
         assert connection.ask("POST", "/inside", ALICE, body=LARGE).body == b"Bearer alice"
         assert connection.ask("GET", "/beside").body == b"nobody"
 
@@ -174,7 +148,8 @@ def test_a_pipelined_request_is_nobodys(port: int) -> None:
         assert connection.read_response().body == b"nobody"
 
 
-def test_a_pipelined_request_behind_an_upload_is_nobodys(port: int, may_leak: None) -> None:
+@may_leak
+def test_a_pipelined_request_behind_an_upload_is_nobodys(port: int) -> None:
     with Connection(port) as connection:
         connection.send(message("POST", "/", ALICE, body=LARGE))
         connection.send(message("GET", "/health") + message("GET", "/", BOB))
@@ -206,9 +181,6 @@ def test_many_callers_on_kept_connections_get_their_own_answers(port: int) -> No
                 connection.send(message("POST", "/", f"Authorization: Bearer {name}", body=body))
             for connection, name in zip(connections, names, strict=True):
                 assert connection.read_response().body == f"Bearer {name}".encode()
-
-
-WEBSOCKET = "the SDK's class lets every WebSocket through, unauthenticated"
 
 
 @sdk_fails(WEBSOCKET)

@@ -10,17 +10,14 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
-from .harness import Connection, message, middleware_file
-
-Class = Callable[..., Any]
+from .harness import Class, Connection, message, middleware_file
 
 
 class Endpoint:
