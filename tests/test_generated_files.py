@@ -33,6 +33,7 @@ app/docs.py
 app/flyte_client.py
 app/headers.py
 app/image.py
+app/leaving.py
 app/literals/__init__.py
 app/literals/checking.py
 app/literals/inputs.py
@@ -62,9 +63,11 @@ app/routers/me.py
 app/routers/page.py
 app/routers/projects.py
 app/routers/runs.py
+app/routers/streams.py
 app/routers/tasks.py
 app/settings.py
 app/tasks.py
+app/watching.py
 deployment.py
 local_flyte/__init__.py
 local_flyte/__main__.py

@@ -1,30 +1,162 @@
-"""The connection to Flyte: opened without credentials of its own, every call with a deadline.
+"""The connection to Flyte: its services, called as whoever is being served, and only meanwhile.
 
 In passthrough mode the Flyte SDK sends whatever ``passthrough_auth`` put into the request's
-context, and nothing else. The app has no identity that a call could fall back on.
+context, and nothing else: the app has no identity that a call could fall back on. The services are
+called directly, in the app's own event loop, because ``flyte.remote`` is made for one user per
+process. It goes on calling for someone who has left, waits for ever, and rebuilds Python values
+from what other people have stored.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import flyte
-from flyte import remote
-from flyteidl2.common.identifier_pb2 import RunIdentifier
-from flyteidl2.workflow import run_definition_pb2
+import pyqwest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
 
+# Private, and the only thing of the SDK's that is: it has no public name for its connection.
+# tests/test_flyte_client.py fails when it is gone.
+from flyte._initialize import get_client
+from flyteidl2.auth.identity_connect import IdentityServiceClient
+from flyteidl2.cluster.payload_pb2 import SelectClusterRequest
+from flyteidl2.cluster.service_connect import ClusterServiceClient
+from flyteidl2.common.identifier_pb2 import ActionIdentifier, ProjectIdentifier
+from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceClient
+from flyteidl2.dataproxy.dataproxy_service_pb2 import (
+    GetActionDataRequest,
+    GetActionDataResponse,
+    TailLogsRequest,
+    TailLogsResponse,
+    UploadInputsRequest,
+    UploadInputsResponse,
+)
+from flyteidl2.project.project_service_connect import ProjectServiceClient
+from flyteidl2.task.task_service_connect import TaskServiceClient
+from flyteidl2.workflow.run_service_connect import RunServiceClient
+
+from .problems import quotes
 from .settings import Settings, check_connection
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = RequestContext[Any, Any]
+
+ROOT_ACTION = "a0"
+"""The action that a run begins with, and in which Flyte keeps what there is to know of the run."""
+
+PAUSES = (0.25, 0.5, 1.0)
+"""Seconds before a call that did not get through is made again."""
+
+OWN_HEADERS = {
+    "accept-encoding",
+    "connect-accept-encoding",
+    "connect-content-encoding",
+    "connect-protocol-version",
+    "content-encoding",
+    "content-type",
+    "user-agent",
+    "x-request-id",
+}
+"""Headers that each call has. The others are the caller's credentials."""
 
 
-async def connect(settings: Settings) -> None:
-    """Initialise the Flyte SDK of this process in passthrough mode. Sends nothing yet.
+class Flyte:
+    """The Flyte that the app is connected to. Each call is made as whoever is being served.
+
+    Calls raise `connectrpc.errors.ConnectError`, or `TimeoutError` if they get no answer in time;
+    ``problems.py`` turns both into responses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Take over the connection of the SDK, which must have been initialised."""
+        client = get_client()
+        session = client.session_config
+        self.timeout = settings.flyte_timeout
+        self.is_plaintext = session.insecure
+        self.org = settings.flyte_org or _org_of(session.endpoint)
+        self.project, self.domain = settings.flyte_project, settings.flyte_domain
+        self.run_url = client.console.run_url
+        self._address = session.endpoint
+        self._data_addresses = {
+            address for address in settings.flyte_data_addresses if address.startswith("https://")
+        }
+        self._options: dict[str, Any] = {
+            "interceptors": (_Deadline(self.timeout), *session.interceptors, _Discretion()),
+            # The SDK's own follows redirects, and takes the credentials along.
+            "http_client": pyqwest.Client(
+                pyqwest.HTTPTransport(
+                    follow_redirects=False,
+                    tls_ca_cert=session.tls_ca_cert,
+                    tls_include_system_certs=session.tls_ca_cert is None,
+                    use_system_dns=True,
+                )
+            ),
+        }
+        self.identity = IdentityServiceClient(self._address, **self._options)
+        self.projects = ProjectServiceClient(self._address, **self._options)
+        self.runs = RunServiceClient(self._address, **self._options)
+        self.tasks = TaskServiceClient(self._address, **self._options)
+        self._clusters = ClusterServiceClient(self._address, **self._options)
+        self._own_data = DataProxyServiceClient(self._address, **self._options)
+
+    # Data may be kept by another cluster than the one that knows the runs.
+
+    async def upload_inputs(self, request: UploadInputsRequest) -> UploadInputsResponse:
+        """Store the inputs of a run that is about to be created."""
+        run = request.run_id
+        project = ProjectIdentifier(organization=run.org, name=run.project, domain=run.domain)
+        operation = SelectClusterRequest.OPERATION_UPLOAD_INPUTS
+        data = await self._data(SelectClusterRequest(project_id=project, operation=operation))
+        return await data.upload_inputs(request)
+
+    async def get_action_data(self, action: ActionIdentifier) -> GetActionDataResponse:
+        """Fetch what went into an action and, if it succeeded, what came out."""
+        operation = SelectClusterRequest.OPERATION_GET_ACTION_DATA
+        data = await self._data(SelectClusterRequest(action_id=action, operation=operation))
+        return await data.get_action_data(GetActionDataRequest(action_id=action))
+
+    async def tail_logs(
+        self, action: ActionIdentifier, attempt: int
+    ) -> AsyncIterator[TailLogsResponse]:
+        """Return the log of an action from its beginning, as it grows."""
+        operation = SelectClusterRequest.OPERATION_TAIL_LOGS
+        data = await self._data(SelectClusterRequest(action_id=action, operation=operation))
+        return data.tail_logs(TailLogsRequest(action_id=action, attempt=attempt))
+
+    async def _data(self, request: SelectClusterRequest) -> DataProxyServiceClient:
+        """Ask, as the caller, where data is, and go there only if that is Flyte, over TLS.
+
+        The answer is kept for nobody: who may not ask must not profit from someone who could.
+        """
+        try:
+            address = (await self._clusters.select_cluster(request)).cluster_endpoint
+        except ConnectError as error:
+            if error.code is not Code.UNIMPLEMENTED:  # as a Flyte does that has no clusters
+                raise
+            address = ""
+        # The open-source Flyte repeats the Host header, with http:// if TLS ends before it.
+        if not address or urlsplit(address).netloc == urlsplit(self._address).netloc:
+            return self._own_data
+        if address in self._data_addresses or _is_neighbour(address, self._address):
+            return DataProxyServiceClient(address, **self._options)
+        raise ConnectError(
+            Code.INTERNAL,
+            f"Flyte keeps this data at {address!r}. Nobody's credentials are sent there, unless the"
+            " setting FLYTE_DATA_ADDRESSES names it.",
+        )
+
+
+async def connect(settings: Settings) -> Flyte:
+    """Connect this process to Flyte in passthrough mode. Sends nothing yet.
 
     Raises:
         SettingsError: If there is no Flyte to speak to, or callers' credentials would be dropped.
@@ -34,71 +166,130 @@ async def connect(settings: Settings) -> None:
         logger.warning("Flyte is spoken to in plaintext: every caller acts as nobody")
     # The SDK reports its use to its makers, which is for the app's owner to allow (DO_NOT_TRACK=0).
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    await flyte.init_passthrough.aio(
+    # As `flyte.init_passthrough`, but for the retries: the SDK's log what Flyte said at DEBUG, and
+    # begin a stream anew without a word.
+    await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,
         project=settings.flyte_project,
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
+        auth_type="Passthrough",
+        rpc_retries=0,
     )
+    return Flyte(settings)
 
 
-def deadline(settings: Settings) -> AbstractAsyncContextManager[object]:
-    """Bound the calls to Flyte inside this context; the SDK itself waits for ever.
+def _org_of(address: str) -> str:
+    """Guess the organization from the host, as the SDK does where none is set."""
+    labels = urlsplit(address).netloc.split(".")
+    return labels[0] if len(labels) > 2 else ""
 
-    Raises:
-        TimeoutError: When ``settings.flyte_timeout`` seconds have passed.
+
+def _is_neighbour(address: str, flyte: str) -> bool:
+    """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
+
+    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``.
     """
-    return asyncio.timeout(settings.flyte_timeout)
+    domain = (urlsplit(flyte).hostname or "").partition(".")[2]
+    if "." not in domain or domain.rpartition(".")[2].isdigit():  # one label, or an IP address
+        return False
+    return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
 
 
-async def get_run(settings: Settings, project: str, domain: str, name: str) -> remote.RunDetails:
-    """Fetch a run of any project and domain."""
-    if (project, domain) == (settings.flyte_project, settings.flyte_domain):
-        return await remote.RunDetails.get.aio(name=name)
-    # The SDK's own look-up takes neither, but finds out the organization where none is set.
-    return await remote.RunDetails.get_details.aio(
-        RunIdentifier(org=settings.flyte_org, project=project, domain=domain, name=name)
-    )
+class _Deadline:
+    """Ends a call with the request that it is made for, or when it takes too long.
 
-
-def as_run(details: remote.RunDetails) -> remote.Run:
-    """Turn what is known of a run into an object that can watch it, abort it and read its logs."""
-    action = details.action_details
-    return remote.Run(
-        run_definition_pb2.Run(
-            action=run_definition_pb2.Action(
-                id=action.action_id, metadata=action.metadata, status=action.status
-            )
-        )
-    )
-
-
-async def follow(
-    stream: AsyncIterator[T], run: remote.RunDetails, settings: Settings
-) -> AsyncIterator[T]:
-    """Yield from a stream about a run until it ends, or stays silent though the run has ended.
-
-    Silence is normal while a task works, but it is also how a hung server looks, and a log that
-    nobody closes. So after every ``settings.flyte_timeout`` seconds of it the run is looked up.
-
-    Raises:
-        TimeoutError: When that look-up is not answered either.
+    The Connect client reports its cancellation as an error of the call, which would be the end of
+    the cancellation. Outermost, so that the time includes repetitions.
     """
-    item: asyncio.Future[T] | None = None
-    try:
-        while True:
-            item = asyncio.ensure_future(anext(stream))
-            while not (await asyncio.wait({item}, timeout=settings.flyte_timeout))[0]:
-                async with deadline(settings):
-                    now = await remote.RunDetails.get_details.aio(run.action_id.run)
-                if now.done():
-                    return
-            yield item.result()
-    except StopAsyncIteration:
-        return
-    finally:
-        if item is not None:
-            item.cancel()
-            # Not awaited: the SDK goes on until a hung server answers, whoever has left meanwhile.
-            item.add_done_callback(lambda item: item.cancelled() or item.exception())
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def intercept_unary(
+        self,
+        call_next: Callable[[Request, Context], Awaitable[Response]],
+        request: Request,
+        ctx: Context,
+    ) -> Response:
+        """Make a call, and make it again if it does not get through."""
+        async with asyncio.timeout(self._seconds):
+            for pause in PAUSES:
+                try:
+                    return await call_next(request, ctx)
+                except ConnectError as error:
+                    _reraise_cancellation(error)
+                    if error.code is not Code.UNAVAILABLE:
+                        raise
+                await asyncio.sleep(pause)
+            try:
+                return await call_next(request, ctx)
+            except ConnectError as error:
+                _reraise_cancellation(error)
+                raise
+
+    async def intercept_server_stream(
+        self,
+        call_next: Callable[[Request, Context], AsyncIterator[Response]],
+        request: Request,
+        ctx: Context,
+    ) -> AsyncGenerator[Response]:
+        """Pass a stream on; how long it may be silent is for its reader to say."""
+        try:
+            async for response in call_next(request, ctx):
+                yield response
+        except ConnectError as error:
+            _reraise_cancellation(error)
+            raise
+
+
+def _reraise_cancellation(error: ConnectError) -> None:
+    if isinstance(error.__cause__, asyncio.CancelledError):
+        raise error.__cause__
+
+
+class _Discretion:
+    """Lets no error quote the credentials of its call, not even to the SDK, which logs errors.
+
+    Innermost, where the credentials are among the headers.
+    """
+
+    async def intercept_unary(
+        self,
+        call_next: Callable[[Request, Context], Awaitable[Response]],
+        request: Request,
+        ctx: Context,
+    ) -> Response:
+        """Make a call."""
+        try:
+            return await call_next(request, ctx)
+        except ConnectError as error:
+            if not _quotes_credentials(error.message, ctx):
+                raise
+            code = error.code
+        raise ConnectError(code, "(left out, as it quotes a credential)")
+
+    async def intercept_server_stream(
+        self,
+        call_next: Callable[[Request, Context], AsyncIterator[Response]],
+        request: Request,
+        ctx: Context,
+    ) -> AsyncGenerator[Response]:
+        """Make a call that is answered by a stream."""
+        try:
+            async for response in call_next(request, ctx):
+                yield response
+        except ConnectError as error:
+            if not _quotes_credentials(error.message, ctx):
+                raise
+            code = error.code
+        else:
+            return
+        raise ConnectError(code, "(left out, as it quotes a credential)")
+
+
+def _quotes_credentials(text: str, ctx: Context) -> bool:
+    headers = ctx.request_headers().allitems()
+    credentials = (value for name, value in headers if name not in OWN_HEADERS)
+    return quotes(text, (word for value in credentials for word in re.split(r"[\s;=]+", value)))

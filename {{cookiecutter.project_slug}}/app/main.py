@@ -9,12 +9,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import docs
 from .credentials import credential_extractors
-from .flyte_client import connect
+from .flyte_client import Flyte, connect
 from .headers import HeadersMiddleware
+from .leaving import LeavingMiddleware
 from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from .problems import ProblemMiddleware, add_problem_responses, problem_response
-from .routers import health, me, page, projects, runs, tasks
+from .routers import health, me, page, projects, runs, streams, tasks
 from .settings import Settings, load_settings
 
 PUBLIC = {"/health", "/ready", *docs.PATHS, *page.PATHS}
@@ -26,9 +27,8 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the app. It connects to Flyte when it starts, not here."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Settings]]:
-        await connect(settings)
-        yield {"settings": settings}
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Settings | Flyte]]:
+        yield {"settings": settings, "flyte": await connect(settings)}
 
     app = App(
         settings,
@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
                 assume_ambient=True,  # a proxy may turn a cookie into any credential
                 refusal_handler=problem_response,
             ),
+            Middleware(LeavingMiddleware),
         ],
     )
     add_problem_responses(app)
@@ -72,7 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
         projects.router,
         tasks.router,
         runs.router,
-        runs.websocket_router,
+        streams.router,
+        streams.websocket_router,
     ):
         app.include_router(router)
     return app

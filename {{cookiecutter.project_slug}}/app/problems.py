@@ -8,7 +8,7 @@ import asyncio
 import http
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flyte.errors
@@ -132,7 +132,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     problem = Problem.of_exception(error)
     secrets = list(_credentials(connection))
     problem.detail = problem.detail and problem.detail[:LONGEST_DETAIL]
-    if problem.detail and _quotes(problem.detail, secrets):
+    if problem.detail and quotes(problem.detail, secrets):
         problem.detail = None
     if problem.status >= 500:
         _log(connection, error, problem, secrets)
@@ -216,7 +216,7 @@ def _credentials(connection: HTTPConnection) -> Iterator[str]:
             yield from value.split()
 
 
-def _quotes(text: str, secrets: list[str]) -> bool:
+def quotes(text: str, secrets: Iterable[str]) -> bool:
     """Tell whether a text quotes a secret, or a good part of one."""
     pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
     return any(
@@ -241,7 +241,7 @@ def _log(
     text = problem.detail or ""
     if problem.status == 500:
         trace = "".join(traceback.format_exception(error))
-        if _quotes(trace, secrets):  # keep where it happened, not what it said
+        if quotes(trace, secrets):  # keep where it happened, not what it said
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
     elif text:

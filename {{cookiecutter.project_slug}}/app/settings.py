@@ -77,7 +77,14 @@ class Settings(BaseModel):
         min_length=1,
     )
     flyte_timeout: PositiveFloat = _env("FLYTE_TIMEOUT", default=30.0)
-    """Seconds that the calls to Flyte behind one request may take together."""
+    """Seconds that Flyte may take to answer a call."""
+
+    flyte_data_addresses: tuple[str, ...] = _env("FLYTE_DATA_ADDRESSES", default=())
+    """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
+
+    Where the data of runs is, is told by Flyte; credentials are sent there only if it is in the
+    domain of ``flyte_endpoint``, or named here.
+    """
 
     cookie_names: frozenset[str] | None = _env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them."""
@@ -117,7 +124,13 @@ class Settings(BaseModel):
             raise ValueError(f"is no address of a Flyte; give {ENDPOINT_FORMS}")
         return endpoint
 
-    @field_validator("cookie_names", "credential_headers", "trusted_origins", mode="before")
+    @field_validator(
+        "cookie_names",
+        "credential_headers",
+        "flyte_data_addresses",
+        "trusted_origins",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
@@ -151,7 +164,7 @@ class Settings(BaseModel):
             raise ValueError("is no header's name; give one, such as X-Forwarded-Access-Token")
         return name
 
-    @field_validator("trusted_origins")
+    @field_validator("flyte_data_addresses", "trusted_origins")
     @classmethod
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if not all(map(ORIGIN.fullmatch, origins)):

@@ -10,6 +10,7 @@ def test_me_is_the_caller_as_flyte_knows_them(alice: httpx.Client) -> None:
         "subject": "alice-subject",
         "name": "Alice Adams",
         "email": "alice@example.com",
+        "anonymous": False,
     }
 
 

@@ -37,7 +37,7 @@ STATUSES = [
 @pytest.mark.parametrize(
     ("method", "path", "rpc"),
     [
-        pytest.param("GET", "/me", "UserInfo", marks=needs("/me")),
+        pytest.param("GET", "/projects", "ListProjects", marks=needs("/projects")),
         pytest.param("GET", "/runs", "ListRuns", marks=needs("/runs")),
         pytest.param("POST", RUNS, "CreateRun", marks=needs(RUNS, "POST")),
     ],
@@ -71,7 +71,7 @@ def test_an_error_of_flytes_has_its_status(
         pytest.param("/me", "UserInfo", marks=needs("/me")),
         pytest.param("/tasks", "ListTasks", marks=needs("/tasks")),
         pytest.param("/runs", "ListRuns", marks=needs("/runs")),
-        pytest.param("/runs/none", "GetRunDetails", marks=needs("/runs/none")),
+        pytest.param("/runs/none", "GetActionDetails", marks=needs("/runs/none")),
     ],
 )
 def test_a_flyte_that_does_not_answer_is_a_504(

@@ -34,20 +34,6 @@ def test_a_log_is_sent_while_it_is_written(alice: httpx.Client) -> None:
 
 
 @pytest.mark.local_flyte
-def test_events_that_lose_flyte_end_with_a_problem(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
-) -> None:
-    with (
-        local_flyte.hang("WatchActionDetails"),
-        hurried.stream("GET", f"/runs/{greeting['name']}/events") as response,
-    ):
-        lines = response.iter_lines()
-        with local_flyte.hang("GetRunDetails"):
-            assert next(line for line in lines if line.startswith("event:")) == "event: problem"
-            assert '"status":504' in next(lines)
-
-
-@pytest.mark.local_flyte
 def test_a_silent_log_ends_with_its_run(
     hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:

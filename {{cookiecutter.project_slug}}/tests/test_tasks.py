@@ -14,20 +14,21 @@ GREET = f"/tasks/{TASKS}.greet"
 
 
 def test_tasks_are_listed(alice: httpx.Client) -> None:
-    tasks = {task["name"]: task["version"] for task in alice.get("/tasks").json()}
+    tasks = {task["name"]: task["version"] for task in alice.get("/tasks").json()["tasks"]}
     assert {f"{TASKS}.greet", f"{TASKS}.count"} <= tasks.keys()
     assert all(tasks.values())
 
 
-def test_a_task_shows_what_it_takes(alice: httpx.Client) -> None:
+def test_a_task_shows_what_it_takes_and_returns(alice: httpx.Client) -> None:
     task = alice.get(GREET).json()
     assert task["name"] == f"{TASKS}.greet"
     assert task["description"] == "Greet someone by name."
-    assert task["inputs"] == {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "excited": {"type": "boolean"}},
-        "required": ["name"],
+    assert task["inputs"]["required"] == ["name"]
+    assert task["inputs"]["properties"] == {
+        "name": {"type": "string"},
+        "excited": {"type": "boolean", "default": False},
     }
+    assert task["outputs"]["properties"] == {"o0": {"type": "string"}}
 
 
 @pytest.mark.local_flyte
@@ -91,7 +92,10 @@ def test_a_large_body_is_refused(alice: httpx.Client) -> None:
 
 
 def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
-    assert alice.get("/tasks", params={"domain": "staging"}).json() == []
+    assert alice.get("/tasks", params={"domain": "staging"}).json() == {
+        "tasks": [],
+        "next_token": None,
+    }
 
 
 def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:

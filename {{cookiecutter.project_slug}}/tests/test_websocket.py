@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from app.main import create_app
 from app.settings import load_settings
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE
 
 from .support import authorization_of, long_run, run_task, serving
 
@@ -70,18 +70,3 @@ def test_nothing_is_left_of_it_when_its_client_has_gone(
         watching(url, run, ALICE) as websocket,
     ):
         websocket.recv()
-
-
-@pytest.mark.local_flyte
-def test_one_that_loses_flyte_is_closed_with_an_error(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
-) -> None:
-    with (
-        local_flyte.hang("WatchActionDetails"),
-        watching(str(hurried.base_url).rstrip("/"), greeting, ALICE) as websocket,
-        local_flyte.hang("GetRunDetails"),
-        pytest.raises(ConnectionClosedError) as closed,
-    ):
-        websocket.recv()
-    assert closed.value.rcvd is not None
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "Gateway Timeout")

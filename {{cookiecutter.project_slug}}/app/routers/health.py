@@ -5,11 +5,10 @@ from typing import Literal
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi import APIRouter
-from flyte import remote
+from flyteidl2.auth.identity_pb2 import UserInfoRequest
 from pydantic import BaseModel
 
-from .. import flyte_client
-from ..dependencies import SettingsDep
+from ..dependencies import FlyteDep
 from ..problems import documented
 
 router = APIRouter(tags=["health"])
@@ -28,12 +27,11 @@ async def health() -> Health:
 
 
 @router.get("/ready", summary="Can the app reach Flyte?", responses=documented(503, 504))
-async def ready(settings: SettingsDep) -> Health:
+async def ready(flyte: FlyteDep) -> Health:
     """Answers once Flyte does. Asked without credentials, being told "who are you?" will do."""
-    async with flyte_client.deadline(settings):
-        try:
-            await remote.User.get.aio()
-        except ConnectError as error:
-            if error.code is not Code.UNAUTHENTICATED:
-                raise
+    try:
+        await flyte.identity.user_info(UserInfoRequest())
+    except ConnectError as error:
+        if error.code is not Code.UNAUTHENTICATED:
+            raise
     return Health()

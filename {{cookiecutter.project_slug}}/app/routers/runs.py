@@ -1,29 +1,47 @@
-"""Runs: what they are, what they do, what came out of them, and stopping them."""
+"""Runs: what they are, what came out of them, and stopping them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import base64
+import re
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
-import flyte.errors
-from fastapi import APIRouter, Body, Query, Request, WebSocket
-from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from flyte import remote
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi.exceptions import RequestValidationError
 from flyte.models import ActionPhase
+from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from flyteidl2.common.identity_pb2 import EnrichedIdentity
+from flyteidl2.common.list_pb2 import Filter, ListRequest, Sort
+from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
+from flyteidl2.workflow.run_service_pb2 import (
+    AbortRunRequest,
+    GetActionDetailsRequest,
+    ListRunsRequest,
+)
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, Field
-from pydantic_core import to_jsonable_python
 
-from .. import flyte_client
-from ..dependencies import RunDep, ScopeDep, SettingsDep
-from ..problems import FLYTE_ERRORS, documented, problem_for
-from ..settings import Settings
+from ..dependencies import FlyteDep, RunDep, RunIdDep, ScopeDep
+from ..flyte_client import Flyte
+from ..literals import to_json
+from ..problems import documented
+from ..watching import has_ended, phase_of, states
 
 router = APIRouter(tags=["runs"])
-websocket_router = APIRouter(tags=["runs"])
+
+MOST_AT_ONCE = 200
+"""Runs that Flyte returns in one answer."""
+MOST_CALLS = 20
+"""Answers that one page is put together from; usually it is one."""
+
+WaitQuery = Annotated[
+    float,
+    Query(ge=0, description="Seconds to wait for the run's end; at most FLYTE_TIMEOUT count."),
+]
 
 
 class Identity(BaseModel):
@@ -51,43 +69,51 @@ class Run(BaseModel):
     project: str
     domain: str
     task: str | None = Field(description="The task's full name")
-    phase: ActionPhase
-    executed_by: Identity | None = Field(description="Whose run this is")
+    version: str | None = Field(description="The task's version")
+    phase: ActionPhase | None = Field(description="Null until Flyte tells one")
+    executed_by: Identity | None = Field(description="Whose run this is, if Flyte knows")
     started_at: datetime | None
     ended_at: datetime | None
-    error: str | None = Field(description="Why it failed")
+    error: str | None = Field(description="Why it failed; lists do not say")
+    url: str = Field(description="Where Flyte's console shows it")
 
     @classmethod
-    def of(cls, root: Action | ActionDetails) -> Self:
+    def of(cls, root: Action | ActionDetails, flyte: Flyte) -> Self:
         """Read a run from its root action, in which Flyte keeps all of this."""
+        run, metadata = root.id.run, root.metadata
         error = root.error_info.message if isinstance(root, ActionDetails) else ""
-        metadata = root.metadata
         return cls(
-            name=root.id.run.name,
-            project=root.id.run.project,
-            domain=root.id.run.domain,
+            name=run.name,
+            project=run.project,
+            domain=run.domain,
             task=metadata.task.id.name or None,
-            phase=ActionPhase.from_protobuf(root.status.phase),
+            version=metadata.task.id.version or None,
+            phase=phase_of(root),
             executed_by=(
                 Identity.of(metadata.executed_by) if metadata.HasField("executed_by") else None
             ),
             started_at=_time(root.status.start_time),
             ended_at=_time(root.status.end_time),
             error=error or None,
+            url=flyte.run_url(run.project, run.domain, run.name),
         )
 
 
-class PlainTextStream(StreamingResponse):
-    """Text that is sent as it comes."""
+class EndedRun(Run):
+    """A run and its state, with its outputs if its end was waited for."""
 
-    media_type = "text/plain"
+    outputs: dict[str, Any] | None = Field(
+        default=None,
+        description="Only with `wait`, and of a run that has succeeded",
+        examples=[{"o0": "Hello, Ada."}],
+    )
 
 
 class RunPage(BaseModel):
     """Some of the runs that were asked for, newest first."""
 
     runs: list[Run]
-    next_offset: int | None = Field(description="Where the next page starts, if there is one")
+    next_token: str | None = Field(description="Gets the next page, if there is one")
 
 
 class RunData(BaseModel):
@@ -103,45 +129,107 @@ def _time(at: Timestamp) -> datetime | None:
     return at.ToDatetime(UTC) if at.seconds else None
 
 
-@router.get("/runs", summary="List runs")
+class _Place(NamedTuple):
+    """A place in the list of runs: behind this run.
+
+    Flyte's own token is the number of runs before the page, which is wrong as soon as there is a
+    new run, or one leaves the list for another phase.
+    """
+
+    started: int
+    """When it was started, in seconds since 1970."""
+    name: str
+
+    @classmethod
+    def read(cls, token: str) -> Self:
+        with suppress(ValueError):
+            text = base64.urlsafe_b64decode(token).decode()
+            if match := re.fullmatch(r"(\d{1,10})\.([-a-z0-9]{1,63})", text):
+                return cls(int(match[1]), match[2])
+        wrong = {"loc": ("query", "token"), "msg": "is not a token that a page came with"}
+        raise RequestValidationError([wrong])
+
+    @classmethod
+    def behind(cls, run: Action) -> Self:
+        return cls(run.status.start_time.seconds, run.id.run.name)
+
+    def token(self) -> str:
+        return base64.urlsafe_b64encode(f"{self.started}.{self.name}".encode()).decode()
+
+
+@router.get("/runs", summary="List runs", responses=documented(422))
 async def list_runs(
+    flyte: FlyteDep,
     scope: ScopeDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
     phase: Annotated[list[ActionPhase] | None, Query(description="Only runs in these.")] = None,
-    offset: Annotated[int, Query(ge=0, le=1000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    token: Annotated[str | None, Query(max_length=200, description="From the page before.")] = None,
 ) -> RunPage:
     """List the runs that the caller may see, newest first."""
-    found = remote.Run.listall.aio(
-        task_name=task,
-        in_phase=tuple(phase) if phase else None,
-        project=scope.project,
-        domain=scope.domain,
-        sort_by=("created_at", "desc"),
-        limit=offset + limit + 1,
+    filters = []
+    if task:
+        filters.append(Filter(function=Filter.EQUAL, field="task_name", values=[task]))
+    if phase:
+        phases = [str(each.to_protobuf_value()) for each in phase]
+        filters.append(Filter(function=Filter.VALUE_IN, field="phase", values=phases))
+    behind = _Place.read(token) if token else None
+    if behind and behind.started:
+        # What Flyte takes for the start may change by a second once the run has begun.
+        latest = datetime.fromtimestamp(behind.started + 2, UTC).isoformat()
+        function = Filter.LESS_THAN_OR_EQUAL
+        filters.append(Filter(function=function, field="created_at", values=[latest]))
+    request = ListRunsRequest(
+        org=scope.org,
+        project_id=scope.project_id,
+        request=ListRequest(
+            # One more tells whether there is another page; the others make up for those seen.
+            limit=min(limit + (10 if behind else 1), MOST_AT_ONCE),
+            sort_by=Sort(key="created_at", direction=Sort.DESCENDING),
+            filters=filters,
+        ),
     )
-    runs = [Run.of(run.pb2.action) async for run in found]
-    end = offset + limit
-    return RunPage(runs=runs[offset:end], next_offset=end if len(runs) > end else None)
+    found: list[Action] = []
+    for _ in range(MOST_CALLS):
+        page = await flyte.runs.list_runs(request)
+        for run in page.runs:
+            if behind is None:
+                found.append(run.action)
+            elif run.action.id.run.name == behind.name:
+                behind = None
+            elif 0 < run.action.status.start_time.seconds < behind.started:
+                found.append(run.action)
+        if len(found) > limit or not page.token:
+            break
+        request.request.token = page.token
+    return RunPage(
+        runs=[Run.of(root, flyte) for root in found[:limit]],
+        next_token=_Place.behind(found[limit - 1]).token() if len(found) > limit else None,
+    )
 
 
-@router.get("/runs/{name}", summary="Get a run", responses=documented(404))
-async def get_run(run: RunDep) -> Run:
+@router.get("/runs/{name}", summary="Get a run", responses=documented(404, 422))
+async def get_run(flyte: FlyteDep, action_id: RunIdDep, wait: WaitQuery = 0) -> EndedRun:
     """Return a run's state, and the error if it failed."""
-    # A run's own details leave the error out; those of its root action have it.
-    root = await remote.ActionDetails.get_details.aio(run.action_id)
-    return Run.of(root.pb2)
+    if wait:
+        return await fetch_ended(flyte, action_id, wait)
+    request = GetActionDetailsRequest(action_id=action_id)
+    return EndedRun.of((await flyte.runs.get_action_details(request)).details, flyte)
 
 
-@router.get("/runs/{name}/io", summary="Get a run's inputs and outputs", responses=documented(404))
-async def get_run_io(run: RunDep) -> RunData:
-    """Return what went in, and what came out once the run has succeeded."""
-    inputs = await run.inputs()
-    succeeded = run.action_details.phase is ActionPhase.SUCCEEDED
-    outputs = (await run.outputs()).named_outputs if succeeded else None
-    # Values that JSON has no form for (a file's handle, a model) are shown as Python would.
-    return RunData.model_validate(
-        to_jsonable_python({"inputs": dict(inputs or {}), "outputs": outputs}, fallback=repr)
+@router.get(
+    "/runs/{name}/io", summary="Get a run's inputs and outputs", responses=documented(404, 413)
+)
+async def get_run_io(flyte: FlyteDep, run: RunDep) -> RunData:
+    """Return what went in, and what came out once the run has succeeded.
+
+    Values that JSON has no form for (files, pickles and the like) are shown as references.
+    """
+    data = await _fetch_data(flyte, run.id)
+    succeeded = phase_of(run) in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
+    return RunData(
+        inputs=to_json(data.inputs.literals),
+        outputs=to_json(data.outputs.literals) if succeeded else None,
     )
 
 
@@ -149,74 +237,40 @@ async def get_run_io(run: RunDep) -> RunData:
     "/runs/{name}/abort", status_code=202, summary="Abort a run", responses=documented(404, 409)
 )
 async def abort_run(
-    run: RunDep, reason: Annotated[str, Body(embed=True, max_length=1000)] = "Aborted in the app"
-) -> None:
+    flyte: FlyteDep,
+    run: RunDep,
+    reason: Annotated[str, Body(embed=True, max_length=1000)] = "Aborted in the app",
+) -> Run:
     """Ask Flyte to stop a run. Whether the caller may is for Flyte to say."""
-    await flyte_client.as_run(run).abort.aio(reason=reason)
+    if has_ended(run):  # Flyte would mark it as aborted and no longer show its outputs
+        raise HTTPException(409, f"the run {run.id.run.name!r} has ended already")
+    await flyte.runs.abort_run(AbortRunRequest(run_id=run.id.run, reason=reason))
+    request = GetActionDetailsRequest(action_id=run.id)
+    return Run.of((await flyte.runs.get_action_details(request)).details, flyte)
 
 
-@router.get(
-    "/runs/{name}/events",
-    summary="Watch a run",
-    response_class=EventSourceResponse,
-    responses=documented(404),
-)
-async def run_events(
-    request: Request, run: RunDep, settings: SettingsDep
-) -> AsyncIterator[ServerSentEvent]:
-    """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
+async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float) -> EndedRun:
+    """Fetch a run when it has ended, with its outputs, or as it is when the time has passed."""
+    root: ActionDetails | None = None
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(min(seconds, flyte.timeout)),
+            aclosing(states(flyte, action_id)) as found,
+        ):
+            async for state in found:
+                root = state or root
+    if root is None:
+        raise TimeoutError
+    run = EndedRun.of(root, flyte)
+    if run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
+        run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)
+    return run
 
-    If Flyte fails on the way, a `problem` event comes last.
-    """
+
+async def _fetch_data(flyte: Flyte, action_id: ActionIdentifier) -> GetActionDataResponse:
     try:
-        async for state in _phases(run, settings):
-            yield ServerSentEvent(event="phase", data=state)
-    except FLYTE_ERRORS as error:
-        yield ServerSentEvent(event="problem", data=problem_for(request, error))
-
-
-@router.get(
-    "/runs/{name}/logs",
-    summary="Read a run's logs",
-    response_class=PlainTextStream,
-    responses=documented(404),
-)
-async def run_logs(run: RunDep, settings: SettingsDep) -> AsyncIterator[str]:
-    """Stream the log, line by line, until the run has ended. Cut short if Flyte fails."""
-    lines = flyte_client.as_run(run).get_logs.aio()
-    try:
-        async for line in flyte_client.follow(lines, run, settings):
-            yield line.rstrip("\n") + "\n"
-    except flyte.errors.LogsNotYetAvailableError:
-        return  # it never wrote any
-
-
-@websocket_router.websocket("/runs/{name}/watch")
-async def watch_run(websocket: WebSocket, run: RunDep, settings: SettingsDep) -> None:
-    """Send the run as JSON now and whenever its phase changes; close when it has ended."""
-
-    async def send_phases() -> None:
-        async for state in _phases(run, settings):
-            await websocket.send_text(state.model_dump_json())
-
-    await websocket.accept()
-    sending = asyncio.ensure_future(send_phases())
-    leaving = asyncio.ensure_future(websocket.receive())  # the client has nothing else to say
-    try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not leaving.done():
-            await sending
-            await websocket.close()
-    finally:
-        sending.cancel()
-        leaving.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
-
-
-async def _phases(run: remote.RunDetails, settings: Settings) -> AsyncIterator[Run]:
-    phase = None
-    updates = remote.ActionDetails.watch.aio(run.action_id)
-    async for root in flyte_client.follow(updates, run, settings):
-        if root.phase is not phase:
-            phase = root.phase
-            yield Run.of(root.pb2)
+        return await flyte.get_action_data(action_id)
+    except ConnectError as error:
+        if error.code is Code.INTERNAL and re.search("exceed|too large|limit", error.message):
+            raise HTTPException(413, "Flyte hands out inputs and outputs of up to 2 MiB") from None
+        raise

@@ -1,127 +1,249 @@
 """The tasks the caller may run, and running them."""
 
-import inspect
+import logging
+import os
 import secrets
+from contextlib import suppress
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
-import flyte
-from fastapi import APIRouter, Depends, Path, Query, Response
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.exceptions import RequestValidationError
-from flyte import remote
-from flyte.models import NativeInterface
-from pydantic import BaseModel, Field, PydanticUserError, TypeAdapter, ValidationError
+from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
+from flyteidl2.common.list_pb2 import Filter, ListRequest, Sort
+from flyteidl2.core.literals_pb2 import KeyValuePair
+from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
+from flyteidl2.task.common_pb2 import Inputs
+from flyteidl2.task.run_pb2 import (
+    CACHE_LOOKUP_SCOPE_GLOBAL,
+    Annotations,
+    CacheConfig,
+    Envs,
+    Labels,
+    RunSpec,
+)
+from flyteidl2.task.task_definition_pb2 import TaskDetails, TaskIdentifier
+from flyteidl2.task.task_service_pb2 import GetTaskDetailsRequest, ListTasksRequest
+from flyteidl2.workflow.run_definition_pb2 import Action
+from flyteidl2.workflow.run_service_pb2 import CreateRunRequest, GetActionDetailsRequest
+from pydantic import BaseModel, ConfigDict, Field
 
-from ..dependencies import ScopeDep
-from ..problems import documented
-from .runs import Run
+from ..dependencies import FlyteDep, ScopeDep
+from ..flyte_client import ROOT_ACTION, Flyte
+from ..literals import InvalidInputs, inputs_schema, outputs_schema, to_literals
+from ..problems import FLYTE_ERRORS, documented
+from .runs import EndedRun, WaitQuery, fetch_ended
 
 router = APIRouter(tags=["tasks"])
 
-LazyTask = Any  # what remote.Task.get returns; the SDK does not export its type
-
 EXAMPLE = "{{ cookiecutter.project_slug }}-tasks.greet"
-TaskName = Annotated[str, Path(description="Its full name.", examples=[EXAMPLE])]
+RUN_NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
-class Task(BaseModel):
-    """A version of a Flyte task."""
+class TaskSummary(BaseModel):
+    """A Flyte task, in its latest version."""
 
     name: str = Field(examples=[EXAMPLE])
     version: str
-
-
-class TaskDetails(Task):
-    """A version of a Flyte task and what it takes."""
-
     description: str
+
+
+class TaskPage(BaseModel):
+    """Some of the tasks that were asked for."""
+
+    tasks: list[TaskSummary]
+    next_token: str | None = Field(description="Gets the next page, if there is one")
+
+
+class Task(TaskSummary):
+    """A version of a Flyte task, what it takes and what it returns."""
+
     inputs: dict[str, Any] = Field(description="JSON Schema of an object that holds the inputs")
+    outputs: dict[str, Any] = Field(description="JSON Schema of an object that holds the outputs")
 
 
 class NewRun(BaseModel):
     """What to run a task with."""
 
+    model_config = ConfigDict(extra="forbid")
+
     inputs: dict[str, Any] = Field(default={}, examples=[{"name": "Ada"}])
     name: str | None = Field(
         default=None,
-        pattern="^[a-z][a-z0-9-]{0,61}[a-z0-9]$",
+        pattern=RUN_NAME,
+        max_length=30,
         description="Give one to be able to repeat the request safely: a name is used only once.",
     )
 
 
-def _fetch_as_caller(name: TaskName, scope: ScopeDep) -> LazyTask:
-    # The SDK keeps what it fetched on the object this returns. An object that outlived the request
-    # would serve the first caller's task to everyone after, with no question asked of Flyte.
-    return remote.Task.get(name, project=scope.project, domain=scope.domain, auto_version="latest")
+async def _task(
+    flyte: FlyteDep,
+    scope: ScopeDep,
+    name: Annotated[str, Path(description="The task's full name.", examples=[EXAMPLE])],
+    version: Annotated[str | None, Query(description="Default: the latest.")] = None,
+) -> TaskDetails:
+    if version is None:
+        listed = await flyte.tasks.list_tasks(
+            ListTasksRequest(
+                org=scope.org,
+                project_id=scope.project_id,
+                request=ListRequest(
+                    limit=1,
+                    sort_by=Sort(key="created_at", direction=Sort.DESCENDING),
+                    filters=[Filter(function=Filter.EQUAL, field="name", values=[name])],
+                ),
+            )
+        )
+        if not listed.tasks:
+            raise HTTPException(404, f"there is no task {name!r} in {scope.project}/{scope.domain}")
+        version = listed.tasks[0].task_id.version
+    task_id = TaskIdentifier(
+        org=scope.org, project=scope.project, domain=scope.domain, name=name, version=version
+    )
+    return (await flyte.tasks.get_task_details(GetTaskDetailsRequest(task_id=task_id))).details
 
 
-TaskDep = Annotated[LazyTask, Depends(_fetch_as_caller)]
-"""The latest version of the task named in the path; what it is, is fetched as the caller."""
+TaskDep = Annotated[TaskDetails, Depends(_task)]
+"""The task named in the path, fetched as the caller."""
 
 
-@router.get("/tasks", summary="List tasks")
+@router.get("/tasks", summary="List tasks", responses=documented(422))
 async def list_tasks(
-    scope: ScopeDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> list[Task]:
+    flyte: FlyteDep,
+    scope: ScopeDep,
+    search: Annotated[str | None, Query(description="A part of the name.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+    token: Annotated[str | None, Query(max_length=100, description="From the page before.")] = None,
+) -> TaskPage:
     """List the deployed tasks that the caller may see, each in its latest version."""
-    found = remote.Task.listall.aio(project=scope.project, domain=scope.domain, limit=limit)
-    return [Task(name=task.name, version=task.version) async for task in found]
+    contains = Filter.CONTAINS_CASE_INSENSITIVE
+    filters = [Filter(function=contains, field="name", values=[search])] if search else []
+    found = await flyte.tasks.list_tasks(
+        ListTasksRequest(
+            org=scope.org,
+            project_id=scope.project_id,
+            request=ListRequest(
+                limit=limit,
+                token=token,
+                sort_by=Sort(key="created_at", direction=Sort.ASCENDING),
+                filters=filters,
+            ),
+        )
+    )
+    return TaskPage(
+        tasks=[
+            TaskSummary(
+                name=task.task_id.name,
+                version=task.task_id.version,
+                description=task.metadata.short_description,
+            )
+            for task in found.tasks
+        ],
+        next_token=(found.token or None) if len(found.tasks) == limit else None,
+    )
 
 
-@router.get("/tasks/{name}", summary="Get a task", responses=documented(404))
-async def get_task(task: TaskDep) -> TaskDetails:
-    """Return the latest version of a task, and the schema of the inputs it takes."""
-    details = await task.fetch.aio()
-    return TaskDetails(
-        name=details.name,
-        version=details.version,
-        description=details.pb2.spec.documentation.short_description,
-        inputs=details.interface.json_schema,
+@router.get("/tasks/{name}", summary="Get a task", responses=documented(404, 422))
+async def get_task(task: TaskDep) -> Task:
+    """Return a task, and the schemas of what it takes and returns."""
+    spec = task.spec
+    return Task(
+        name=task.task_id.name,
+        version=task.task_id.version,
+        description=spec.documentation.short_description,
+        inputs=inputs_schema(spec.task_template.interface, spec.default_inputs),
+        outputs=outputs_schema(spec.task_template.interface),
     )
 
 
 @router.post(
     "/tasks/{name}/runs", status_code=201, summary="Run a task", responses=documented(404, 409, 422)
 )
-async def run_task(task: TaskDep, scope: ScopeDep, new: NewRun, response: Response) -> Run:
-    """Start a run of the latest version of a task. It belongs to the caller."""
-    inputs = python_inputs((await task.fetch.aio()).interface, new.inputs)
-    # Named here rather than by Flyte: the SDK repeats a call that got no answer, and only a name
+async def run_task(
+    flyte: FlyteDep,
+    scope: ScopeDep,
+    task: TaskDep,
+    new: NewRun,
+    response: Response,
+    wait: WaitQuery = 0,
+) -> EndedRun:
+    """Start a run of a task. It belongs to the caller."""
+    spec = task.spec
+    try:
+        inputs = to_literals(new.inputs, spec.task_template.interface, spec.default_inputs)
+    except InvalidInputs as error:
+        raise RequestValidationError(
+            [{"loc": ("body", "inputs", *at), "msg": what} for at, what in error.errors]
+        ) from None
+    if new.name:
+        await _check_unused(flyte, scope.run_id(new.name))
+    # Named here rather than by Flyte: a call that gets no answer is made again, and only a name
     # keeps the second from starting a second run.
-    name = new.name or f"r{secrets.token_hex(9)}"
-    runner = flyte.with_runcontext("remote", name=name, project=scope.project, domain=scope.domain)
-    run = Run.of((await runner.run.aio(task, **inputs)).pb2.action)
-    response.headers["Location"] = f"/runs/{run.name}?project={run.project}&domain={run.domain}"
+    run_id = scope.run_id(new.name or f"r{secrets.token_hex(9)}")
+    root = await _start(flyte, run_id, task.task_id, inputs)
+    run = EndedRun.of(root, flyte)
+    if wait:
+        with suppress(HTTPException, *FLYTE_ERRORS):  # that it was started must be told anyway
+            run = await fetch_ended(flyte, root.id, wait)
+    response.headers["Location"] = (
+        f"/runs/{quote(run.name)}?{urlencode({'project': run.project, 'domain': run.domain})}"
+    )
     return run
 
 
-def python_inputs(interface: NativeInterface, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Turn JSON inputs into what the task's signature asks for.
+async def _check_unused(flyte: Flyte, run_id: RunIdentifier) -> None:
+    """Refuse the name of a run that exists: Flyte would return that, and perhaps run it again.
 
-    Args:
-        interface: The task's, whose ``inputs`` maps names to type and default.
-        inputs: As JSON gives them: names to values.
-
-    Raises:
-        RequestValidationError: Naming every input that is unknown, missing or of the wrong type.
+    Between this question and the start somebody else may take the name. Then Flyte takes both for
+    the same run, and `_start` tells them apart only if they are of different tasks.
     """
-    values: dict[str, Any] = {}
-    errors: list[dict[str, Any]] = []
-    for name in inputs.keys() - interface.inputs.keys():
-        errors.append({"loc": ("body", "inputs", name), "msg": "The task has no such input"})
-    for name, (kind, default) in interface.inputs.items():
-        if name not in inputs:
-            if default is inspect.Parameter.empty:
-                errors.append({"loc": ("body", "inputs", name), "msg": "Field required"})
-            continue
-        try:
-            values[name] = TypeAdapter(kind).validate_python(inputs[name])
-        except ValidationError as error:
-            errors += [
-                {"loc": ("body", "inputs", name, *e["loc"]), "msg": e["msg"]}
-                for e in error.errors(include_input=False)
-            ]
-        except PydanticUserError:
-            errors.append({"loc": ("body", "inputs", name), "msg": f"JSON cannot express {kind}"})
-    if errors:
-        raise RequestValidationError(errors)
-    return values
+    action_id = ActionIdentifier(run=run_id, name=ROOT_ACTION)
+    try:
+        await flyte.runs.get_action_details(GetActionDetailsRequest(action_id=action_id))
+    except ConnectError as error:
+        if error.code is Code.NOT_FOUND:
+            return
+        raise
+    raise HTTPException(409, f"there is a run named {run_id.name!r} already")
+
+
+async def _start(
+    flyte: Flyte, run_id: RunIdentifier, task_id: TaskIdentifier, inputs: Inputs
+) -> Action:
+    """Create a run by the same calls as the SDK's ``flyte.run``."""
+    uploaded = await flyte.upload_inputs(
+        UploadInputsRequest(run_id=run_id, task_id=task_id, inputs=inputs)
+    )
+    created = await flyte.runs.create_run(
+        CreateRunRequest(
+            run_id=run_id,
+            task_id=task_id,
+            offloaded_input_data=uploaded.offloaded_input_data,
+            run_spec=_run_spec(),
+        )
+    )
+    root = created.run.action
+    started = root.metadata.task.id
+    if started.name and (started.name, started.version) != (task_id.name, task_id.version):
+        raise HTTPException(409, f"there is a run named {run_id.name!r} already")
+    return root
+
+
+def _run_spec() -> RunSpec:
+    """Say how to run a task, as the SDK does where nothing else is asked for."""
+    variables = {
+        "LOG_LEVEL": str(logging.getLogger("flyte").getEffectiveLevel()),
+        "LOG_FORMAT": "console",
+        "USER_LOG_LEVEL": str(logging.getLogger("flyte.user").getEffectiveLevel()),
+    }
+    for name in ("_F_USE_RUST_CONTROLLER", "_U_USE_ACTIONS"):
+        if name in os.environ:
+            variables[name] = os.environ[name]
+    return RunSpec(
+        labels=Labels(),
+        annotations=Annotations(),
+        envs=Envs(values=[KeyValuePair(key=key, value=value) for key, value in variables.items()]),
+        cache_config=CacheConfig(cache_lookup_scope=CACHE_LOOKUP_SCOPE_GLOBAL),
+    )

@@ -1,0 +1,75 @@
+"""What is done for a client ends when the client leaves."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class LeavingMiddleware:
+    """Cancels a request whose client has left, and with it the calls to Flyte made for it.
+
+    A server tells of a client's leaving only when it is asked for what the client sends next. That
+    is done here once a request takes longer than ``after`` seconds; few do.
+    """
+
+    def __init__(self, app: ASGIApp, after: float = 1.0) -> None:
+        self.app = app
+        self.after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope. WebSockets are left to their endpoints, which have to read them."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = _Client(receive, send, self.after)
+        try:
+            async with client.present:
+                await self.app(scope, client.receive, client.send)
+        except TimeoutError:
+            if not client.present.expired():
+                raise
+        finally:
+            client.stop_listening()
+
+
+class _Client:
+    """The other end of a request."""
+
+    def __init__(self, receive: Receive, send: Send, after: float) -> None:
+        self.present = asyncio.timeout(None)
+        """Expires when the client leaves."""
+        self._receive, self._send = receive, send
+        self._is_read = False
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
+        self._listening: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(after, self._listen)
+
+    def _listen(self) -> None:
+        if not self._is_read:  # whoever is reading will notice
+            self._listening = asyncio.create_task(self._await_leaving())
+
+    async def _await_leaving(self) -> None:
+        while (message := await self._receive())["type"] != "http.disconnect":
+            await self._messages.put(message)
+        self.present.reschedule(asyncio.get_running_loop().time())
+
+    def stop_listening(self) -> None:
+        self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def receive(self) -> Message:
+        if self._listening is not None:
+            return await self._messages.get()
+        self._is_read = True
+        try:
+            return await self._receive()
+        finally:
+            self._is_read = False
+            if self._timer.when() <= asyncio.get_running_loop().time():
+                self._listen()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.stop_listening()  # what follows, follows the request
+        await self._send(message)
