@@ -23,14 +23,17 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app's 
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
 
-check: .venv/installed  ## Check format, lint and types of the template's own code
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/ruff check --config pyproject.toml */local_flyte
-	$(BIN)/mypy
+check: .venv/installed  ## Check format, lint and types, of the template folder too
+	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
+	run $(BIN)/ruff format --check; \
+	run $(BIN)/ruff check; \
+	run $(BIN)/ruff check --config pyproject.toml */local_flyte; \
+	run $(BIN)/mypy; \
+	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \
+	exit $$failed
 
-format: .venv/installed  ## Format the template's own code and mend what the linter can
-	$(BIN)/ruff check --fix
+format: .venv/installed  ## Format the template's own code and fix what the linter can
+	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
 .venv/installed: pyproject.toml
