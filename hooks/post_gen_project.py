@@ -13,6 +13,8 @@ from pathlib import Path
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 THE_PAGE = ("app/page", "tests/test_page.py")
+# What tools leave in a clone of the template in which someone works, and cookiecutter copies.
+CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 
 
 def remove_left_out(project: Path, answers: dict[str, str]) -> None:
@@ -26,6 +28,13 @@ def remove_left_out(project: Path, answers: dict[str, str]) -> None:
     for folder in (project / ".github" / "workflows", project / ".github"):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def remove_caches(project: Path) -> None:
+    """Remove caches; those of a project that is generated again are made anew when needed."""
+    for name in CACHES:
+        for folder in [*project.glob(name), *project.glob(f"[!.]*/**/{name}")]:
+            shutil.rmtree(folder)
 
 
 def next_steps(
@@ -73,6 +82,7 @@ def main() -> int:
     """Return the exit code."""
     project = Path.cwd()
     remove_left_out(project, ANSWERS)
+    remove_caches(project)
     git = any((folder / ".git").exists() for folder in (project, *project.parents))
     make = shutil.which("make") is not None
     print("\n" + next_steps(ANSWERS, make=make, windows=os.name == "nt", git=git))

@@ -197,6 +197,17 @@ def test_the_template_is_copied_without_the_caches_of_a_working_copy(baker: Bake
     assert not [path for path in baker.template.rglob("*") if "cache" in path.name]
 
 
+def test_a_clone_in_which_someone_works_generates_the_same_project(
+    default_project: Path, tmp_path: Path
+) -> None:
+    template = copy_template(tmp_path / "template")
+    for folder in ("__pycache__", ".ruff_cache/0", "app/__pycache__", "app/routers/.mypy_cache"):
+        cache = template / "{{cookiecutter.project_slug}}" / folder
+        cache.mkdir(parents=True)
+        (cache / "text that is no UTF-8").write_bytes(b"{{ cookiecutter.nothing }} \xff\n" * 9)
+    assert digest(Baker(template, tmp_path)(tmp_path / "project")) == digest(default_project)
+
+
 def digest(project: Path) -> str:
     content = [(name, (project / name).read_bytes()) for name in files_in(project)]
     return hashlib.sha256(repr(content).encode()).hexdigest()
