@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .harness import Class, Extractors, SdkMiddleware, load_middleware
+from .harness import SERVERS, Class, Extractors, SdkMiddleware, load_middleware
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -87,3 +87,9 @@ def extractors(request: pytest.FixtureRequest, middleware_class: Any) -> Extract
         functools.partial(middleware_class.extract_authorization_header),
         functools.partial(middleware_class.extract_cookie_header),
     ]
+
+
+@pytest.fixture(scope="module", params=SERVERS, ids="-".join)
+def server(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each combination of event loop and parser that uvicorn offers."""
+    return dict(zip(("loop", "http"), request.param, strict=True))

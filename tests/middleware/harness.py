@@ -30,6 +30,8 @@ with warnings.catch_warnings():
 
 SdkMiddleware = extras.FastAPIPassthroughAuthMiddleware
 TEMPLATE = Path(__file__).resolve().parents[2]
+SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
+"""Each combination of event loop and parser that uvicorn offers."""
 DEADLINE = 20.0
 """Seconds any single wait may take before the case fails."""
 
@@ -60,11 +62,16 @@ def middleware_file() -> Path:
 
 def load_middleware() -> ModuleType:
     """Import the file under test, by path and anew, as the module ``passthrough_auth``."""
-    spec = importlib.util.spec_from_file_location("passthrough_auth", middleware_file())
+    return import_copy("passthrough_auth")
+
+
+def import_copy(name: str) -> ModuleType:
+    """Import the file under test, by path and anew, as the module of that name."""
+    spec = importlib.util.spec_from_file_location(name, middleware_file())
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["passthrough_auth"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

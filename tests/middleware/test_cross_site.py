@@ -173,6 +173,92 @@ def test_what_an_extractor_makes_of_ambient_credentials_is_ambient(
     assert ask(middleware_class, scope, [extractor]).status == 403
 
 
+SET_BY_ANY_PAGE = [
+    *("Accept", "Accept-Language", "Content-Type", "Content-Language", "Content-Location"),
+    *("User-Agent", "Referer", "Origin", "Sec-WebSocket-Protocol", "Sec-Purpose", "Range"),
+    *("Last-Event-ID", "Cache-Control", "Pragma", "If-None-Match", "Priority", "Ping-From"),
+]
+ADDED_BY_A_PROXY = [
+    *("X-Forwarded-For", "X-Forwarded-User", "X-Forwarded-Access-Token", "Forwarded", "Via"),
+    *("X-Auth-Request-Access-Token", "X-Amzn-Oidc-Accesstoken", "X-Goog-Iap-Jwt-Assertion"),
+    *("X-Ms-Token-Aad-Access-Token", "Cf-Access-Jwt-Assertion", "X-Real-IP"),
+]
+
+
+@sdk_fails(CROSS_SITE)
+@pytest.mark.parametrize("prefix", [b"", b"Bearer "])
+@pytest.mark.parametrize("name", SET_BY_ANY_PAGE + ADDED_BY_A_PROXY)
+def test_a_header_that_says_nothing_of_intent_does_not_make_a_cookie_one(
+    middleware_class: Class, name: str, prefix: bytes
+) -> None:
+    repeated = (name.lower().encode(), prefix + b"alice")
+    fetched = (b"sec-fetch-site", b"cross-site")
+    scope = http_scope(headers=[COOKIE, repeated, fetched], method="POST")
+    assert ask(middleware_class, scope, [cookie_as_bearer]).status == 403
+
+
+@sdk_fails(CROSS_SITE)
+@pytest.mark.parametrize("name", ADDED_BY_A_PROXY)
+def test_a_credential_that_a_proxy_adds_is_ambient(middleware_class: Class, name: str) -> None:
+    extract = middleware_class.extract_custom_header(name)  # type: ignore[attr-defined]
+    headers = [(name.lower().encode(), b"token"), EVIL]
+    assert (
+        ask(middleware_class, http_scope(headers=headers, method="POST"), [extract]).status == 403
+    )
+    assert ask(middleware_class, http_scope(headers=headers), [extract]).status == 200
+
+
+@pytest.mark.parametrize("name", ["x-token", "accepted", "security", "x-msg", "hosts", "iff"])
+def test_a_header_that_only_looks_like_those_speaks_for_intent(
+    middleware_class: Class, name: str
+) -> None:
+    headers = [COOKIE, (name.encode(), b"alice"), EVIL]
+    assert (
+        ask(middleware_class, http_scope(headers=headers, method="POST"), [cookie_as_bearer]).status
+        == 200
+    )
+
+
+AS_IF_AMBIENT = [ALICE, (b"x-api-key", b"k"), COOKIE]
+
+
+@sdk_fails(NO_OPTION, raises=TypeError)
+@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+@pytest.mark.parametrize("credential", AS_IF_AMBIENT)
+def test_with_assume_ambient_nothing_unsafe_comes_from_elsewhere(
+    middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
+) -> None:
+    cls: Any = middleware_class
+    extractors = [cls.extract_authorization_header, cls.extract_cookie_header]
+    extractors.append(cls.extract_custom_header("x-api-key"))
+    for scope in (
+        http_scope(headers=[credential, *headers], method="POST"),
+        websocket_scope(headers=[credential, *headers], **DENIAL),
+    ):
+        answer = ask(cls, scope, extractors, assume_ambient=True)
+        assert answer.refused
+        assert answer.status == 403
+
+
+@sdk_fails(NO_OPTION, raises=TypeError)
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("GET", [EVIL]),
+        ("POST", []),
+        ("POST", [(b"sec-fetch-site", b"same-origin")]),
+        ("POST", [(b"origin", b"https://app.example.com")]),
+        ("POST", [(b"origin", b"https://ui.example"), (b"sec-fetch-site", b"cross-site")]),
+    ],
+)
+def test_with_assume_ambient_safe_own_and_trusted_requests_pass(
+    middleware_class: Class, method: str, headers: list[tuple[bytes, bytes]]
+) -> None:
+    scope = http_scope(headers=[ALICE, *headers], method=method)
+    options: dict[str, Any] = {"assume_ambient": True, "trusted_origins": ["https://ui.example"]}
+    assert ask(middleware_class, scope, **options).credentials == {"authorization": "Bearer alice"}
+
+
 @sdk_fails(CROSS_SITE)
 def test_a_cookie_is_ambient_even_if_the_end_of_it_is_known(middleware_class: Class) -> None:
     jar = (b"cookie", b"session=alice; theme=dark")

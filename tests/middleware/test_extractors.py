@@ -216,6 +216,13 @@ def test_framing_and_hop_by_hop_names_are_never_set(middleware_class: Class, nam
     assert ask(middleware_class, http_scope(), extractors).credentials == {"x-a": "1"}
 
 
+@pytest.mark.parametrize("name", [*RESERVED, "x key", "", "x-é"])
+def test_no_extractor_can_be_made_for_a_name_that_is_never_set(ours: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="not a header that may be set") as error:
+        ours.extract_custom_header(name)
+    assert repr(name) in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["x-host", "hosts", "contents", "x-content-type", "user", "t"])
 def test_names_that_only_look_like_those_are_set(middleware_class: Class, name: str) -> None:
     assert ask(middleware_class, http_scope(), [lambda _: (name, "1")]).credentials == {name: "1"}

@@ -1,6 +1,9 @@
 """Nobody's credentials but the caller's, and only while the request is served."""
 
 import asyncio
+import gc
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from .harness import (
     Class,
     Probe,
     http_scope,
+    import_copy,
     metadata,
     raw_metadata,
     request,
@@ -200,3 +204,60 @@ def test_the_class_keeps_nothing_of_a_request(ours: Class) -> None:
     asyncio.run(request(app, http_scope(headers=[ALICE, COOKIE])))
     assert vars(app) == before
     assert "alice" not in repr(vars(app))
+
+
+# What a collection does to whoever is being served; test_abandoned_streams.py has the other side.
+
+
+class Cycle:
+    """An object that only the collector can finalise, and that then does something."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+        self.itself = self
+
+    def __del__(self) -> None:
+        self.act()
+
+
+def test_a_collection_takes_nothing_from_the_request_in_which_it_happens(ours: Class) -> None:
+    seen: dict[str, Any] = {}
+
+    def act() -> None:
+        seen["finaliser"] = metadata()
+        with remote.auth_metadata(("x-own", "1")):
+            seen["within"] = metadata()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        gc.collect()
+        Cycle(act)
+        gc.collect()
+        seen["request"] = metadata()
+
+    asyncio.run(request(ours(app), http_scope(headers=[ALICE])))
+    assert seen == {
+        "finaliser": {},
+        "within": {"x-own": "1"},
+        "request": {"authorization": "Bearer alice"},
+    }
+
+
+def test_the_collector_is_hooked_once_however_many_copies_and_instances_there_are(
+    ours: Class, passthrough_auth: ModuleType
+) -> None:
+    """A second hook would give the request nobody's credentials back after a collection."""
+    copies = [import_copy(name) for name in ("one_copy", "another_copy")]
+    for module in (*copies, passthrough_auth):
+        module.FastAPIPassthroughAuthMiddleware(Probe())
+    names = [getattr(hook, "__name__", "") for hook in gc.callbacks]
+    assert names.count("_finalise_as_nobody") == 1
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        gc.collect()
+        seen.append(metadata())
+
+    for module in copies:
+        cls = module.FastAPIPassthroughAuthMiddleware
+        asyncio.run(request(cls(app), http_scope(headers=[ALICE])))
+    assert seen == [{"authorization": "Bearer alice"}] * 2

@@ -10,7 +10,17 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .harness import WEBSOCKET, Class, Connection, message, metadata, sdk_fails, serve, wait_until
+from .harness import (
+    SERVERS,
+    WEBSOCKET,
+    Class,
+    Connection,
+    message,
+    metadata,
+    sdk_fails,
+    serve,
+    wait_until,
+)
 
 ALICE = "Authorization: Bearer alice"
 BOB = "Authorization: Bearer bob"
@@ -78,9 +88,6 @@ class Siblings:
         await (self.inside if covered else self.beside)(scope, receive, send)
 
 
-SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
-
-
 def on_every_server(asyncio_mark: pytest.MarkDecorator) -> pytest.MarkDecorator:
     """Run a case on every server, with a mark on those whose event loop is asyncio's."""
     marked = [
@@ -94,12 +101,6 @@ def on_every_server(asyncio_mark: pytest.MarkDecorator) -> pytest.MarkDecorator:
 LEAK = "the next request on the connection starts with the previous caller's credentials"
 leaks = on_every_server(sdk_fails(LEAK))
 may_leak = on_every_server(sdk_fails(LEAK, strict=False))
-
-
-@pytest.fixture(scope="module", params=SERVERS, ids="-".join)
-def server(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Each combination of event loop and parser that uvicorn offers."""
-    return dict(zip(("loop", "http"), request.param, strict=True))
 
 
 @pytest.fixture(scope="module")
