@@ -4,6 +4,7 @@ The middleware asks for credentials and refuses, and any call to Flyte may fail,
 is. So that is said here, once, for all routes.
 """
 
+import pkgutil
 from collections.abc import Collection
 from typing import Any
 
@@ -40,9 +41,9 @@ class App(FastAPI):
         super().__init__(generate_unique_id_function=lambda route: route.name, **options)
         self.settings, self.public = settings, public
 
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, for ``flyte deploy`` to hash: routers hold locks, and code is hashed."""
-        return "app"
+        return pkgutil.resolve_name, ("app.main:app",)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
