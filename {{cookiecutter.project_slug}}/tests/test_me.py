@@ -1,7 +1,15 @@
 """GET /me: who the caller is."""
 
+from collections.abc import Callable
+from typing import Any
+
 import httpx
 import pytest
+from connectrpc.code import Code
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from .support import client_of
 
 
 @pytest.mark.local_flyte
@@ -19,3 +27,35 @@ def test_two_people_are_two(alice: httpx.Client, bob: httpx.Client) -> None:
     assert first["subject"]
     assert second["subject"]
     assert first["subject"] != second["subject"]
+
+
+@pytest.mark.local_flyte
+@pytest.mark.parametrize(
+    ("name", "may_view", "may_run"),
+    [("alice", True, True), ("victor", True, False), ("carol", False, False)],
+)
+def test_rights_are_what_flyte_lets_the_caller_do(
+    app_url: str, name: str, may_view: bool, may_run: bool, local_flyte: LocalFlyte
+) -> None:
+    with client_of(app_url, name) as client:
+        told = client.get("/me/rights").json()
+    assert (told["view"], told["run"]) == (may_view, may_run)
+    assert (told["project"], told["domain"]) == (local_flyte.project, local_flyte.domain)
+
+
+@pytest.mark.local_flyte
+def test_asking_for_rights_changes_nothing(
+    alice: httpx.Client, greeting: dict[str, Any], received: Callable[[], list[ReceivedCall]]
+) -> None:
+    assert alice.get("/me/rights").status_code == 200
+    assert {call.method for call in received()} == {"ListTasks", "AbortRun"}
+    assert alice.get(f"/runs/{greeting['name']}").json()["phase"] == "succeeded"
+
+
+@pytest.mark.local_flyte
+def test_rights_are_not_guessed_when_flyte_does_not_tell(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=10)
+    assert alice.get("/me/rights").status_code == 503
+    local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=0)
