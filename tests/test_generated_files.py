@@ -108,6 +108,7 @@ tests/test_cross_site.py
 tests/test_deployment.py
 tests/test_headers.py
 tests/test_health.py
+tests/test_leaving.py
 tests/test_hostile_literals.py
 tests/test_literals.py
 tests/test_me.py

@@ -120,7 +120,7 @@ def anonymous(app_url: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def hurried(environment: dict[str, str]) -> Iterator[httpx.Client]:
     """Alice, calling an app that gives Flyte little time."""
-    settings = load_settings().model_copy(update={"flyte_timeout": 0.5})
+    settings = load_settings().model_copy(update={"flyte_timeout": 1.0})
     with serving(create_app(settings)) as url, client_of(url, "alice") as client:
         yield client
 

@@ -1,0 +1,125 @@
+"""Nothing goes on for a client that has left: no call to Flyte, no work, no line in the log."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from local_flyte import LocalFlyte
+
+from .support import authorization_of, long_run, offers, wait_until
+
+VIEWERS = 50
+STREAMS = {
+    ("GET", "/runs/{run}/events"): "WatchActionDetails",
+    ("GET", "/runs/{run}/logs"): "TailLogs",
+    ("WEBSOCKET", "/runs/{run}/watch"): "WatchActionDetails",
+}
+"""The call to Flyte that each of them holds."""
+ALICE = {"Authorization": authorization_of("alice")}
+
+pytestmark = pytest.mark.local_flyte
+
+
+@pytest.fixture(scope="module")
+def silent_run(alice: httpx.Client) -> Iterator[str]:
+    """A run that goes on and on."""
+    with long_run(alice) as run:
+        yield run["name"]
+
+
+async def view(method: str, url: str, seen: asyncio.Semaphore) -> None:
+    """Watch a run from when the first has come until cancelled."""
+    if method == "WEBSOCKET":
+        address = url.replace("http", "ws", 1)
+        async with connect(address, additional_headers=ALICE, proxy=None) as websocket:
+            async for _ in websocket:
+                seen.release()
+    else:
+        async with (
+            httpx.AsyncClient(headers=ALICE, timeout=60, trust_env=False) as client,
+            client.stream(method, url) as response,
+        ):
+            seen.release()
+            async for _ in response.aiter_raw():
+                pass
+
+
+async def come_and_leave(
+    views: Callable[[asyncio.Semaphore], Coroutine[Any, Any, None]], ready: Callable[[], bool]
+) -> None:
+    """Have many viewers come, and leave together when they are all there."""
+    seen = asyncio.Semaphore(0)
+    viewers = [asyncio.create_task(views(seen)) for _ in range(VIEWERS)]
+    while not await asyncio.to_thread(ready):
+        assert not any(viewer.done() for viewer in viewers)
+        await asyncio.sleep(0.02)
+    for viewer in viewers:
+        viewer.cancel()
+    await asyncio.wait(viewers)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the app has logged, or what serves it; the viewers are clients of httpx."""
+    return [record.getMessage() for record in caplog.records if record.name != "httpx"]
+
+
+def all_is_quiet(local_flyte: LocalFlyte, calls: str) -> None:
+    """See that the calls end, and that nothing follows and nothing is being worked on."""
+    wait_until(lambda: local_flyte.open_calls(calls) == 0, seconds=10)
+    local_flyte.clear_calls()
+    before, began = time.process_time(), time.monotonic()
+    time.sleep(0.5)
+    used = (time.process_time() - before) / (time.monotonic() - began)
+    assert used < 0.5, f"{used:.0%} of a core"  # this process: the app, and an idle local Flyte
+    assert local_flyte.calls == []
+    assert local_flyte.open_calls(calls) == 0
+
+
+@pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
+@pytest.mark.parametrize("stream", STREAMS, ids=" ".join)
+def test_viewers_who_leave_leave_nothing_behind(
+    app_url: str,
+    local_flyte: LocalFlyte,
+    silent_run: str,
+    stream: tuple[str, str],
+    hanging: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    method, path = stream
+    if not offers(path.replace("{run}", silent_run), method):
+        pytest.skip(f"the app does not offer {method} {path}")
+    call, url = STREAMS[stream], f"{app_url}{path.replace('{run}', silent_run)}"
+    with caplog.at_level(logging.INFO), ExitStack() as stack:
+        if hanging == "hung before":
+            stack.enter_context(local_flyte.hang(call))
+
+        def all_there() -> bool:
+            return local_flyte.open_calls(call) == VIEWERS
+
+        asyncio.run(come_and_leave(lambda seen: view(method, url, seen), all_there))
+        if hanging == "hung after":
+            stack.enter_context(local_flyte.hang("GetActionDetails"))
+            stack.enter_context(local_flyte.hang("SelectCluster"))
+        all_is_quiet(local_flyte, call)
+    assert logged(caplog) == []
+
+
+def test_a_call_that_hangs_ends_with_its_request(
+    app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), local_flyte.hang("ListRuns"):
+
+        def all_there() -> bool:
+            return local_flyte.open_calls("ListRuns") == VIEWERS
+
+        url = f"{app_url}/runs"
+        asyncio.run(come_and_leave(lambda seen: view("GET", url, seen), all_there))
+        all_is_quiet(local_flyte, "ListRuns")
+    assert logged(caplog) == []
