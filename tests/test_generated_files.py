@@ -84,6 +84,7 @@ local_flyte/execution.py
 local_flyte/identity.py
 local_flyte/images.py
 local_flyte/listing.py
+local_flyte/modes.py
 local_flyte/open_calls.py
 local_flyte/people.py
 local_flyte/processes.py

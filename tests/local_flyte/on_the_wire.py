@@ -22,7 +22,7 @@ def post(
 ) -> httpx.Response:
     """Call a method, such as ``auth.IdentityService/UserInfo``, in the Connect protocol."""
     return httpx.post(
-        f"{flyte.endpoint.replace('dns:///', 'https://')}/flyteidl2.{method}",
+        f"{flyte.url}/flyteidl2.{method}",
         content=content,
         headers=headers,
         verify=ssl.create_default_context(cafile=str(flyte.ca_file)),

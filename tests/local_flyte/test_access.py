@@ -118,7 +118,7 @@ def test_what_it_does_not_know_it_refuses_by_name(local_flyte: LocalFlyte, metho
 def test_streams_that_it_does_not_know_it_refuses_by_name(
     local_flyte: LocalFlyte, method: str
 ) -> None:
-    refusal = stream(local_flyte, method, {}, person="alice")
+    refusal = stream(local_flyte, method, {"projectId": PROJECT}, person="alice")
     assert refusal[0] == 2  # the last message of a stream, in which its error is
     error = json.loads(refusal[5:])["error"]
     assert error["code"] == "unimplemented"

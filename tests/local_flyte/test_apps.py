@@ -68,7 +68,7 @@ def test_what_is_deployed_runs_and_goes_by_revisions(
     assert http.get(url).json()["version"] == "2"
     tiny_id = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "tiny"}
     shown = call(local_flyte, "app.AppService/Get", {"appId": tiny_id}, person="bob").json()["app"]
-    assert shown["metadata"]["revision"] == "2"
+    assert shown["metadata"]["revision"] == "1"  # the first is 0
     assert shown["status"]["ingress"]["publicUrl"] == url
     assert "tiny" in cli(local_flyte, "get", "app")
 

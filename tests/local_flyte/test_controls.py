@@ -29,7 +29,7 @@ class Caller:
     """Someone's connections to the local Flyte."""
 
     def __init__(self, flyte: LocalFlyte, person: str = "alice") -> None:
-        self.address = flyte.endpoint.replace("dns:///", "https://")
+        self.address = flyte.url
         self.headers = {"Authorization": f"Bearer {PEOPLE[person].token}"}
         self._http = Client(HTTPTransport(tls_ca_cert=flyte.ca_file.read_bytes()))
         self.runs = run_service_connect.RunServiceClient(self.address, http_client=self._http)
@@ -167,7 +167,7 @@ def test_the_cluster_is_where_the_caller_has_called_or_where_the_test_says(
         )
         return answer.cluster_endpoint
 
-    assert asyncio.run(ask()) == local_flyte.endpoint.replace("dns:///", "https://")
+    assert asyncio.run(ask()) == local_flyte.url
     with local_flyte.cluster_at("http://127.0.0.1:1"):
         assert asyncio.run(ask()) == "http://127.0.0.1:1"
 

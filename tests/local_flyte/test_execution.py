@@ -107,7 +107,14 @@ class Runs:
 
     def root(self, run: str) -> dict[str, Any]:
         """Return the run's first action, in every detail, when it is over."""
-        self.wait(run, lambda all_: next(iter(all_.values()))["status"]["phase"] in TERMINAL)
+        self.wait(
+            run,
+            lambda all_: all(
+                each["status"]["phase"] in TERMINAL
+                for each in all_.values()
+                if each["id"]["name"] == "a0"
+            ),
+        )
         details = call(
             self._flyte, "workflow.RunService/GetRunDetails", {"runId": self.id(run)}, person="bob"
         )
@@ -170,19 +177,22 @@ def test_a_run_is_aborted_by_who_may_run_whoever_started_it_and_then_all_of_it_e
     )
     assert refusal.status_code == 403
     logs: list[bytes] = []
-    child = {"actionId": runs.actions(run)["family.endless"]["id"]}
+    child = {"actionId": runs.actions(run)["family.endless"]["id"], "attempt": 1}
     tail = "dataproxy.DataProxyService/TailLogs"
     reader = threading.Thread(
         target=lambda: logs.append(stream(local_flyte, tail, child, person="alice"))
     )
     reader.start()
     cli(local_flyte, "abort", "run", run, person="alice")
-    assert {each["status"]["phase"] for each in runs.actions(run).values()} == {
-        "ACTION_PHASE_ABORTED"
-    }
-    assert runs.root(run)["abortInfo"]["abortedBy"]["user"]["spec"]["email"] == "alice@example.com"
+    runs.wait(
+        run,
+        lambda all_: (
+            {each["status"]["phase"] for each in all_.values()} == {"ACTION_PHASE_ABORTED"}
+        ),
+    )
+    assert runs.root(run)["abortInfo"].keys() == {"reason"}  # nobody's name
     reader.join(60)  # the log ends with the action
-    assert logs
+    assert b"waiting for ever" in logs[0]
 
 
 def test_the_cli_runs_and_sees_what_is_there(runs: Runs, local_flyte: LocalFlyte) -> None:

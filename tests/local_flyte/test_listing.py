@@ -1,8 +1,11 @@
+from collections.abc import Iterable
+
 import pytest
 from connectrpc.errors import ConnectError
 from flyteidl2.common.list_pb2 import Filter, ListRequest, Sort
 
-from local_flyte.listing import Fields, page
+from local_flyte import listing
+from local_flyte.listing import Fields
 
 NUMBERS = range(250)
 FIELDS: Fields[int] = {
@@ -12,11 +15,17 @@ FIELDS: Fields[int] = {
 }
 
 
+def page(
+    items: Iterable[int], request: ListRequest, *, eager: bool = False
+) -> tuple[list[int], str]:
+    return listing.page(items, request, FIELDS, name=lambda number: f"{number:03}", eager=eager)
+
+
 def test_pages_join_up_to_the_whole() -> None:
     request = ListRequest(limit=100)
     got: list[int] = []
     for _ in range(3):
-        items, request.token = page(NUMBERS, request, FIELDS)
+        items, request.token = page(NUMBERS, request)
         got += items
     assert got == list(NUMBERS)
     assert request.token == ""
@@ -28,17 +37,19 @@ def test_pages_join_up_to_the_whole() -> None:
         (Filter(function=Filter.EQUAL, field="parity", values=["odd"]), 125),
         (Filter(function=Filter.NOT_EQUAL, field="parity", values=["odd"]), 125),
         (Filter(function=Filter.VALUE_IN, field="number", values=["3", "4", "999"]), 2),
-        (Filter(function=Filter.VALUE_NOT_IN, field="number", values=["3", "4"]), 248),
         (Filter(function=Filter.GREATER_THAN_OR_EQUAL, field="number", values=["240"]), 10),
         (Filter(function=Filter.LESS_THAN, field="tens", values=["2"]), 10),
         (Filter(function=Filter.CONTAINS, field="parity", values=["ve"]), 125),
+        (Filter(function=Filter.ENDS_WITH, field="parity", values=["n"]), 125),
+        (Filter(function=Filter.NOT_ENDS_WITH, field="parity", values=["n"]), 125),
+        (Filter(function=Filter.CONTAINS_CASE_INSENSITIVE, field="parity", values=["VE"]), 125),
     ],
 )
 def test_filters(filter_: Filter, count: int) -> None:
     got = []
     request = ListRequest(filters=[filter_])
     while True:
-        items, request.token = page(NUMBERS, request, FIELDS)
+        items, request.token = page(NUMBERS, request)
         got += items
         if not request.token:
             break
@@ -50,23 +61,47 @@ def test_order_is_by_the_first_field_and_then_the_next() -> None:
         Sort(key="parity", direction=Sort.DESCENDING),
         Sort(key="number", direction=Sort.DESCENDING),
     ]
-    assert page(range(5), ListRequest(sort_by_fields=by), FIELDS)[0] == [3, 1, 4, 2, 0]
-    missing_first = Sort(key="tens", direction=Sort.ASCENDING)
-    assert page([25, 5, 15], ListRequest(sort_by=missing_first), FIELDS)[0] == [5, 15, 25]
+    assert page(range(5), ListRequest(sort_by_fields=by))[0] == [3, 1, 4, 2, 0]
+    missing_last = Sort(key="tens", direction=Sort.ASCENDING)
+    assert page([25, 5, 15], ListRequest(sort_by=missing_last))[0] == [15, 25, 5]
+    missing_first = Sort(key="tens", direction=Sort.DESCENDING)
+    assert page([25, 5, 15], ListRequest(sort_by=missing_first))[0] == [5, 25, 15]
+
+
+def test_what_is_equal_is_in_the_order_of_its_names() -> None:
+    newest = Sort(key="parity", direction=Sort.DESCENDING)
+    assert page([5, 2, 3, 1], ListRequest(sort_by=newest))[0] == [1, 3, 5, 2]
+
+
+def test_a_page_has_50_items_unless_told_and_a_token_if_there_are_more() -> None:
+    assert page(range(51), ListRequest()) == (list(range(50)), "50")
+    assert page(range(50), ListRequest()) == (list(range(50)), "")
+    assert page(range(51), ListRequest(token="50")) == ([50], "")
+
+
+def test_some_lists_give_a_token_whenever_the_page_is_full() -> None:
+    assert page(range(50), ListRequest(), eager=True)[1] == "50"
+    assert page(range(50), ListRequest(token="50"), eager=True) == ([], "")
+    assert page(range(49), ListRequest(), eager=True)[1] == ""
 
 
 @pytest.mark.parametrize(
     "request_",
     [
         ListRequest(token="x"),
+        ListRequest(token="-1"),
+        ListRequest(limit=201),
         ListRequest(sort_by=Sort(key="colour")),
         ListRequest(filters=[Filter(function=Filter.EQUAL, field="colour", values=["red"])]),
         ListRequest(filters=[Filter(function=Filter.EQUAL, field="number", values=["one"])]),
         ListRequest(filters=[Filter(function=Filter.EQUAL, field="number", values=["1", "2"])]),
-        ListRequest(filters=[Filter(function=Filter.ENDS_WITH, field="parity", values=["n"])]),
+        ListRequest(filters=[Filter(function=Filter.EQUAL, field="number")]),
+        ListRequest(filters=[Filter(function=Filter.VALUE_NOT_IN, field="number", values=["3"])]),
+        ListRequest(filters=[Filter(function=Filter.EXISTS, field="number", values=["3"])]),
+        ListRequest(filters=[Filter(function=Filter.NOT_EXISTS, field="number", values=["3"])]),
     ],
 )
 def test_what_makes_no_sense_is_an_invalid_argument(request_: ListRequest) -> None:
     with pytest.raises(ConnectError) as refusal:
-        page(NUMBERS, request_, FIELDS)
+        page(NUMBERS, request_)
     assert refusal.value.code.value == "invalid_argument"

@@ -12,10 +12,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import protovalidate
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
+from .modes import Mode
 from .people import Person
 
 Request = TypeVar("Request")
@@ -26,6 +28,12 @@ _caller: ContextVar[Person | None] = ContextVar("caller")
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Anyone who is someone may call these."""
 
+CREDENTIALS = {"authorization", "cookie", "x-amzn-oidc-data", "x-amzn-oidc-identity"}
+"""Headers of which the proxy in front of an open-source Flyte wants one."""
+
+MAY_BE_EMPTY = ("org", "organization", "content_md5")
+"""Fields that must have a value by their rules, while Flyte takes requests without."""
+
 NEEDS_RUN = {
     *("CreateRun", "AbortRun", "AbortAction", "EnqueueAction", "AbortQueuedAction"),
     *("UploadInputs", "CreateUploadLocation", "DeployTask", "Create", "Update", "Delete"),
@@ -33,10 +41,14 @@ NEEDS_RUN = {
 """These change something. Every other method needs the right to view."""
 
 
-def caller() -> Person:
-    """Return who makes the call that is being answered."""
-    someone = _caller.get()
-    if someone is None:
+def caller() -> Person | None:
+    """Return who makes the call that is being answered; None for someone unknown."""
+    return _caller.get()
+
+
+def known_caller() -> Person:
+    """Return who makes the call that is being answered, or raise UNAUTHENTICATED."""
+    if (someone := _caller.get()) is None:
         raise ConnectError(Code.UNAUTHENTICATED, "missing or unknown credentials")
     return someone
 
@@ -93,8 +105,9 @@ class Faults:
 class Access:
     """Connect interceptor that admits a call or refuses it as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, mode: Mode) -> None:
         self._faults = faults
+        self._mode = mode
 
     async def intercept_unary(
         self,
@@ -104,6 +117,7 @@ class Access:
     ) -> Response:
         """Admit a call with one answer."""
         await self._admit(ctx)
+        _check(request)
         try:
             return await call_next(request, ctx)
         except ConnectError as error:
@@ -117,6 +131,7 @@ class Access:
     ) -> AsyncGenerator[Response]:
         """Admit a call that is answered by a stream."""
         await self._admit(ctx)
+        _check(request)
         method, sent = ctx.method().name, 0
         try:
             async with aclosing(call_next(request, ctx)) as responses:
@@ -132,7 +147,12 @@ class Access:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
-        someone = caller()
+        if self._mode is Mode.OPEN_SOURCE and CREDENTIALS.isdisjoint(ctx.request_headers()):
+            # It is what makes the flyte command send its token.
+            raise ConnectError(Code.UNAUTHENTICATED, "the proxy wants credentials")
+        if self._mode is not Mode.UNION:
+            return
+        someone = known_caller()
         if someone.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")
         if method in NEEDS_NO_RIGHT:
@@ -142,6 +162,26 @@ class Access:
             raise ConnectError(
                 Code.PERMISSION_DENIED, f"{someone.name} may not {right} in this project"
             )
+
+
+def _check(request: Any) -> None:
+    """Hold a request against the rules that are written in its definition.
+
+    Raises:
+        ConnectError: INVALID_ARGUMENT, naming the fields that break one.
+    """
+    broken = [
+        f"{name}: {violation.proto.message}"
+        for violation in protovalidate.collect_violations(request)
+        if not (name := _field_name(violation)).endswith(MAY_BE_EMPTY) or violation.field_value
+    ]
+    if broken:
+        raise ConnectError(Code.INVALID_ARGUMENT, "; ".join(broken))
+
+
+def _field_name(violation: protovalidate.Violation) -> str:
+    field = violation.proto.field
+    return ".".join(element.field_name for element in field.elements) if field else ""
 
 
 def unimplemented(service: str, method: str) -> ConnectError:

@@ -53,24 +53,35 @@ class Signal:
 
 @dataclass
 class Action:
-    """One execution of one task (or a trace, which is over when it is told of)."""
+    """One execution of one task (or a trace, which has ended when Flyte hears of it).
+
+    As on the real Flyte its state is kept twice: what the executor has reported, event by event,
+    is shown as its attempt; what the database says of it as its status, which an abort changes
+    before the executor has anything to report.
+    """
 
     details: run_definition_pb2.ActionDetails
     """All of its state, as the API shows it."""
     input_uri: str
+    """The folder of its inputs."""
     output_base: str
     """The folder of the run, where its actions have their outputs below."""
     changed: Signal
-    """Fires when any action of the run changes."""
+    """Fires when any action of the run changes, or prints something."""
     error: execution_pb2.ExecutionError | None = None
     log: list[payload_pb2.LogLine] = field(default_factory=list)
+    has_pod: bool = False
+    """Whether what it ran in is still there, and its log with it."""
+    updated_at: Timestamp = field(default_factory=now)
+    notifications: int = 0
+    """How often those who watch have been told of a change; several may tell of the same."""
+    status_lag: float = 0
+    """Seconds by which the status follows the events."""
 
     def __post_init__(self) -> None:
-        attempt = self.details.attempts.add(attempt=1)
-        attempt.start_time.CopyFrom(now())
         self.details.status.attempts = 1
-        self.details.status.start_time.CopyFrom(attempt.start_time)
-        self.enter(phase_pb2.ACTION_PHASE_QUEUED)
+        self.details.status.phase = phase_pb2.ACTION_PHASE_QUEUED
+        self.details.status.start_time.CopyFrom(now())
 
     @property
     def name(self) -> str:
@@ -84,14 +95,26 @@ class Action:
 
     @property
     def done(self) -> bool:
-        """Whether it is over, for better or worse."""
+        """Whether it has ended, for better or worse."""
         return self.phase in TERMINAL
+
+    @property
+    def reported_done(self) -> bool:
+        """Whether the executor has reported the end."""
+        return any(attempt.phase in TERMINAL for attempt in self.details.attempts)
 
     @property
     def created_at(self) -> datetime:
         """When it came."""
         created: datetime = self.details.status.start_time.ToDatetime(UTC)
         return created
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended, if it has."""
+        status = self.details.status
+        ended: datetime = status.end_time.ToDatetime(UTC)
+        return ended if status.HasField("end_time") else None
 
     @property
     def outputs(self) -> Path:
@@ -106,33 +129,29 @@ class Action:
         )
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
-        """Go on to another phase, and tell those who watch."""
-        moment = now()
-        status, attempt = self.details.status, self.details.attempts[0]
-        if attempt.phase_transitions:
-            attempt.phase_transitions[-1].end_time.CopyFrom(moment)
-        transition = attempt.phase_transitions.add(phase=phase)
-        transition.start_time.CopyFrom(moment)
-        status.phase = attempt.phase = phase
-        attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
-        if phase in TERMINAL:
-            transition.end_time.CopyFrom(moment)
-            attempt.end_time.CopyFrom(moment)
-            status.end_time.CopyFrom(moment)
-            status.duration_ms = moment.ToMilliseconds() - status.start_time.ToMilliseconds()
-        self.changed.fire()
+        """Go on to another phase, as the executor reports it, and tell those who watch."""
+        if self.reported_done:
+            return
+        self._record(phase)
+        self._notify()
+        if self.status_lag:
+            asyncio.get_running_loop().call_later(self.status_lag, self._set_status, phase)
+        else:
+            self._set_status(phase)
 
     def fail(self, error: execution_pb2.ExecutionError) -> None:
         """End with an error."""
         self.error = error
-        info = self.details.error_info
+        info = run_definition_pb2.ErrorInfo(message=error.message)
         user = error.kind == execution_pb2.ExecutionError.USER
         info.kind = info.KIND_USER if user else info.KIND_SYSTEM
-        info.message = error.message
-        if "code" in info.DESCRIPTOR.fields_by_name:  # newer SDKs only
-            info.code = error.code
         self.details.attempts[0].error_info.CopyFrom(info)
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
+
+    def abort(self, reason: str) -> None:
+        """Call it aborted, even if it has ended; that it ended is for the executor to report."""
+        self._set_status(phase_pb2.ACTION_PHASE_ABORTED)
+        self.details.abort_info.reason = reason
 
     def write_log(self, line: str) -> None:
         """Add a line, with its line break, to the log."""
@@ -143,6 +162,40 @@ class Action:
         )
         self.changed.fire()
 
+    def _notify(self) -> None:
+        self.notifications += 1
+        self.changed.fire()
+
+    def _record(self, phase: phase_pb2.ActionPhase) -> None:
+        moment = now()
+        if not self.details.attempts:
+            self.details.attempts.add(attempt=1).start_time.CopyFrom(moment)
+        attempt = self.details.attempts[0]
+        if attempt.phase_transitions:
+            attempt.phase_transitions[-1].end_time.CopyFrom(moment)
+        transition = attempt.phase_transitions.add(phase=phase, start_time=moment)
+        attempt.phase = phase
+        attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
+        if phase in TERMINAL:
+            transition.end_time.CopyFrom(moment)
+            attempt.end_time.CopyFrom(moment)
+
+    def _set_status(self, phase: phase_pb2.ActionPhase) -> None:
+        self.updated_at, status = now(), self.details.status
+        if status.phase != phase_pb2.ACTION_PHASE_ABORTED:  # nothing comes after that
+            status.phase = phase
+            if phase == phase_pb2.ACTION_PHASE_FAILED:
+                self.details.error_info.CopyFrom(self.details.attempts[0].error_info)
+            elif phase == phase_pb2.ACTION_PHASE_ABORTED:
+                self.details.abort_info.SetInParent()
+        if self.details.attempts:
+            status.start_time.nanos = 0  # the time of its resource, which has whole seconds
+        if phase in TERMINAL and not status.HasField("end_time"):
+            status.end_time.CopyFrom(self.updated_at)
+            milliseconds = status.end_time.ToMilliseconds() - status.start_time.ToMilliseconds()
+            status.duration_ms = milliseconds
+        self._notify()
+
 
 @dataclass
 class Run:
@@ -150,9 +203,26 @@ class Run:
 
     id: identifier_pb2.RunIdentifier
     spec: run_pb2.RunSpec
-    owner: Person
+    owner: Person | None
+    """Who started it, as far as Flyte knows."""
     actions: dict[str, Action] = field(default_factory=dict)
     changed: Signal = field(default_factory=Signal)
+
+    def has_id(self, id_: identifier_pb2.RunIdentifier) -> bool:
+        """Say whether it is meant, whatever the organization."""
+        return (self.id.project, self.id.domain, self.id.name) == (
+            id_.project,
+            id_.domain,
+            id_.name,
+        )
+
+    @property
+    def has_resource(self) -> bool:
+        """Whether the cluster still holds what executes, or has executed, the run.
+
+        It goes at once with an abort, otherwise some time (an hour) after the end.
+        """
+        return self.root.has_pod or not self.root.reported_done
 
     @property
     def root(self) -> Action:
@@ -162,6 +232,12 @@ class Run:
     def children(self, parent: str) -> list[Action]:
         """Return the actions that the action of this name has started."""
         return [each for each in self.actions.values() if each.details.metadata.parent == parent]
+
+    def descendants(self, parent: str) -> Iterator[Action]:
+        """Return the actions that the action of this name, or its children, have started."""
+        for child in self.children(parent):
+            yield child
+            yield from self.descendants(child.name)
 
 
 class Runs:
@@ -173,12 +249,18 @@ class Runs:
     def __iter__(self) -> Iterator[Run]:
         return iter(tuple(self._runs.values()))
 
-    def add(self, run: Run) -> None:
-        """Keep a new run, or raise ALREADY_EXISTS."""
-        key = (run.id.project, run.id.domain, run.id.name)
-        if key in self._runs:
-            raise ConnectError(Code.ALREADY_EXISTS, f"a run named {run.id.name} already exists")
-        self._runs[key] = run
+    def add(self, run: Run) -> Run:
+        """Keep a new run, or return the one that already has its name."""
+        return self._runs.setdefault((run.id.project, run.id.domain, run.id.name), run)
+
+    def blocks(self, run: Run) -> bool:
+        """Say whether a run of another domain has the name that the run's resource needs."""
+        return any(
+            each.id.project == run.id.project
+            and each.id.name == run.id.name
+            and each.id.domain != run.id.domain
+            for each in self
+        )
 
     def clear(self) -> None:
         """Forget all runs."""

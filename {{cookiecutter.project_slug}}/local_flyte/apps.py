@@ -147,16 +147,18 @@ class Apps:
             ) from None
 
     async def add(self, state: app_definition_pb2.App) -> App:
-        """Keep a new app and serve it, or raise ALREADY_EXISTS."""
+        """Keep a new app and serve it, or make it the next revision of the one of its name."""
         id_ = state.metadata.id
-        if _key(id_) in self._apps:
-            raise ConnectError(Code.ALREADY_EXISTS, f"an app named {id_.name} exists already")
+        if (present := self._apps.get(_key(id_))) is not None:
+            await self.replace(present, state.spec)
+            return present
         _check_servable(state.spec)
         app = App(state=state, port=free_port())
         state.status.created_at.CopyFrom(now())
         state.status.ingress.public_url = app.url
         self._apps[_key(id_)] = app
-        await self.replace(app, state.spec)
+        state.metadata.revision = 0
+        self._start(app)
         return app
 
     async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
@@ -165,18 +167,21 @@ class Apps:
         await self._end(app)
         app.state.spec.CopyFrom(spec)
         app.state.metadata.revision += 1
-        if spec.desired_state == _Spec.DESIRED_STATE_STOPPED:
+        self._start(app)
+
+    def _start(self, app: App) -> None:
+        if app.state.spec.desired_state == _Spec.DESIRED_STATE_STOPPED:
             app.enter(_Status.DEPLOYMENT_STATUS_STOPPED)
             return
         app.log.clear()
         app.enter(_Status.DEPLOYMENT_STATUS_PENDING)
         app.process = asyncio.create_task(self._serve(app))
 
-    async def remove(self, app: App) -> None:
-        """End the app, and forget it."""
-        await self._end(app)
-        del self._apps[_key(app.state.metadata.id)]
-        app.changed.fire()
+    async def remove(self, id_: app_definition_pb2.Identifier) -> None:
+        """End the app, if there is one, and forget it."""
+        if (app := self._apps.pop(_key(id_), None)) is not None:
+            await self._end(app)
+            app.changed.fire()
 
     async def close(self) -> None:
         """End all apps and all that watch them."""
@@ -202,8 +207,8 @@ class Apps:
                 [substituted(each, values) for each in (*container.command, *container.args)],
                 directory=directory,
                 environment={
-                    **_declared(container),
                     **self._environment,
+                    **_declared(container),
                     **other_port(app.port),
                 },
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
@@ -244,9 +249,9 @@ class AppService(app_service_connect.AppService):
     async def create(
         self, request: app_payload_pb2.CreateRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.CreateResponse:
-        """Deploy an app for the first time."""
-        del ctx
-        request.app.spec.creator.CopyFrom(caller().identity)
+        """Deploy an app, for the first time or anew."""
+        if (someone := caller()) is not None:
+            request.app.spec.creator.CopyFrom(someone.identity)
         app = await self._apps.add(request.app)
         return app_payload_pb2.CreateResponse(app=app.state)
 
@@ -254,14 +259,12 @@ class AppService(app_service_connect.AppService):
         self, request: app_payload_pb2.GetRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.GetResponse:
         """Show an app."""
-        del ctx
         return app_payload_pb2.GetResponse(app=self._apps.get(request.app_id).state)
 
     async def update(
         self, request: app_payload_pb2.UpdateRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.UpdateResponse:
         """Deploy an app anew, or stop or start it: either is a new revision."""
-        del ctx
         app = self._apps.get(request.app.metadata.id)
         await self._apps.replace(app, request.app.spec)
         return app_payload_pb2.UpdateResponse(app=app.state)
@@ -269,28 +272,25 @@ class AppService(app_service_connect.AppService):
     async def delete(
         self, request: app_payload_pb2.DeleteRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.DeleteResponse:
-        """Take an app down for good."""
-        del ctx
-        await self._apps.remove(self._apps.get(request.app_id))
+        """Take an app down for good; one that does not exist is down."""
+        await self._apps.remove(request.app_id)
         return app_payload_pb2.DeleteResponse()
 
     async def list(
         self, request: app_payload_pb2.ListRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.ListResponse:
         """List the apps of a project and domain."""
-        del ctx
         if not request.HasField("project"):
             raise ConnectError(Code.INVALID_ARGUMENT, "apps are listed by project only")
         scope = (request.project.name, request.project.domain)
         apps = (each for each in self._apps if _key(each.state.metadata.id)[:2] == scope)
-        found, token = page(apps, request.request, FIELDS)
+        found, token = page(apps, request.request, FIELDS, name=lambda app: app.name)
         return app_payload_pb2.ListResponse(apps=[each.state for each in found], token=token)
 
     async def watch(
         self, request: app_payload_pb2.WatchRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[app_payload_pb2.WatchResponse]:
         """Show an app now and at each change, until it is deleted."""
-        del ctx
         app = self._apps.get(request.app_id)
         sent = 0
         while self._apps.holds(app):
@@ -312,7 +312,6 @@ class AppLogsService(app_logs_service_connect.AppLogsService):
         self, request: app_logs_payload_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[app_logs_payload_pb2.TailLogsResponse]:
         """Send the log of the current revision as it grows, until its process ends."""
-        del ctx
         replica = request.HasField("replica_id")
         app = self._apps.get(request.replica_id.app_id if replica else request.app_id)
         revision, sent = app.state.metadata.revision, 0

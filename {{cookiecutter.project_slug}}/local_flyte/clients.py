@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from .modes import Mode
 from .people import Directory, Person
 from .serving import HOST
 
@@ -32,11 +33,22 @@ class Clients:
     project: str
     domain: str
     people: Directory
+    mode: Mode
 
     @property
     def endpoint(self) -> str:
         """The address in the form in which Flyte is configured with it."""
         return f"dns:///{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address as a URL."""
+        return f"{self.scheme}://{HOST}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """How it is spoken to."""
+        return "http" if self.mode is Mode.DEVBOX else "https"
 
     @property
     def ca_file(self) -> Path:
@@ -45,14 +57,21 @@ class Clients:
 
     def config_file(self, name: str) -> Path:
         """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
-        token = self._write(f"{name}.token", f"{self.people[name].token}\n")
+        someone = self.people[name]
+        return self._write_config(name, someone.token if self.mode is Mode.UNION else someone.jwt)
+
+    def _write_config(self, name: str, token: str) -> Path:
+        file = self._write(f"{name}.token", f"{token}\n")
+        login = {
+            "authType": "ExternalCommand",
+            # As an argument of a command, anyone on this machine could see the token.
+            "command": ["cat", str(file)],
+            "caCertFilePath": str(self.ca_file),
+        }
         settings = {
             "admin": {
                 "endpoint": self.endpoint,
-                "authType": "ExternalCommand",
-                # As an argument of a command, anyone on this machine could see the token.
-                "command": ["cat", str(token)],
-                "caCertFilePath": str(self.ca_file),
+                **({"insecure": True} if self.mode is Mode.DEVBOX else login),
             },
             "image": {"builder": "remote"},
             "task": {"org": "local", "project": self.project, "domain": self.domain},
@@ -62,17 +81,25 @@ class Clients:
         return self._write(f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
-        """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
-        return {
-            "_U_EP_OVERRIDE": self.endpoint,
-            "_U_ORG_NAME": "local",
+        """Return the variables that a Flyte cluster sets for an app, and the authority to trust.
+
+        The chart of the open-source Flyte names no endpoint, unless it is told to as in the devbox.
+        """
+        scope = {
             "FLYTE_INTERNAL_EXECUTION_PROJECT": self.project,
             "FLYTE_INTERNAL_EXECUTION_DOMAIN": self.domain,
-            "SSL_CERT_FILE": str(self.ca_file),
         }
+        trust = {"SSL_CERT_FILE": str(self.ca_file)}
+        if self.mode is Mode.DEVBOX:
+            return {**scope, "_U_EP_OVERRIDE": f"{HOST}:{self.port}", "_U_INSECURE": "true"}
+        if self.mode is Mode.OPEN_SOURCE:
+            return {**scope, **trust}
+        return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
-    def task_environment(self, owner: Person) -> dict[str, str]:
+    def task_environment(self, owner: Person | None) -> dict[str, str]:
         """Return the variables by which a running task calls Flyte as the owner of its run."""
+        if owner is None or self.mode is not Mode.UNION:
+            return {"UCTL_CONFIG": str(self._write_config("nobody", "nobody"))}
         # Every SDK we support reads its credentials from a mounted file; from variables
         # (FLYTE_AUTH_TYPE) only the newer ones do.
         return {"UCTL_CONFIG": str(self.config_file(owner.name))}

@@ -9,7 +9,8 @@ from flyteidl2.cluster import payload_pb2, service_connect
 class ClusterService(service_connect.ClusterService):
     """Answers that there is only one cluster, this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
         self.endpoint: str | None = None
         """Where the data is said to be; None for the address that the caller has called."""
 
@@ -18,5 +19,5 @@ class ClusterService(service_connect.ClusterService):
     ) -> payload_pb2.SelectClusterResponse:
         """Name the address that was called."""
         del request
-        here = f"https://{ctx.request_headers().get('host')}"
+        here = f"{self._scheme}://{ctx.request_headers().get('host')}"
         return payload_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)

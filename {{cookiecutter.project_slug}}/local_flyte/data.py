@@ -2,8 +2,10 @@
 
 import hashlib
 import secrets
-from base64 import b64encode
+import time
+from base64 import b32encode, b64encode, urlsafe_b64encode
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -11,14 +13,30 @@ from urllib.parse import unquote, urlsplit
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from flyteidl2.common import identifier_pb2, run_pb2
+from flyteidl2.common import identifier_pb2, phase_pb2, run_pb2
 from flyteidl2.dataproxy import dataproxy_service_connect, dataproxy_service_pb2
 from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
 
-from .actions import Runs
+from .actions import Runs, now
+from .projects import ProjectService
+from .tasks import TaskService
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+MAX_MESSAGE = 2 * 2**20
+"""How many bytes of inputs or of outputs the control plane hands on."""
+MAX_UPLOAD = 100 * 2**20
+MAX_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class _Upload:
+    path: Path
+    md5: bytes
+    """What the content must have, unless it is empty."""
+    expires: float
+    """By the monotonic clock."""
 
 
 class Storage:
@@ -30,33 +48,41 @@ class Storage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._expected: dict[str, tuple[Path, bytes]] = {}
+        self._expected: dict[str, _Upload] = {}
         self.address = ""
         """Where uploads go, as ``http://host:port``."""
+
+    def uploads(self, project: str, domain: str) -> Path:
+        """Return the folder of what is uploaded to a project and domain."""
+        return self._folder / "uploads" / project / domain
 
     def run_base(self, run: identifier_pb2.RunIdentifier) -> str:
         """Return the path of the folder of a run's data."""
         return str(self._folder / "runs" / run.project / run.domain / run.name)
 
-    def write(self, path: Path, message: Message) -> str:
-        """Store a message, and return its URI."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(message.SerializeToString())
-        return path.as_uri()
+    def write(self, folder: Path, inputs: common_pb2.Inputs) -> str:
+        """Store inputs in a folder, and return the folder's URI."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "inputs.pb").write_bytes(inputs.SerializeToString())
+        return folder.as_uri()
 
-    def read(self, uri: str | Path, kind: type[AnyMessage]) -> AnyMessage:
-        """Return the message stored at a URI or path; an empty one if there is none."""
-        path = uri if isinstance(uri, Path) else Path(unquote(urlsplit(uri).path))
-        message: AnyMessage = kind()
-        if path.exists():
-            message.ParseFromString(path.read_bytes())
-        return message
+    def read(self, uri: str, kind: type[AnyMessage]) -> AnyMessage | None:
+        """Return the message stored at a URI, or None if there is none.
 
-    def expect(self, name: str, md5: bytes) -> tuple[str, str]:
+        Raises:
+            ConnectError: INTERNAL, if it is larger than what the control plane hands on.
+        """
+        path = Path(unquote(urlsplit(uri).path))
+        if not path.is_file():
+            return None
+        if (size := path.stat().st_size) > MAX_MESSAGE:
+            raise ConnectError(Code.INTERNAL, f"{size} bytes exceed the limit of {MAX_MESSAGE}")
+        return kind.FromString(path.read_bytes())
+
+    def expect(self, path: Path, md5: bytes, seconds: float) -> tuple[str, str]:
         """Await an upload; return the URL to PUT it to, and the URI at which it will then be."""
         key = secrets.token_urlsafe()
-        path = self._folder / "uploads" / key / name
-        self._expected[f"/upload/{key}"] = path, md5
+        self._expected[f"/upload/{key}"] = _Upload(path, md5, time.monotonic() + seconds)
         return f"{self.address}/upload/{key}", path.as_uri()
 
     def put(self, url_path: str, content_md5: str, content: bytes) -> int:
@@ -67,22 +93,26 @@ class Storage:
             content_md5: The Content-MD5 header, which is a part of what is signed.
             content: The body.
         """
-        if url_path not in self._expected:
+        upload = self._expected.get(url_path)
+        if upload is None or time.monotonic() > upload.expires:
             return 403
-        path, md5 = self._expected[url_path]
         digest = hashlib.md5(content, usedforsecurity=False).digest()
-        if digest != md5 or content_md5 != b64encode(md5).decode():
+        if upload.md5 and (digest != upload.md5 or content_md5 != b64encode(digest).decode()):
             return 400
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        upload.path.parent.mkdir(parents=True, exist_ok=True)
+        upload.path.write_bytes(content)
         return 200
 
 
 class DataProxyService(dataproxy_service_connect.DataProxyService):
     """Moves the data of runs in and out."""
 
-    def __init__(self, runs: Runs, storage: Storage) -> None:
+    def __init__(
+        self, runs: Runs, projects: ProjectService, tasks: TaskService, storage: Storage
+    ) -> None:
         self._runs = runs
+        self._projects = projects
+        self._tasks = tasks
         self._storage = storage
 
     async def create_upload_location(
@@ -91,63 +121,92 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         ctx: RequestContext[Any, Any],
     ) -> dataproxy_service_pb2.CreateUploadLocationResponse:
         """Prepare for the upload of one file."""
-        del ctx
-        name = Path(request.filename).name or "upload"
-        signed_url, native_url = self._storage.expect(name, request.content_md5)
-        return dataproxy_service_pb2.CreateUploadLocationResponse(
-            signed_url=signed_url, native_url=native_url
+        self._projects.check(request.project)
+        md5 = request.content_md5
+        if not md5 and not request.filename_root:
+            raise ConnectError(
+                Code.INVALID_ARGUMENT, "either filename_root or content_md5 must be given"
+            )
+        seconds = request.expires_in.ToSeconds() if request.HasField("expires_in") else MAX_SECONDS
+        if seconds > MAX_SECONDS or request.content_length > MAX_UPLOAD:
+            raise ConnectError(
+                Code.INVALID_ARGUMENT,
+                f"an upload may take {MAX_SECONDS} s and have {MAX_UPLOAD} bytes at most",
+            )
+        root = request.filename_root or b32encode(md5).decode().rstrip("=")
+        path = Path(root, request.filename or "upload")
+        if path.is_absolute() or ".." in path.parts:
+            raise ConnectError(Code.INVALID_ARGUMENT, f"invalid file name {request.filename!r}")
+        folder = self._storage.uploads(request.project, request.domain)
+        signed_url, native_url = self._storage.expect(folder / path, md5, seconds)
+        answer = dataproxy_service_pb2.CreateUploadLocationResponse(
+            signed_url=signed_url,
+            native_url=native_url,
+            headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
+        answer.expires_at.FromSeconds(now().seconds + seconds)
+        return answer
 
     async def upload_inputs(
         self, request: dataproxy_service_pb2.UploadInputsRequest, ctx: RequestContext[Any, Any]
     ) -> dataproxy_service_pb2.UploadInputsResponse:
         """Store the inputs of a run that is about to be created."""
-        del ctx
-        run = request.run_id
-        if not request.HasField("run_id"):
-            project = request.project_id
-            run = identifier_pb2.RunIdentifier(
-                project=project.name, domain=project.domain, name=f"inputs-{secrets.token_hex(9)}"
-            )
-        content = request.inputs.SerializeToString(deterministic=True)
+        of_run = request.HasField("run_id")
+        project = request.run_id.project if of_run else request.project_id.name
+        domain = request.run_id.domain if of_run else request.project_id.domain
+        self._projects.check(project)
+        if request.HasField("task_id"):
+            self._tasks.get(request.task_id)
+        hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
+        folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
         return dataproxy_service_pb2.UploadInputsResponse(
             offloaded_input_data=run_pb2.OffloadedInputData(
-                uri=self._storage.write(
-                    Path(self._storage.run_base(run), "inputs.pb"), request.inputs
-                ),
-                inputs_hash=hashlib.sha256(content).hexdigest(),
+                uri=self._storage.write(folder, request.inputs), inputs_hash=hash_
             )
         )
 
     async def get_action_data(
         self, request: dataproxy_service_pb2.GetActionDataRequest, ctx: RequestContext[Any, Any]
     ) -> dataproxy_service_pb2.GetActionDataResponse:
-        """Read the inputs and, as far as there are any, the outputs."""
-        del ctx
+        """Read the inputs and, if it has succeeded, the outputs."""
         action = self._runs.action(request.action_id)
-        outputs = action.outputs / "outputs.pb"
-        return dataproxy_service_pb2.GetActionDataResponse(
-            inputs=self._storage.read(action.input_uri, common_pb2.Inputs),
-            outputs=self._storage.read(outputs, common_pb2.Outputs),
-            inputs_uri=action.input_uri,
-            outputs_uri=outputs.as_uri(),
-        )
+        answer = dataproxy_service_pb2.GetActionDataResponse()
+        if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
+            answer.inputs.CopyFrom(inputs)
+            answer.inputs_uri = action.input_uri
+        uri = (action.outputs / "outputs.pb").as_uri()
+        if (
+            action.phase == phase_pb2.ACTION_PHASE_SUCCEEDED
+            and (outputs := self._storage.read(uri, common_pb2.Outputs)) is not None
+        ):
+            answer.outputs.CopyFrom(outputs)
+            answer.outputs_uri = uri
+        return answer
 
     async def tail_logs(
         self, request: dataproxy_service_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
-        """Send the log as it grows, until the action is over."""
-        del ctx
+        """Send the log as it grows, until the pod that prints it ends."""
         action = self._runs.action(request.action_id)
-        if request.attempt > 1:
-            raise ConnectError(Code.NOT_FOUND, f"there is no attempt {request.attempt}")
+        if request.attempt > 1 or not action.has_pod:
+            raise ConnectError(
+                Code.NOT_FOUND, f"there is no pod of {action.name}, attempt {request.attempt}"
+            )
         sent = 0
         while True:
             if lines := action.log[sent:]:
                 sent += len(lines)
                 logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
                 yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
-            elif action.done:
+            elif action.reported_done:
                 return
             else:
                 await action.changed.wait()
+
+
+def _fnv1a(content: bytes) -> str:
+    """Return the 64-bit FNV-1a hash, as Flyte writes it."""
+    value = 0xCBF29CE484222325
+    for byte in content:
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return urlsafe_b64encode(value.to_bytes(8, "big")).decode().rstrip("=")

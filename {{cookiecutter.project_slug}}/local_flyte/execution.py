@@ -6,18 +6,21 @@ What a scheduler does is missing on purpose: no retries, no cache, no timeouts, 
 import asyncio
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identity_pb2, phase_pb2
+from flyteidl2.common import phase_pb2
 from flyteidl2.core import execution_pb2
-from flyteidl2.workflow import run_definition_pb2
 
 from .actions import ROOT, Action, Run
 from .people import Person
 from .processes import Containers, substituted
+
+ORG = "local"
+"""What tasks are told of their organization, which Flyte itself leaves out."""
 
 TAIL = 20
 """Log lines quoted when an action ends without saying why."""
@@ -30,7 +33,7 @@ class Executor:
         self,
         containers: Containers,
         work: Path,
-        cluster_environment: Callable[[Person], Mapping[str, str]],
+        cluster_environment: Callable[[Person | None], Mapping[str, str]],
     ) -> None:
         """Prepare to execute.
 
@@ -46,38 +49,56 @@ class Executor:
         # Only runs queue: an action of a run must start while its parent, waiting for it, runs.
         self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._running: dict[int, asyncio.Task[None]] = {}
+        self.status_lag: float = 0
+        """Seconds by which an action's status is to follow its events."""
 
     def start(self, run: Run, action: Action) -> None:
         """Execute ``action`` in the background."""
         if not action.details.task.task_template.HasField("container"):
             raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
+        action.status_lag = self.status_lag
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
-        task.add_done_callback(lambda _: self._running.pop(id(action)))
+        task.add_done_callback(lambda _: self._report_end(action, task))
 
-    def abort(self, run: Run, action: Action, by: identity_pb2.EnrichedIdentity, why: str) -> None:
-        """End ``action`` and all it started; what is over already stays as it is."""
-        if not action.done:
-            action.details.abort_info.CopyFrom(
-                run_definition_pb2.AbortInfo(reason=why, aborted_by=by)
-            )
-            action.enter(phase_pb2.ACTION_PHASE_ABORTED)
-            if (task := self._running.get(id(action))) is not None:
-                task.cancel()
-        for child in run.children(action.name):
-            self.abort(run, child, by, why)
+    def abort(self, run: Run, action: Action, reason: str) -> None:
+        """Call ``action`` aborted, even if it has ended, and end all it started."""
+        action.abort(reason)
+        self._cancel(run, action)
+        for each in (action, *run.descendants(action.name)):
+            each.has_pod &= id(each) in self._running  # its process ends first
 
     async def close(self) -> None:
-        """Wait for all processes to be gone, after everything was aborted."""
+        """End everything, and wait for all processes to be gone."""
+        for task in self._running.values():
+            task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _cancel(self, run: Run, action: Action) -> None:
+        for each in (action, *run.descendants(action.name)):
+            if (task := self._running.get(id(each))) is not None:
+                task.cancel()
+
+    def _report_end(self, action: Action, task: asyncio.Task[None]) -> None:
+        del self._running[id(action)]
+        if task.cancelled():
+            action.has_pod = False
+            action.enter(phase_pb2.ACTION_PHASE_ABORTED)
 
     async def _execute(self, run: Run, action: Action) -> None:
         async with self._slots if action.name == ROOT else contextlib.nullcontext():
+            action.enter(phase_pb2.ACTION_PHASE_QUEUED)
             action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
             container = action.details.task.task_template.container
-            directory = self._work / "tasks" / run.id.name / action.name
-            directory.mkdir(parents=True)
+            tasks = self._work / "tasks"
+            tasks.mkdir(parents=True, exist_ok=True)
+            directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
             values = _template_values(action, self._work)
+
+            def started() -> None:
+                action.has_pod = True
+                action.enter(phase_pb2.ACTION_PHASE_RUNNING)
+
             run_container = self._containers.run(
                 [substituted(each, values) for each in (*container.command, *container.args)],
                 directory=directory,
@@ -87,7 +108,7 @@ class Executor:
                     **_action_environment(action),
                     **self._cluster_environment(run.owner),
                 },
-                started=lambda: action.enter(phase_pb2.ACTION_PHASE_RUNNING),
+                started=started,
                 output=action.write_log,
             )
             try:
@@ -99,7 +120,7 @@ class Executor:
         else:
             action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
         for child in run.children(action.name):
-            self.abort(run, child, run.owner.identity, f"{action.name} is over")
+            self._cancel(run, child)
 
 
 def _template_values(action: Action, work: Path) -> dict[str, str]:
@@ -115,7 +136,7 @@ def _template_values(action: Action, work: Path) -> dict[str, str]:
         "runStartTime": action.created_at.isoformat(),
         "executionProject": id_.run.project,
         "executionDomain": id_.run.domain,
-        "executionOrg": id_.run.org,
+        "executionOrg": ORG,
     }
 
 
@@ -126,7 +147,7 @@ def _action_environment(action: Action) -> dict[str, str]:
         "RUN_NAME": id_.run.name,
         "FLYTE_INTERNAL_EXECUTION_PROJECT": id_.run.project,
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": id_.run.domain,
-        "_U_ORG_NAME": id_.run.org or "local",
+        "_U_ORG_NAME": ORG,
         "_U_RUN_BASE": action.output_base,
         "FSSPEC_FILE_AUTO_MKDIR": "true",  # folders are our object store, which has no folders
     }

@@ -5,7 +5,7 @@ from typing import Any
 from connectrpc.request import RequestContext
 from flyteidl2.auth import identity_connect, identity_pb2
 
-from .access import caller
+from .access import known_caller
 
 
 class IdentityService(identity_connect.IdentityService):
@@ -15,12 +15,10 @@ class IdentityService(identity_connect.IdentityService):
         self, request: identity_pb2.UserInfoRequest, ctx: RequestContext[Any, Any]
     ) -> identity_pb2.UserInfoResponse:
         """Describe the caller."""
-        del request, ctx
-        person = caller()
+        person = known_caller()
         return identity_pb2.UserInfoResponse(
             subject=person.subject,
-            name=f"{person.given_name} {person.family_name}",
-            preferred_username=person.name,
+            name=f"{person.given_name} {person.family_name}".strip(),
             given_name=person.given_name,
             family_name=person.family_name,
             email=person.email,

@@ -13,7 +13,6 @@ class ImageService(service_connect.ImageService):
         self, request: payload_pb2.GetImageRequest, ctx: RequestContext[Any, Any]
     ) -> payload_pb2.GetImageResponse:
         """Answer that the image exists."""
-        del ctx
         return payload_pb2.GetImageResponse(
             image=definition_pb2.Image(id=request.id, fqin=f"local/{request.id.name}")
         )

@@ -14,33 +14,63 @@ Fields = Mapping[str, Callable[[Item], Value]]
 """What may be filtered and sorted by, and how to get at it."""
 
 _Filter = list_pb2.Filter
-MAX_PAGE = 100
+PAGE = 50
+MAX_PAGE = 200
 
 
 def page(
-    items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
+    items: Iterable[Item],
+    request: list_pb2.ListRequest,
+    fields: Fields[Item],
+    *,
+    name: Callable[[Item], str],
+    default: Sequence[list_pb2.Sort] = (),
+    eager: bool = False,
 ) -> tuple[list[Item], str]:
     """Filter and sort ``items`` and cut one page out of them.
+
+    Args:
+        items: What there is.
+        request: Which page, of what, in which order.
+        fields: What may be filtered and sorted by.
+        name: By what items are sorted that are equal in the order asked for.
+        default: The order when none is asked for.
+        eager: Whether a full page has a token even if nothing comes after it.
 
     Returns:
         The items of the page, and the token that gets the next one ("" on the last page).
 
     Raises:
-        ConnectError: INVALID_ARGUMENT for a field, function, value or token that makes no sense.
+        ConnectError: INVALID_ARGUMENT for a field, function, value, limit or token that makes no
+            sense.
     """
+    if request.limit > MAX_PAGE:
+        raise ConnectError(
+            Code.INVALID_ARGUMENT, f"limit {request.limit} exceeds the maximum of {MAX_PAGE}"
+        )
+    limit = request.limit or PAGE
     found = [
         item for item in items if all(_matches(item, each, fields) for each in request.filters)
     ]
-    # Stable sorts, least significant first.
-    for sort in reversed(request.sort_by_fields or [request.sort_by]):
-        if sort.key:
-            found = _sorted(found, _field(sort.key, fields), sort)
-    try:
-        start = int(request.token or 0)
-    except ValueError:
-        raise ConnectError(Code.INVALID_ARGUMENT, "the page token is not one of ours") from None
-    end = start + min(request.limit or MAX_PAGE, MAX_PAGE)
-    return found[start:end], str(end) if end < len(found) else ""
+    found.sort(key=name)
+    asked = request.sort_by_fields or ([request.sort_by] if request.sort_by.key else default)
+    for sort in reversed(asked):  # stable sorts, least significant first
+        found = _sorted(found, _field(sort.key, fields), sort)
+    start = offset_of(request.token)
+    end = start + limit
+    more = end < len(found) or (eager and end == len(found))
+    return found[start:end], str(end) if more else ""
+
+
+def offset_of(token: str) -> int:
+    """Return where the page of a token starts.
+
+    Raises:
+        ConnectError: INVALID_ARGUMENT for a token that is none.
+    """
+    if token and not (token.isascii() and token.isdigit()):
+        raise ConnectError(Code.INVALID_ARGUMENT, f"invalid page token {token!r}")
+    return int(token or 0)
 
 
 def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Value]:
@@ -58,25 +88,25 @@ def _sorted(
 ) -> list[Item]:
     def key(item: Item) -> tuple[bool, Value]:
         value = field(item)
-        return value is not None, value  # None first, and never compared with a value
+        return value is None, value  # None counts as the greatest, and is compared with no value
 
     return sorted(items, key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
 
 
 def _matches(item: Item, filter_: list_pb2.Filter, fields: Fields[Item]) -> bool:
     value = _field(filter_.field, fields)(item)
+    compare = _COMPARISONS.get(filter_.function)
+    if compare is None:
+        raise ConnectError(
+            Code.INVALID_ARGUMENT,
+            f"unsupported filter function {_Filter.Function.Name(filter_.function)}",
+        )
     wanted = [_parsed(each, value) for each in filter_.values]
-    function = filter_.function
-    if function in (_Filter.VALUE_IN, _Filter.VALUE_NOT_IN):
-        return (value in wanted) == (function == _Filter.VALUE_IN)
+    if filter_.function == _Filter.VALUE_IN and wanted:
+        return value in wanted
     if len(wanted) != 1:
         raise ConnectError(
             Code.INVALID_ARGUMENT, f"the filter on {filter_.field!r} needs exactly one value"
-        )
-    compare = _COMPARISONS.get(function)
-    if compare is None:
-        raise ConnectError(
-            Code.INVALID_ARGUMENT, f"unsupported filter function {_Filter.Function.Name(function)}"
         )
     return value is not None and compare(value, wanted[0])
 
@@ -98,5 +128,8 @@ _COMPARISONS: dict[int, Callable[..., bool]] = {
     _Filter.LESS_THAN: lambda value, wanted: value < wanted,
     _Filter.LESS_THAN_OR_EQUAL: lambda value, wanted: value <= wanted,
     _Filter.CONTAINS: lambda value, wanted: wanted in value,
+    _Filter.VALUE_IN: lambda value, wanted: value == wanted,
+    _Filter.ENDS_WITH: lambda value, wanted: value.endswith(wanted),
+    _Filter.NOT_ENDS_WITH: lambda value, wanted: not value.endswith(wanted),
     _Filter.CONTAINS_CASE_INSENSITIVE: lambda value, wanted: wanted.lower() in value.lower(),
 }

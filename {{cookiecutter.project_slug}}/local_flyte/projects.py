@@ -8,8 +8,9 @@ from connectrpc.request import RequestContext
 from flyteidl2.project import project_service_connect, project_service_pb2
 
 from .access import caller
+from .listing import MAX_PAGE, offset_of
 
-DOMAINS = ("development", "staging", "production")
+DOMAINS = ("development", "production", "staging")
 
 
 class ProjectService(project_service_connect.ProjectService):
@@ -26,16 +27,30 @@ class ProjectService(project_service_connect.ProjectService):
             ],
         )
 
+    def check(self, name: str) -> None:
+        """Raise NOT_FOUND for a project that does not exist. Domains are not looked at."""
+        if name != self._project.id:
+            raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
+
     async def list_projects(
         self, request: project_service_pb2.ListProjectsRequest, ctx: RequestContext[Any, Any]
     ) -> project_service_pb2.ListProjectsResponse:
         """List the project for those who may view it, nothing for others."""
-        del ctx
-        # The SDK always filters by state, and the state is always active.
-        archived = f"eq(state,{project_service_pb2.PROJECT_STATE_ARCHIVED})" in request.filters
+        if request.limit > MAX_PAGE:
+            raise ConnectError(Code.INVALID_ARGUMENT, f"the limit exceeds {MAX_PAGE}")
+        someone = caller()
+        # The SDK filters by the state, which is always active.
+        archived = f"eq(state,{project_service_pb2.PROJECT_STATE_ARCHIVED})"
+        visible = (someone is None or someone.can_view) and (
+            archived not in request.filters.replace(" ", "")
+        )
+        start = offset_of(request.token)
+        found = [self._project] if visible and start == 0 else []
         return project_service_pb2.ListProjectsResponse(
             projects=project_service_pb2.Projects(
-                projects=[self._project] if caller().can_view and not archived else []
+                projects=found,
+                # A page that is full has a token, whether or not anything comes after it.
+                token="1" if found and request.limit == 1 else "",
             )
         )
 
@@ -43,7 +58,5 @@ class ProjectService(project_service_connect.ProjectService):
         self, request: project_service_pb2.GetProjectRequest, ctx: RequestContext[Any, Any]
     ) -> project_service_pb2.GetProjectResponse:
         """Show the project."""
-        del ctx
-        if request.id != self._project.id:
-            raise ConnectError(Code.NOT_FOUND, f"no project {request.id}")
+        self.check(request.id)
         return project_service_pb2.GetProjectResponse(project=self._project)

@@ -1,14 +1,18 @@
 """RunService: starting, showing, watching and aborting runs."""
 
+import re
 import secrets
-from collections.abc import AsyncIterator
+import string
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from flyteidl2.common import identifier_pb2
+from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.core import identifier_pb2 as core_identifier_pb2
 from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_service_pb2
 
@@ -16,32 +20,62 @@ from .access import caller
 from .actions import ROOT, Action, Run, Runs
 from .data import Storage
 from .execution import Executor
-from .listing import Fields, page
+from .listing import Fields, Value, page
+from .projects import ProjectService
 from .tasks import TaskService
 
-RUN_FIELDS: Fields[Run] = {
-    "name": lambda run: run.id.name,
-    "phase": lambda run: run.root.phase,
-    "task_name": lambda run: run.root.details.metadata.task.id.name,
-    "task_version": lambda run: run.root.details.metadata.task.id.version,
-    "created_by": lambda run: run.owner.subject,
-    "created_at": lambda run: run.root.created_at,
-}
 ACTION_FIELDS: Fields[Action] = {
-    "name": lambda action: action.name,
+    "project": lambda action: action.details.id.run.project,
+    "domain": lambda action: action.details.id.run.domain,
+    "run_name": lambda action: action.details.id.run.name,
+    "created_by_subject": lambda action: (
+        action.details.metadata.executed_by.user.id.subject or None
+    ),
     "phase": lambda action: action.phase,
-    "parent_name": lambda action: action.details.metadata.parent,
+    "task_name": lambda action: action.details.metadata.task.id.name or None,
+    "task_version": lambda action: action.details.metadata.task.id.version or None,
     "created_at": lambda action: action.created_at,
+    "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
+    "ended_at": lambda action: action.ended_at,
+    "duration_ms": lambda action: action.details.status.duration_ms if action.done else None,
+    "run_source": lambda action: run_definition_pb2.RunSource.Name(action.details.metadata.source),
+    # Nothing is started by a trigger here.
+    "trigger_name": lambda _: None,
+    "trigger_task_name": lambda _: None,
+    "trigger_revision": lambda _: None,
+    "trigger_type": lambda _: None,
 }
+"""Labels, a parent's name and ``created_by`` can't be filtered by, on the real one either."""
+
+
+def _of_root(field: Callable[[Action], Value]) -> Callable[[Run], Value]:
+    return lambda run: field(run.root)
+
+
+RUN_FIELDS: Fields[Run] = {name: _of_root(field) for name, field in ACTION_FIELDS.items()}
+NON_TERMINAL_THEN_NEWEST = (
+    list_pb2.Sort(key="phase", direction=list_pb2.Sort.ASCENDING),
+    list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING),
+)
+
+NO_REASON = "User requested abort"
+RUN_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
+RANDOM_NAME = string.ascii_lowercase + string.digits
 
 
 class RunService(run_service_connect.RunService):
     """Runs belong to the project: who may change one may change them all."""
 
     def __init__(
-        self, runs: Runs, tasks: TaskService, storage: Storage, executor: Executor
+        self,
+        runs: Runs,
+        projects: ProjectService,
+        tasks: TaskService,
+        storage: Storage,
+        executor: Executor,
     ) -> None:
         self._runs = runs
+        self._projects = projects
         self._tasks = tasks
         self._storage = storage
         self._executor = executor
@@ -49,72 +83,75 @@ class RunService(run_service_connect.RunService):
     async def create_run(
         self, request: run_service_pb2.CreateRunRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.CreateRunResponse:
-        """Create a run of a deployed task, or of one that comes along, and start it."""
-        del ctx
+        """Create a run of a deployed task, or of one that comes along, and start it.
+
+        A name that is in use is no error: the caller gets the run that has it, whoever started
+        that, and it runs again if nothing of it is left on the cluster.
+        """
+        run_id = _run_id(request)
+        self._projects.check(run_id.project)
         spec = self._task_spec(request)
-        if request.HasField("run_id"):
-            run_id = request.run_id
-        else:
-            project = request.project_id
-            run_id = identifier_pb2.RunIdentifier(
-                org=project.organization,
-                project=project.name,
-                domain=project.domain,
-                name=f"r{secrets.token_hex(9)}",
-            )
-        run = Run(id=run_id, spec=request.run_spec, owner=caller())
         base = self._storage.run_base(run_id)
         if request.HasField("offloaded_input_data"):
-            input_uri = request.offloaded_input_data.uri
+            inputs = request.offloaded_input_data.uri.rstrip("/")
         else:
-            input_uri = self._storage.write(Path(base, "inputs.pb"), request.inputs)
+            inputs = self._storage.write(Path(base, "inputs"), request.inputs)
+        wanted = Run(id=run_id, spec=request.run_spec, owner=caller())
         action = Action(
             details=run_definition_pb2.ActionDetails(
                 id=identifier_pb2.ActionIdentifier(run=run_id, name=ROOT),
-                metadata=task_metadata(run, spec),
+                metadata=task_metadata(spec),
                 task=spec,
             ),
-            input_uri=input_uri,
+            input_uri=f"{inputs}/inputs.pb",
             output_base=base,
-            changed=run.changed,
+            changed=wanted.changed,
         )
         action.details.metadata.source = request.source
-        run.actions[ROOT] = action
-        self._runs.add(run)
-        self._executor.start(run, action)
+        if wanted.owner is not None:
+            action.details.metadata.executed_by.CopyFrom(wanted.owner.identity)
+        wanted.actions[ROOT] = action
+        run = self._runs.add(wanted)
+        if run is wanted and not self._runs.blocks(run):
+            self._executor.start(run, action)
+        elif run is not wanted and not run.has_resource:
+            action.details.metadata.CopyFrom(run.root.details.metadata)
+            action.details.status.start_time.CopyFrom(run.root.details.status.start_time)
+            run.actions = {ROOT: action}
+            self._executor.start(run, action)
         return run_service_pb2.CreateRunResponse(run=_summary(run))
 
     def _task_spec(self, request: run_service_pb2.CreateRunRequest) -> task_definition_pb2.TaskSpec:
         if request.HasField("task_id"):
-            return self._tasks.get(request.task_id).spec
+            try:
+                return self._tasks.get(request.task_id).spec
+            except ConnectError as error:  # the real one has no code for it either
+                raise ConnectError(Code.UNKNOWN, error.message) from error
         if request.HasField("task_spec"):
             return request.task_spec
-        raise ConnectError(Code.INVALID_ARGUMENT, "a run needs a task_id or a task_spec")
+        raise ConnectError(Code.UNIMPLEMENTED, "triggers are not part of the local Flyte")
 
     async def abort_run(
         self, request: run_service_pb2.AbortRunRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.AbortRunResponse:
-        """End a run . One that is over stays as it is."""
-        del ctx
+        """End a run. One that has ended is called aborted all the same."""
         run = self._runs.get(request.run_id)
-        self._executor.abort(run, run.root, caller().identity, request.reason)
+        self._executor.abort(run, run.root, request.reason or NO_REASON)
         return run_service_pb2.AbortRunResponse()
 
     async def abort_action(
         self, request: run_service_pb2.AbortActionRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.AbortActionResponse:
         """End one action, and what it started."""
-        del ctx
         run = self._runs.get(request.action_id.run)
         action = self._runs.action(request.action_id)
-        self._executor.abort(run, action, caller().identity, request.reason)
+        self._executor.abort(run, action, request.reason or NO_REASON)
         return run_service_pb2.AbortActionResponse()
 
     async def get_run_details(
         self, request: run_service_pb2.GetRunDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.GetRunDetailsResponse:
         """Show a run."""
-        del ctx
         run = self._runs.get(request.run_id)
         return run_service_pb2.GetRunDetailsResponse(
             details=run_definition_pb2.RunDetails(run_spec=run.spec, action=run.root.details)
@@ -124,35 +161,39 @@ class RunService(run_service_connect.RunService):
         self, request: run_service_pb2.GetActionDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.GetActionDetailsResponse:
         """Show an action."""
-        del ctx
         action = self._runs.action(request.action_id)
         return run_service_pb2.GetActionDetailsResponse(details=action.details)
 
     async def watch_action_details(
         self, request: run_service_pb2.WatchActionDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
-        """Show an action now and at each new phase, until it is over."""
-        del ctx
+        """Show an action at once and at each notification, until its end has been reported.
+
+        Several notifications may tell of the same phase, and the end may be reported before, or
+        (after an abort) after, the status says so.
+        """
         action = self._runs.action(request.action_id)
-        sent = None
-        while True:
-            if action.phase != sent:
-                sent = action.phase
+        told = action.notifications
+        yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
+        while not action.reported_done:
+            if told < action.notifications:
+                told += 1
                 yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
-            if action.done:
-                return
-            await action.changed.wait()
+            else:
+                await action.changed.wait()
 
     async def list_runs(
         self, request: run_service_pb2.ListRunsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.ListRunsResponse:
-        """List the runs of a project and domain."""
-        del ctx
-        if not request.HasField("project_id"):
-            raise ConnectError(Code.INVALID_ARGUMENT, "runs are listed by project_id only")
-        scope = (request.project_id.name, request.project_id.domain)
-        runs = (each for each in self._runs if (each.id.project, each.id.domain) == scope)
-        found, token = page(runs, request.request, RUN_FIELDS)
+        """List the runs of a project and domain, or of a task."""
+        runs = [each for each in self._runs if _in_scope(each, request)]
+        found, token = page(
+            runs,
+            request.request,
+            RUN_FIELDS,
+            name=lambda run: run.id.name,
+            default=NON_TERMINAL_THEN_NEWEST,
+        )
         return run_service_pb2.ListRunsResponse(
             runs=[_summary(each) for each in found], token=token
         )
@@ -161,34 +202,78 @@ class RunService(run_service_connect.RunService):
         self, request: run_service_pb2.ListActionsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.ListActionsResponse:
         """List the actions of a run."""
-        del ctx
-        actions = self._runs.get(request.run_id).actions.values()
-        found, token = page(actions, request.request, ACTION_FIELDS)
+        actions = [
+            action
+            for run in self._runs
+            if run.has_id(request.run_id)
+            for action in run.actions.values()
+        ]
+        found, token = page(
+            actions,
+            request.request,
+            ACTION_FIELDS,
+            name=lambda action: action.name,
+            default=NON_TERMINAL_THEN_NEWEST,
+        )
         return run_service_pb2.ListActionsResponse(
             actions=[each.summary for each in found], token=token
         )
 
 
-def task_metadata(
-    run: Run, spec: task_definition_pb2.TaskSpec
-) -> run_definition_pb2.ActionMetadata:
-    """Describe an action of ``run`` that executes a task."""
+def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
+    """Describe an action that executes a task."""
     template = spec.task_template
     return run_definition_pb2.ActionMetadata(
-        executed_by=run.owner.identity,
         action_type=run_definition_pb2.ACTION_TYPE_TASK,
         environment_name=spec.environment.name,
         task=run_definition_pb2.TaskActionMetadata(
-            id=task_definition_pb2.TaskIdentifier(
-                org=template.id.org,
-                project=template.id.project,
-                domain=template.id.domain,
-                name=template.id.name,
-                version=template.id.version,
-            ),
+            id=_task_id(template.id),
             task_type=template.type,
             short_name=spec.short_name,
         ),
+    )
+
+
+def _run_id(request: run_service_pb2.CreateRunRequest) -> identifier_pb2.RunIdentifier:
+    """Say which run to create, without an organization: Flyte never names one."""
+    if not request.HasField("run_id"):
+        return identifier_pb2.RunIdentifier(
+            project=request.project_id.name,
+            domain=request.project_id.domain,
+            name="r" + "".join(secrets.choice(RANDOM_NAME) for _ in range(19)),
+        )
+    if not RUN_NAME.fullmatch(request.run_id.name):
+        raise ConnectError(
+            Code.INVALID_ARGUMENT,
+            f"invalid run name {request.run_id.name!r}: it must match {RUN_NAME.pattern}",
+        )
+    return identifier_pb2.RunIdentifier(
+        project=request.run_id.project,
+        domain=request.run_id.domain,
+        name=request.run_id.name,
+    )
+
+
+def _in_scope(run: Run, request: run_service_pb2.ListRunsRequest) -> bool:
+    task = run.root.details.metadata.task.id
+    if request.HasField("project_id"):
+        scope = request.project_id
+        return (run.id.project, run.id.domain) == (scope.name, scope.domain)
+    if request.HasField("task_name"):
+        wanted = request.task_name
+        names = (wanted.project, wanted.domain, wanted.name)
+        return (task.project, task.domain, task.name) == names
+    if request.HasField("task_id"):
+        return task == _task_id(request.task_id)
+    return not request.HasField("trigger_name")
+
+
+def _task_id(
+    id_: core_identifier_pb2.Identifier | task_definition_pb2.TaskIdentifier,
+) -> task_definition_pb2.TaskIdentifier:
+    """Identify a task, without an organization."""
+    return task_definition_pb2.TaskIdentifier(
+        project=id_.project, domain=id_.domain, name=id_.name, version=id_.version
     )
 
 

@@ -18,7 +18,8 @@ from flyteidl2.app import app_definition_pb2
 from .apps import App
 from .clients import Clients
 from .door import Door, ReceivedCall, Uploads
-from .people import PEOPLE, Directory, Person, person
+from .modes import Mode
+from .people import PEOPLE, Directory, Person, claimed, person
 from .processes import Containers
 from .services import Services
 from .serving import HOST, STOP_SECONDS, Background
@@ -41,6 +42,8 @@ class LocalFlyte:
         port: int = 0,
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
+        authorization: bool = True,
+        plaintext: bool = False,
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -53,6 +56,9 @@ class LocalFlyte:
                 environment that stands for the image of tasks and apps; None for the current one.
             credential_headers: Names of headers by which people are recognised too, when one holds
                 their ``api_key``.
+            authorization: Whether people have rights, and must prove who they are, as on Union;
+                otherwise it is like the open-source Flyte behind an authenticating proxy.
+            plaintext: Whether it is like the devbox of the open-source Flyte, without TLS.
         """
         self.project = project
         self.domain = domain
@@ -60,6 +66,9 @@ class LocalFlyte:
         self._given_port = port
         self._programs = app_bin or Path(sys.executable).parent
         self._people = Directory(PEOPLE.values(), credential_headers)
+        self._mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
+        if plaintext:
+            self._mode = Mode.DEVBOX
 
     # What clients need to know
 
@@ -72,6 +81,11 @@ class LocalFlyte:
     def endpoint(self) -> str:
         """The address in the form in which Flyte is configured with it."""
         return self._clients.endpoint
+
+    @property
+    def url(self) -> str:
+        """The address as a URL."""
+        return self._clients.url
 
     @property
     def ca_file(self) -> Path:
@@ -184,6 +198,22 @@ class LocalFlyte:
         finally:
             self._services.clusters.endpoint = None
 
+    @contextlib.contextmanager
+    def status_lag(self, seconds: float) -> Iterator[None]:
+        """Let the status of actions that start inside the block follow what is reported late."""
+        self._services.executor.status_lag = seconds
+        try:
+            yield
+        finally:
+            self._services.executor.status_lag = 0
+
+    def remove_pods(self, run: str) -> None:
+        """Remove what is left of a run that has ended, as a cluster does after a while.
+
+        Its logs are gone then, and its name may run again.
+        """
+        self._background.call(lambda: self._services.remove_pods(run))
+
     # Life
 
     def __enter__(self) -> Self:
@@ -193,15 +223,16 @@ class LocalFlyte:
             background = Background()
             listener = stack.enter_context(socket.create_server((HOST, self._given_port)))
             port = listener.getsockname()[1]
-            clients = Clients(home, port, self.project, self.domain, self._people)
+            clients = Clients(home, port, self.project, self.domain, self._people, self._mode)
             authority = trustme.CA()
             authority.cert_pem.write_to_path(clients.ca_file)
             certificate = home / "server.pem"
             certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
             services = Services(clients, Containers(self._programs, home / "containers"))
-            door = Door(self._people, services.applications)
-            background.add(door, listener, certificate)
+            find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self._mode)
+            door = Door(find, services.applications)
+            background.add(door, listener, None if self._mode is Mode.DEVBOX else certificate)
             uploads = stack.enter_context(socket.create_server((HOST, 0)))
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(Uploads(services.storage), uploads)

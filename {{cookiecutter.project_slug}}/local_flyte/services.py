@@ -8,7 +8,6 @@ from flyteidl2.app.app_logs_service_connect import AppLogsServiceASGIApplication
 from flyteidl2.app.app_service_connect import AppServiceASGIApplication
 from flyteidl2.auth.identity_connect import IdentityServiceASGIApplication
 from flyteidl2.cluster.service_connect import ClusterServiceASGIApplication
-from flyteidl2.common import identity_pb2
 from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceASGIApplication
 from flyteidl2.imagebuilder.service_connect import ImageServiceASGIApplication
 from flyteidl2.project.project_service_connect import ProjectServiceASGIApplication
@@ -47,16 +46,16 @@ class Services:
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
-        self.clusters = ClusterService()
+        self.clusters = ClusterService(clients.scheme)
         self.apps = Apps(containers, work, clients.app_environment())
         self._runs = Runs()
-        self._executor = Executor(containers, work, clients.task_environment)
-        access = [Access(self.faults)]
-        tasks = TaskService()
+        self.executor = Executor(containers, work, clients.task_environment)
+        access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
-        runs = RunService(self._runs, tasks, self.storage, self._executor)
-        data = DataProxyService(self._runs, self.storage)
-        queue = QueueService(self._runs, self._executor)
+        tasks = TaskService(projects)
+        runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
+        data = DataProxyService(self._runs, projects, tasks, self.storage)
+        queue = QueueService(self._runs, self.executor)
         services: list[ConnectASGIApplication[Any]] = [
             IdentityServiceASGIApplication(IdentityService(), interceptors=access),
             ClusterServiceASGIApplication(self.clusters, interceptors=access),
@@ -75,16 +74,18 @@ class Services:
     async def reset(self) -> None:
         """End all runs and apps and forget them, and let nothing go wrong; tasks stay deployed."""
         self.faults.clear()
-        self._abort_runs()
-        await asyncio.gather(self._executor.close(), *map(self.apps.remove, self.apps))
+        removals = (self.apps.remove(app.state.metadata.id) for app in self.apps)
+        await asyncio.gather(self.executor.close(), *removals)
         self._runs.clear()
 
     async def close(self) -> None:
         """End all runs, apps and streams, and whatever hangs."""
         self.faults.release()
-        self._abort_runs()
-        await asyncio.gather(self._executor.close(), self.apps.close())
+        await asyncio.gather(self.executor.close(), self.apps.close())
 
-    def _abort_runs(self) -> None:
+    def remove_pods(self, name: str) -> None:
+        """Remove what is left of the runs of this name that have ended."""
         for run in self._runs:
-            self._executor.abort(run, run.root, identity_pb2.EnrichedIdentity(), "Flyte stops")
+            if run.id.name == name:
+                for action in run.actions.values():
+                    action.has_pod &= not action.reported_done

@@ -18,7 +18,6 @@ from flyteidl2.workflow import (
     state_service_pb2,
 )
 
-from .access import caller
 from .actions import Action, Runs
 from .execution import Executor
 from .runs import task_metadata
@@ -35,16 +34,15 @@ class QueueService(queue_service_connect.QueueService):
         self, request: queue_service_pb2.EnqueueActionRequest, ctx: RequestContext[Any, Any]
     ) -> queue_service_pb2.EnqueueActionResponse:
         """Start an action, or take note of a trace, on behalf of a running one."""
-        del ctx
         run = self._runs.get(request.action_id.run)
         if request.action_id.name in run.actions:
             raise ConnectError(Code.ALREADY_EXISTS, f"{request.action_id.name} exists already")
         details = run_definition_pb2.ActionDetails(id=request.action_id)
+        details.id.run.org = ""  # Flyte never names one
         if request.HasField("task"):
-            details.metadata.CopyFrom(task_metadata(run, request.task.spec))
+            details.metadata.CopyFrom(task_metadata(request.task.spec))
             details.task.CopyFrom(request.task.spec)
         elif request.HasField("trace"):
-            details.metadata.executed_by.CopyFrom(run.owner.identity)
             details.metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
             details.metadata.trace.name = request.trace.name
             details.trace.CopyFrom(request.trace.spec)
@@ -69,10 +67,9 @@ class QueueService(queue_service_connect.QueueService):
         self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: RequestContext[Any, Any]
     ) -> queue_service_pb2.AbortQueuedActionResponse:
         """End an action that is no longer wanted."""
-        del ctx
         run = self._runs.get(request.action_id.run)
         action = self._runs.action(request.action_id)
-        self._executor.abort(run, action, caller().identity, request.reason)
+        self._executor.abort(run, action, request.reason)
         return queue_service_pb2.AbortQueuedActionResponse()
 
 
@@ -86,7 +83,6 @@ class StateService(state_service_connect.StateService):
         self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[state_service_pb2.WatchResponse]:
         """Tell of the actions there are, say so, then tell of changes."""
-        del ctx
         parent = self._runs.action(request.parent_action_id)
         run = self._runs.get(request.parent_action_id.run)
         sent: dict[str, phase_pb2.ActionPhase] = {}

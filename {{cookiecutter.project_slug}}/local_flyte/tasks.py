@@ -12,22 +12,27 @@ from flyteidl2.task import (
     task_service_pb2,
 )
 
-from .access import caller
 from .actions import now
 from .listing import Fields, page
+from .projects import ProjectService
 
 _Details = task_definition_pb2.TaskDetails
 FIELDS: Fields[_Details] = {
+    "project": lambda task: task.task_id.project,
+    "domain": lambda task: task.task_id.domain,
     "name": lambda task: task.task_id.name,
     "version": lambda task: task.task_id.version,
+    "environment": lambda task: task.metadata.environment_name,
+    "deployed_by": lambda _: None,  # Flyte keeps nobody's name with a task
     "created_at": lambda task: task.metadata.deployed_at.ToDatetime(UTC),
 }
 
 
 class TaskService(task_service_connect.TaskService):
-    """Keeps tasks by project, domain, name and version; a version never changes."""
+    """Keeps tasks by project, domain, name and version."""
 
-    def __init__(self) -> None:
+    def __init__(self, projects: ProjectService) -> None:
+        self._projects = projects
         self._tasks: dict[tuple[str, str, str], dict[str, _Details]] = {}
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
@@ -43,20 +48,17 @@ class TaskService(task_service_connect.TaskService):
     async def deploy_task(
         self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.DeployTaskResponse:
-        """Keep a new version of a task."""
-        del ctx
+        """Keep a version of a task, in place of an earlier one of the same name."""
         id_, spec = request.task_id, request.spec
+        self._projects.check(id_.project)
+        id_.org = ""
         versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
-        if id_.version in versions:
-            raise ConnectError(
-                Code.ALREADY_EXISTS, f"task {id_.name} of version {id_.version} is deployed already"
-            )
+        earlier = versions.get(id_.version)
         versions[id_.version] = _Details(
             task_id=id_,
             spec=spec,
             metadata=task_definition_pb2.TaskMetadata(
-                deployed_by=caller().identity,
-                deployed_at=now(),
+                deployed_at=earlier.metadata.deployed_at if earlier else now(),
                 short_name=spec.short_name,
                 environment_name=spec.environment.name,
                 short_description=spec.documentation.short_description,
@@ -68,24 +70,22 @@ class TaskService(task_service_connect.TaskService):
         self, request: task_service_pb2.GetTaskDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.GetTaskDetailsResponse:
         """Show one version of a task."""
-        del ctx
         return task_service_pb2.GetTaskDetailsResponse(details=self.get(request.task_id))
 
     async def list_tasks(
         self, request: task_service_pb2.ListTasksRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.ListTasksResponse:
         """List the tasks of a project and domain, each in its latest version."""
-        del ctx
-        if request.known_filters:
-            raise ConnectError(Code.INVALID_ARGUMENT, "known_filters are not supported")
         scope = (request.project_id.name, request.project_id.domain)
         # As the real one does: of each task the version that was deployed last.
         latest = [
             list(versions.values())[-1]
             for (project, domain, _), versions in self._tasks.items()
-            if (project, domain) == scope
+            if (project, domain) == scope and not request.known_filters  # by who deployed it
         ]
-        details, token = page(latest, request.request, FIELDS)
+        details, token = page(
+            latest, request.request, FIELDS, name=lambda task: task.task_id.name, eager=True
+        )
         return task_service_pb2.ListTasksResponse(
             tasks=[
                 task_definition_pb2.Task(task_id=each.task_id, metadata=each.metadata)

@@ -1,0 +1,138 @@
+"""The local Flyte as the open-source one behind an authenticating proxy, and as its devbox."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_flyte import PEOPLE, LocalFlyte
+
+from .on_the_wire import PROJECT, call, cli
+
+USER_INFO = "auth.IdentityService/UserInfo"
+TASK = """
+import flyte
+
+env = flyte.TaskEnvironment(name="open", image="auto")
+
+@env.task
+async def double(number: int) -> int:
+    return 2 * number
+"""
+
+
+@pytest.fixture(scope="module")
+def open_flyte(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlyte]:
+    """A Flyte without authorization, with a task."""
+    yield from with_a_task(LocalFlyte(authorization=False), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def devbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFlyte]:
+    """A Flyte without TLS, with a task."""
+    yield from with_a_task(LocalFlyte(plaintext=True), tmp_path_factory)
+
+
+def with_a_task(flyte: LocalFlyte, paths: pytest.TempPathFactory) -> Iterator[LocalFlyte]:
+    root = paths.mktemp("open")
+    (root / "open.py").write_text(TASK)
+    with flyte:
+        flyte.deploy(root, "open.py", "env")
+        yield flyte
+
+
+def jwt(**claims: str) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.not-looked-at"
+
+
+def newest_run(flyte: LocalFlyte, headers: dict[str, str]) -> dict[str, Any]:
+    answer = call(flyte, "workflow.RunService/ListRuns", {"projectId": PROJECT}, headers=headers)
+    runs: list[dict[str, Any]] = answer.json()["runs"]
+    return max(runs, key=lambda run: run["action"]["status"]["startTime"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}, "alice@example.com"),
+        ({"Authorization": f"Bearer {jwt(sub='x', email='x@y.z')}"}, "x@y.z"),
+        ({"X-Amzn-Oidc-Data": jwt(sub="x", email="x@y.z") + "=="}, "x@y.z"),
+    ],
+)
+def test_the_caller_is_whom_an_unverified_token_names(
+    open_flyte: LocalFlyte, headers: dict[str, str], expected: str
+) -> None:
+    assert call(open_flyte, USER_INFO, headers=headers).json()["email"] == expected
+
+
+def test_the_proxys_headers_go_before_the_token(open_flyte: LocalFlyte) -> None:
+    headers = {
+        "Authorization": f"Bearer {PEOPLE['alice'].jwt}",
+        "X-Amzn-Oidc-Identity": "somebody",
+    }
+    assert call(open_flyte, USER_INFO, headers=headers).json() == {"subject": "somebody"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {PEOPLE['alice'].token}"},  # opaque
+        {"Cookie": PEOPLE["alice"].cookie},
+        {"Authorization": f"Bearer {jwt(email='x@y.z')}"},
+        {"Authorization": "Bearer a.b.c"},
+    ],
+    ids=["opaque token", "cookie", "no subject", "no JSON"],
+)
+def test_whoever_is_not_named_is_nobody_and_may_do_everything(
+    open_flyte: LocalFlyte, headers: dict[str, str]
+) -> None:
+    refusal = call(open_flyte, USER_INFO, headers=headers)
+    assert refusal.status_code == 401
+    projects = call(open_flyte, "project.ProjectService/ListProjects", headers=headers).json()
+    assert [each["id"] for each in projects["projects"]["projects"]] == ["flytesnacks"]
+    assert call(
+        open_flyte, "task.TaskService/ListTasks", {"projectId": PROJECT}, headers=headers
+    ).json()["tasks"]
+
+
+def test_the_proxy_in_front_lets_nobody_in_who_has_no_credentials(open_flyte: LocalFlyte) -> None:
+    assert call(open_flyte, "project.ProjectService/ListProjects").status_code == 401
+
+
+def test_only_attribution_tells_callers_apart(open_flyte: LocalFlyte) -> None:
+    cli(open_flyte, "run", "--follow", "deployed-task", "open.double", "--number", "4")
+    bob = {"Authorization": f"Bearer {PEOPLE['bob'].jwt}"}
+    run = newest_run(open_flyte, bob)["action"]
+    assert run["metadata"]["executedBy"]["user"]["id"]["subject"] == PEOPLE["alice"].subject
+    aborted = call(
+        open_flyte, "workflow.RunService/AbortRun", {"runId": run["id"]["run"]}, headers=bob
+    )
+    assert aborted.status_code == 200
+
+
+def test_an_app_is_told_of_no_endpoint(open_flyte: LocalFlyte) -> None:
+    assert set(open_flyte.app_environment()) == {
+        "FLYTE_INTERNAL_EXECUTION_PROJECT",
+        "FLYTE_INTERNAL_EXECUTION_DOMAIN",
+        "SSL_CERT_FILE",
+    }
+
+
+def test_on_the_devbox_everyone_is_nobody(devbox: LocalFlyte, tmp_path: Path) -> None:
+    alice = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
+    assert call(devbox, USER_INFO, headers=alice).status_code == 401
+    cli(devbox, "run", "--follow", "deployed-task", "open.double", "--number", "4")
+    run = newest_run(devbox, alice)["action"]
+    assert run["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
+    assert "executedBy" not in run["metadata"]
+
+
+def test_the_devbox_tells_an_app_to_use_plaintext(devbox: LocalFlyte) -> None:
+    environment = devbox.app_environment()
+    assert environment["_U_INSECURE"] == "true"
+    assert environment["_U_EP_OVERRIDE"] == devbox.endpoint.removeprefix("dns:///")
+    assert "_U_ORG_NAME" not in environment
