@@ -19,6 +19,8 @@ from .baking import COMBINATIONS, Baker, files_in, name_of, texts
 
 # Every file of the default project, so that a new one is a decision and not an accident.
 FILES = """
+.editorconfig
+.github/dependabot.yml
 .github/workflows/ci.yml
 .gitignore
 .pre-commit-config.yaml
@@ -135,7 +137,7 @@ def expected_files(answers: dict[str, str]) -> list[str]:
     if answers["license"] == "none":
         left_out.add("LICENSE")
     if answers["ci"] == "none":
-        left_out.add(".github/workflows/ci.yml")
+        left_out |= {".github/workflows/ci.yml", ".github/dependabot.yml"}
     if answers["page"] == "no":
         left_out |= {name for name in FILES if name.startswith(("app/page/", "tests/test_page"))}
     return sorted(set(FILES) - left_out)

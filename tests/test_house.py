@@ -31,7 +31,7 @@ def tool(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def lint_workflow(workflow: Path, cwd: Path) -> None:
     tool("actionlint", "-no-color", workflow, cwd=cwd)
-    tool("zizmor", "--offline", "--quiet", "--persona=pedantic", workflow, cwd=cwd)
+    tool("zizmor", "--offline", "--quiet", "--persona=pedantic", cwd / ".github", cwd=cwd)
     content = yaml.safe_load(workflow.read_text("utf-8"))
     assert content["permissions"] == {}
     for job in content["jobs"].values():
@@ -51,6 +51,15 @@ def test_the_generated_workflow_passes_actionlint_and_zizmor(
 ) -> None:
     project = baker(tmp_path, python_version=python_version)
     lint_workflow(project / ".github" / "workflows" / "ci.yml", project)
+
+
+def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project: Path) -> None:
+    """Dependabot does not see the template folder: an update of ours asks for the other."""
+    used = re.compile(r"uses: (\S+ # \S+)")
+    ours = used.findall((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    theirs = used.findall((default_project / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert theirs
+    assert set(theirs) <= set(ours)
 
 
 NAMES = [

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +77,13 @@ class Repository:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def last_tag() -> str | None:
-    """Return the last release in the history of this repository, if the clone has it."""
-    command = ["git", "describe", "--tags", "--abbrev=0", "--match=v*"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
 
 
-def release(tag: str, destination: Path) -> None:
+def release(commit: str, destination: Path) -> None:
     """Write the template of a release to ``destination``."""
     archive = subprocess.run(
-        ["git", "archive", "--format=tar", tag, "cookiecutter.json", "hooks", PROJECT],
+        ["git", "archive", "--format=tar", commit, "cookiecutter.json", "hooks", PROJECT],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -130,16 +127,20 @@ def work_on(project: Path) -> dict[str, str]:
     }
 
 
-def update(old: str | None, baker: Baker, tmp_path: Path) -> None:
-    template = Repository(tmp_path / "cookiecutter-flyte-app")
-    template.path.mkdir()
-    release(old, template.path) if old else earlier(template.path)
-    template.commit("an earlier version")
-
+def create(template: Repository, baker: Baker) -> Repository:
+    """Generate ``our-app`` beside the template, as an owner does."""
     answers = json.dumps(ANSWERS)
     options = ["--no-input", "--config-file", str(baker.config()), "--extra-context", answers]
-    cruft("create", str(template.path), *options, cwd=tmp_path)
-    project = Repository(tmp_path / "our-app")
+    cruft("create", str(template.path), *options, cwd=template.path.parent)
+    return Repository(template.path.parent / "our-app")
+
+
+def test_an_update_from_a_version_that_differs_in_every_way(baker: Baker, tmp_path: Path) -> None:
+    template = Repository(tmp_path / "cookiecutter-flyte-app")
+    template.path.mkdir()
+    earlier(template.path)
+    template.commit("an earlier version")
+    project = create(template, baker)
     kept = work_on(project.path)
     project.commit("our app")
 
@@ -172,14 +173,32 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
         assert text == (fresh / name).read_text("utf-8"), name
 
 
-def test_an_update_from_a_version_that_differs_in_every_way(baker: Baker, tmp_path: Path) -> None:
-    update(None, baker, tmp_path)
+@pytest.mark.parametrize("version", RELEASES)
+def test_an_update_from_a_release(version: str, baker: Baker, tmp_path: Path) -> None:
+    """What owners have added stays; what they have not touched is the present template's."""
+    template = Repository(tmp_path / "cookiecutter-flyte-app")
+    template.path.mkdir()
+    release(RELEASES[version], template.path)
+    template.commit(version)
+    project = create(template, baker)
+    ours = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
+    for name, text in ours.items():
+        (project.path / name).parent.mkdir(exist_ok=True)
+        (project.path / name).write_text(text, "utf-8")
+    project.commit("our app")
 
+    template.empty()
+    copy_template(template.path)
+    template.commit("the present version")
+    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project.path)
 
-def test_an_update_from_the_last_release(baker: Baker, tmp_path: Path) -> None:
-    if not (tag := last_tag()):
-        pytest.skip("this clone has no tag of a release; `git fetch --tags` brings them")
-    update(tag, baker, tmp_path)
+    fresh = baker(tmp_path / "fresh", **ANSWERS)
+    inside = {name for name in files_in(project.path) if not name.startswith(".git/")}
+    assert inside - {".cruft.json", *ours} == set(files_in(fresh))
+    for name in files_in(fresh):
+        assert (project.path / name).read_bytes() == (fresh / name).read_bytes(), name
+    for name, text in ours.items():
+        assert (project.path / name).read_text("utf-8") == text
 
 
 def test_without_a_change_there_is_nothing_to_update(baker: Baker, tmp_path: Path) -> None:
