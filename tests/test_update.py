@@ -104,6 +104,8 @@ def earlier(destination: Path) -> None:
     makefile.write_text("".join(["# An old first line\n", *lines[1:-1], "\t@echo old\n"]), "utf-8")
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
+    main = destination / PACKAGE / "main.py"
+    main.write_text(main.read_text("utf-8").replace("        projects.router,\n", ""), "utf-8")
     tasks = destination / PACKAGE / "tasks.py"
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
@@ -111,6 +113,9 @@ def earlier(destination: Path) -> None:
 def work_on(project: Path) -> dict[str, str]:
     """Do what owners do; return what must still be there after an update."""
     package = project / "app"
+    main = package / "main.py"
+    added = "        ours.router,\n    ):\n"
+    main.write_text(main.read_text("utf-8").replace("    ):\n", added), "utf-8")
     with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
         tasks.write("\n\n# Ours\n")
     readme = project / "README.md"
@@ -120,6 +125,7 @@ def work_on(project: Path) -> dict[str, str]:
     text = pyproject.read_text("utf-8")
     pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
     return {
+        "app/main.py": added,
         "app/tasks.py": "\n# Ours\n",
         "README.md": "\nOur own paragraph.\n",
         "app/ours.py": 'OURS = "ours"\n',
@@ -166,6 +172,8 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
         text = (updated / name).read_text("utf-8")
         if name == "pyproject.toml":
             text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
+        elif name == "app/main.py":
+            text = text.replace("        ours.router,\n", "")
         elif name == "app/tasks.py":
             text = text.removesuffix("\n\n# Ours\n")
         elif name == "README.md":

@@ -15,7 +15,15 @@ from .leaving import LeavingMiddleware
 from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from .problems import ProblemMiddleware, add_problem_responses, problem_response
-from .routers import health, me, page, projects, runs, streams, tasks
+from .routers import (
+    health,
+    me,
+    page,
+    projects,
+    runs,
+    streams,
+    tasks,
+)
 from .settings import Settings, load_settings
 
 PUBLIC = {"/health", "/ready", *docs.PATHS, *page.PATHS}
