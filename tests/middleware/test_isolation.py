@@ -1,6 +1,7 @@
 """Nobody's credentials but the caller's, and only while the request is served."""
 
 import asyncio
+import contextvars
 import gc
 from collections.abc import Callable
 from types import ModuleType
@@ -242,10 +243,34 @@ def test_a_collection_takes_nothing_from_the_request_in_which_it_happens(ours: C
     }
 
 
+def test_collections_at_any_moment_change_nobodys_credentials(ours: Class) -> None:
+    """Python 3.11 collects whenever something is allocated, even within setting a variable."""
+    thresholds = gc.get_threshold()
+    variables = [contextvars.ContextVar(f"v{number}", default=-1) for number in range(20)]
+    wrong = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for number in range(300):
+            Cycle(lambda: variables[0].set(-2))
+            for variable in variables:
+                variable.set(number)
+            with remote.auth_metadata(("x-nested", str(number))):
+                wrong.append(metadata() != {"x-nested": str(number)})
+            wrong.append(metadata() != {"authorization": "Bearer alice"})
+            wrong.append({variable.get() for variable in variables} != {number})
+
+    gc.set_threshold(1, 1, 1000)
+    try:
+        asyncio.run(request(ours(app), http_scope(headers=[ALICE])))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert (len(wrong), sum(wrong)) == (900, 0)
+
+
 def test_the_collector_is_hooked_once_however_many_copies_and_instances_there_are(
     ours: Class, passthrough_auth: ModuleType
 ) -> None:
-    """A second hook would give the request nobody's credentials back after a collection."""
+    """Two would leave each other's context, and the request in the wrong one."""
     copies = [import_copy(name) for name in ("one_copy", "another_copy")]
     for module in (*copies, passthrough_auth):
         module.FastAPIPassthroughAuthMiddleware(Probe())

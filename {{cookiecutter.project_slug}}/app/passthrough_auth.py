@@ -14,13 +14,14 @@ nothing from one request to the next, and refuses what it cannot judge. Use it i
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
-Importing this file also makes the garbage collector finalise objects with nobody's credentials:
-clean-up after a stream that was abandoned (``finally``, ``__del__``) cannot call Flyte as a caller.
+Importing this file also makes the garbage collector finalise objects in an empty context: clean-up
+after a stream that was abandoned (``finally``, ``__del__``) has nobody's credentials.
 """
 
 from __future__ import annotations  # else those of the inner functions cost time in each request
 
 import contextvars
+import ctypes
 import gc
 import logging
 import re
@@ -81,22 +82,24 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
 
 
 _METADATA = _find_metadata_var()
-_NOBODY = contextvars.Context().run(_METADATA.get)
-_collecting: list[contextvars.Token[Any]] = []  # at most one: collections do not nest
+_collecting: list[contextvars.Context] = []  # at most one: collections do not nest
 
 
 def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
-    """Take the credentials of whoever is being served away while the collector is at work.
+    """Have the collector finalise in an empty context, not in that of whoever is being served.
 
-    What it finalises may be another caller's: a generator left at its ``yield``, an object.
+    What it finalises may be another caller's: a generator left at its ``yield``, an object. The C
+    API is needed, since Python 3.11 collects even while it is about to set a variable: to set one
+    from here, as from any finaliser, can undo that or crash the process.
     """
     if phase == "start":
-        _collecting.append(_METADATA.set(_NOBODY))
+        _collecting.append(contextvars.Context())
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(_collecting[-1]))
     else:
-        _METADATA.reset(_collecting.pop())
+        ctypes.pythonapi.PyContext_Exit(ctypes.py_object(_collecting.pop()))
 
 
-# Once per process, though there be several copies of this file: a second would restore wrongly.
+# Once per process, even with several copies of this file: two would leave each other's context.
 if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook in gc.callbacks]:
     gc.callbacks.append(_finalise_as_nobody)
 
@@ -336,8 +339,8 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
             elif value.strip() and (name == b"cookie" or value.strip() != found[name].strip()):
                 if name == b"authorization":
                     raise HTTPException(400, "Conflicting Authorization headers")
-                separator = b"; " if name == b"cookie" else b", "  # RFC 9113 8.2.3, RFC 9110 5.3
-                found[name] += separator + value
+                # RFC 9113 8.2.3 and RFC 9110 5.3
+                found[name] += (b"; " if name == b"cookie" else b", ") + value
     return found
 
 
