@@ -109,6 +109,7 @@ tests/test_concurrency.py
 tests/test_credentials.py
 tests/test_cross_site.py
 tests/test_deployment.py
+tests/test_flyte_client.py
 tests/test_headers.py
 tests/test_health.py
 tests/test_leaving.py

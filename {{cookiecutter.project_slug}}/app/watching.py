@@ -134,7 +134,8 @@ async def log(
                         seen, shown, failures = seen + len(lines), shown + len(new), 0
         except ConnectError as error:
             failures += 1
-            if not await _may_come(flyte, action_id, error, failures):
+            tries = RECONNECTS if shown else len(PAUSES)
+            if not await _may_come(flyte, action_id, error, failures <= tries):
                 if shown:
                     return
                 raise HTTPException(410, LOG_GONE) from None
@@ -145,12 +146,12 @@ async def log(
 
 
 async def _may_come(
-    flyte: Flyte, action_id: ActionIdentifier, error: ConnectError, failures: int
+    flyte: Flyte, action_id: ActionIdentifier, error: ConnectError, tries_left: bool
 ) -> bool:
     """Tell whether to ask for a log again, or raise the error that it was refused with."""
     if error.code is Code.NOT_FOUND:  # there is no pod: not yet, or no longer
         return not has_ended(await _details(flyte, action_id))
-    if error.code is not Code.UNAVAILABLE or failures > RECONNECTS:
+    if error.code is not Code.UNAVAILABLE or not tries_left:
         raise error
     return True
 

@@ -1,0 +1,226 @@
+"""What leaves the app for Flyte: as whom, where to, and what is never told of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from connectrpc.code import Code
+from flyte import remote
+from flyteidl2.common.identifier_pb2 import ActionIdentifier
+from starlette.types import Receive, Scope, Send
+
+from app.flyte_client import ROOT_ACTION, Flyte
+from app.main import create_app
+from app.settings import load_settings
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+
+from .support import TASKS, client_of, needs, run_task, serving, wait_until
+
+KEY = "a-key-for-flyte-only"
+ALICE, BOB = PEOPLE["alice"].token, PEOPLE["bob"].token
+GREET = f"/tasks/{TASKS}.greet"
+
+pytestmark = pytest.mark.local_flyte
+
+
+class Elsewhere:
+    """A server that is not Flyte: it records what it is sent, and sends it on if it is told to."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[bytes, bytes]] = []
+        self.location = ""
+        self.address = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        self.received.append(dict(scope["headers"]))
+        headers = [(b"location", self.location.encode())] if self.location else []
+        status = 307 if self.location else 404
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates of an authority that the app trusts besides Flyte's."""
+    folder, authority = tmp_path_factory.mktemp("elsewhere"), trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server = authority.issue_cert("127.0.0.1")
+    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(
+    environment: dict[str, str],
+    local_flyte: LocalFlyte,
+    certificates: Path,
+) -> Iterator[dict[str, str]]:
+    """An app that trusts the certificates of both, with a credential of its own making."""
+    bundle = certificates / "bundle.pem"
+    bundle.write_bytes(
+        local_flyte.ca_file.read_bytes() + b"\n" + (certificates / "ca.pem").read_bytes()
+    )
+    changed = {"SSL_CERT_FILE": str(bundle), "CREDENTIAL_HEADERS": "x-api-key"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in changed.items():
+            patch.setenv(name, value)
+        yield environment | changed
+
+
+@contextmanager
+def elsewhere(certificates: Path, scheme: str) -> Iterator[Elsewhere]:
+    """Serve somewhere that is not Flyte."""
+    server, options = Elsewhere(), {}
+    if scheme == "https":
+        options["ssl_certfile"] = str(certificates / "server.pem")
+    with serving(server, lifespan="off", **options) as url:  # type: ignore[arg-type]
+        server.address = url.replace("http", scheme, 1)
+        yield server
+
+
+def ask(client: httpx.Client, run: dict[str, Any]) -> list[httpx.Response]:
+    """Do all for which Flyte may name another place: read data, read a log, send inputs."""
+    headers = {"X-Api-Key": KEY}
+    return [
+        client.get(f"/runs/{run['name']}/io", headers=headers),
+        client.get(f"/runs/{run['name']}/logs", headers=headers),
+        client.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}, headers=headers),
+    ]
+
+
+@needs("/runs")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    certificates: Path,
+    greeting: dict[str, Any],
+    scheme: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with elsewhere(certificates, scheme) as server, local_flyte.cluster_at(server.address):
+        assert [response.status_code for response in ask(alice, greeting)] == [502] * 3
+        assert server.received == []
+        assert server.address in caplog.text
+        assert "FLYTE_DATA_ADDRESSES" in caplog.text
+
+
+@needs("/runs")
+def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_tls(
+    local_flyte: LocalFlyte,
+    certificates: Path,
+    environment: dict[str, str],
+    greeting: dict[str, Any],
+) -> None:
+    for scheme, is_asked in (("https", True), ("http", False)):
+        with ExitStack() as stack:
+            server = stack.enter_context(elsewhere(certificates, scheme))
+            named = load_settings().model_copy(update={"flyte_data_addresses": (server.address,)})
+            url = stack.enter_context(serving(create_app(named)))
+            client = stack.enter_context(client_of(url, "alice"))
+            stack.enter_context(local_flyte.cluster_at(server.address))
+            ask(client, greeting)
+            assert bool(server.received) is is_asked
+            assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
+
+
+@needs("/runs")
+def test_flytes_own_address_without_tls_is_flytes_own_with_tls(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> None:
+    with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", "http://")):
+        assert [response.status_code for response in ask(alice, greeting)] == [200, 200, 201]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_redirect_is_not_followed(
+    certificates: Path, environment: dict[str, str], scheme: str
+) -> None:
+    with (
+        elsewhere(certificates, scheme) as server,
+        elsewhere(certificates, "https") as flyte,
+    ):
+        flyte.location = f"{server.address}/sign-in"
+        settings = load_settings().model_copy(update={"flyte_endpoint": flyte.address})
+        with serving(create_app(settings)) as url, client_of(url, "alice") as client:
+            assert client.get("/projects", headers={"X-Api-Key": KEY}).status_code == 502
+        assert flyte.received[0][b"x-api-key"] == KEY.encode()
+        assert server.received == []
+
+
+@needs("/runs")
+def test_two_callers_who_ask_at_once_are_two_to_flyte(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    received: Callable[[], list[ReceivedCall]],
+) -> None:
+    path = f"/runs/{greeting['name']}/io"
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("SelectCluster"):
+            answers = [threads.submit(client.get, path) for client in (alice, bob)]
+            wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    for method in ("SelectCluster", "GetActionData"):
+        callers = {call.headers["authorization"] for call in received() if call.method == method}
+        assert callers == {f"Bearer {ALICE}", f"Bearer {BOB}"}
+
+
+@pytest.mark.parametrize("code", Code)
+@pytest.mark.parametrize(
+    ("path", "rpc"),
+    [
+        pytest.param("/me", "UserInfo", marks=needs("/me")),
+        pytest.param("/runs/{run}/io", "SelectCluster", marks=needs("/runs")),
+        pytest.param("/runs/{run}/events", "WatchActionDetails", marks=needs("/runs/x/events")),
+        pytest.param("/runs/{run}/logs", "TailLogs", marks=needs("/runs/x/logs")),
+    ],
+)
+def test_an_error_that_quotes_a_credential_is_neither_told_nor_logged(
+    hurried: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    path: str,
+    rpc: str,
+    code: Code,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = f"no such thing for Bearer {ALICE[:20]}, nor for {KEY}"
+    local_flyte.fail_next(rpc, code, times=20, message=said)
+    with caplog.at_level(logging.DEBUG):
+        response = hurried.get(path.format(run=greeting["name"]), headers={"X-Api-Key": KEY})
+    local_flyte.fail_next(rpc, code, times=0)
+    for secret in (KEY, ALICE[:20]):
+        assert secret not in response.text
+        assert secret not in caplog.text
+
+
+def test_a_run_is_started_as_the_sdk_would_start_it(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    """By the same calls with the same contents, but for the name."""
+    local_flyte.clear_calls()
+    theirs = run_task(alice, "greet", name="Ada")
+    calls = [call.method for call in local_flyte.calls]
+    local_flyte.clear_calls()
+    ours = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}).json()
+    assert [call.method for call in local_flyte.calls] == calls
+
+    flyte = Flyte(load_settings())
+    shown = []
+    for name in (theirs["name"], ours["name"]):
+        with remote.auth_metadata(("authorization", f"Bearer {ALICE}")):
+            details = remote.RunDetails.get(name=name).pb2
+            action = ActionIdentifier(run=details.action.id.run, name=ROOT_ACTION)
+            data = asyncio.run(flyte.get_action_data(action))
+        shown.append((details.run_spec, details.action.metadata.task, data.inputs))
+    assert shown[0] == shown[1]
