@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +27,20 @@ async def wave() -> str:
 """
 
 
+@pytest.fixture(scope="module")
+def python(environment: Path) -> Path:
+    """Return the Python that has what a project needs."""
+    return environment / "bin" / "python"
+
+
 @contextmanager
-def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[Running, str]]:
+def started(
+    python: Path, project: Path, *options: str, **environment: str
+) -> Iterator[tuple[Running, str]]:
     """Start the command; yield it and all it has printed until it said how to stop it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])  # a port in use is not an error
-        command = [sys.executable, "-m", "local_flyte", "--port", port, *options]
+        command = [str(python), "-m", "local_flyte", "--port", port, *options]
         with running(command, project, **environment) as process:
             yield process, process.wait_until_ready()
 
@@ -74,8 +81,8 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
-def test_the_printed_lines_work_and_ctrl_c_ends_it_all(default_project: Path) -> None:
-    with started(default_project) as (command, printed):
+def test_the_printed_lines_work_and_ctrl_c_ends_it_all(python: Path, default_project: Path) -> None:
+    with started(python, default_project) as (command, printed):
         for step in ("Starting local Flyte", "Registering the sample tasks", "Starting the app"):
             assert step in printed
         assert "is in use" in printed
@@ -91,56 +98,67 @@ def test_the_printed_lines_work_and_ctrl_c_ends_it_all(default_project: Path) ->
         check_ends(command, signal.SIGINT)
 
 
-def test_the_printed_links_sign_people_in(default_project: Path) -> None:
-    with (
-        started(default_project, "--no-reload") as (command, printed),
-        httpx.Client(trust_env=False) as browser,
-    ):
-        links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
-        assert list(links) == ["alice", "bob", "victor", "carol"]
-        for name, link in links.items():
-            assert browser.get(link).status_code == 303
-            assert browser.get(httpx.URL(link).join("/me")).json()["subject"] == f"{name}-subject"
-        browser.cookies.clear()
-        of_an_earlier_start = {"Cookie": "flyte_at=alice-of-earlier"}
-        me = httpx.URL(links["alice"]).join("/me")
-        refusal = browser.get(me, headers=of_an_earlier_start)
-        assert refusal.status_code == 401
-        assert refusal.json()["sign_in"] == "/sign-in"
-        elsewhere = {"Host": "evil.example"}
-        assert browser.get(links["alice"], headers=elsewhere).status_code == 400
+@pytest.fixture(scope="module")
+def printed(python: Path, default_project: Path) -> Iterator[str]:
+    """Start it where the address of another Flyte is exported; yield what it prints."""
+    elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
+    with started(python, default_project, "--no-reload", **elsewhere) as (command, text):
+        yield text
         check_ends(command, signal.SIGTERM)
 
 
+@pytest.fixture
+def browser() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+def test_an_exported_address_of_another_flyte_is_not_used_and_that_is_said(printed: str) -> None:
+    assert "Not used here" in printed
+    assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
+
+
+def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
+    links = dict(re.findall(r"^ +(\w+) +(http://\S+/sign-in/\S+)", printed, re.MULTILINE))
+    assert list(links) == ["alice", "bob", "victor", "carol"]
+    me = httpx.URL(links["alice"]).join("/me")
+    for name, link in links.items():
+        assert browser.get(link).status_code == 303
+        assert browser.get(me).json()["subject"] == f"{name}-subject"
+    browser.cookies.clear()
+    refusal = browser.get(me, headers={"Cookie": "flyte_at=alice-of-an-earlier-start"})
+    assert refusal.status_code == 401
+    assert refusal.json()["sign_in"] == "/sign-in"
+    elsewhere = {"Host": "evil.example"}
+    assert browser.get(links["alice"], headers=elsewhere).status_code == 400
+
+
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
-    default_project: Path, tmp_path: Path
+    printed: str, browser: httpx.Client, default_project: Path, tmp_path: Path
 ) -> None:
-    with (
-        started(default_project, "--no-reload") as (_, printed),
-        httpx.Client(trust_env=False) as browser,
-    ):
-        *_, deploy = commands = flyte_lines(printed)
-        for words in commands:
-            said = flyte(words, default_project, tmp_path)
-        (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
-        link = re.search(r"http://\S+(/sign-in/alice\S+)", printed)
-        assert link is not None
-        wait_until(lambda: answers(browser, f"{url}/health"))
-        for path in (link[1], "/sign-in", "/sign-out"):
-            response = browser.get(url + path)
-            assert response.status_code == 401
-            assert "set-cookie" not in response.headers
-            assert "sign_in" not in response.json()
-        home = Path(deploy[2]).parent
-        (unpacked,) = home.glob("work/apps/*/*/app")
-        assert not (unpacked.parent / "local_flyte").exists()
+    *_, deploy = commands = flyte_lines(printed)
+    for words in commands:
+        said = flyte(words, default_project, tmp_path)
+    (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+    link = re.search(r"http://[^/]+(/sign-in/alice\S+)", printed)
+    assert link is not None
+    wait_until(lambda: answers(browser, f"{url}/health"))
+    for path in (link[1], "/sign-in", "/sign-out"):
+        response = browser.get(url + path)
+        assert response.status_code in {401, 404}
+        assert "set-cookie" not in response.headers
+        assert "sign_in" not in response.json()
+    (unpacked,) = Path(deploy[2]).parent.glob("work/apps/*/*/app")
+    assert not (unpacked.parent / "local_flyte").exists()
 
 
-def test_changed_tasks_are_registered_again(default_project: Path, tmp_path: Path) -> None:
+def test_changed_tasks_are_registered_again(
+    python: Path, default_project: Path, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(default_project, project)
     tasks = project / "app" / "tasks.py"
-    with started(project) as (command, printed):
+    with started(python, project) as (command, printed):
         get_tasks = [*flyte_lines(printed)[0][:3], "get", "task"]
         tasks.write_text("a mistake")
         wait_until(lambda: "SyntaxError" in command.printed())
@@ -150,36 +168,30 @@ def test_changed_tasks_are_registered_again(default_project: Path, tmp_path: Pat
         check_ends(command, signal.SIGINT)
 
 
-def test_an_exported_address_of_another_flyte_is_not_used_and_that_is_said(
-    default_project: Path,
+def test_a_project_without_sample_tasks_starts_too(
+    python: Path, default_project: Path, tmp_path: Path
 ) -> None:
-    elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
-    with started(default_project, "--no-reload", **elsewhere) as (command, printed):
-        assert "Not used here" in printed
-        assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
-        check_ends(command, signal.SIGINT)
-
-
-def test_a_project_without_sample_tasks_starts_too(default_project: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(default_project, project)
     (project / "app" / "tasks.py").unlink()
-    with started(project, "--no-reload") as (command, printed):
+    with started(python, project, "--no-reload") as (command, printed):
         assert "There is no app/tasks.py" in printed
         assert "/runs" not in printed
         check_ends(command, signal.SIGINT)
 
 
-def test_a_credential_header_has_its_line(baker: Baker, tmp_path: Path) -> None:
+def test_a_credential_header_has_its_line(python: Path, baker: Baker, tmp_path: Path) -> None:
     project = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
-    with started(project, "--no-reload") as (command, printed):
+    with started(python, project, "--no-reload") as (command, printed):
         (line,) = (words for words in curl_lines(printed) if words[2].startswith("X-Api-Key: "))
         assert json.loads(paste(line))["subject"] == "alice-subject"
         check_ends(command, signal.SIGINT)
 
 
-def test_flyte_alone_works_with_the_cli(default_project: Path, tmp_path: Path) -> None:
-    with started(default_project, "--flyte-only") as (command, printed):
+def test_flyte_alone_works_with_the_cli(
+    python: Path, default_project: Path, tmp_path: Path
+) -> None:
+    with started(python, default_project, "--flyte-only") as (command, printed):
         (words,) = flyte_lines(printed)
         flyte(words, default_project, tmp_path)
         check_ends(command, signal.SIGTERM)
