@@ -49,6 +49,8 @@ def page(
             Code.INVALID_ARGUMENT, f"limit {request.limit} exceeds the maximum of {MAX_PAGE}"
         )
     limit = request.limit or PAGE
+    for each in request.filters:
+        _check(each, fields)
     found = [
         item for item in items if all(_matches(item, each, fields) for each in request.filters)
     ]
@@ -93,22 +95,24 @@ def _sorted(
     return sorted(items, key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
 
 
-def _matches(item: Item, filter_: list_pb2.Filter, fields: Fields[Item]) -> bool:
-    value = _field(filter_.field, fields)(item)
-    compare = _COMPARISONS.get(filter_.function)
-    if compare is None:
+def _check(filter_: list_pb2.Filter, fields: Fields[Item]) -> None:
+    _field(filter_.field, fields)
+    if filter_.function not in _COMPARISONS:
         raise ConnectError(
             Code.INVALID_ARGUMENT,
             f"unsupported filter function {_Filter.Function.Name(filter_.function)}",
         )
-    wanted = [_parsed(each, value) for each in filter_.values]
-    if filter_.function == _Filter.VALUE_IN and wanted:
-        return value in wanted
-    if len(wanted) != 1:
+    if not filter_.values or (len(filter_.values) > 1 and filter_.function != _Filter.VALUE_IN):
         raise ConnectError(
-            Code.INVALID_ARGUMENT, f"the filter on {filter_.field!r} needs exactly one value"
+            Code.INVALID_ARGUMENT, f"wrong number of values to filter {filter_.field!r} by"
         )
-    return value is not None and compare(value, wanted[0])
+
+
+def _matches(item: Item, filter_: list_pb2.Filter, fields: Fields[Item]) -> bool:
+    value = _field(filter_.field, fields)(item)
+    wanted = [_parsed(each, value) for each in filter_.values]
+    compare = _COMPARISONS[filter_.function]
+    return value is not None and any(compare(value, each) for each in wanted)
 
 
 def _parsed(text: str, like: Value) -> Value:

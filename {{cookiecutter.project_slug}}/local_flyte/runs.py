@@ -173,13 +173,12 @@ class RunService(run_service_connect.RunService):
         (after an abort) after, the status says so.
         """
         action = self._runs.action(request.action_id)
-        told = action.notifications
-        yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
-        while not action.reported_done:
-            if told < action.notifications:
-                told += 1
-                yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
-            else:
+        told, ended = action.notifications, False
+        while not ended:
+            ended = action.reported_done
+            yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
+            told += 1
+            while not ended and told > action.notifications:
                 await action.changed.wait()
 
     async def list_runs(

@@ -1,0 +1,1 @@
+"""What a Flyte answers, as data, and a runner that compares; see README.md."""

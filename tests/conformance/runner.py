@@ -1,0 +1,226 @@
+"""Sends the requests of ``services/*.yaml`` to a Flyte and compares what it answers.
+
+It uses nothing but the stubs that the SDK ships, so that it says something of any Flyte.
+"""
+
+import importlib
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from connectrpc.errors import ConnectError
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message_factory import GetMessageClass
+from pyqwest import SyncClient, SyncHTTPTransport
+
+SERVICES = Path(__file__).with_name("services")
+KINDS = ("union", "open-source", "devbox")
+CALL_SECONDS = 60
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Flyte, and who can call it."""
+
+    url: str
+    kind: str
+    tokens: Mapping[str, str] = field(repr=False)
+    """By the name of the person: alice, bob, victor, carol, expired."""
+    ca_cert: bytes | None = None
+    """Whom to trust; None for those whom this machine trusts."""
+    project: str = "flytesnacks"
+    domain: str = "development"
+    image: str = "busybox:1.37"
+    """What the containers run in: any image with a shell."""
+    wait_seconds: float = 300
+    """How long a run may take to get where a case expects it."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a Flyte does not answer as expected."""
+
+    where: str
+    expected: object
+    got: object
+
+
+@dataclass(frozen=True)
+class Case:
+    """Some calls, one after the other, and what is expected of their answers."""
+
+    service: str
+    """The module of its stubs, and its name: ``flyteidl2.workflow.run_service.RunService``."""
+    name: str
+    kinds: tuple[str, ...]
+    steps: list[dict[str, Any]]
+
+    @property
+    def people(self) -> set[str]:
+        """Who makes the calls."""
+        return {step.get("as", "alice") for step in self.steps}
+
+
+def cases() -> list[Case]:
+    """Read every case there is."""
+    return [
+        Case(
+            service=document["service"],
+            name=each.pop("name"),
+            kinds=tuple(each.pop("only", KINDS)),
+            steps=each.get("steps", [each]),
+        )
+        for file in sorted(SERVICES.glob("*.yaml"))
+        for document in [yaml.safe_load(file.read_text(encoding="utf-8"))]
+        for each in document["cases"]
+    ]
+
+
+class Runner:
+    """Runs cases against one Flyte."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        transport = SyncHTTPTransport(
+            tls_ca_cert=target.ca_cert, tls_include_system_certs=target.ca_cert is None
+        )
+        self._http = SyncClient(transport)
+        self._clients: dict[str, Any] = {}
+
+    def missing(self, case: Case) -> str | None:
+        """Say why a case can't be run, or None if it can."""
+        if self._target.kind not in case.kinds:
+            return f"not expected of a Flyte of the kind {self._target.kind}"
+        known = {*self._target.tokens, "nobody", "stranger"}
+        if self._target.kind != "devbox" and (unknown := case.people - known):
+            return f"no token of {', '.join(sorted(unknown))}"
+        return None
+
+    def run(self, case: Case) -> list[Difference]:
+        """Run a case up to the first step that is answered otherwise than expected."""
+        variables: dict[str, object] = {
+            "project": self._target.project,
+            "domain": self._target.domain,
+            "image": self._target.image,
+            "url": self._target.url,
+            "unique": f"c{secrets.token_hex(6)}",
+        }
+        for number, step in enumerate(case.steps, 1):
+            differences = self._step(case, _filled(step, variables), variables)
+            if differences:
+                prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
+                return [Difference(prefix + d.where, d.expected, d.got) for d in differences]
+        return []
+
+    def _step(
+        self, case: Case, step: dict[str, Any], variables: dict[str, object]
+    ) -> list[Difference]:
+        deadline = time.monotonic() + self._target.wait_seconds
+        while True:
+            code, answers = self._call(case, step)
+            differences = list(_compare_outcome(step, code, answers))
+            # "until" is waited for before the rest is looked at.
+            early = "until" in step and any(d.where.startswith("until") for d in differences)
+            if not (early or (differences and step.get("retry"))) or time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        if not differences:
+            for name, path in step.get("save", {}).items():
+                variables[name] = _at(answers[-1], path)
+        return differences
+
+    def _call(self, case: Case, step: dict[str, Any]) -> tuple[str | None, list[Any]]:
+        service, _, method = step["call"].rpartition("/")
+        client, input_type, streams = self._method(service or case.service, method)
+        request = ParseDict(step.get("request", {}), input_type())
+        answers = []
+        try:
+            answer = client(
+                request,
+                headers=self._headers(step.get("as", "alice")),
+                timeout_ms=CALL_SECONDS * 1000,
+            )
+            for message in answer if streams else [answer]:
+                answers.append(MessageToDict(message, preserving_proto_field_name=True))
+        except ConnectError as error:
+            return error.code.value, answers
+        return None, answers
+
+    def _method(self, service: str, name: str) -> tuple[Any, Any, bool]:
+        module, _, short = service.rpartition(".")
+        if service not in self._clients:
+            client = getattr(importlib.import_module(f"{module}_connect"), f"{short}ClientSync")
+            self._clients[service] = client(self._target.url, http_client=self._http)
+        file = importlib.import_module(f"{module}_pb2").DESCRIPTOR
+        method = file.services_by_name[short].methods_by_name[name]
+        python_name = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        return (
+            getattr(self._clients[service], python_name),
+            GetMessageClass(method.input_type),
+            method.server_streaming,
+        )
+
+    def _headers(self, person: str) -> dict[str, str]:
+        if person == "nobody":
+            return {}
+        token = self._target.tokens.get(person) or f"of-nobody-{secrets.token_hex(8)}"
+        return {"Authorization": f"Bearer {token}"}
+
+
+def _compare_outcome(
+    step: dict[str, Any], code: str | None, answers: list[Any]
+) -> Iterator[Difference]:
+    if code != step.get("error"):
+        yield Difference("code", step.get("error") or "ok", code or "ok")
+    if code is not None:
+        return
+    messages = step.get("messages", {})
+    for which, index in (("first", 0), ("last", -1)):
+        if which in messages:
+            if answers:
+                yield from _compare(which, messages[which], answers[index])
+            else:
+                yield Difference(which, messages[which], "no message")
+    if messages.get("count", len(answers)) != len(answers):
+        yield Difference("messages", messages["count"], len(answers))
+    for kind in ("until", "answer"):
+        if kind in step:
+            yield from _compare(kind, step[kind], answers[-1])
+
+
+def _compare(where: str, expected: object, got: object) -> Iterator[Difference]:
+    """Compare as far as something is expected: null of nothing, /.../ of what matches it."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        for key, value in expected.items():
+            yield from _compare(f"{where}.{key}", value, got.get(key))
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        for index, (one, other) in enumerate(zip(expected, got, strict=True)):
+            yield from _compare(f"{where}[{index}]", one, other)
+    elif isinstance(expected, str) and expected.startswith("/") and expected.endswith("/"):
+        if not (isinstance(got, str) and re.fullmatch(expected[1:-1], got, re.DOTALL)):
+            yield Difference(where, expected, got)
+    elif expected != got:
+        yield Difference(where, expected, got)
+
+
+def _filled(value: Any, variables: Mapping[str, object]) -> Any:
+    """Put variables in for ``${name}``."""
+    if isinstance(value, dict):
+        return {key: _filled(each, variables) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, variables) for each in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", lambda found: str(variables[found[1]]), value)
+    return value
+
+
+def _at(answer: Any, path: str) -> object:
+    for key in path.split("."):
+        answer = answer[int(key) if key.isdigit() else key]
+    return answer
