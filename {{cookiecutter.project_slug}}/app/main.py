@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import docs
 from .credentials import credential_extractors
-from .flyte_client import Flyte, connect
+from .flyte_client import connect
 from .headers import HeadersMiddleware
 from .leaving import LeavingMiddleware
 from .openapi import App
@@ -35,8 +35,9 @@ def create_app(settings: Settings) -> FastAPI:
     """Build the app. It connects to Flyte when it starts, not here."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Settings | Flyte]]:
-        yield {"settings": settings, "flyte": await connect(settings)}
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
+        flyte = await connect(settings)
+        yield {"settings": settings, "flyte": flyte, "readiness": health.Readiness()}
 
     app = App(
         settings,
@@ -59,7 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
                 expose_headers=["Location"],
             ),
-            Middleware(ProblemMiddleware, timeout=settings.flyte_timeout),
+            # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
+            Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             Middleware(
                 PassthroughAuth,
                 header_extractors=credential_extractors(settings),

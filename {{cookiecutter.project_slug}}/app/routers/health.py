@@ -1,17 +1,24 @@
 """Whether the app lives, and whether it can work. Open to all: nothing here acts for anyone."""
 
+import asyncio
+import time
+from contextvars import Context
 from typing import Literal
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from flyteidl2.auth.identity_pb2 import UserInfoRequest
 from pydantic import BaseModel
 
 from ..dependencies import FlyteDep
-from ..problems import documented
+from ..flyte_client import Flyte
+from ..problems import Problem, documented, problem_for
 
 router = APIRouter(tags=["health"])
+
+INTERVAL = 1.0  # seconds for which what Flyte has answered is taken for still true
+LONGEST = 2.0  # seconds that Flyte may take; platforms give a probe hardly more
 
 
 class Health(BaseModel):
@@ -20,18 +27,46 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class Readiness:
+    """Asks Flyte on behalf of all who want to know: once at a time, and once a second at most."""
+
+    def __init__(self) -> None:
+        self.asked_at = 0.0
+        self.asking: asyncio.Task[Problem | None] | None = None
+
+    async def problem(self, request: Request, flyte: Flyte) -> Problem | None:
+        """Return what keeps the app from working, if anything does."""
+        due = time.monotonic() - self.asked_at >= INTERVAL
+        if self.asking is None or (self.asking.done() and due):
+            self.asked_at = time.monotonic()
+            self.asking = asyncio.create_task(_ask(request, flyte), context=Context())
+        # Whoever leaves does not take the answer from the others.
+        return await asyncio.shield(self.asking)
+
+
+async def _ask(request: Request, flyte: Flyte) -> Problem | None:
+    """Call Flyte as nobody; being told "who are you?" will do."""
+    try:
+        async with asyncio.timeout(min(LONGEST, flyte.timeout)):
+            await flyte.identity.user_info(UserInfoRequest())
+    except ConnectError as error:
+        if error.code is not Code.UNAUTHENTICATED:
+            return problem_for(request, error)
+    except Exception as error:  # noqa: BLE001 - the askers are told, whatever it is
+        return problem_for(request, error)
+    return None
+
+
 @router.get("/health", summary="Is the app alive?")
 async def health() -> Health:
     """Answers as long as the process does."""
     return Health()
 
 
-@router.get("/ready", summary="Can the app reach Flyte?", responses=documented(503, 504))
-async def ready(flyte: FlyteDep) -> Health:
-    """Answers once Flyte does. Asked without credentials, being told "who are you?" will do."""
-    try:
-        await flyte.identity.user_info(UserInfoRequest())
-    except ConnectError as error:
-        if error.code is not Code.UNAUTHENTICATED:
-            raise
+@router.get("/ready", summary="Can the app reach Flyte?", responses=documented(502, 503, 504))
+async def ready(request: Request, flyte: FlyteDep) -> Health:
+    """Answers once Flyte does. Asked by many, it asks Flyte once a second."""
+    readiness: Readiness = request.state.readiness
+    if problem := await readiness.problem(request, flyte):
+        return problem.response()  # type: ignore[return-value]
     return Health()

@@ -259,8 +259,9 @@ async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float)
         ):
             async for state in found:
                 root = state or root
-    if root is None:
-        raise TimeoutError
+    if root is None:  # not even that was told in the time given
+        request = GetActionDetailsRequest(action_id=action_id)
+        root = (await flyte.runs.get_action_details(request)).details
     run = EndedRun.of(root, flyte)
     if run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
         run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)

@@ -103,7 +103,9 @@ async def _events(
                     yield KEEPALIVE_COMMENT
                 else:
                     data = run.model_dump_json()
-                    yield format_sse_event(event="phase", data_str=data, id=run.phase)
+                    yield format_sse_event(
+                        event="phase", data_str=data, id=run.phase and run.phase.value
+                    )
                 is_first = False
     except FLYTE_ERRORS as error:
         if is_first:

@@ -1,0 +1,23 @@
+"""Run ``greet`` with the client that openapi-python-client has generated; print what came out."""
+
+import os
+
+from client import AuthenticatedClient
+from client.api.runs import get_run_io
+from client.api.tasks import run_task
+from client.models import EndedRun, NewRun, RunData
+
+client = AuthenticatedClient(os.environ["APP_URL"], os.environ["APP_TOKEN"], timeout=60)
+with client:
+    run = run_task.sync(
+        "my-flyte-app-tasks.greet",
+        client=client,
+        body=NewRun.from_dict({"inputs": {"name": "Ada"}}),
+        wait=30,
+    )
+    assert isinstance(run, EndedRun), run
+    assert run.outputs
+    assert run.outputs["o0"] == "Hello, Ada."
+    data = get_run_io.sync(run.name, client=client)
+    assert isinstance(data, RunData), data
+    print(data.outputs["o0"])
