@@ -25,13 +25,18 @@ def read() -> dict[str, str | None]:
     return {
         "version": "1",
         "page": pathlib.Path(__file__).with_name("page.txt").read_text(),
-        "endpoint": os.environ.get("FLYTE_ENDPOINT") or os.environ.get("_U_EP_OVERRIDE"),
+        "endpoint": os.environ.get("FLYTE_ENDPOINT"),
+        "trusted": os.environ.get("SSL_CERT_FILE"),
         "declared": os.environ.get("DECLARED"),
     }
 
 env = FastAPIAppEnvironment(
     name="tiny", app=api, image="auto", include=["page.txt"],
-    env_vars={"DECLARED": "yes", "FLYTE_ENDPOINT": "dns:///flyte.example.com"},
+    env_vars={
+        "DECLARED": "yes",
+        "FLYTE_ENDPOINT": "dns:///flyte.example.com",
+        "SSL_CERT_FILE": "/etc/ssl/own/ca.pem",
+    },
 )
 """
 
@@ -59,7 +64,8 @@ def test_what_is_deployed_runs_and_goes_by_revisions(
     assert http.get(url).json() == {
         "version": "1",
         "page": "a page",
-        "endpoint": local_flyte.endpoint,
+        "endpoint": local_flyte.url,
+        "trusted": str(local_flyte.ca_file),
         "declared": "yes",
     }
     (tiny / "tiny.py").write_text(APP.replace('"1"', '"2"'))

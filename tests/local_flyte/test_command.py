@@ -188,6 +188,24 @@ def test_a_credential_header_has_its_line(python: Path, baker: Baker, tmp_path: 
         check_ends(command, signal.SIGINT)
 
 
+@pytest.mark.parametrize(
+    ("option", "subjects"),
+    [("--no-authorization", ["alice-subject", "bob-subject"]), ("--plaintext", [None])],
+)
+def test_it_may_be_like_another_kind_of_flyte(
+    python: Path, default_project: Path, tmp_path: Path, option: str, subjects: list[str | None]
+) -> None:
+    with started(python, default_project, "--no-reload", option) as (command, printed):
+        said = [json.loads(paste(line)) for line in curl_lines(printed)]
+        me, runs = said[: len(subjects)], said[len(subjects) :]
+        assert [each["subject"] for each in me] == subjects
+        starters = [run["executed_by"] and run["executed_by"]["subject"] for run in runs]
+        assert starters == subjects
+        assert "/sign-in" not in printed
+        assert runs[0]["name"] in flyte(flyte_lines(printed)[0], default_project, tmp_path)
+        check_ends(command, signal.SIGINT)
+
+
 def test_flyte_alone_works_with_the_cli(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:

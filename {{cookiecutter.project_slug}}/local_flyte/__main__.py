@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ASIDE, app_banner, flyte_banner
+from .banner import ASIDE, app_banner, app_variables, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
+from .modes import Mode
 
 PACKAGE = "app"
 TASKS = Path(PACKAGE, "tasks.py")
@@ -51,6 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="start Flyte without the app, and print what an app needs to know to use it",
     )
+    parser.add_argument(
+        "--no-authorization",
+        action="store_true",
+        help="let Flyte be like the open-source one behind a proxy that signs people in",
+    )
+    parser.add_argument(
+        "--plaintext",
+        action="store_true",
+        help="let Flyte be like its devbox: without TLS, everybody is nobody",
+    )
     options = parser.parse_args(arguments)
 
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
@@ -74,7 +85,15 @@ def _run(options: argparse.Namespace) -> int:
         # Taken now and kept, so that nobody else can take it before the app listens.
         listener = stack.enter_context(_listen(options.port))
         print("Starting local Flyte…", flush=True)
-        local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN, credential_headers=headers))
+        local_flyte = stack.enter_context(
+            LocalFlyte(
+                PROJECT,
+                DOMAIN,
+                credential_headers=headers,
+                authorization=not options.no_authorization,
+                plaintext=options.plaintext,
+            )
+        )
         stack.callback(_ignore_further_signals)
         registered = _Registered(local_flyte)
         if options.flyte_only:
@@ -85,10 +104,12 @@ def _run(options: argparse.Namespace) -> int:
         print("Starting the app…", flush=True)
         secret = secrets.token_urlsafe(24)
         people = [each for each in PEOPLE.values() if each.name not in ASIDE]
+        if local_flyte.mode is not Mode.UNION:  # it takes no cookies
+            people = []
         environment = {
             "DO_NOT_TRACK": "1",
             **inherited_environment(),
-            **local_flyte.app_environment(),
+            **app_variables(local_flyte),
             **sign_in.environment(people, secret),
         }
         port: int = listener.getsockname()[1]

@@ -120,14 +120,18 @@ FIELDS: Fields[App] = {
 class Apps:
     """All apps, by project, domain and name; and what serves them."""
 
-    def __init__(self, containers: Containers, work: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, containers: Containers, work: Path, environment: Mapping[str, str], url: str
+    ) -> None:
         """Prepare to serve.
 
         Args:
             containers: What starts processes.
             work: Folder for their working directories.
             environment: What a cluster injects into an app's container.
+            url: Where this Flyte is.
         """
+        self._url = url
         self._containers = containers
         self._work = work
         self._environment = environment
@@ -208,7 +212,7 @@ class Apps:
                 directory=directory,
                 environment={
                     **self._environment,
-                    **_declared(container),
+                    **self._declared(container),
                     **other_port(app.port),
                 },
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
@@ -221,6 +225,12 @@ class Apps:
         finally:
             listening.cancel()
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
+
+    def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
+        # The owner may have said where Flyte is and which authority to trust: here both are ours.
+        declared = {each.key: each.value for each in container.env}
+        declared.pop("SSL_CERT_FILE", None)
+        return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
     @staticmethod
     async def _await_listening(app: App) -> None:
@@ -331,11 +341,6 @@ _Key = tuple[str, str, str]
 
 def _key(id_: app_definition_pb2.Identifier) -> _Key:
     return id_.project, id_.domain, id_.name
-
-
-def _declared(container: tasks_pb2.Container) -> dict[str, str]:
-    # The app's owner may have said where Flyte is; here it is always this one.
-    return {each.key: each.value for each in container.env if each.key != "FLYTE_ENDPOINT"}
 
 
 def _check_servable(spec: app_definition_pb2.Spec) -> None:

@@ -8,10 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
+from .modes import Mode
 from .sign_in import link
 
 ASIDE = ("expired",)
 """People who are of use to tests only."""
+
+
+def app_variables(local_flyte: LocalFlyte) -> dict[str, str]:
+    """Return what a cluster sets for an app, and what its owner adds on this kind of Flyte."""
+    added = {
+        Mode.UNION: {},
+        Mode.OPEN_SOURCE: {"FLYTE_ENDPOINT": local_flyte.endpoint},
+        Mode.DEVBOX: {"ALLOW_ANONYMOUS": "true"},
+    }
+    return local_flyte.app_environment() | added[local_flyte.mode]
 
 
 def app_banner(
@@ -33,31 +44,24 @@ def app_banner(
         api_key_header: A header by which people are recognised too; None if there is none.
         notes: What else to say.
     """
-    people = [person for person in PEOPLE.values() if person.name not in ASIDE]
-    links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in people]
-    as_people = [
-        _curl(f"Authorization: Bearer {PEOPLE['alice'].token}", f"{url}/me"),
-        _curl(f"Authorization: Bearer {PEOPLE['bob'].token}", f"{url}/me"),
-        _curl(f"Cookie: {PEOPLE['bob'].cookie}", f"{url}/me"),
-    ]
-    if api_key_header:
-        header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
-        as_people.append(_curl(header, f"{url}/me"))
     flyte = flyte_command(local_flyte)
+    runs = f"{url}/tasks/{task}/runs" if task else None
+    match local_flyte.mode:
+        case Mode.UNION:
+            people = _people_with_rights(local_flyte, url, secret, runs)
+        case Mode.OPEN_SOURCE:
+            people = _people_without_rights(local_flyte, url, runs)
+        case Mode.DEVBOX:
+            people = _nobody(url, runs)
     parts = [
         f"The app    {url}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
         " stand-in",
         *notes,
-        _lines("Sign in, in a browser, as one of four people:", links),
-        _lines("Or call the app as alice or as bob:", as_people),
+        *people,
     ]
-    if task:
-        runs = f"{url}/tasks/{task}/runs"
-        alice, bob, victor = (_run_as(name, runs) for name in ("alice", "bob", "victor"))
-        parts += [
-            _lines("Start a run, as alice or as bob:", [alice, bob]),
-            _lines("Victor may only look, so Flyte refuses to start his (403):", [victor]),
-        ]
+    if api_key_header and local_flyte.mode is Mode.UNION:
+        header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
+        parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(f"{url}/me", header)]))
     parts += [
         _lines("Flyte's own command line, as alice:", [f"{flyte} get run"]),
         _lines("Register tasks:", [f"{flyte} deploy deployment.py task_env"]),
@@ -67,19 +71,66 @@ def app_banner(
     return "\n" + "\n\n".join(parts) + "\n"
 
 
+def _people_with_rights(
+    local_flyte: LocalFlyte, url: str, secret: str, runs: str | None
+) -> list[str]:
+    shown = [person for person in PEOPLE.values() if person.name not in ASIDE]
+    links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
+    bearer = {person.name: _bearer(local_flyte, person.name) for person in shown}
+    me = [_curl(f"{url}/me", bearer[name]) for name in ("alice", "bob")]
+    me.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
+    parts = [
+        _lines("Sign in, in a browser, as one of four people:", links),
+        _lines("Or call the app as alice or as bob:", me),
+    ]
+    if runs:
+        start = [_curl_to_run(runs, name, bearer[name]) for name in ("alice", "bob")]
+        refused = _curl_to_run(runs, "victor", bearer["victor"])
+        parts += [
+            _lines("Start a run, as alice or as bob:", start),
+            _lines("Victor may only look, so Flyte refuses to start his (403):", [refused]),
+        ]
+    return parts
+
+
+def _people_without_rights(local_flyte: LocalFlyte, url: str, runs: str | None) -> list[str]:
+    bearer = {name: _bearer(local_flyte, name) for name in ("alice", "bob")}
+    parts = [
+        "It is like the open-source Flyte behind a proxy that signs people in: it believes what a\n"
+        "token says, reads no cookie, and lets everybody do everything.",
+        _lines(
+            "Call the app as alice or as bob:",
+            [_curl(f"{url}/me", header) for header in bearer.values()],
+        ),
+    ]
+    if runs:
+        start = [_curl_to_run(runs, name, header) for name, header in bearer.items()]
+        parts.append(_lines("Start a run, as alice or as bob:", start))
+    return parts
+
+
+def _nobody(url: str, runs: str | None) -> list[str]:
+    parts = [
+        "It is like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is\n"
+        "nobody, and may do everything.",
+        _lines("Call the app:", [_curl(f"{url}/me")]),
+    ]
+    if runs:
+        parts.append(_lines("Start a run:", [_curl_to_run(runs, "nobody")]))
+    return parts
+
+
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Say how to use the local Flyte without the app."""
-    variables = local_flyte.app_environment().items()
+    variables = app_variables(local_flyte).items()
+    people = [f"{p.name:8}{local_flyte.token(p.name)}  ({p.rights})" for p in PEOPLE.values()]
     flyte = flyte_command(local_flyte)
     parts = [
         _lines(
             "What an app needs to know to use this Flyte:",
             [f"export {name}={shlex.quote(value)}" for name, value in variables],
         ),
-        _lines(
-            "The people, and their tokens:",
-            [f"{person.name:8}{person.token}  ({person.rights})" for person in PEOPLE.values()],
-        ),
+        _lines("The people, and their tokens:", people),
         _lines("Flyte's own command line, as alice:", [f"{flyte} get run"]),
         "Press Ctrl-C to stop.",
     ]
@@ -99,13 +150,14 @@ def _lines(title: str, lines: Sequence[str]) -> str:
     return "\n".join([title, "", *(f"  {line}" for line in lines)])
 
 
-def _curl(header: str, url: str) -> str:
-    return f"curl -H {shlex.quote(header)} {url}"
+def _bearer(local_flyte: LocalFlyte, name: str) -> str:
+    return f"Authorization: Bearer {local_flyte.token(name)}"
 
 
-def _run_as(name: str, url: str) -> str:
-    body = json.dumps({"inputs": {"name": name.capitalize()}})
-    return (
-        f"curl -H 'Authorization: Bearer {PEOPLE[name].token}' -H 'Content-Type: application/json' "
-        f"-d '{body}' {url}"
-    )
+def _curl(url: str, *headers: str) -> str:
+    return " ".join(["curl", *(f"-H {shlex.quote(header)}" for header in headers), url])
+
+
+def _curl_to_run(url: str, name: str, *headers: str) -> str:
+    body = shlex.quote(json.dumps({"inputs": {"name": name.capitalize()}}))
+    return _curl(f"-d {body} {url}", *headers, "Content-Type: application/json")

@@ -57,8 +57,12 @@ class Clients:
 
     def config_file(self, name: str) -> Path:
         """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
+        return self._write_config(name, self.token(name))
+
+    def token(self, name: str) -> str:
+        """Return the bearer token by which a person is known."""
         someone = self.people[name]
-        return self._write_config(name, someone.token if self.mode is Mode.UNION else someone.jwt)
+        return someone.token if self.mode is Mode.UNION else someone.jwt
 
     def _write_config(self, name: str, token: str) -> Path:
         file = self._write(f"{name}.token", f"{token}\n")

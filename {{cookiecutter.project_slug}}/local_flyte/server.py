@@ -66,9 +66,9 @@ class LocalFlyte:
         self._given_port = port
         self._programs = app_bin or Path(sys.executable).parent
         self._people = Directory(PEOPLE.values(), credential_headers)
-        self._mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
+        self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
         if plaintext:
-            self._mode = Mode.DEVBOX
+            self.mode = Mode.DEVBOX
 
     # What clients need to know
 
@@ -91,6 +91,10 @@ class LocalFlyte:
     def ca_file(self) -> Path:
         """The certificate authority to trust, in PEM form."""
         return self._clients.ca_file
+
+    def token(self, person: str) -> str:
+        """Return what a person's ``Authorization: Bearer`` header holds."""
+        return self._clients.token(person)
 
     def config_file(self, person: str = "alice") -> Path:
         """Return a configuration for the ``flyte`` CLI and SDK that acts as this person."""
@@ -223,16 +227,16 @@ class LocalFlyte:
             background = Background()
             listener = stack.enter_context(socket.create_server((HOST, self._given_port)))
             port = listener.getsockname()[1]
-            clients = Clients(home, port, self.project, self.domain, self._people, self._mode)
+            clients = Clients(home, port, self.project, self.domain, self._people, self.mode)
             authority = trustme.CA()
             authority.cert_pem.write_to_path(clients.ca_file)
             certificate = home / "server.pem"
             certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
             services = Services(clients, Containers(self._programs, home / "containers"))
-            find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self._mode)
+            find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
             door = Door(find, services.applications)
-            background.add(door, listener, None if self._mode is Mode.DEVBOX else certificate)
+            background.add(door, listener, None if self.mode is Mode.DEVBOX else certificate)
             uploads = stack.enter_context(socket.create_server((HOST, 0)))
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(Uploads(services.storage), uploads)

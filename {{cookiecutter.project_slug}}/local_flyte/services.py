@@ -47,7 +47,7 @@ class Services:
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.scheme)
-        self.apps = Apps(containers, work, clients.app_environment())
+        self.apps = Apps(containers, work, clients.app_environment(), clients.url)
         self._runs = Runs()
         self.executor = Executor(containers, work, clients.task_environment)
         access = [Access(self.faults, clients.mode)]

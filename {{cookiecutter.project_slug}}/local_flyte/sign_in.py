@@ -50,9 +50,10 @@ PAGE = """<!doctype html>
 
 
 def environment(people: Iterable[Person], secret: str) -> dict[str, str]:
-    """Return the variables with which uvicorn serves ``create_app`` for these people."""
+    """Return the variables with which uvicorn serves ``create_app`` for these people, if any."""
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
-    return {VARIABLE: json.dumps({"secret": secret, "people": known}), "SIGN_IN_URL": URL}
+    where = {"SIGN_IN_URL": URL} if known else {}
+    return {VARIABLE: json.dumps({"secret": secret, "people": known}), **where}
 
 
 def link(origin: str, name: str, secret: str) -> str:
