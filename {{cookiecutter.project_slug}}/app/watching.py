@@ -160,7 +160,7 @@ async def _tail(flyte: Flyte, root: ActionDetails) -> AsyncGenerator[list[str] |
     """Subscribe once; end when Flyte ends it, or is silent though the action has ended."""
     silence, tick = 0.0, min(TICK, flyte.timeout)
     stream = await flyte.tail_logs(root.id, max(1, root.status.attempts))
-    async with aclosing(_with_silence(stream, tick, first_tick=1.0)) as batches:
+    async with aclosing(_with_silence(stream, tick, first_tick=tick / 15)) as batches:
         async for batch in batches:
             if batch is not None:
                 silence = 0.0

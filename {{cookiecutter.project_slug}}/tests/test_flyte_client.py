@@ -196,8 +196,11 @@ def test_an_error_that_quotes_a_credential_is_neither_told_nor_logged(
 ) -> None:
     said = f"no such thing for Bearer {ALICE[:20]}, nor for {KEY}"
     local_flyte.fail_next(rpc, code, times=20, message=said)
-    with caplog.at_level(logging.DEBUG):
+    sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, sdk.name):
+        sdk.addHandler(caplog.handler)
         response = hurried.get(path.format(run=greeting["name"]), headers={"X-Api-Key": KEY})
+        sdk.removeHandler(caplog.handler)
     local_flyte.fail_next(rpc, code, times=0)
     for secret in (KEY, ALICE[:20]):
         assert secret not in response.text

@@ -5,6 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from connectrpc.code import Code
+
+from local_flyte import LocalFlyte
 
 from .support import TASKS, finished, long_run, needs, run_task, wait_until
 
@@ -93,3 +96,54 @@ def test_who_may_run_may_abort_whoever_started_it_and_who_may_only_view_may_not(
 
         assert bob.post(f"/runs/{run['name']}/abort").status_code == 202
         assert get_run(alice, finished(alice, run))["phase"] == "aborted"
+
+
+def test_a_run_is_linked_to_flytes_console(alice: httpx.Client, greeting: dict[str, Any]) -> None:
+    run = get_run(alice, greeting)
+    assert run["version"]
+    assert run["url"].startswith("https://")
+    assert run["url"].endswith(
+        f"/domain/{run['domain']}/project/{run['project']}/runs/{run['name']}"
+    )
+
+
+def test_a_run_that_is_waited_for_comes_with_its_outputs(alice: httpx.Client) -> None:
+    run = run_task(alice, "greet", name="Ada")
+    shown = alice.get(f"/runs/{run['name']}", params={"wait": 20}).json()
+    assert (shown["phase"], shown["outputs"]) == ("succeeded", {"o0": "Hello, Ada."})
+
+
+def test_a_run_that_goes_on_longer_than_one_waits_is_shown_as_it_is(alice: httpx.Client) -> None:
+    with long_run(alice) as run:
+        shown = alice.get(f"/runs/{run['name']}", params={"wait": 0.1}).json()
+    assert (shown["ended_at"], shown["outputs"]) == (None, None)
+
+
+def test_aborting_what_has_ended_is_refused_and_changes_nothing(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    before = get_run(alice, greeting)
+    refused = alice.post(f"/runs/{greeting['name']}/abort")
+    assert refused.status_code == 409
+    assert refused.json()["detail"] == f"the run '{greeting['name']}' has ended already"
+    assert get_run(alice, greeting) == before
+
+
+@pytest.mark.parametrize("token", ["x", "****", "Li4v", "OTk5OTk5OTk5OTk5OTk5LmE="])
+def test_a_token_of_ones_own_making_is_refused(alice: httpx.Client, token: str) -> None:
+    refused = alice.get("/runs", params={"token": token})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["location"] == ["query", "token"]
+
+
+@pytest.mark.local_flyte
+def test_data_that_is_too_large_for_flyte_to_hand_out_is_told_so(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> None:
+    said = "limit exceeded. 3.1mb > 2mb."
+    local_flyte.fail_next("GetActionData", Code.INTERNAL, message=said)
+    refused = alice.get(f"/runs/{greeting['name']}/io")
+    assert refused.status_code == 413
+    assert "2 MiB" in refused.json()["detail"]
+    local_flyte.fail_next("GetActionData", Code.INTERNAL, message="the store does not answer")
+    assert alice.get(f"/runs/{greeting['name']}/io").status_code == 502

@@ -1,10 +1,12 @@
 """GET /runs/{name}/events and /logs: streams about a run, until it has ended."""
 
 import json
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
+from connectrpc.code import Code
 
 from app.main import create_app
 from app.settings import load_settings
@@ -57,3 +59,85 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
     response = alice.get(f"/runs/none/{stream}")
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_events_are_taken_up_where_they_were_cut_off(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    path = f"/runs/{greeting['name']}/events"
+    assert "id: succeeded\n" in alice.get(path, headers={"Last-Event-ID": "running"}).text
+    # A browser would otherwise ask for ever after.
+    assert alice.get(path, headers={"Last-Event-ID": "succeeded"}).status_code == 204
+
+
+def test_a_log_is_taken_up_where_it_was_cut_off(alice: httpx.Client) -> None:
+    run = run_task(alice, "count", to=3)
+    path = f"/runs/{run['name']}/logs"
+    lines = alice.get(path).text.splitlines()
+    assert [line for line in lines if " of 3" in line] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert alice.get(path, params={"skip": 2}).text.splitlines() == lines[2:]
+    assert alice.get(path, params={"skip": 99}).text == ""
+
+
+@pytest.mark.local_flyte
+def test_a_log_that_is_gone_is_told_from_an_empty_one(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> None:
+    local_flyte.fail_next("TailLogs", Code.NOT_FOUND)
+    gone = alice.get(f"/runs/{greeting['name']}/logs")
+    assert gone.status_code == 410
+    assert "no longer" in gone.json()["detail"]
+
+
+@pytest.mark.local_flyte
+def test_a_log_that_is_not_there_yet_is_waited_for(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    with long_run(alice) as run:
+        local_flyte.fail_next("TailLogs", Code.NOT_FOUND, times=2)
+        with alice.stream("GET", f"/runs/{run['name']}/logs") as response:
+            assert response.status_code == 200
+            assert any("1 of 1000" in line for line in response.iter_lines())
+
+
+@pytest.mark.local_flyte
+def test_a_watch_that_breaks_off_is_opened_again(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = run_task(alice, "count", to=1)
+    local_flyte.fail_next("WatchActionDetails", Code.UNAVAILABLE, times=2)
+    text = alice.get(f"/runs/{run['name']}/events").text
+    assert "event: problem" not in text
+    assert '"phase":"succeeded"' in text
+
+
+@pytest.mark.local_flyte
+@pytest.mark.parametrize("stream", ["events", "logs"])
+def test_a_stream_that_never_begins_is_told_by_its_status(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any], stream: str
+) -> None:
+    call = {"events": "WatchActionDetails", "logs": "GetActionDetails"}[stream]
+    with local_flyte.hang(call):
+        response = hurried.get(f"/runs/{greeting['name']}/{stream}")
+    assert response.status_code == 504
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.local_flyte
+@pytest.mark.parametrize(
+    ("stream", "last"),
+    [("events", '"title":"Gateway Timeout"'), ("logs", "[the log breaks off here: Gateway")],
+)
+def test_a_stream_that_fails_halfway_says_so_at_its_end(
+    hurried: httpx.Client, local_flyte: LocalFlyte, stream: str, last: str
+) -> None:
+    with (
+        long_run(hurried) as run,
+        ExitStack() as hanging,
+        hurried.stream("GET", f"/runs/{run['name']}/{stream}") as response,
+    ):
+        lines = response.iter_lines()
+        next(lines)
+        for call in ("WatchActionDetails", "GetActionDetails", "TailLogs"):
+            hanging.enter_context(local_flyte.hang(call))
+        assert last in list(lines)[-1 if stream == "logs" else -2]

@@ -5,10 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
+from connectrpc.code import Code
 
-from local_flyte import PEOPLE, ReceivedCall
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .support import TASKS, finished, needs
+from .support import TASKS, finished, needs, run_task
 
 GREET = f"/tasks/{TASKS}.greet"
 
@@ -84,6 +85,57 @@ def test_a_name_is_used_for_one_run_only(alice: httpx.Client, greeting: dict[str
     response = alice.post(f"{GREET}/runs", json=body)
     assert response.status_code == 409
     assert greeting["name"] in response.json()["detail"]
+
+
+@pytest.mark.local_flyte
+def test_a_name_that_somebody_takes_in_between_is_not_taken_for_ones_own(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    taken = run_task(alice, "count", to=1)["name"]
+    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as if looked for a moment before
+    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}, "name": taken})
+    assert response.status_code == 409
+
+
+@pytest.mark.parametrize("name", ["", "7up", "Ada", "a-", "a" * 31, "a.b"])
+def test_a_name_that_flyte_would_not_take_is_refused(alice: httpx.Client, name: str) -> None:
+    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}, "name": name})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["location"] == ["body", "name"]
+
+
+def test_what_a_new_run_does_not_know_is_refused_rather_than_ignored(alice: httpx.Client) -> None:
+    response = alice.post(f"{GREET}/runs", json={"name": "a-run", "input": {"name": "Ada"}})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["location"] == ["body", "input"]
+
+
+def test_a_run_that_is_waited_for_comes_with_its_outputs(alice: httpx.Client) -> None:
+    response = alice.post(f"{GREET}/runs?wait=20", json={"inputs": {"name": "Ada"}})
+    assert response.status_code == 201
+    assert response.json()["outputs"] == {"o0": "Hello, Ada."}
+
+
+def test_a_version_can_be_asked_for(alice: httpx.Client) -> None:
+    latest = alice.get(GREET).json()
+    assert alice.get(GREET, params={"version": latest["version"]}).json() == latest
+    run = alice.post(
+        f"{GREET}/runs", params={"version": latest["version"]}, json={"inputs": {"name": "Ada"}}
+    ).json()
+    assert run["version"] == latest["version"]
+    assert alice.get(GREET, params={"version": "none"}).status_code == 404
+    assert alice.post(f"{GREET}/runs?version=none", json={}).status_code == 404
+
+
+def test_tasks_are_searched_and_paged(alice: httpx.Client) -> None:
+    found = alice.get("/tasks", params={"search": "GREET"}).json()["tasks"]
+    assert f"{TASKS}.greet" in {task["name"] for task in found}
+    assert f"{TASKS}.count" not in {task["name"] for task in found}
+    first = alice.get("/tasks", params={"search": TASKS, "limit": 1}).json()
+    token = first["next_token"]
+    second = alice.get("/tasks", params={"search": TASKS, "limit": 1, "token": token}).json()
+    assert len(first["tasks"]) == len(second["tasks"]) == 1
+    assert first["tasks"] != second["tasks"]
 
 
 def test_a_large_body_is_refused(alice: httpx.Client) -> None:
