@@ -105,6 +105,9 @@ def printed(python: Path, default_project: Path) -> Iterator[str]:
     with started(python, default_project, "--no-reload", **elsewhere) as (command, text):
         yield text
         check_ends(command, signal.SIGTERM)
+        log = command.printed().partition(READY)[2]
+        assert "GET /sign-in/alice" in log
+        assert "secret=" not in log
 
 
 @pytest.fixture
@@ -129,8 +132,7 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     refusal = browser.get(me, headers={"Cookie": "flyte_at=alice-of-an-earlier-start"})
     assert refusal.status_code == 401
     assert refusal.json()["sign_in"] == "/sign-in"
-    elsewhere = {"Host": "evil.example"}
-    assert browser.get(links["alice"], headers=elsewhere).status_code == 400
+    assert browser.get(me, headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
