@@ -146,13 +146,16 @@ def test_a_task_awaits_others_and_their_traces(runs: Runs, local_flyte: LocalFly
     ]
     assert runs.actions(run)["family.child"]["metadata"]["parent"] == "a0"
     assert runs.actions(run)["doubled"]["metadata"]["parent"] != "a0"
-    data = call(
-        local_flyte,
-        "dataproxy.DataProxyService/GetActionData",
-        {"actionId": action["id"]},
-        person="alice",
-    )
-    assert data.json()["outputs"]["literals"][0]["value"] == integer(6)
+    child = runs.actions(run)["family.child"]
+    assert "executedBy" not in child["metadata"]
+    assert "org" not in child["id"]["run"]
+    get_data = "dataproxy.DataProxyService/GetActionData"
+    data = call(local_flyte, get_data, {"actionId": action["id"]}, person="alice").json()
+    assert data["outputs"]["literals"][0]["value"] == integer(6)
+    assert data["outputsUri"].endswith("/outputs.pb")
+    call(local_flyte, "workflow.RunService/AbortRun", {"runId": runs.id(run)}, person="alice")
+    data = call(local_flyte, get_data, {"actionId": action["id"]}, person="alice").json()
+    assert data.keys() == {"inputs", "inputsUri"}
 
 
 def test_an_error_names_its_cause(runs: Runs) -> None:

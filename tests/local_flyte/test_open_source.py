@@ -21,6 +21,10 @@ env = flyte.TaskEnvironment(name="open", image="auto")
 @env.task
 async def double(number: int) -> int:
     return 2 * number
+
+@env.task
+async def quadruple(number: int) -> int:
+    return await double(await double(number))
 """
 
 
@@ -125,10 +129,12 @@ def test_an_app_is_told_of_no_endpoint(open_flyte: LocalFlyte) -> None:
 def test_on_the_devbox_everyone_is_nobody(devbox: LocalFlyte, tmp_path: Path) -> None:
     alice = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
     assert call(devbox, USER_INFO, headers=alice).status_code == 401
-    cli(devbox, "run", "--follow", "deployed-task", "open.double", "--number", "4")
+    cli(devbox, "run", "--follow", "deployed-task", "open.quadruple", "--number", "4")
     run = newest_run(devbox, alice)["action"]
     assert run["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
     assert "executedBy" not in run["metadata"]
+    actions = call(devbox, "workflow.RunService/ListActions", {"runId": run["id"]["run"]}).json()
+    assert len(actions["actions"]) == 3
 
 
 def test_the_devbox_tells_an_app_to_use_plaintext(devbox: LocalFlyte) -> None:

@@ -7,7 +7,11 @@ from flyteidl2.imagebuilder import definition_pb2, payload_pb2, service_connect
 
 
 class ImageService(service_connect.ImageService):
-    """Knows every image by name: a Python environment of this machine stands for them all."""
+    """Knows every image by name: a Python environment of this machine stands for them all.
+
+    The open-source Flyte has no such service: its users build images with Docker, which is not
+    needed here in any mode.
+    """
 
     async def get_image(
         self, request: payload_pb2.GetImageRequest, ctx: RequestContext[Any, Any]

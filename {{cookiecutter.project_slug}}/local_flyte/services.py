@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from connectrpc.server import ConnectASGIApplication
+from flyteidl2.actions.actions_service_connect import ActionsServiceASGIApplication
 from flyteidl2.app.app_logs_service_connect import AppLogsServiceASGIApplication
 from flyteidl2.app.app_service_connect import AppServiceASGIApplication
 from flyteidl2.auth.identity_connect import IdentityServiceASGIApplication
@@ -26,10 +27,11 @@ from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import IdentityService
 from .images import ImageService
+from .modes import Mode
 from .processes import Containers
 from .projects import ProjectService
 from .runs import RunService
-from .subtasks import QueueService, StateService
+from .subtasks import ActionsService, QueueService, StateService, Subtasks
 from .tasks import TaskService
 
 
@@ -55,7 +57,7 @@ class Services:
         tasks = TaskService(projects)
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
         data = DataProxyService(self._runs, projects, tasks, self.storage)
-        queue = QueueService(self._runs, self.executor)
+        subtasks = Subtasks(self._runs, self.executor)
         services: list[ConnectASGIApplication[Any]] = [
             IdentityServiceASGIApplication(IdentityService(), interceptors=access),
             ClusterServiceASGIApplication(self.clusters, interceptors=access),
@@ -63,12 +65,19 @@ class Services:
             TaskServiceASGIApplication(tasks, interceptors=access),
             RunServiceASGIApplication(runs, interceptors=access),
             DataProxyServiceASGIApplication(data, interceptors=access),
-            QueueServiceASGIApplication(queue, interceptors=access),
-            StateServiceASGIApplication(StateService(self._runs), interceptors=access),
             ImageServiceASGIApplication(ImageService(), interceptors=access),
             AppServiceASGIApplication(AppService(self.apps), interceptors=access),
             AppLogsServiceASGIApplication(AppLogsService(self.apps), interceptors=access),
         ]
+        if clients.mode is Mode.UNION:
+            services += [
+                QueueServiceASGIApplication(QueueService(subtasks), interceptors=access),
+                StateServiceASGIApplication(StateService(subtasks), interceptors=access),
+            ]
+        else:
+            services.append(
+                ActionsServiceASGIApplication(ActionsService(subtasks), interceptors=access)
+            )
         self.applications: dict[str, ASGIApp] = {each.path: each for each in services}
 
     async def reset(self) -> None:

@@ -1,6 +1,7 @@
-"""QueueService and StateService: how a running task starts others, and learns what became of them.
+"""How a running task starts others, and learns what became of them.
 
-Only ``a0`` calls these, as the owner of the run.
+Only ``a0`` calls these services, with the rights of the run's owner: QueueService and StateService
+on Union, ActionsService on the open-source Flyte.
 """
 
 from collections.abc import AsyncIterator
@@ -9,7 +10,8 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from flyteidl2.common import phase_pb2
+from flyteidl2.actions import actions_service_connect, actions_service_pb2
+from flyteidl2.common import identifier_pb2, phase_pb2
 from flyteidl2.workflow import (
     queue_service_connect,
     queue_service_pb2,
@@ -22,82 +24,136 @@ from .actions import Action, Runs
 from .execution import Executor
 from .runs import task_metadata
 
+_News = state_service_pb2.ActionUpdate | state_service_pb2.ControlMessage
 
-class QueueService(queue_service_connect.QueueService):
-    """Takes the actions that running tasks start."""
+
+class Subtasks:
+    """What the services have in common."""
 
     def __init__(self, runs: Runs, executor: Executor) -> None:
         self._runs = runs
         self._executor = executor
 
-    async def enqueue_action(
-        self, request: queue_service_pb2.EnqueueActionRequest, ctx: RequestContext[Any, Any]
-    ) -> queue_service_pb2.EnqueueActionResponse:
+    def start(
+        self, wanted: queue_service_pb2.EnqueueActionRequest | actions_service_pb2.Action
+    ) -> None:
         """Start an action, or take note of a trace, on behalf of a running one."""
-        run = self._runs.get(request.action_id.run)
-        if request.action_id.name in run.actions:
-            raise ConnectError(Code.ALREADY_EXISTS, f"{request.action_id.name} exists already")
-        details = run_definition_pb2.ActionDetails(id=request.action_id)
+        run = self._runs.get(wanted.action_id.run)
+        if wanted.action_id.name in run.actions:
+            raise ConnectError(Code.ALREADY_EXISTS, f"{wanted.action_id.name} exists already")
+        details = run_definition_pb2.ActionDetails(id=wanted.action_id)
         details.id.run.org = ""  # Flyte never names one
-        if request.HasField("task"):
-            details.metadata.CopyFrom(task_metadata(request.task.spec))
-            details.task.CopyFrom(request.task.spec)
-        elif request.HasField("trace"):
+        if wanted.HasField("task"):
+            details.metadata.CopyFrom(task_metadata(wanted.task.spec))
+            details.task.CopyFrom(wanted.task.spec)
+        elif wanted.HasField("trace"):
             details.metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
-            details.metadata.trace.name = request.trace.name
-            details.trace.CopyFrom(request.trace.spec)
+            details.metadata.trace.name = wanted.trace.name
+            details.trace.CopyFrom(wanted.trace.spec)
         else:
             raise ConnectError(Code.UNIMPLEMENTED, "conditions are not part of the local Flyte")
-        details.metadata.parent = request.parent_action_name
-        details.metadata.group = request.group
+        details.metadata.parent = wanted.parent_action_name
+        details.metadata.group = wanted.group
         action = Action(
             details=details,
-            input_uri=request.input_uri,
-            output_base=request.run_output_base,
+            input_uri=wanted.input_uri,
+            output_base=wanted.run_output_base,
             changed=run.changed,
         )
         run.actions[action.name] = action
-        if request.HasField("task"):
+        if wanted.HasField("task"):
             self._executor.start(run, action)
         else:
-            action.enter(request.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
-        return queue_service_pb2.EnqueueActionResponse()
+            action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
 
-    async def abort_queued_action(
-        self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: RequestContext[Any, Any]
-    ) -> queue_service_pb2.AbortQueuedActionResponse:
+    def abort(self, id_: identifier_pb2.ActionIdentifier, reason: str) -> None:
         """End an action that is no longer wanted."""
-        run = self._runs.get(request.action_id.run)
-        action = self._runs.action(request.action_id)
-        self._executor.abort(run, action, request.reason)
-        return queue_service_pb2.AbortQueuedActionResponse()
+        self._executor.abort(self._runs.get(id_.run), self._runs.action(id_), reason)
 
-
-class StateService(state_service_connect.StateService):
-    """Tells a running task about the actions it has started."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-
-    async def watch(
-        self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
-    ) -> AsyncIterator[state_service_pb2.WatchResponse]:
-        """Tell of the actions there are, say so, then tell of changes."""
-        parent = self._runs.action(request.parent_action_id)
-        run = self._runs.get(request.parent_action_id.run)
+    async def news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[_News]:
+        """Tell of the actions that an action has started, say so, then tell of changes."""
+        parent, run = self._runs.action(id_), self._runs.get(id_.run)
         sent: dict[str, phase_pb2.ActionPhase] = {}
         in_step = False
         while not parent.done:
             news = [each for each in run.children(parent.name) if sent.get(each.name) != each.phase]
             for child in news:
                 sent[child.name] = child.phase
-                yield state_service_pb2.WatchResponse(action_update=_update(child))
+                yield _update(child)
             if not in_step:
                 in_step = True
-                control = state_service_pb2.ControlMessage(sentinel=True)
-                yield state_service_pb2.WatchResponse(control_message=control)
+                yield state_service_pb2.ControlMessage(sentinel=True)
             elif not news:
                 await run.changed.wait()
+
+
+class QueueService(queue_service_connect.QueueService):
+    """Takes the actions that running tasks start on Union."""
+
+    def __init__(self, subtasks: Subtasks) -> None:
+        self._subtasks = subtasks
+
+    async def enqueue_action(
+        self, request: queue_service_pb2.EnqueueActionRequest, ctx: RequestContext[Any, Any]
+    ) -> queue_service_pb2.EnqueueActionResponse:
+        """Start an action."""
+        self._subtasks.start(request)
+        return queue_service_pb2.EnqueueActionResponse()
+
+    async def abort_queued_action(
+        self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: RequestContext[Any, Any]
+    ) -> queue_service_pb2.AbortQueuedActionResponse:
+        """End an action."""
+        self._subtasks.abort(request.action_id, request.reason)
+        return queue_service_pb2.AbortQueuedActionResponse()
+
+
+class StateService(state_service_connect.StateService):
+    """Tells a running task on Union about the actions it has started."""
+
+    def __init__(self, subtasks: Subtasks) -> None:
+        self._subtasks = subtasks
+
+    async def watch(
+        self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
+    ) -> AsyncIterator[state_service_pb2.WatchResponse]:
+        """Tell what becomes of them."""
+        async for each in self._subtasks.news(request.parent_action_id):
+            if isinstance(each, state_service_pb2.ActionUpdate):
+                yield state_service_pb2.WatchResponse(action_update=each)
+            else:
+                yield state_service_pb2.WatchResponse(control_message=each)
+
+
+class ActionsService(actions_service_connect.ActionsService):
+    """Does both on the open-source Flyte."""
+
+    def __init__(self, subtasks: Subtasks) -> None:
+        self._subtasks = subtasks
+
+    async def enqueue(
+        self, request: actions_service_pb2.EnqueueRequest, ctx: RequestContext[Any, Any]
+    ) -> actions_service_pb2.EnqueueResponse:
+        """Start an action."""
+        self._subtasks.start(request.action)
+        return actions_service_pb2.EnqueueResponse()
+
+    async def abort(
+        self, request: actions_service_pb2.AbortRequest, ctx: RequestContext[Any, Any]
+    ) -> actions_service_pb2.AbortResponse:
+        """End an action."""
+        self._subtasks.abort(request.action_id, request.reason)
+        return actions_service_pb2.AbortResponse()
+
+    async def watch_for_updates(
+        self, request: actions_service_pb2.WatchForUpdatesRequest, ctx: RequestContext[Any, Any]
+    ) -> AsyncIterator[actions_service_pb2.WatchForUpdatesResponse]:
+        """Tell what becomes of them."""
+        async for each in self._subtasks.news(request.parent_action_id):
+            if isinstance(each, state_service_pb2.ActionUpdate):
+                yield actions_service_pb2.WatchForUpdatesResponse(action_update=each)
+            else:
+                yield actions_service_pb2.WatchForUpdatesResponse(control_message=each)
 
 
 def _update(action: Action) -> state_service_pb2.ActionUpdate:
