@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -178,6 +179,16 @@ def test_nobody_can_know_credentials_beforehand_or_see_them_in_passing() -> None
     shown = starts[0].rpartition("\n")[0].rpartition("\n")[0]
     assert "alice-subject" in shown
     assert not any(secret in shown for secret in first)
+
+
+def test_credentials_and_keys_stand_in_files_that_nobody_else_can_read(tmp_path: Path) -> None:
+    with LocalFlyte(home=tmp_path / "home") as flyte:
+        config = flyte.config_file("bob").read_text()
+        assert PEOPLE["bob"].token not in config  # from where it would get on a command line
+        assert (flyte.home / "bob.token").read_text().strip() == PEOPLE["bob"].token
+        for file in (flyte.home, flyte.home / "bob.token", flyte.home / "server.pem"):
+            assert file.stat().st_mode & 0o077 == 0, file
+        assert PEOPLE["bob"].token not in repr(vars(flyte))
 
 
 def test_someone_added_is_someone_of_their_own(local_flyte: LocalFlyte) -> None:

@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         _wait_until_ready(app, port)
-        notes = [] if port == options.port else [f"Port {options.port} is in use."]
+        notes = [] if options.port in {0, port} else [f"Port {options.port} is in use."]
         if reload:
             notes.append(
                 f"The app restarts when a file in {PACKAGE}/ changes; when {TASKS} does, its"
