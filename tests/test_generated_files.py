@@ -24,6 +24,7 @@ FILES = """
 .github/workflows/ci.yml
 .gitignore
 .pre-commit-config.yaml
+AGENTS.md
 LICENSE
 Makefile
 README.md

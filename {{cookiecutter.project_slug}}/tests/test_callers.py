@@ -97,7 +97,7 @@ def test_public_paths_act_for_nobody(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}", "Cookie": PEOPLE["alice"].cookie}
-    assert anonymous.get(path, headers=headers).status_code == 200
+    assert anonymous.get(path, headers=headers).status_code < 400
     assert all("authorization" not in call.headers for call in received())
     assert all("cookie" not in call.headers for call in received())
 
