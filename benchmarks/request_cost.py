@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from chart import BLUE, GREY, ORANGE, draw
 from cookiecutter.main import cookiecutter
 
 HERE = Path(__file__).resolve().parent
@@ -142,31 +143,6 @@ async def idle_streams(server: Server, url: str, token: str, path: str, many: in
     return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / seconds]
 
 
-def draw(table: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the costs as bars."""
-    colours = {"least": "#9aa4b2", "sdk": "#d98e48", "ours": "#3b7dd8"}
-    top = max(max(row.values()) for row in table.values())
-    rows: list[str] = []
-    y = 34
-    for request, row in table.items():
-        rows.append(f'<text x="10" y="{y + 26}" font-weight="bold">{request}</text>')
-        for name, microseconds in row.items():
-            width = 330 * microseconds / top
-            rows.append(
-                f'<rect x="110" y="{y}" width="{width:.0f}" height="14" fill="{colours[name]}"/>'
-                f'<text x="{116 + width:.0f}" y="{y + 11}">{name} {microseconds:.0f}</text>'
-            )
-            y += 18
-        y += 14
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 {y}" width="560" height="{y}" '
-        'font-family="system-ui, sans-serif" font-size="12">'
-        f'<rect width="560" height="{y}" fill="#fff"/>'
-        '<text x="10" y="20">Microseconds of CPU per request</text>' + "".join(rows) + "</svg>\n",
-        "utf-8",
-    )
-
-
 def main() -> int:
     """Measure, print, and judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -200,7 +176,8 @@ def main() -> int:
     print(
         f"\n{options.streams} idle event streams: {each / 1000:.1f} kB each, {idle:.1%} of a core\n"
     )
-    draw(table, HERE / "request_cost.svg")
+    colours = dict(zip(APPS, (GREY, ORANGE, BLUE), strict=True))
+    draw("Microseconds of CPU per request", table, colours, HERE / "request_cost.svg")
     promises = [
         (f"{request}: at most {MOST_TIMES_LEAST} x the least app", row["ours"] / row["least"], 1.2)
         for request, row in table.items()

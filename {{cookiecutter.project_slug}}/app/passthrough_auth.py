@@ -104,7 +104,7 @@ if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook i
     gc.callbacks.append(_finalise_as_nobody)
 
 
-def _outside(call: Callable[..., Awaitable[Any]], vary: bool = False) -> Callable[..., Any]:
+def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
     From within them a server starts the connection's next request, or registers the callback that
@@ -112,7 +112,6 @@ def _outside(call: Callable[..., Awaitable[Any]], vary: bool = False) -> Callabl
     variable goes back to what it was before; all others stay visible to outer middleware.
     With ``vary``, the response's headers tell caches that it depends on the cookies.
     """
-    before = _METADATA.get()
 
     async def outside(message: Message | None = None) -> Any:
         if vary and message and message["type"] == "http.response.start":
@@ -209,8 +208,9 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope: ``http`` and ``websocket`` are judged, any other passes."""
+        before = _METADATA.get()
         if self._overridden and scope["type"] == "http":  # Starlette knows how to call dispatch
-            await super().__call__(scope, _outside(receive), _outside(send))
+            await super().__call__(scope, _outside(receive, before), _outside(send, before))
             return
         app = self.app
         try:
@@ -218,7 +218,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         except HTTPException as refusal:
             app, credentials = self._refuse(scope, refusal), {}
         if credentials:
-            receive, send = _outside(receive), _outside(send, vary="cookie" in credentials)
+            receive = _outside(receive, before)
+            send = _outside(send, before, "cookie" in credentials)
             with remote.auth_metadata(*credentials.items()):
                 await app(scope, receive, send)
         else:
@@ -264,22 +265,22 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
                 value = _choose_cookies(value, self.cookie_names)
             if value and (text := _sendable(value)).strip():
                 credentials[key] = text
-        preflight = method == "OPTIONS" and all(_text(headers, name) for name in _PREFLIGHT)
         if credentials:
-            if self._is_cross_origin(method, headers) and self._are_ambient(credentials, headers):
+            unsafe = method not in _SAFE_METHODS  # a WebSocket has none
+            if unsafe and self._is_foreign(headers) and self._are_ambient(credentials, headers):
                 raise HTTPException(403, "Cross-site request refused")
-        elif self.required and not preflight:  # browsers send these without credentials
+        elif self.required:
             challenge = {"www-authenticate": "Bearer"}
-            raise HTTPException(401, "Authentication credentials required", challenge)
+            # Browsers send a preflight without credentials, for the application to answer.
+            if method != "OPTIONS" or not all(_text(headers, name) for name in _PREFLIGHT):
+                raise HTTPException(401, "Authentication credentials required", challenge)
         return credentials
 
-    def _is_cross_origin(self, method: str | None, headers: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a page of another origin sent a request that may change something.
+    def _is_foreign(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether a page of another origin sent the request.
 
-        The rule is that of ``CrossOriginProtection`` in Go's net/http. A WebSocket has no method.
+        The rule is that of ``CrossOriginProtection`` in Go's net/http.
         """
-        if method in _SAFE_METHODS:
-            return False
         origin = _text(headers, b"origin")
         if origin in self.trusted_origins:
             return False
