@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast mutants bench check format
+.PHONY: help demo test test-fast coverage mutants bench check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -15,6 +15,9 @@ test: .venv/installed  ## Run every test
 
 test-fast: .venv/installed  ## Run the tests that install nothing: under 30 s
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/middleware
+
+coverage: .venv/installed  ## Run a generated project's tests and show which lines of its app they miss
+	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes
 
 mutants: .venv/installed  ## Mutate the middleware and see that its tests notice (some minutes)
 	$(BIN)/python -m tests.mutants.run

@@ -72,8 +72,23 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
     assert set(told) <= set(printed)
 
 
-def test_make_test_passes_in_the_generated_project(installed: Project) -> None:
-    said = installed.run("make", "test")
+def test_make_test_passes_in_the_generated_project_and_covers_its_app(
+    installed: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed.run("uv", "pip", "install", "--quiet", "--python", ".venv", "pytest-cov")
+    said = run(
+        ["make", "test"],
+        installed.path,
+        PATH=installed.search_path,
+        PYTEST_ADDOPTS="--cov=app --cov-report=term-missing:skip-covered",
+        COVERAGE_FILE=str(installed.path.parent / "coverage"),
+        **PYTHON,
+    )
+    total = re.search(r"^TOTAL .* (\d+)%$", said, re.MULTILINE)
+    assert total, said
+    with capsys.disabled():
+        print(f"\n{said[said.rindex('Name ') : total.end()]}")
+    assert int(total[1]) >= 90
     assert re.search(r"^=+ .*\b\d{2,} passed\b.* =+$", said, re.MULTILINE), said
     assert "failed" not in said
     assert "error" not in said.splitlines()[-1]
