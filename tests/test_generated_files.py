@@ -123,6 +123,7 @@ tests/test_problems.py
 tests/test_projects.py
 tests/test_runs.py
 tests/test_sample_tasks.py
+tests/test_secrecy.py
 tests/test_serving.py
 tests/test_settings.py
 tests/test_streams.py

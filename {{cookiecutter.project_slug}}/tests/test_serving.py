@@ -109,3 +109,28 @@ def test_an_app_that_cannot_work_does_not_start_and_says_why(
     )
     assert result.returncode != 0
     assert re.search(message, result.stdout)
+
+
+@needs("/me")
+@pytest.mark.local_flyte
+def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    url = f"http://127.0.0.1:{port}"
+    with LocalFlyte(plaintext=True, authorization=False) as devbox:
+        environment = devbox.app_environment()
+        assert environment["_U_INSECURE"] == "true"
+        command = f"uvicorn {APP} --port {port}"
+        with started(command, environment, tmp_path) as process:
+            assert process.wait(60) != 0
+        assert "ALLOW_ANONYMOUS" in log.read_text()
+        with started(command, {**environment, "ALLOW_ANONYMOUS": "true"}, tmp_path) as process:
+            wait_until(lambda: answers(url) or process.poll() is not None)
+            for headers in ({}, {"Authorization": f"Bearer {PEOPLE['bob'].token}"}):
+                me = httpx.get(f"{url}/me", headers=headers, trust_env=False).json()
+                assert (me["anonymous"], me["subject"]) == (True, None)
+            assert httpx.get(f"{url}/runs", trust_env=False).status_code == 200
+            # Nobody's credentials are needed, but another site's page is none of the visitors.
+            elsewhere = {"Origin": "https://elsewhere.example"}
+            refused = httpx.post(f"{url}/runs/x/abort", headers=elsewhere, trust_env=False)
+            assert refused.status_code == 403
+    assert "every caller acts as nobody" in log.read_text()

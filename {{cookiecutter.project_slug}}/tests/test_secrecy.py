@@ -1,0 +1,80 @@
+"""Flyte quotes the caller's token in its errors: it is in no answer and in no log, at any level."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+
+from local_flyte import PEOPLE, LocalFlyte
+
+from .support import OPERATIONS, TASKS
+
+TOKEN = PEOPLE["alice"].token
+BODIES = {("POST", "/tasks/{name}/runs"): {"inputs": {"name": "Ada"}}}
+
+pytestmark = pytest.mark.local_flyte
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Everything that is logged, also where a logger keeps its records from the root."""
+    loggers = [logging.getLogger(name) for name in ("flyte", "uvicorn", "uvicorn.error", "app")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.DEBUG):
+        yield caplog
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+        logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture(scope="module")
+def calls_of(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> dict[tuple[str, str], list[str]]:
+    """The methods of Flyte's that each operation calls, in order."""
+    found = {}
+    for operation in OPERATIONS:
+        local_flyte.clear_calls()
+        request(hurried, operation, greeting)
+        found[operation] = list(dict.fromkeys(call.method for call in local_flyte.calls))
+    return found
+
+
+def request(
+    client: httpx.Client, operation: tuple[str, str], run: dict[str, Any]
+) -> httpx.Response:
+    """Do what an operation does, with a task and a run that exist."""
+    method, path = operation
+    name = f"{TASKS}.greet" if path.startswith("/tasks") else run["name"]
+    return client.request(method, path.replace("{name}", name), json=BODIES.get(operation))
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
+    hurried: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    calls_of: dict[tuple[str, str], list[str]],
+    code: Code,
+    logged: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    failed = 0
+    for operation, methods in calls_of.items():
+        # What is unavailable is asked for again and again, which takes its time.
+        for method in methods[:1] if code is Code.UNAVAILABLE else methods:
+            local_flyte.fail_next(method, code, times=20, message=f"no good: {TOKEN}")
+            response = request(hurried, operation, greeting)
+            local_flyte.fail_next(method, code, times=0)
+            failed += not response.is_success
+            assert TOKEN not in response.text, (operation, method)
+    assert failed
+    assert TOKEN not in logged.text
+    assert "Traceback" not in logged.text
+    assert TOKEN not in "".join(capfd.readouterr())
