@@ -45,4 +45,5 @@ format: .venv/installed  ## Format the template's own code and fix what the lint
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python .venv --group dev
 	@$(BIN)/python tools/get_nginx.py
+	@$(BIN)/python tools/get_chromium.py
 	@touch $@

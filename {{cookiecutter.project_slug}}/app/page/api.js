@@ -45,7 +45,7 @@ async function send(method, path, { query = {}, body, signal } = {}) {
   try {
     Object.assign(problem, parse(await response.text()), { status: response.status });
   } catch {
-    // Not the app's words, but those of something in front of it.
+    // These are not the app's words.
   }
   // A gate in front of the app sends people to its sign-in page, where a script can't follow.
   if (response.type === "opaqueredirect") problem.status = 401;
@@ -99,8 +99,7 @@ const FIRST_PAUSE = 500; // milliseconds
 const LONGEST_PAUSE = 10_000;
 
 /**
- * Keep a stream open: when it breaks off, open it again, ever more slowly. None is open while
- * nobody looks: a browser opens few connections to a site, and its other tabs need them too.
+ * Keep a stream open, and none while nobody looks, since other tabs need the few connections too.
  * `attempt` returns whether it is done; `trouble` is told the problem, and null when it is over.
  */
 export async function persist(attempt, signal, trouble) {

@@ -221,8 +221,10 @@ function union({ schema, value, inner, kindOf, root }) {
 }
 
 function object({ schema, value, inner }) {
-  const rows = new Map(Object.entries(schema.properties).map(([label, each]) =>
-    [label, inner(each, value?.[label], { label, optional: !schema.required?.includes(label) })]));
+  const { properties, required: names = [] } = schema;
+  const labels = [...new Set([...names.filter((each) => each in properties), ...Object.keys(properties)])];
+  const rows = new Map(labels.map((label) =>
+    [label, inner(properties[label], value?.[label], { label, optional: !names.includes(label) })]));
   const nodes = [...rows.values()].map((each) => each.node);
   return {
     node: h("div.stack", nodes.length ? nodes : "Nothing to fill in."),
@@ -289,7 +291,7 @@ const whole = (value) => typeof value === "bigint" || Number.isInteger(value);
 const KINDS = {
   string: { called: "text", fits: isText, make: string },
   bytes: { called: "bytes", fits: isText, make: bytes },
-  file: { called: "URI", fits: (value) => isText(value.uri ?? value), make: file },
+  file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: { called: "JSON", fits: () => true, make: json },
   integer: { called: "whole number", fits: whole,
     make: (at) => line(at, { inputmode: "numeric", from: integer }) },

@@ -2,8 +2,8 @@
 import { lines, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
-const CHUNK = 200; // lines that the browser lays out, or leaves out of the layout, together
-const MOST_LINES = 100_000; // kept; a longer log loses its beginning here
+const CHUNK = 200; // lines that the browser lays out together, or not at all
+const MOST_LINES = 100_000; // kept
 const COLOURS = /\x1b\[[0-9;?]*[A-Za-z]/g; // of a terminal
 
 /** Show the log of a run; `ended` says whether no more can come. */

@@ -8,13 +8,13 @@ const SOON = 2_000; // milliseconds until it is looked again, while something go
 const LATER = 10_000;
 const SUGGESTIONS = 200;
 
-const PHASES = {
-  "": ["Any phase", []],
-  active: ["Not ended", ["queued", "waiting_for_resources", "initializing", "running", "paused"]],
-  succeeded: ["Succeeded", ["succeeded", "recovered"]],
-  failed: ["Failed", ["failed", "timed_out"]],
-  aborted: ["Aborted", ["aborted"]],
-};
+const PHASES = [
+  ["", "Any phase", []],
+  ["active", "Not ended", ["queued", "waiting_for_resources", "initializing", "running", "paused"]],
+  ["succeeded", "Succeeded", ["succeeded", "recovered"]],
+  ["failed", "Failed", ["failed", "timed_out"]],
+  ["aborted", "Aborted", ["aborted"]],
+];
 
 export async function runsView(view, { query, signal }) {
   const { scope } = session;
@@ -25,8 +25,8 @@ export async function runsView(view, { query, signal }) {
   const task = h("input", {
     type: "search", list: "tasks", value: query.task, "aria-label": "Task", placeholder: "Any task", change: filter,
   });
-  const phase = h("select", { "aria-label": "Phase", change: filter }, Object.entries(PHASES).map(
-    ([value, [label]]) => h("option", { value, selected: value === query.phase }, label)));
+  const phase = h("select", { "aria-label": "Phase", change: filter }, PHASES.map(
+    ([value, label]) => h("option", { value, selected: value === query.phase }, label)));
   const older = h("a.button", { hidden: true }, "Older runs");
   view.append(
     h("div.title",
@@ -58,7 +58,7 @@ export async function runsView(view, { query, signal }) {
   while (!signal.aborted) {
     let wait = LATER;
     try {
-      const [, phases] = PHASES[query.phase ?? ""] ?? PHASES[""];
+      const phases = PHASES.find(([value]) => value === query.phase)?.[2];
       const asked = { ...scope, task: query.task, phase: phases, token: query.after, limit: PAGE };
       const page = document.hidden ? null : await get("runs", asked, signal);
       if (page) draw(page);

@@ -1,0 +1,92 @@
+"""Tasks for the page to show: one for each kind of input and output, and for what goes wrong."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import Enum
+
+import flyte
+from flyte.io import File
+
+env = flyte.TaskEnvironment(name="page-tests")
+
+
+class Colour(Enum):
+    """A choice."""
+
+    RED = "red"
+    GREEN = "green"
+
+
+@dataclass
+class Person:
+    """A nested object."""
+
+    name: str
+    age: int
+    born: date
+
+
+@env.task
+async def greet(name: str, excited: bool = False) -> str:
+    """Greet someone by name.
+
+    Args:
+        name: Who is greeted.
+        excited: Whether the greeting ends with an exclamation mark.
+    """
+    print(f"greeting {name}")
+    return f"Hello, {name}{'!' if excited else '.'}"
+
+
+@env.task
+async def count(to: int = 5, pause: float = 0.2) -> int:
+    """Count aloud, and fail if there is nothing to count."""
+    if to < 1:
+        raise ValueError(f"cannot count to {to}")
+    for number in range(1, to + 1):
+        print(f"{number} of {to}", flush=True)
+        await asyncio.sleep(pause)
+    return to
+
+
+@env.task
+async def talk(lines: int) -> None:
+    """Write a long log at once."""
+    print("\n".join(f"line {number} of {lines}" for number in range(1, lines + 1)), flush=True)
+
+
+@env.task
+async def echo(text: str, fail: bool = False) -> str:
+    """Say a text in the log and as the output, or as an error."""
+    print(text)
+    if fail:
+        raise ValueError(text)
+    return text
+
+
+@env.task
+async def survey(
+    *,
+    big: int,
+    at: datetime,
+    day: date,
+    pause: timedelta,
+    names: list[str],
+    weights: dict[str, float],
+    person: Person,
+    colour: Colour = Colour.GREEN,
+    note: str | None = None,
+    source: File | None = None,
+) -> str:
+    """Take one input of each kind, and tell what arrived."""
+    uri = source.path if source else None
+    told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
+    return " ".join(map(str, [*told, person.age, person.born, colour.value, note, uri]))
+
+
+@env.task
+async def report() -> tuple[list[dict[str, str]], File]:
+    """Give a list of records, and a file."""
+    towns = [{"town": "Berlin", "river": "Spree"}, {"town": "Paris", "river": "Seine"}]
+    return towns, File(path="s3://bucket/towns.csv")

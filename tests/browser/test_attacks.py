@@ -1,0 +1,298 @@
+"""What others try with a visitor's browser: pages of other sites, and text that is no text."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from local_flyte import PEOPLE, LocalFlyte
+
+from ..local_flyte.on_the_wire import PROJECT, call
+from .visiting import SECRET, TASKS, App, Visitors, finished, started
+
+MARKUP = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>"
+    "<a href=javascript:alert(4)>x</a>\"'><iframe srcdoc='<script>parent.alert(5)</script>'>"
+    "{{ 7 * 7 }}${alert(6)}\u202ereversed"
+)
+PLAIN_FORM = """<form method=post enctype="text/plain" action="{app}/tasks/{task}/runs">
+<input name='{{"inputs": {{"name": "form"}}, "name": "' value='byaform"}}'></form>
+<script>document.forms[0].submit()</script>"""
+
+
+@contextmanager
+def another_site() -> Iterator[tuple[str, dict[str, str]]]:
+    """Serve pages from an origin of their own; yield it, and the pages by their paths."""
+    pages: dict[str, str] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = pages.get(self.path, "").encode()
+            self.send_response(200 if content else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html>" + content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://HOST:{server.server_port}", pages
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# Another port is another origin on the same site, to which the browser does send the cookie,
+# however strict its SameSite; another host is another site.
+@pytest.fixture(params=["127.0.0.1", "localhost"], ids=["same site", "other site"])
+def attacker(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str]]]:
+    """A site that alice visits in the browser in which she is signed in."""
+    with another_site() as (origin, pages):
+        yield origin.replace("HOST", request.param), pages
+
+
+def runs(api: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get("/runs").json()["runs"]
+    return found
+
+
+def test_a_form_of_another_site_starts_nothing(
+    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
+) -> None:
+    origin, pages = attacker
+    pages["/"] = PLAIN_FORM.format(app=app.url, task=f"{TASKS}.greet")
+    page = visit("alice").page
+    with page.expect_response(f"{app.url}/**") as answered:
+        page.goto(f"{origin}/")
+    assert answered.value.request.method == "POST"
+    # Without the cookie nobody is known (401); with it, it is known where it comes from (403).
+    assert answered.value.status in {401, 403}
+    assert runs(api) == []
+
+
+STYLES = """() => [...document.styleSheets].map(sheet => {
+    try { return sheet.cssRules.length } catch { return "unreadable" }
+})"""
+ATTEMPTS: dict[str, dict[str, object]] = {
+    "simple": {"method": "POST", "headers": {"Content-Type": "text/plain"}},
+    "no cors": {"method": "POST", "mode": "no-cors"},
+    "json": {"method": "POST", "headers": {"Content-Type": "application/json"}},
+    "spoofed": {"method": "POST", "headers": {"X-Forwarded-For": "127.0.0.1"}},
+    "delete": {"method": "DELETE"},
+    "read": {"method": "GET"},
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_a_script_of_another_site_starts_nothing_and_reads_nothing(
+    attempt: str,
+    attacker: tuple[str, dict[str, str]],
+    visit: Visitors,
+    app: App,
+    api: httpx.Client,
+) -> None:
+    origin, pages = attacker
+    pages["/"] = "<title>hostile</title>"
+    options = {"credentials": "include"} | ATTEMPTS[attempt]
+    target = f"{app.url}/me"
+    if attempt != "read":
+        options["body"] = json.dumps({"inputs": {"name": "script"}})
+        target = f"{app.url}/tasks/{TASKS}.greet/runs"
+    page = visit("alice").page
+    page.goto(f"{origin}/")
+    got = page.evaluate(
+        """async ([target, options]) => {
+            try {
+                const response = await fetch(target, options);
+                return [response.type, await response.text()];
+            } catch (error) {
+                return ["error", ""];
+            }
+        }""",
+        [target, options],
+    )
+    assert got in (["error", ""], ["opaque", ""])
+    assert runs(api) == []
+
+
+def test_a_web_socket_of_another_site_is_refused(
+    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
+) -> None:
+    origin, pages = attacker
+    pages["/"] = "<title>hostile</title>"
+    name = started(api, "greet", name="Ada")
+    page = visit("alice").page
+    connect = """target => new Promise(resolve => {
+        const socket = new WebSocket(target);
+        socket.onmessage = () => resolve("message");
+        socket.onerror = () => resolve("refused");
+    })"""
+    target = f"{app.url.replace('http', 'ws')}/runs/{name}/watch"
+    assert page.evaluate(connect, target) == "message"  # the page itself may
+    page.goto(f"{origin}/")
+    assert page.evaluate(connect, target) == "refused"
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/me", "/page/icon.svg"])
+def test_no_page_of_another_site_can_frame_the_app(
+    path: str, attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
+) -> None:
+    origin, pages = attacker
+    pages["/"] = f'<iframe src="{app.url}{path}"></iframe>'
+    page = visit("alice").page
+    with page.expect_event("console", lambda message: "frame-ancestors" in message.text):
+        page.goto(f"{origin}/")
+    assert "alice" not in page.frames[-1].content().lower()
+
+
+def test_a_script_that_reads_an_answer_as_script_or_image_learns_nothing(
+    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
+) -> None:
+    origin, pages = attacker
+    pages["/"] = (
+        f'<script src="{app.url}/me"></script><img src="{app.url}/me">'
+        f'<link rel=stylesheet href="{app.url}/me">'
+    )
+    page = visit("alice").page
+    page.goto(f"{origin}/")
+    assert page.evaluate("document.images[0].naturalWidth") == 0
+    assert [sheet for sheet in page.evaluate(STYLES) if sheet != "unreadable"] == []
+
+
+def test_the_sign_in_link_of_another_start_signs_nobody_in(visit: Visitors, app: App) -> None:
+    page = visit(None).page
+    response = page.goto(f"{app.url}/sign-in/alice?secret=guessed")
+    assert response is not None
+    assert response.status == 403
+    assert SECRET not in page.content()
+    assert page.context.cookies() == []
+
+
+# Text that somebody else wrote
+
+
+def check_harmless(page: Page) -> None:
+    """Require that nothing of the markup has become any."""
+    made = page.evaluate(
+        """() => document.querySelectorAll(
+            "main img, main script, main svg, main iframe, [onerror], a[href^='javascript']"
+        ).length"""
+    )
+    assert made == 0
+
+
+@pytest.fixture(scope="module")
+def hostile_task(flyte: LocalFlyte) -> str:
+    """A task whose name, version and description are markup, deployed by somebody else."""
+    task = "task.TaskService"
+    listed = call(flyte, f"{task}/ListTasks", {"projectId": PROJECT}, person="bob").json()["tasks"]
+    found = next(each["taskId"] for each in listed if each["taskId"]["name"] == f"{TASKS}.echo")
+    details = call(flyte, f"{task}/GetTaskDetails", {"taskId": found}, person="bob").json()
+    spec = details["details"]["spec"] | {"documentation": {"shortDescription": MARKUP}}
+    hostile = found | {"name": f"{TASKS}.{MARKUP[:60]}", "version": MARKUP[:60]}
+    answer = call(flyte, f"{task}/DeployTask", {"taskId": hostile, "spec": spec}, person="bob")
+    assert answer.status_code == 200, answer.text
+    return str(hostile["name"])
+
+
+def test_a_tasks_name_version_and_description_are_text(hostile_task: str, visit: Visitors) -> None:
+    page = visit("alice").page
+    link = page.get_by_role("link", name=hostile_task)
+    expect(link).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has=link)).to_contain_text("<svg onload=alert(3)>")
+    check_harmless(page)
+    link.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(hostile_task)
+    check_harmless(page)
+
+
+@pytest.mark.parametrize("fail", [False, True], ids=["output", "error"])
+def test_inputs_logs_outputs_and_errors_are_text(
+    fail: bool, visit: Visitors, api: httpx.Client
+) -> None:
+    name = started(api, "echo", text=MARKUP, fail=fail)
+    page = visit("alice").go(f"runs/{name}")
+    assert finished(api, name) == ("failed" if fail else "succeeded")
+    expect(page.get_by_role("log")).to_contain_text(MARKUP)
+    expect(page.get_by_role("region", name="Inputs")).to_contain_text(MARKUP)
+    expect(page.get_by_role("region", name="Error" if fail else "Outputs")).to_contain_text(MARKUP)
+    check_harmless(page)
+    page.get_by_role("link", name="Run again").click()
+    expect(page.get_by_label("text", exact=False).first).to_have_value(MARKUP)
+    check_harmless(page)
+
+
+def test_a_persons_name_is_text(flyte: LocalFlyte, app: App, visit: Visitors) -> None:
+    mallory = flyte.add_person("<img/src=x/onerror=alert(1)>")
+    headers = {"Authorization": f"Bearer {mallory.token}"}
+    with httpx.Client(base_url=app.url, headers=headers, trust_env=False, timeout=60) as client:
+        started(client, "greet", name="Ada")
+    page = visit("bob").go("runs")
+    expect(page.get_by_role("listitem").first).to_contain_text("onerror=alert(1)>")
+    check_harmless(page)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "tasks/%3Cimg%20src=x%20onerror=alert(1)%3E",
+        "runs/%2e%2e%2fme",
+        "runs/..",
+        "runs/%E0%A4%A",
+        "constructor/x",
+        "tasks?project=%3Cscript%3Ealert(1)%3C/script%3E",
+        "runs?phase=__proto__&task=%3Cb%3E",
+    ],
+)
+def test_an_address_made_by_somebody_else_does_no_harm(place: str, visit: Visitors) -> None:
+    page = visit("alice").go(place)
+    expect(page.locator("main .problem, main .hint:not(:empty)").first).to_be_visible()
+    check_harmless(page)
+
+
+def test_the_browser_itself_makes_no_markup_of_text(visit: Visitors) -> None:
+    page = visit("alice").page
+    for attempt in (
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.write('x')",
+        "document.body.append(Object.assign(document.createElement('script'), {text: 'alert(1)'}))",
+    ):
+        outcome = page.evaluate(
+            f"() => {{ try {{ {attempt}; return 'done' }} catch (e) {{ return e.name }} }}"
+        )
+        assert outcome == "TypeError", attempt
+
+
+def test_no_page_of_another_address_is_a_runs_console(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "greet", name="Ada")
+    visitor = visit("alice")
+    finished(api, name)
+
+    def change(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "url": "javascript:alert(1)"})
+
+    visitor.page.route(f"**/runs/{name}", change)
+    page = visitor.go(f"runs/{name}")
+    expect(page.get_by_role("link", name="Run again")).to_be_visible()
+    expect(page.get_by_role("link", name="console")).to_have_count(0)
+
+
+def test_credentials_are_nowhere_a_script_could_find_them(visit: Visitors) -> None:
+    page = visit("alice").page
+    _, _, secret = PEOPLE["alice"].cookie.partition("=")
+    found = page.evaluate(
+        "() => JSON.stringify([document.cookie, localStorage, sessionStorage, location.href])"
+    )
+    assert secret not in found
+    assert secret not in page.content()

@@ -1,0 +1,164 @@
+"""How the page looks: on each width, in both colour schemes, and to those who can't see it."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+from template import ROOT
+
+from local_flyte import LocalFlyte
+
+from .visiting import TASKS, Visitors, finished, started
+
+SCREENSHOTS = ROOT / "screenshots"
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+NARROW = {"width": 320, "height": 640}
+LOOKS = [
+    pytest.param(size, scheme, id=f"{name}-{scheme}")
+    for name, size in (("phone", PHONE), ("desktop", DESKTOP))
+    for scheme in ("light", "dark")
+]
+
+
+def faults(page: Page) -> list[str]:
+    """Return what axe-core finds, each as a line."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
+    return [
+        f"{rule['id']}: {rule['help']}: {node['html']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+class Album:
+    """Looks at places of the page: takes their pictures, and collects what is wrong with them."""
+
+    def __init__(self, page: Page, name: str) -> None:
+        self.page, self.name = page, name
+        self.faults: dict[str, list[str]] = {}
+
+    def add(self, place: str) -> None:
+        """Look at what is shown now."""
+        self.page.screenshot(path=SCREENSHOTS / f"{place}-{self.name}.png")
+        self.faults[place] = faults(self.page)
+        if wide := self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            self.faults[place].append(f"wider than the window: {wide}")
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_every_place_is_accessible_and_fits_whatever_the_screen(
+    size: dict[str, int],
+    scheme: str,
+    *,
+    flyte: LocalFlyte,
+    visit: Visitors,
+    api: httpx.Client,
+    request: pytest.FixtureRequest,
+) -> None:
+    failed, ended = started(api, "count", to=0), started(api, "report")
+    finished(api, failed)
+    finished(api, ended)
+    running = started(api, "count", to=600)
+    visitor = visit("alice", viewport=size, color_scheme=scheme)
+    page = visitor.page
+    album = Album(page, request.node.callspec.id)
+
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    expect(page.get_by_text("may start runs")).to_be_visible()
+    album.add("tasks")
+    visitor.go(f"tasks/{TASKS}.survey")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Add item").click()
+    page.get_by_role("button", name="Add entry").click()
+    album.add("form")
+    visitor.go("runs")
+    expect(page.get_by_role("listitem").filter(has_text=running)).to_contain_text("Running")
+    album.add("runs")
+    visitor.go(f"runs/{running}")
+    expect(page.get_by_role("log")).to_contain_text("3 of 600")
+    album.add("run-running")
+    page.get_by_role("button", name="Abort").click()
+    album.add("abort")
+    page.get_by_role("button", name="Let it run").click()
+    visitor.go(f"runs/{ended}")
+    expect(page.get_by_role("table")).to_be_visible()
+    album.add("run-succeeded")
+    visitor.go(f"runs/{failed}")
+    expect(page.get_by_role("region", name="Error")).to_be_visible()
+    album.add("run-failed")
+    flyte.reset()
+    visitor.go("runs")
+    expect(page.get_by_text("Nothing has run here yet.")).to_be_visible()
+    album.add("empty")
+    for name in ("victor", "carol", None):
+        other = visit(name, viewport=size, color_scheme=scheme)
+        album.page = other.go("tasks/page-tests.greet" if name == "victor" else "tasks")
+        if name == "victor":
+            expect(album.page.get_by_text("Flyte does not let you start")).to_be_visible()
+        else:
+            expect(album.page.get_by_role("alert").first).to_be_visible()
+        album.add(name or "nobody")
+    (SCREENSHOTS / f"axe-{album.name}.json").write_text(json.dumps(album.faults, indent=1), "utf-8")
+    assert {place: found for place, found in album.faults.items() if found} == {}
+
+
+def test_it_fits_320_pixels(visit: Visitors, api: httpx.Client) -> None:
+    visitor = visit("alice", viewport=NARROW)
+    name = started(api, "echo", text="x" * 300)
+    finished(api, name)
+    for place in ("tasks", f"tasks/{TASKS}.survey", "runs", f"runs/{name}"):
+        page = visitor.go(place)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], place
+
+
+def test_everything_is_within_reach_of_the_keyboard(visit: Visitors) -> None:
+    page = visit("alice").page
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("searchbox", name="Search tasks")).to_be_focused()
+    page.keyboard.type("greet")
+    expect(page.get_by_role("link", name=f"{TASKS}.count")).to_have_count(0)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(page.get_by_label("name")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("name")).to_be_focused()
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_how_soon_it_is_useful_is_recorded(visit: Visitors) -> None:
+    """A figure and no limit: machines differ. It is in screenshots/figures.json."""
+    visitor = visit("alice")
+    page = visitor.page
+    page.add_init_script(
+        """new MutationObserver((_, observer) => {
+            if (document.querySelector(".rows li")) {
+                window.usefulAfter ??= performance.now();
+                observer.disconnect();
+            }
+        }).observe(document, {childList: true, subtree: true});"""
+    )
+    seconds = []
+    for _ in range(5):
+        visitor.go("tasks")
+        expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+        seconds.append(round(page.evaluate("window.usefulAfter") / 1000, 3))
+    figures = {"seconds until the tasks are listed": seconds}
+    Path(SCREENSHOTS).mkdir(exist_ok=True)
+    (SCREENSHOTS / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")

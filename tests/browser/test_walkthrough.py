@@ -1,0 +1,305 @@
+"""What people do on the page, in a real browser, on the local Flyte."""
+
+import re
+
+import httpx
+from connectrpc.code import Code
+from playwright.sync_api import Page, expect
+
+from local_flyte import LocalFlyte, sign_in
+
+from .visiting import SECRET, TASKS, App, Visitors, finished, started, wait_until
+
+
+def log_lines(page: Page) -> list[str]:
+    """Return what a task has written, of the log that is shown."""
+    shown = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
+    return [line for line in shown if not line.startswith("[flyte]")]
+
+
+def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitors) -> None:
+    page = visit("alice").page
+    who = page.get_by_role("group", name="Who you are")
+    expect(who).to_contain_text("Alice Adams")
+    expect(who).to_contain_text("may start runs")
+    page.get_by_role("searchbox", name="Search tasks").fill("greet")
+    page.get_by_role("link", name=f"{TASKS}.greet").click()
+    expect(page.get_by_text("Who is greeted.")).to_be_visible()
+    page.get_by_label("name").fill("Ada")
+    page.get_by_label("excited").check()
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada!")
+    expect(page.get_by_role("region", name="Inputs")).to_contain_text("Ada")
+    expect(page.get_by_role("log")).to_contain_text("greeting Ada")
+    expect(page.get_by_role("button", name="Abort")).to_be_hidden()
+
+
+def test_a_run_shows_its_phases_and_its_log_while_it_goes_on(visit: Visitors) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.count")
+    page.get_by_label("to", exact=False).first.fill("15")
+    page.get_by_role("button", name="Run").click()
+    phases = page.get_by_role("list", name="Phases")
+    expect(page.get_by_role("log")).to_contain_text("1 of 15")
+    expect(phases).to_contain_text("Running")
+    assert "15 of 15" not in log_lines(page)
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("once it has succeeded")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    expect(phases.get_by_role("listitem").last).to_contain_text("Succeeded")
+    wait_until(lambda: log_lines(page) == [f"{number} of 15" for number in range(1, 16)])
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("15")
+
+
+def test_a_run_is_aborted_once_that_is_confirmed(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "count", to=600)
+    page = visit("alice").go(f"runs/{name}")
+    expect(page.get_by_role("log")).to_contain_text("1 of 600")
+    page.get_by_role("button", name="Abort").click()
+    page.get_by_role("button", name="Let it run").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Abort").click()
+    page.get_by_role("button", name="Abort the run").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
+    assert finished(api, name) == "aborted"
+
+
+def test_a_failed_run_shows_its_error(visit: Visitors, api: httpx.Client) -> None:
+    page = visit("alice").go(f"runs/{started(api, 'count', to=0)}")
+    expect(page.get_by_role("region", name="Error")).to_contain_text("cannot count to 0")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("it did not succeed")
+
+
+def test_running_again_begins_with_the_same_inputs(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "greet", name="Ada", excited=True)
+    page = visit("alice").go(f"runs/{name}")
+    page.get_by_role("link", name="Run again").click()
+    expect(page.get_by_label("name")).to_have_value("Ada")
+    expect(page.get_by_label("excited")).to_be_checked()
+    page.get_by_label("name").fill("Grace")
+    page.get_by_label("name").press("Enter")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Grace!")
+
+
+def test_bob_sees_whose_run_it_is(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "greet", name="Ada")
+    page = visit("bob").go("runs")
+    expect(page.get_by_role("group", name="Who you are")).to_contain_text("Bob Brown")
+    row = page.get_by_role("listitem").filter(has_text=name)
+    expect(row).to_contain_text("Alice Adams")
+    row.get_by_role("link").click()
+    expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
+
+
+def test_runs_are_listed_live_filtered_and_paged(visit: Visitors, api: httpx.Client) -> None:
+    names = [started(api, "count", to=0) for _ in range(3)]
+    page = visit("alice").page
+    # Real pages, but short ones, so that a few runs fill more than one.
+    page.route(
+        "**/runs?*",
+        lambda route: route.continue_(url=route.request.url.replace("limit=25", "limit=3")),
+    )
+    page.goto(f"{page.url}#/runs?task={TASKS}.count")
+    for name in names:
+        row = page.get_by_role("listitem").filter(has_text=name)
+        expect(row).to_contain_text("Failed")
+    new = started(api, "count", to=600)
+    expect(page.get_by_role("listitem").filter(has_text=new)).to_contain_text("Running")
+    runs = page.get_by_role("listitem")
+    page.get_by_role("combobox", name="Phase").select_option("Failed")
+    expect(runs.filter(has_text=new)).to_have_count(0)
+    expect(runs).to_have_count(3)
+    page.get_by_role("combobox", name="Phase").select_option("Not ended")
+    expect(runs).to_have_count(1)
+    api.post(f"/runs/{new}/abort", json={})
+    expect(page.get_by_text("There is no such run.")).to_be_visible()
+    page.get_by_role("combobox", name="Phase").select_option("Any phase")
+    expect(runs).to_have_count(3)
+    expect(runs.first).to_contain_text(new)
+    page.get_by_role("link", name="Older runs").click()
+    expect(runs).to_have_count(1)
+    expect(runs.first).to_contain_text(names[0])
+
+
+def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "count", to=600)
+    page = visit("victor").go(f"tasks/{TASKS}.greet")
+    expect(page.get_by_role("group", name="Who you are")).to_contain_text("may only look")
+    run = page.get_by_role("button", name="Run")
+    expect(run).to_be_disabled()
+    reason = "Flyte does not let you start or stop runs"
+    expect(page.get_by_text(reason)).to_be_visible()
+    # Forced, it is Flyte that refuses.
+    page.get_by_label("name").fill("Victor")
+    run.evaluate("button => button.disabled = false")
+    run.click()
+    expect(page.get_by_role("alert")).to_contain_text("Flyte does not let you do this")
+    expect(run).to_be_disabled()
+    expect(page.get_by_label("name")).to_have_value("Victor")
+
+    page.goto(f"{page.url.split('#')[0]}#/runs/{name}")
+    expect(page.get_by_role("log")).to_contain_text("1 of 600")
+    abort = page.get_by_role("button", name="Abort")
+    expect(abort).to_be_disabled()
+    expect(abort).to_have_accessible_description(re.compile("Flyte refused it"))
+    abort.evaluate("button => button.disabled = false")
+    abort.click()
+    page.get_by_role("button", name="Abort the run").click()
+    expect(page.get_by_role("alert")).to_contain_text("Flyte does not let you do this")
+    assert api.get(f"/runs/{name}").json()["phase"] == "running"
+    api.post(f"/runs/{name}/abort", json={})
+
+
+def test_carol_is_told_what_she_lacks(visit: Visitors) -> None:
+    page = visit("carol").page
+    who = page.get_by_role("group", name="Who you are")
+    expect(who).to_contain_text("Carol Clark")
+    expect(who).to_contain_text("no rights here")
+    for place in ("tasks", "runs"):
+        page.goto(f"{page.url.split('#')[0]}#/{place}")
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("Flyte does not let you do this")
+        expect(alert).to_contain_text("Who administers the project on Flyte can change that.")
+
+
+def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -> None:
+    visitor = visit(None)
+    page = visitor.go("tasks")
+    expect(page.get_by_role("alert").first).to_contain_text("You are not signed in")
+    expect(page.get_by_role("link", name="Sign in").first).to_have_attribute(
+        "href", f"{visitor.app.url}/sign-in"
+    )
+
+
+def test_what_was_typed_survives_a_sign_in_that_has_expired(visit: Visitors) -> None:
+    visitor = visit("alice")
+    page = visitor.go(f"tasks/{TASKS}.greet")
+    page.get_by_label("name").fill("Ada")
+    other_tab = page.context.new_page()
+    other_tab.goto(sign_in.link(visitor.app.url, "expired", SECRET))
+    page.bring_to_front()
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
+    expect(page.get_by_label("name")).to_have_value("Ada")
+    other_tab.goto(sign_in.link(visitor.app.url, "alice", SECRET))
+    page.bring_to_front()
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_a_form_takes_every_kind_of_input(visit: Visitors) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.survey")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
+    page.get_by_label("big", exact=False).first.fill("9007199254740993")
+    page.get_by_label("at date and time", exact=False).fill("2026-07-01T12:00:00")
+    # Flyte keeps a date as a point in time.
+    page.get_by_label("day", exact=False).first.fill("2026-07-02T12:00:00")
+    page.get_by_label("pause", exact=False).first.fill("1 h 30 min")
+    names = page.get_by_role("group", name="names")
+    names.get_by_role("button", name="Add item").click()
+    names.get_by_role("textbox").last.fill("one")
+    names.get_by_role("button", name="Add item").click()
+    names.get_by_role("textbox").last.fill("two\nlines")
+    weights = page.get_by_role("group", name="weights")
+    weights.get_by_role("button", name="Add entry").click()
+    weights.get_by_label("Key").fill("x")
+    weights.get_by_label("Value").fill("1.5")
+    person = page.get_by_role("group", name="person")
+    person.get_by_label("name").fill("Ada")
+    person.get_by_label("age").fill("36")
+    person.get_by_label("born").fill("1815-12-10")
+    page.get_by_label("colour", exact=False).select_option("RED")
+    note = page.get_by_role("group", name="note")
+    note.get_by_label("Kind of value").select_option("text")
+    note.get_by_label("Value", exact=True).fill("hello")
+    source = page.get_by_role("group", name="source")
+    source.get_by_label("Kind of value").select_option("URI")
+    source.get_by_label("Value", exact=True).fill("s3://bucket/file.csv")
+    page.get_by_role("button", name="Run").click()
+    outputs = page.get_by_role("region", name="Outputs")
+    expect(outputs).to_contain_text("9007199254740994 2026-07-01T10:00:00")
+    expect(outputs).to_contain_text(
+        "2026-07-02 5400.0 ['one', 'two\\nlines'] {'x': 1.5} Ada 36 1815-12-10"
+    )
+    expect(outputs).to_contain_text("red hello s3://bucket/file.csv")
+
+
+def test_errors_stand_beside_their_fields(visit: Visitors) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.count")
+    to = page.get_by_label("to", exact=False).first
+    to.fill("many")
+    page.get_by_role("button", name="Run").click()
+    expect(to).to_have_accessible_description("Give a whole number, such as 42")
+    to.fill("99999999999999999999")  # a whole number, but more than Flyte takes
+    page.get_by_role("button", name="Run").click()
+    expect(to).to_have_attribute("aria-invalid", "true")
+    expect(to).to_be_focused()
+    expect(to).to_have_value("99999999999999999999")
+
+
+def test_outputs_are_shown_as_what_they_are(visit: Visitors, api: httpx.Client) -> None:
+    page = visit("alice").go(f"runs/{started(api, 'report')}")
+    table = page.get_by_role("table")
+    expect(table.get_by_role("row")).to_have_count(3)
+    assert sorted(table.get_by_role("columnheader").all_text_contents()) == ["river", "town"]
+    assert sorted(table.get_by_role("row").nth(2).get_by_role("cell").all_text_contents()) == [
+        "Paris",
+        "Seine",
+    ]
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("s3://bucket/towns.csv")
+
+
+def test_a_log_of_ten_thousand_lines_is_followed_until_one_scrolls_up(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    page = visit("alice").go(f"runs/{started(api, 'talk', lines=10_000)}")
+    wait_until(lambda: log_lines(page)[-1:] == ["line 10000 of 10000"])
+    assert len(log_lines(page)) == 10_000
+    log = page.get_by_role("log")
+    wait_until(
+        lambda: log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 24")
+    )
+    # A frame is drawn while it scrolls: what is out of sight is not laid out.
+    longest = log.evaluate(
+        """async log => {
+            let longest = 0, before = performance.now();
+            for (let step = 0; step < 30; step++) {
+                log.scrollTop -= 2000;
+                await new Promise(requestAnimationFrame);
+                longest = Math.max(longest, performance.now() - before);
+                before = performance.now();
+            }
+            return longest;
+        }"""
+    )
+    print(f"longest frame while scrolling: {longest:.0f} ms")
+    expect(page.get_by_label("Follow")).not_to_be_checked()
+    page.get_by_label("Wrap lines").uncheck()
+    assert log.evaluate("log => getComputedStyle(log).whiteSpace") == "pre"
+
+
+def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
+    app: App, visit: Visitors, api: httpx.Client
+) -> None:
+    name = started(api, "count", to=40)
+    page = visit("alice").go(f"runs/{name}")
+    expect(page.get_by_role("log")).to_contain_text("3 of 40")
+    app.stop()
+    expect(page.get_by_text("The page goes on as soon as that is over.")).to_be_visible()
+    app.start()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])
+    assert log_lines(page) == [f"{number} of 40" for number in range(1, 41)]
+    expect(page.get_by_text("The page goes on as soon as that is over.")).to_have_count(0)
+
+
+def test_it_is_told_when_flyte_does_not_answer(flyte: LocalFlyte, visit: Visitors) -> None:
+    page = visit("alice").page
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    flyte.fail_next("ListTasks", Code.UNAVAILABLE, times=1000)
+    page.get_by_role("searchbox", name="Search tasks").fill("greet")
+    expect(page.get_by_role("alert")).to_contain_text(re.compile("Flyte can.t be reached"))
+    flyte.fail_next("ListTasks", Code.UNAVAILABLE, times=0)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)

@@ -1,0 +1,40 @@
+"""Install Chromium, which the tests of the page need, if the machine has none and it can be done.
+
+Debian's package, as root: a browser is too large, and has too many libraries, to be unpacked on the
+side. Where that is not possible the tests say so and are skipped.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+
+
+def find() -> str | None:
+    """Return the browser to use: ``$CHROMIUM``, or the machine's."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def quietly(*command: str) -> bool:
+    """Run a command and return whether it succeeded."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Install Chromium if there is none. Never fails: most tests do without."""
+    if not find() and shutil.which("apt-get") and os.geteuid() == 0:
+        install = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+        # A new machine has no list of packages yet.
+        if not quietly(*install) and quietly("apt-get", "update"):
+            quietly(*install)
+    if not find():
+        print("Chromium is not to be had: the tests of the page in a browser will be skipped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
