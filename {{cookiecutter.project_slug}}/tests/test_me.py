@@ -59,3 +59,15 @@ def test_rights_are_not_guessed_when_flyte_does_not_tell(
     local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=10)
     assert alice.get("/me/rights").status_code == 503
     local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=0)
+
+
+@pytest.mark.local_flyte
+def test_someone_whom_flyte_admits_but_does_not_know_is_told_so(
+    alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    """As behind a proxy that has checked an opaque token, and does not say whose it is."""
+    local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED, times=2)  # the SDK asks twice
+    answer = alice.get("/me")
+    assert answer.status_code == 200
+    assert answer.json() == {"subject": None, "name": None, "email": None, "anonymous": False}
+    assert expired.get("/me").status_code == 401
