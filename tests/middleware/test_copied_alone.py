@@ -2,12 +2,14 @@
 
 import ast
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,6 +199,20 @@ def test_it_imports_nothing_but_the_standard_library_starlette_and_flyte() -> No
     outside = {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names}
     assert {module.split(".")[0] for module in outside} == {"flyte", "starlette"}
     assert not [module for module in outside if any(p.startswith("_") for p in module.split("."))]
+
+
+def test_it_has_at_most_240_lines_of_code() -> None:
+    """Lines with a token that is neither a comment nor part of a docstring."""
+    text = middleware_file().read_text("utf-8")
+    layout = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if tokenize.tok_name[token.type] not in layout:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines.difference_update(range(node.lineno, (node.end_lineno or 0) + 1))
+    assert len(lines) <= 240
 
 
 def test_it_holds_nothing_that_the_template_would_fill_in() -> None:

@@ -178,6 +178,14 @@ def test_a_value_that_cannot_be_sent_is_refused_and_never_shown(
     assert "s3cret" not in caplog.text
 
 
+@sdk_fails("values that cannot be sent as they came are accepted, and fail later")
+def test_bytes_that_are_not_utf_8_are_refused_whoever_reads_them(
+    middleware_class: Class, extractors: Extractors
+) -> None:
+    scope = http_scope(headers=[(b"authorization", b"Bearer \xff")])
+    assert ask(middleware_class, scope, extractors).status == 400
+
+
 @sdk_fails("values of any length are accepted")
 def test_an_absurdly_long_value_is_refused(middleware_class: Class, extractors: Extractors) -> None:
     longest = http_scope(headers=[(b"authorization", b"x" * 65_536)])

@@ -95,6 +95,7 @@ def test_the_default_extractors_work_on_anything_with_headers(
     assert extract(SimpleNamespace(headers={})) is None
     assert extract(SimpleNamespace(headers={name: ""})) is None
     assert extract(Request(http_scope(headers=[(name.encode(), b"v")]))) == (name, "v")
+    assert extract(Request(http_scope())) is None
 
 
 def test_a_custom_extractor_lowers_its_key_and_has_a_telling_name(middleware_class: Class) -> None:
@@ -190,6 +191,20 @@ def test_what_is_not_a_pair_of_strings_is_no_credential(
     answer = ask(middleware_class, http_scope(), [lambda _: result])
     assert answer.refused
     assert answer.status == 401
+
+
+def test_what_is_no_pair_is_logged_without_being_shown(
+    ours: Class, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(ours, http_scope(), [lambda _: "s3cret"]).status == 401
+    assert caplog.messages == ["Header extractor <lambda> failed: ValueError"]
+
+
+def test_a_repeated_custom_header_is_joined_as_any_recipient_may(ours: Any) -> None:
+    """RFC 9110 5.3; the SDK's class takes the first."""
+    scope = http_scope(headers=[(b"x-api-key", b"a"), (b"x-api-key", b"b")])
+    answer = ask(ours, scope, [ours.extract_custom_header("x-api-key")])
+    assert answer.credentials == {"x-api-key": "a, b"}
 
 
 def test_text_that_an_extractor_decoded_itself_is_kept(middleware_class: Class) -> None:
