@@ -73,7 +73,7 @@ async def leave(*tasks: asyncio.Task[None]) -> None:
     """Stop waiting for an answer."""
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def test_it_notices_at_once_that_those_who_watched_a_silent_run_have_left(
