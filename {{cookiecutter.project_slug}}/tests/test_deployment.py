@@ -1,6 +1,7 @@
 """``flyte deploy`` for real: what arrives is what was meant, it runs, and it serves its callers."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_what_is_deployed_is_what_was_asked_for(deployed: remote.App) -> None:
     replicas = spec.autoscaling.replicas
     assert (replicas.min, replicas.max) == app_env.scaling.replicas
     assert spec.security_context.allow_anonymous is not app_env.requires_auth
+
+
+@needs("/")
+def test_the_deployed_app_has_the_files_of_its_page(
+    local_flyte: LocalFlyte, deployed: remote.App
+) -> None:
+    url = local_flyte.wait_app(APP)
+    page = httpx.get(url, trust_env=False)
+    assert page.status_code in {200, 307}  # without a page, the documentation is shown
+    for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):
+        assert httpx.get(f"{url}/{path}", trust_env=False).status_code == 200, path
 
 
 @needs("/me")

@@ -51,7 +51,7 @@ export async function whatMayI() {
 /** Remember that Flyte has refused to start or stop a run. */
 export function refused(problem) {
   if (problem.status !== 403) return;
-  Object.assign(session, { mayRun: false, why: `Flyte refused it: ${problem.message}` });
+  Object.assign(session, { mayRun: false, why: `Refused: ${problem.message}` });
   rights.textContent = "may only look";
   window.dispatchEvent(new Event("rights"));
 }
