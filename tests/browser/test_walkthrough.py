@@ -298,7 +298,7 @@ def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, ap
     prefix = "http://proxy.example/some/path"
 
     def hand_on(route: Route) -> None:
-        """Do what such a proxy does: who signs in there is who calls, under the name it is called."""
+        """Do what such a proxy does: it signs people in, and hands its own name on."""
         alice = {"authorization": f"Bearer {PEOPLE['alice'].token}", "origin": app.url}
         url = route.request.url.replace(prefix, app.url)
         route.fulfill(response=route.fetch(url=url, headers=route.request.headers | alice))

@@ -1,24 +1,14 @@
-"""What is at /: the page, which is another client of the API, or the way to the documentation."""
+"""The page at /: files for everybody, which can do no harm. What they show comes from the API."""
 
 import re
 
 import httpx
-import pytest
 
 from app.routers.page import FILES
 
 HEAVIEST = 60_000  # bytes, of all files together
 
-with_page = pytest.mark.skipif(not FILES, reason="there is no app/page")
 
-
-@pytest.mark.skipif(bool(FILES), reason="there is an app/page")
-def test_without_a_page_visitors_are_shown_the_documentation(anonymous: httpx.Client) -> None:
-    response = anonymous.get("/")
-    assert (response.status_code, response.headers["Location"]) == (307, "docs")
-
-
-@with_page
 def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Client) -> None:
     page = anonymous.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -29,13 +19,11 @@ def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Cl
         wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
 
 
-@with_page
 def test_the_page_is_light(anonymous: httpx.Client) -> None:
     sizes = [len(anonymous.get(f"/page/{file.name}").content) for file in FILES]
     assert sum(sizes) <= HEAVIEST, f"{sum(sizes)} bytes"
 
 
-@with_page
 def test_the_page_can_run_its_own_scripts_only_and_be_framed_by_nobody(
     anonymous: httpx.Client,
 ) -> None:
@@ -50,7 +38,6 @@ def test_the_page_can_run_its_own_scripts_only_and_be_framed_by_nobody(
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@with_page
 def test_no_script_of_the_page_can_make_markup_of_text() -> None:
     makes_markup = re.compile(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|parseFrom"
@@ -61,7 +48,6 @@ def test_no_script_of_the_page_can_make_markup_of_text() -> None:
         assert not re.search(r"<script(?! type=\"module\" src=)|<style|\sstyle=|\son\w+=\"", text)
 
 
-@with_page
 def test_a_browser_keeps_the_page_and_asks_whether_it_is_still_right(
     anonymous: httpx.Client,
 ) -> None:
@@ -72,7 +58,6 @@ def test_a_browser_keeps_the_page_and_asks_whether_it_is_still_right(
         assert again.status_code == 304
 
 
-@with_page
 def test_what_is_no_file_of_the_page_is_not_found_and_is_not_changed(alice: httpx.Client) -> None:
     for path in ("/page", "/page/", "/page/none.js", "/page/../main.py", "/page/%2e%2e/main.py"):
         assert alice.get(path).status_code == 404, path
