@@ -41,7 +41,9 @@ class HeadersMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"].endswith("http.response.start"):  # a WebSocket's refusal as well
                 # "no-cache" is what FastAPI says of events, and lets caches keep them.
-                headers = [h for h in message["headers"] if h != (b"cache-control", b"no-cache")]
+                headers = [
+                    h for h in message.get("headers", ()) if h != (b"cache-control", b"no-cache")
+                ]
                 given = {name for name, value in headers}
                 headers += [header for header in self.headers if header[0] not in given]
                 message = {**message, "headers": headers}

@@ -96,6 +96,8 @@ def test_what_is_deployed_is_what_was_asked_for(deployed: remote.App) -> None:
     replicas = spec.autoscaling.replicas
     assert (replicas.min, replicas.max) == app_env.scaling.replicas
     assert spec.security_context.allow_anonymous is not app_env.requires_auth
+    variables = {variable.key: variable.value for variable in container.env}
+    assert variables.items() >= (app_env.env_vars or {}).items()
 
 
 @needs("/")

@@ -134,3 +134,24 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(tmp_path:
             refused = httpx.post(f"{url}/runs/x/abort", headers=elsewhere, trust_env=False)
             assert refused.status_code == 403
     assert "every caller acts as nobody" in log.read_text()
+
+
+@pytest.mark.parametrize("said", ["", "0"])
+def test_the_sdk_reports_to_nobody_unless_the_owner_says_so(said: str) -> None:
+    bare = {name: value for name, value in os.environ.items() if name != "DO_NOT_TRACK"}
+    environment = {**bare, "FLYTE_ENDPOINT": "dns:///127.0.0.1:1"}
+    if said:
+        environment["DO_NOT_TRACK"] = said
+    start = (
+        "import asyncio, os; from app.flyte_client import connect; from app.settings import"
+        " load_settings; asyncio.run(connect(load_settings())); print(os.environ['DO_NOT_TRACK'])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", start],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == f"{said or 1}\n"
