@@ -96,6 +96,7 @@ def ask(client: httpx.Client, run: dict[str, Any]) -> list[httpx.Response]:
     ]
 
 
+@needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
@@ -113,6 +114,7 @@ def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
         assert "FLYTE_DATA_ADDRESSES" in caplog.text
 
 
+@needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_tls(
     local_flyte: LocalFlyte,
@@ -132,6 +134,7 @@ def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_t
             assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
 
 
+@needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 def test_flytes_own_address_without_tls_is_flytes_own_with_tls(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
@@ -140,6 +143,7 @@ def test_flytes_own_address_without_tls_is_flytes_own_with_tls(
         assert [response.status_code for response in ask(alice, greeting)] == [200, 200, 201]
 
 
+@needs("/projects")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_redirect_is_not_followed(
     certificates: Path, environment: dict[str, str], scheme: str
@@ -207,6 +211,7 @@ def test_an_error_that_quotes_a_credential_is_neither_told_nor_logged(
         assert secret not in caplog.text
 
 
+@needs(f"{GREET}/runs", "POST")
 def test_a_run_is_started_as_the_sdk_would_start_it(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:

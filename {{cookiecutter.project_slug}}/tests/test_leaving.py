@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from local_flyte import LocalFlyte
 
-from .support import authorization_of, long_run, offers, wait_until
+from .support import authorization_of, long_run, needs, offers, wait_until
 
 VIEWERS = 50
 STREAMS = {
@@ -111,6 +111,7 @@ def test_viewers_who_leave_leave_nothing_behind(
     assert logged(caplog) == []
 
 
+@needs("/runs")
 def test_a_call_that_hangs_ends_with_its_request(
     app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
