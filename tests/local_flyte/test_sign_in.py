@@ -1,5 +1,6 @@
 """The sign-in that stands around the app in development, over real connections."""
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -143,3 +144,30 @@ def test_who_has_followed_a_link_may_choose_again(browser: httpx.Client) -> None
     signed_out = browser.get(out)
     assert signed_out.headers["location"] == "/sign-in"
     assert browser.get("/").text == "GET / "
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "host"),
+    [
+        ("GET", "/sign-in/alice", "127.0.0.1"),
+        ("GET", "/sign-in/alice/", "127.0.0.1"),
+        ("GET", "/sign-in/alice/more", "127.0.0.1"),
+        ("GET", "/sign-in", "127.0.0.1"),
+        ("GET", "/sign-inn/alice", "127.0.0.1"),
+        ("POST", "/sign-in/alice", "127.0.0.1"),
+        ("GET", "/sign-in/alice", "0.0.0.0"),
+    ],
+)
+def test_the_servers_log_does_not_hold_the_secret(
+    browser: httpx.Client, caplog: pytest.LogCaptureFixture, method: str, path: str, host: str
+) -> None:
+    log = logging.getLogger("uvicorn.access")
+    log.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.INFO, log.name):
+            browser.request(method, path, params={"secret": SECRET}, headers={"Host": host})
+    finally:
+        log.removeHandler(caplog.handler)
+    lines = [record.getMessage() for record in caplog.records if record.name == log.name]
+    assert lines
+    assert not [line for line in lines if SECRET in line]

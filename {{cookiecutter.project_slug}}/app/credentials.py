@@ -1,4 +1,7 @@
-"""Where in a request its caller's credentials are, as the settings say."""
+"""Where in a request its caller's credentials are, as the settings say, and where they must not be."""
+
+import logging
+from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
@@ -40,3 +43,13 @@ def _nobody(_: HTTPConnection) -> tuple[str, str]:
     is then refused as it is where people sign in.
     """
     return "x-flyte-caller", "nobody"
+
+
+def keep_handshakes_out_of_the_log() -> None:
+    """Have uvicorn not log the headers of WebSockets, credentials and all, as it does at DEBUG."""
+    logging.getLogger("uvicorn.error").addFilter(_is_no_transcript)
+
+
+def _is_no_transcript(record: logging.LogRecord) -> bool:
+    """Tell whether a record is something else than what the WebSocket library sees go by."""
+    return record.levelno > logging.DEBUG or "websockets" not in Path(record.pathname).parts

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from . import docs
-from .credentials import credential_extractors
+from .credentials import credential_extractors, keep_handshakes_out_of_the_log
 from .flyte_client import connect
 from .headers import HeadersMiddleware
 from .leaving import LeavingMiddleware
@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
+        keep_handshakes_out_of_the_log()
         flyte = await connect(settings)
         yield {"settings": settings, "flyte": flyte, "readiness": health.Readiness()}
 

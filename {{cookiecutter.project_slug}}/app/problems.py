@@ -60,6 +60,7 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 
 PROBLEM = "#/components/schemas/Problem"
 LONGEST_DETAIL = 1000  # characters
+MOST_ERRORS = 100  # of one request; nobody reads more
 SHORTEST_SECRET = 8
 QUOTE = 12  # so many characters of a credential in a row are no coincidence
 
@@ -103,7 +104,10 @@ class Problem(BaseModel):
                 status, detail = 504, "Flyte did not answer in time"
             case RequestValidationError():
                 status, detail = 422, "the request holds values that cannot be used"
-                errors = [InvalidValue(location=e["loc"], detail=e["msg"]) for e in error.errors()]
+                errors = [
+                    InvalidValue(location=e["loc"], detail=e["msg"])
+                    for e in error.errors()[:MOST_ERRORS]
+                ]
             case HTTPException():
                 status, detail = error.status_code, error.detail
         title = http.HTTPStatus(status).phrase

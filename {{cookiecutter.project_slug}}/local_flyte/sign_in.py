@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -26,6 +27,7 @@ URL = "/sign-in"
 # Another name in the Host header means that a page of another site had its name lead here.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OUR_COOKIE = "local_flyte_sign_in"
+KNOWS = "local_flyte.knows"  # in a scope: whether its query string held the secret
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -86,12 +88,18 @@ class SignIn:
                 Route(URL, self._choose),
                 Route(URL + "/{name}", self._sign_in),
                 Route("/sign-out", self._sign_out),
-            ]
+            ],
+            redirect_slashes=False,
         )
         self._local = TrustedHostMiddleware(self._serve, allowed_hosts=HOSTS, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve who calls this machine by its own name."""
+        if scope["type"] != "lifespan":
+            given = QueryParams(scope["query_string"]).get("secret")
+            scope[KNOWS] = self._is_secret(given)
+            if scope[KNOWS]:
+                scope["query_string"] = b""  # uvicorn logs what stands here, whoever answers
         await self._local(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,7 +120,7 @@ class SignIn:
         return _page(f"<p>Who do you want to be?</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
 
     async def _sign_in(self, request: Request) -> Response:
-        if not self._has_secret(request):
+        if not request.scope[KNOWS]:
             return _refusal()
         name = request.path_params["name"]
         if name not in self._people:
@@ -123,16 +131,11 @@ class SignIn:
         return response
 
     async def _sign_out(self, request: Request) -> Response:
-        if not self._has_secret(request):
+        if not request.scope[KNOWS]:
             return _refusal()
         response = RedirectResponse(URL, HTTPStatus.SEE_OTHER, HEADERS)
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return response
-
-    def _has_secret(self, request: Request) -> bool:
-        given = request.query_params.get("secret")
-        request.scope["query_string"] = b""  # uvicorn logs what stands here
-        return self._is_secret(given)
 
     def _is_secret(self, given: str | None) -> bool:
         return secrets.compare_digest((given or "").encode(), self._secret.encode())

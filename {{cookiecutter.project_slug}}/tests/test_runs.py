@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from connectrpc.code import Code
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from app.routers.runs import _time
 from local_flyte import LocalFlyte
 
 from .support import TASKS, finished, long_run, needs, run_task, wait_until
@@ -147,3 +149,16 @@ def test_data_that_is_too_large_for_flyte_to_hand_out_is_told_so(
     assert "2 MiB" in refused.json()["detail"]
     local_flyte.fail_next("GetActionData", Code.INTERNAL, message="the store does not answer")
     assert alice.get(f"/runs/{greeting['name']}/io").status_code == 502
+
+
+def test_very_many_phases_are_refused_in_few_words(alice: httpx.Client) -> None:
+    refused = alice.get("/runs", params={"phase": ["none"] * 4000})
+    assert refused.status_code == 422
+    assert len(refused.content) < 1000
+
+
+@pytest.mark.parametrize(
+    "at", [{"seconds": 2**62}, {"seconds": -(2**62)}, {"seconds": 1, "nanos": -1}]
+)
+def test_a_time_that_is_none_is_not_told(at: dict[str, int]) -> None:
+    assert _time(Timestamp(**at)) is None

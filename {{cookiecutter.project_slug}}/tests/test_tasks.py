@@ -143,6 +143,12 @@ def test_a_large_body_is_refused(alice: httpx.Client) -> None:
     assert response.status_code == 413
 
 
+def test_a_body_of_very_many_members_is_refused_in_few_words(alice: httpx.Client) -> None:
+    response = alice.post(f"{GREET}/runs", json=dict.fromkeys(map(str, range(50_000)), 1))
+    assert response.status_code == 422
+    assert len(response.content) < 1000
+
+
 def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
     assert alice.get("/tasks", params={"domain": "staging"}).json() == {
         "tasks": [],

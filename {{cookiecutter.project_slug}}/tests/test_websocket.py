@@ -1,6 +1,7 @@
 """The WebSocket /runs/{name}/watch: a run's phases, until it has ended."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -70,3 +71,18 @@ def test_nothing_is_left_of_it_when_its_client_has_gone(
         watching(url, run, ALICE) as websocket,
     ):
         websocket.recv()
+
+
+def test_its_headers_are_not_logged(app_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = logging.getLogger("uvicorn.error")
+    server.addHandler(caplog.handler)
+    try:
+        with (
+            caplog.at_level(logging.DEBUG, server.name),
+            pytest.raises(InvalidStatus),
+            watching(app_url, {"name": "none"}, ALICE),
+        ):
+            pass
+    finally:
+        server.removeHandler(caplog.handler)
+    assert ALICE["Authorization"] not in caplog.text

@@ -126,7 +126,10 @@ class RunData(BaseModel):
 
 
 def _time(at: Timestamp) -> datetime | None:
-    return at.ToDatetime(UTC) if at.seconds else None
+    try:
+        return at.ToDatetime(UTC) if at.seconds else None
+    except ValueError:  # before the year 1 or after 9999
+        return None
 
 
 class _Place(NamedTuple):
@@ -162,7 +165,10 @@ async def list_runs(
     flyte: FlyteDep,
     scope: ScopeDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
-    phase: Annotated[list[ActionPhase] | None, Query(description="Only runs in these.")] = None,
+    phase: Annotated[
+        list[ActionPhase] | None,
+        Query(max_length=len(ActionPhase), description="Only runs in these."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     token: Annotated[str | None, Query(max_length=200, description="From the page before.")] = None,
 ) -> RunPage:

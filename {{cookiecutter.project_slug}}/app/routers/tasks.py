@@ -28,7 +28,8 @@ from flyteidl2.task.task_definition_pb2 import TaskDetails, TaskIdentifier
 from flyteidl2.task.task_service_pb2 import GetTaskDetailsRequest, ListTasksRequest
 from flyteidl2.workflow.run_definition_pb2 import Action
 from flyteidl2.workflow.run_service_pb2 import CreateRunRequest, GetActionDetailsRequest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..dependencies import FlyteDep, ScopeDep
 from ..flyte_client import ROOT_ACTION, Flyte
@@ -39,6 +40,7 @@ from .runs import EndedRun, WaitQuery, fetch_ended
 router = APIRouter(tags=["tasks"])
 
 EXAMPLE = "{{ cookiecutter.project_slug }}-tasks.greet"
+MOST_MEMBERS = 20  # of the body of a request
 RUN_NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
@@ -76,6 +78,14 @@ class NewRun(BaseModel):
         max_length=30,
         description="Give one to be able to repeat the request safely: a name is used only once.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_members(cls, values: Any) -> Any:
+        """Refuse many at once: an error for each of 90,000 would take seconds to word."""
+        if isinstance(values, dict) and len(values) > MOST_MEMBERS:
+            raise PydanticCustomError("too_many", "has too many members")
+        return values
 
 
 async def _task(
