@@ -72,7 +72,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def all_is_quiet(local_flyte: LocalFlyte, calls: str) -> None:
     """See that the calls end, and that nothing follows and nothing is being worked on."""
-    wait_until(lambda: local_flyte.open_calls(calls) == 0, seconds=10)
+    wait_until(lambda: local_flyte.open_calls(calls) == 0)
     local_flyte.clear_calls()
     before, began = time.process_time(), time.monotonic()
     time.sleep(0.5)
