@@ -10,10 +10,10 @@ from .baking import Baker, clean_environment
 pytestmark = pytest.mark.slow
 
 BREAKAGES = {
-    "the middleware is taken out": (
+    "credentials are optional": (
         "app/main.py",
-        "app.add_middleware(\n",
-        "(lambda *_, **__: None)(\n",
+        "                excluded_paths=PUBLIC,\n",
+        "                excluded_paths=PUBLIC,\n                required=False,\n",
         "tests/test_callers.py::test_without_credentials_nothing_is_served",
     ),
     "the first caller's credentials are kept for all": (
@@ -24,9 +24,13 @@ BREAKAGES = {
     ),
     "a fetched task is kept for all": (
         "app/routers/tasks.py",
-        "return remote.Task.get(name, project=scope.project, domain=scope.domain, auto_version=",
-        "return globals().setdefault('KEPT', {}).setdefault(name, remote.Task.get(name, "
-        "project=scope.project, domain=scope.domain, auto_version='latest')) or (",
+        "TaskDep = Annotated[TaskDetails, Depends(_task)]\n",
+        "KEPT: dict[str, TaskDetails] = {}\n"
+        "async def _kept(flyte: FlyteDep, scope: ScopeDep, name: str) -> TaskDetails:\n"
+        "    if name not in KEPT:\n"
+        "        KEPT[name] = await _task(flyte, scope, name)\n"
+        "    return KEPT[name]\n"
+        "TaskDep = Annotated[TaskDetails, Depends(_kept)]\n",
         "tests/test_tasks.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
     ),
     "every cookie is forwarded": (
@@ -37,7 +41,7 @@ BREAKAGES = {
     ),
     "a file is left out of the bundle": (
         "deployment.py",
-        "include=(str(PYPROJECT),)",
+        "include=tuple(map(str, page.FILES))",
         "include=()",
         "tests/test_deployment.py",
     ),
