@@ -310,8 +310,9 @@ def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, ap
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
     assert page.url.startswith(f"{prefix}/#/runs/")
-    page.get_by_role("link", name="API").click()
-    assert page.url == f"{prefix}/docs"
+    api_docs = page.get_by_role("link", name="API")
+    assert api_docs.evaluate("link => link.href") == f"{prefix}/docs"
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_who_acts_as_nobody_is_told_so(visit: Visitors) -> None:
