@@ -10,11 +10,12 @@ from .baking import Baker, clean_environment
 pytestmark = pytest.mark.slow
 
 BREAKAGES = {
-    "credentials are optional": (
+    "the middleware is taken out": (
         "app/main.py",
-        "                excluded_paths=PUBLIC,\n",
-        "                excluded_paths=PUBLIC,\n                required=False,\n",
-        "tests/test_callers.py::test_without_credentials_nothing_is_served",
+        "    add_problem_responses(app)\n",
+        "    add_problem_responses(app)\n"
+        "    app.user_middleware = [m for m in app.user_middleware if m.cls is not PassthroughAuth]\n",
+        "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
     ),
     "the first caller's credentials are kept for all": (
         "app/passthrough_auth.py",
