@@ -14,7 +14,9 @@ BREAKAGES = {
         "app/main.py",
         "    add_problem_responses(app)\n",
         "    add_problem_responses(app)\n"
-        "    app.user_middleware = [m for m in app.user_middleware if m.cls is not PassthroughAuth]\n",
+        "    app.user_middleware = [\n"
+        "        each for each in app.user_middleware if each.cls is not PassthroughAuth\n"
+        "    ]\n",
         "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
     ),
     "the first caller's credentials are kept for all": (
