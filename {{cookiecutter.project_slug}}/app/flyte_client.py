@@ -41,7 +41,7 @@ from flyteidl2.project.project_service_connect import ProjectServiceClient
 from flyteidl2.task.task_service_connect import TaskServiceClient
 from flyteidl2.workflow.run_service_connect import RunServiceClient
 
-from .problems import quotes
+from .problems import LONGEST_DETAIL, quotes
 from .settings import Settings, check_connection
 
 logger = logging.getLogger(__name__)
@@ -265,10 +265,8 @@ class _Discretion:
         try:
             return await call_next(request, ctx)
         except ConnectError as error:
-            if not _quotes_credentials(error.message, ctx):
-                raise
-            code = error.code
-        raise ConnectError(code, "(left out, as it quotes a credential)")
+            told = _discreet(error, ctx)
+        raise told
 
     async def intercept_server_stream(
         self,
@@ -281,12 +279,20 @@ class _Discretion:
             async for response in call_next(request, ctx):
                 yield response
         except ConnectError as error:
-            if not _quotes_credentials(error.message, ctx):
-                raise
-            code = error.code
+            told = _discreet(error, ctx)
         else:
             return
-        raise ConnectError(code, "(left out, as it quotes a credential)")
+        raise told
+
+
+def _discreet(error: ConnectError, ctx: Context) -> ConnectError:
+    """Return an error that may be told, which is the same one if its text is short and harmless."""
+    said = error.message[:LONGEST_DETAIL]
+    if _quotes_credentials(said, ctx):
+        said = "(left out, as it quotes a credential)"
+    elif len(said) == len(error.message):
+        return error
+    return ConnectError(error.code, said)
 
 
 def _quotes_credentials(text: str, ctx: Context) -> bool:

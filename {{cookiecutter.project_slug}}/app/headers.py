@@ -1,4 +1,6 @@
-"""The headers of requests and responses: how large they may be, and what browsers are told."""
+"""The headers of requests and responses: how large requests may be, what browsers are told."""
+
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -7,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .problems import problem_response
 
 LARGEST_HEADERS = 64 * 1024  # bytes; h11 stops at 16 KiB of its own accord, httptools never does
+LARGEST_BODY = 1024 * 1024  # bytes
 
 HEADERS = {
     # Answers are their caller's alone, so no cache keeps them (RFC 9111 5.2.2.5).
@@ -26,7 +29,11 @@ HEADERS = {
 
 
 class HeadersMiddleware:
-    """Refuses a request whose headers are too large, and adds `HEADERS` to each response."""
+    """Refuses a request that is too large, and adds `HEADERS` to each response.
+
+    A body that turns out to be larger than it says is refused while it is read, by Starlette's
+    ``RequestBodyLimitMiddleware``, which answers in plain text where the length gives it away.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,8 +56,18 @@ class HeadersMiddleware:
                 message = {**message, "headers": headers}
             await send(message)
 
+        error = None
         if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS:
             error = HTTPException(431, "the headers of the request are too large")
+        elif _announced(scope["headers"]) > LARGEST_BODY:
+            error = HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
+        if error:
             await problem_response(HTTPConnection(scope), error)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return how long the body will be, as the request says; servers see that it is a number."""
+    lengths = [value for name, value in headers if name == b"content-length"]
+    return max((int(value[:20]) for value in lengths if value[:20].isdigit()), default=0)

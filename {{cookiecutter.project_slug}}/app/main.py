@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from . import docs
 from .credentials import credential_extractors, keep_handshakes_out_of_the_log
 from .flyte_client import connect
-from .headers import HeadersMiddleware
+from .headers import LARGEST_BODY, HeadersMiddleware
 from .leaving import LeavingMiddleware
 from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
@@ -28,7 +29,6 @@ from .settings import Settings, load_settings
 
 PUBLIC = {"/health", "/ready", *docs.PATHS, *page.PATHS}
 """What needs no credentials."""
-MAX_BODY_SIZE = 1024 * 1024  # bytes
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -47,7 +47,6 @@ def create_app(settings: Settings) -> FastAPI:
         version="0.1.0",
         description="{{ cookiecutter.__description_escaped }}",
         lifespan=lifespan,
-        max_body_size=MAX_BODY_SIZE,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # redirects would name the host that the client says it called
@@ -73,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
                 refusal_handler=problem_response,
             ),
             Middleware(LeavingMiddleware),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
         ],
     )
     add_problem_responses(app)

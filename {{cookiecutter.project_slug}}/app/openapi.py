@@ -21,7 +21,7 @@ COOKIE = {
     "description": "Flyte's sign-in cookie, which a signed-in browser sends by itself.",
 }
 
-ANYWHERE = (431, 500)
+ANYWHERE = (413, 431, 500)
 WITH_CREDENTIALS = (400, 401, 403, 429, 501, 502, 503, 504)
 
 
@@ -69,8 +69,6 @@ class App(FastAPI):
         if "422" in responses:  # FastAPI's own, in a form that this app does not use
             statuses.append(422)
             del responses["422"]
-        if "requestBody" in operation:
-            statuses.append(413)
         told = {str(status): response for status, response in documented(*statuses).items()}
         operation["responses"] = dict(sorted((told | responses).items()))
         for response in responses.values():

@@ -1,5 +1,6 @@
 """GET /tasks, GET /tasks/{name} and POST /tasks/{name}/runs."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -139,8 +140,13 @@ def test_tasks_are_searched_and_paged(alice: httpx.Client) -> None:
 
 
 def test_a_large_body_is_refused(alice: httpx.Client) -> None:
-    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "x" * 2_000_000}})
-    assert response.status_code == 413
+    body = json.dumps({"inputs": {"name": "x" * 2_000_000}}).encode()
+    announced = alice.post(f"{GREET}/runs", content=body)
+    streamed = alice.post(f"{GREET}/runs", content=iter([body]))
+    for response in (announced, streamed):
+        assert response.status_code == 413
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_body_of_very_many_members_is_refused_in_few_words(alice: httpx.Client) -> None:

@@ -33,6 +33,7 @@ from ..watching import has_ended, phase_of, states
 
 router = APIRouter(tags=["runs"])
 
+LONGEST_ERROR = 20_000  # characters of what a task has raised
 MOST_AT_ONCE = 200
 """Runs that Flyte returns in one answer."""
 MOST_CALLS = 20
@@ -94,7 +95,7 @@ class Run(BaseModel):
             ),
             started_at=_time(root.status.start_time),
             ended_at=_time(root.status.end_time),
-            error=error or None,
+            error=error[:LONGEST_ERROR] or None,
             url=flyte.run_url(run.project, run.domain, run.name),
         )
 
