@@ -110,3 +110,4 @@ def test_what_ends_at_once_says_why(local_flyte: LocalFlyte, tmp_path: Path) -> 
     local_flyte.deploy(tmp_path, "broken.py", "env")
     with pytest.raises(RuntimeError, match="no_such_module"):
         local_flyte.wait_app("broken")
+    assert "no_such_module" in cli(local_flyte, "get", "app", "broken")

@@ -179,6 +179,7 @@ def test_a_project_without_sample_tasks_starts_too(
     with started(python, project, "--no-reload") as (command, printed):
         assert "There is no app/tasks.py" in printed
         assert "/runs" not in printed
+        assert "deploy deployment.py task_env" not in printed
         check_ends(command, signal.SIGINT)
 
 

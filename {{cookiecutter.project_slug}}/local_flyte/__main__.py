@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--no-authorization",
         action="store_true",
-        help="let Flyte be like the open-source one behind a proxy that signs people in",
+        help="act like open-source Flyte behind a proxy that signs people in",
     )
     parser.add_argument(
         "--plaintext",
         action="store_true",
-        help="let Flyte be like its devbox: without TLS, everybody is nobody",
+        help="act like Flyte's devbox: no TLS, and every caller is nobody",
     )
     options = parser.parse_args(arguments)
 
@@ -127,6 +127,7 @@ def _run(options: argparse.Namespace) -> int:
             local_flyte,
             f"http://{HOST}:{port}",
             secret=secret,
+            has_tasks=bool(registered.printed),
             task=TASK if TASK in registered.printed else None,
             api_key_header=headers[0] if headers else None,
             notes=notes,

@@ -36,6 +36,7 @@ _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 2
+TAIL = 20  # lines of the log that the message of a failure quotes
 
 
 @dataclass
@@ -219,7 +220,8 @@ class Apps:
                 output=app.write_log,
                 grace_seconds=GRACE_SECONDS,
             )
-            message = f"the app's process ended with exit code {code}"
+            tail = "".join(line.message for line in app.log[-TAIL:])
+            message = f"the app's process ended with exit code {code}:\n{tail}"
         except OSError as failure:  # the program cannot be started
             message = str(failure)
         finally:

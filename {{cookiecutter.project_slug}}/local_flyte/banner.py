@@ -30,6 +30,7 @@ def app_banner(
     url: str,
     *,
     secret: str,
+    has_tasks: bool,
     task: str | None,
     api_key_header: str | None,
     notes: Sequence[str] = (),
@@ -40,6 +41,7 @@ def app_banner(
         local_flyte: What the app runs on.
         url: Where the app answers.
         secret: What the sign-in links hold.
+        has_tasks: Whether the project has tasks to register.
         task: A task that takes a name; None if there is none to show.
         api_key_header: A header by which people are recognised too; None if there is none.
         notes: What else to say.
@@ -62,9 +64,10 @@ def app_banner(
     if api_key_header and local_flyte.mode is Mode.UNION:
         header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
         parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(f"{url}/me", header)]))
+    parts.append(_lines("Flyte's own command line, as alice:", [f"{flyte} get run"]))
+    if has_tasks:
+        parts.append(_lines("Register tasks:", [f"{flyte} deploy deployment.py task_env"]))
     parts += [
-        _lines("Flyte's own command line, as alice:", [f"{flyte} get run"]),
-        _lines("Register tasks:", [f"{flyte} deploy deployment.py task_env"]),
         _lines("Deploy the app to this Flyte:", [f"{flyte} deploy deployment.py app_env"]),
         "Press Ctrl-C to stop.",
     ]
