@@ -158,7 +158,7 @@ def test_carol_is_told_what_she_lacks(visit: Visitors) -> None:
         page.goto(f"{page.url.split('#')[0]}#/{place}")
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("Flyte does not let you do this")
-        expect(alert).to_contain_text("Who administers the project on Flyte can change that.")
+        expect(alert).to_contain_text("Those who administer the project on Flyte can change that.")
 
 
 def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -> None:

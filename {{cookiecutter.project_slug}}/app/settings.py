@@ -24,12 +24,12 @@ from pydantic import (
 NAME = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1, but no "*"
 ORIGIN = re.compile(r"https?://[^/?#@\s]+")  # RFC 6454 6.1
 HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
-# Without a scheme only what can't be a slip of the pen: a port or a dot must be there.
+# Without a scheme there must be a port or a dot, so that a typing mistake is noticed.
 ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
 PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-"""Where Flyte's sign-in keeps access and identity tokens; its refresh token is no call's need."""
+"""Where Flyte's sign-in keeps access and identity tokens; calls do not need its refresh token."""
 
 ENDPOINT_FORMS = "dns:///host[:port] (spoken to over TLS), or http://host:port for one without TLS"
 
@@ -121,7 +121,7 @@ class Settings(BaseModel):
     @classmethod
     def _is_endpoint(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
-            raise ValueError(f"is no address of a Flyte; give {ENDPOINT_FORMS}")
+            raise ValueError(f"is not the address of a Flyte; give {ENDPOINT_FORMS}")
         return endpoint
 
     @field_validator(
@@ -145,8 +145,8 @@ class Settings(BaseModel):
         if not all(map(NAME.fullmatch, names or ())):
             default = ",".join(sorted(SIGN_IN_COOKIES))
             raise ValueError(
-                "holds what is no cookie's name; give names, * for all cookies, or, to add to the"
-                f" default, {default},<your cookie>"
+                "holds something that is not a cookie name; give names, * for all cookies, or, to"
+                f" add to the default, {default},<your cookie>"
             )
         return names
 
@@ -154,14 +154,16 @@ class Settings(BaseModel):
     @classmethod
     def _are_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not all(map(NAME.fullmatch, names)):
-            raise ValueError("holds what is no header's name; give names, such as X-Api-Key")
+            raise ValueError(
+                "holds something that is not a header name; give names, such as X-Api-Key"
+            )
         return names
 
     @field_validator("token_header")
     @classmethod
     def _is_header(cls, name: str | None) -> str | None:
         if name is not None and not NAME.fullmatch(name):
-            raise ValueError("is no header's name; give one, such as X-Forwarded-Access-Token")
+            raise ValueError("is not a header name; give one, such as X-Forwarded-Access-Token")
         return name
 
     @field_validator("flyte_data_addresses", "trusted_origins")
@@ -169,7 +171,8 @@ class Settings(BaseModel):
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if not all(map(ORIGIN.fullmatch, origins)):
             raise ValueError(
-                "holds what is no origin; name each as https://host[:port], with neither path nor *"
+                "holds something that is not an origin; write each as https://host[:port], without"
+                " a path and without *"
             )
         return origins
 
@@ -177,7 +180,7 @@ class Settings(BaseModel):
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
         if url is not None and not PAGE.fullmatch(url):
-            raise ValueError("is no address of a page; give https://host/path or /path")
+            raise ValueError("is not the address of a page; give https://host/path or /path")
         return url
 
 

@@ -57,7 +57,7 @@ async function send(method, path, { query = {}, body, signal } = {}) {
 async function json(method, path, given) {
   const response = await send(method, path, given);
   if (response.headers.get("Content-Type")?.includes("json")) return parse(await response.text());
-  throw new Problem({ title: "It was not the app that answered" });
+  throw new Problem({ title: "Something other than the app answered" });
 }
 
 /** GET a path. What is undefined or null in the query is left out. */

@@ -95,7 +95,7 @@ export function problemBox(problem, retry) {
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
     problem.detail && h("p.told", { dir: "auto" }, problem.detail),
-    problem.status === 403 && h("p", "Who administers the project on Flyte can change that."),
+    problem.status === 403 && h("p", "Those who administer the project on Flyte can change that."),
     h("div.actions",
       problem.status === 401 && signIn(problem), retry && button("Try again", retry)));
 }
