@@ -17,18 +17,6 @@ from starlette.responses import Response
 from .harness import SERVERS, Class, Extractors, SdkMiddleware, load_middleware
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "sdk_fails(finding, raises=AssertionError, strict=True): the SDK's class fails, and why",
-    )
-    # Old Starlettes leave a stream open when an endpoint raises under BaseHTTPMiddleware.
-    start = "Exception ignored in. <function MemoryObject"
-    config.addinivalue_line(
-        "filterwarnings", f"ignore:{start}:pytest.PytestUnraisableExceptionWarning"
-    )
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "middleware_class" in metafunc.fixturenames:
         metafunc.parametrize("middleware_class", ["ours", "sdk"], indirect=True)
