@@ -64,7 +64,7 @@ def app(flyte: LocalFlyte, default_project: Path, environment: Path) -> Iterator
         yield app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: an event loop runs in this thread meanwhile
 def browser() -> Iterator[Browser]:
     """The machine's Chromium."""
     with sync_playwright() as playwright:

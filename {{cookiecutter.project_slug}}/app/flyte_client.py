@@ -246,7 +246,7 @@ class _Deadline:
 
 def _reraise_cancellation(error: ConnectError) -> None:
     if isinstance(error.__cause__, asyncio.CancelledError):
-        raise error.__cause__
+        raise asyncio.CancelledError
 
 
 class _Discretion:

@@ -208,6 +208,8 @@ async def _with_silence(
             coming = asyncio.ensure_future(anext(stream))
             yield item
     finally:
+        # Let it begin, if it has not: cancelled before, it would leave the stream as it is, open.
+        await asyncio.sleep(0)
         coming.cancel()
         await asyncio.wait({coming})
         if not coming.cancelled():

@@ -1,10 +1,8 @@
 """The calls that are being answered: how many there are, and what ends them."""
 
 import asyncio
-import contextlib
 from collections import Counter
 
-from connectrpc.errors import ConnectError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -26,28 +24,33 @@ class OpenCalls:
         The Connect server looks for a client's leaving only when it has something to send, which
         a stream about something silent never has, nor a call that is made to hang.
         """
-        messages: asyncio.Queue[Message] = asyncio.Queue()
-
-        async def listen() -> None:
-            while True:
-                message = await receive()
-                messages.put_nowait(message)
-                if message["type"] == "http.disconnect":
-                    return
-
-        async def serve() -> None:
-            await application(scope, messages.get, send)
-
-        serving, listening = asyncio.create_task(serve()), asyncio.create_task(listen())
         self._count[method] += 1
         try:
-            await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
+            await _until_left(application, scope, receive, send)
         finally:
-            listening.cancel()
-            if serving.cancel():
-                # Streams turn the cancellation into an error of their own.
-                with contextlib.suppress(asyncio.CancelledError, ConnectError):
-                    await serving
             self._count[method] -= 1
+
+
+async def _until_left(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def listen() -> None:
+        while True:
+            message = await receive()
+            messages.put_nowait(message)
+            if message["type"] == "http.disconnect":
+                return
+
+    async def serve() -> None:
+        await app(scope, messages.get, send)
+
+    serving, listening = asyncio.create_task(serve()), asyncio.create_task(listen())
+    try:
+        await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+    finally:
+        listening.cancel()
+        serving.cancel()
+        # Streams turn the cancellation into an error of their own.
+        await asyncio.gather(serving, return_exceptions=True)
