@@ -52,7 +52,10 @@ async def view(method: str, url: str, seen: asyncio.Semaphore) -> None:
 
 
 async def come_and_leave(
-    views: Callable[[asyncio.Semaphore], Coroutine[Any, Any, None]], ready: Callable[[], bool]
+    views: Callable[[asyncio.Semaphore], Coroutine[Any, Any, None]],
+    ready: Callable[[], bool],
+    *,
+    answered: bool = False,
 ) -> None:
     """Have many viewers come, and leave together when they are all there."""
     seen = asyncio.Semaphore(0)
@@ -60,6 +63,8 @@ async def come_and_leave(
     while not await asyncio.to_thread(ready):
         assert not any(viewer.done() for viewer in viewers)
         await asyncio.sleep(0.02)
+    for _ in viewers if answered else ():
+        await seen.acquire()
     for viewer in viewers:
         viewer.cancel()
     await asyncio.wait(viewers)
@@ -103,7 +108,11 @@ def test_viewers_who_leave_leave_nothing_behind(
         def all_there() -> bool:
             return local_flyte.open_calls(call) == VIEWERS
 
-        asyncio.run(come_and_leave(lambda seen: view(method, url, seen), all_there))
+        asyncio.run(
+            come_and_leave(
+                lambda seen: view(method, url, seen), all_there, answered=hanging != "hung before"
+            )
+        )
         if hanging == "hung after":
             stack.enter_context(local_flyte.hang("GetActionDetails"))
             stack.enter_context(local_flyte.hang("SelectCluster"))
