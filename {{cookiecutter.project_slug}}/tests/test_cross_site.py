@@ -113,6 +113,7 @@ def test_a_trusted_origin_reads_events(trusting: httpx.Client, greeting: dict[st
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
 
 
+@pytest.mark.local_flyte
 @pytest.mark.skipif(not offers("/runs/x/watch", "WEBSOCKET"), reason="the app has no WebSocket")
 def test_a_page_of_another_site_opens_no_websocket(
     trusting_url: str, greeting: dict[str, Any]
