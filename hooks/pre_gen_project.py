@@ -37,8 +37,8 @@ AUTHOR_LENGTH = 100
 # What pyproject.toml names. pip and uv would take the project for its own dependency.
 DEPENDENCIES = frozenset(
     """
-    fastapi fastapi-offline flyte httpx msgpack mypy nox pydantic pyqwest pytest ruff starlette
-    trustme types-protobuf uvicorn websockets
+    fastapi fastapi-offline flyte httpx msgpack mypy nox pydantic pyqwest pytest pytest-xdist ruff
+    starlette trustme types-protobuf uvicorn websockets
     """.split()
 )
 # Names that Windows keeps for devices: no folder can be called so there.
