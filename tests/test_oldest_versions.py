@@ -1,10 +1,14 @@
 """The oldest versions that the generated project claims."""
 
+import json
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from .baking import Baker, run
 from .walkthrough import (
@@ -28,9 +32,25 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
     search_path = f"{Path(python).parent}{os.pathsep}{path}"
     said = run([".venv/bin/nox", "--session", session], project, PATH=search_path)
     assert re.search(r"\d{2,} passed", said)
-    installed = run(
-        ["uv", "pip", "list", "--python", next((project / ".nox").glob("tests-*"))],
+    listed = run(
+        [
+            "uv",
+            "pip",
+            "list",
+            "--format=json",
+            "--python",
+            next((project / ".nox").glob("tests-*")),
+        ],
         project,
         PATH=path,
     )
-    assert re.search(r"^flyte +2\.8\.0$", installed, re.MULTILINE)
+    installed = {package["name"]: Version(package["version"]) for package in json.loads(listed)}
+    claimed = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    oldest = {
+        requirement.name: Version(specifier.version)
+        for requirement in map(Requirement, claimed["dependencies"])
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    }
+    assert "flyte" in oldest
+    assert {name: installed[name] for name in oldest} == oldest

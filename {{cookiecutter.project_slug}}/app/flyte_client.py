@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -231,14 +232,15 @@ class _Deadline:
 
     async def intercept_server_stream(
         self,
-        call_next: Callable[[Request, Context], AsyncIterator[Response]],
+        call_next: Callable[[Request, Context], AsyncGenerator[Response]],
         request: Request,
         ctx: Context,
     ) -> AsyncGenerator[Response]:
         """Pass a stream on; how long it may be silent is for its reader to say."""
         try:
-            async for response in call_next(request, ctx):
-                yield response
+            async with aclosing(call_next(request, ctx)) as responses:
+                async for response in responses:
+                    yield response
         except ConnectError as error:
             _reraise_cancellation(error)
             raise
@@ -270,14 +272,15 @@ class _Discretion:
 
     async def intercept_server_stream(
         self,
-        call_next: Callable[[Request, Context], AsyncIterator[Response]],
+        call_next: Callable[[Request, Context], AsyncGenerator[Response]],
         request: Request,
         ctx: Context,
     ) -> AsyncGenerator[Response]:
         """Make a call that is answered by a stream."""
         try:
-            async for response in call_next(request, ctx):
-                yield response
+            async with aclosing(call_next(request, ctx)) as responses:
+                async for response in responses:
+                    yield response
         except ConnectError as error:
             told = _discreet(error, ctx)
         else:

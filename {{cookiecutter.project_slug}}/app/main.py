@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         PUBLIC,
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
-        description="{{ cookiecutter.__description_escaped }}",
+        description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

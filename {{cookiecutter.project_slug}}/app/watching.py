@@ -82,7 +82,7 @@ async def _watch(flyte: Flyte, action_id: ActionIdentifier) -> AsyncGenerator[Ac
     silence, is_new = 0.0, True
     tick = min(TICK, flyte.timeout)
     stream = flyte.runs.watch_action_details(WatchActionDetailsRequest(action_id=action_id))
-    async with aclosing(_with_silence(stream, tick)) as updates:
+    async with aclosing(with_silence(stream, tick)) as updates:
         async for update in updates:
             if update is not None:
                 silence, is_new = 0.0, False
@@ -160,7 +160,7 @@ async def _tail(flyte: Flyte, root: ActionDetails) -> AsyncGenerator[list[str] |
     """Subscribe once; end when Flyte ends it, or is silent though the action has ended."""
     silence, tick = 0.0, min(TICK, flyte.timeout)
     stream = await flyte.tail_logs(root.id, max(1, root.status.attempts))
-    async with aclosing(_with_silence(stream, tick, first_tick=tick / 15)) as batches:
+    async with aclosing(with_silence(stream, tick, first_tick=tick / 15)) as batches:
         async for batch in batches:
             if batch is not None:
                 silence = 0.0
@@ -183,14 +183,14 @@ async def _details(flyte: Flyte, action_id: ActionIdentifier) -> ActionDetails:
     return (await flyte.runs.get_action_details(request)).details
 
 
-async def _with_silence(
+async def with_silence(
     stream: AsyncIterator[Item], tick: float, first_tick: float | None = None
 ) -> AsyncGenerator[Item | None]:
     """Yield what a stream has, and None after every ``tick`` seconds in which it has nothing.
 
     The stream is always being waited for, also while this generator is at its ``yield``: so it can
-    be cancelled, which ends it at once and all the way down. Closing it would leave what is below
-    it to the garbage collector.
+    be cancelled, which ends it at once and all the way down. If what was waited for has come just
+    then, cancelling does nothing, and the stream has to be closed.
     """
     coming = asyncio.ensure_future(anext(stream))
     try:
@@ -208,9 +208,10 @@ async def _with_silence(
             coming = asyncio.ensure_future(anext(stream))
             yield item
     finally:
-        # Let it begin, if it has not: cancelled before, it would leave the stream as it is, open.
-        await asyncio.sleep(0)
         coming.cancel()
-        await asyncio.wait({coming})
+        if not coming.done():
+            await asyncio.wait({coming})
         if not coming.cancelled():
             coming.exception()  # has been seen
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
