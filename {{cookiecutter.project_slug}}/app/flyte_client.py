@@ -147,7 +147,7 @@ class Flyte:
         # The open-source Flyte repeats the Host header, with http:// if TLS ends before it.
         if not address or urlsplit(address).netloc == urlsplit(self._address).netloc:
             return self._own_data
-        if address in self._data_addresses or _is_neighbour(address, self._address):
+        if address in self._data_addresses or is_neighbour(address, self._address):
             return DataProxyServiceClient(address, **self._options)
         raise ConnectError(
             Code.INTERNAL,
@@ -187,13 +187,16 @@ def _org_of(address: str) -> str:
     return labels[0] if len(labels) > 2 else ""
 
 
-def _is_neighbour(address: str, flyte: str) -> bool:
+def is_neighbour(address: str, flyte: str) -> bool:
     """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
 
-    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``.
+    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``. Of a host such as
+    ``flyte.co.uk`` no address is one, because anybody may have a name below ``co.uk``.
     """
     domain = (urlsplit(flyte).hostname or "").partition(".")[2]
     if "." not in domain or domain.rpartition(".")[2].isdigit():  # one label, or an IP address
+        return False
+    if re.fullmatch(r"[a-z]{2,3}\.[a-z]{2}", domain):
         return False
     return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
 

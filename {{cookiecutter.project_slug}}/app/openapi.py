@@ -21,7 +21,7 @@ COOKIE = {
     "description": "Flyte's sign-in cookie, which a signed-in browser sends by itself.",
 }
 
-ANYWHERE = (413, 431, 500)
+ANYWHERE = (408, 413, 431, 500)
 WITH_CREDENTIALS = (400, 401, 403, 429, 501, 502, 503, 504)
 
 

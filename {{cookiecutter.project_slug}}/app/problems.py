@@ -59,6 +59,7 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """What a call to Flyte raises when it fails."""
 
 PROBLEM = "#/components/schemas/Problem"
+BODY_LATE = "the body of the request did not arrive in time"
 LONGEST_DETAIL = 1000  # characters
 MOST_ERRORS = 100  # of one request; nobody reads more
 SHORTEST_SECRET = 8
@@ -188,21 +189,35 @@ class ProblemMiddleware:
             started = True
             await send(message)
 
+        arrived = False
+
+        async def noting_receive() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived = arrived or not message.get("more_body")
+            return message
+
         try:
             async with asyncio.timeout(self.timeout) as deadline:
-                await self.app(scope, receive, noting_send)
+                await self.app(scope, noting_receive, noting_send)
         except (ClientDisconnect, WebSocketDisconnect):
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered here
             connection = HTTPConnection(scope)
             if not started:
-                await problem_response(connection, error)(scope, receive, send)
+                late = deadline.expired() and not arrived and _has_body(connection)
+                answered = HTTPException(408, BODY_LATE) if late else error
+                await problem_response(connection, answered)(scope, receive, send)
                 return
             # Too late to say so. A server cuts off what is left unfinished, so that the client
             # does not take it for the whole; a WebSocket is closed with "internal error".
             problem = problem_for(connection, error)
             if scope["type"] == "websocket":
                 await WebSocketClose(1011, problem.title)(scope, receive, send)
+
+
+def _has_body(connection: HTTPConnection) -> bool:
+    return "content-length" in connection.headers or "transfer-encoding" in connection.headers
 
 
 def _settings(connection: HTTPConnection) -> Settings | None:

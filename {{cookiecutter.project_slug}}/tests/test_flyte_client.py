@@ -16,7 +16,7 @@ from flyte import remote
 from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from starlette.types import Receive, Scope, Send
 
-from app.flyte_client import ROOT_ACTION, Flyte
+from app.flyte_client import ROOT_ACTION, Flyte, is_neighbour
 from app.main import create_app
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
@@ -112,6 +112,33 @@ def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
         assert server.received == []
         assert server.address in caplog.text
         assert "FLYTE_DATA_ADDRESSES" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flyte", "address", "is_one"),
+    [
+        ("https://flyte.acme.example", "https://cluster-2.acme.example", True),
+        ("https://flyte.acme.example:443", "https://cluster-2.acme.example:443/", True),
+        ("https://flyte.acme.example", "https://a.b.acme.example", True),
+        ("https://flyte.acme.example", "http://cluster-2.acme.example", False),
+        ("https://flyte.acme.example", "https://cluster-2.acme.example:8443", False),
+        ("https://flyte.acme.example", "https://acme.example", False),
+        ("https://flyte.acme.example", "https://evil-acme.example", False),
+        ("https://flyte.acme.example", "https://acme.example.evil.example", False),
+        ("https://flyte.acme.example", "https://cluster-2.acme.example@evil.example", False),
+        ("https://flyte.acme.example", "https://evil.example/.acme.example", False),
+        ("https://flyte.acme.example", "https://evil.example#.acme.example", False),
+        ("https://flyte.acme.example", "https://clusterXacmeXexample", False),
+        ("https://acme.example", "https://evil.example", False),
+        ("https://flyte.co.uk", "https://evil.co.uk", False),
+        ("https://localhost", "https://evil.localhost", False),
+        ("https://10.0.0.1", "https://11.0.0.1", False),
+    ],
+)
+def test_only_hosts_in_the_domain_of_flyte_may_keep_its_data(
+    flyte: str, address: str, is_one: bool
+) -> None:
+    assert is_neighbour(address, flyte) is is_one
 
 
 @needs(f"{GREET}/runs", "POST")

@@ -1,7 +1,9 @@
 """When a call to Flyte fails, the caller gets the right problem, in time, and no secrets."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import flyte.errors
 import httpx
@@ -16,7 +18,7 @@ from app.problems import Problem, problem_for
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte
 
-from .support import TASKS, client_of, needs, serving
+from .support import TASKS, authorization_of, client_of, needs, serving
 
 RUNS = f"/tasks/{TASKS}.greet/runs"
 STATUSES = [
@@ -81,6 +83,24 @@ def test_a_flyte_that_does_not_answer_is_a_504(
         response = hurried.get(path)
     assert response.status_code == 504
     assert response.json()["title"] == "Gateway Timeout"
+
+
+@needs(RUNS, "POST")
+def test_a_body_that_does_not_arrive_is_a_408(
+    hurried: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection(hurried.base_url.host, hurried.base_url.port)
+        with closing(writer):
+            head = f"POST {RUNS} HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n"
+            head += f"Content-Type: application/json\r\nAuthorization: {authorization_of('alice')}"
+            writer.write(f"{head}\r\n\r\n{{".encode())
+            return await reader.readuntil(b"}")
+
+    answer = asyncio.run(ask())
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in answer
+    assert caplog.text == ""  # a client's fault
 
 
 @needs("/me")
