@@ -94,7 +94,7 @@ def test_a_body_that_does_not_arrive_is_a_408(
         with closing(writer):
             head = f"POST {RUNS} HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n"
             head += f"Content-Type: application/json\r\nAuthorization: {authorization_of('alice')}"
-            writer.write(f"{head}\r\n\r\n{{".encode())
+            writer.write(f"{head}\r\n\r\n[".encode())
             return await reader.readuntil(b"}")
 
     answer = asyncio.run(ask())
