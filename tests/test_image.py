@@ -23,7 +23,7 @@ with LocalFlyte(app_bin=Path(sys.argv[1])) as local_flyte:
     url = local_flyte.wait_app("my-flyte-app")
     for name in ("alice", "bob"):
         headers = {"Authorization": f"Bearer {PEOPLE[name].token}"}
-        answer = httpx.get(f"{url}/me", headers=headers, trust_env=False).json()
+        answer = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
         assert answer["subject"] == PEOPLE[name].subject, answer
     headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
     runs = f"{url}/tasks/my-flyte-app-tasks.greet/runs"

@@ -26,6 +26,11 @@ def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
     project = baker(tmp_path, **answers)
     path = path_with_tools(tmp_path / "bin")
     run(["uv", "sync", "--quiet"], project, PATH=path, UV_PYTHON=python)
-    said = run(["uv", "run", "pytest"], project, PATH=path, UV_PYTHON=python)
+    said = run(
+        ["uv", "run", "pytest", "-n", "2", "--dist", "worksteal"],
+        project,
+        PATH=path,
+        UV_PYTHON=python,
+    )
     assert re.search(r"\d{2,} passed", said)
     check_quality(project)

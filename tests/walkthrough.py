@@ -16,8 +16,8 @@ from template import ROOT, tracked_files
 from .baking import find_python, run
 from .long_running import Running, curl_lines
 
-# Set for the commands below: make's own Python, and no configuration of this machine's Flyte.
-PYTHON = {"PYTHON": sys.executable}
+# For make: the Python of the default image, between the oldest and the newest of the other tests.
+PYTHON = {"PYTHON": find_python("3.12") or sys.executable}
 
 
 def code_block(heading: str, number: int = 0, readme: Path = ROOT / "README.md") -> list[str]:

@@ -68,7 +68,7 @@ def served(default_project: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def document(served: Served) -> Any:
-    return httpx.get(f"{served.url}/openapi.json", trust_env=False).json()
+    return httpx.get(f"{served.url}/openapi.json", trust_env=False, timeout=60).json()
 
 
 def test_the_document_is_valid_for_the_version_that_it_names(document: Any) -> None:

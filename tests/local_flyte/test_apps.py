@@ -53,7 +53,7 @@ def tiny(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         yield client
 
 

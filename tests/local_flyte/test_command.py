@@ -112,7 +112,7 @@ def printed(python: Path, default_project: Path) -> Iterator[str]:
 
 @pytest.fixture
 def browser() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         yield client
 
 

@@ -150,7 +150,7 @@ def test_an_upload_is_taken_with_its_md5_and_under_its_url_only(local_flyte: Loc
     }
     method = "dataproxy.DataProxyService/CreateUploadLocation"
     answer = call(local_flyte, method, location, person="alice").json()
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         url, headers = answer["signedUrl"], answer["headers"]
         assert client.put(url, headers=headers, content=b"abd").status_code == 400
         assert client.put(url, content=b"abc").status_code == 400

@@ -48,7 +48,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def browser(port: int) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -93,7 +93,7 @@ def test_everything_else_is_the_apps(browser: httpx.Client, port: int) -> None:
     for path in ("/", "/sign-in-or-not", "/sign", "/tasks/sign-in", "/sign-outside"):
         assert browser.get(path).text == f"GET {path} "
         assert browser.post(path).text == f"POST {path} "
-    with connect(f"ws://127.0.0.1:{port}/sign-in", proxy=None) as websocket:
+    with connect(f"ws://127.0.0.1:{port}/sign-in", proxy=None, open_timeout=60) as websocket:
         assert websocket.recv() == "/sign-in"
 
 

@@ -31,7 +31,9 @@ async def ask(client: httpx.AsyncClient, url: str, path: str, person: Person) ->
     headers = {"Authorization": f"Bearer {person.token}"}
     if path.endswith("/watch"):
         address = url.replace("http", "ws", 1) + path
-        async with connect(address, additional_headers=headers, proxy=None) as websocket:
+        async with connect(
+            address, additional_headers=headers, proxy=None, open_timeout=60
+        ) as websocket:
             assert [message async for message in websocket]
         return None
     response = await client.get(url + path, headers=headers)

@@ -21,7 +21,7 @@ def proxied(environment: dict[str, str], local_flyte: LocalFlyte) -> Iterator[ht
     settings = load_settings().model_copy(update={"token_header": HEADER})
     with (
         serving(create_app(settings)) as url,
-        httpx.Client(base_url=url, trust_env=False) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
         yield client
 

@@ -51,7 +51,7 @@ def test_whatever_the_credential_a_page_of_another_site_changes_nothing(
     token = PEOPLE["alice"].token
     value = {"Authorization": f"Bearer {token}", "Cookie": f"flyte_at={token}"}.get(header, token)
     refused = httpx.post(
-        f"{trusting_url}{ABORT}", headers={**ELSEWHERE, header: value}, trust_env=False
+        f"{trusting_url}{ABORT}", headers={**ELSEWHERE, header: value}, trust_env=False, timeout=60
     )
     assert refused.status_code == 403
     assert refused.headers["Content-Type"] == "application/problem+json"
@@ -121,15 +121,17 @@ def test_a_page_of_another_site_opens_no_websocket(
     url = f"{trusting_url.replace('http', 'ws', 1)}/runs/{greeting['name']}/watch"
     headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
     with pytest.raises(InvalidStatus) as refused:
-        connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None)
+        connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None, open_timeout=60)
     assert refused.value.response.status_code == 403
     trusted = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
-    with connect(url, additional_headers={**trusted, **headers}, proxy=None) as websocket:
+    with connect(
+        url, additional_headers={**trusted, **headers}, proxy=None, open_timeout=60
+    ) as websocket:
         assert websocket.recv()
 
 
 def test_two_sign_in_cookies_that_differ_are_refused(trusting_url: str) -> None:
     headers = {"Cookie": "flyte_at=one; flyte_at=two"}
-    refused = httpx.get(f"{trusting_url}/me", headers=headers, trust_env=False)
+    refused = httpx.get(f"{trusting_url}/me", headers=headers, trust_env=False, timeout=60)
     assert refused.status_code == 400
     assert refused.headers["Content-Type"] == "application/problem+json"

@@ -105,11 +105,11 @@ def test_the_deployed_app_has_the_files_of_its_page(
     local_flyte: LocalFlyte, deployed: remote.App
 ) -> None:
     url = local_flyte.wait_app(APP)
-    page = httpx.get(url, trust_env=False)
+    page = httpx.get(url, trust_env=False, timeout=60)
     # Without a page, the documentation is shown.
     assert page.status_code == (200 if (ROOT / "app" / "page").is_dir() else 307)
     for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):
-        assert httpx.get(f"{url}/{path}", trust_env=False).status_code == 200, path
+        assert httpx.get(f"{url}/{path}", trust_env=False, timeout=60).status_code == 200, path
 
 
 @needs("/me")
@@ -119,7 +119,7 @@ def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
     url = local_flyte.app_url(APP)
     for person in ("alice", "bob"):
         assert get(f"{url}/me", person)["subject"] == PEOPLE[person].subject
-    assert httpx.get(f"{url}/me", trust_env=False).status_code == 401
+    assert httpx.get(f"{url}/me", trust_env=False, timeout=60).status_code == 401
 
     append(project / "app" / "main.py", 'app.version = "changed by a test"')
     config = local_flyte.config_file("alice")

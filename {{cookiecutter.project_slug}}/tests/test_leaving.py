@@ -39,7 +39,9 @@ async def view(method: str, url: str, seen: asyncio.Semaphore) -> None:
     """Watch a run from when the first has come until cancelled."""
     if method == "WEBSOCKET":
         address = url.replace("http", "ws", 1)
-        async with connect(address, additional_headers=ALICE, proxy=None) as websocket:
+        async with connect(
+            address, additional_headers=ALICE, proxy=None, open_timeout=60
+        ) as websocket:
             async for _ in websocket:
                 seen.release()
     else:

@@ -114,7 +114,9 @@ def test_credentials_are_neither_told_nor_logged(
             {"Cookie": f"flyte_at={secret}"},
             {"Authorization": f"Bearer {secret}\x01"},
         ):
-            response = httpx.get(f"{app_url}/me?token=x", headers=headers, trust_env=False)
+            response = httpx.get(
+                f"{app_url}/me?token=x", headers=headers, trust_env=False, timeout=60
+            )
             assert response.status_code in {400, 401}
             assert secret not in response.text
     assert secret not in caplog.text

@@ -52,7 +52,7 @@ def started(
 def answers(url: str) -> bool:
     """Tell whether somebody serves there."""
     try:
-        return httpx.get(url, trust_env=False).status_code > 0
+        return httpx.get(url, trust_env=False, timeout=60).status_code > 0
     except httpx.TransportError:
         return False
 
@@ -79,9 +79,9 @@ def test_the_app_starts_and_serves_its_caller(
         wait_until(lambda: answers(url) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
-        me = httpx.get(f"{url}/me", headers=headers, trust_env=False).json()
+        me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
         assert me["subject"] == PEOPLE["bob"].subject
-        assert httpx.get(f"{url}/me", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/me", trust_env=False, timeout=60).status_code == 401
     assert PEOPLE["bob"].token not in log.read_text()
 
 
@@ -126,12 +126,14 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(tmp_path:
         with started(command, {**environment, "ALLOW_ANONYMOUS": "true"}, tmp_path) as process:
             wait_until(lambda: answers(url) or process.poll() is not None)
             for headers in ({}, {"Authorization": f"Bearer {PEOPLE['bob'].token}"}):
-                me = httpx.get(f"{url}/me", headers=headers, trust_env=False).json()
+                me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
                 assert (me["anonymous"], me["subject"]) == (True, None)
-            assert httpx.get(f"{url}/runs", trust_env=False).status_code == 200
+            assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 200
             # Nobody's credentials are needed, but another site's page is none of the visitors.
             elsewhere = {"Origin": "https://elsewhere.example"}
-            refused = httpx.post(f"{url}/runs/x/abort", headers=elsewhere, trust_env=False)
+            refused = httpx.post(
+                f"{url}/runs/x/abort", headers=elsewhere, trust_env=False, timeout=60
+            )
             assert refused.status_code == 403
     assert "every caller acts as nobody" in log.read_text()
 

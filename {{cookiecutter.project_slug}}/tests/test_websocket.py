@@ -24,7 +24,7 @@ ALICE = {"Authorization": authorization_of("alice")}
 def watching(url: str, run: dict[str, Any], sent: Mapping[str, str]) -> Iterator[ClientConnection]:
     """Open the WebSocket about a run with these headers."""
     address = f"{url.replace('http', 'ws', 1)}/runs/{run['name']}/watch"
-    with connect(address, additional_headers=sent, proxy=None) as websocket:
+    with connect(address, additional_headers=sent, proxy=None, open_timeout=60) as websocket:
         yield websocket
 
 
