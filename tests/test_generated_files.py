@@ -178,7 +178,6 @@ def parse(name: str, text: str) -> None:
 def check_answers(project: Path, answers: dict[str, str]) -> None:
     """Check that each answer has arrived where it counts."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
-    assert pyproject["name"] == "my-flyte-app"
     expression = {"none": "LicenseRef-Proprietary"}.get(answers["license"], answers["license"])
     assert pyproject["license"] == expression
     if answers["license"] != "none":
