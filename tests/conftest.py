@@ -9,6 +9,15 @@ from template import copy_template
 from .baking import Baker, run
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have recorded as their summary, from other processes too."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(str(value))
+
+
 @pytest.fixture(scope="session")
 def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
     """Generate projects from the template as it would be cloned."""
