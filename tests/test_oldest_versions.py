@@ -1,4 +1,4 @@
-"""The oldest versions that the generated project claims."""
+"""The oldest versions that the generated project and the page of the middleware claim."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from template import ROOT
 
 from .baking import Baker, run
 from .walkthrough import needs_python, path_with_tools
@@ -46,3 +47,18 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
     told = run([tested, "-c", TELL_VERSIONS, *oldest], project)
     installed = {name: Version(version) for name, version in json.loads(told).items()}
     assert installed == oldest
+
+
+def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
+    claim = r"CPython (\S+) to .*, flyte (\S+) and newer 2.x, and Starlette (\S+) and newer"
+    python, flyte, starlette = re.search(claim, page).groups()  # type: ignore[union-attr]
+    path = path_with_tools(tmp_path / "bin")
+    run(["uv", "venv", "--quiet", "--python", needs_python(python), "venv"], tmp_path, PATH=path)
+    suite_needs = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist"]
+    suite_needs += ["trustme", "uvicorn[standard]", "websockets"]
+    exactly = [f"flyte=={flyte}", f"starlette=={starlette}"]
+    install = ["uv", "pip", "install", "--quiet", "--python", "venv"]
+    run([*install, *exactly, *suite_needs], tmp_path, PATH=path)
+    command = [tmp_path / "venv" / "bin" / "python", "-m", "pytest", "-n", "2"]
+    assert re.search(r"\d{3,} passed", run([*command, "tests/middleware"], ROOT))
