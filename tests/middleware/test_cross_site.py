@@ -154,6 +154,15 @@ def key_as_bearer(request: Any) -> tuple[str, str] | None:
     return ("authorization", f"Bearer {request.headers['x-api-key']}")
 
 
+@pytest.mark.parametrize("blank", [b"", b" ", b" \t"])
+@pytest.mark.parametrize("options", [{}, {"assume_ambient": True}])
+def test_a_blank_authorization_header_shows_no_intent(
+    ours: Class, blank: bytes, options: dict[str, bool]
+) -> None:
+    headers = [COOKIE, EVIL, (b"authorization", blank)]
+    assert ask(ours, http_scope(headers=headers, method="POST"), **options).status == 403
+
+
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize(
     ("extractor", "headers"),
