@@ -32,11 +32,11 @@ SECURITY.md
 app/__init__.py
 app/credentials.py
 app/dependencies.py
+app/disconnects.py
 app/docs.py
 app/flyte_client.py
 app/headers.py
 app/image.py
-app/leaving.py
 app/literals/__init__.py
 app/literals/checking.py
 app/literals/inputs.py
@@ -110,10 +110,10 @@ tests/test_concurrency.py
 tests/test_credentials.py
 tests/test_cross_site.py
 tests/test_deployment.py
+tests/test_disconnects.py
 tests/test_flyte_client.py
 tests/test_headers.py
 tests/test_health.py
-tests/test_leaving.py
 tests/test_hostile_literals.py
 tests/test_literals.py
 tests/test_me.py

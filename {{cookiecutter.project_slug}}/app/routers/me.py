@@ -38,7 +38,7 @@ async def my_rights(flyte: FlyteDep, scope: ScopeDep) -> Rights:
     """Return what the caller may do in a project and domain.
 
     Flyte has no call for that, so two calls are made that change nothing: to list a task, and to
-    abort a run that does not exist, by a random name. A Flyte without roles lets everyone do everything.
+    abort a run with a random name. A Flyte without roles lets everyone do everything.
     """
     page = ListRequest(limit=1)
     view = ListTasksRequest(org=scope.org, project_id=scope.project_id, request=page)
