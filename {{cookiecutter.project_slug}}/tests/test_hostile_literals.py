@@ -625,7 +625,7 @@ ATTACKS: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=["pickle", "open", "import", "compile", "eval"])
-def test_the_watch_notices(attack: Callable[[], Any]) -> None:
+def test_the_audit_hook_detects_attacks(attack: Callable[[], Any]) -> None:
     refused = suppress(ImportError, FileExistsError)
     with pytest.raises(AssertionError), only_data_and_little_work(), refused:
         attack()
