@@ -200,6 +200,18 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         assert steps[1]["with"]["python-version"] == answers["python_version"]
 
 
+def test_the_readme_names_every_module_and_every_test_file(default_project: Path) -> None:
+    readme = (default_project / "README.md").read_text("utf-8")
+    where = readme.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    check = readme.partition("\n## Check it\n")[2].partition("\n## ")[0]
+    for module in (default_project / "app").glob("*.py"):
+        assert module.name == "__init__.py" or f"`app/{module.name}`" in where, module.name
+    assert "`test_<router>.py`" in check
+    routers = {f"test_{router.name}" for router in (default_project / "app/routers").glob("*.py")}
+    for test in (default_project / "tests").glob("test_*.py"):
+        assert test.name in routers or f"`{test.name}`" in check, test.name
+
+
 def test_the_template_is_copied_without_the_caches_of_a_working_copy(baker: Baker) -> None:
     assert not [path for path in baker.template.rglob("*") if "cache" in path.name]
 
