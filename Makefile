@@ -13,7 +13,7 @@ demo: .venv/installed  ## Generate the default project and run it on its local F
 test: .venv/installed  ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed  ## Run the tests that install nothing: under 30 s
+test-fast: .venv/installed  ## Run the tests that install and start nothing: under 30 s
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/middleware
 
 coverage: .venv/installed  ## Run a generated project's tests and show which lines of its app they miss
