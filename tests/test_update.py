@@ -16,6 +16,8 @@ from template import ROOT, copy_template
 
 from .baking import Baker, files_in
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
+
 ANSWERS = {
     "project_slug": "our-app",
     "description": 'It\'s "ours" \\o/ 🚀 {one brace}',
