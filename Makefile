@@ -24,8 +24,8 @@ mutants: .venv/installed  ## Mutate the middleware and see that its tests notice
 
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with the least one
 	$(BIN)/python benchmarks/middleware.py
-	$(BIN)/python benchmarks/request_cost.py
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/request_cost.py
 
 check: .venv/installed  ## Check format, lint and types, of the template folder too
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
