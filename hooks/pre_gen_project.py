@@ -133,7 +133,7 @@ def credential_headers(value: str) -> Problem | None:
 def _unforwardable(name: str, seen: list[str]) -> str | None:
     shown = _shown(name)
     if not name:
-        return "there is a comma too many"
+        return "remove the extra comma"
     if not re.fullmatch(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}", name):
         return f"{shown} is not the name of a header (RFC 9110, 5.6.2)"
     lower = name.lower()
@@ -142,7 +142,7 @@ def _unforwardable(name: str, seen: list[str]) -> str | None:
     if lower in NEVER_FORWARDED or lower.startswith(NEVER_FORWARDED_PREFIXES):
         return f"{shown} describes the connection or the message, not the caller"
     if lower in {other.lower() for other in seen}:
-        return f"{shown} is there twice"
+        return f"{shown} is listed twice"
     return None
 
 
@@ -157,7 +157,7 @@ def line(longest: int, fallback: str) -> Callable[[str], Problem | None]:
         if any(map(_invisible, value)):
             return "leave out line breaks, tabs and other invisible characters", suggestion
         if value != value.strip():
-            return "leave out the blanks at the ends", suggestion
+            return "remove the spaces at the ends", suggestion
         if _is_jinja(value):
             return JINJA, suggestion
         if len(value) > longest:

@@ -166,7 +166,7 @@ def test_every_combination_passes_a_dry_run_of_flyte_deploy(
     projects.append(baker(tmp_path / "hostile", description=hostile, project_slug="a"))
     seen = {deployed(project): project for project in projects}
     assert len(seen) > len(projects) // 4
-    # A dry run calls nobody, but wants to know whom it would.
+    # A dry run makes no calls but needs an endpoint.
     config = tmp_path / "flyte.yaml"
     config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")
 

@@ -27,7 +27,7 @@ app_env = FastAPIAppEnvironment(
     requires_auth=True,
     # Settings of the app (app/settings.py); they outrank what Flyte injects.
     env_vars={
-        "DO_NOT_TRACK": "1",  # else the Flyte SDK reports its use to its makers
+        "DO_NOT_TRACK": "1",  # else the Flyte SDK sends usage reports
         # Union injects its address, so nothing is needed there. Open source, behind a proxy with
         # TLS and sign-in: where Flyte is, and the header in which the proxy hands on the caller's
         # token, if the proxy strips a client's own.

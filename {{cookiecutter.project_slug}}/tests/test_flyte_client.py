@@ -163,7 +163,7 @@ def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_t
 
 @needs(f"{GREET}/runs", "POST")
 @needs("/runs")
-def test_flytes_own_address_without_tls_is_flytes_own_with_tls(
+def test_flytes_http_address_is_called_over_tls(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
     with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", "http://")):
@@ -188,7 +188,7 @@ def test_a_redirect_is_not_followed(
 
 
 @needs("/runs")
-def test_two_callers_who_ask_at_once_are_two_to_flyte(
+def test_concurrent_callers_are_not_merged(
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,

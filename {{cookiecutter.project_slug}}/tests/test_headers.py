@@ -23,7 +23,7 @@ def test_every_response_is_kept_from_frames_caches_and_guesses(
 
 
 @needs("/runs/x/events")
-def test_refusals_and_events_are_too(
+def test_refusals_and_events_have_the_headers_too(
     alice: httpx.Client, anonymous: httpx.Client, greeting: dict[str, str]
 ) -> None:
     refused = anonymous.get("/me")

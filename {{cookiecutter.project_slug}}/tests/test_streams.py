@@ -80,7 +80,7 @@ def test_a_log_is_taken_up_where_it_was_cut_off(alice: httpx.Client) -> None:
 
 
 @pytest.mark.local_flyte
-def test_a_log_that_is_gone_is_told_from_an_empty_one(
+def test_a_deleted_log_is_410(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
     local_flyte.fail_next("TailLogs", Code.NOT_FOUND)

@@ -89,9 +89,7 @@ def test_a_name_is_used_for_one_run_only(alice: httpx.Client, greeting: dict[str
 
 
 @pytest.mark.local_flyte
-def test_a_name_that_somebody_takes_in_between_is_not_taken_for_ones_own(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
+def test_a_run_name_taken_meanwhile_is_409(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     taken = run_task(alice, "count", to=1)["name"]
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as if looked for a moment before
     response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}, "name": taken})
