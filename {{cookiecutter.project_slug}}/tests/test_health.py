@@ -16,7 +16,7 @@ def test_health_and_readiness_need_no_credentials(anonymous: httpx.Client) -> No
     assert anonymous.get("/ready").json() == {"status": "ok"}
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_readiness_fails_when_flyte_does_not_answer(
     hurried: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -34,6 +34,7 @@ async def crowd(url: str) -> list[httpx.Response]:
         return await asyncio.gather(*requests)
 
 
+@pytest.mark.reads_what_flyte_received
 def test_a_crowd_that_asks_for_readiness_has_flyte_asked_once_and_as_nobody(
     app_url: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
@@ -43,7 +44,7 @@ def test_a_crowd_that_asks_for_readiness_has_flyte_asked_once_and_as_nobody(
     assert not any("authorization" in call.headers for call in calls)
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_a_crowd_holds_nothing_when_flyte_hangs(
     hurried: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
