@@ -11,27 +11,32 @@ from .settings import Settings
 
 
 def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
-    """Return what takes the credentials out of a request; of two for one header the last counts."""
+    """Return what takes the credentials out of a request.
+
+    Where the owner has named a proxy's header, what the client itself says in Authorization is not
+    looked at, whether or not the proxy's is there.
+    """
     extractors: list[HeaderExtractor] = [
-        PassthroughAuth.extract_authorization_header,
         PassthroughAuth.extract_cookie_header,
         *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
+        _handed_on(settings.token_header)
+        if settings.token_header
+        else PassthroughAuth.extract_authorization_header,
     ]
-    if settings.token_header:
-        extractors.append(_handed_on(settings.token_header))
     if settings.flyte_plaintext:
         extractors.append(_nobody)
     return extractors
 
 
 def _handed_on(token_header: str) -> HeaderExtractor:
-    """Take the bearer token that a proxy hands on, rather than what the client itself has sent."""
+    """Take the bearer token that a proxy hands on."""
 
     def extract_handed_on_token(request: HTTPConnection) -> tuple[str, str] | None:
-        tokens = request.headers.getlist(token_header)
-        if len(tokens) > 1:  # one of them is not the proxy's
-            raise ValueError(f"{len(tokens)} headers {token_header}")
-        return ("authorization", f"Bearer {tokens[0]}") if tokens and tokens[0] else None
+        values = ",".join(request.headers.getlist(token_header)).split(",")  # RFC 9110 5.3
+        tokens = dict.fromkeys(token for value in values if (token := value.strip()))
+        # Of two that differ one is not the proxy's. Which, nobody can tell: a line break between
+        # them makes it a value that the middleware refuses.
+        return ("authorization", "Bearer " + "\n".join(tokens)) if tokens else None
 
     return extract_handed_on_token
 

@@ -99,7 +99,7 @@ class Settings(BaseModel):
     """The request header in which a proxy in front of the app hands on the caller's token.
 
     Only for an app that nobody can reach but through that proxy, and a proxy that strips a
-    client's own copy of the header.
+    client's own copy of the header. ``Authorization`` is then not looked at.
     """
 
     trusted_origins: tuple[str, ...] = _env("TRUSTED_ORIGINS", default=())
@@ -203,17 +203,25 @@ def load_settings() -> Settings:
     try:
         return Settings.model_validate(environment)
     except ValidationError as error:
-        lines = "".join(f"\n  {line}" for line in _complaints(error, environment))
-        raise SettingsError(f"cannot start with these environment variables:{lines}") from None
+        wrong = list(_complaints(error, environment))
+        lines = "".join(f"\n  {_shown(name, environment[name])}: {why}" for name, why in wrong)
+        where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
+        raise SettingsError(
+            f"cannot start with these environment variables:{lines}{where}"
+        ) from None
 
 
-def _complaints(error: ValidationError, environment: dict[str, str]) -> Iterator[str]:
+def _complaints(error: ValidationError, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables that are wrong, and why."""
     for each in error.errors(include_url=False):
         field = next(f for f in Settings.model_fields.values() if each["loc"][0] in _names(f))
         name = next(name for name in _names(field) if name in environment)
-        value = environment[name]
-        shown = f"={value!r}" if name in SAFE_TO_SHOW and "@" not in value else ""
-        yield f"{name}{shown}: {each['msg'].removeprefix('Value error, ')}"
+        yield name, each["msg"].removeprefix("Value error, ")
+
+
+def _shown(name: str, value: str) -> str:
+    """Show a variable, without its value if that may hold a credential."""
+    return f"{name}={value!r}" if name in SAFE_TO_SHOW and "@" not in value else name
 
 
 def _names(field: Any) -> list[str]:
@@ -228,7 +236,7 @@ def check_connection(settings: Settings) -> None:
             plaintext, over which the SDK silently leaves the caller's credentials out
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
-    found = [f"{name}={os.environ[name]}" for name in CONNECTION if os.environ.get(name)]
+    found = [_shown(name, os.environ[name]) for name in CONNECTION if os.environ.get(name)]
     beginning = f"cannot start with {', '.join(found) or 'no address of a Flyte'}: "
     if not settings.flyte_endpoint:
         raise SettingsError(

@@ -14,6 +14,7 @@ from connectrpc.errors import ConnectError
 from fastapi import HTTPException
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import ActionIdentifier
+from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 from flyteidl2.workflow.run_service_pb2 import GetActionDetailsRequest, WatchActionDetailsRequest
 
@@ -31,6 +32,8 @@ task works, but it is also how a hung server looks."""
 
 RECONNECTS = 5
 """How often in a row a stream that breaks is opened again."""
+
+SUCCESSES = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
 
 LOG_GONE = (
     "Flyte no longer has the log of this run: it is kept with the pod that the task ran in, and"
@@ -50,6 +53,17 @@ def has_ended(action: Action | ActionDetails) -> bool:
     """Tell whether the phase of an action is its last."""
     phase = phase_of(action)
     return phase is not None and phase.is_terminal
+
+
+def has_succeeded(action: ActionDetails) -> bool:
+    """Tell whether an action has succeeded, also while only its last attempt says so yet.
+
+    An attempt that failed says nothing: there may be another.
+    """
+    last = action.attempts[-1].phase if action.attempts else None
+    return phase_of(action) in SUCCESSES or last in {
+        phase.to_protobuf_value() for phase in SUCCESSES
+    }
 
 
 async def states(flyte: Flyte, action_id: ActionIdentifier) -> AsyncGenerator[ActionDetails | None]:
@@ -136,7 +150,7 @@ async def log(
             failures += 1
             tries = RECONNECTS if shown else len(PAUSES)
             if not await _may_come(flyte, action_id, error, failures <= tries):
-                if shown:
+                if shown or not _has_run(root):
                     return
                 raise HTTPException(410, LOG_GONE) from None
         else:
@@ -176,6 +190,17 @@ async def _tail(flyte: Flyte, root: ActionDetails) -> AsyncGenerator[list[str] |
 
 def _has_begun(action: ActionDetails) -> bool:
     return has_ended(action) or phase_of(action) in {ActionPhase.RUNNING, ActionPhase.PAUSED}
+
+
+def _has_run(action: ActionDetails) -> bool:
+    """Tell whether there is, or was, a log. An abort adds an attempt to what was only queued."""
+    if phase_of(action) in {ActionPhase.RUNNING, ActionPhase.PAUSED, ActionPhase.SUCCEEDED}:
+        return True
+    return any(
+        attempt.logs_available
+        or ACTION_PHASE_RUNNING in {each.phase for each in attempt.phase_transitions}
+        for attempt in action.attempts
+    )
 
 
 async def _details(flyte: Flyte, action_id: ActionIdentifier) -> ActionDetails:

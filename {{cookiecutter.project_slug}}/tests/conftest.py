@@ -4,10 +4,10 @@ Each test file begins with a local Flyte that holds the tests' own tasks and not
 an app of its own.
 
 Set ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) to run the same tests against a real Flyte, as
-README.md says. What needs the local Flyte's own people or its records is marked ``local_flyte`` and
-is then skipped.
+README.md says. Tests that can't run there have a mark that says why not.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,21 +20,43 @@ from local_flyte import LocalFlyte, ReceivedCall
 
 from .support import REAL_ENDPOINT, ROOT, client_of, finished, run_task, serving
 
+NOT_ON_A_REAL_FLYTE = {
+    "authorization": "depends on who may do what, and needs others than alice and bob",
+    "logs_after_end": "reads a log after the end: a real Flyte has it only as long as the pod",
+    "order": "depends on the order of runs: a real Flyte keeps none within a second",
+    "steers_flyte": "makes Flyte fail, hang or lag: only the local one can be told to",
+    "reads_what_flyte_received": "reads what Flyte has received: only the local one tells",
+    "deploys": "deploys this project, which a real Flyte would keep",
+}
+"""The marks, and why a test that has one is skipped. A test that has none runs on every Flyte."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known, and refuse a Flyte that can't tell alice from bob."""
+    for name, reason in NOT_ON_A_REAL_FLYTE.items():
+        config.addinivalue_line("markers", f"{name}: {reason}")
+    tokens = [os.environ.get(f"FLYTE_TEST_TOKEN_{name}") for name in ("ALICE", "BOB")]
+    if REAL_ENDPOINT and (REAL_ENDPOINT.startswith("http://") or None in tokens):
+        raise pytest.UsageError(
+            "the tests need a Flyte with TLS, which tells callers apart: set FLYTE_TEST_ENDPOINT to"
+            " dns:///host[:port], and FLYTE_TEST_TOKEN_ALICE and FLYTE_TEST_TOKEN_BOB to the"
+            " tokens of two people"
+        )
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what only the local Flyte can show when the tests run against another."""
     if REAL_ENDPOINT:
         for item in items:
-            if item.get_closest_marker("local_flyte") or "local_flyte" in _fixtures(item):
-                item.add_marker(pytest.mark.skip(reason="shows something of the local Flyte only"))
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return getattr(item, "fixturenames", [])
+            for name, reason in NOT_ON_A_REAL_FLYTE.items():
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.skip(reason=reason))
+                    break
 
 
 @pytest.fixture(scope="session")
 def _started_flyte() -> Iterator[LocalFlyte]:
+    assert not REAL_ENDPOINT, "a test of the local Flyte needs a mark: NOT_ON_A_REAL_FLYTE has them"
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
         yield local_flyte
@@ -55,6 +77,7 @@ def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     else:
         variables = request.getfixturevalue("local_flyte").app_environment()
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FLYTE_ENDPOINT", raising=False)  # would outrank the other
         for name, value in variables.items():
             patch.setenv(name, value)
         yield variables

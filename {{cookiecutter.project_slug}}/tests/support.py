@@ -97,6 +97,11 @@ def authorization_of(name: str) -> str:
     return f"Bearer {PEOPLE[name].token}"
 
 
+def token_of(name: str) -> str:
+    """Return the token in it."""
+    return authorization_of(name).removeprefix("Bearer ")
+
+
 @contextmanager
 def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
     """Make a client that calls as a person, by bearer token, or as nobody."""
@@ -110,7 +115,7 @@ def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
 
 def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
     """Start a run of one of the tests' tasks; return its name, project and domain."""
-    with _calling_as(client):
+    with calling_as(client):
         found = remote.Task.get(f"{TASKS}.{task}", auto_version="latest")
         run = flyte.with_runcontext("remote").run(found, **inputs)
     id_ = run.pb2.action.id.run
@@ -119,7 +124,7 @@ def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
 
 def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
     """Wait until a run has ended, and return it."""
-    with _calling_as(client):
+    with calling_as(client):
         wait_until(lambda: remote.RunDetails.get(name=run["name"]).done())
     return run
 
@@ -129,9 +134,10 @@ def long_run(client: httpx.Client) -> Iterator[dict[str, Any]]:
     """Start a run that goes on until the block ends."""
     run = run_task(client, "count", to=1000)
     yield run
-    with _calling_as(client):
+    with calling_as(client):
         remote.Run.get(name=run["name"]).abort()
 
 
-def _calling_as(client: httpx.Client) -> Any:
+def calling_as(client: httpx.Client) -> Any:
+    """Let the SDK call Flyte as a client's person inside the block."""
     return remote.auth_metadata(("authorization", client.headers["Authorization"]))

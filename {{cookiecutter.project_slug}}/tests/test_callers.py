@@ -35,6 +35,7 @@ def test_without_credentials_nothing_is_served(
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.authorization
 @pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 def test_an_expired_token_is_told_to_authenticate(
     expired: httpx.Client, operation: Operation, greeting: dict[str, Any]
@@ -53,6 +54,7 @@ def test_an_expired_token_is_told_to_authenticate(
     assert PEOPLE["expired"].token not in response.text
 
 
+@pytest.mark.authorization
 @pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
 def test_without_rights_on_the_project_its_things_are_forbidden(
     carol: httpx.Client, operation: Operation, greeting: dict[str, Any]
@@ -62,6 +64,7 @@ def test_without_rights_on_the_project_its_things_are_forbidden(
     assert response.json()["title"] == "Forbidden"
 
 
+@pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 @pytest.mark.parametrize("credential", ["token", "cookie"])
 def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
@@ -91,7 +94,12 @@ def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
         }, each
 
 
-@pytest.mark.local_flyte
+@pytest.mark.parametrize("path", sorted(PUBLIC))
+def test_public_paths_need_no_credentials(anonymous: httpx.Client, path: str) -> None:
+    assert anonymous.get(path).status_code < 400
+
+
+@pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(PUBLIC))
 def test_public_paths_act_for_nobody(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]

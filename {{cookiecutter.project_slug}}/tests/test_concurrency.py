@@ -23,7 +23,7 @@ LONG = [path for method, paths in STREAMS.items() for path in paths if offers(pa
 REQUESTS = [*LONG, *["/me"] * (10 - len(LONG))]
 """What each of them asks for: 500 requests in all, streams and WebSockets among them."""
 
-pytestmark = [pytest.mark.local_flyte, needs("/me")]
+pytestmark = [pytest.mark.reads_what_flyte_received, needs("/me")]
 
 
 async def ask(client: httpx.AsyncClient, url: str, path: str, person: Person) -> str | None:

@@ -10,9 +10,8 @@ from websockets.sync.client import connect
 
 from app.main import create_app
 from app.settings import load_settings
-from local_flyte import PEOPLE
 
-from .support import client_of, needs, offers, serving
+from .support import authorization_of, client_of, needs, offers, serving, token_of
 
 TRUSTED = "https://trusted.example"
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
@@ -26,9 +25,16 @@ def trusting_url(environment: dict[str, str]) -> Iterator[str]:
         update={
             "trusted_origins": (TRUSTED,),
             "credential_headers": ("X-Api-Key",),
-            "token_header": "X-Forwarded-Access-Token",
         }
     )
+    with serving(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def proxied_url(environment: dict[str, str]) -> Iterator[str]:
+    """An app behind a proxy that hands on tokens."""
+    settings = load_settings().model_copy(update={"token_header": "X-Forwarded-Access-Token"})
     with serving(create_app(settings)) as url:
         yield url
 
@@ -41,17 +47,17 @@ def trusting(trusting_url: str) -> Iterator[httpx.Client]:
 
 
 @needs(ABORT, "POST")
-@pytest.mark.local_flyte
 @pytest.mark.parametrize(
     "header", ["Authorization", "X-Forwarded-Access-Token", "X-Api-Key", "Cookie"]
 )
 def test_whatever_the_credential_a_page_of_another_site_changes_nothing(
-    trusting_url: str, header: str
+    trusting_url: str, proxied_url: str, header: str
 ) -> None:
-    token = PEOPLE["alice"].token
+    token = token_of("alice")
     value = {"Authorization": f"Bearer {token}", "Cookie": f"flyte_at={token}"}.get(header, token)
+    url = proxied_url if header == "X-Forwarded-Access-Token" else trusting_url
     refused = httpx.post(
-        f"{trusting_url}{ABORT}", headers={**ELSEWHERE, header: value}, trust_env=False, timeout=60
+        f"{url}{ABORT}", headers={**ELSEWHERE, header: value}, trust_env=False, timeout=60
     )
     assert refused.status_code == 403
     assert refused.headers["Content-Type"] == "application/problem+json"
@@ -113,13 +119,12 @@ def test_a_trusted_origin_reads_events(trusting: httpx.Client, greeting: dict[st
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
 
 
-@pytest.mark.local_flyte
 @pytest.mark.skipif(not offers("/runs/x/watch", "WEBSOCKET"), reason="the app has no WebSocket")
 def test_a_page_of_another_site_opens_no_websocket(
     trusting_url: str, greeting: dict[str, Any]
 ) -> None:
     url = f"{trusting_url.replace('http', 'ws', 1)}/runs/{greeting['name']}/watch"
-    headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
+    headers = {"Authorization": authorization_of("alice")}
     with pytest.raises(InvalidStatus) as refused:
         connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None, open_timeout=60)
     assert refused.value.response.status_code == 403

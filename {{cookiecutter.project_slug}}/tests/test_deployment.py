@@ -88,6 +88,7 @@ def shown() -> remote.App:
         return app
 
 
+@pytest.mark.deploys
 def test_what_is_deployed_is_what_was_asked_for(deployed: remote.App) -> None:
     spec = deployed.pb2.spec
     container = spec.container
@@ -102,6 +103,7 @@ def test_what_is_deployed_is_what_was_asked_for(deployed: remote.App) -> None:
     assert variables.items() >= (app_env.env_vars or {}).items()
 
 
+@pytest.mark.deploys
 @needs("/")
 def test_the_deployed_app_has_the_files_of_its_page(
     local_flyte: LocalFlyte, deployed: remote.App
@@ -114,6 +116,7 @@ def test_the_deployed_app_has_the_files_of_its_page(
         assert httpx.get(f"{url}/{path}", trust_env=False, timeout=60).status_code == 200, path
 
 
+@pytest.mark.deploys
 @needs("/me")
 def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
     local_flyte: LocalFlyte, project: Path, deployed: remote.App
@@ -141,9 +144,10 @@ def test_the_deployed_app_serves_its_callers_and_then_a_redeployed_change(
     ids=["broken import", "missing file"],
 )
 def test_a_deployment_that_would_not_run_fails_and_says_why(
-    file: str, line: str, message: str, local_flyte: LocalFlyte, tmp_path: Path
+    file: str, line: str, message: str, tmp_path: Path
 ) -> None:
-    project, config = copy_of_project(tmp_path), local_flyte.config_file("alice")
+    project, config = copy_of_project(tmp_path), tmp_path / "flyte.yaml"
+    config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")  # which a dry run does not call
     append(project / file, line)
     result = flyte("deploy", "--dry-run", "deployment.py", "app_env", config=config, cwd=project)
     assert result.returncode != 0, result.stdout

@@ -25,8 +25,6 @@ STREAMS = {
 """The call to Flyte that each of them holds."""
 ALICE = {"Authorization": authorization_of("alice")}
 
-pytestmark = pytest.mark.local_flyte
-
 
 @pytest.fixture(scope="module")
 def silent_run(alice: httpx.Client) -> Iterator[str]:
@@ -90,6 +88,7 @@ def all_is_quiet(local_flyte: LocalFlyte, calls: str) -> None:
     assert local_flyte.open_calls(calls) == 0
 
 
+@pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
 @pytest.mark.parametrize("stream", STREAMS, ids=" ".join)
 def test_no_call_remains_after_viewers_disconnect(
@@ -123,6 +122,7 @@ def test_no_call_remains_after_viewers_disconnect(
     assert logged(caplog) == []
 
 
+@pytest.mark.steers_flyte
 @needs("/runs")
 def test_a_call_that_hangs_ends_with_its_request(
     app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -26,8 +27,6 @@ from .support import TASKS, client_of, needs, run_task, serving, wait_until
 KEY = "a-key-for-flyte-only"
 ALICE, BOB = PEOPLE["alice"].token, PEOPLE["bob"].token
 GREET = f"/tasks/{TASKS}.greet"
-
-pytestmark = pytest.mark.local_flyte
 
 
 class Elsewhere:
@@ -58,16 +57,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(
-    environment: dict[str, str],
-    local_flyte: LocalFlyte,
-    certificates: Path,
-) -> Iterator[dict[str, str]]:
+def environment(environment: dict[str, str], certificates: Path) -> Iterator[dict[str, str]]:
     """An app that trusts the certificates of both, with a credential of its own making."""
     bundle = certificates / "bundle.pem"
-    bundle.write_bytes(
-        local_flyte.ca_file.read_bytes() + b"\n" + (certificates / "ca.pem").read_bytes()
-    )
+    of_flyte = Path(os.environ.get("SSL_CERT_FILE", os.devnull))
+    bundle.write_bytes(of_flyte.read_bytes() + b"\n" + (certificates / "ca.pem").read_bytes())
     changed = {"SSL_CERT_FILE": str(bundle), "CREDENTIAL_HEADERS": "x-api-key"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in changed.items():
@@ -96,6 +90,7 @@ def ask(client: httpx.Client, run: dict[str, Any]) -> list[httpx.Response]:
     ]
 
 
+@pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -141,6 +136,7 @@ def test_only_hosts_in_the_domain_of_flyte_may_keep_its_data(
     assert is_neighbour(address, flyte) is is_one
 
 
+@pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_tls(
@@ -161,6 +157,7 @@ def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_t
             assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
 
 
+@pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
 @needs("/runs")
 def test_flytes_http_address_is_called_over_tls(
@@ -187,6 +184,7 @@ def test_a_redirect_is_not_followed(
         assert server.received == []
 
 
+@pytest.mark.steers_flyte
 @needs("/runs")
 def test_concurrent_callers_are_not_merged(
     alice: httpx.Client,
@@ -206,6 +204,7 @@ def test_concurrent_callers_are_not_merged(
         assert callers == {f"Bearer {ALICE}", f"Bearer {BOB}"}
 
 
+@pytest.mark.steers_flyte
 @pytest.mark.parametrize("code", Code)
 @pytest.mark.parametrize(
     ("path", "rpc"),
@@ -238,6 +237,7 @@ def test_an_error_that_quotes_a_credential_is_neither_told_nor_logged(
         assert secret not in caplog.text
 
 
+@pytest.mark.reads_what_flyte_received
 @needs(f"{GREET}/runs", "POST")
 def test_a_run_is_started_as_the_sdk_would_start_it(
     alice: httpx.Client, local_flyte: LocalFlyte

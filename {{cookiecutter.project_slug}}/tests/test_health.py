@@ -16,7 +16,7 @@ def test_health_and_readiness_need_no_credentials(anonymous: httpx.Client) -> No
     assert anonymous.get("/ready").json() == {"status": "ok"}
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_readiness_fails_when_flyte_does_not_answer(
     hurried: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -34,6 +34,7 @@ async def crowd(url: str) -> list[httpx.Response]:
         return await asyncio.gather(*requests)
 
 
+@pytest.mark.reads_what_flyte_received
 def test_many_probes_make_one_anonymous_call(
     app_url: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
@@ -43,7 +44,7 @@ def test_many_probes_make_one_anonymous_call(
     assert not any("authorization" in call.headers for call in calls)
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_probes_leave_no_open_calls_when_flyte_hangs(
     hurried: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,18 +6,22 @@ from typing import Any
 import httpx
 import pytest
 from connectrpc.code import Code
+from flyte import remote
 
+from app.settings import load_settings
 from local_flyte import LocalFlyte, ReceivedCall
 
-from .support import client_of
+from .support import calling_as, client_of
 
 
-@pytest.mark.local_flyte
 def test_me_is_the_caller_as_flyte_knows_them(alice: httpx.Client) -> None:
+    with calling_as(alice):
+        known = remote.User.get()
+    assert known.subject()
     assert alice.get("/me").json() == {
-        "subject": "alice-subject",
-        "name": "Alice Adams",
-        "email": "alice@example.com",
+        "subject": known.subject(),
+        "name": known.name() or None,
+        "email": known.pb2.email or None,
         "anonymous": False,
     }
 
@@ -29,21 +33,25 @@ def test_two_callers_have_different_subjects(alice: httpx.Client, bob: httpx.Cli
     assert first["subject"] != second["subject"]
 
 
-@pytest.mark.local_flyte
 @pytest.mark.parametrize(
     ("name", "may_view", "may_run"),
-    [("alice", True, True), ("victor", True, False), ("carol", False, False)],
+    [
+        ("alice", True, True),
+        pytest.param("victor", True, False, marks=pytest.mark.authorization),
+        pytest.param("carol", False, False, marks=pytest.mark.authorization),
+    ],
 )
 def test_rights_are_what_flyte_lets_the_caller_do(
-    app_url: str, name: str, may_view: bool, may_run: bool, local_flyte: LocalFlyte
+    app_url: str, name: str, may_view: bool, may_run: bool
 ) -> None:
     with client_of(app_url, name) as client:
         told = client.get("/me/rights").json()
     assert (told["view"], told["run"]) == (may_view, may_run)
-    assert (told["project"], told["domain"]) == (local_flyte.project, local_flyte.domain)
+    settings = load_settings()
+    assert (told["project"], told["domain"]) == (settings.flyte_project, settings.flyte_domain)
 
 
-@pytest.mark.local_flyte
+@pytest.mark.reads_what_flyte_received
 def test_asking_for_rights_changes_nothing(
     alice: httpx.Client, greeting: dict[str, Any], received: Callable[[], list[ReceivedCall]]
 ) -> None:
@@ -52,7 +60,7 @@ def test_asking_for_rights_changes_nothing(
     assert alice.get(f"/runs/{greeting['name']}").json()["phase"] == "succeeded"
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_rights_fail_when_flyte_is_unavailable(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -61,7 +69,7 @@ def test_rights_fail_when_flyte_is_unavailable(
     local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=0)
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_someone_whom_flyte_admits_but_does_not_know_is_told_so(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
 ) -> None:

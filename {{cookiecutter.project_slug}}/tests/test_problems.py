@@ -35,6 +35,7 @@ STATUSES = [
 ]
 
 
+@pytest.mark.steers_flyte
 @pytest.mark.parametrize(("code", "status"), STATUSES)
 @pytest.mark.parametrize(
     ("method", "path", "rpc"),
@@ -67,6 +68,7 @@ def test_an_error_of_flytes_has_its_status(
     assert PEOPLE["alice"].token not in response.text
 
 
+@pytest.mark.steers_flyte
 @pytest.mark.parametrize(
     ("path", "rpc"),
     [
@@ -105,7 +107,7 @@ def test_a_body_that_does_not_arrive_is_a_408(
 
 @needs("/me")
 def test_credentials_are_neither_told_nor_logged(
-    app_url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+    app_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = "a-credential-that-nobody-may-see"
     with caplog.at_level(logging.DEBUG):
@@ -117,7 +119,6 @@ def test_credentials_are_neither_told_nor_logged(
             response = httpx.get(
                 f"{app_url}/me?token=x", headers=headers, trust_env=False, timeout=60
             )
-            assert response.status_code in {400, 401}
             assert secret not in response.text
     assert secret not in caplog.text
 
@@ -168,6 +169,7 @@ def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
     assert problem_for(request_with_credentials(), ConnectError(code, message)).detail == told
 
 
+@pytest.mark.steers_flyte
 @needs("/runs")
 def test_what_is_no_fault_of_the_callers_leaves_one_line_for_the_operator(
     alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
@@ -226,10 +228,13 @@ def test_a_bug_is_answered_and_logged_with_its_traceback_and_not_by_the_server(
 
 
 @needs("/me")
-def test_a_401_says_where_to_sign_in(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "authorization", ["", pytest.param("Bearer nonsense", marks=pytest.mark.authorization)]
+)
+def test_a_401_says_where_to_sign_in(environment: dict[str, str], authorization: str) -> None:
     settings = load_settings().model_copy(update={"sign_in_url": "https://flyte.example/login"})
     with serving(create_app(settings)) as url, client_of(url, "alice") as client:
-        client.headers["Authorization"] = "Bearer nonsense"
+        client.headers["Authorization"] = authorization
         refused = client.get("/me")
     assert refused.status_code == 401
     assert refused.json()["sign_in"] == "https://flyte.example/login"

@@ -22,7 +22,7 @@ def test_count() -> None:
         asyncio.run(count(0))
 
 
-@pytest.mark.local_flyte
+@pytest.mark.deploys
 def test_they_are_deployed_under_their_names(local_flyte: LocalFlyte, app_url: str) -> None:
     local_flyte.deploy(ROOT, env="task_env")
     with remote.auth_metadata(("authorization", authorization_of("alice"))):

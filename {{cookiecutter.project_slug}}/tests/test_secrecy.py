@@ -16,7 +16,7 @@ TOKEN = PEOPLE["alice"].token
 BODIES = {("POST", "/tasks/{name}/runs"): {"inputs": {"name": "Ada"}}}
 
 pytestmark = [
-    pytest.mark.local_flyte,
+    pytest.mark.steers_flyte,
     pytest.mark.skipif(not OPERATIONS, reason="the app has no endpoint that calls Flyte"),
 ]
 

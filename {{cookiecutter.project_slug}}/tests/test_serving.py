@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import LocalFlyte
 
-from .support import ROOT, needs, wait_until
+from .support import ROOT, authorization_of, needs, token_of, wait_until
 
 BIN = Path(sys.executable).parent
 APP = "app.main:app"
@@ -60,7 +60,7 @@ def answers(url: str) -> bool:
 @needs("/me")
 @pytest.mark.parametrize("how", ["uvicorn", "flyte serve"])
 def test_the_app_starts_and_serves_its_caller(
-    how: str, local_flyte: LocalFlyte, tmp_path: Path
+    how: str, environment: dict[str, str], bob: httpx.Client, tmp_path: Path
 ) -> None:
     port = free_port()
     # ``flyte serve --local`` takes the port from the app environment, where it is fixed.
@@ -69,20 +69,21 @@ def test_the_app_starts_and_serves_its_caller(
         "import flyte.app\nfrom deployment import app_env\n"
         f"app_env.port = flyte.app.Port(port={port})\n"
     )
-    config = local_flyte.config_file("alice")
+    config = tmp_path / "flyte.yaml"
+    config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")  # for the command, not the app
     command = {
         "uvicorn": f"uvicorn {APP} --port {port}",
         "flyte serve": f"flyte --config {config} serve --local {elsewhere} app_env",
     }[how]
     url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
-    with started(command, local_flyte.app_environment(), tmp_path) as process:
+    with started(command, environment, tmp_path) as process:
         wait_until(lambda: answers(url) or process.poll() is not None)
         assert process.poll() is None, log.read_text()
-        headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+        headers = {"Authorization": authorization_of("bob")}
         me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
-        assert me["subject"] == PEOPLE["bob"].subject
+        assert me == bob.get("/me").json()
         assert httpx.get(f"{url}/me", trust_env=False, timeout=60).status_code == 401
-    assert PEOPLE["bob"].token not in log.read_text()
+    assert token_of("bob") not in log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,6 @@ def test_an_app_that_cannot_work_does_not_start_and_says_why(
 
 
 @needs("/me")
-@pytest.mark.local_flyte
 def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     url = f"http://127.0.0.1:{port}"
@@ -125,7 +125,7 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(tmp_path:
         assert "ALLOW_ANONYMOUS" in log.read_text()
         with started(command, {**environment, "ALLOW_ANONYMOUS": "true"}, tmp_path) as process:
             wait_until(lambda: answers(url) or process.poll() is not None)
-            for headers in ({}, {"Authorization": f"Bearer {PEOPLE['bob'].token}"}):
+            for headers in ({}, {"Authorization": authorization_of("bob")}):
                 me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
                 assert (me["anonymous"], me["subject"]) == (True, None)
             assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 200

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.flyte_client import connect
-from app.settings import Settings, SettingsError, check_connection, load_settings
+from app.settings import CONNECTION, Settings, SettingsError, check_connection, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +13,12 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in Settings.model_fields.values():
         for name in field.validation_alias.choices:  # type: ignore[union-attr]
             monkeypatch.delenv(str(name), raising=False)
+
+
+def says_what_to_deploy(message: str) -> bool:
+    """Tell whether a message has the lines for Union, for open source and for the devbox."""
+    lines = ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}')
+    return all(line in message for line in lines)
 
 
 def test_everything_but_the_endpoint_has_a_default() -> None:
@@ -62,6 +68,7 @@ def test_an_asterisk_forwards_every_cookie(monkeypatch: pytest.MonkeyPatch) -> N
         ("FLYTE_TIMEOUT", "soon", "number"),
         ("FLYTE_TIMEOUT", "0", "greater than 0"),
         ("ALLOW_ANONYMOUS", "maybe", "boolean"),
+        ("_U_INSECURE", "maybe", "boolean"),
         ("COOKIE_NAMES", "a b", "flyte_at,flyte_at_1,flyte_at_2,flyte_idt,<your cookie>"),
         ("CREDENTIAL_HEADERS", "x-key:", "X-Api-Key"),
         ("CREDENTIAL_HEADERS", "*", "X-Api-Key"),
@@ -79,6 +86,7 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_to_give_instead(
     with pytest.raises(SettingsError, match=rf"\n  {name}(='.*')?: ") as refused:
         load_settings()
     assert remedy in str(refused.value)
+    assert says_what_to_deploy(str(refused.value)) is (name in CONNECTION)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,15 @@ def test_a_credential_given_by_mistake_is_not_shown(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as refused:
         load_settings()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_nor_is_one_in_a_variable_that_is_outranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_U_EP_OVERRIDE", "https://me:s3cret-key@flyte.example")
+    monkeypatch.setenv("FLYTE_ENDPOINT", "http://flyte.example")
+    with pytest.raises(SettingsError, match=r"plaintext") as refused:
+        check_connection(load_settings())
+    assert "_U_EP_OVERRIDE" in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
 
@@ -138,12 +155,6 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
     assert (settings.flyte_endpoint, settings.flyte_plaintext) == (endpoint, plaintext)
 
 
-def says_what_to_deploy(message: str) -> bool:
-    """Tell whether a message has the lines for Union, for open source and for the devbox."""
-    lines = ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}')
-    return all(line in message for line in lines)
-
-
 def test_without_an_endpoint_the_app_says_what_to_set() -> None:
     with pytest.raises(SettingsError, match=r"FLYTE_ENDPOINT.*_U_EP_OVERRIDE") as refused:
         asyncio.run(connect(load_settings()))
@@ -164,7 +175,7 @@ def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=r"plaintext.*ALLOW_ANONYMOUS") as refused:
         asyncio.run(connect(load_settings()))
-    assert all(f"{name}={value}" in str(refused.value) for name, value in variables.items())
+    assert all(f"{name}={value!r}" in str(refused.value) for name, value in variables.items())
     assert says_what_to_deploy(str(refused.value))
     monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
     check_connection(load_settings())

@@ -1,15 +1,26 @@
 """GET /runs/{name}/events and /logs: streams about a run, until it has ended."""
 
+import asyncio
 import json
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
+from typing import Any, cast
 
 import httpx
 import pytest
 from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import HTTPException
+from flyteidl2.common.identifier_pb2 import ActionIdentifier
+from flyteidl2.common.phase_pb2 import ActionPhase
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus, PhaseTransition
+from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse
 
+from app.flyte_client import Flyte
 from app.main import create_app
 from app.settings import load_settings
+from app.watching import log
 from local_flyte import LocalFlyte
 
 from .support import long_run, run_task, serving
@@ -27,7 +38,6 @@ def test_events_tell_every_phase_until_the_run_has_ended(alice: httpx.Client) ->
     assert "running" in phases
     assert len(set(phases)) == len(phases)
     assert {state["name"] for state in states} == {run["name"]}
-    assert "1 of 1\n" in alice.get(f"/runs/{run['name']}/logs").text
 
 
 def test_a_log_is_sent_while_it_is_written(alice: httpx.Client) -> None:
@@ -35,7 +45,7 @@ def test_a_log_is_sent_while_it_is_written(alice: httpx.Client) -> None:
         assert any("1 of 1000" in line for line in response.iter_lines())
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_a_silent_log_ends_with_its_run(
     hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
@@ -70,6 +80,7 @@ def test_events_are_taken_up_where_they_were_cut_off(
     assert alice.get(path, headers={"Last-Event-ID": "succeeded"}).status_code == 204
 
 
+@pytest.mark.logs_after_end
 def test_a_log_is_taken_up_where_it_was_cut_off(alice: httpx.Client) -> None:
     run = run_task(alice, "count", to=3)
     path = f"/runs/{run['name']}/logs"
@@ -79,7 +90,7 @@ def test_a_log_is_taken_up_where_it_was_cut_off(alice: httpx.Client) -> None:
     assert alice.get(path, params={"skip": 99}).text == ""
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_a_deleted_log_is_410(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
@@ -89,7 +100,57 @@ def test_a_deleted_log_is_410(
     assert "no longer" in gone.json()["detail"]
 
 
-@pytest.mark.local_flyte
+class PodIsGone:
+    """A Flyte that knows one run, which has ended, and has no log of it."""
+
+    timeout = 1.0
+
+    def __init__(self, root: ActionDetails) -> None:
+        self.runs, self._root = self, root
+
+    async def get_action_details(self, _: object) -> GetActionDetailsResponse:
+        return GetActionDetailsResponse(details=self._root)
+
+    async def tail_logs(self, *_: object) -> AsyncIterator[TailLogsResponse]:
+        raise ConnectError(Code.NOT_FOUND, "there is no pod")
+
+
+@pytest.mark.parametrize(
+    ("phase", "attempts", "is_gone"),
+    [
+        ("ABORTED", [], False),
+        # As Flyte reports the abort of what was queued.
+        ("ABORTED", [("ABORTED", ["QUEUED", "ABORTED"])], False),
+        ("FAILED", [("FAILED", ["QUEUED", "INITIALIZING", "FAILED"])], False),
+        ("ABORTED", [("ABORTED", ["QUEUED", "RUNNING", "ABORTED"])], True),
+        ("ABORTED", [("FAILED", ["RUNNING", "FAILED"]), ("ABORTED", ["QUEUED"])], True),
+        ("SUCCEEDED", [("SUCCEEDED", ["QUEUED", "SUCCEEDED"])], True),
+    ],
+)
+def test_a_log_that_never_was_is_empty_and_not_gone(
+    phase: str, attempts: list[tuple[str, list[str]]], is_gone: bool
+) -> None:
+    def number(name: str) -> Any:
+        return ActionPhase.Value(f"ACTION_PHASE_{name}")
+
+    root = ActionDetails(status=ActionStatus(phase=number(phase)))
+    for last, phases in attempts:
+        transitions = [PhaseTransition(phase=number(each)) for each in phases]
+        root.attempts.add(phase=number(last), phase_transitions=transitions)
+
+    async def read() -> None:
+        flyte = cast("Flyte", PodIsGone(root))
+        async with aclosing(log(flyte, ActionIdentifier())) as batches:
+            assert [lines async for lines in batches if lines] == []
+
+    if is_gone:
+        with pytest.raises(HTTPException, match="410"):
+            asyncio.run(read())
+    else:
+        asyncio.run(read())
+
+
+@pytest.mark.steers_flyte
 def test_a_log_that_is_not_there_yet_is_waited_for(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -100,7 +161,7 @@ def test_a_log_that_is_not_there_yet_is_waited_for(
             assert any("1 of 1000" in line for line in response.iter_lines())
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 def test_a_watch_that_breaks_off_is_opened_again(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -111,7 +172,7 @@ def test_a_watch_that_breaks_off_is_opened_again(
     assert '"phase":"succeeded"' in text
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 @pytest.mark.parametrize("stream", ["events", "logs"])
 def test_a_stream_that_never_begins_is_told_by_its_status(
     hurried: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any], stream: str
@@ -123,7 +184,7 @@ def test_a_stream_that_never_begins_is_told_by_its_status(
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.local_flyte
+@pytest.mark.steers_flyte
 @pytest.mark.parametrize(
     ("stream", "last"),
     [("events", '"title":"Gateway Timeout"'), ("logs", "[the log breaks off here: Gateway")],

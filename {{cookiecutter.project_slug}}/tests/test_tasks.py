@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import flyte
 import httpx
 import pytest
-from connectrpc.code import Code
+from flyte import remote
 
+from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .support import TASKS, finished, needs, run_task
+from .support import TASKS, calling_as, finished, needs, wait_until
 
 GREET = f"/tasks/{TASKS}.greet"
 
@@ -33,7 +36,7 @@ def test_a_task_shows_what_it_takes_and_returns(alice: httpx.Client) -> None:
     assert task["outputs"]["properties"] == {"o0": {"type": "string"}}
 
 
-@pytest.mark.local_flyte
+@pytest.mark.reads_what_flyte_received
 def test_what_flyte_knows_of_a_task_is_asked_for_every_caller(
     alice: httpx.Client, carol: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:
@@ -88,12 +91,39 @@ def test_a_name_is_used_for_one_run_only(alice: httpx.Client, greeting: dict[str
     assert greeting["name"] in response.json()["detail"]
 
 
-@pytest.mark.local_flyte
-def test_a_run_name_taken_meanwhile_is_409(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
-    taken = run_task(alice, "count", to=1)["name"]
-    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as if looked for a moment before
-    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}, "name": taken})
+def test_a_name_that_is_used_in_another_domain_is_refused_too(alice: httpx.Client) -> None:
+    """Beside that run Flyte would leave the new one queued for ever."""
+    with calling_as(alice):
+        task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
+        elsewhere = flyte.with_runcontext("remote", domain="staging").run(task, name="Ada")
+    body = {"inputs": {"name": "Ada"}, "name": elsewhere.name}
+    response = alice.post(f"{GREET}/runs", json=body)
     assert response.status_code == 409
+    assert f"{elsewhere.name!r} in {load_settings().flyte_project}/staging" in response.text
+    assert alice.get(f"/runs/{elsewhere.name}").status_code == 404
+
+
+@pytest.mark.steers_flyte
+def test_of_two_who_give_the_same_name_at_once_one_starts_a_run_and_the_other_is_told(
+    alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    def start(person: httpx.Client, who: str) -> httpx.Response:
+        body = {"inputs": {"name": who}, "name": "wanted-by-two"}
+        return person.post(f"{GREET}/runs", params={"wait": 20}, json=body)
+
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("UploadInputs"):  # which comes after the name was found to be unused
+            started = {
+                who: threads.submit(start, person, who)
+                for who, person in (("alice", alice), ("bob", bob))
+            }
+            wait_until(lambda: local_flyte.open_calls("UploadInputs") == 2)
+        answers = {who: each.result() for who, each in started.items()}
+    by_status = {answer.status_code: who for who, answer in answers.items()}
+    assert by_status.keys() == {201, 409}
+    first = answers[by_status[201]].json()
+    assert first["executed_by"]["subject"] == PEOPLE[by_status[201]].subject
+    assert first["outputs"] == {"o0": f"Hello, {by_status[201]}."}
 
 
 @pytest.mark.parametrize("name", ["", "7up", "Ada", "a-", "a" * 31, "a.b"])
@@ -167,7 +197,7 @@ def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:
     assert response.json()["title"] == "Not Found"
 
 
-@pytest.mark.local_flyte
+@pytest.mark.reads_what_flyte_received
 def test_a_page_of_another_site_cannot_run_a_task_with_the_visitors_cookie(
     anonymous: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:

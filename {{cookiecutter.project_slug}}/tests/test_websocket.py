@@ -18,6 +18,9 @@ from local_flyte import PEOPLE
 from .support import authorization_of, long_run, run_task, serving
 
 ALICE = {"Authorization": authorization_of("alice")}
+EXPIRED, CAROL = (
+    {"Authorization": f"Bearer {PEOPLE[name].token}"} for name in ("expired", "carol")
+)
 
 
 @contextmanager
@@ -44,13 +47,12 @@ def test_a_run_that_does_not_exist_is_a_problem(app_url: str) -> None:
     assert json.loads(refused.value.response.body or b"")["title"] == "Not Found"
 
 
-@pytest.mark.local_flyte
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
         ({}, 401),
-        ({"Authorization": f"Bearer {PEOPLE['expired'].token}"}, 401),
-        ({"Authorization": f"Bearer {PEOPLE['carol'].token}"}, 403),
+        pytest.param(EXPIRED, 401, marks=pytest.mark.authorization),
+        pytest.param(CAROL, 403, marks=pytest.mark.authorization),
         ({"Cookie": PEOPLE["alice"].cookie, "Origin": "https://elsewhere.example"}, 403),
     ],
 )

@@ -29,7 +29,7 @@ from ..dependencies import FlyteDep, RunDep, RunIdDep, ScopeDep
 from ..flyte_client import Flyte
 from ..literals import to_json
 from ..problems import documented
-from ..watching import has_ended, phase_of, states
+from ..watching import SUCCESSES, has_ended, has_succeeded, phase_of, states
 
 router = APIRouter(tags=["runs"])
 
@@ -233,7 +233,7 @@ async def get_run_io(flyte: FlyteDep, run: RunDep) -> RunData:
     Values that JSON has no form for (files, pickles and the like) are shown as references.
     """
     data = await _fetch_data(flyte, run.id)
-    succeeded = phase_of(run) in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
+    succeeded = phase_of(run) in SUCCESSES
     return RunData(
         inputs=to_json(data.inputs.literals),
         outputs=to_json(data.outputs.literals) if succeeded else None,
@@ -249,7 +249,8 @@ async def abort_run(
     reason: Annotated[str, Body(embed=True, max_length=1000)] = "Aborted in the app",
 ) -> Run:
     """Ask Flyte to stop a run. Whether the caller may is for Flyte to say."""
-    if has_ended(run):  # Flyte would mark it as aborted and no longer show its outputs
+    # Flyte would mark it as aborted and no longer show its outputs.
+    if has_ended(run) or has_succeeded(run):
         raise HTTPException(409, f"the run {run.id.run.name!r} has ended already")
     await flyte.runs.abort_run(AbortRunRequest(run_id=run.id.run, reason=reason))
     request = GetActionDetailsRequest(action_id=run.id)
@@ -270,7 +271,7 @@ async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float)
         request = GetActionDetailsRequest(action_id=action_id)
         root = (await flyte.runs.get_action_details(request)).details
     run = EndedRun.of(root, flyte)
-    if run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
+    if run.phase in SUCCESSES:
         run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)
     return run
 

@@ -41,7 +41,7 @@ class Stream(StreamingResponse):
     body_iterator: AsyncGenerator[bytes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the response. `LeavingMiddleware` cancels this when the client leaves."""
+        """Send the response. `DisconnectMiddleware` cancels this when the client leaves."""
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         async with aclosing(self.body_iterator) as chunks:
             chunk = await anext(chunks, b"")

@@ -15,6 +15,7 @@ from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
 from flyteidl2.common.list_pb2 import Filter, ListRequest, Sort
 from flyteidl2.core.literals_pb2 import KeyValuePair
 from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
+from flyteidl2.project.project_service_pb2 import GetProjectRequest
 from flyteidl2.task.common_pb2 import Inputs
 from flyteidl2.task.run_pb2 import (
     CACHE_LOOKUP_SCOPE_GLOBAL,
@@ -27,11 +28,15 @@ from flyteidl2.task.run_pb2 import (
 from flyteidl2.task.task_definition_pb2 import TaskDetails, TaskIdentifier
 from flyteidl2.task.task_service_pb2 import GetTaskDetailsRequest, ListTasksRequest
 from flyteidl2.workflow.run_definition_pb2 import Action
-from flyteidl2.workflow.run_service_pb2 import CreateRunRequest, GetActionDetailsRequest
+from flyteidl2.workflow.run_service_pb2 import (
+    CreateRunRequest,
+    GetActionDetailsRequest,
+    GetRunDetailsRequest,
+)
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..dependencies import FlyteDep, ScopeDep
+from ..dependencies import FlyteDep, Scope, ScopeDep
 from ..flyte_client import ROOT_ACTION, Flyte
 from ..literals import InvalidInputs, inputs_schema, outputs_schema, to_literals
 from ..problems import FLYTE_ERRORS, documented
@@ -41,6 +46,8 @@ router = APIRouter(tags=["tasks"])
 
 EXAMPLE = "{{ cookiecutter.project_slug }}-tasks.greet"
 MOST_MEMBERS = 20  # of the body of a request
+MARK = "started-by-request"
+"""The label of a run whose name was given: it tells the request that started the run."""
 RUN_NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
@@ -188,11 +195,11 @@ async def run_task(
             [{"loc": ("body", "inputs", *at), "msg": what} for at, what in error.errors]
         ) from None
     if new.name:
-        await _check_unused(flyte, scope.run_id(new.name))
+        await _check_unused(flyte, scope, new.name)
     # Named here rather than by Flyte: a call that gets no answer is made again, and only a name
     # keeps the second from starting a second run.
     run_id = scope.run_id(new.name or f"r{secrets.token_hex(9)}")
-    root = await _start(flyte, run_id, task.task_id, inputs)
+    root = await _start(flyte, run_id, task.task_id, inputs, is_named=new.name is not None)
     run = EndedRun.of(root, flyte)
     if wait:
         with suppress(HTTPException, *FLYTE_ERRORS):  # that it was started must be told anyway
@@ -203,42 +210,60 @@ async def run_task(
     return run
 
 
-async def _check_unused(flyte: Flyte, run_id: RunIdentifier) -> None:
-    """Refuse the name of a run that exists: Flyte would return that, and perhaps run it again.
+async def _check_unused(flyte: Flyte, scope: Scope, name: str) -> None:
+    """Refuse the name of a run that exists, in whichever domain of the project.
 
-    Between this question and the start somebody else may take the name. Then Flyte takes both for
-    the same run, and `_start` tells them apart only if they are of different tasks.
+    Flyte would return a run of the same domain, and perhaps run it again; beside one of another
+    domain the new one would stay queued for ever.
     """
-    action_id = ActionIdentifier(run=run_id, name=ROOT_ACTION)
-    try:
-        await flyte.runs.get_action_details(GetActionDetailsRequest(action_id=action_id))
-    except ConnectError as error:
-        if error.code is Code.NOT_FOUND:
-            return
-        raise
-    raise HTTPException(409, f"there is a run named {run_id.name!r} already")
+    request = GetProjectRequest(id=scope.project, org=scope.org)
+    known = (await flyte.projects.get_project(request)).project.domains
+    for domain in dict.fromkeys([scope.domain, *(each.id for each in known)]):
+        run_id = Scope(scope.org, scope.project, domain).run_id(name)
+        action_id = ActionIdentifier(run=run_id, name=ROOT_ACTION)
+        try:
+            await flyte.runs.get_action_details(GetActionDetailsRequest(action_id=action_id))
+        except ConnectError as error:
+            is_hidden = error.code is Code.PERMISSION_DENIED and domain != scope.domain
+            if error.code is not Code.NOT_FOUND and not is_hidden:
+                raise
+        else:
+            raise _in_use(run_id)
+
+
+def _in_use(run_id: RunIdentifier) -> HTTPException:
+    place = f"{run_id.project}/{run_id.domain}"
+    return HTTPException(409, f"there is a run named {run_id.name!r} in {place} already")
 
 
 async def _start(
-    flyte: Flyte, run_id: RunIdentifier, task_id: TaskIdentifier, inputs: Inputs
+    flyte: Flyte, run_id: RunIdentifier, task_id: TaskIdentifier, inputs: Inputs, is_named: bool
 ) -> Action:
-    """Create a run by the same calls as the SDK's ``flyte.run``."""
+    """Create a run by the same calls as the SDK's ``flyte.run``.
+
+    A name that is not random may have been taken by somebody else since it was looked for. Flyte
+    then returns theirs as if it had been created, so the run is marked, and looked at once more.
+    """
     uploaded = await flyte.upload_inputs(
         UploadInputsRequest(run_id=run_id, task_id=task_id, inputs=inputs)
     )
+    spec, mark = _run_spec(), secrets.token_hex(16)
+    if is_named:
+        spec.labels.values[MARK] = mark
     created = await flyte.runs.create_run(
         CreateRunRequest(
             run_id=run_id,
             task_id=task_id,
             offloaded_input_data=uploaded.offloaded_input_data,
-            run_spec=_run_spec(),
+            run_spec=spec,
         )
     )
-    root = created.run.action
-    started = root.metadata.task.id
-    if started.name and (started.name, started.version) != (task_id.name, task_id.version):
-        raise HTTPException(409, f"there is a run named {run_id.name!r} already")
-    return root
+    if is_named:
+        run = (await flyte.runs.get_run_details(GetRunDetailsRequest(run_id=run_id))).details
+        # Older versions of the open-source Flyte do not tell how a run was started.
+        if run.HasField("run_spec") and run.run_spec.labels.values.get(MARK) != mark:
+            raise _in_use(run_id)
+    return created.run.action
 
 
 def _run_spec() -> RunSpec:
