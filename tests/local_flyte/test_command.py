@@ -246,7 +246,9 @@ def test_flyte_alone_works_with_the_cli_and_tells_whom_it_knows(
     with started(python, default_project, "--flyte-only", *options) as (command, printed):
         (words,) = flyte_lines(printed)
         flyte(words, default_project, tmp_path)
-        assert re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
+        assert (
+            re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
+        )
         assert re.findall(r"^  (\w+) .*\(is refused", printed, re.MULTILINE) == people[4:]
         assert ("may run tasks" in printed) == (not options)
         assert ("as alice" in printed) == ("--plaintext" not in options)

@@ -145,9 +145,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             raise ConnectError(Code.INVALID_ARGUMENT, f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
         if request.filename_root and request.filename and self._storage.differs(file, md5):
-            raise ConnectError(
-                Code.ALREADY_EXISTS, f"{path} exists already, and has other content"
-            )
+            raise ConnectError(Code.ALREADY_EXISTS, f"{path} exists already, and has other content")
         signed_url, native_url = self._storage.expect(file, md5, seconds)
         answer = dataproxy_service_pb2.CreateUploadLocationResponse(
             signed_url=signed_url,
