@@ -209,10 +209,47 @@ def test_it_may_be_like_another_kind_of_flyte(
         check_ends(command, signal.SIGINT)
 
 
-def test_flyte_alone_works_with_the_cli(
-    python: Path, default_project: Path, tmp_path: Path
+@pytest.mark.parametrize("option", ["--no-authorization", "--plaintext"])
+def test_the_app_can_be_deployed_there_with_the_line_that_is_named(
+    python: Path, default_project: Path, tmp_path: Path, browser: httpx.Client, option: str
 ) -> None:
-    with started(python, default_project, "--flyte-only") as (command, printed):
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    with started(python, project, "--no-reload", option) as (command, printed):
+        (line,) = re.findall(r"^Deploy the app .* the line (\S+) in deployment.py", printed, re.M)
+        deployment = project / "deployment.py"
+        text, count = re.subn(rf"# ({line}: .*)", r"\1", deployment.read_text())
+        assert count == 1
+        deployment.write_text(text)
+        said = flyte(flyte_lines(printed)[-1], project, tmp_path)
+        own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
+        (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", said)) - own
+        wait_until(lambda: answers(browser, f"http://{url}/ready"))
+        check_ends(command, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("options", "people"),
+    [
+        ([], ["alice", "bob", "victor", "carol", "expired"]),
+        (["--no-authorization"], ["alice", "bob", "victor", "carol"]),
+        (["--plaintext"], []),
+    ],
+)
+def test_flyte_alone_works_with_the_cli_and_tells_whom_it_knows(
+    python: Path,
+    default_project: Path,
+    tmp_path: Path,
+    options: list[str],
+    people: list[str],
+) -> None:
+    with started(python, default_project, "--flyte-only", *options) as (command, printed):
         (words,) = flyte_lines(printed)
         flyte(words, default_project, tmp_path)
+        assert (
+            re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
+        )
+        assert re.findall(r"^  (\w+) .*\(is refused", printed, re.MULTILINE) == people[4:]
+        assert ("may run tasks" in printed) == (not options)
+        assert ("as alice" in printed) == ("--plaintext" not in options)
         check_ends(command, signal.SIGTERM)
