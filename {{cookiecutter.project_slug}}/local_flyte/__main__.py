@@ -192,7 +192,7 @@ def _app(
     listener: socket.socket, environment: Mapping[str, str], *, reload: bool
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
-    command += ["--fd", str(listener.fileno())]
+    command += ["--fd", str(listener.fileno()), "--no-access-log"]
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.
