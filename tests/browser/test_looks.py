@@ -134,6 +134,26 @@ def test_the_sign_in_is_accessible_too(
     assert {place: found for place, found in album.faults.items() if found} == {}
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_of_the_api_has_the_pages_colours(scheme: str, visit: Visitors) -> None:
+    visitor = visit("alice", color_scheme=scheme)
+    page = visitor.page
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    colours = """() => ["page", "card", "text", "accent", "good", "bad"].map(name => {
+        document.body.style.color = `var(--${name})`;
+        return getComputedStyle(document.body).color;
+    }).concat(getComputedStyle(document.documentElement).backgroundColor)"""
+    wanted = page.evaluate(colours)
+    for path, shown in (("docs", ".opblock-summary"), ("redoc", "[role=menuitem]")):
+        page.goto(f"{visitor.app.url}/{path}")
+        expect(page.locator(shown).first).to_be_visible()
+        page.screenshot(path=SCREENSHOTS / f"{path}-{scheme}.png")
+        assert page.evaluate(colours) == wanted
+    # ReDoc asks for a logo of its makers, which the policy does not let it have.
+    assert [text for text in problems if "redocly" not in text and "redoc.ly" not in text] == []
+
+
 def test_the_header_has_its_names_beside_each_other_on_320_pixels(visit: Visitors) -> None:
     page = visit("alice", viewport=NARROW).page
     who = page.get_by_role("group", name="Who you are")

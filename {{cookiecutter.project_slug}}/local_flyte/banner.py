@@ -85,7 +85,7 @@ def _people_with_rights(
     me = [_curl(f"{url}/me", bearer[name]) for name in ("alice", "bob")]
     me.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
     parts = [
-        _lines("There you choose who to be. These links sign one of four people in at once:", links),
+        _lines("There you choose who to be. Or sign in at once, as one of four people:", links),
         _lines("Or call the app as alice or as bob:", me),
     ]
     if runs:
