@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast coverage mutants bench check format
+.PHONY: help demo test test-fast coverage mutants bench pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ mutants: .venv/installed  ## Mutate the middleware and see that its tests notice
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app's cold start
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
+
+pictures: .venv/installed  ## Make the pictures of README.md, from a run of the demo
+	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, of the template folder too
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
