@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast coverage mutants bench check format
+.PHONY: help demo test test-fast coverage mutants bench pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -26,6 +26,9 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app wi
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/request_cost.py
+
+pictures: .venv/installed  ## Make the pictures of README.md, from a run of the demo
+	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, of the template folder too
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \

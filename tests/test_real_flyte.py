@@ -41,7 +41,7 @@ CALLING_FLYTE = [
     [([], ["tests"], 550), (["--no-authorization"], CALLING_FLYTE, 120)],
     ids=["union", "open source"],
 )
-def test_the_projects_tests_run_against_another_flyte(
+def test_the_projects_tests_run_against_another_flyte(  # noqa: PLR0917
     option: list[str],
     tests: list[str],
     least: int,

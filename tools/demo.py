@@ -54,7 +54,7 @@ def install(project: Path) -> Path:
             [*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True
         )
     subprocess.run(
-        [*uv, "pip", "install", "--python", python, "--editable", project, "--group",
+        [*uv, "pip", "install", "--quiet", "--python", python, "--editable", project, "--group",
          f"{project / 'pyproject.toml'}:dev"],
         check=True,
     )  # fmt: skip

@@ -20,6 +20,10 @@ HEADERS = {
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
+    # No page of another site shows an answer as its image or script, or holds on to a window that
+    # it has opened. What CORS lets a trusted origin read is not affected.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
     # URLs name runs and tasks, which linked sites must not see.
     "referrer-policy": "no-referrer",
     # Task output is never interpreted as script or page.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
 from .modes import Mode
-from .sign_in import link
+from .sign_in import choice, link
 
 ASIDE = ("expired",)
 """People who are of use to tests only."""
@@ -63,8 +63,10 @@ def app_banner(
             people = _people_without_rights(local_flyte, url, runs)
         case Mode.DEVBOX:
             people = _nobody(url, runs)
+    # Like the app, it takes cookies in this mode only.
+    start = choice(url, secret) if local_flyte.mode is Mode.UNION else url
     parts = [
-        f"The app    {url}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
+        f"Open       {start}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
         " stand-in",
         *notes,
         *people,
@@ -94,7 +96,7 @@ def _people_with_rights(
     me = [_curl(f"{url}/me", bearer[name]) for name in ("alice", "bob")]
     me.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
     parts = [
-        _lines("Sign in, in a browser, as one of four people:", links),
+        _lines("There you choose who to be. Or sign in at once, as one of four people:", links),
         _lines("Or call the app as alice or as bob:", me),
     ]
     if runs:

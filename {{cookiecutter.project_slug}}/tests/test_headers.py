@@ -39,6 +39,11 @@ def test_pages_are_framed_by_nobody() -> None:
     assert "unsafe" not in HEADERS["content-security-policy"]
 
 
+def test_no_other_site_embeds_an_answer_or_holds_on_to_a_window() -> None:
+    assert HEADERS["cross-origin-resource-policy"] == "same-origin"
+    assert HEADERS["cross-origin-opener-policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_headers_that_are_too_large_are_refused(
     environment: dict[str, str], http: Literal["h11", "httptools"]

@@ -2,16 +2,20 @@
 import { lines, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
-const CHUNK = 200; // lines that the browser lays out together, or not at all
+const CHUNK = 200; // lines that come and go together
 const MOST_LINES = 100_000; // kept
-const COLOURS = /\x1b\[[0-9;?]*[A-Za-z]/g; // of a terminal
+// for a terminal: colours, links, titles (ECMA-48)
+const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])|[\x07\b]/g;
 
 /** Show the log of a run; `ended` says whether no more can come. */
 export function logPanel(run, scope, signal, ended) {
   const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0 });
   const state = h("p.hint", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
-  const [wrapNode, wrap] = toggle("Wrap lines", () => output.classList.toggle("nowrap", !wrap.checked));
+  const [wrapNode, wrap] = toggle("Wrap lines", () => {
+    output.classList.toggle("nowrap", !wrap.checked);
+    scrollDown();
+  });
   const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
@@ -34,7 +38,7 @@ export function logPanel(run, scope, signal, ended) {
         inLast = 0;
       }
       const some = waiting.slice(start, start + CHUNK - inLast);
-      output.lastChild.append(some.join("\n").replace(COLOURS, "") + "\n");
+      output.lastChild.append(some.map(plain).join("\n") + "\n");
       start += some.length;
       inLast += some.length;
     }
@@ -69,6 +73,9 @@ export function logPanel(run, scope, signal, ended) {
   });
   return card("Log", tools, output, state);
 }
+
+/** A line as a terminal leaves it: of what is written over itself, the last. */
+const plain = (line) => line.slice(line.trimEnd().lastIndexOf("\r") + 1).replace(CONTROLS, "");
 
 function toggle(label, change) {
   const box = h("input", { type: "checkbox", checked: true, change });

@@ -3,7 +3,6 @@ import { BASE, Problem, get } from "./api.js";
 import { button, h, name, person, webLink } from "./dom.js";
 
 export const session = {
-  me: null,
   scope: {}, // project and domain, where they are not the app's own
   mayRun: null, // null: not known, so everything is allowed until Flyte refuses it
   why: "",
@@ -20,7 +19,7 @@ const rights = h("span.rights");
 
 /** Ask who this is, and show it. */
 export async function whoAmI() {
-  const me = (session.me = await get("me"));
+  const me = await get("me");
   const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
@@ -94,7 +93,7 @@ export function problemBox(problem, retry) {
   const title = MEANING[problem.status] ?? "Something is wrong with the app or with Flyte";
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
-    problem.detail && h("p.told", { dir: "auto" }, problem.detail),
+    problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
     problem.status === 403 && h("p", "Those who administer the project on Flyte can change that."),
     h("div.actions",
       problem.status === 401 && signIn(problem), retry && button("Try again", retry)));
@@ -111,5 +110,5 @@ function signIn({ sign_in: told }) {
 /** Show that one has to sign in, once, whatever it was that was refused. */
 export function signedOut(problem) {
   banner("signed-out", problemBox(problem));
-  if (!session.me) who.replaceChildren("not signed in");
+  who.replaceChildren("not signed in");
 }

@@ -128,7 +128,8 @@ async def run_logs(
 ) -> TextStream:
     """Stream the log, line by line, until the run has ended.
 
-    If Flyte fails on the way, the last line says so, in brackets.
+    Each line ends with a newline. If Flyte fails on the way, what comes last says so, in brackets
+    and without a newline: it is no line of the log, and not to be counted in `skip`.
     """
     return TextStream(_text(request, flyte, action_id, skip), headers=UNBUFFERED)
 
@@ -146,7 +147,7 @@ async def _text(
         if is_first:
             raise
         problem = problem_for(request, error)
-        yield f"[the log breaks off here: {problem.title}]\n".encode()
+        yield f"[the log breaks off here: {problem.title}]".encode()
 
 
 @websocket_router.websocket("/runs/{name}/watch")
