@@ -85,6 +85,16 @@ def test_what_is_deployed_runs_and_goes_by_revisions(
     assert http.get(url).json()["version"] == "2"
 
 
+def test_what_was_deleted_is_deployed_anew(
+    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
+) -> None:
+    for _ in range(2):
+        local_flyte.deploy(tiny, "tiny.py", "env")
+        assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "a page"
+        cli(local_flyte, "delete", "app", "tiny")
+    local_flyte.deploy(tiny, "tiny.py", "env")
+
+
 def test_its_process_does_not_see_the_source_tree(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:
