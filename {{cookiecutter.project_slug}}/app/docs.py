@@ -44,8 +44,10 @@ COLOURS = """:root {
 body { margin: 0; }
 :root, :root.dark-mode, body, :root.dark-mode .swagger-ui { background: var(--page); color: var(--text); }
 html:root .swagger-ui .scheme-container { background: var(--card); box-shadow: none; }
-html:root .swagger-ui :is(a, .btn.authorize) { color: var(--accent); border-color: var(--accent); }
-html:root .swagger-ui .btn.authorize svg { fill: var(--accent); }
+html:root .swagger-ui :is(a, .scheme-container .btn.authorize) {
+  color: var(--accent); border-color: var(--accent);
+}
+html:root .swagger-ui .scheme-container .btn.authorize svg { fill: var(--accent); }
 .redoc-wrap :is(h5, h5 *) { color: inherit !important; }
 .redoc-wrap h5 ~ * svg polygon { fill: currentcolor; }
 .redoc-wrap .react-tabs__tab--selected { background: #34323f !important; }
