@@ -26,7 +26,7 @@ export function logPanel(run, scope, signal, ended) {
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
-  // Who scrolls up wants to read, and who scrolls down to the end wants to see what comes.
+  // Scrolling up is to read, scrolling to the end is to follow.
   output.addEventListener("scroll", () => {
     follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
   });
@@ -61,14 +61,14 @@ export function logPanel(run, scope, signal, ended) {
       waiting.push(...some);
       say("");
     }
-    // What ends while the run goes on was cut off, and what brought lines may have more.
+    // What ends before the run was cut off, and what brought lines may have more.
     return ended() && received === before;
   }
 
   say(quiet());
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
-    else if (problem.status === 404) say(problem.message);
+    else if (problem.status > 401 && problem.status < 429) say(problem.message);
     else say(`${problem.message}. ${received ? "The log goes on" : "It is shown"} as soon as that is over.`);
   });
   return card("Log", tools, output, state);

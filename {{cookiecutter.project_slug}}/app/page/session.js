@@ -82,6 +82,9 @@ const MEANING = {
   401: "You are not signed in, or no longer",
   403: "Flyte does not let you do this",
   404: "There is no such thing here, or you may not see it",
+  409: "That can’t be done",
+  410: "That is gone",
+  413: "That is too large",
   422: "Some values can’t be used",
   503: "Flyte can’t be reached",
   504: "Flyte did not answer in time",
@@ -90,13 +93,14 @@ const MEANING = {
 /** Say what is wrong, and offer what can be done about it. */
 export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
-  const title = MEANING[problem.status] ?? "Something is wrong with the app or with Flyte";
+  const title = MEANING[problem.status] ?? "The app or Flyte has failed";
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
     problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
     problem.status === 403 && h("p", "Those who administer the project on Flyte can change that."),
     h("div.actions",
-      problem.status === 401 && signIn(problem), retry && button("Try again", retry)));
+      problem.status === 401 && signIn(problem),
+      retry && problem.status !== 413 && button("Try again", retry)));
 }
 
 /** Where the app says, or at a gate in front of it, which a reload leads to. */
