@@ -375,6 +375,20 @@ def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx
     expect(page.get_by_role("log").get_by_role("link")).to_have_count(0)
 
 
+def test_a_log_that_is_gone_is_not_promised(
+    flyte: LocalFlyte, visit: Visitors, api: httpx.Client
+) -> None:
+    name = started(api, "greet", name="Ada")
+    finished(api, name)
+    flyte.fail_next("TailLogs", Code.NOT_FOUND, times=1000)
+    try:
+        log = visit("alice").go(f"runs/{name}").get_by_role("region", name="Log")
+        expect(log).to_contain_text("Flyte no longer has the log of this run")
+        expect(log).not_to_contain_text("as soon as that is over")
+    finally:
+        flyte.fail_next("TailLogs", Code.NOT_FOUND, times=0)
+
+
 def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
     app: App, visit: Visitors, api: httpx.Client
 ) -> None:
