@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast coverage mutants bench check format
+.PHONY: help demo test test-fast coverage mutants bench pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -13,23 +13,28 @@ demo: .venv/installed  ## Generate the default project and run it on its local F
 test: .venv/installed  ## Run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/installed  ## Run the tests that install nothing: under 30 s
+test-fast: .venv/installed  ## Run the tests that install and start nothing: under 30 s
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/middleware
 
 coverage: .venv/installed  ## Run a generated project's tests and show which lines of its app they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes
 
-mutants: .venv/installed  ## Mutate the middleware and see that its tests notice (some minutes)
+mutants: .venv/installed  ## Mutate the middleware and see that its tests notice (a quarter of an hour)
 	$(BIN)/python -m tests.mutants.run
 
-bench: .venv/installed  ## Compare the middleware with the SDK's, and the app's cold start
+bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with the least one
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/request_cost.py
+
+pictures: .venv/installed  ## Make the pictures of README.md, from a run of the demo
+	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, of the template folder too
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \
+	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte; \
 	run $(BIN)/ruff check --config pyproject.toml */local_flyte; \
 	run $(BIN)/mypy; \
 	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \

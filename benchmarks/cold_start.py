@@ -110,13 +110,9 @@ def measure(rounds: int) -> None:
             with remote.auth_metadata(("authorization", f"Bearer {PEOPLE['alice'].token}")):
                 container = remote.App.get(name).pb2.spec.container
             commands[name] = [*container.command, *container.args]
+            cli = [Path(sys.executable).with_name("flyte"), "-c", flyte.config_file()]
             subprocess.run(
-                [
-                    *(Path(sys.executable).with_name("flyte"), "-c", flyte.config_file()),
-                    *("update", "app", name, "--deactivate"),
-                ],
-                check=True,
-                capture_output=True,
+                [*cli, "update", "app", name, "--deactivate"], check=True, capture_output=True
             )
         containers = Containers(Path(sys.executable).parent, Path(folder) / "containers")
         times: dict[str, list[float]] = {name: [] for name in commands}

@@ -34,13 +34,6 @@ DESCRIPTION_LENGTH = 100
 LABEL_LENGTH = 63
 AUTHOR_LENGTH = 100
 
-# What pyproject.toml names. pip and uv would take the project for its own dependency.
-DEPENDENCIES = frozenset(
-    """
-    fastapi fastapi-offline flyte httpx msgpack mypy nox pydantic pyqwest pytest pytest-xdist ruff
-    starlette trustme types-protobuf uvicorn websockets
-    """.split()
-)
 # Names that Windows keeps for devices: no folder can be called so there.
 DEVICES = frozenset({"aux", "con", "nul", "prn"}) | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
@@ -89,10 +82,10 @@ class Correction:
 
 
 def app_name(value: str) -> Problem | None:
-    """An app's name is a DNS label that Flyte takes, and the name of a Python distribution."""
+    """An app's name is a DNS label that Flyte takes, and the name of a folder."""
     words = re.findall(r"[a-z0-9]+", value.lower())
     name = re.sub(r"^[0-9-]+", "", "-".join(words))[:APP_NAME_LENGTH].rstrip("-")
-    if not name or _reserved(name):
+    if not name or name in DEVICES:
         name = f"my-{name}"[:APP_NAME_LENGTH].rstrip("-") if name else "my-flyte-app"
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", value):
         return "use lower-case letters and digits, with single dashes between them", name
@@ -100,16 +93,8 @@ def app_name(value: str) -> Problem | None:
         return "begin with a letter: a Kubernetes service cannot be named otherwise", name
     if len(value) > APP_NAME_LENGTH:
         return f"{len(value)} characters are too many: Flyte takes {APP_NAME_LENGTH}", name
-    if reason := _reserved(value):
-        return reason, name
-    return None
-
-
-def _reserved(name: str) -> str | None:
-    if name in DEPENDENCIES:
-        return f"{name!r} is a package that the app depends on"
-    if name in DEVICES:
-        return f"{name!r} is a device on Windows, where no folder can have that name"
+    if value in DEVICES:
+        return f"{value!r} is a device on Windows, where no folder can have that name", name
     return None
 
 
@@ -148,7 +133,7 @@ def credential_headers(value: str) -> Problem | None:
 def _unforwardable(name: str, seen: list[str]) -> str | None:
     shown = _shown(name)
     if not name:
-        return "there is a comma too many"
+        return "remove the extra comma"
     if not re.fullmatch(r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}", name):
         return f"{shown} is not the name of a header (RFC 9110, 5.6.2)"
     lower = name.lower()
@@ -157,7 +142,7 @@ def _unforwardable(name: str, seen: list[str]) -> str | None:
     if lower in NEVER_FORWARDED or lower.startswith(NEVER_FORWARDED_PREFIXES):
         return f"{shown} describes the connection or the message, not the caller"
     if lower in {other.lower() for other in seen}:
-        return f"{shown} is there twice"
+        return f"{shown} is listed twice"
     return None
 
 
@@ -172,7 +157,7 @@ def line(longest: int, fallback: str) -> Callable[[str], Problem | None]:
         if any(map(_invisible, value)):
             return "leave out line breaks, tabs and other invisible characters", suggestion
         if value != value.strip():
-            return "leave out the blanks at the ends", suggestion
+            return "remove the spaces at the ends", suggestion
         if _is_jinja(value):
             return JINJA, suggestion
         if len(value) > longest:

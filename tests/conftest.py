@@ -8,6 +8,24 @@ from template import copy_template
 
 from .baking import Baker, run
 
+START_SERVERS = ("conformance", "local_flyte")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts a local Flyte for each file."""
+    for item in items:
+        if item.path.parent.name in START_SERVERS:
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have recorded as their summary, from other processes too."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(str(value))
+
 
 @pytest.fixture(scope="session")
 def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:

@@ -32,11 +32,11 @@ SECURITY.md
 app/__init__.py
 app/credentials.py
 app/dependencies.py
+app/disconnects.py
 app/docs.py
 app/flyte_client.py
 app/headers.py
 app/image.py
-app/leaving.py
 app/literals/__init__.py
 app/literals/checking.py
 app/literals/inputs.py
@@ -110,10 +110,10 @@ tests/test_concurrency.py
 tests/test_credentials.py
 tests/test_cross_site.py
 tests/test_deployment.py
+tests/test_disconnects.py
 tests/test_flyte_client.py
 tests/test_headers.py
 tests/test_health.py
-tests/test_leaving.py
 tests/test_hostile_literals.py
 tests/test_literals.py
 tests/test_me.py
@@ -178,7 +178,6 @@ def parse(name: str, text: str) -> None:
 def check_answers(project: Path, answers: dict[str, str]) -> None:
     """Check that each answer has arrived where it counts."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
-    assert pyproject["name"] == "my-flyte-app"
     expression = {"none": "LicenseRef-Proprietary"}.get(answers["license"], answers["license"])
     assert pyproject["license"] == expression
     if answers["license"] != "none":
@@ -198,6 +197,18 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))
         steps = workflow["jobs"]["check"]["steps"]
         assert steps[1]["with"]["python-version"] == answers["python_version"]
+
+
+def test_the_readme_names_every_module_and_every_test_file(default_project: Path) -> None:
+    readme = (default_project / "README.md").read_text("utf-8")
+    where = readme.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    check = readme.partition("\n## Check it\n")[2].partition("\n## ")[0]
+    for module in (default_project / "app").glob("*.py"):
+        assert module.name == "__init__.py" or f"`app/{module.name}`" in where, module.name
+    assert "`test_<router>.py`" in check
+    routers = {f"test_{router.name}" for router in (default_project / "app/routers").glob("*.py")}
+    for test in (default_project / "tests").glob("test_*.py"):
+        assert test.name in routers or f"`{test.name}`" in check, test.name
 
 
 def test_the_template_is_copied_without_the_caches_of_a_working_copy(baker: Baker) -> None:

@@ -1,4 +1,4 @@
-"""The oldest versions that the generated project claims."""
+"""The oldest versions that the generated project and the page of the middleware claim."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+from template import ROOT
 
 from .baking import Baker, run
 from .walkthrough import needs_python, path_with_tools
@@ -46,3 +47,33 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
     told = run([tested, "-c", TELL_VERSIONS, *oldest], project)
     installed = {name: Version(version) for name, version in json.loads(told).items()}
     assert installed == oldest
+
+
+SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
+SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
+# What depends on how a Python collects garbage, switches contexts and serves sockets.
+ISOLATION = ["test_abandoned_streams.py", "test_isolation.py", "test_sockets.py", "test_wire.py"]
+
+
+def run_middleware_suite(python: str, packages: list[str], files: list[str], folder: Path) -> None:
+    path = path_with_tools(folder / "bin")
+    run(["uv", "venv", "--quiet", "--python", needs_python(python), "venv"], folder, PATH=path)
+    install = ["uv", "pip", "install", "--quiet", "--python", "venv"]
+    run([*install, *packages, *SUITE_NEEDS], folder, PATH=path)
+    suite = ["-m", "pytest", "-n", "2", *(f"tests/middleware/{name}" for name in files)]
+    assert re.search(r"\d{2,} passed", run([folder / "venv/bin/python", *suite], ROOT))
+
+
+def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
+    claim = r"CPython (\S+) to .*, flyte (\S+) and newer 2.x, and Starlette (\S+) and newer"
+    python, flyte, starlette = re.search(claim, page).groups()  # type: ignore[union-attr]
+    exactly = [f"flyte=={flyte}", f"starlette=={starlette}"]
+    run_middleware_suite(python, exactly, [""], tmp_path)
+
+
+@pytest.mark.parametrize("python", ["3.12", "3.13"])
+def test_the_middleware_keeps_callers_apart_on_the_other_pythons(
+    python: str, tmp_path: Path
+) -> None:
+    run_middleware_suite(python, ["flyte"], ISOLATION, tmp_path)

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -38,9 +37,6 @@ REFUSED: list[tuple[str, str, str]] = [
     ("project_slug", "--help", "lower-case letters and digits"),
     ("project_slug", "2fast", "begin with a letter"),
     ("project_slug", "a" * 31, "31 characters are too many: Flyte takes 30"),
-    ("project_slug", "flyte", "a package that the app depends on"),
-    ("project_slug", "fastapi", "a package that the app depends on"),
-    ("project_slug", "types-protobuf", "a package that the app depends on"),
     ("project_slug", "con", "a device on Windows"),
     ("description", "", "it is empty"),
     ("description", "two\nlines", CONTROL),
@@ -49,7 +45,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("description", "right\u202eto left", CONTROL),
     ("description", "a line\u2028separator", CONTROL),
     ("description", "a zero-width\u200bspace", CONTROL),
-    ("description", " padded ", "blanks at the ends"),
+    ("description", " padded ", "spaces at the ends"),
     ("description", "x" * 101, "101 characters are too many: 100 fit"),
     ("description", "x" * 100_000, "100000 characters are too many: 100 fit"),
     ("description", "{{ 7 * 7 }}", JINJA),
@@ -70,8 +66,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("credential_headers", "X-Api-Key:", "is not the name of a header"),
     ("credential_headers", 'X-"Key', "is not the name of a header"),
     ("credential_headers", "X-Clé", "is not the name of a header"),
-    ("credential_headers", "X-Key,,X-Other", "a comma too many"),
-    ("credential_headers", "X-Key, x-key", "is there twice"),
+    ("credential_headers", "X-Key,,X-Other", "remove the extra comma"),
+    ("credential_headers", "X-Key, x-key", "is listed twice"),
     ("credential_headers", "Authorization", "is a credential already"),
     ("credential_headers", "COOKIE", "is a credential already"),
     ("credential_headers", "Connection", "describes the connection or the message"),
@@ -90,6 +86,7 @@ ACCEPTED: list[tuple[str, str]] = [
     ("project_slug", "json"),
     ("project_slug", "app"),
     ("project_slug", "tests"),
+    ("project_slug", "fastapi"),
     ("description", '-- it\'s a "test" \\o/ 🚀 👩‍🚀 $HOME `id` & <b> 100 %'),
     ("description", "x" * 100),
     ("author", "Ada Lovelace <ada@example.org>"),
@@ -173,13 +170,6 @@ def test_whatever_is_refused_comes_with_a_value_that_works(
         assert problems(hook, **{key: problem.partition("Try: ")[2].removesuffix("\n")}) == []
 
 
-def test_no_project_can_have_the_name_of_a_package_that_it_depends_on(hook: ModuleType) -> None:
-    pyproject = (ROOT / "{{cookiecutter.project_slug}}" / "pyproject.toml").read_text("utf-8")
-    project = tomllib.loads(pyproject)
-    named = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    assert {re.split(r"[^a-z0-9-]", name)[0] for name in named} == hook.DEPENDENCIES
-
-
 def test_all_problems_are_told_at_once_and_nothing_is_left(
     baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,11 +251,11 @@ def test_a_refusal_on_the_command_line_shows_no_traceback_of_ours(
     command = [sys.executable, "-m", "cookiecutter", "--no-input", str(baker.template)]
     options = ["--config-file", str(baker.config()), "--output-dir", str(tmp_path)]
     done = subprocess.run(
-        [*command, *options, "project_slug=flyte"], capture_output=True, text=True, check=False
+        [*command, *options, "project_slug=con"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     message, _, rest = done.stderr.partition("ERROR: Stopping generation")
-    assert "'flyte' is a package that the app depends on" in message
+    assert "'con' is a device on Windows" in message
     assert "Traceback" not in message
     assert "pre_gen_project.py" not in rest
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 """The generated project's tests against a Flyte that is not theirs, as its README says.
 
-No cluster is to be had here: a local Flyte in a process of its own stands for one, and is of both
+No cluster is available here: a local Flyte in a process of its own stands for one, and is of both
 kinds that tell callers apart.
 """
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from cookiecutter.main import cookiecutter
 from template import ROOT, copy_template
@@ -46,33 +47,31 @@ def generate() -> Path:
 def install(project: Path) -> Path:
     """Install the project and what it is developed with; return its environment's Python."""
     environment = project / ".venv"
-    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
     if not python.exists():
         subprocess.run(
             [*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True
         )
     subprocess.run(
-        [*uv, "pip", "install", "--python", python, "--editable", project, "--group",
+        [*uv, "pip", "install", "--quiet", "--python", python, "--editable", project, "--group",
          f"{project / 'pyproject.toml'}:dev"],
         check=True,
     )  # fmt: skip
     return python
 
 
-def main() -> int:
-    """Generate, install and run; return the exit code of the run."""
+def main() -> NoReturn:
+    """Generate, install and run."""
     print("Generating the default project in .demo/ …", flush=True)
     project = generate()
     print("Installing it (its own environment, .venv) …", flush=True)
     python = install(project)
     os.chdir(project)
     command = [str(python), "-m", "local_flyte", *sys.argv[1:]]
-    if os.name != "nt":
-        # Become the app: Ctrl-C and other signals reach it and nothing stands in between.
-        os.execv(command[0], command)  # noqa: S606
-    return subprocess.run(command, check=False).returncode
+    # Become the app: Ctrl-C and other signals reach it and nothing stands in between.
+    os.execv(command[0], command)  # noqa: S606
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -32,7 +32,7 @@ def main() -> int:
         if not quietly(*install) and quietly("apt-get", "update"):
             quietly(*install)
     if not find():
-        print("Chromium is not to be had: the tests of the page in a browser will be skipped")
+        print("Chromium could not be installed: the tests of the page in a browser will be skipped")
     return 0
 
 

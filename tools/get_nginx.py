@@ -43,7 +43,7 @@ def main() -> int:
         for package in folder.glob("*.deb"):
             quietly("dpkg-deb", "-x", package, UNPACKED)
     if not find():
-        print("nginx is not to be had: the test that needs it will be skipped")
+        print("nginx could not be installed: the test that needs it will be skipped")
     return 0
 
 

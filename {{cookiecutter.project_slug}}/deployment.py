@@ -27,7 +27,7 @@ app_env = FastAPIAppEnvironment(
     requires_auth=True,
     # Settings of the app (app/settings.py); they outrank what Flyte injects.
     env_vars={
-        "DO_NOT_TRACK": "1",  # else the Flyte SDK reports its use to its makers
+        "DO_NOT_TRACK": "1",  # else the Flyte SDK sends usage reports
         # Union injects its address, so nothing is needed there. Open source, behind a proxy with
         # TLS and sign-in: where Flyte is, and the header in which the proxy hands on the caller's
         # token, if the proxy strips a client's own.
@@ -36,7 +36,7 @@ app_env = FastAPIAppEnvironment(
         # Devbox, which knows no callers: everybody acts as nobody.
         # "ALLOW_ANONYMOUS": "true",
         # A certificate authority of your own, in the image: `.with_source_file(Path("ca.pem"),
-        # "/etc/ssl/own")` at the end of app/image.py.
+        # "/etc/ssl/own/")` at the end of app/image.py.
         # "SSL_CERT_FILE": "/etc/ssl/own/ca.pem",
     },
     # Streams end after 300 s otherwise. Seconds; the cluster's own limit counts, 3600 is the most.

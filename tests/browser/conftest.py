@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import get_chromium
@@ -55,11 +55,21 @@ def _clean(flyte: LocalFlyte) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def app(flyte: LocalFlyte, default_project: Path, environment: Path) -> Iterator[App]:
-    """The app of the default project, with the packages that it asks for."""
-    variables = {name: value for name, value in os.environ.items() if name.isupper()}
-    variables |= flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with contextlib.closing(App(default_project, environment / "bin" / "python", variables)) as app:
+def serve(default_project: Path, environment: Path) -> Callable[[dict[str, str]], App]:
+    """Make an app of the default project, with the packages that it asks for."""
+    inherited = {name: value for name, value in os.environ.items() if name.isupper()}
+
+    def serve(variables: dict[str, str]) -> App:
+        return App(default_project, environment / "bin" / "python", inherited | variables)
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
+    """The app on the local Flyte."""
+    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
+    with contextlib.closing(serve(variables)) as app:
         app.start()
         yield app
 

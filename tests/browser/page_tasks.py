@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 
 import flyte
@@ -78,11 +78,18 @@ async def survey(
     colour: Colour = Colour.GREEN,
     note: str | None = None,
     source: File | None = None,
+    since: datetime = datetime(1970, 1, 1, tzinfo=UTC),
 ) -> str:
     """Take one input of each kind, and tell what arrived."""
     uri = source.path if source else None
     told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
-    return " ".join(map(str, [*told, person.age, person.born, colour.value, note, uri]))
+    return " ".join(map(str, [*told, person.age, person.born, colour.value, note, uri, since]))
+
+
+@env.task
+async def hostile(text: str) -> tuple[list[dict[str, str]], File]:
+    """Give a text as a table's header and cell, and a file whose address is a script."""
+    return [{text: text}], File(path="javascript:alert(1)")
 
 
 @env.task

@@ -1,17 +1,18 @@
 """What others try with a visitor's browser: pages of other sites, and text that is no text."""
 
+import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte, sign_in
 
 from ..local_flyte.on_the_wire import PROJECT, call
 from .visiting import SECRET, TASKS, App, Visitors, finished, started
@@ -80,6 +81,29 @@ def test_a_form_of_another_site_starts_nothing(
     assert runs(api) == []
 
 
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_a_form_of_another_site_aborts_nothing(
+    kind: str,
+    attacker: tuple[str, dict[str, str]],
+    visit: Visitors,
+    app: App,
+    api: httpx.Client,
+) -> None:
+    name = started(api, "count", to=600)
+    origin, pages = attacker
+    pages["/"] = (
+        f'<form method=post enctype="{kind}" action="{app.url}/runs/{name}/abort"></form>'
+        "<script>document.forms[0].submit()</script>"
+    )
+    page = visit("alice").page
+    with page.expect_response(lambda response: response.request.method == "POST") as answered:
+        page.goto(f"{origin}/")
+    assert answered.value.status in {401, 403}
+    assert api.get(f"/runs/{name}").json()["phase"] not in {"aborted", "failed"}
+
+
 STYLES = """() => [...document.styleSheets].map(sheet => {
     try { return sheet.cssRules.length } catch { return "unreadable" }
 })"""
@@ -123,6 +147,23 @@ def test_a_script_of_another_site_starts_nothing_and_reads_nothing(
     )
     assert got in (["error", ""], ["opaque", ""])
     assert runs(api) == []
+
+
+def test_a_script_of_a_trusted_origin_reads_what_its_visitor_may(
+    flyte: LocalFlyte, serve: Callable[[dict[str, str]], App], browser: Browser
+) -> None:
+    with another_site() as (site, pages):
+        pages["/"] = "<title>trusted</title>"
+        origin = site.replace("HOST", "127.0.0.1")
+        variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
+        with contextlib.closing(serve(variables | {"TRUSTED_ORIGINS": origin})) as app:
+            app.start()
+            visitors = Visitors(browser, app)
+            page = visitors("alice").page
+            page.goto(f"{origin}/")
+            read = "async url => (await (await fetch(url, {credentials: 'include'})).json()).name"
+            assert page.evaluate(read, f"{app.url}/me") == "Alice Adams"
+            assert visitors.close() == []
 
 
 def test_a_web_socket_of_another_site_is_refused(
@@ -229,6 +270,36 @@ def test_inputs_logs_outputs_and_errors_are_text(
     check_harmless(page)
     page.get_by_role("link", name="Run again").click()
     expect(page.get_by_label("text", exact=False).first).to_have_value(MARKUP)
+    check_harmless(page)
+
+
+def test_addresses_and_tables_in_outputs_are_text(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "hostile", text=MARKUP)
+    page = visit("alice").go(f"runs/{name}")
+    outputs = page.get_by_role("region", name="Outputs")
+    expect(outputs.get_by_role("columnheader")).to_have_text(MARKUP)
+    expect(outputs.get_by_role("cell")).to_have_text(MARKUP)
+    expect(outputs).to_contain_text("javascript:alert(1)")
+    expect(outputs.get_by_role("link")).to_have_count(0)
+    check_harmless(page)
+
+
+def test_titles_and_descriptions_of_a_schema_are_text(visit: Visitors) -> None:
+    visitor = visit("alice")
+
+    def change(route: Any) -> None:
+        answer = route.fetch()
+        field = {"title": MARKUP, "description": MARKUP, "type": "string", "default": MARKUP}
+        either = {"anyOf": [field, {"type": "integer", "title": MARKUP}]}
+        inputs = {"type": "object", "properties": {MARKUP: field, "either": either}}
+        route.fulfill(response=answer, json={**answer.json(), "inputs": inputs})
+
+    visitor.page.route(f"**/tasks/{TASKS}.greet*", change)
+    page = visitor.go(f"tasks/{TASKS}.greet")
+    expect(page.locator("form label").first).to_contain_text(MARKUP)
+    expect(page.locator("form .hint").nth(1)).to_have_text(MARKUP)
+    page.get_by_label("give a value").click()
+    expect(page.get_by_role("option").first).to_have_text(MARKUP)
     check_harmless(page)
 
 

@@ -9,15 +9,16 @@ import pytest
 from playwright.sync_api import Page, expect
 from template import ROOT
 
-from local_flyte import LocalFlyte
+from local_flyte import LocalFlyte, sign_in
 
-from .visiting import TASKS, Visitors, finished, started
+from .visiting import SECRET, TASKS, Visitors, finished, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
 NARROW = {"width": 320, "height": 640}
+HEAVIEST = 60_000  # bytes, of all files of the page together
 LOOKS = [
     pytest.param(size, scheme, id=f"{name}-{scheme}")
     for name, size in (("phone", PHONE), ("desktop", DESKTOP))
@@ -117,6 +118,54 @@ def test_it_fits_320_pixels(visit: Visitors, api: httpx.Client) -> None:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], place
+        assert faults(page) == [], place
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_the_sign_in_is_accessible_too(
+    size: dict[str, int], scheme: str, visit: Visitors, request: pytest.FixtureRequest
+) -> None:
+    visitor = visit(None, viewport=size, color_scheme=scheme)
+    album = Album(visitor.page, request.node.callspec.id)
+    visitor.page.goto(f"{visitor.app.url}/sign-in")
+    album.add("sign-in-refused")
+    visitor.page.goto(sign_in.choice(visitor.app.url, SECRET))
+    album.add("sign-in")
+    assert {place: found for place, found in album.faults.items() if found} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_of_the_api_has_the_pages_colours(scheme: str, visit: Visitors) -> None:
+    visitor = visit("alice", color_scheme=scheme)
+    page = visitor.page
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    colours = """() => ["page", "card", "text", "accent", "good", "bad"].map(name => {
+        document.body.style.color = `var(--${name})`;
+        return getComputedStyle(document.body).color;
+    }).concat(getComputedStyle(document.documentElement).backgroundColor)"""
+    wanted = page.evaluate(colours)
+    for path, shown in (("docs", ".opblock-summary"), ("redoc", "[role=menuitem]")):
+        page.goto(f"{visitor.app.url}/{path}")
+        expect(page.locator(shown).first).to_be_visible()
+        page.screenshot(path=SCREENSHOTS / f"{path}-{scheme}.png")
+        assert page.evaluate(colours) == wanted
+    # ReDoc asks for a logo of its makers, which the policy does not let it have.
+    assert [text for text in problems if "redocly" not in text and "redoc.ly" not in text] == []
+
+
+def test_the_header_has_its_names_beside_each_other_on_320_pixels(visit: Visitors) -> None:
+    page = visit("alice", viewport=NARROW).page
+    who = page.get_by_role("group", name="Who you are")
+    expect(who).to_contain_text("may start runs")
+    edge = "(element, edge) => element.getBoundingClientRect()[edge]"
+    brand = page.get_by_role("link", name="my-flyte-app")
+    assert who.evaluate(edge, "top") < brand.evaluate(edge, "bottom")
+
+
+def test_the_page_is_light(default_project: Path) -> None:
+    sizes = [path.stat().st_size for path in (default_project / "app" / "page").iterdir()]
+    assert sum(sizes) <= HEAVIEST, f"{sum(sizes)} bytes"
 
 
 def test_everything_is_within_reach_of_the_keyboard(visit: Visitors) -> None:
@@ -138,6 +187,9 @@ def test_everything_is_within_reach_of_the_keyboard(visit: Visitors) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_label("name")).to_be_focused()
     page.keyboard.type("Ada")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Run")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 

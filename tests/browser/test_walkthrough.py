@@ -1,10 +1,12 @@
 """What people do on the page, in a real browser, on the local Flyte."""
 
+import contextlib
 import re
+from collections.abc import Callable
 
 import httpx
 from connectrpc.code import Code
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
 
@@ -54,12 +56,18 @@ def test_a_run_is_aborted_once_that_is_confirmed(visit: Visitors, api: httpx.Cli
     name = started(api, "count", to=600)
     page = visit("alice").go(f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("1 of 600")
+    expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
     page.get_by_role("button", name="Abort").click()
-    page.get_by_role("button", name="Let it run").click()
+    expect(page.get_by_role("button", name="Let it run")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Abort")).to_be_focused()
     page.get_by_role("button", name="Abort").click()
     page.get_by_role("button", name="Abort the run").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text("Aborted")
+    expect(heading).to_be_focused()  # the button is gone
+    expect(page.get_by_role("term").filter(has_text="Took")).to_be_visible()
     assert finished(api, name) == "aborted"
 
 
@@ -76,8 +84,27 @@ def test_running_again_begins_with_the_same_inputs(visit: Visitors, api: httpx.C
     expect(page.get_by_label("name")).to_have_value("Ada")
     expect(page.get_by_label("excited")).to_be_checked()
     page.get_by_label("name").fill("Grace")
-    page.get_by_label("name").press("Enter")
+    page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Grace!")
+
+
+def test_running_again_what_is_no_longer_there_begins_with_an_empty_form(visit: Visitors) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.greet?from=gone")
+    expect(page.get_by_text("Nothing is known of gone")).to_be_visible()
+    page.get_by_label("name").fill("Ada")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_enter_starts_nothing(visit: Visitors, api: httpx.Client) -> None:
+    for task, field in (("greet", "name"), ("count", "pause"), ("talk", "lines")):
+        page = visit("alice").go(f"tasks/{TASKS}.{task}")
+        page.get_by_label(field).fill("1")
+        page.get_by_label(field).press("Enter")
+        page.get_by_label(field).press("Enter")
+        expect(page.get_by_role("button", name="Run")).to_be_enabled()
+        assert page.url.endswith(f"/tasks/{TASKS}.{task}")
+    assert api.get("/runs").json()["runs"] == []
 
 
 def test_bob_sees_whose_run_it_is(visit: Visitors, api: httpx.Client) -> None:
@@ -150,6 +177,8 @@ def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Flyte does not let you do this")
     assert api.get(f"/runs/{name}").json()["phase"] == "running"
     api.post(f"/runs/{name}/abort", json={})
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
+    expect(page.get_by_text("Refused: ")).to_be_hidden()  # there is nothing left to refuse
 
 
 def test_carol_is_told_what_she_lacks(visit: Visitors) -> None:
@@ -168,9 +197,19 @@ def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -
     visitor = visit(None)
     page = visitor.go("tasks")
     expect(page.get_by_role("alert").first).to_contain_text("You are not signed in")
-    expect(page.get_by_role("link", name="Sign in").first).to_have_attribute(
-        "href", f"{visitor.app.url}/sign-in"
-    )
+    expect(page.get_by_role("link", name="Sign in")).to_have_count(1)
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in").click()
+    expect(opened.value).to_have_url(f"{visitor.app.url}/sign-in")
+    expect(opened.value.get_by_text("printed in the terminal")).to_be_visible()
+    opened.value.goto(sign_in.choice(visitor.app.url, SECRET))  # as printed
+    opened.value.get_by_role("link", name="alice").click()
+    expect(opened.value.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    # Coming back to the first tab; one that is never shown is not told that it is hidden.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("group", name="Who you are")).to_contain_text("Alice Adams")
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_what_was_typed_survives_a_sign_in_that_has_expired(visit: Visitors) -> None:
@@ -181,7 +220,8 @@ def test_what_was_typed_survives_a_sign_in_that_has_expired(visit: Visitors) -> 
     other_tab.goto(sign_in.link(visitor.app.url, "expired", SECRET))
     page.bring_to_front()
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
+    expect(page.get_by_role("link", name="Sign in")).to_have_count(1)
+    expect(page.get_by_role("group", name="Who you are")).to_have_text("not signed in")
     expect(page.get_by_label("name")).to_have_value("Ada")
     other_tab.goto(sign_in.link(visitor.app.url, "alice", SECRET))
     page.bring_to_front()
@@ -195,8 +235,9 @@ def test_a_form_takes_every_kind_of_input(visit: Visitors) -> None:
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
     page.get_by_label("big", exact=False).first.fill("9007199254740993")
     page.get_by_label("at date and time", exact=False).fill("2026-07-01T12:00:00")
-    # Flyte keeps a date as a point in time.
-    page.get_by_label("day", exact=False).first.fill("2026-07-02T12:00:00")
+    # Flyte keeps a date as a point in time. In Berlin, this one begins on the day before in UTC.
+    page.get_by_label("day", exact=False).first.fill("2026-07-02T00:00:00")
+    expect(page.get_by_label("since", exact=False)).to_have_value(re.compile("1970-01-01T00:00"))
     page.get_by_label("pause", exact=False).first.fill("1 h 30 min")
     names = page.get_by_role("group", name="names")
     names.get_by_role("button", name="Add item").click()
@@ -220,11 +261,11 @@ def test_a_form_takes_every_kind_of_input(visit: Visitors) -> None:
     source.get_by_label("Value", exact=True).fill("s3://bucket/file.csv")
     page.get_by_role("button", name="Run").click()
     outputs = page.get_by_role("region", name="Outputs")
-    expect(outputs).to_contain_text("9007199254740994 2026-07-01T10:00:00")
+    expect(outputs).to_contain_text("9007199254740994 2026-07-01T12:00:00")
     expect(outputs).to_contain_text(
         "2026-07-02 5400.0 ['one', 'two\\nlines'] {'x': 1.5} Ada 36 1815-12-10"
     )
-    expect(outputs).to_contain_text("red hello s3://bucket/file.csv")
+    expect(outputs).to_contain_text("red hello s3://bucket/file.csv 1970-01-01")
 
 
 def test_errors_stand_beside_their_fields(visit: Visitors) -> None:
@@ -281,6 +322,59 @@ def test_a_log_of_ten_thousand_lines_is_followed_until_one_scrolls_up(
     assert log.evaluate("log => getComputedStyle(log).whiteSpace") == "pre"
 
 
+def test_a_log_is_followed_while_it_is_written(visit: Visitors, api: httpx.Client) -> None:
+    page = visit("alice").go(f"runs/{started(api, 'count', to=1500, pause=0.002)}")
+    wait_until(lambda: log_lines(page)[-1:] == ["1500 of 1500"])
+    log = page.get_by_role("log")
+    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
+    wait_until(lambda: log.evaluate(at_its_end))
+    expect(page.get_by_label("Follow")).to_be_checked()
+    for width in (320, 1280):  # what is wrapped anew is longer, or shorter
+        page.set_viewport_size({"width": width, "height": 800})
+        page.get_by_label("Wrap lines").click()
+        wait_until(lambda: log.evaluate(at_its_end))
+        expect(page.get_by_label("Follow")).to_be_checked()
+
+
+def test_a_log_that_breaks_off_is_taken_up_without_losing_a_line(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    name = started(api, "count", to=3)
+    finished(api, name)
+    first, *_ = api.get(f"/runs/{name}/logs").text.splitlines(keepends=True)
+    again: list[Route] = []
+
+    def break_off(route: Route) -> None:
+        if "skip=1" in route.request.url and not again:
+            again.append(route)
+        elif "skip=" in route.request.url:
+            route.continue_()
+        else:
+            route.fulfill(body=f"{first}[the log breaks off here: Gateway Timeout]")
+
+    visitor = visit("alice")
+    visitor.page.route("**/logs*", break_off)
+    page = visitor.go(f"runs/{name}")
+    expect(page.get_by_text("Gateway Timeout]. The log goes on")).to_be_visible()
+    wait_until(lambda: page.title() and again)
+    again[0].continue_()
+    wait_until(lambda: log_lines(page) == ["1 of 3", "2 of 3", "3 of 3"])
+    expect(page.get_by_text("The log goes on")).to_have_count(0)
+
+
+def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx.Client) -> None:
+    written = (
+        "\x1b[31mred\x1b[0m \x1b[38:5:1mtoo\x1b[m\n"
+        "\x1b]8;;javascript:alert(1)\x1b\\link\x1b]8;;\x1b\\ \x1b]0;title\x07after\n"
+        "1 %\r50 %\r100 %\n"
+        "\x1b(Bplain\x1b=, bell\x07, and \x1b]open to the end"
+    )
+    page = visit("alice").go(f"runs/{started(api, 'echo', text=written)}")
+    shown = ["red too", "link after", "100 %", "plain, bell, and open to the end"]
+    wait_until(lambda: log_lines(page) == shown)
+    expect(page.get_by_role("log").get_by_role("link")).to_have_count(0)
+
+
 def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
     app: App, visit: Visitors, api: httpx.Client
 ) -> None:
@@ -318,13 +412,55 @@ def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, ap
     page.unroute_all(behavior="ignoreErrors")
 
 
-def test_who_acts_as_nobody_is_told_so(visit: Visitors) -> None:
+def test_who_acts_as_nobody_is_told_so(
+    serve: Callable[[dict[str, str]], App], browser: Browser
+) -> None:
+    with LocalFlyte(plaintext=True) as flyte:
+        variables = flyte.app_environment() | {"ALLOW_ANONYMOUS": "true"}
+        with contextlib.closing(serve(variables | sign_in.environment([], SECRET))) as app:
+            app.start()
+            visitors = Visitors(browser, app)
+            page = visitors(None).go("tasks")
+            expect(page.get_by_text("You act as nobody.")).to_be_visible()
+            who = page.get_by_role("group", name="Who you are")
+            expect(who).to_contain_text("nobody")
+            expect(who).to_contain_text("may start runs")
+            expect(page.get_by_role("alert")).to_have_count(0)
+            assert visitors.close() == []
+
+
+def test_flytes_console_is_linked_where_there_is_one(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "greet", name="Ada")
+    finished(api, name)
     visitor = visit("alice")
-    nobody = {"subject": None, "name": None, "email": None, "anonymous": True}
-    visitor.page.route("**/me", lambda route: route.fulfill(json=nobody))
+    page = visitor.go(f"runs/{name}")
+    console = page.get_by_role("link", name="console")
+    expect(page.get_by_role("link", name="Run again")).to_be_visible()
+    expect(console).to_have_count(0)  # the local Flyte has none
+    address = f"https://flyte.example.com/v2/runs/{name}"
+
+    def move(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "url": address})
+
+    page.route(f"**/runs/{name}", move)
+    visitor.go(f"runs/{name}")
+    expect(console).to_have_attribute("href", address)
+    expect(console).to_have_attribute("rel", "noopener noreferrer")
+
+
+def test_what_is_wrong_is_said_once(flyte: LocalFlyte, visit: Visitors) -> None:
+    visitor = visit("alice")
+    problem = {"title": "Service Unavailable", "status": 503}
+    visitor.page.route(
+        re.compile(r"/(me|tasks)(\?|$)"), lambda route: route.fulfill(status=503, json=problem)
+    )
     page = visitor.go("tasks")
-    expect(page.get_by_text("You act as nobody.")).to_be_visible()
-    expect(page.get_by_role("group", name="Who you are")).to_contain_text("nobody")
+    expect(page.locator("#banners .problem")).to_have_count(1)
+    expect(page.get_by_role("alert")).to_have_count(1)
+    assert (
+        page.get_by_text(re.compile("Flyte can.t be reached")).locator("visible=true").count() == 1
+    )
 
 
 def test_it_is_told_when_flyte_does_not_answer(flyte: LocalFlyte, visit: Visitors) -> None:

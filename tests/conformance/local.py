@@ -11,7 +11,9 @@ from .runner import Target
 @contextlib.contextmanager
 def local_target(kind: str) -> Iterator[Target]:
     """Start a local Flyte that is like one of the kind."""
-    flyte = LocalFlyte(authorization=kind == "union", plaintext=kind == "devbox")
+    flyte = LocalFlyte(
+        authorization=kind == "union", plaintext=kind == "devbox", forwarded_proto=False
+    )
     with flyte:
         yield Target(
             url=flyte.url,
@@ -22,4 +24,6 @@ def local_target(kind: str) -> Iterator[Target]:
             },
             ca_cert=flyte.ca_file.read_bytes(),
             wait_seconds=60,
+            direct=True,
+            local=True,
         )

@@ -3,6 +3,7 @@
 It uses nothing but the stubs that the SDK ships, so that it says something of any Flyte.
 """
 
+import contextlib
 import importlib
 import re
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from connectrpc.errors import ConnectError
@@ -22,6 +24,9 @@ SERVICES = Path(__file__).with_name("services")
 KINDS = ("union", "open-source", "devbox")
 CALL_SECONDS = 60
 POLL_SECONDS = 0.2
+LARGE = 2 * 2**20
+"""Characters in ${large}: more than Flyte hands out of inputs or outputs."""
+DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,16 @@ class Target:
     """Whom to trust; None for those whom this machine trusts."""
     project: str = "flytesnacks"
     domain: str = "development"
+    org: str = "any"
+    """What the open-source Flyte does not look at, and Union does."""
     image: str = "busybox:1.37"
     """What the containers run in: any image with a shell."""
     wait_seconds: float = 300
     """How long a run may take to get where a case expects it."""
+    direct: bool = False
+    """Whether Flyte is called itself, not a proxy that looks at headers and sets some."""
+    local: bool = False
+    """Whether it is the local Flyte, of which some differences are known."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,10 @@ class Case:
     name: str
     kinds: tuple[str, ...]
     steps: list[dict[str, Any]]
+    needs: str | None = None
+    """Is "direct", if it tells something only where no proxy is in front."""
+    known_difference: str | None = None
+    """Why the local Flyte answers otherwise, and shall."""
 
     @property
     def people(self) -> set[str]:
@@ -74,12 +89,26 @@ def cases() -> list[Case]:
             service=document["service"],
             name=each.pop("name"),
             kinds=tuple(each.pop("only", KINDS)),
+            needs=each.pop("needs", None),
+            known_difference=each.pop("known_difference", None),
             steps=each.get("steps", [each]),
         )
         for file in sorted(SERVICES.glob("*.yaml"))
         for document in [yaml.safe_load(file.read_text(encoding="utf-8"))]
         for each in document["cases"]
     ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call."""
+
+    answers: list[Any]
+    code: str | None = None
+    message: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}" if self.code else "ok"
 
 
 class Runner:
@@ -93,13 +122,36 @@ class Runner:
         self._http = SyncClient(transport)
         self._clients: dict[str, Any] = {}
 
+    def trouble(self) -> str | None:
+        """Make one call, and say in a sentence why no other is worth making, if so."""
+        url, project, domain = self._target.url, self._target.project, self._target.domain
+        if self._target.kind != "devbox" and "alice" not in self._target.tokens:
+            return "There is no token to call Flyte with: put one into FLYTE_TEST_TOKEN_ALICE."
+        get = {
+            "call": "flyteidl2.project.project_service.ProjectService/GetProject",
+            "request": {"id": project},
+        }
+        outcome = self._call("", get)
+        match outcome.code:
+            case None:
+                known = [each["id"] for each in outcome.answers[0]["project"].get("domains", [])]
+                if domain in known:
+                    return None
+                return f"The project {project} has no domain {domain}, but {', '.join(known)}."
+            case "not_found":
+                return f"{url} has no project {project}; --project names another. ({outcome})"
+            case "unauthenticated" | "permission_denied":
+                return f"{url} refuses the token in FLYTE_TEST_TOKEN_ALICE. ({outcome})"
+            case _:
+                return f"No Flyte answers at {url}; check it, and --ca. ({outcome})"
+
     def missing(self, case: Case) -> str | None:
-        """Say why a case can't be run, or None if it can."""
-        if self._target.kind not in case.kinds:
-            return f"not expected of a Flyte of the kind {self._target.kind}"
+        """Say what a case lacks to be run, or None if nothing."""
         known = {*self._target.tokens, "nobody", "stranger"}
         if self._target.kind != "devbox" and (unknown := case.people - known):
             return f"no token of {', '.join(sorted(unknown))}"
+        if case.needs == DIRECT and not self._target.direct:
+            return "a proxy may be in front of Flyte, as --direct is not given"
         return None
 
     def run(self, case: Case) -> list[Difference]:
@@ -107,24 +159,38 @@ class Runner:
         variables: dict[str, object] = {
             "project": self._target.project,
             "domain": self._target.domain,
+            "other_domain": "staging" if self._target.domain != "staging" else "development",
+            "org": self._target.org,
             "image": self._target.image,
             "url": self._target.url,
+            "host": urlsplit(self._target.url).netloc,
+            "large": "x" * LARGE,
             "unique": f"c{secrets.token_hex(6)}",
         }
         for number, step in enumerate(case.steps, 1):
-            differences = self._step(case, _filled(step, variables), variables)
-            if differences:
-                prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
-                return [Difference(prefix + d.where, d.expected, d.got) for d in differences]
+            for turn in range(step.get("repeat", 1)):
+                filled = _filled(step, {**variables, "turn": turn})
+                if differences := self._step(case.service, filled, variables):
+                    self._abort_runs(case, number, variables)
+                    prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
+                    return [Difference(prefix + d.where, d.expected, d.got) for d in differences]
         return []
 
+    def _abort_runs(self, case: Case, done: int, variables: Mapping[str, object]) -> None:
+        """Make the calls that would have ended what a case has started, before it is left."""
+        for step in case.steps[done:]:
+            if step["call"].endswith("AbortRun"):
+                with contextlib.suppress(KeyError):  # nothing was started that it would end
+                    self._call(case.service, _filled(step, variables))
+
     def _step(
-        self, case: Case, step: dict[str, Any], variables: dict[str, object]
+        self, service: str, step: dict[str, Any], variables: dict[str, object]
     ) -> list[Difference]:
+        time.sleep(step.get("after_seconds", 0))
         deadline = time.monotonic() + self._target.wait_seconds
         while True:
-            code, answers = self._call(case, step)
-            differences = list(_compare_outcome(step, code, answers))
+            outcome = self._call(service, step)
+            differences = list(_compare_outcome(step, outcome))
             # "until" is waited for before the rest is looked at.
             early = "until" in step and any(d.where.startswith("until") for d in differences)
             if not (early or (differences and step.get("retry"))) or time.monotonic() > deadline:
@@ -132,25 +198,33 @@ class Runner:
             time.sleep(POLL_SECONDS)
         if not differences:
             for name, path in step.get("save", {}).items():
-                variables[name] = _at(answers[-1], path)
+                if (value := _at(outcome.answers[-1], path)) is None:
+                    return [Difference(path, "a value", None)]
+                variables[name] = value
         return differences
 
-    def _call(self, case: Case, step: dict[str, Any]) -> tuple[str | None, list[Any]]:
+    def _call(self, default_service: str, step: dict[str, Any]) -> Outcome:
         service, _, method = step["call"].rpartition("/")
-        client, input_type, streams = self._method(service or case.service, method)
+        client, input_type, streams = self._method(service or default_service, method)
         request = ParseDict(step.get("request", {}), input_type())
-        answers = []
+        answers: list[Any] = []
+        between = iter(step.get("between", ()))
         try:
             answer = client(
                 request,
-                headers=self._headers(step.get("as", "alice")),
+                headers={**self._headers(step.get("as", "alice")), **step.get("headers", {})},
                 timeout_ms=CALL_SECONDS * 1000,
             )
             for message in answer if streams else [answer]:
                 answers.append(MessageToDict(message, preserving_proto_field_name=True))
+                if "between" in step:
+                    if (call := next(between, None)) is None:
+                        break
+                    if (outcome := self._call(default_service, call)).code:
+                        return outcome
         except ConnectError as error:
-            return error.code.value, answers
-        return None, answers
+            return Outcome(answers, error.code.value, error.message)
+        return Outcome(answers)
 
     def _method(self, service: str, name: str) -> tuple[Any, Any, bool]:
         module, _, short = service.rpartition(".")
@@ -173,12 +247,11 @@ class Runner:
         return {"Authorization": f"Bearer {token}"}
 
 
-def _compare_outcome(
-    step: dict[str, Any], code: str | None, answers: list[Any]
-) -> Iterator[Difference]:
-    if code != step.get("error"):
-        yield Difference("code", step.get("error") or "ok", code or "ok")
-    if code is not None:
+def _compare_outcome(step: dict[str, Any], outcome: Outcome) -> Iterator[Difference]:
+    answers = outcome.answers
+    if outcome.code != step.get("error"):
+        yield Difference("code", step.get("error") or "ok", str(outcome))
+    if outcome.code is not None:
         return
     messages = step.get("messages", {})
     for which, index in (("first", 0), ("last", -1)):
@@ -194,9 +267,17 @@ def _compare_outcome(
             yield from _compare(kind, step[kind], answers[-1])
 
 
-def _compare(where: str, expected: object, got: object) -> Iterator[Difference]:
-    """Compare as far as something is expected: null of nothing, /.../ of what matches it."""
-    if isinstance(expected, dict) and isinstance(got, dict):
+def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
+    """Compare as far as something is expected: null of nothing, /.../ of what matches it.
+
+    Of a list, what it ``contains`` and ``lacks`` may be expected instead of all of it.
+    """
+    if isinstance(expected, dict) and expected.keys() & {"contains", "lacks"}:
+        for kind, wanted in (("contains", True), ("lacks", False)):
+            for one in expected.get(kind, ()):
+                if wanted != any(not list(_compare("", one, each)) for each in got or ()):
+                    yield Difference(where, {kind: one}, got)
+    elif isinstance(expected, dict) and isinstance(got, dict):
         for key, value in expected.items():
             yield from _compare(f"{where}.{key}", value, got.get(key))
     elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
@@ -222,5 +303,8 @@ def _filled(value: Any, variables: Mapping[str, object]) -> Any:
 
 def _at(answer: Any, path: str) -> object:
     for key in path.split("."):
-        answer = answer[int(key) if key.isdigit() else key]
+        try:
+            answer = answer[int(key) if key.isdigit() else key]
+        except (LookupError, TypeError):
+            return None
     return answer

@@ -85,12 +85,52 @@ def test_what_is_deployed_runs_and_goes_by_revisions(
     assert http.get(url).json()["version"] == "2"
 
 
+def test_what_was_deleted_is_deployed_anew(
+    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
+) -> None:
+    for _ in range(2):
+        local_flyte.deploy(tiny, "tiny.py", "env")
+        assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "a page"
+        cli(local_flyte, "delete", "app", "tiny")
+    local_flyte.deploy(tiny, "tiny.py", "env")
+
+
 def test_its_process_does_not_see_the_source_tree(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:
     url = local_flyte.wait_app("tiny")
     (tiny / "page.txt").write_text("another page, which nobody has deployed")
     assert http.get(url).json()["page"] == "a page"
+
+
+def test_what_was_deleted_can_be_deployed_again(
+    local_flyte: LocalFlyte, http: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "again.py").write_text(re.sub("tiny", "again", APP))
+    (tmp_path / "page.txt").write_text("first")
+    local_flyte.deploy(tmp_path, "again.py", "env")
+    assert http.get(local_flyte.wait_app("again")).json()["page"] == "first"
+    cli(local_flyte, "delete", "app", "again")
+    (tmp_path / "page.txt").write_text("second")
+    local_flyte.deploy(tmp_path, "again.py", "env")
+    assert http.get(local_flyte.wait_app("again")).json()["page"] == "second"
+
+
+def test_what_can_not_be_served_says_why(local_flyte: LocalFlyte) -> None:
+    id_ = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "blocked"}
+    apps = local_flyte.home / "work" / "apps"
+    apps.mkdir(parents=True, exist_ok=True)
+    (apps / "blocked").write_text("a file where its folder would be")
+    container = {"image": "any", "command": ["fserve", "--"]}
+    create = {"app": {"metadata": {"id": id_}, "spec": {"container": container}}}
+    answer = call(local_flyte, "app.AppService/Create", create, person="alice")
+    assert answer.status_code == 200, answer.text
+    with pytest.raises(RuntimeError):
+        local_flyte.wait_app("blocked")
+    shown = call(local_flyte, "app.AppService/Get", {"appId": id_}, person="bob").json()["app"]
+    last = shown["status"]["conditions"][-1]
+    assert last["deploymentStatus"] == "DEPLOYMENT_STATUS_FAILED"
+    assert "File exists" in last["message"]
 
 
 def test_an_app_with_a_command_of_its_own_is_refused_with_the_reason(

@@ -106,7 +106,7 @@ def printed(python: Path, default_project: Path) -> Iterator[str]:
         yield text
         check_ends(command, signal.SIGTERM)
         log = command.printed().partition(READY)[2]
-        assert "GET /sign-in/alice" in log
+        assert "GET" not in log  # what was printed stays in sight
         assert "secret=" not in log
 
 
@@ -135,6 +135,18 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert browser.get(me, headers={"Host": "evil.example"}).status_code == 400
 
 
+def test_what_is_to_be_opened_first_is_a_choice_of_people(
+    printed: str, browser: httpx.Client
+) -> None:
+    first = printed.partition("\nOpen ")[2].split()[0]
+    assert "/sign-in?secret=" in first
+    page = browser.get(first)
+    assert page.status_code == 200
+    (to_carol,) = re.findall(r'href="(/sign-in/carol\S+)"', page.text)
+    assert browser.get(page.url.join(to_carol)).status_code == 303
+    assert browser.get(page.url.join("/me")).json()["subject"] == "carol-subject"
+
+
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
     printed: str, browser: httpx.Client, default_project: Path, tmp_path: Path
 ) -> None:
@@ -142,10 +154,10 @@ def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in
     for words in commands:
         said = flyte(words, default_project, tmp_path)
     (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
-    link = re.search(r"http://[^/]+(/sign-in/alice\S+)", printed)
-    assert link is not None
+    links = re.findall(r"http://[^/]+(/sign-in(?:/alice)?\?\S+)", printed)
+    assert len(links) == 2
     wait_until(lambda: answers(browser, f"{url}/health"))
-    for path in (link[1], "/sign-in", "/sign-out"):
+    for path in (*links, "/sign-in", "/sign-out"):
         response = browser.get(url + path)
         assert response.status_code in {401, 404}
         assert "set-cookie" not in response.headers
@@ -204,15 +216,54 @@ def test_it_may_be_like_another_kind_of_flyte(
         assert [each["subject"] for each in me] == subjects
         starters = [run["executed_by"] and run["executed_by"]["subject"] for run in runs]
         assert starters == subjects
-        assert "/sign-in" not in printed
+        assert "sign-in" not in printed
+        (address,) = re.findall(r"^Open +(http://[^/]+)$", printed, re.MULTILINE)
+        assert httpx.get(f"{address}/sign-in", trust_env=False).status_code in {401, 404}
         assert runs[0]["name"] in flyte(flyte_lines(printed)[0], default_project, tmp_path)
         check_ends(command, signal.SIGINT)
 
 
-def test_flyte_alone_works_with_the_cli(
-    python: Path, default_project: Path, tmp_path: Path
+@pytest.mark.parametrize("option", ["--no-authorization", "--plaintext"])
+def test_the_app_can_be_deployed_there_with_the_line_that_is_named(
+    python: Path, default_project: Path, tmp_path: Path, browser: httpx.Client, option: str
 ) -> None:
-    with started(python, default_project, "--flyte-only") as (command, printed):
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    with started(python, project, "--no-reload", option) as (command, printed):
+        (line,) = re.findall(r"^Deploy the app .* the line (\S+) in deployment.py", printed, re.M)
+        deployment = project / "deployment.py"
+        text, count = re.subn(rf"# ({line}: .*)", r"\1", deployment.read_text())
+        assert count == 1
+        deployment.write_text(text)
+        said = flyte(flyte_lines(printed)[-1], project, tmp_path)
+        own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
+        (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", said)) - own
+        wait_until(lambda: answers(browser, f"http://{url}/ready"))
+        check_ends(command, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("options", "people"),
+    [
+        ([], ["alice", "bob", "victor", "carol", "expired"]),
+        (["--no-authorization"], ["alice", "bob", "victor", "carol"]),
+        (["--plaintext"], []),
+    ],
+)
+def test_flyte_alone_works_with_the_cli_and_tells_whom_it_knows(
+    python: Path,
+    default_project: Path,
+    tmp_path: Path,
+    options: list[str],
+    people: list[str],
+) -> None:
+    with started(python, default_project, "--flyte-only", *options) as (command, printed):
         (words,) = flyte_lines(printed)
         flyte(words, default_project, tmp_path)
+        assert (
+            re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
+        )
+        assert re.findall(r"^  (\w+) .*\(is refused", printed, re.MULTILINE) == people[4:]
+        assert ("may run tasks" in printed) == (not options)
+        assert ("as alice" in printed) == ("--plaintext" not in options)
         check_ends(command, signal.SIGTERM)

@@ -1,6 +1,7 @@
 """What a cluster forgets of a run, and what comes late: as tests can make it happen."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -138,6 +139,48 @@ def test_inputs_of_more_than_2_mib_are_not_handed_out(local_flyte: LocalFlyte) -
     assert refusal.json()["code"] == "internal"
     start(local_flyte, "small", "exit 0", "x" * (2 * 2**20 - 100))
     assert inputs(local_flyte, "small").status_code == 200
+
+
+def test_a_task_that_can_not_be_executed_is_refused_with_the_reason_and_leaves_no_run(
+    local_flyte: LocalFlyte,
+) -> None:
+    request = {"runId": run_id("sql"), "taskSpec": {"taskTemplate": {"sql": {"statement": "x"}}}}
+    refusal = call(local_flyte, CREATE, request, person="alice")
+    assert refusal.status_code == 501
+    assert refusal.json()["message"] == "the local Flyte runs tasks in containers only"
+    assert call(local_flyte, DETAILS, {"runId": run_id("sql")}, person="alice").status_code == 404
+
+
+def test_outputs_are_shown_of_what_has_succeeded(local_flyte: LocalFlyte) -> None:
+    """With tests/conformance, which shows that they are not of anything else."""
+    writes = {"command": ["sh", "-c", 'mkdir -p "$0" && : > "$0/outputs.pb"', "{{.outputPrefix}}"]}
+    request = {
+        "runId": run_id("writes"),
+        "taskSpec": {"taskTemplate": {"interface": {}, "container": writes}},
+        "inputs": {},
+    }
+    assert call(local_flyte, CREATE, request, person="alice").status_code == 200
+    until(local_flyte, "writes", is_in("SUCCEEDED"))
+    assert inputs(local_flyte, "writes").json()["outputsUri"].endswith("/outputs.pb")
+
+
+def test_a_file_of_a_root_can_not_be_replaced_by_another(local_flyte: LocalFlyte) -> None:
+    method = "dataproxy.DataProxyService/CreateUploadLocation"
+    location = {
+        "project": PROJECT["name"],
+        "domain": PROJECT["domain"],
+        "filename": "abc",
+        "filenameRoot": "root",
+        "contentMd5": base64.b64encode(hashlib.md5(b"abc").digest()).decode(),
+    }
+    answer = call(local_flyte, method, location, person="alice").json()
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        put = client.put(answer["signedUrl"], headers=answer["headers"], content=b"abc")
+        assert put.status_code == 200
+    assert call(local_flyte, method, location, person="alice").status_code == 200
+    for md5 in (base64.b64encode(bytes(16)).decode(), ""):
+        refusal = call(local_flyte, method, {**location, "contentMd5": md5}, person="alice")
+        assert refusal.json()["code"] == "already_exists"
 
 
 def test_an_upload_is_taken_with_its_md5_and_under_its_url_only(local_flyte: LocalFlyte) -> None:

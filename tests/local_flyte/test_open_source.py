@@ -1,6 +1,7 @@
 """The local Flyte as the open-source one behind an authenticating proxy, and as its devbox."""
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def with_a_task(flyte: LocalFlyte, paths: pytest.TempPathFactory) -> Iterator[Lo
         yield flyte
 
 
-def jwt(**claims: str) -> str:
+def jwt(**claims: object) -> str:
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"e30.{payload}.not-looked-at"
 
@@ -87,9 +88,17 @@ def test_the_proxys_headers_go_before_the_token(open_flyte: LocalFlyte) -> None:
         {"Authorization": f"Bearer {PEOPLE['alice'].token}"},  # opaque
         {"Cookie": PEOPLE["alice"].cookie},
         {"Authorization": f"Bearer {jwt(email='x@y.z')}"},
+        {"Authorization": f"Bearer {jwt(sub='', email='x@y.z')}"},
+        {"Authorization": f"Bearer {jwt(sub=7)}"},
+        {"Authorization": f"Bearer {jwt(sub='x', email=7)}"},
+        {"Authorization": f"Bearer {jwt(sub='x', email=None)}"},
+        {"Authorization": "Bearer e30.W10.x"},
         {"Authorization": "Bearer a.b.c"},
     ],
-    ids=["opaque token", "cookie", "no subject", "no JSON"],
+    ids=[
+        *("opaque token", "cookie", "no subject", "empty subject", "a number for a subject"),
+        *("a number for an address", "null for an address", "a list", "no JSON"),
+    ],
 )
 def test_whoever_is_not_named_is_nobody_and_may_do_everything(
     open_flyte: LocalFlyte, headers: dict[str, str]
@@ -105,6 +114,33 @@ def test_whoever_is_not_named_is_nobody_and_may_do_everything(
 
 def test_the_proxy_in_front_lets_nobody_in_who_has_no_credentials(open_flyte: LocalFlyte) -> None:
     assert call(open_flyte, "project.ProjectService/ListProjects").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("told", "header", "scheme"),
+    [
+        (True, None, "https"),
+        (True, "http", "https"),  # the proxy's word, not its client's
+        (False, None, "http"),
+        (False, "https", "https"),
+        (False, "https, http", "https"),
+        (False, "wss", "http"),
+    ],
+)
+def test_the_cluster_has_tls_if_the_proxy_says_so(
+    open_flyte: LocalFlyte, told: bool, header: str | None, scheme: str
+) -> None:
+    headers = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
+    if header is not None:
+        headers["X-Forwarded-Proto"] = header
+    body = {"operation": "OPERATION_UPLOAD_INPUTS", "projectId": PROJECT}
+    with contextlib.ExitStack() as stack:
+        flyte = open_flyte
+        if not told:
+            flyte = LocalFlyte(authorization=False, forwarded_proto=False)
+            stack.enter_context(flyte)
+        answer = call(flyte, "cluster.ClusterService/SelectCluster", body, headers=headers).json()
+    assert answer["clusterEndpoint"] == flyte.url.replace("https", scheme)
 
 
 def test_only_attribution_tells_callers_apart(open_flyte: LocalFlyte) -> None:

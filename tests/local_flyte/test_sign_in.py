@@ -1,5 +1,8 @@
 """The sign-in that stands around the app in development, over real connections."""
 
+import asyncio
+import base64
+import hashlib
 import logging
 import socket
 import threading
@@ -125,6 +128,49 @@ def test_who_is_not_there_cannot_be_chosen(browser: httpx.Client) -> None:
 
 def links_of(page: httpx.Response) -> list[str]:
     return [part.partition('"')[0] for part in page.text.split('href="')[1:]]
+
+
+def test_the_first_link_leads_to_a_choice_of_people(browser: httpx.Client) -> None:
+    page = browser.get("/sign-in", params={"secret": SECRET})
+    assert page.status_code == 200
+    assert "set-cookie" not in page.headers  # nobody is chosen
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert not any(person.cookie in page.text for person in PEOPLE.values())
+    *links, out = links_of(page)
+    assert len(links) == len(KNOWN)
+    for name, link in zip(KNOWN, links, strict=True):
+        browser.get(link)
+        assert browser.get("/").text == f"GET / {PEOPLE[name].cookie}"
+    browser.get(out)
+    assert browser.get("/").text == "GET / "
+
+
+@pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], "ü"])
+def test_nobody_else_is_shown_the_choice(browser: httpx.Client, secret: str) -> None:
+    page = browser.get("/sign-in", params={"secret": secret})
+    assert page.status_code == 403
+    assert SECRET not in page.text
+    assert "alice" not in page.text
+
+
+def test_without_people_there_is_no_sign_in() -> None:
+    transport = httpx.ASGITransport(SignIn(app, SECRET, {}))
+
+    async def ask(path: str) -> str:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return (await client.get(path)).text
+
+    for path in ("/sign-in", "/sign-in/alice", "/sign-out"):
+        assert asyncio.run(ask(f"{path}?secret={SECRET}")) == f"GET {path} "
+
+
+def test_the_pages_may_use_their_own_style_only(browser: httpx.Client) -> None:
+    page = browser.get("/sign-in", params={"secret": SECRET})
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in page.headers["content-security-policy"]
+    assert "script-src" not in page.headers["content-security-policy"]
 
 
 def test_who_has_followed_a_link_may_choose_again(browser: httpx.Client) -> None:

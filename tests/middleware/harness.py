@@ -338,7 +338,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, or fail at the deadline."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "condition not met within the deadline"
         time.sleep(0.005)
 
 

@@ -73,6 +73,16 @@ def test_a_response_without_headers_may_vary(ours: Class) -> None:
     assert answer.headers == [(b"vary", b"Cookie")]
 
 
+def test_headers_that_can_be_read_once_are_all_sent(ours: Class) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = iter([(b"x-first", b"1"), (b"vary", b"Origin"), (b"x-last", b"1")])
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    answer = asyncio.run(request(ours(app), http_scope(headers=[COOKIE])))
+    assert answer.headers == [(b"x-first", b"1"), (b"x-last", b"1"), (b"vary", b"Origin, Cookie")]
+
+
 JAR = (
     b"cookie",
     b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =session; b=3",

@@ -154,6 +154,15 @@ def key_as_bearer(request: Any) -> tuple[str, str] | None:
     return ("authorization", f"Bearer {request.headers['x-api-key']}")
 
 
+@pytest.mark.parametrize("blank", [b"", b" ", b" \t"])
+@pytest.mark.parametrize("options", [{}, {"assume_ambient": True}])
+def test_a_blank_authorization_header_shows_no_intent(
+    ours: Class, blank: bytes, options: dict[str, bool]
+) -> None:
+    headers = [COOKIE, EVIL, (b"authorization", blank)]
+    assert ask(ours, http_scope(headers=headers, method="POST"), **options).status == 403
+
+
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize(
     ("extractor", "headers"),
@@ -174,14 +183,36 @@ def test_what_an_extractor_makes_of_ambient_credentials_is_ambient(
 
 
 SET_BY_ANY_PAGE = [
-    *("Accept", "Accept-Language", "Content-Type", "Content-Language", "Content-Location"),
-    *("User-Agent", "Referer", "Origin", "Sec-WebSocket-Protocol", "Sec-Purpose", "Range"),
-    *("Last-Event-ID", "Cache-Control", "Pragma", "If-None-Match", "Priority", "Ping-From"),
+    "Accept",
+    "Accept-Language",
+    "Content-Type",
+    "Content-Language",
+    "Content-Location",
+    "User-Agent",
+    "Referer",
+    "Origin",
+    "Sec-WebSocket-Protocol",
+    "Sec-Purpose",
+    "Range",
+    "Last-Event-ID",
+    "Cache-Control",
+    "Pragma",
+    "If-None-Match",
+    "Priority",
+    "Ping-From",
 ]
 ADDED_BY_A_PROXY = [
-    *("X-Forwarded-For", "X-Forwarded-User", "X-Forwarded-Access-Token", "Forwarded", "Via"),
-    *("X-Auth-Request-Access-Token", "X-Amzn-Oidc-Accesstoken", "X-Goog-Iap-Jwt-Assertion"),
-    *("X-Ms-Token-Aad-Access-Token", "Cf-Access-Jwt-Assertion", "X-Real-IP"),
+    "X-Forwarded-For",
+    "X-Forwarded-User",
+    "X-Forwarded-Access-Token",
+    "Forwarded",
+    "Via",
+    "X-Auth-Request-Access-Token",
+    "X-Amzn-Oidc-Accesstoken",
+    "X-Goog-Iap-Jwt-Assertion",
+    "X-Ms-Token-Aad-Access-Token",
+    "Cf-Access-Jwt-Assertion",
+    "X-Real-IP",
 ]
 
 
@@ -297,8 +328,14 @@ def test_a_trusted_origin_may_ride_on_a_cookie(middleware_class: Class) -> None:
 @pytest.mark.parametrize(
     "origin",
     [
-        *("http://ui.example", "https://ui.example:444", "https://x.ui.example"),
-        *("https://ui.example/", "https://UI.example", "null", "https://ui.exampl", ""),
+        "http://ui.example",
+        "https://ui.example:444",
+        "https://x.ui.example",
+        "https://ui.example/",
+        "https://UI.example",
+        "null",
+        "https://ui.exampl",
+        "",
         "https://ui.example, https://b",
     ],
 )

@@ -217,10 +217,26 @@ def test_a_list_of_two_strings_is_a_pair(middleware_class: Class) -> None:
 
 
 RESERVED = [
-    *("Accept-Encoding", "Connection", "Content-Length", "Content-Type", "Expect", "Host", "TE"),
-    *("HTTP2-Settings", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Trailer"),
-    *("Proxy-Connection", "Transfer-Encoding", "Upgrade", "connect-timeout-ms", "grpc-timeout"),
-    *("connect-protocol-version", "content-encoding", "grpc-"),
+    "Accept-Encoding",
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Expect",
+    "Host",
+    "TE",
+    "HTTP2-Settings",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Trailer",
+    "Proxy-Connection",
+    "Transfer-Encoding",
+    "Upgrade",
+    "connect-timeout-ms",
+    "grpc-timeout",
+    "connect-protocol-version",
+    "content-encoding",
+    "grpc-",
 ]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .harness import (
     ALICE,
     COOKIE,
+    DEADLINE,
     Class,
     Probe,
     http_scope,
@@ -265,6 +267,52 @@ def test_collections_at_any_moment_change_nobodys_credentials(ours: Class) -> No
     finally:
         gc.set_threshold(*thresholds)
     assert (len(wrong), sum(wrong)) == (900, 0)
+
+
+def test_collections_of_two_threads_may_overlap(ours: Class) -> None:
+    """Python 3.12 starts a second one if `gc.collect` is called where one was due anyway."""
+    bob_collects, alice_is_done = threading.Event(), threading.Event()
+    seen: dict[str, Any] = {}
+
+    async def alice(scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = Cycle(start_bob)
+        gc.collect()  # to the oldest generation
+        del cycle
+        gc.set_threshold(5)
+        _ = [{1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, {10}]  # a collection is due
+        gc.collect()
+        alice_is_done.set()
+        seen["alice"] = metadata()
+
+    async def bob(scope: Scope, receive: Receive, send: Send) -> None:
+        def linger() -> None:
+            if threading.current_thread() is bob_thread:  # else Python did not start a second one
+                bob_collects.set()
+                alice_is_done.wait(DEADLINE)
+
+        Cycle(linger)
+        gc.collect()
+        seen["bob"] = metadata()
+
+    def start_bob() -> None:
+        bob_thread.start()
+        bob_collects.wait(DEADLINE)
+
+    def run_bob() -> None:
+        asyncio.run(request(ours(bob), http_scope(headers=[(b"authorization", b"Bearer bob")])))
+        bob_collects.set()
+
+    bob_thread = threading.Thread(target=run_bob)
+    thresholds = gc.get_threshold()
+    try:
+        asyncio.run(request(ours(alice), http_scope(headers=[ALICE])))
+    finally:
+        gc.set_threshold(*thresholds)
+    bob_thread.join(DEADLINE)
+    assert seen == {
+        "alice": {"authorization": "Bearer alice"},
+        "bob": {"authorization": "Bearer bob"},
+    }
 
 
 def test_the_collector_is_hooked_once_however_many_copies_and_instances_there_are(

@@ -1,1 +1,1 @@
-"""The check of the checks: does the middleware's suite notice a changed middleware."""
+"""Checks that the suite notices mutations of the middleware."""

@@ -1,6 +1,6 @@
 """Mutate ``passthrough_auth.py`` with mutmut and see whether the in-process suite notices.
 
-Usage: python -m tests.mutants.run   (about a quarter of an hour; not part of the tests)
+Usage: python -m tests.mutants.run   (about a quarter of an hour; not part of `make test`)
 
 mutmut wants a project of its own, so one is made in a temporary directory. A mutant that survives
 must be explained in README.md beside this file, by a code block that holds its diff; any other
@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).resolve().parents[2]
 MIDDLEWARE = TEMPLATE / "{{cookiecutter.project_slug}}" / "app" / "passthrough_auth.py"
 PAGE = Path(__file__).with_name("README.md")
 # What starts servers or processes is left out: too slow, and mutmut's switch does not reach there.
-LEFT_OUT = ("sockets", "abandoned_streams", "nginx", "wire", "copied_alone", "security_page")
+LEFT_OUT = ("sockets", "abandoned_streams", "nginx", "wire", "copied_alone")
 # mutmut's own switch sets a context variable, which nothing may do while Python 3.11 collects.
 HOOK = "def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:"
 CONFIGURATION = """

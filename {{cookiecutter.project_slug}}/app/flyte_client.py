@@ -1,9 +1,9 @@
-"""The connection to Flyte: its services, called as whoever is being served, and only meanwhile.
+"""The connection to Flyte. Calls are made as the caller of the current request and end with it.
 
 In passthrough mode the Flyte SDK sends whatever ``passthrough_auth`` put into the request's
 context, and nothing else: the app has no identity that a call could fall back on. The services are
 called directly, in the app's own event loop, because ``flyte.remote`` is made for one user per
-process. It goes on calling for someone who has left, waits for ever, and rebuilds Python values
+process. It keeps calling after a client disconnects, has no timeout, and rebuilds Python values
 from what other people have stored.
 """
 
@@ -55,7 +55,7 @@ ROOT_ACTION = "a0"
 """The action that a run begins with, and in which Flyte keeps what there is to know of the run."""
 
 PAUSES = (0.25, 0.5, 1.0)
-"""Seconds before a call that did not get through is made again."""
+"""Delays in seconds between retries."""
 
 OWN_HEADERS = {
     "accept-encoding",
@@ -91,7 +91,7 @@ class Flyte:
             address for address in settings.flyte_data_addresses if address.startswith("https://")
         }
         self._options: dict[str, Any] = {
-            "interceptors": (_Deadline(self.timeout), *session.interceptors, _Discretion()),
+            "interceptors": (_Deadline(self.timeout), *session.interceptors, _Redaction()),
             # The SDK's own follows redirects, and takes the credentials along.
             "http_client": pyqwest.Client(
                 pyqwest.HTTPTransport(
@@ -136,7 +136,7 @@ class Flyte:
     async def _data(self, request: SelectClusterRequest) -> DataProxyServiceClient:
         """Ask, as the caller, where data is, and go there only if that is Flyte, over TLS.
 
-        The answer is kept for nobody: who may not ask must not profit from someone who could.
+        Not cached: a caller without the right must not get another caller's answer.
         """
         try:
             address = (await self._clusters.select_cluster(request)).cluster_endpoint
@@ -151,8 +151,9 @@ class Flyte:
             return DataProxyServiceClient(address, **self._options)
         raise ConnectError(
             Code.INTERNAL,
-            f"Flyte keeps this data at {address!r}. Nobody's credentials are sent there, unless the"
-            " setting FLYTE_DATA_ADDRESSES names it.",
+            f"Flyte stores this data at {address!r}, which is not an https:// address in its own"
+            " domain. To send callers' credentials there, add its https:// address to"
+            " FLYTE_DATA_ADDRESSES.",
         )
 
 
@@ -165,10 +166,10 @@ async def connect(settings: Settings) -> Flyte:
     check_connection(settings)
     if settings.flyte_plaintext:
         logger.warning("Flyte is spoken to in plaintext: every caller acts as nobody")
-    # The SDK reports its use to its makers, which is for the app's owner to allow (DO_NOT_TRACK=0).
+    # The SDK sends usage reports, which is for the app's owner to allow (DO_NOT_TRACK=0).
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # As `flyte.init_passthrough`, but for the retries: the SDK's log what Flyte said at DEBUG, and
-    # begin a stream anew without a word.
+    # restart streams silently.
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,
@@ -190,8 +191,8 @@ def _org_of(address: str) -> str:
 def is_neighbour(address: str, flyte: str) -> bool:
     """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
 
-    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``. Of a host such as
-    ``flyte.co.uk`` no address is one, because anybody may have a name below ``co.uk``.
+    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``. No address is
+    a neighbour of ``flyte.co.uk``: anyone can register a name under ``co.uk``.
     """
     domain = (urlsplit(flyte).hostname or "").partition(".")[2]
     if "." not in domain or domain.rpartition(".")[2].isdigit():  # one label, or an IP address
@@ -204,8 +205,8 @@ def is_neighbour(address: str, flyte: str) -> bool:
 class _Deadline:
     """Ends a call with the request that it is made for, or when it takes too long.
 
-    The Connect client reports its cancellation as an error of the call, which would be the end of
-    the cancellation. Outermost, so that the time includes repetitions.
+    The Connect client turns a cancellation into a ConnectError, which would swallow it. Outermost,
+    so that the time includes retries.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -254,8 +255,8 @@ def _reraise_cancellation(error: ConnectError) -> None:
         raise asyncio.CancelledError
 
 
-class _Discretion:
-    """Lets no error quote the credentials of its call, not even to the SDK, which logs errors.
+class _Redaction:
+    """Removes the call's credentials from its errors, before the SDK logs them.
 
     Innermost, where the credentials are among the headers.
     """
@@ -270,7 +271,7 @@ class _Discretion:
         try:
             return await call_next(request, ctx)
         except ConnectError as error:
-            told = _discreet(error, ctx)
+            told = _redacted(error, ctx)
         raise told
 
     async def intercept_server_stream(
@@ -285,17 +286,17 @@ class _Discretion:
                 async for response in responses:
                     yield response
         except ConnectError as error:
-            told = _discreet(error, ctx)
+            told = _redacted(error, ctx)
         else:
             return
         raise told
 
 
-def _discreet(error: ConnectError, ctx: Context) -> ConnectError:
-    """Return an error that may be told, which is the same one if its text is short and harmless."""
+def _redacted(error: ConnectError, ctx: Context) -> ConnectError:
+    """Return the error with a text that is short and without credentials."""
     said = error.message[:LONGEST_DETAIL]
     if _quotes_credentials(said, ctx):
-        said = "(left out, as it quotes a credential)"
+        said = "(removed: it contains a credential)"
     elif len(said) == len(error.message):
         return error
     return ConnectError(error.code, said)

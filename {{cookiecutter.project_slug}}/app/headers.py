@@ -8,21 +8,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem_response
 
-LARGEST_HEADERS = 64 * 1024  # bytes; h11 stops at 16 KiB of its own accord, httptools never does
+LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools none
 LARGEST_BODY = 1024 * 1024  # bytes
 
 HEADERS = {
     # Answers are their caller's alone, so no cache keeps them (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
-    # Pages, should there be any, use their own files only, and nobody else's page frames them.
+    # Pages load only the app's files and cannot be framed.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
-    # Addresses name runs and tasks, which is nothing for the sites that a page links to.
+    # No page of another site shows an answer as its image or script, or holds on to a window that
+    # it has opened. What CORS lets a trusted origin read is not affected.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # URLs name runs and tasks, which linked sites must not see.
     "referrer-policy": "no-referrer",
-    # What comes from a task is never taken for a script or a page.
+    # Task output is never interpreted as script or page.
     "x-content-type-options": "nosniff",
 }
 """Sent with every response that does not say otherwise."""

@@ -10,9 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import docs
 from .credentials import credential_extractors, keep_handshakes_out_of_the_log
+from .disconnects import DisconnectMiddleware
 from .flyte_client import connect
 from .headers import LARGEST_BODY, HeadersMiddleware
-from .leaving import LeavingMiddleware
 from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from .problems import ProblemMiddleware, add_problem_responses, problem_response
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
                 assume_ambient=True,  # a proxy may turn a cookie into any credential
                 refusal_handler=problem_response,
             ),
-            Middleware(LeavingMiddleware),
+            Middleware(DisconnectMiddleware),
             Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
         ],
     )

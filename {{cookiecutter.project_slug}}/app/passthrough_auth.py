@@ -25,7 +25,8 @@ import ctypes
 import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from flyte import remote
@@ -45,7 +46,6 @@ Credential = tuple[str, str]
 HeaderExtractor = Callable[[Any], Credential | Awaitable[Credential | None] | None]
 """Takes the ``Request``, or a WebSocket's ``HTTPConnection``; None means: no such credential."""
 
-_MAX_VALUE = 65_536  # bytes; servers and proxies on the way to Flyte give up well below that
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
 # A name in lower case (RFC 9110 5.6.2) that may be set on a call to Flyte: none that steers the
 # connection (RFC 9110 7.6.1), the framing or the RPC.
@@ -60,7 +60,8 @@ _UNINTENDED = re.compile(
     rb"|cache-control|connection|cookie|date|dnt|forwarded|host|last-event-id|origin|pragma|priority"
     rb"|range|referer|save-data|te|user-agent|via"
 )
-_AMBIENT_SCHEMES = frozenset((b"basic", b"digest", b"negotiate", b"ntlm"))  # remembered by browsers
+# Schemes whose credentials browsers remember, and attach by themselves.
+_AMBIENT_SCHEME = re.compile(rb"\s*(basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; browsers send no TRACE
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
 _PREFLIGHT = (b"origin", b"access-control-request-method")  # Fetch standard, 3.3.2
@@ -82,7 +83,7 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
 
 
 _METADATA = _find_metadata_var()
-_collecting: list[contextvars.Context] = []  # at most one: collections do not nest
+_collecting = threading.local()  # on Python 3.12, collections of several threads may overlap
 
 
 def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
@@ -92,11 +93,12 @@ def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
     API is needed, since Python 3.11 collects even while it is about to set a variable: to set one
     from here, as from any finaliser, can undo that or crash the process.
     """
+    contexts = vars(_collecting).setdefault("contexts", [])
     if phase == "start":
-        _collecting.append(contextvars.Context())
-        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(_collecting[-1]))
+        contexts.append(contextvars.Context())
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(contexts[-1]))
     else:
-        ctypes.pythonapi.PyContext_Exit(ctypes.py_object(_collecting.pop()))
+        ctypes.pythonapi.PyContext_Exit(ctypes.py_object(contexts.pop()))
 
 
 # Once per process, even with several copies of this file: two would leave each other's context.
@@ -115,7 +117,7 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
     async def outside(message: Message | None = None) -> Any:
         if vary and message and message["type"] == "http.response.start":
-            message = {**message, "headers": _vary_on_cookie(message.get("headers", ()))}
+            message = {**message, "headers": _vary_on_cookie([*message.get("headers", ())])}
         token = _METADATA.set(before)
         try:
             return await (call(message) if message else call())
@@ -136,15 +138,14 @@ class _Header:
     """The extractor of one header: for its users, a function with a name."""
 
     def __init__(self, header: str, name: str) -> None:
-        self.key = _settable(header)
+        self.key, self.__name__ = _settable(header), name
         self.raw_key = self.key.encode()
-        self.__name__ = name
 
     def __call__(self, request: HTTPConnection) -> Credential | None:
         getlist = getattr(request.headers, "getlist", None)
         values = getlist(self.key) if getlist else [request.headers.get(self.key) or ""]
-        value = _by_name([(self.raw_key, _as_bytes(value)) for value in values]).get(self.raw_key)
-        return (self.key, value.decode("latin-1")) if value and value.strip() else None
+        value = _join(self.raw_key, [_as_bytes(value) for value in values])
+        return (self.key, value.decode("latin-1")) if value else None
 
 
 class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
@@ -287,8 +288,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         # Browsers since 2023 say where a request comes from, and pages cannot change that.
         if site := _text(headers, b"sec-fetch-site"):
             return site not in ("same-origin", "none")
-        # With neither header it was no browser, and nobody rides on anybody's credentials.
-        # An older browser. The scheme is not compared: behind a proxy the app's own is not known.
+        # An older browser, or with no Origin either, none: then nobody rides on anybody's
+        # credentials. The scheme is not compared: behind a proxy the app's own is not known.
         own = f"//{_text(headers, b'host')}"
         return origin != "" and origin.partition(":")[2].lower() != own.lower()
 
@@ -299,14 +300,12 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         only sent by those who know the credential and mean to use it.
         """
         intended = {
-            value.strip().rpartition(b" ")[2]
+            value.strip().split(b" ")[-1]
             for name, value in headers.items()
             if not _UNINTENDED.fullmatch(name)
-            and (name != b"authorization" or value.split()[0].lower() not in _AMBIENT_SCHEMES)
+            and (name != b"authorization" or not _AMBIENT_SCHEME.match(value))
         }
-        own = {
-            v.strip().encode().rpartition(b" ")[2] for k, v in credentials.items() if k != "cookie"
-        }
+        own = {v.encode().strip().split(b" ")[-1] for k, v in credentials.items() if k != "cookie"}
         return self.assume_ambient or own.isdisjoint(intended)
 
     @staticmethod
@@ -330,19 +329,23 @@ def _connection(scope: Scope) -> HTTPConnection:
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers' values by name, those of a repeated one joined unless they are equal."""
-    found = dict(headers)
-    if len(found) < len(headers):
-        found = {}
+    """Return the headers' values by name, those of a repeated one joined."""
+    if len(found := dict(headers)) < len(headers):
+        repeated: dict[bytes, list[bytes]] = {name: [] for name in found}
         for name, value in headers:
-            if name not in found or not found[name].strip():
-                found[name] = value
-            elif value.strip() and (name == b"cookie" or value.strip() != found[name].strip()):
-                if name == b"authorization":
-                    raise HTTPException(400, "Conflicting Authorization headers")
-                # RFC 9113 8.2.3 and RFC 9110 5.3
-                found[name] += (b"; " if name == b"cookie" else b", ") + value
+            repeated[name].append(value)
+        found = {name: _join(name, values) for name, values in repeated.items()}
     return found
+
+
+def _join(name: bytes, values: Sequence[bytes]) -> bytes:
+    """Return one value for several that are not blank (RFC 9110 5.3, RFC 9113 8.2.3)."""
+    values = [value for value in values if value.strip()]
+    if name != b"cookie" and len({value.strip() for value in values}) < 2:
+        return b"".join(values[:1])
+    if name == b"authorization":
+        raise HTTPException(400, "Conflicting Authorization headers")
+    return (b"; " if name == b"cookie" else b", ").join(values)
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
@@ -382,7 +385,7 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 def _sendable(value: bytes) -> str:
     """Return the text that the SDK will encode, as UTF-8, to these very bytes; or refuse."""
-    if len(value) > _MAX_VALUE:
+    if len(value) > 65_536:  # servers and proxies on the way to Flyte give up well below that
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
     if "\ufffd" in text or value.translate(None, _FIELD_BYTES):
@@ -390,7 +393,7 @@ def _sendable(value: bytes) -> str:
     return text
 
 
-def _vary_on_cookie(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return response headers in which a single Vary names Cookie besides what it named before."""
     vary = [value for name, value in headers if name.lower() == b"vary"]
     others = [pair for pair in headers if pair[0].lower() != b"vary"] if vary else headers

@@ -52,7 +52,7 @@ STATUS_OF_SDK_ERROR = {
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
 }
-"""Statuses of the errors that the SDK words itself, by their ``code``."""
+"""Statuses of the SDK's own errors, by their ``code``."""
 
 
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
@@ -63,7 +63,7 @@ BODY_LATE = "the body of the request did not arrive in time"
 LONGEST_DETAIL = 1000  # characters
 MOST_ERRORS = 100  # of one request; nobody reads more
 SHORTEST_SECRET = 8
-QUOTE = 12  # so many characters of a credential in a row are no coincidence
+QUOTE = 12  # consecutive characters of a credential that count as a quote
 
 
 class InvalidValue(BaseModel):
@@ -132,7 +132,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Find the problem to tell the caller about, and log it if it is not the caller's.
 
     What Flyte says of a caller's mistake helps the caller; what it says of its own faults is for
-    the app's operators. A text that quotes a credential of the request is for nobody.
+    the app's operators. A text that quotes a credential of the request is neither
+    returned nor logged.
     """
     problem = Problem.of_exception(error)
     secrets = list(_credentials(connection))
@@ -169,7 +170,7 @@ class ProblemMiddleware:
 
     No exception goes further: servers print the traceback of what reaches them, and with it what
     Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be accepted);
-    what is streamed afterwards minds its own. The SDK itself waits for ever.
+    streams have their own deadlines. The SDK has no timeout.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:

@@ -193,6 +193,7 @@ def _app(
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
+    command += ["--log-level", "warning", "--no-access-log"]  # what is printed here stays in sight
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.

@@ -190,7 +190,7 @@ def unimplemented(service: str, method: str) -> ConnectError:
 
 
 def _named(error: ConnectError, ctx: RequestContext[Any, Any]) -> ConnectError:
-    # The stubs answer what a service leaves out with UNIMPLEMENTED, but without the method's name.
-    if error.code is Code.UNIMPLEMENTED:
+    # The stubs answer what a service leaves out without naming the method.
+    if error.code is Code.UNIMPLEMENTED and error.message == "Not implemented":
         return unimplemented(ctx.method().service_name, ctx.method().name)
     return error

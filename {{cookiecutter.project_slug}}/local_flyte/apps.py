@@ -7,6 +7,7 @@ always), no rolling update (the old revision ends before the new one starts).
 import asyncio
 import contextlib
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -202,15 +203,12 @@ class Apps:
     async def _serve(self, app: App) -> None:
         """Run the container of the current revision until it ends or is ended."""
         container = app.state.spec.container
-        id_ = app.state.metadata.id
-        directory = self._work / "apps" / id_.name / str(app.state.metadata.revision)
-        directory.mkdir(parents=True)
-        values = {"rawOutputDataPrefix": str(self._work / "raw" / id_.name)}
+        values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
         listening = asyncio.create_task(self._await_listening(app))
         try:
             code = await self._containers.run(
                 [substituted(each, values) for each in (*container.command, *container.args)],
-                directory=directory,
+                directory=self._new_directory(app),
                 environment={
                     **self._environment,
                     **self._declared(container),
@@ -222,11 +220,17 @@ class Apps:
             )
             tail = "".join(line.message for line in app.log[-TAIL:])
             message = f"the app's process ended with exit code {code}:\n{tail}"
-        except OSError as failure:  # the program cannot be started
-            message = str(failure)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the app is not served
+            message = f"the app can't be served: {failure}"
         finally:
             listening.cancel()
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
+
+    def _new_directory(self, app: App) -> Path:
+        # An app that was deleted and deployed again begins with revision 0 once more.
+        revisions = self._work / "apps" / app.name
+        revisions.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{app.state.metadata.revision}-", dir=revisions))
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
         # The owner may have said where Flyte is and which authority to trust: here both are ours.

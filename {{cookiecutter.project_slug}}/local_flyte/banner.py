@@ -9,10 +9,18 @@ from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
 from .modes import Mode
-from .sign_in import link
+from .sign_in import choice, link
 
 ASIDE = ("expired",)
 """People who are of use to tests only."""
+
+
+NEEDS = {
+    Mode.UNION: "",
+    Mode.OPEN_SOURCE: ', once the line "FLYTE_ENDPOINT" in deployment.py is uncommented',
+    Mode.DEVBOX: ', once the line "ALLOW_ANONYMOUS" in deployment.py is uncommented',
+}
+"""What the app's owner does before it is deployed."""
 
 
 def app_variables(local_flyte: LocalFlyte) -> dict[str, str]:
@@ -55,8 +63,10 @@ def app_banner(
             people = _people_without_rights(local_flyte, url, runs)
         case Mode.DEVBOX:
             people = _nobody(url, runs)
+    # Like the app, it takes cookies in this mode only.
+    start = choice(url, secret) if local_flyte.mode is Mode.UNION else url
     parts = [
-        f"The app    {url}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
+        f"Open       {start}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
         " stand-in",
         *notes,
         *people,
@@ -64,11 +74,14 @@ def app_banner(
     if api_key_header and local_flyte.mode is Mode.UNION:
         header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
         parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(f"{url}/me", header)]))
-    parts.append(_lines("Flyte's own command line, as alice:", [f"{flyte} get run"]))
+    parts.append(_command_line(local_flyte))
     if has_tasks:
         parts.append(_lines("Register tasks:", [f"{flyte} deploy deployment.py task_env"]))
     parts += [
-        _lines("Deploy the app to this Flyte:", [f"{flyte} deploy deployment.py app_env"]),
+        _lines(
+            f"Deploy the app to this Flyte{NEEDS[local_flyte.mode]}:",
+            [f"{flyte} deploy deployment.py app_env"],
+        ),
         "Press Ctrl-C to stop.",
     ]
     return "\n" + "\n\n".join(parts) + "\n"
@@ -83,7 +96,7 @@ def _people_with_rights(
     me = [_curl(f"{url}/me", bearer[name]) for name in ("alice", "bob")]
     me.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
     parts = [
-        _lines("Sign in, in a browser, as one of four people:", links),
+        _lines("There you choose who to be. Or sign in at once, as one of four people:", links),
         _lines("Or call the app as alice or as bob:", me),
     ]
     if runs:
@@ -126,18 +139,36 @@ def _nobody(url: str, runs: str | None) -> list[str]:
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Say how to use the local Flyte without the app."""
     variables = app_variables(local_flyte).items()
-    people = [f"{p.name:8}{local_flyte.token(p.name)}  ({p.rights})" for p in PEOPLE.values()]
-    flyte = flyte_command(local_flyte)
     parts = [
         _lines(
             "What an app needs to know to use this Flyte:",
             [f"export {name}={shlex.quote(value)}" for name, value in variables],
         ),
-        _lines("The people, and their tokens:", people),
-        _lines("Flyte's own command line, as alice:", [f"{flyte} get run"]),
+        *_tokens(local_flyte),
+        _command_line(local_flyte),
         "Press Ctrl-C to stop.",
     ]
     return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _tokens(local_flyte: LocalFlyte) -> list[str]:
+    """List whom this kind of Flyte tells apart, with what tells them apart there."""
+    tokens = {name: local_flyte.token(name) for name in PEOPLE}
+    match local_flyte.mode:
+        case Mode.UNION:
+            people = [f"{name:8}{tokens[name]}  ({p.rights})" for name, p in PEOPLE.items()]
+            return [_lines("The people, and their tokens:", people)]
+        case Mode.OPEN_SOURCE:
+            people = [f"{name:8}{tokens[name]}" for name in PEOPLE if name not in ASIDE]
+            return [_lines("The people, who all may do everything, and their tokens:", people)]
+        case Mode.DEVBOX:
+            return ["Everybody is nobody, and may do everything."]
+
+
+def _command_line(local_flyte: LocalFlyte) -> str:
+    somebody = "" if local_flyte.mode is Mode.DEVBOX else ", as alice"
+    line = f"{flyte_command(local_flyte)} get run"
+    return _lines(f"Flyte's own command line{somebody}:", [line])
 
 
 def flyte_command(local_flyte: LocalFlyte) -> str:

@@ -79,6 +79,12 @@ class Storage:
             raise ConnectError(Code.INTERNAL, f"{size} bytes exceed the limit of {MAX_MESSAGE}")
         return kind.FromString(path.read_bytes())
 
+    def differs(self, path: Path, md5: bytes) -> bool:
+        """Tell whether there is a file already, and not with the content of this MD5."""
+        return path.is_file() and (
+            hashlib.md5(path.read_bytes(), usedforsecurity=False).digest() != md5
+        )
+
     def expect(self, path: Path, md5: bytes, seconds: float) -> tuple[str, str]:
         """Await an upload; return the URL to PUT it to, and the URI at which it will then be."""
         key = secrets.token_urlsafe()
@@ -137,8 +143,10 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         path = Path(root, request.filename or "upload")
         if path.is_absolute() or ".." in path.parts:
             raise ConnectError(Code.INVALID_ARGUMENT, f"invalid file name {request.filename!r}")
-        folder = self._storage.uploads(request.project, request.domain)
-        signed_url, native_url = self._storage.expect(folder / path, md5, seconds)
+        file = self._storage.uploads(request.project, request.domain) / path
+        if request.filename_root and request.filename and self._storage.differs(file, md5):
+            raise ConnectError(Code.ALREADY_EXISTS, f"{path} exists already, and has other content")
+        signed_url, native_url = self._storage.expect(file, md5, seconds)
         answer = dataproxy_service_pb2.CreateUploadLocationResponse(
             signed_url=signed_url,
             native_url=native_url,

@@ -15,6 +15,8 @@ from .data import Storage
 from .open_calls import OpenCalls
 from .people import Person
 
+FORWARDED_PROTO = b"x-forwarded-proto"
+
 
 @dataclass(frozen=True)
 class ReceivedCall:
@@ -36,20 +38,28 @@ class Door:
         self,
         find: Callable[[Mapping[str, str]], Person | None] | None,
         services: Mapping[str, ASGIApp],
+        *,
+        forwarded_proto: bytes | None = None,
     ) -> None:
         """Open.
 
         Args:
             find: Says who makes a call with these headers; None if that is nobody, ever.
             services: What answers, by path.
+            forwarded_proto: What a proxy in front says of how it was called, in place of what
+                its client says; None if there is no such proxy.
         """
         self.received: list[ReceivedCall] = []
         self.open_calls = OpenCalls()
         self._find = find
+        self._forwarded_proto = forwarded_proto
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call: record it, and hand it to its service."""
+        if self._forwarded_proto is not None:
+            others = [each for each in scope["headers"] if each[0] != FORWARDED_PROTO]
+            scope["headers"] = [*others, (FORWARDED_PROTO, self._forwarded_proto)]
         # The stubs want the header's order; we want one value per name (RFC 9110, 5.3).
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():

@@ -14,6 +14,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.common import phase_pb2
 from flyteidl2.core import execution_pb2
+from flyteidl2.task import task_definition_pb2
 
 from .actions import ROOT, Action, Run
 from .people import Person
@@ -52,10 +53,14 @@ class Executor:
         self.status_lag: float = 0
         """Seconds by which an action's status is to follow its events."""
 
+    @staticmethod
+    def check(spec: task_definition_pb2.TaskSpec) -> None:
+        """Raise UNIMPLEMENTED for a task that can't be executed here."""
+        if not spec.task_template.HasField("container"):
+            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
+
     def start(self, run: Run, action: Action) -> None:
         """Execute ``action`` in the background."""
-        if not action.details.task.task_template.HasField("container"):
-            raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
         action.status_lag = self.status_lag
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task

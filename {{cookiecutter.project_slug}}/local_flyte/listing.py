@@ -49,12 +49,7 @@ def page(
             Code.INVALID_ARGUMENT, f"limit {request.limit} exceeds the maximum of {MAX_PAGE}"
         )
     limit = request.limit or PAGE
-    for each in request.filters:
-        _check(each, fields)
-    found = [
-        item for item in items if all(_matches(item, each, fields) for each in request.filters)
-    ]
-    found.sort(key=name)
+    found = sorted(matching(items, request, fields), key=name)
     asked = request.sort_by_fields or ([request.sort_by] if request.sort_by.key else default)
     for sort in reversed(asked):  # stable sorts, least significant first
         found = _sorted(found, _field(sort.key, fields), sort)
@@ -62,6 +57,19 @@ def page(
     end = start + limit
     more = end < len(found) or (eager and end == len(found))
     return found[start:end], str(end) if more else ""
+
+
+def matching(
+    items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
+) -> list[Item]:
+    """Return the items that every filter of the request lets through.
+
+    Raises:
+        ConnectError: INVALID_ARGUMENT for a field, function or value that makes no sense.
+    """
+    for each in request.filters:
+        _check(each, fields)
+    return [item for item in items if all(_matches(item, each, fields) for each in request.filters)]
 
 
 def offset_of(token: str) -> int:

@@ -11,6 +11,9 @@ from flyteidl2.common import identifier_pb2, identity_pb2
 COOKIE = "flyte_at"
 """The cookie in which the sign-in page of a Flyte cluster keeps the access token."""
 
+CLAIMS = ("sub", "email", "given_name", "family_name")
+"""What is read from a JWT."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -41,6 +44,8 @@ class Person:
     @property
     def rights(self) -> str:
         """What the person may do, for people to read."""
+        if self.expired:
+            return "is refused: the token has expired"
         if self.can_run:
             return "may run tasks"
         return "may only look" if self.can_view else "has no rights here"
@@ -178,9 +183,12 @@ def _of_jwt(token: str) -> Person | None:
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return _unverified(claims["sub"], claims)
-    except (ValueError, KeyError, TypeError):
+        known = {name: claims[name] for name in CLAIMS if name in claims}
+    except (ValueError, TypeError):
         return None
+    if not all(isinstance(value, str) for value in known.values()) or not known.get("sub"):
+        return None
+    return _unverified(known["sub"], known)
 
 
 def _unverified(subject: str, claims: Mapping[str, str]) -> Person:

@@ -91,6 +91,7 @@ class RunService(run_service_connect.RunService):
         run_id = _run_id(request)
         self._projects.check(run_id.project)
         spec = self._task_spec(request)
+        self._executor.check(spec)
         base = self._storage.run_base(run_id)
         if request.HasField("offloaded_input_data"):
             inputs = request.offloaded_input_data.uri.rstrip("/")

@@ -44,6 +44,7 @@ class LocalFlyte:
         credential_headers: Iterable[str] = (),
         authorization: bool = True,
         plaintext: bool = False,
+        forwarded_proto: bool = True,
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -59,6 +60,9 @@ class LocalFlyte:
             authorization: Whether people have rights, and must prove who they are, as on Union;
                 otherwise it is like the open-source Flyte behind an authenticating proxy.
             plaintext: Whether it is like the devbox of the open-source Flyte, without TLS.
+            forwarded_proto: Whether the proxy in front of the open-source Flyte tells it, by
+                X-Forwarded-Proto, that it was called with TLS. Without, SelectCluster answers
+                with an ``http://`` address.
         """
         self.project = project
         self.domain = domain
@@ -69,6 +73,8 @@ class LocalFlyte:
         self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
         if plaintext:
             self.mode = Mode.DEVBOX
+        tells = forwarded_proto and self.mode is Mode.OPEN_SOURCE
+        self._forwarded_proto = b"https" if tells else None
 
     # What clients need to know
 
@@ -235,7 +241,7 @@ class LocalFlyte:
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
             services = Services(clients, Containers(self._programs, home / "containers"))
             find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
-            door = Door(find, services.applications)
+            door = Door(find, services.applications, forwarded_proto=self._forwarded_proto)
             background.add(door, listener, None if self.mode is Mode.DEVBOX else certificate)
             uploads = stack.enter_context(socket.create_server((HOST, 0)))
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"

@@ -48,7 +48,7 @@ class Services:
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
-        self.clusters = ClusterService(clients.scheme)
+        self.clusters = ClusterService(clients.mode)
         self.apps = Apps(containers, work, clients.app_environment(), clients.url)
         self._runs = Runs()
         self.executor = Executor(containers, work, clients.task_environment)

@@ -1,10 +1,13 @@
 """The app as ``python -m local_flyte`` serves it: answering this machine only, with a sign-in.
 
 On a cluster Flyte's own sign-in stands in front of an app and sets the cookie. Here following a
-link does, one for each person of the local Flyte. A link holds a secret that is new at each start,
-so that nobody else on this machine can make up one. None of it is part of the app.
+link does: one leads to a choice of the local Flyte's people, and there is one for each of them. A
+link holds a secret that is new at each start, so that nobody else on this machine can make up one.
+None of it is part of the app.
 """
 
+import base64
+import hashlib
 import importlib
 import json
 import os
@@ -28,10 +31,23 @@ URL = "/sign-in"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OUR_COOKIE = "local_flyte_sign_in"
 KNOWS = "local_flyte.knows"  # in a scope: whether its query string held the secret
+STYLE = """
+:root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif;
+  background: light-dark(#f7f7fa, #121118); color: light-dark(#1d1b26, #eceaf3); }
+body { max-width: 32rem; margin: 12vh auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; }
+ul { list-style: none; padding: 0; }
+li a { display: grid; grid-template-columns: 6rem 1fr; padding: 0.8rem 1.25rem; margin: 0.5rem 0;
+  background: light-dark(#fff, #1b1a23); border-radius: 12px; text-decoration: none; }
+li a, hr { border: 1px solid light-dark(#e2e0ea, #34323f); }
+a { color: light-dark(#5a3dcb, #b3a2ff); }
+b + span { color: light-dark(#625f6f, #a7a3b6); }
+"""
+DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{DIGEST}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -40,12 +56,14 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
 <title>Sign in to the local Flyte</title>
+<style>{style}</style>
 </head>
 <body>
+<main>
 <h1>Sign in to the local Flyte</h1>
 {content}
+</main>
 </body>
 </html>
 """
@@ -56,6 +74,11 @@ def environment(people: Iterable[Person], secret: str) -> dict[str, str]:
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
     return {VARIABLE: json.dumps({"secret": secret, "people": known}), **where}
+
+
+def choice(origin: str, secret: str) -> str:
+    """Return the address at which one chooses whom to sign in as."""
+    return f"{origin}{URL}?secret={secret}"
 
 
 def link(origin: str, name: str, secret: str) -> str:
@@ -79,6 +102,7 @@ class SignIn:
             app: What else is served.
             secret: What the links hold.
             people: The value of the sign-in cookie, and a word on the rights, of each person.
+                Without people there is nothing to sign in to, and everything is the app's.
         """
         self._app = app
         self._secret = secret
@@ -104,16 +128,17 @@ class SignIn:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if scope["type"] == "http" and (path in {URL, "/sign-out"} or path.startswith(f"{URL}/")):
+        ours = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
+        if self._people and ours and scope["type"] == "http":
             await self._pages(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     async def _choose(self, request: Request) -> Response:
-        if not self._is_secret(request.cookies.get(OUR_COOKIE)):
+        if not (request.scope[KNOWS] or self._is_secret(request.cookies.get(OUR_COOKIE))):
             return _refusal()
         people = "\n".join(
-            f'<li><a href="{link("", name, self._secret)}">{name}</a> {rights}</li>'
+            f'<li><a href="{link("", name, self._secret)}"><b>{name}</b> <span>{rights}</span></a>'
             for name, (_, rights) in self._people.items()
         )
         sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'
@@ -142,7 +167,7 @@ class SignIn:
 
 
 def _page(content: str, status: int = HTTPStatus.OK) -> Response:
-    return HTMLResponse(PAGE.format(content=content), status, HEADERS)
+    return HTMLResponse(PAGE.format(style=STYLE, content=content), status, HEADERS)
 
 
 def _refusal() -> Response:

@@ -44,6 +44,7 @@ class Subtasks:
         details = run_definition_pb2.ActionDetails(id=wanted.action_id)
         details.id.run.org = ""  # Flyte never names one
         if wanted.HasField("task"):
+            self._executor.check(wanted.task.spec)
             details.metadata.CopyFrom(task_metadata(wanted.task.spec))
             details.task.CopyFrom(wanted.task.spec)
         elif wanted.HasField("trace"):

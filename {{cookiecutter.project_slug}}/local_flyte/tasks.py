@@ -6,6 +6,7 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
+from flyteidl2.common import list_pb2
 from flyteidl2.task import (
     task_definition_pb2,
     task_service_connect,
@@ -13,7 +14,7 @@ from flyteidl2.task import (
 )
 
 from .actions import now
-from .listing import Fields, page
+from .listing import Fields, matching, page
 from .projects import ProjectService
 
 _Details = task_definition_pb2.TaskDetails
@@ -75,16 +76,24 @@ class TaskService(task_service_connect.TaskService):
     async def list_tasks(
         self, request: task_service_pb2.ListTasksRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.ListTasksResponse:
-        """List the tasks of a project and domain, each in its latest version."""
+        """List the tasks of a project and domain, each in its latest version, newest first."""
         scope = (request.project_id.name, request.project_id.domain)
-        # As the real one does: of each task the version that was deployed last.
-        latest = [
-            list(versions.values())[-1]
+        versions = (
+            each
             for (project, domain, _), versions in self._tasks.items()
             if (project, domain) == scope and not request.known_filters  # by who deployed it
-        ]
+            for each in versions.values()
+        )
+        # As the real one does: of each task, the last deployed of the versions that were asked for.
+        found = matching(versions, request.request, FIELDS)
+        latest = {each.task_id.name: each for each in found}.values()
         details, token = page(
-            latest, request.request, FIELDS, name=lambda task: task.task_id.name, eager=True
+            latest,
+            request.request,
+            FIELDS,
+            name=lambda task: task.task_id.name,
+            default=[list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING)],
+            eager=True,
         )
         return task_service_pb2.ListTasksResponse(
             tasks=[

@@ -79,7 +79,7 @@ def test_a_trusted_origin_is_told_that_it_may(trusting: httpx.Client) -> None:
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
 
 
-def test_any_other_origin_is_not(trusting: httpx.Client) -> None:
+def test_another_origins_preflight_is_refused(trusting: httpx.Client) -> None:
     preflight = trusting.options(
         ABORT,
         headers={

@@ -47,7 +47,9 @@ def flyte(*arguments: str | Path, config: Path, cwd: Path) -> subprocess.Complet
         # Without this, an editable install of the project would be found before the copy.
         env={
             **os.environ,
-            **{"PYTHONPATH": str(cwd), "HOME": str(cwd.parent), "COLUMNS": "200"},
+            "PYTHONPATH": str(cwd),
+            "HOME": str(cwd.parent),
+            "COLUMNS": "200",
         },
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from flyte import remote
 from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from starlette.types import Receive, Scope, Send
 
-from app.flyte_client import ROOT_ACTION, Flyte, is_neighbour
+from app.flyte_client import ROOT_ACTION, Flyte, connect, is_neighbour
 from app.main import create_app
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
@@ -92,7 +92,7 @@ def ask(client: httpx.Client, run: dict[str, Any]) -> list[httpx.Response]:
 
 @pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
-@needs("/runs")
+@needs("/runs/x/logs")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
     alice: httpx.Client,
@@ -159,8 +159,8 @@ def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_t
 
 @pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
-@needs("/runs")
-def test_flytes_own_address_without_tls_is_flytes_own_with_tls(
+@needs("/runs/x/logs")
+def test_flytes_http_address_is_called_over_tls(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
     with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", "http://")):
@@ -182,11 +182,12 @@ def test_a_redirect_is_not_followed(
             assert client.get("/projects", headers={"X-Api-Key": KEY}).status_code == 502
         assert flyte.received[0][b"x-api-key"] == KEY.encode()
         assert server.received == []
+    asyncio.run(connect(load_settings()))  # the SDK has one connection in each process
 
 
 @pytest.mark.steers_flyte
 @needs("/runs")
-def test_two_callers_who_ask_at_once_are_two_to_flyte(
+def test_concurrent_callers_are_not_merged(
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,

@@ -23,7 +23,7 @@ def test_every_response_is_kept_from_frames_caches_and_guesses(
 
 
 @needs("/runs/x/events")
-def test_refusals_and_events_are_too(
+def test_refusals_and_events_have_the_headers_too(
     alice: httpx.Client, anonymous: httpx.Client, greeting: dict[str, str]
 ) -> None:
     refused = anonymous.get("/me")
@@ -37,6 +37,11 @@ def test_pages_are_framed_by_nobody() -> None:
     assert "frame-ancestors 'none'" in HEADERS["content-security-policy"]
     assert "default-src 'none'" in HEADERS["content-security-policy"]
     assert "unsafe" not in HEADERS["content-security-policy"]
+
+
+def test_no_other_site_embeds_an_answer_or_holds_on_to_a_window() -> None:
+    assert HEADERS["cross-origin-resource-policy"] == "same-origin"
+    assert HEADERS["cross-origin-opener-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

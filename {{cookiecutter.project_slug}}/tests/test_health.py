@@ -35,7 +35,7 @@ async def crowd(url: str) -> list[httpx.Response]:
 
 
 @pytest.mark.reads_what_flyte_received
-def test_a_crowd_that_asks_for_readiness_has_flyte_asked_once_and_as_nobody(
+def test_many_probes_make_one_anonymous_call(
     app_url: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     assert {response.status_code for response in asyncio.run(crowd(app_url))} == {200}
@@ -45,7 +45,7 @@ def test_a_crowd_that_asks_for_readiness_has_flyte_asked_once_and_as_nobody(
 
 
 @pytest.mark.steers_flyte
-def test_a_crowd_holds_nothing_when_flyte_hangs(
+def test_probes_leave_no_open_calls_when_flyte_hangs(
     hurried: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
     with local_flyte.hang("UserInfo"):

@@ -1,4 +1,4 @@
-"""Literals and types that somebody means harm with: they stay data, and cost little.
+"""Malicious literals and types: they stay data, and cost little.
 
 Python itself is asked (by an audit hook) whether anything was opened, connected to, imported,
 compiled or unpickled while such a message was translated.
@@ -51,8 +51,21 @@ from app.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, 
 
 CPU_SECONDS = 1.0  # ten times what the worst takes; what is not bounded takes minutes
 MUST_NOT_HAPPEN = (
-    *("open", "os.", "shutil.", "glob.", "socket.", "urllib.", "subprocess.", "ctypes."),
-    *("import", "compile", "exec", "marshal.", "pickle.", "code.", "sqlite3."),
+    "open",
+    "os.",
+    "shutil.",
+    "glob.",
+    "socket.",
+    "urllib.",
+    "subprocess.",
+    "ctypes.",
+    "import",
+    "compile",
+    "exec",
+    "marshal.",
+    "pickle.",
+    "code.",
+    "sqlite3.",
 )
 happened: list[str] = []
 watching = False
@@ -625,7 +638,7 @@ ATTACKS: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=["pickle", "open", "import", "compile", "eval"])
-def test_the_watch_notices(attack: Callable[[], Any]) -> None:
+def test_the_audit_hook_detects_attacks(attack: Callable[[], Any]) -> None:
     refused = suppress(ImportError, FileExistsError)
     with pytest.raises(AssertionError), only_data_and_little_work(), refused:
         attack()

@@ -486,7 +486,7 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (bool, 0, [((), "must be of type boolean")]),
     (type(None), 0, [((), "must be of type null")]),
     (dt.datetime, "soon", [((), "must be of the format date-time")]),
-    (dt.datetime | str | None, 1, [((), "fits none of the types of a union")]),
+    (dt.datetime | str | None, 1, [((), "matches none of the types of the union")]),
     (dt.datetime | None, "2024-01-02", [((), "must be of the format date-time")]),
     (dt.timedelta, "soon", [((), "must be of the format duration")]),
     (Color, "red", [((), "must be one of RED, BLUE")]),
@@ -502,11 +502,11 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (dict, {"k": 2**64}, [(("k",), "must be an integer of 64 bits")]),
     (dict, {"k": {1}}, [(("k",), "must be of type None")]),
     (list[int] | None, ["a"], [((0,), "must be of type integer")]),
-    (Union[Circle, Point], {}, [((), "fits none of the types of a union")]),  # noqa: UP007
+    (Union[Circle, Point], {}, [((), "matches none of the types of the union")]),  # noqa: UP007
     (
         list[int] | list[str],
         [],
-        [((), "fits 2 types of a union, so which is meant is not clear")],
+        [((), "matches 2 types of the union: ambiguous")],
     ),
     (
         Point,
@@ -529,7 +529,7 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     ),
     (Everything, EVERYTHING_JSON | {"level": 3}, [(("level",), "must be one of 1, 2")]),
     (Everything, EVERYTHING_JSON | {"pair": [1]}, [(("pair",), "must have at least 2 items")]),
-    (Owner, {"pet": {"kind": "cow"}}, [(("pet",), "fits none of the types of a union")]),
+    (Owner, {"pet": {"kind": "cow"}}, [(("pet",), "matches none of the types of the union")]),
     (
         Tree,
         {"value": 1, "children": [{}]},

@@ -26,7 +26,7 @@ def test_me_is_the_caller_as_flyte_knows_them(alice: httpx.Client) -> None:
     }
 
 
-def test_two_people_are_two(alice: httpx.Client, bob: httpx.Client) -> None:
+def test_two_callers_have_different_subjects(alice: httpx.Client, bob: httpx.Client) -> None:
     first, second = alice.get("/me").json(), bob.get("/me").json()
     assert first["subject"]
     assert second["subject"]
@@ -61,7 +61,7 @@ def test_asking_for_rights_changes_nothing(
 
 
 @pytest.mark.steers_flyte
-def test_rights_are_not_guessed_when_flyte_does_not_tell(
+def test_rights_fail_when_flyte_is_unavailable(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("AbortRun", Code.UNAVAILABLE, times=10)

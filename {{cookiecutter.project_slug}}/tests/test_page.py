@@ -6,8 +6,6 @@ import httpx
 
 from app.routers.page import FILES
 
-HEAVIEST = 60_000  # bytes, of all files together
-
 
 def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Client) -> None:
     page = anonymous.get("/")
@@ -17,11 +15,6 @@ def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Cl
         response = anonymous.get(f"/{(path := wanted.pop())}")
         assert response.status_code == 200, path
         wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
-
-
-def test_the_page_is_light(anonymous: httpx.Client) -> None:
-    sizes = [len(anonymous.get(f"/page/{file.name}").content) for file in FILES]
-    assert sum(sizes) <= HEAVIEST, f"{sum(sizes)} bytes"
 
 
 def test_the_page_can_run_its_own_scripts_only_and_be_framed_by_nobody(

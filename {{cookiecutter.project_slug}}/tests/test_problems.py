@@ -134,7 +134,7 @@ def test_credentials_are_neither_told_nor_logged(
         (RuntimeError("a bug"), 500, None),
     ],
 )
-def test_what_each_exception_stands_for(error: Exception, status: int, detail: str | None) -> None:
+def test_exceptions_map_to_statuses(error: Exception, status: int, detail: str | None) -> None:
     problem = Problem.of_exception(error)
     assert (problem.status, problem.detail) == (status, detail)
 

@@ -152,7 +152,7 @@ def test_aborting_what_has_succeeded_is_refused_also_while_flyte_still_calls_it_
 
 
 @pytest.mark.parametrize("token", ["x", "****", "Li4v", "OTk5OTk5OTk5OTk5OTk5LmE="])
-def test_a_token_of_ones_own_making_is_refused(alice: httpx.Client, token: str) -> None:
+def test_a_forged_page_token_is_refused(alice: httpx.Client, token: str) -> None:
     refused = alice.get("/runs", params={"token": token})
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["location"] == ["query", "token"]
@@ -180,5 +180,5 @@ def test_very_many_phases_are_refused_in_few_words(alice: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "at", [{"seconds": 2**62}, {"seconds": -(2**62)}, {"seconds": 1, "nanos": -1}]
 )
-def test_a_time_that_is_none_is_not_told(at: dict[str, int]) -> None:
+def test_an_invalid_time_is_null(at: dict[str, int]) -> None:
     assert _time(Timestamp(**at)) is None

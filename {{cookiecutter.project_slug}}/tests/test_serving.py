@@ -102,7 +102,7 @@ def test_an_app_that_cannot_work_does_not_start_and_says_why(
         [BIN / "uvicorn", APP, "--port", "0"],
         cwd=ROOT,
         env={**bare, **environment},
-        stdout=subprocess.PIPE,  # whither the SDK prints what ended the process
+        stdout=subprocess.PIPE,  # where the SDK prints what ended the process
         stderr=subprocess.STDOUT,
         text=True,
         timeout=60,

@@ -55,7 +55,7 @@ class Checker:
         self._budget = budget
 
     def fail(self, location: Location, message: str) -> None:
-        """Note what is wrong at a place; the first hundred will do."""
+        """Note what is wrong at a place. Only the first hundred are kept."""
         if len(self.errors) < MAX_ERRORS:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
@@ -135,7 +135,7 @@ class Checker:
                     break
         self.errors = before
         if not fitting:
-            return self.fail(at, "fits none of the types of a union")
+            return self.fail(at, "matches none of the types of the union")
         return fitting[-1] if type(fitting[-1]) is type(value) else fitting[0]
 
     def _of_right_type(self, value: Any, schema: Schema, at: Location) -> Any:

@@ -177,9 +177,9 @@ class _Converter(Checker):
                 wrong.append(self.errors)
         self.errors = before
         if len(fitting) > 1:
-            self.fail(at, f"fits {len(fitting)} types of a union, so which is meant is not clear")
+            self.fail(at, f"matches {len(fitting)} types of the union: ambiguous")
         elif not fitting and len(wrong) > 1:
-            self.fail(at, "fits none of the types of a union")
+            self.fail(at, "matches none of the types of the union")
         elif not fitting:
             for location, message in (wrong or [[(at, "must be null")]])[0]:
                 self.fail(location, message)

@@ -1,4 +1,4 @@
-"""How much work a translation may be, whoever wrote what is translated."""
+"""Limits on one translation."""
 
 MAX_NAMES = 500
 """Inputs, or outputs, that a task may have."""

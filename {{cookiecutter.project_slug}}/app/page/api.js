@@ -65,7 +65,7 @@ export const get = (path, query, signal) => json("GET", path, { query, signal })
 export const post = (path, query, body) => json("POST", path, { query, body });
 export const part = encodeURIComponent;
 
-/** Stream a text, as lists of the lines that are complete. What follows the last is dropped. */
+/** Stream a text, as lists of its lines. What follows the last says why there are no more. */
 export async function* lines(path, query, signal, opened = () => {}) {
   const response = await send("GET", path, { query, signal });
   opened();
@@ -76,6 +76,7 @@ export async function* lines(path, query, signal, opened = () => {}) {
     rest = complete.pop();
     if (complete.length) yield complete;
   }
+  if (rest) throw new Problem({ status: 0, title: rest });
 }
 
 /** Stream server-sent events as [type, data]. */

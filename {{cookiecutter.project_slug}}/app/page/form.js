@@ -5,7 +5,6 @@ import { asText, button, h, isRecord, name, newId } from "./dom.js";
 const DEEPEST = 6; // levels of nesting that get controls; below, and for what is unknown, JSON
 const LEFT_OUT = Symbol("left out");
 const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // which JSON has no numbers for
-const TOUCH = matchMedia("(pointer: coarse)");
 
 class Invalid extends Error {}
 
@@ -128,14 +127,8 @@ function area(id, text = "", attributes = {}) {
   return node;
 }
 
-/** Text of one line or more: Enter sends the form, until there are two. */
 function string({ id, value }) {
-  const node = area(id, value, { dir: "auto", keydown(event) {
-    if (event.key !== "Enter" || event.isComposing || event.shiftKey || TOUCH.matches) return;
-    if (node.value.includes("\n")) return;
-    event.preventDefault();
-    node.form.requestSubmit();
-  } });
+  const node = area(id, value, { dir: "auto" });
   return { node, read: () => node.value };
 }
 
@@ -158,11 +151,6 @@ function duration(text) {
   const iso = `${sign}P${days}${time && `T${time}`}`.replace(/\d$/, "$&S");
   if (/^-?P(?=\d|T\d)(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$/.test(iso)) return iso;
   throw new Invalid("Give it in d, h, min and s, or as PT1H30M");
-}
-
-function localTime(iso) {
-  const at = new Date(iso);
-  return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
 function file(at) {
@@ -289,8 +277,8 @@ const whole = (value) => typeof value === "bigint" || Number.isInteger(value);
 
 /** By kind: what it is called, which values it can show, what makes its control. */
 const KINDS = {
-  string: { called: "text", fits: isText, make: string },
-  bytes: { called: "bytes", fits: isText, make: bytes },
+  string: { free: true, called: "text", fits: isText, make: string },
+  bytes: { free: true, called: "bytes", fits: isText, make: bytes },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: { called: "JSON", fits: () => true, make: json },
   integer: { called: "whole number", fits: whole,
@@ -298,11 +286,11 @@ const KINDS = {
   number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
     make: (at) => line(at, { inputmode: "decimal", from: number }) },
   date: { called: "date", fits: isText, make: (at) => line(at, { type: "date" }) },
-  "date-time": { called: "date and time", fits: (value) => isText(value) && Date.parse(value),
-    make: (at) => line(at, {
-      type: "datetime-local", step: 1, shown: localTime, from: (text) => new Date(text).toISOString(),
-      hint: `In your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`,
-    }) },
+  // Dates come as times, too: in UTC they stay the same day everywhere.
+  "date-time": { called: "date and time", fits: (value) => isText(value) && !isNaN(Date.parse(value)),
+    make: (at) => line(at, { type: "datetime-local", step: 1, hint: "In UTC.",
+      shown: (iso) => new Date(iso).toISOString().slice(0, 19),
+      from: (text) => new Date(`${text}Z`).toISOString() }) },
   duration: { called: "duration", fits: isText,
     make: (at) => line(at, { from: duration, hint: "Such as 1 h 30 min, or PT1H30M." }) },
   choice: { called: "choice", fits: (value, schema) => options(schema).includes(value), make: choice },

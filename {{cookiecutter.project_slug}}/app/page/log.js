@@ -2,16 +2,20 @@
 import { lines, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
-const CHUNK = 200; // lines that the browser lays out together, or not at all
+const CHUNK = 200; // lines that come and go together
 const MOST_LINES = 100_000; // kept
-const COLOURS = /\x1b\[[0-9;?]*[A-Za-z]/g; // of a terminal
+// for a terminal: colours, links, titles (ECMA-48)
+const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])|[\x07\b]/g;
 
 /** Show the log of a run; `ended` says whether no more can come. */
 export function logPanel(run, scope, signal, ended) {
   const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0 });
   const state = h("p.hint", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
-  const [wrapNode, wrap] = toggle("Wrap lines", () => output.classList.toggle("nowrap", !wrap.checked));
+  const [wrapNode, wrap] = toggle("Wrap lines", () => {
+    output.classList.toggle("nowrap", !wrap.checked);
+    scrollDown();
+  });
   const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
@@ -22,7 +26,7 @@ export function logPanel(run, scope, signal, ended) {
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
-  // Who scrolls up wants to read, and who scrolls down to the end wants to see what comes.
+  // Scrolling up is to read, scrolling to the end is to follow.
   output.addEventListener("scroll", () => {
     follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
   });
@@ -34,7 +38,7 @@ export function logPanel(run, scope, signal, ended) {
         inLast = 0;
       }
       const some = waiting.slice(start, start + CHUNK - inLast);
-      output.lastChild.append(some.join("\n").replace(COLOURS, "") + "\n");
+      output.lastChild.append(some.map(plain).join("\n") + "\n");
       start += some.length;
       inLast += some.length;
     }
@@ -57,18 +61,21 @@ export function logPanel(run, scope, signal, ended) {
       waiting.push(...some);
       say("");
     }
-    // What ends while the run goes on was cut off, and what brought lines may have more.
+    // What ends before the run was cut off, and what brought lines may have more.
     return ended() && received === before;
   }
 
   say(quiet());
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
-    else if (problem.status === 404) say(problem.message);
+    else if (problem.status > 401 && problem.status < 429) say(problem.message);
     else say(`${problem.message}. ${received ? "The log goes on" : "It is shown"} as soon as that is over.`);
   });
   return card("Log", tools, output, state);
 }
+
+/** A line as a terminal leaves it: of what is written over itself, the last. */
+const plain = (line) => line.slice(line.trimEnd().lastIndexOf("\r") + 1).replace(CONTROLS, "");
 
 function toggle(label, change) {
   const box = h("input", { type: "checkbox", checked: true, change });

@@ -23,18 +23,19 @@ export async function runView(view, { subject, signal }) {
   const outputs = h("div");
   const inputs = h("div");
   const abort = button("Abort", confirmAbort, { id: newId(), class: "danger" });
+  const why = needsRights(abort, signal);
   const again = run.task && h("a", {
     class: "button", href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
   }, "Run again");
   const address = webLink(run.url);
-  const elsewhere = address &&
+  const elsewhere = address && !/\/\/(localhost|127\.|\[::1)/.test(address) && // which has no console
     h("a.button", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Flyte’s console");
   title.replaceChildren(...(run.task ? taskName(run.task) : ["A run"]), " ", badge);
   view.append(
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
       h("div.actions", abort, again, elsewhere)),
-    needsRights(abort, signal), refusal, facts, phases, error, trouble);
+    why, refusal, facts, phases, error, trouble);
 
   const seen = []; // phases, and when they began, as far as this page was told
   function draw(now, told = true) {
@@ -49,11 +50,12 @@ export async function runView(view, { subject, signal }) {
     facts.replaceChildren(
       fact("Started by", name(person(run.executed_by))),
       fact("Started", run.started_at ? when(run.started_at) : "not yet"),
-      fact("Took", runDuration(run)),
+      fact(hasEnded(run) ? "Took" : "So far", runDuration(run)),
       fact("Version", h("code", name(run.version ?? "–"))));
     error.replaceChildren(run.error
-      ? card("Error", h("pre.text", { dir: "auto", tabindex: 0 }, run.error)) : "");
-    abort.hidden = hasEnded(run);
+      ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
+    if (hasEnded(run) && document.activeElement === abort) title.focus();
+    abort.hidden = why.hidden = hasEnded(run);
     if (ended) showValues();
   }
 
@@ -75,7 +77,7 @@ export async function runView(view, { subject, signal }) {
       h("h2", "Abort this run?"),
       h("p", "What it has done stays done. It can’t be taken up again."),
       h("div.actions",
-        button("Abort the run", stop, { class: "danger" }), button("Let it run", () => dialog.close())));
+        button("Let it run", () => dialog.close()), button("Abort the run", stop, { class: "danger" })));
     async function stop() {
       dialog.close();
       try {

@@ -3,7 +3,6 @@ import { BASE, Problem, get } from "./api.js";
 import { button, h, name, person, webLink } from "./dom.js";
 
 export const session = {
-  me: null,
   scope: {}, // project and domain, where they are not the app's own
   mayRun: null, // null: not known, so everything is allowed until Flyte refuses it
   why: "",
@@ -20,7 +19,7 @@ const rights = h("span.rights");
 
 /** Ask who this is, and show it. */
 export async function whoAmI() {
-  const me = (session.me = await get("me"));
+  const me = await get("me");
   const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
@@ -83,6 +82,9 @@ const MEANING = {
   401: "You are not signed in, or no longer",
   403: "Flyte does not let you do this",
   404: "There is no such thing here, or you may not see it",
+  409: "That can’t be done",
+  410: "That is gone",
+  413: "That is too large",
   422: "Some values can’t be used",
   503: "Flyte can’t be reached",
   504: "Flyte did not answer in time",
@@ -91,13 +93,14 @@ const MEANING = {
 /** Say what is wrong, and offer what can be done about it. */
 export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
-  const title = MEANING[problem.status] ?? "Something is wrong with the app or with Flyte";
+  const title = MEANING[problem.status] ?? "The app or Flyte has failed";
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
-    problem.detail && h("p.told", { dir: "auto" }, problem.detail),
+    problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
     problem.status === 403 && h("p", "Those who administer the project on Flyte can change that."),
     h("div.actions",
-      problem.status === 401 && signIn(problem), retry && button("Try again", retry)));
+      problem.status === 401 && signIn(problem),
+      retry && problem.status !== 413 && button("Try again", retry)));
 }
 
 /** Where the app says, or at a gate in front of it, which a reload leads to. */
@@ -111,5 +114,5 @@ function signIn({ sign_in: told }) {
 /** Show that one has to sign in, once, whatever it was that was refused. */
 export function signedOut(problem) {
   banner("signed-out", problemBox(problem));
-  if (!session.me) who.replaceChildren("not signed in");
+  who.replaceChildren("not signed in");
 }

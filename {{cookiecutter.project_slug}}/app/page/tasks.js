@@ -1,6 +1,6 @@
 // The tasks that one may see, and running one of them.
 import { get, part, post } from "./api.js";
-import { button, h, name, newId, person, taskName } from "./dom.js";
+import { button, h, name, newId, taskName } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { link, needsRights, problemBox, refused, session } from "./session.js";
 
@@ -58,26 +58,26 @@ export async function taskView(view, { subject, query, signal }) {
   view.append(h("h1", { tabindex: -1 }, taskName(subject)));
   const [task, before] = await Promise.all([
     get(path, { ...scope, version: query.version }, signal),
-    query.from && get(`runs/${part(query.from)}/io`, scope, signal),
+    query.from && get(`runs/${part(query.from)}/io`, scope, signal).catch(() => ({})),
   ]);
 
   const fields = schemaForm(task.inputs, before?.inputs);
   const problem = h("div");
-  const run = h("button.primary", { id: newId() }, "Run");
+  const run = button("Run", submit, { id: newId(), class: "primary" });
   view.append(
     h("p.lead", { dir: "auto" }, task.description),
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
-    before ? h("p.notice", "Filled in from ",
-      h("a", { href: link(`runs/${part(query.from)}`) }, name(query.from)), ". Change what you like.") : "",
-    h("form.card", { novalidate: true, submit },
+    before ? h("p.notice", before.inputs ? "Filled in from " : "Nothing is known of ",
+      h("a", { href: link(`runs/${part(query.from)}`) }, name(query.from)), before.inputs && ". Change what you like.") : "",
+    // Enter starts nothing.
+    h("form.card", { submit: (event) => event.preventDefault() },
       fields.node, problem, h("div.actions", run), needsRights(run, signal)));
 
   // The run is named here, so that asking again when no answer came can't start a second one.
   let runName = newRunName();
   let unanswered = false;
 
-  async function submit(event) {
-    event.preventDefault();
+  async function submit() {
     problem.replaceChildren();
     const inputs = fields.read();
     if (!inputs || run.disabled) return;

@@ -23,8 +23,7 @@ function show(value) {
 
 function text(whole, kind) {
   if (whole.length < 80 && !whole.includes("\n")) return h("span", { class: kind, dir: "auto" }, whole);
-  const block = h("pre", { class: kind, dir: "auto" }, whole.slice(0, LONGEST));
-  block.tabIndex = 0; // it may scroll
+  const block = h("pre", { class: kind, dir: "auto", tabindex: 0 }, whole.slice(0, LONGEST));
   const all = whole.length > LONGEST && button(`Show all ${whole.length} characters`, () => {
     block.textContent = whole;
     all.remove();

@@ -1,4 +1,4 @@
-"""Whether the app lives, and whether it can work. Open to all: nothing here acts for anyone."""
+"""Liveness and readiness; public: nothing here acts for a caller."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class Health(BaseModel):
 
 
 class Readiness:
-    """Asks Flyte on behalf of all who want to know: once at a time, and once a second at most."""
+    """One check for all probes, at most one a second."""
 
     def __init__(self) -> None:
         self.asked_at = 0.0
@@ -40,12 +40,12 @@ class Readiness:
         if self.asking is None or (self.asking.done() and due):
             self.asked_at = time.monotonic()
             self.asking = asyncio.create_task(_ask(request, flyte), context=Context())
-        # Whoever leaves does not take the answer from the others.
+        # A cancelled probe must not cancel the shared check.
         return await asyncio.shield(self.asking)
 
 
 async def _ask(request: Request, flyte: Flyte) -> Problem | None:
-    """Call Flyte as nobody; being told "who are you?" will do."""
+    """Call Flyte without credentials; UNAUTHENTICATED counts as reachable."""
     try:
         async with asyncio.timeout(min(LONGEST, flyte.timeout)):
             await flyte.identity.user_info(UserInfoRequest())

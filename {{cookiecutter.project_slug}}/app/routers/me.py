@@ -37,20 +37,20 @@ async def me(caller: CallerDep) -> Caller:
 async def my_rights(flyte: FlyteDep, scope: ScopeDep) -> Rights:
     """Return what the caller may do in a project and domain.
 
-    Flyte can't be asked that, so two things are tried that change nothing: to list a task, and to
-    abort a run whose name was made up at random. A Flyte without roles lets everyone do everything.
+    Flyte has no call for that, so two calls are made that change nothing: to list a task, and to
+    abort a run with a random name. A Flyte without roles lets everyone do everything.
     """
     page = ListRequest(limit=1)
     view = ListTasksRequest(org=scope.org, project_id=scope.project_id, request=page)
     nothing = AbortRunRequest(run_id=scope.run_id(f"r{secrets.token_hex(12)}"), reason="No run")
     may_view, may_run = await asyncio.gather(
-        _is_let(flyte.tasks.list_tasks(view)),
-        _is_let(flyte.runs.abort_run(nothing), Code.NOT_FOUND),
+        _is_allowed(flyte.tasks.list_tasks(view)),
+        _is_allowed(flyte.runs.abort_run(nothing), Code.NOT_FOUND),
     )
     return Rights(project=scope.project, domain=scope.domain, view=may_view, run=may_run)
 
 
-async def _is_let(call: Awaitable[object], expected: Code | None = None) -> bool:
+async def _is_allowed(call: Awaitable[object], expected: Code | None = None) -> bool:
     try:
         await call
     except ConnectError as error:

@@ -1,6 +1,6 @@
 """What is at ``/``: the page in ``app/page``, or, once that folder is deleted, the documentation.
 
-Anybody may load its files: they say nothing but how to show what the API answers to their visitor.
+Public: the files contain no data.
 """
 
 import os
@@ -19,8 +19,8 @@ PATHS = {"/", *(f"/page/{file.name}" for file in FILES)}
 """What needs no credentials."""
 
 PAGE_HEADERS = {
-    "Cache-Control": "private, no-cache",  # kept, but used only after asking whether it is right
-    # On top of what holds everywhere, the browser makes markup of no text, whoever asks it to.
+    "Cache-Control": "private, no-cache",  # cached, revalidated before each use
+    # In addition to the usual policy: Trusted Types stop scripts from making markup of text.
     "Content-Security-Policy": HEADERS["content-security-policy"]
     + "; require-trusted-types-for 'script'; trusted-types 'none'",
 }

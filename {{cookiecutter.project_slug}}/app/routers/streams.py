@@ -41,7 +41,7 @@ class Stream(StreamingResponse):
     body_iterator: AsyncGenerator[bytes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the response. `LeavingMiddleware` cancels this when the client leaves."""
+        """Send the response. `DisconnectMiddleware` cancels this when the client leaves."""
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         async with aclosing(self.body_iterator) as chunks:
             chunk = await anext(chunks, b"")
@@ -128,7 +128,8 @@ async def run_logs(
 ) -> TextStream:
     """Stream the log, line by line, until the run has ended.
 
-    If Flyte fails on the way, the last line says so, in brackets.
+    Each line ends with a newline. If Flyte fails on the way, what comes last says so, in brackets
+    and without a newline: it is no line of the log, and not to be counted in `skip`.
     """
     return TextStream(_text(request, flyte, action_id, skip), headers=UNBUFFERED)
 
@@ -146,7 +147,7 @@ async def _text(
         if is_first:
             raise
         problem = problem_for(request, error)
-        yield f"[the log breaks off here: {problem.title}]\n".encode()
+        yield f"[the log breaks off here: {problem.title}]".encode()
 
 
 @websocket_router.websocket("/runs/{name}/watch")

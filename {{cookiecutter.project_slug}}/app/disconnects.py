@@ -1,15 +1,15 @@
-"""What is done for a client ends when the client leaves."""
+"""All work for a client ends when it disconnects."""
 
 import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class LeavingMiddleware:
-    """Cancels a request whose client has left, and with it the calls to Flyte made for it.
+class DisconnectMiddleware:
+    """Cancels a request whose client has disconnected, and with it the calls to Flyte made for it.
 
-    A server tells of a client's leaving only when it is asked for what the client sends next. That
-    is done here once a request takes longer than ``after`` seconds; few do.
+    A server reports a disconnect only when ``receive()`` is called. That is done here once a
+    request takes longer than ``after`` seconds; few do.
     """
 
     def __init__(self, app: ASGIApp, after: float = 1.0) -> None:
@@ -37,7 +37,7 @@ class _Client:
 
     def __init__(self, receive: Receive, send: Send, after: float) -> None:
         self.present = asyncio.timeout(None)
-        """Expires when the client leaves."""
+        """Expires when the client disconnects."""
         self._receive, self._send = receive, send
         self._is_read = False
         self._messages: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
@@ -45,10 +45,10 @@ class _Client:
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
     def _listen(self) -> None:
-        if not self._is_read:  # whoever is reading will notice
-            self._listening = asyncio.create_task(self._await_leaving())
+        if not self._is_read:  # a pending receive() will report it
+            self._listening = asyncio.create_task(self._await_disconnect())
 
-    async def _await_leaving(self) -> None:
+    async def _await_disconnect(self) -> None:
         while (message := await self._receive())["type"] != "http.disconnect":
             await self._messages.put(message)
         self.present.reschedule(asyncio.get_running_loop().time())
@@ -71,5 +71,5 @@ class _Client:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            self.stop_listening()  # what follows, follows the request
+            self.stop_listening()  # background tasks come after this and are not cancelled
         await self._send(message)

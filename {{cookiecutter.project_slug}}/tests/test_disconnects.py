@@ -1,4 +1,4 @@
-"""Nothing goes on for a client that has left: no call to Flyte, no work, no line in the log."""
+"""All work for a client ends when it disconnects: no call to Flyte remains, and no log line."""
 
 import asyncio
 import logging
@@ -91,7 +91,7 @@ def all_is_quiet(local_flyte: LocalFlyte, calls: str) -> None:
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
 @pytest.mark.parametrize("stream", STREAMS, ids=" ".join)
-def test_viewers_who_leave_leave_nothing_behind(
+def test_no_call_remains_after_viewers_disconnect(
     app_url: str,
     local_flyte: LocalFlyte,
     silent_run: str,
