@@ -28,27 +28,30 @@ MOST_SKIPPED = {
 """Why tests may be skipped, and how many functions at most. Another reason is a decision."""
 
 CALLING_FLYTE = [
-    f"tests/test_{name}.py"
-    for name in (
-        *("callers", "credentials", "cross_site", "me", "problems", "projects", "runs"),
-        *("streams", "tasks", "websocket"),
-    )
+    "tests/test_callers.py",
+    "tests/test_credentials.py",
+    "tests/test_cross_site.py",
+    "tests/test_me.py",
+    "tests/test_problems.py",
+    "tests/test_projects.py",
+    "tests/test_runs.py",
+    "tests/test_streams.py",
+    "tests/test_tasks.py",
+    "tests/test_websocket.py",
 ]
 
+KINDS = {
+    "union": ([], ["tests"], 550),
+    "open source": (["--no-authorization"], CALLING_FLYTE, 120),
+}
+"""How to start each, which tests to run, and how many must pass."""
 
-@pytest.mark.parametrize(
-    ("option", "tests", "least"),
-    [([], ["tests"], 550), (["--no-authorization"], CALLING_FLYTE, 120)],
-    ids=["union", "open source"],
-)
-def test_the_projects_tests_run_against_another_flyte(  # noqa: PLR0917
-    option: list[str],
-    tests: list[str],
-    least: int,
-    baker: Baker,
-    environment: Path,
-    tmp_path: Path,
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_projects_tests_run_against_another_flyte(
+    kind: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
+    option, tests, least = KINDS[kind]
     project, python = baker(tmp_path), environment / "bin" / "python"
     flyte = [str(python), "-m", "local_flyte", "--flyte-only", *option]
     with running(flyte, project, PYTHONPATH=str(project)) as server:
