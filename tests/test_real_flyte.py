@@ -57,7 +57,7 @@ def test_the_projects_tests_run_against_another_flyte(
     with running(flyte, project, PYTHONPATH=str(project)) as server:
         printed = server.wait_until_ready()
         exports = re.findall(r"^ *export (\w+)=(.*)$", printed, re.MULTILINE)
-        tokens = dict(re.findall(r"^ *(alice|bob) +(\S+) ", printed, re.MULTILINE))
+        tokens = dict(re.findall(r"^ *(alice|bob) +(\S+)", printed, re.MULTILINE))
         variables = {name: shlex.split(value)[0] for name, value in exports}
         (config,) = re.findall(r"flyte -c (\S+)", printed)
         deploy = ["deploy", "tests/deployed_tasks.py", "env"]
