@@ -41,7 +41,7 @@ def started(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])  # a port in use is not an error
         command = [str(python), "-m", "local_flyte", "--port", port, *options]
-        with running(command, project, **environment) as process:
+        with running(command, project, **{"PWD": str(project), **environment}) as process:
             yield process, process.wait_until_ready()
 
 
@@ -103,6 +103,7 @@ def printed(python: Path, default_project: Path) -> Iterator[str]:
     """Start it where the address of another Flyte is exported; yield what it prints."""
     elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
     with started(python, default_project, "--no-reload", **elsewhere) as (command, text):
+        assert "  cd " not in text  # where one is already
         yield text
         check_ends(command, signal.SIGTERM)
         log = command.printed().partition(READY)[2]
