@@ -55,11 +55,11 @@ def next_steps(
     else:
         setup = [
             "python3 -m venv .venv",
-            ".venv/bin/python -m pip install --upgrade pip",
+            '.venv/bin/python -m pip install --quiet "pip>=25.1"',
             ".venv/bin/python -m pip install --editable . --group dev",
         ]
         dev = ".venv/bin/python -m local_flyte"
-        test = ".venv/bin/python -m pytest"
+        test = ".venv/bin/python -m pytest -n 3 --dist loadfile"
         deploy = ".venv/bin/flyte deploy deployment.py app_env"
     steps = {
         dev: "run it on a local Flyte; Ctrl-C stops both",

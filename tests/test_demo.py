@@ -1,5 +1,6 @@
 """README.md, "Try it": what it says, done in a fresh clone."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -17,10 +18,20 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("demo") / "cookiecutter-flyte-app")
 
 
-def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: Path) -> None:
+def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
+    cloned: Path, tmp_path: Path
+) -> None:
     (command,) = code_block("Try it")
-    with running(command.split(), cloned, **PYTHON) as app:
+    with running(command.split(), cloned, PWD=str(cloned), **PYTHON) as app:
         check_two_people(app)
+        assert "make dev" not in app.printed()
+        lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
+        assert [line.split()[0] for line in lines][:2] == ["cd", ".venv/bin/flyte"]
+        assert len(lines) == 4
+        # Pasted into another terminal where the demo was started.
+        environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1"}
+        said = run(["sh", "-ec", "\n".join(lines)], cloned, **environment)
+        assert "my-flyte-app-tasks" in said
         check_ends(app)
     assert run(["git", "status", "--porcelain"], cloned) == ""
 

@@ -15,6 +15,7 @@ import pytest
 from template import ROOT, copy_template
 
 from .baking import Baker, files_in
+from .walkthrough import code_block, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
 
@@ -37,11 +38,11 @@ PROJECT = "{{cookiecutter.project_slug}}"
 PACKAGE = f"{PROJECT}/app"
 
 
-def run(*command: str, cwd: Path) -> str:
+def run(*command: str, cwd: Path, **environment: str) -> str:
     done = subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, **GIT, "PYTHONUTF8": "1"},
+        env={**os.environ, **GIT, "PYTHONUTF8": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -181,6 +182,54 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
         elif name == "README.md":
             text = text.removesuffix("\nOur own paragraph.\n")
         assert text == (fresh / name).read_text("utf-8"), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["known", "unknown"])
+def test_the_printed_update_and_what_is_said_of_a_conflict(
+    base: str, baker: Baker, tmp_path: Path
+) -> None:
+    """An owner and the template have changed one line; with uvx, which fetches cruft.
+
+    git merges into the file if the project's history has the file as it was generated.
+    """
+    template = Repository(tmp_path / "cookiecutter-flyte-app")
+    template.path.mkdir()
+    earlier(template.path)
+    template.commit("an earlier version")
+    project = create(template, baker)
+    if base == "known":
+        project.commit("as it was generated")
+    makefile = project.path / "Makefile"
+    ours = makefile.read_text("utf-8").replace("# An old first line\n", "# Our first line\n")
+    makefile.write_text(ours, "utf-8")
+    project.commit("our app")
+    template.empty()
+    copy_template(template.path)
+    template.commit("the present version")
+
+    (command,) = code_block("Updating a generated project", 1)
+    environment = {
+        "PATH": path_with_tools(tmp_path / "bin"),
+        "COOKIECUTTER_CONFIG": str(baker.config()),
+    }
+    said = run("sh", "-c", command, cwd=project.path, **environment)
+
+    assert "as clean as possible!" in said
+    if base == "known":
+        assert "UU Makefile" in project.status()
+        assert makefile.read_text("utf-8").startswith("<<<<<<< ")
+        assert "\n>>>>>>> " in makefile.read_text("utf-8")
+    else:
+        assert "# Shortcuts" in (project.path / "Makefile.rej").read_text("utf-8")
+    generated = (project.path / "README.md").read_text("utf-8")
+    assert f"\n{command}\n" in generated
+    assert "as clean as possible!" in generated
+    undo = "git reset --hard && git clean --force -d"
+    assert f"`{undo}`" in generated
+    run("sh", "-c", undo, cwd=project.path)
+    assert makefile.read_text("utf-8") == ours
+    assert project.status() == []
 
 
 @pytest.mark.parametrize("version", RELEASES)

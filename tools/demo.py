@@ -1,10 +1,12 @@
 """``make demo``: generate the default project in ``.demo/`` and run it on its local Flyte."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +25,21 @@ def remove_all_but_the_environment(project: Path) -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hide what the hooks print: the next steps are for somebody who has to take them."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
 def generate() -> Path:
     """Generate the project with the default answers."""
     remove_all_but_the_environment(DEMO / "my-flyte-app")
@@ -33,15 +50,15 @@ def generate() -> Path:
             f"cookiecutters_dir: {scratch / 'clones'}\nreplay_dir: {scratch / 'replay'}\n"
         )
         template = copy_template(scratch / "template")
-        return Path(
-            cookiecutter(
+        with quiet():
+            project = cookiecutter(
                 str(template),
                 no_input=True,
                 output_dir=str(DEMO),
                 overwrite_if_exists=True,
                 config_file=str(config),
             )
-        )
+        return Path(project)
 
 
 def install(project: Path) -> Path:

@@ -36,7 +36,8 @@ app_env = FastAPIAppEnvironment(
         # Devbox, which knows no callers: everybody acts as nobody.
         # "ALLOW_ANONYMOUS": "true",
         # A certificate authority of your own, in the image: `.with_source_file(Path("ca.pem"),
-        # "/etc/ssl/own/")` at the end of app/image.py.
+        # "/etc/ssl/own/")` at the end of app/image.py. The file replaces the system's authorities:
+        # it must hold the public ones too if the store of Flyte's code bundles, say, needs them.
         # "SSL_CERT_FILE": "/etc/ssl/own/ca.pem",
     },
     # Streams end after 300 s otherwise. Seconds; the cluster's own limit counts, 3600 is the most.

@@ -41,7 +41,7 @@ def started(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])  # a port in use is not an error
         command = [str(python), "-m", "local_flyte", "--port", port, *options]
-        with running(command, project, **environment) as process:
+        with running(command, project, **{"PWD": str(project), **environment}) as process:
             yield process, process.wait_until_ready()
 
 
@@ -83,7 +83,7 @@ def flyte_lines(printed: str) -> list[list[str]]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
 def test_the_printed_lines_work_and_ctrl_c_ends_it_all(python: Path, default_project: Path) -> None:
     with started(python, default_project) as (command, printed):
-        for step in ("Starting local Flyte", "Registering the sample tasks", "Starting the app"):
+        for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
             assert step in printed
         assert "is in use" in printed
         *me, alice, bob, victor = map(paste, curl_lines(printed))
@@ -103,6 +103,7 @@ def printed(python: Path, default_project: Path) -> Iterator[str]:
     """Start it where the address of another Flyte is exported; yield what it prints."""
     elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
     with started(python, default_project, "--no-reload", **elsewhere) as (command, text):
+        assert "  cd " not in text  # where one is already
         yield text
         check_ends(command, signal.SIGTERM)
         log = command.printed().partition(READY)[2]
@@ -182,17 +183,85 @@ def test_changed_tasks_are_registered_again(
         check_ends(command, signal.SIGINT)
 
 
+SECOND = """
+import flyte
+
+from .image import image
+
+more_env = flyte.TaskEnvironment(name="my-flyte-app-more", image=image)
+
+
+@more_env.task
+async def nap() -> None:
+    pass
+"""
+
+
+def test_whatever_deployment_names_is_registered_under_any_name(
+    python: Path, default_project: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    for name in ("app/tasks.py", "deployment.py", "tests/test_sample_tasks.py"):
+        file = project / name
+        file.write_text(file.read_text().replace("task_env", "ours_env"))
+    more, deployment = project / "app" / "more.py", project / "deployment.py"
+    more.write_text(SECOND)
+    text = deployment.read_text().replace("[ours_env]", "[ours_env, more_env]")
+    deployment.write_text(
+        text.replace("from app.routers", "from app.more import more_env\nfrom app.routers")
+    )
+    with started(python, project) as (command, printed):
+        assert "when app/more.py or app/tasks.py or deployment.py does" in printed
+        ours, others = (
+            words for words in flyte_lines(printed) if words[-1] in {"ours_env", "more_env"}
+        )
+        for words in (ours, others):
+            flyte(words, project, tmp_path)
+        get_tasks = [*ours[:3], "get", "task"]
+        said = flyte(get_tasks, project, tmp_path)
+        assert "my-flyte-app-tasks.greet" in said
+        assert "my-flyte-app-more.nap" in said
+        more.write_text(more.read_text().replace("nap", "siesta"))
+        wait_until(lambda: "app/more.py has changed" in command.printed())
+        assert "my-flyte-app-more.siesta" in flyte(get_tasks, project, tmp_path)
+        check_ends(command, signal.SIGINT)
+
+
+def test_only_what_the_app_offers_is_printed(
+    python: Path, default_project: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    main = project / "app" / "main.py"
+    main.write_text(re.sub(r"^ +(me|tasks)\.router,\n", "", main.read_text(), flags=re.MULTILINE))
+    with started(python, project, "--no-reload") as (command, printed):
+        assert curl_lines(printed) == []
+        assert "alice" in printed
+        assert len(flyte_lines(printed)) == 3
+        check_ends(command, signal.SIGINT)
+
+
 def test_a_project_without_sample_tasks_starts_too(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(default_project, project)
     (project / "app" / "tasks.py").unlink()
+    deployment = project / "deployment.py"
+    text = deployment.read_text().replace("    depends_on=[task_env],\n", "")
+    deployment.write_text(text.replace("from app.tasks import task_env\n", ""))
     with started(python, project, "--no-reload") as (command, printed):
-        assert "There is no app/tasks.py" in printed
+        assert "names no tasks in depends_on" in printed
         assert "/runs" not in printed
-        assert "deploy deployment.py task_env" not in printed
+        assert "Register tasks" not in printed
         check_ends(command, signal.SIGINT)
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_what_is_no_port_is_refused(python: Path, default_project: Path, port: str) -> None:
+    with pytest.raises(AssertionError, match=r"--port: not a port|expected one argument"):
+        run([python, "-m", "local_flyte", "--port", port], default_project)
 
 
 def test_a_credential_header_has_its_line(python: Path, baker: Baker, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         streams.websocket_router,
     ):
         app.include_router(router)
+    app.build_middleware_stack()  # what the middleware refuses stops the app now, not each request
     return app
 
 

@@ -4,6 +4,7 @@ Everything has a default or comes from what Flyte injects into an app's containe
 separated by commas.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -14,18 +15,23 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+
+logger = logging.getLogger(__name__)
+
 NAME = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1, but no "*"
-ORIGIN = re.compile(r"https?://[^/?#@\s]+")  # RFC 6454 6.1
 HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+ORIGIN = re.compile(rf"https?://{HOST}(:\d+)?", re.ASCII)  # RFC 6454 6.1
+ORIGIN_OF_A_BROWSER = re.compile(r"(?!http://.*:80$|https://.*:443$)[^A-Z]+")  # RFC 6454 6.2
 # Without a scheme there must be a port or a dot, so that a typing mistake is noticed.
 ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
@@ -68,16 +74,14 @@ class Settings(BaseModel):
         "FLYTE_PROJECT",
         "FLYTE_INTERNAL_EXECUTION_PROJECT",
         default="{{ cookiecutter.flyte_project }}",
-        min_length=1,
     )
     flyte_domain: str = _env(
         "FLYTE_DOMAIN",
         "FLYTE_INTERNAL_EXECUTION_DOMAIN",
         default="{{ cookiecutter.flyte_domain }}",
-        min_length=1,
     )
-    flyte_timeout: PositiveFloat = _env("FLYTE_TIMEOUT", default=30.0)
-    """Seconds that Flyte may take to answer a call."""
+    flyte_timeout: float = _env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
+    """Seconds that Flyte may take to answer a call; a day at most."""
 
     flyte_data_addresses: tuple[str, ...] = _env("FLYTE_DATA_ADDRESSES", default=())
     """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
@@ -120,9 +124,24 @@ class Settings(BaseModel):
     @field_validator("flyte_endpoint")
     @classmethod
     def _is_endpoint(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
+        if endpoint is None:
+            return None
+        if not ENDPOINT.fullmatch(endpoint):
             raise ValueError(f"is not the address of a Flyte; give {ENDPOINT_FORMS}")
+        port = re.search(r":(\d+)/?$", endpoint)
+        if port and not 0 < int(port[1]) < 2**16:
+            raise ValueError(f"has a port that is not within 1 to 65535; give {ENDPOINT_FORMS}")
         return endpoint
+
+    @field_validator("flyte_project", "flyte_domain")
+    @classmethod
+    def _is_label(cls, name: str) -> str:
+        if not LABEL.fullmatch(name):
+            raise ValueError(
+                "is not a name that Flyte takes; give at most 63 lower-case letters, digits and"
+                " dashes, with no dash at either end, such as flytesnacks"
+            )
+        return name
 
     @field_validator(
         "cookie_names",
@@ -153,28 +172,47 @@ class Settings(BaseModel):
     @field_validator("credential_headers")
     @classmethod
     def _are_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(NAME.fullmatch, names)):
+        if not all(map(_is_a_credential_header, names)):
             raise ValueError(
-                "holds something that is not a header name; give names, such as X-Api-Key"
+                "holds something that is not the name of a header for credentials; give names, such"
+                " as X-Api-Key. Authorization and Cookie are forwarded already"
             )
         return names
 
     @field_validator("token_header")
     @classmethod
     def _is_header(cls, name: str | None) -> str | None:
-        if name is not None and not NAME.fullmatch(name):
-            raise ValueError("is not a header name; give one, such as X-Forwarded-Access-Token")
+        if name is not None and not _is_a_credential_header(name):
+            raise ValueError(
+                "is not the name of a header in which a proxy hands on a token; give one, such as"
+                " X-Forwarded-Access-Token. Without it the token is taken from Authorization"
+            )
         return name
 
-    @field_validator("flyte_data_addresses", "trusted_origins")
+    @field_validator("trusted_origins")
     @classmethod
     def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if not all(map(ORIGIN.fullmatch, origins)):
             raise ValueError(
                 "holds something that is not an origin; write each as https://host[:port], without"
-                " a path and without *"
+                " a path and without *, and a host that is not ASCII as xn--..."
+            )
+        if not all(map(ORIGIN_OF_A_BROWSER.fullmatch, origins)):
+            raise ValueError(
+                "holds an origin that no browser sends; write each as https://host[:port], in lower"
+                " case, and without :443 after https:// and :80 after http://"
             )
         return origins
+
+    @field_validator("flyte_data_addresses")
+    @classmethod
+    def _are_addresses_with_tls(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(each) and each.startswith("https://") for each in addresses):
+            raise ValueError(
+                "holds something that is not an address with TLS; write each as https://host[:port],"
+                " without a path and without *"
+            )
+        return addresses
 
     @field_validator("sign_in_url")
     @classmethod
@@ -182,6 +220,15 @@ class Settings(BaseModel):
         if url is not None and not PAGE.fullmatch(url):
             raise ValueError("is not the address of a page; give https://host/path or /path")
         return url
+
+
+def _is_a_credential_header(name: str) -> bool:
+    """Tell whether a header may be set on a call to Flyte, and is not forwarded in any case."""
+    try:
+        PassthroughAuth.extract_custom_header(name)
+    except ValueError:
+        return False
+    return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
 
 
 class SettingsError(Exception):
@@ -248,4 +295,9 @@ def check_connection(settings: Settings) -> None:
             f"{beginning}Flyte would be spoken to in plaintext, and over plaintext the Flyte SDK"
             " drops the caller's credentials. Give FLYTE_ENDPOINT an address with TLS, or set"
             f" ALLOW_ANONYMOUS=true to let everybody act as nobody.{WHERE}"
+        )
+    if settings.allow_anonymous and not settings.flyte_plaintext:
+        logger.warning(
+            "ALLOW_ANONYMOUS has no effect: Flyte is spoken to over TLS, and callers without"
+            " credentials are refused"
         )

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ASIDE, app_banner, app_variables, flyte_banner
@@ -19,7 +21,7 @@ from .clients import inherited_environment, leads_elsewhere
 from .modes import Mode
 
 PACKAGE = "app"
-TASKS = Path(PACKAGE, "tasks.py")
+DEPLOYMENT = "deployment.py"
 TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
 PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
@@ -28,6 +30,32 @@ HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
 STOP_SECONDS = 5
+# Registers the tasks that deployment.py names in depends_on, whatever they are called there, and
+# prints what they are. A script, as the modules that are loaded are uploaded with the tasks.
+REGISTER = """
+import json, sys
+from pathlib import Path
+import flyte
+import deployment
+
+everything = {k: v for k, v in vars(deployment).items() if isinstance(v, flyte.Environment)}
+wanted = {
+    each.name: each
+    for environment in everything.values()
+    for each in environment.depends_on
+    if isinstance(each, flyte.TaskEnvironment)
+}
+if wanted:
+    flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
+    flyte.deploy(*wanted.values())
+tasks = {name: task for each in wanted.values() for name, task in each.tasks.items()}
+modules = {task.func.__module__ for task in tasks.values() if hasattr(task, "func")}
+print(json.dumps({
+    "tasks": list(tasks),
+    "variables": [name for name, value in everything.items() if value in wanted.values()],
+    "files": sorted(sys.modules[name].__file__ for name in modules),
+}))
+"""
 # How long to sleep at most. The system may hand a signal to another of our threads, and then
 # nothing wakes this one, in which Python handles it.
 WAKE_SECONDS = 0.2
@@ -44,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run the app on a local Flyte that tells people apart and really runs tasks.",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, help="port of the app (default: 8080, else any)"
+        "--port",
+        type=_port,
+        metavar="PORT",
+        default=PORT,
+        help="port of the app (default: 8080, else any)",
     )
     parser.add_argument("--no-reload", action="store_true", help="do not restart when files change")
     parser.add_argument(
@@ -120,15 +152,16 @@ def _run(options: argparse.Namespace) -> int:
         notes = [] if options.port in {0, port} else [f"Port {options.port} is in use."]
         if reload:
             notes.append(
-                f"The app restarts when a file in {PACKAGE}/ changes; when {TASKS} does, its"
-                " tasks are registered again."
+                f"The app restarts when a file in {PACKAGE}/ changes; when"
+                f" {' or '.join(registered.files)} does, the tasks are registered again."
             )
         banner = app_banner(
             local_flyte,
             f"http://{HOST}:{port}",
             secret=secret,
-            has_tasks=bool(registered.printed),
-            task=TASK if TASK in registered.printed else None,
+            offered=_offered(port),
+            task_variables=registered.variables,
+            task=TASK if TASK in registered.tasks else None,
             api_key_header=headers[0] if headers else None,
             notes=notes,
         )
@@ -141,29 +174,65 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class _Registered:
-    """The tasks, as they are registered: now, and when their file has changed."""
+    """The tasks, as they are registered: now, and when a file that says what they are changes."""
 
     def __init__(self, local_flyte: LocalFlyte) -> None:
         self._local_flyte = local_flyte
-        self._version = _version(TASKS)
-        self.printed = ""
-        if self._version:
-            print("Registering the sample tasks…", flush=True)
-            self.printed = local_flyte.deploy(Path.cwd())
-        else:
-            print(f"There is no {TASKS}, so no tasks are registered.", flush=True)
+        self.tasks: list[str] = []
+        self.variables: list[str] = []
+        self.files: list[str] = [DEPLOYMENT]
+        print("Registering the tasks…", flush=True)
+        self._register()
+        if not self.tasks:
+            print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
 
     def update(self) -> None:
-        """Register them again if their file has changed; a mistake in it is told of."""
-        version = _version(TASKS)
-        if version in {self._version, None}:
+        """Register them again if one of the files has changed; a mistake in it is told of."""
+        versions = _versions(self.files)
+        if versions == self._versions or None in versions:
             return
-        self._version = version
+        changed = [
+            file
+            for file, before, now in zip(self.files, self._versions, versions, strict=True)
+            if before != now
+        ]
         try:
-            self._local_flyte.deploy(Path.cwd())
-            print(f"{TASKS} has changed: its tasks are registered again.", flush=True)
+            self._register()
+            print(f"{', '.join(changed)} has changed: tasks are registered again.", flush=True)
         except RuntimeError as error:
             print(error, file=sys.stderr, flush=True)
+
+    def _register(self) -> None:
+        self._versions = _versions(self.files)
+        config = self._local_flyte.config_file("alice")
+        result = subprocess.run(
+            [sys.executable, "-c", REGISTER, config],
+            # A home of its own, as LocalFlyte.deploy() has.
+            env={
+                **inherited_environment(),
+                "HOME": str(config.parent),
+                "TERM": "dumb",
+                "DO_NOT_TRACK": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            raise RuntimeError(
+                f"The tasks of {DEPLOYMENT} cannot be registered:\n{result.stdout}{result.stderr}"
+            )
+        told = json.loads(result.stdout.splitlines()[-1])
+        self.tasks, self.variables = told["tasks"], told["variables"]
+        files = [*map(os.path.relpath, told["files"]), DEPLOYMENT]
+        if files != self.files:
+            self.files = files
+            self._versions = _versions(self.files)
+
+
+def _versions(files: Sequence[str]) -> list[int | None]:
+    return [_version(Path(file)) for file in files]
 
 
 def _version(path: Path) -> int | None:
@@ -171,6 +240,12 @@ def _version(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except FileNotFoundError:  # some editors write a file by replacing it
         return None
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"not a port, which is a number up to 65535: {text!r}")
+    return int(text)
 
 
 def _ignore_further_signals() -> None:
@@ -230,12 +305,24 @@ def _wait_until_ready(app: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
-        connection.request("GET", "/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        return _get(port, "/ready") is not None
     except (OSError, http.client.HTTPException):
         return False
+
+
+def _offered(port: int) -> set[str]:
+    """Ask the app which paths it has: its owner may have taken some out."""
+    document: dict[str, Any] = json.loads(_get(port, "/openapi.json") or "{}")
+    return set(document.get("paths", ()))
+
+
+def _get(port: int, path: str) -> bytes | None:
+    connection = http.client.HTTPConnection(HOST, port, timeout=READY_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.read() if response.status == http.HTTPStatus.OK else None
     finally:
         connection.close()
 

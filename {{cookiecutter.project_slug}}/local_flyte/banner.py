@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
@@ -38,7 +38,8 @@ def app_banner(
     url: str,
     *,
     secret: str,
-    has_tasks: bool,
+    offered: Collection[str],
+    task_variables: Sequence[str],
     task: str | None,
     api_key_header: str | None,
     notes: Sequence[str] = (),
@@ -49,20 +50,22 @@ def app_banner(
         local_flyte: What the app runs on.
         url: Where the app answers.
         secret: What the sign-in links hold.
-        has_tasks: Whether the project has tasks to register.
+        offered: The paths that the app has, as its OpenAPI document writes them.
+        task_variables: What the environments of tasks are called in deployment.py.
         task: A task that takes a name; None if there is none to show.
         api_key_header: A header by which people are recognised too; None if there is none.
         notes: What else to say.
     """
     flyte = flyte_command(local_flyte)
-    runs = f"{url}/tasks/{task}/runs" if task else None
+    runs = f"{url}/tasks/{task}/runs" if task and "/tasks/{name}/runs" in offered else None
+    me = f"{url}/me" if "/me" in offered else None
     match local_flyte.mode:
         case Mode.UNION:
-            people = _people_with_rights(local_flyte, url, secret, runs)
+            people = _people_with_rights(local_flyte, url, secret, me, runs)
         case Mode.OPEN_SOURCE:
-            people = _people_without_rights(local_flyte, url, runs)
+            people = _people_without_rights(local_flyte, me, runs)
         case Mode.DEVBOX:
-            people = _nobody(url, runs)
+            people = _nobody(me, runs)
     # Like the app, it takes cookies in this mode only.
     start = choice(url, secret) if local_flyte.mode is Mode.UNION else url
     parts = [
@@ -71,12 +74,13 @@ def app_banner(
         *notes,
         *people,
     ]
-    if api_key_header and local_flyte.mode is Mode.UNION:
+    if api_key_header and me and local_flyte.mode is Mode.UNION:
         header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
-        parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(f"{url}/me", header)]))
-    parts.append(_command_line(local_flyte))
-    if has_tasks:
-        parts.append(_lines("Register tasks:", [f"{flyte} deploy deployment.py task_env"]))
+        parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(me, header)]))
+    parts += [*_to_the_project(), _command_line(local_flyte)]
+    if task_variables:
+        register = [f"{flyte} deploy deployment.py {name}" for name in task_variables]
+        parts.append(_lines("Register tasks:", register))
     parts += [
         _lines(
             f"Deploy the app to this Flyte{NEEDS[local_flyte.mode]}:",
@@ -88,17 +92,17 @@ def app_banner(
 
 
 def _people_with_rights(
-    local_flyte: LocalFlyte, url: str, secret: str, runs: str | None
+    local_flyte: LocalFlyte, url: str, secret: str, me: str | None, runs: str | None
 ) -> list[str]:
     shown = [person for person in PEOPLE.values() if person.name not in ASIDE]
     links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
     bearer = {person.name: _bearer(local_flyte, person.name) for person in shown}
-    me = [_curl(f"{url}/me", bearer[name]) for name in ("alice", "bob")]
-    me.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
-    parts = [
-        _lines("There you choose who to be. Or sign in at once, as one of four people:", links),
-        _lines("Or call the app as alice or as bob:", me),
-    ]
+    choose = "There you choose who to be. Or sign in at once, as one of four people:"
+    parts = [_lines(choose, links)]
+    if me:
+        headers = [bearer["alice"], bearer["bob"], f"Cookie: {PEOPLE['bob'].cookie}"]
+        lines = [_curl(me, header) for header in headers]
+        parts.append(_lines("Or call the app as alice or as bob:", lines))
     if runs:
         start = [_curl_to_run(runs, name, bearer[name]) for name in ("alice", "bob")]
         refused = _curl_to_run(runs, "victor", bearer["victor"])
@@ -109,28 +113,28 @@ def _people_with_rights(
     return parts
 
 
-def _people_without_rights(local_flyte: LocalFlyte, url: str, runs: str | None) -> list[str]:
+def _people_without_rights(local_flyte: LocalFlyte, me: str | None, runs: str | None) -> list[str]:
     bearer = {name: _bearer(local_flyte, name) for name in ("alice", "bob")}
     parts = [
         "It is like the open-source Flyte behind a proxy that signs people in: it believes what a\n"
         "token says, reads no cookie, and lets everybody do everything.",
-        _lines(
-            "Call the app as alice or as bob:",
-            [_curl(f"{url}/me", header) for header in bearer.values()],
-        ),
     ]
+    if me:
+        lines = [_curl(me, header) for header in bearer.values()]
+        parts.append(_lines("Call the app as alice or as bob:", lines))
     if runs:
         start = [_curl_to_run(runs, name, header) for name, header in bearer.items()]
         parts.append(_lines("Start a run, as alice or as bob:", start))
     return parts
 
 
-def _nobody(url: str, runs: str | None) -> list[str]:
+def _nobody(me: str | None, runs: str | None) -> list[str]:
     parts = [
         "It is like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is\n"
         "nobody, and may do everything.",
-        _lines("Call the app:", [_curl(f"{url}/me")]),
     ]
+    if me:
+        parts.append(_lines("Call the app:", [_curl(me)]))
     if runs:
         parts.append(_lines("Start a run:", [_curl_to_run(runs, "nobody")]))
     return parts
@@ -145,6 +149,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
             [f"export {name}={shlex.quote(value)}" for name, value in variables],
         ),
         *_tokens(local_flyte),
+        *_to_the_project(),
         _command_line(local_flyte),
         "Press Ctrl-C to stop.",
     ]
@@ -163,6 +168,14 @@ def _tokens(local_flyte: LocalFlyte) -> list[str]:
             return [_lines("The people, who all may do everything, and their tokens:", people)]
         case Mode.DEVBOX:
             return ["Everybody is nobody, and may do everything."]
+
+
+def _to_the_project() -> list[str]:
+    """Tell how to get here, if what started us, such as the template's demo, is somewhere else."""
+    here, there = Path.cwd(), os.environ.get("PWD", "")
+    if not there or Path(there).resolve() == here.resolve():
+        return []
+    return [_lines("The commands below are for this folder:", [f"cd {shlex.quote(str(here))}"])]
 
 
 def _command_line(local_flyte: LocalFlyte) -> str:

@@ -92,6 +92,10 @@ def test_the_app_starts_and_serves_its_caller(
         ({"FLYTE_ENDPOINT": "http://127.0.0.1:1"}, r"SettingsError: .*plaintext"),
         ({}, r"SettingsError: .*neither FLYTE_ENDPOINT"),
         ({"FLYTE_TIMEOUT": "-1"}, r"SettingsError: [^\n]*\n +FLYTE_TIMEOUT='-1': .*greater than 0"),
+        (
+            {"FLYTE_ENDPOINT": "dns:///127.0.0.1:1", "TRUSTED_ORIGINS": "https://*.example.com"},
+            r"SettingsError: [^\n]*\n +TRUSTED_ORIGINS: ",
+        ),
     ],
 )
 def test_an_app_that_cannot_work_does_not_start_and_says_why(

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from app.flyte_client import connect
+from app.main import create_app
 from app.settings import CONNECTION, Settings, SettingsError, check_connection, load_settings
 
 
@@ -65,6 +66,15 @@ def test_an_asterisk_forwards_every_cookie(monkeypatch: pytest.MonkeyPatch) -> N
         ("FLYTE_ENDPOINT", "dns:///", "dns:///host"),
         ("FLYTE_ENDPOINT", "https://flyte.example/console", "dns:///host"),
         ("_U_EP_OVERRIDE", "gar bage:80", "dns:///host"),
+        ("FLYTE_ENDPOINT", "dns:///127.0.0.1:99999", "1 to 65535"),
+        ("_U_EP_OVERRIDE", "flyte.example:0/", "1 to 65535"),
+        ("FLYTE_PROJECT", "My Project", "lower-case letters"),
+        ("FLYTE_INTERNAL_EXECUTION_DOMAIN", "-", "lower-case letters"),
+        ("FLYTE_TIMEOUT", "inf", "finite"),
+        ("FLYTE_TIMEOUT", "nan", "finite"),
+        ("FLYTE_TIMEOUT", "86401", "less than or equal to 86400"),
+        ("FLYTE_DATA_ADDRESSES", "http://data.example", "with TLS"),
+        ("FLYTE_DATA_ADDRESSES", "data.example", "https://host"),
         ("FLYTE_TIMEOUT", "soon", "number"),
         ("FLYTE_TIMEOUT", "0", "greater than 0"),
         ("ALLOW_ANONYMOUS", "maybe", "boolean"),
@@ -72,9 +82,19 @@ def test_an_asterisk_forwards_every_cookie(monkeypatch: pytest.MonkeyPatch) -> N
         ("COOKIE_NAMES", "a b", "flyte_at,flyte_at_1,flyte_at_2,flyte_idt,<your cookie>"),
         ("CREDENTIAL_HEADERS", "x-key:", "X-Api-Key"),
         ("CREDENTIAL_HEADERS", "*", "X-Api-Key"),
+        ("CREDENTIAL_HEADERS", "Host", "X-Api-Key"),
+        ("CREDENTIAL_HEADERS", "X-Key, Content-Type", "X-Api-Key"),
+        ("CREDENTIAL_HEADERS", "Authorization", "forwarded already"),
         ("TOKEN_HEADER", "a b", "X-Forwarded-Access-Token"),
+        ("TOKEN_HEADER", "Cookie", "X-Forwarded-Access-Token"),
+        ("TOKEN_HEADER", "Authorization", "taken from Authorization"),
         ("TRUSTED_ORIGINS", "https://a.example/page", "https://host"),
         ("TRUSTED_ORIGINS", "*", "https://host"),
+        ("TRUSTED_ORIGINS", "https://*.example.com", "without *"),
+        ("TRUSTED_ORIGINS", "https://münchen.example", "xn--"),
+        ("TRUSTED_ORIGINS", "https://UI.example", "lower case"),
+        ("TRUSTED_ORIGINS", "https://ui.example:443", "without :443"),
+        ("TRUSTED_ORIGINS", "http://ui.example:80", ":80 after http://"),
         ("SIGN_IN_URL", "javascript:alert(1)", "https://host/path"),
         ("SIGN_IN_URL", "//elsewhere.example", "https://host/path"),
     ],
@@ -153,6 +173,39 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
         monkeypatch.setenv(name, value)
     settings = load_settings()
     assert (settings.flyte_endpoint, settings.flyte_plaintext) == (endpoint, plaintext)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLYTE_ENDPOINT", "dns:///127.0.0.1:65535"),
+        ("FLYTE_DATA_ADDRESSES", "https://Data.example:443"),  # compared with what Flyte says
+        ("TRUSTED_ORIGINS", "http://[::1]:443,https://ui.example:80,https://a.example:8443"),
+    ],
+)
+def test_values_that_only_look_wrong_are_taken(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    create_app(load_settings())
+
+
+def test_what_the_middleware_refuses_stops_the_app_before_the_first_request() -> None:
+    with pytest.raises(ValueError, match=r"not an origin"):
+        create_app(load_settings().model_copy(update={"trusted_origins": ("*",)}))
+
+
+@pytest.mark.parametrize(("endpoint", "warnings"), [("dns:///flyte", 1), ("http://flyte:8090", 0)])
+def test_allowing_nobody_where_everybody_is_somebody_is_said_to_have_no_effect(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    endpoint: str,
+    warnings: int,
+) -> None:
+    monkeypatch.setenv("FLYTE_ENDPOINT", endpoint)
+    monkeypatch.setenv("ALLOW_ANONYMOUS", "true")
+    check_connection(load_settings())
+    assert caplog.text.count("ALLOW_ANONYMOUS has no effect") == warnings
 
 
 def test_without_an_endpoint_the_app_says_what_to_set() -> None:
