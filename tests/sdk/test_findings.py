@@ -312,6 +312,43 @@ def test_a_task_that_was_fetched_for_one_caller_is_served_to_the_next(plane: Con
     assert plane.calls == []
 
 
+def test_where_data_is_is_remembered_for_every_caller(plane: ControlPlane) -> None:
+    alice, bob = ALICE[1], "Bearer of-bob"
+    for token in (alice, bob):
+        # What an interface of the control plane's holds is no matter, only who asked where.
+        with (
+            remote.auth_metadata(("authorization", token)),
+            contextlib.suppress(Exception),
+        ):
+            asyncio.run(_inputs_of_r())
+    assert plane.received("GetActionData", "authorization") == [alice, bob]
+    assert plane.received("SelectCluster", "authorization") == [alice]
+
+
+async def _inputs_of_r() -> None:
+    await (await remote.RunDetails.get.aio(name="r")).inputs()
+
+
+def test_the_hash_of_a_file_is_remembered_by_its_path(plane: ControlPlane, tmp_path: Path) -> None:
+    path, opened, real_open = tmp_path / "upload", [], open
+
+    def noting_open(file: Any, *args: Any, **kwargs: Any) -> Any:
+        opened.append(str(file))
+        return real_open(file, *args, **kwargs)
+
+    for content, token in (("alice's", ALICE[1]), ("bob's", "Bearer of-bob")):
+        path.write_text(content)
+        # This control plane takes no files, but is asked to, once the hash is there.
+        with (
+            remote.auth_metadata(("authorization", token)),
+            mock.patch("builtins.open", noting_open),
+            pytest.raises(flyte.errors.RuntimeSystemError, match="Not implemented"),
+        ):
+            remote.upload_file(path)
+    assert plane.methods().count("CreateUploadLocation") == 2
+    assert opened.count(str(path)) == 1
+
+
 def test_a_run_without_a_name_is_created_twice_when_the_first_answer_is_lost(
     plane: ControlPlane,
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .headers import LARGEST_BODY
+
 
 class DisconnectMiddleware:
     """Cancels a request whose client has disconnected, and with it the calls to Flyte made for it.
@@ -40,7 +42,8 @@ class _Client:
         """Expires when the client disconnects."""
         self._receive, self._send = receive, send
         self._is_read = False
-        self._messages: asyncio.Queue[Message] = asyncio.Queue(maxsize=1)
+        self._body, self._heard, self._is_whole = bytearray(), 0, False
+        self._news = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
@@ -50,7 +53,12 @@ class _Client:
 
     async def _await_disconnect(self) -> None:
         while (message := await self._receive())["type"] != "http.disconnect":
-            await self._messages.put(message)
+            body = message.get("body", b"")
+            if self._heard <= LARGEST_BODY:  # of more, whoever reads it has been told already
+                self._body += body
+            self._heard += len(body)
+            self._is_whole = not message.get("more_body", False)
+            self._news.set()
         self.present.reschedule(asyncio.get_running_loop().time())
 
     def stop_listening(self) -> None:
@@ -60,7 +68,10 @@ class _Client:
 
     async def receive(self) -> Message:
         if self._listening is not None:
-            return await self._messages.get()
+            await self._news.wait()
+            self._news.clear()
+            body, self._body = bytes(self._body), bytearray()
+            return {"type": "http.request", "body": body, "more_body": not self._is_whole}
         self._is_read = True
         try:
             return await self._receive()

@@ -41,6 +41,7 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import (
 from flyteidl2.project.project_service_connect import ProjectServiceClient
 from flyteidl2.task.task_service_connect import TaskServiceClient
 from flyteidl2.workflow.run_service_connect import RunServiceClient
+from google.protobuf.message import DecodeError
 
 from .problems import LONGEST_DETAIL, quotes
 from .settings import Settings, check_connection
@@ -56,6 +57,8 @@ ROOT_ACTION = "a0"
 
 PAUSES = (0.25, 0.5, 1.0)
 """Delays in seconds between retries."""
+
+UNREADABLE = "what Flyte has stored is too large, or nested too deep, to be read"
 
 OWN_HEADERS = {
     "accept-encoding",
@@ -103,6 +106,9 @@ class Flyte:
             ),
         }
         self.identity = IdentityServiceClient(self._address, **self._options)
+        # Calls once and as nobody: the SDK's interceptors call again after UNAUTHENTICATED.
+        once = {"interceptors": (_Deadline(self.timeout, pauses=()), _Redaction())}
+        self.probe = IdentityServiceClient(self._address, **(self._options | once))
         self.projects = ProjectServiceClient(self._address, **self._options)
         self.runs = RunServiceClient(self._address, **self._options)
         self.tasks = TaskServiceClient(self._address, **self._options)
@@ -144,11 +150,12 @@ class Flyte:
             if error.code is not Code.UNIMPLEMENTED:  # as a Flyte does that has no clusters
                 raise
             address = ""
+        url = url_of(address)
         # The open-source Flyte repeats the Host header, with http:// if TLS ends before it.
-        if not address or urlsplit(address).netloc == urlsplit(self._address).netloc:
+        if not address or _host_of(url) == _host_of(self._address):
             return self._own_data
-        if address in self._data_addresses or is_neighbour(address, self._address):
-            return DataProxyServiceClient(address, **self._options)
+        if url in self._data_addresses or is_neighbour(url, self._address):
+            return DataProxyServiceClient(url, **self._options)
         raise ConnectError(
             Code.INTERNAL,
             f"Flyte stores this data at {address!r}, which is not an https:// address in its own"
@@ -188,6 +195,20 @@ def _org_of(address: str) -> str:
     return labels[0] if len(labels) > 2 else ""
 
 
+def url_of(address: str) -> str:
+    """Write an address as a URL, with TLS where it names no scheme: Flyte's may be a gRPC target."""
+    if re.match(r"https?://", address):
+        return address
+    return f"https://{re.sub('^dns:/*', '', address)}"
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # it is no URL
+        return None
+
+
 def is_neighbour(address: str, flyte: str) -> bool:
     """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
 
@@ -209,8 +230,8 @@ class _Deadline:
     so that the time includes retries.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, pauses: tuple[float, ...] = PAUSES) -> None:
+        self._seconds, self._pauses = seconds, pauses
 
     async def intercept_unary(
         self,
@@ -220,18 +241,18 @@ class _Deadline:
     ) -> Response:
         """Make a call, and make it again if it does not get through."""
         async with asyncio.timeout(self._seconds):
-            for pause in PAUSES:
+            for pause in self._pauses:
                 try:
                     return await call_next(request, ctx)
                 except ConnectError as error:
-                    _reraise_cancellation(error)
+                    _reraise_cause(error)
                     if error.code is not Code.UNAVAILABLE:
                         raise
                 await asyncio.sleep(pause)
             try:
                 return await call_next(request, ctx)
             except ConnectError as error:
-                _reraise_cancellation(error)
+                _reraise_cause(error)
                 raise
 
     async def intercept_server_stream(
@@ -246,13 +267,16 @@ class _Deadline:
                 async for response in responses:
                     yield response
         except ConnectError as error:
-            _reraise_cancellation(error)
+            _reraise_cause(error)
             raise
 
 
-def _reraise_cancellation(error: ConnectError) -> None:
+def _reraise_cause(error: ConnectError) -> None:
+    """Raise what the Connect client calls CANCELED or UNAVAILABLE, if it is something else."""
     if isinstance(error.__cause__, asyncio.CancelledError):
         raise asyncio.CancelledError
+    if isinstance(error.__cause__, DecodeError):  # it will be no other the next time
+        raise ConnectError(Code.OUT_OF_RANGE, UNREADABLE)
 
 
 class _Redaction:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .problems import problem_response
 
 LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools none
+AROUND_HEADER = len(": \r\n")
 LARGEST_BODY = 1024 * 1024  # bytes
 
 HEADERS = {
@@ -33,11 +34,7 @@ HEADERS = {
 
 
 class HeadersMiddleware:
-    """Refuses a request that is too large, and adds `HEADERS` to each response.
-
-    A body that turns out to be larger than it says is refused while it is read, by Starlette's
-    ``RequestBodyLimitMiddleware``, which answers in plain text where the length gives it away.
-    """
+    """Adds `HEADERS` to each response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -60,15 +57,33 @@ class HeadersMiddleware:
                 message = {**message, "headers": headers}
             await send(message)
 
-        error = None
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS:
-            error = HTTPException(431, "the headers of the request are too large")
-        elif _announced(scope["headers"]) > LARGEST_BODY:
-            error = HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
-        if error:
-            await problem_response(HTTPConnection(scope), error)(scope, receive, send_with_headers)
-            return
         await self.app(scope, receive, send_with_headers)
+
+
+class SizeMiddleware:
+    """Refuses a request that is too large.
+
+    A body that turns out to be larger than it says is refused while it is read, by Starlette's
+    ``RequestBodyLimitMiddleware``, which answers in plain text where the length gives it away.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        error = None
+        if scope["type"] in ("http", "websocket"):
+            headers = scope["headers"]
+            size = sum(len(name) + len(value) + AROUND_HEADER for name, value in headers)
+            if size > LARGEST_HEADERS:
+                error = HTTPException(431, "the headers of the request are too large")
+            elif _announced(headers) > LARGEST_BODY:
+                error = HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
+        if error:
+            await problem_response(HTTPConnection(scope), error)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:

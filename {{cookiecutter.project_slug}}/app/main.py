@@ -12,7 +12,7 @@ from . import docs
 from .credentials import credential_extractors, keep_handshakes_out_of_the_log
 from .disconnects import DisconnectMiddleware
 from .flyte_client import connect
-from .headers import LARGEST_BODY, HeadersMiddleware
+from .headers import LARGEST_BODY, HeadersMiddleware, SizeMiddleware
 from .openapi import App
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from .problems import ProblemMiddleware, add_problem_responses, problem_response
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
                 expose_headers=["Location"],
             ),
+            Middleware(SizeMiddleware),
             # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
             Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             Middleware(

@@ -182,13 +182,18 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
             return
         started = False
+        # What servers raise once a client has gone. uvicorn says of a WebSocket that it was closed.
+        gone = (OSError, RuntimeError) if scope["type"] == "websocket" else (OSError,)
 
         async def noting_send(message: Message) -> None:
             nonlocal started
             if not started and not deadline.expired():
                 deadline.reschedule(None)
             started = True
-            await send(message)
+            try:
+                await send(message)
+            except gone:
+                raise ClientDisconnect from None
 
         arrived = False
 

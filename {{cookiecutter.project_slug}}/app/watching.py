@@ -73,8 +73,10 @@ async def states(flyte: Flyte, action_id: ActionIdentifier) -> AsyncGenerator[Ac
         TimeoutError: If Flyte says nothing at all.
         ConnectError: What Flyte answers, also if it can't be reached again.
     """
-    known, failures = False, 0
+    known, failures, renewals = False, 0, 0
+    now = asyncio.get_running_loop().time
     while True:
+        began, renewals = now(), renewals + 1
         try:
             async with aclosing(_watch(flyte, action_id)) as updates:
                 async for state in updates:
@@ -87,8 +89,11 @@ async def states(flyte: Flyte, action_id: ActionIdentifier) -> AsyncGenerator[Ac
             tries = RECONNECTS if known else len(PAUSES)
             if error.code is not Code.UNAVAILABLE or failures > tries:
                 raise
-        # A stream may also end a little before the action has, or be worth renewing.
-        await asyncio.sleep(PAUSES[0] * 2**failures)
+        # A stream may also end a little before the action has, or be worth renewing. If Flyte ends
+        # each at once, it is asked ever more seldom.
+        if now() - began >= min(TICK, flyte.timeout):
+            renewals = 0
+        await asyncio.sleep(PAUSES[0] * 2 ** min(max(failures, renewals - 1), RECONNECTS))
 
 
 async def _watch(flyte: Flyte, action_id: ActionIdentifier) -> AsyncGenerator[ActionDetails | None]:

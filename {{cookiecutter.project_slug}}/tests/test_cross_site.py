@@ -8,6 +8,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from app.headers import HEADERS, LARGEST_BODY
 from app.main import create_app
 from app.settings import load_settings
 
@@ -77,6 +78,24 @@ def test_a_trusted_origin_is_told_that_it_may(trusting: httpx.Client) -> None:
     assert preflight.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert preflight.headers["Access-Control-Allow-Credentials"] == "true"
     assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+
+
+def test_the_answer_to_a_preflight_has_the_headers_of_all_others(trusting: httpx.Client) -> None:
+    headers = {"Origin": TRUSTED, "Access-Control-Request-Method": "POST"}
+    preflight = trusting.options(ABORT, headers=headers)
+    assert {name: preflight.headers[name] for name in HEADERS} == HEADERS
+
+
+def test_a_trusted_origin_reads_that_its_request_is_too_large(trusting: httpx.Client) -> None:
+    headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
+    many = {f"X-Line-{number}": "x" * 8000 for number in range(9)}
+    for response, status in (
+        (trusting.get("/me", headers=headers | many), 431),
+        (trusting.post(ABORT, headers=headers, content=bytes(LARGEST_BODY + 1)), 413),
+    ):
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+        assert {name: response.headers[name] for name in HEADERS} == HEADERS
 
 
 def test_another_origins_preflight_is_refused(trusting: httpx.Client) -> None:

@@ -2,19 +2,27 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, aclosing
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 
+from app.disconnects import DisconnectMiddleware
+from app.headers import LARGEST_BODY
+from app.main import create_app
+from app.settings import load_settings
 from app.watching import with_silence
 from local_flyte import LocalFlyte
 
-from .support import authorization_of, long_run, needs, offers, wait_until
+from .support import authorization_of, long_run, needs, offers, serving, wait_until
 
 VIEWERS = 50
 STREAMS = {
@@ -136,6 +144,86 @@ def test_a_call_that_hangs_ends_with_its_request(
         asyncio.run(come_and_leave(lambda seen: view("GET", url, seen), all_there))
         all_is_quiet(local_flyte, "ListRuns")
     assert logged(caplog) == []
+
+
+@pytest.mark.reads_what_flyte_received
+@needs("/runs/x/events")
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_no_call_remains_after_a_viewer_who_sends_a_body_disconnects(
+    environment: dict[str, str],
+    local_flyte: LocalFlyte,
+    silent_run: str,
+    http: Literal["h11", "httptools"],
+) -> None:
+    head = (
+        f"GET /runs/{silent_run}/events HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n"
+        f"Authorization: {ALICE['Authorization']}\r\n\r\n"
+    )
+    with serving(create_app(load_settings()), http=http) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as viewer:
+            viewer.sendall(head.encode())
+            for _ in range(30):  # from before it is listened whether the client leaves until after
+                viewer.sendall(b"1\r\nx\r\n")
+                time.sleep(0.05)
+            assert local_flyte.open_calls("WatchActionDetails") == 1
+        wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 0)
+
+
+def asked(app: Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]], body: bytes) -> None:
+    """Send a body in pieces to an app behind the middleware, then leave."""
+    pieces = [body[i : i + 1000] for i in range(0, len(body), 1000)]
+    messages: list[Message] = [
+        {"type": "http.request", "body": piece, "more_body": index < len(pieces)}
+        for index, piece in enumerate(pieces, 1)
+    ]
+    messages.append({"type": "http.disconnect"})
+
+    async def receive() -> Message:
+        for _ in range(1 if messages[1:] else 100):
+            await asyncio.sleep(0)
+        return messages.pop(0)
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    async def ask() -> None:
+        async with asyncio.timeout(60):
+            middleware = DisconnectMiddleware(app, after=0)
+            await middleware({"type": "http", "method": "POST", "headers": []}, receive, send)
+
+    asyncio.run(ask())
+
+
+def test_a_body_that_nobody_reads_does_not_hide_that_its_sender_disconnects() -> None:
+    cancelled = False
+
+    async def app(*_: Any) -> None:
+        nonlocal cancelled
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+
+    asked(app, b"x" * 10_000)
+    assert cancelled
+
+
+@pytest.mark.parametrize("size", [10_000, 2 * LARGEST_BODY])
+def test_a_body_that_is_read_late_is_whole_and_is_not_kept_at_any_length(size: int) -> None:
+    body, read = b"0123456789" * (size // 10), b""
+
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
+        nonlocal read
+        for _turn in range(20):
+            await asyncio.sleep(0)
+        async for piece in Request(scope, receive).stream():
+            read += piece
+
+    asked(app, body)
+    assert body.startswith(read)
+    assert min(size, LARGEST_BODY) <= len(read) <= LARGEST_BODY + 1000
 
 
 @pytest.mark.parametrize("leaves", ["before the next item", "as the next item comes"])

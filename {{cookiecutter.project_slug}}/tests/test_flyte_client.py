@@ -17,7 +17,7 @@ from flyte import remote
 from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from starlette.types import Receive, Scope, Send
 
-from app.flyte_client import ROOT_ACTION, Flyte, connect, is_neighbour
+from app.flyte_client import PAUSES, ROOT_ACTION, UNREADABLE, Flyte, connect, is_neighbour
 from app.main import create_app
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
@@ -35,6 +35,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self.received: list[dict[bytes, bytes]] = []
         self.location = ""
+        self.answer: bytes | None = None
         self.address = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,8 +43,10 @@ class Elsewhere:
         self.received.append(dict(scope["headers"]))
         headers = [(b"location", self.location.encode())] if self.location else []
         status = 307 if self.location else 404
+        if self.answer is not None:
+            headers, status = [(b"content-type", b"application/proto")], 200
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": self.answer or b""})
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +112,19 @@ def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
         assert "FLYTE_DATA_ADDRESSES" in caplog.text
 
 
+@pytest.mark.steers_flyte
+@needs(f"{GREET}/runs", "POST")
+@needs("/runs/x/logs")
+@pytest.mark.parametrize(
+    "address", ["https://[", "[", "dns:///", "ftp://127.0.0.1", "//", "?", " "]
+)
+def test_data_that_is_said_to_be_nowhere_is_a_fault_of_flytes(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any], address: str
+) -> None:
+    with local_flyte.cluster_at(address):
+        assert [response.status_code for response in ask(alice, greeting)] == [502] * 3
+
+
 @pytest.mark.parametrize(
     ("flyte", "address", "is_one"),
     [
@@ -145,25 +161,28 @@ def test_data_of_a_cluster_that_the_settings_name_is_asked_for_there_if_it_has_t
     environment: dict[str, str],
     greeting: dict[str, Any],
 ) -> None:
-    for scheme, is_asked in (("https", True), ("http", False)):
+    for written, is_asked in (("https://", 1), ("dns:///", 1), ("", 1), ("http://", 0)):
         with ExitStack() as stack:
+            scheme = "http" if written == "http://" else "https"
             server = stack.enter_context(elsewhere(certificates, scheme))
             named = load_settings().model_copy(update={"flyte_data_addresses": (server.address,)})
             url = stack.enter_context(serving(create_app(named)))
             client = stack.enter_context(client_of(url, "alice"))
-            stack.enter_context(local_flyte.cluster_at(server.address))
+            address = server.address.replace(f"{scheme}://", written)
+            stack.enter_context(local_flyte.cluster_at(address))
             ask(client, greeting)
-            assert bool(server.received) is is_asked
+            assert bool(server.received) == is_asked
             assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
 
 
 @pytest.mark.steers_flyte
 @needs(f"{GREET}/runs", "POST")
 @needs("/runs/x/logs")
-def test_flytes_http_address_is_called_over_tls(
-    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
+@pytest.mark.parametrize("scheme", ["http://", "https://", "dns:///", ""])
+def test_flytes_own_address_is_called_over_tls_however_it_is_written(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any], scheme: str
 ) -> None:
-    with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", "http://")):
+    with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", scheme)):
         assert [response.status_code for response in ask(alice, greeting)] == [200, 200, 201]
 
 
@@ -183,6 +202,32 @@ def test_a_redirect_is_not_followed(
         assert flyte.received[0][b"x-api-key"] == KEY.encode()
         assert server.received == []
     asyncio.run(connect(load_settings()))  # the SDK has one connection in each process
+
+
+@needs("/projects")
+def test_what_cannot_be_read_is_asked_for_once_and_said_to_be_so(
+    certificates: Path, environment: dict[str, str]
+) -> None:
+    with elsewhere(certificates, "https") as flyte:
+        settings = load_settings().model_copy(update={"flyte_endpoint": flyte.address})
+        with serving(create_app(settings)) as url, client_of(url, "alice") as client:
+            flyte.answer = b"\xff"  # protobuf says the same of what is nested over 100 levels
+            response = client.get("/projects")
+        assert response.status_code == 422
+        assert response.json()["detail"] == UNREADABLE
+        assert len(flyte.received) == 1
+    asyncio.run(connect(load_settings()))  # the SDK has one connection in each process
+
+
+@pytest.mark.steers_flyte
+@needs("/runs")
+def test_what_is_unavailable_is_asked_for_four_times(
+    alice: httpx.Client, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    local_flyte.fail_next("ListRuns", Code.UNAVAILABLE, times=100)
+    assert alice.get("/runs").status_code == 503
+    local_flyte.fail_next("ListRuns", Code.UNAVAILABLE, times=0)
+    assert len([call for call in received() if call.method == "ListRuns"]) == len(PAUSES) + 1 == 4
 
 
 @pytest.mark.steers_flyte

@@ -1,6 +1,8 @@
 """What every response tells browsers and caches, and how much a request may say."""
 
+import socket
 from typing import Literal
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -20,6 +22,9 @@ def test_every_response_is_kept_from_frames_caches_and_guesses(
 ) -> None:
     response = alice.get(path)
     assert {name: response.headers[name] for name in HEADERS} == HEADERS
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 @needs("/runs/x/events")
@@ -60,6 +65,14 @@ def test_headers_that_are_too_large_are_refused(
     assert usual.status_code == 200
     # h11 has a lower limit of its own, which counts if the headers come in pieces.
     assert {large.status_code, health.status_code} <= {431, 400 if http == "h11" else 431}
+
+
+def test_many_small_headers_are_too_large_as_well(environment: dict[str, str]) -> None:
+    with serving(create_app(load_settings()), http="httptools") as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"GET /me HTTP/1.1\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
+            assert client.makefile("rb").readline().startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_405_says_what_is_allowed(alice: httpx.Client) -> None:

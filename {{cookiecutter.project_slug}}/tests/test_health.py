@@ -2,13 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from connectrpc.code import Code
 
+from app.main import create_app
+from app.routers import health
+from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
-from .support import wait_until
+from .support import serving, wait_until
 
 
 def test_health_and_readiness_need_no_credentials(anonymous: httpx.Client) -> None:
@@ -34,14 +40,56 @@ async def crowd(url: str) -> list[httpx.Response]:
         return await asyncio.gather(*requests)
 
 
-@pytest.mark.reads_what_flyte_received
+@pytest.mark.steers_flyte
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(None, 200), (Code.UNAUTHENTICATED, 200), (Code.UNAVAILABLE, 503), (Code.INTERNAL, 502)],
+)
 def test_many_probes_make_one_anonymous_call(
-    app_url: str, received: Callable[[], list[ReceivedCall]]
+    environment: dict[str, str],
+    local_flyte: LocalFlyte,
+    received: Callable[[], list[ReceivedCall]],
+    answer: Code | None,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert {response.status_code for response in asyncio.run(crowd(app_url))} == {200}
+    assert health.INTERVAL >= 1
+    monkeypatch.setattr(health, "INTERVAL", 3600.0)
+    if answer:
+        local_flyte.fail_next("UserInfo", answer, times=100)
+    with serving(create_app(load_settings())) as url:
+        for _ in range(2):
+            assert {response.status_code for response in asyncio.run(crowd(url))} == {status}
+    local_flyte.fail_next("UserInfo", Code.INTERNAL, times=0)
     calls = [call for call in received() if call.method == "UserInfo"]
-    assert len(calls) <= 2  # two, if a second had just ended
-    assert not any("authorization" in call.headers for call in calls)
+    assert len(calls) == 1
+    assert "authorization" not in calls[0].headers
+
+
+def test_a_probe_that_leaves_takes_no_other_along() -> None:
+    calls = 0
+
+    async def user_info(_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        asked.set()
+        await answered.wait()
+
+    async def probe() -> None:
+        request: Any = None
+        flyte: Any = SimpleNamespace(probe=SimpleNamespace(user_info=user_info), timeout=60.0)
+        readiness = health.Readiness()
+        leaving = asyncio.create_task(readiness.problem(request, flyte))
+        staying = asyncio.create_task(readiness.problem(request, flyte))
+        await asked.wait()
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        answered.set()
+        assert await staying is None
+
+    asked, answered = asyncio.Event(), asyncio.Event()
+    asyncio.run(probe())
+    assert calls == 1
 
 
 @pytest.mark.steers_flyte

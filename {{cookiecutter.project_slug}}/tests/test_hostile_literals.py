@@ -38,6 +38,7 @@ from flyteidl2.core.types_pb2 import (
     Error,
     LiteralType,
     SimpleType,
+    StructuredDatasetType,
     TypeStructure,
     UnionType,
 )
@@ -136,6 +137,28 @@ def offloaded(uri: str) -> Literal:
     return Literal(offloaded_metadata=LiteralOffloadedMetadata(uri=uri, size_bytes=7))
 
 
+def colliding_keys() -> bytes:
+    """Write a map whose keys fill a dict's table so that each further one takes 30,000 steps.
+
+    A dict looks at the places that this loop computes (CPython, ``Objects/dictobject.c``).
+    """
+    size, places = 2**17, [0]
+    for _ in range(55_000):
+        places.append((5 * places[-1] + 1) % size)
+    position = {place: index for index, place in enumerate(places)}
+    keys, number = list(places), size
+    while len(keys) < 80_000:
+        number += 1
+        rest, place = number, number % size
+        while place in position and rest:
+            rest >>= 5
+            place = (5 * place + rest + 1) % size
+        if not rest and position.get(place, size) < 20_000:
+            keys.append(number)
+    pairs = b"".join(b"\xce" + key.to_bytes(4, "big") + b"\x00" for key in keys)
+    return b"\xdf" + len(keys).to_bytes(4, "big") + pairs
+
+
 def nested(literal: Literal, levels: int) -> Literal:
     for _ in range(levels):
         literal = Literal(collection=LiteralCollection(literals=[literal]))
@@ -225,7 +248,11 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "msgpack with a list for a key": (binary(b"\x81\x90\x01"), {"kind": "binary"}),
     "msgpack with other keys than text": (
         binary(b"\x85\x01\x01\xc0\x02\xc3\x03\xc4\x01\xff\x04\xcb\x7f\xf8" + b"\x00" * 6 + b"\x05"),
-        {"1": 3, "null": 2, "/w==": 4, "NaN": 5},
+        {"1": 1, "null": 2, "true": 3, "/w==": 4, "NaN": 5},
+    ),
+    "msgpack with numbers that collide in a dict": (
+        binary(colliding_keys()),
+        {"kind": "too large"},
     ),
     "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
     "msgpack NaN and infinities": (
@@ -383,11 +410,11 @@ def any_of(levels: int, width: int) -> dict[str, Any]:
     return schema
 
 
-def doubling_unions(levels: int) -> dict[str, Any]:
+def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
     definitions: dict[str, Any] = {
         f"L{level}": {"anyOf": [{"$ref": f"#/$defs/L{level + 1}"}] * 2} for level in range(levels)
     }
-    definitions[f"L{levels}"] = {"const": "never"}
+    definitions[f"L{levels}"] = leaf
     return {"$ref": "#/$defs/L0", "$defs": definitions}
 
 
@@ -403,6 +430,7 @@ def of_many_properties(count: int) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": names}
 
 
+LONG_WORD = "x" * 500_000
 SIMPLE = LiteralType(simple=SimpleType.INTEGER)
 DEEP: Any = 1
 for _ in range(60):
@@ -482,6 +510,25 @@ TYPES: dict[str, LiteralType] = {
     "default of the wrong type": struct(
         {"type": "object", "properties": {"a": {"type": "integer", "default": CODE}}}
     ),
+    "list of large defaults of the wrong type": LiteralType(
+        collection_type=struct(
+            {
+                "type": "object",
+                "properties": {
+                    "a": {"type": "integer", "default": "x" * 100_000},
+                    "b": {"type": "integer", "default": {"x" * 100_000: [[]] * 100}},
+                },
+            }
+        )
+    ),
+    "list of a file of a long format": LiteralType(
+        collection_type=LiteralType(blob=BlobType(format="x" * MEBIBYTE))
+    ),
+    "list of a dataframe of a large schema": LiteralType(
+        collection_type=LiteralType(
+            structured_dataset_type=StructuredDatasetType(external_schema_bytes=b"x" * MEBIBYTE)
+        )
+    ),
     "20,000 properties": struct(of_many_properties(20_000)),
     "list of 200 required properties": LiteralType(collection_type=struct(of_many_properties(200))),
     "an enum of 10,000": LiteralType(
@@ -501,7 +548,16 @@ TYPES: dict[str, LiteralType] = {
     ),
     "unions of unions": unions(4, 6),
     "unions of unions in a schema": struct(any_of(4, 6)),
-    "unions doubling over 28 levels": struct(doubling_unions(28)),
+    "unions doubling over 28 levels": struct(doubling_unions(28, {"const": "never"})),
+    "unions doubling over 11 levels, of an object without fields": struct(
+        doubling_unions(11, {"type": "object", "additionalProperties": False})
+    ),
+    "unions doubling over 12 levels, of a constant list": struct(
+        doubling_unions(12, {"const": [1] * 20_000})
+    ),
+    "unions doubling over 12 levels, of a long word": struct(
+        doubling_unions(12, {"enum": [LONG_WORD + "!"] * 2})
+    ),
     "union of a large type": LiteralType(
         collection_type=LiteralType(
             union_type=UnionType(variants=[struct(of_many_properties(500)), SIMPLE])
@@ -543,6 +599,10 @@ VALUES: dict[str, Any] = {
     "as many numbers as may be": [1] * 8_000,
     "many numbers": [1] * 100_000,
     "many objects": [{}] * 10_000,
+    "many URIs": ["s3://a"] * 10_000,
+    "many fields": {f"field {number}": 0 for number in range(60_000)},
+    "nearly a constant list": [*[1] * 19_999, 0],
+    "a long word": LONG_WORD + "?",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,
     "half a character": {"\ud800": "\ud800"},
@@ -586,6 +646,45 @@ def test_any_value_for_a_hostile_type_is_sent_or_refused(name: str) -> None:
     for value in VALUES.values():
         with only_data_and_little_work():
             converted(interface, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("list of large defaults of the wrong type", [{}] * 100),
+        ("list of a file of a long format", ["s3://a"] * 100),
+        ("list of a dataframe of a large schema", ["s3://a"] * 100),
+    ],
+)
+def test_what_is_sent_for_a_small_value_is_not_large(name: str, value: Any) -> None:
+    assert converted(interface_of(TYPES[name]), value).startswith("refused: a: too large")
+
+
+def test_a_type_that_is_given_up_leaves_no_names_behind() -> None:
+    deep: dict[str, Any] = {"$ref": "#/$defs/A"}
+    for _ in range(12):
+        deep = {"properties": {"x": deep}}
+    interface = TypedInterface()
+    for name in ("a", "b", "c"):
+        given_up = listed(struct({"$defs": {"A": True}, "$ref": "#/$defs/A", **deep}), 20)
+        fine = struct({"$ref": "#/$defs/X", "$defs": {"X": True}})
+        kind = given_up if name == "a" else fine
+        interface.inputs.variables.add(key=name, value=Variable(type=kind))
+    schema = inputs_schema(interface)
+    references = {schema["properties"][name]["$ref"] for name in ("b", "c")}
+    assert references <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    with pytest.raises(InvalidInputs, match="cannot be given"):
+        to_literals({"a": 1, "b": 1, "c": 1}, interface)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_moment_that_is_before_or_after_time_in_utc_is_refused(moment: str) -> None:
+    kinds = (
+        LiteralType(simple=SimpleType.DATETIME),
+        struct({"type": "string", "format": "date-time"}),
+    )
+    for kind in kinds:
+        assert "must be of the format date-time" in converted(interface_of(kind), moment)
 
 
 def test_inputs_may_have_any_names() -> None:

@@ -12,9 +12,10 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive, Scope, Send
 
 from app.main import create_app
-from app.problems import Problem, problem_for
+from app.problems import Problem, ProblemMiddleware, problem_for
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte
 
@@ -33,6 +34,47 @@ STATUSES = [
     (Code.DATA_LOSS, 502),
     (Code.DEADLINE_EXCEEDED, 504),
 ]
+
+
+async def leaving(scope_type: str, gone: Exception) -> None:
+    """Have the app send something to a client that has gone."""
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise AssertionError
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        raise gone
+
+    scope = {"type": scope_type, "method": "GET", "path": "/", "headers": []}
+    await ProblemMiddleware(app, timeout=60)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("scope_type", "gone"),
+    [
+        ("http", BrokenPipeError("gone")),
+        ("websocket", BrokenPipeError("gone")),
+        ("websocket", RuntimeError("Unexpected ASGI message 'websocket.send'")),
+    ],
+)
+def test_a_client_that_leaves_is_no_error(
+    scope_type: str, gone: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(leaving(scope_type, gone))
+    assert caplog.records == []
+
+
+@pytest.mark.steers_flyte
+@needs("/runs")
+def test_what_flyte_says_is_passed_on_in_part_if_it_is_long(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.fail_next("ListRuns", Code.NOT_FOUND, message="no " * 10_000)
+    assert alice.get("/runs").json()["detail"] == ("no " * 10_000)[:1000]
 
 
 @pytest.mark.steers_flyte

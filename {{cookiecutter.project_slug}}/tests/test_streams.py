@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -16,12 +17,12 @@ from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from flyteidl2.common.phase_pb2 import ActionPhase
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus, PhaseTransition
-from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse
+from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse, WatchActionDetailsResponse
 
 from app.flyte_client import Flyte
 from app.main import create_app
 from app.settings import load_settings
-from app.watching import log
+from app.watching import log, states
 from local_flyte import LocalFlyte
 
 from .support import long_run, run_task, serving
@@ -63,6 +64,32 @@ def test_nothing_is_left_of_a_stream_when_its_client_has_gone(
         alice.stream("GET", f"{url}/runs/{run['name']}/events") as response,
     ):
         next(response.iter_lines())
+
+
+def test_flyte_is_asked_ever_more_seldom_if_it_ends_each_stream_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def watch(_: Any) -> AsyncIterator[WatchActionDetailsResponse]:
+        yield WatchActionDetailsResponse(
+            details=ActionDetails(status=ActionStatus(phase=ActionPhase.ACTION_PHASE_RUNNING))
+        )
+
+    async def follow() -> None:
+        flyte: Any = SimpleNamespace(runs=SimpleNamespace(watch_action_details=watch), timeout=60.0)
+        async with aclosing(states(flyte, ActionIdentifier())) as found:
+            for _ in range(9):
+                await anext(found)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    asyncio.run(follow())
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 8, 8]
 
 
 @pytest.mark.parametrize("stream", ["events", "logs"])

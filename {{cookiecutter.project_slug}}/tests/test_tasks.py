@@ -9,7 +9,9 @@ import flyte
 import httpx
 import pytest
 from flyte import remote
+from flyteidl2.workflow.run_definition_pb2 import Action
 
+from app.routers import tasks
 from app.settings import load_settings
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 
@@ -59,6 +61,21 @@ def test_a_run_is_started_with_its_inputs_as_the_caller(
         assert run["task"] == f"{TASKS}.greet"
         assert response.headers["Location"].startswith(f"/runs/{run['name']}?")
         finished(person, run)
+
+
+def test_the_address_of_a_run_is_quoted(
+    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tasks._start
+
+    async def renamed(*args: Any, **kwargs: Any) -> Action:
+        root = await started(*args, **kwargs)
+        root.id.run.name = "../a?b#c"
+        return root
+
+    monkeypatch.setattr(tasks, "_start", renamed)
+    response = alice.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}})
+    assert response.headers["Location"].startswith("/runs/..%2Fa%3Fb%23c?project=")
 
 
 @needs("/me")

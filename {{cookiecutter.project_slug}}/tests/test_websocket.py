@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -73,6 +73,18 @@ def test_nothing_is_left_of_it_when_its_client_has_gone(
         watching(url, run, ALICE) as websocket,
     ):
         websocket.recv()
+
+
+def test_what_its_client_says_is_ignored(app_url: str, alice: httpx.Client) -> None:
+    with ExitStack() as running:
+        run = running.enter_context(long_run(alice))
+        with watching(app_url, run, ALICE) as websocket:
+            websocket.recv()
+            websocket.send("hello")
+            websocket.send(b"\x00")
+            running.close()
+            assert [json.loads(message) for message in websocket][-1]["phase"] == "aborted"
+            assert websocket.close_code == 1000
 
 
 def test_its_headers_are_not_logged(app_url: str, caplog: pytest.LogCaptureFixture) -> None:

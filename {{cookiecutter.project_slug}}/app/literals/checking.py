@@ -93,9 +93,12 @@ class Checker:
         """Check a value against the keywords that bound it."""
         wrong = None
         if "enum" in schema:
-            self._budget.spend(0, 4 * len(schema["enum"]))
+            longest = len(value) if isinstance(value, str) else 0
+            self._budget.spend(0, (4 + longest) * len(schema["enum"]))
             if not any(_is_same(value, member) for member in schema["enum"]):
                 wrong = f"must be one of {', '.join(map(_shown, schema['enum'][:10]))}"
+        if "const" in schema and isinstance(value, str):
+            self._budget.spend(0, len(value))
         if "const" in schema and not _is_same(value, schema["const"]):
             wrong = f"must be {_shown(schema['const'])}"
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -183,7 +186,7 @@ class Checker:
         """Convert the fields in the order of the class, as far as its schema tells."""
         properties = schema.get("properties", {})
         required = dict.fromkeys(schema.get("required", []))
-        self._budget.spend(depth, 32 * (len(properties) + len(required)))
+        self._budget.spend(depth, 32 * (len(properties) + len(required) + len(value)))
         plain: dict[Any, Any] = {}
         for name in required | properties | value:
             place = (*at, name)
@@ -227,7 +230,20 @@ class Checker:
         plain = self.check(schema["default"], schema, at, depth + 1)
         fits = not self.errors
         self.errors = before
-        return plain if fits else schema["default"]
+        if not fits:
+            self._pay_for(plain := schema["default"], depth)
+        return plain
+
+    def _pay_for(self, value: Any, depth: int) -> None:
+        """Pay for a value that is sent without being looked at."""
+        self._budget.spend(depth, len(value) if isinstance(value, str) else 0)
+        if isinstance(value, dict):
+            for name, part in value.items():
+                self._budget.spend(depth, len(name))
+                self._pay_for(part, depth + 1)
+        elif isinstance(value, list):
+            for part in value:
+                self._pay_for(part, depth + 1)
 
 
 def is_date(value: Any) -> bool:
@@ -268,7 +284,12 @@ def _as_written(moment: datetime | date | time, is_dataclass: bool) -> str:
 def _datetime(value: str, is_dataclass: bool) -> str:
     if is_date(value):
         raise ValueError
-    return _as_written(datetime.fromisoformat(value), is_dataclass)
+    moment = datetime.fromisoformat(value)
+    try:
+        moment.utctimetuple()
+    except OverflowError as error:  # in UTC it is before the year 1, or after 9999
+        raise ValueError from error
+    return _as_written(moment, is_dataclass)
 
 
 def _base64(value: str, is_dataclass: bool) -> str | bytes:

@@ -140,7 +140,10 @@ class _Converter(Checker):
         plain = self.check(value, schema, at, depth)
         if self.errors:
             return Literal()
-        match kind.WhichOneof("type"):
+        which = kind.WhichOneof("type")
+        if which in {"blob", "structured_dataset_type"}:
+            self._budget.spend(depth, kind.ByteSize())  # it is copied into the literal
+        match which:
             case "simple" if make := PRIMITIVES.get(kind.simple):
                 return Literal(scalar=Scalar(primitive=make(plain)))
             case "simple" if kind.simple == SimpleType.STRUCT:

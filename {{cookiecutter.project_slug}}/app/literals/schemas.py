@@ -46,6 +46,10 @@ def _is_count(value: Any) -> bool:
     return _is_number(value) and isinstance(value, int) and value >= 0
 
 
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, list | dict)  # which take long to compare
+
+
 def _is_names(value: Any) -> bool:
     names = isinstance(value, list) and all(isinstance(name, str) for name in value)
     return names and len(set(value)) == len(value)
@@ -64,8 +68,8 @@ PLAIN_KEYWORDS: Mapping[str, Callable[[Any], bool]] = {
     "description": _is_text,
     "format": _is_text,
     "default": lambda _: True,
-    "const": lambda _: True,
-    "enum": lambda value: isinstance(value, list) and bool(value),
+    "const": _is_plain,
+    "enum": lambda value: isinstance(value, list) and bool(value) and all(map(_is_plain, value)),
     "minimum": _is_number,
     "maximum": _is_number,
     "exclusiveMinimum": _is_number,
@@ -168,6 +172,7 @@ class SchemaBuilder:
             self._queue.clear()
             for name in self.definitions.keys() - known:
                 del self.definitions[name]
+            self._names = {key: name for key, name in self._names.items() if name in known}
             return self._unknown("the type is too large or nested too deep")
         return schema
 

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -199,11 +199,25 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
     budget.spend(depth, size)
     try:
         value = msgpack.unpackb(
-            binary.value, strict_map_key=False, unicode_errors="replace", ext_hook=msgpack.ExtType
+            binary.value,
+            strict_map_key=False,
+            unicode_errors="replace",
+            ext_hook=msgpack.ExtType,
+            object_pairs_hook=_pairs,
         )
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
         return _reference("binary", budget, format="msgpack", size=size)
     return _unpacked(value, budget, depth)
+
+
+class _Pairs(list[tuple[Any, Any]]):
+    """A map as it is written: a dict hashes keys that may have been chosen to collide."""
+
+
+def _pairs(pairs: list[tuple[Any, Any]]) -> _Pairs:
+    if any(isinstance(key, list) for key, _ in pairs):
+        raise TypeError("a list or a map is no key")
+    return _Pairs(pairs)
 
 
 def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
@@ -218,12 +232,10 @@ def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
         case bytes():
             budget.spend(depth, len(value))
             return base64.b64encode(value).decode()
+        case _Pairs():
+            return {_key(key, budget): _unpacked(item, budget, depth + 1) for key, item in value}
         case list():
             return [_unpacked(item, budget, depth + 1) for item in value]
-        case Mapping():
-            return {
-                _key(key, budget): _unpacked(item, budget, depth + 1) for key, item in value.items()
-            }
         case msgpack.ExtType():
             return _reference("binary", budget, format=f"ext {value.code}", size=len(value.data))
     return _reference("binary", budget, format="timestamp")

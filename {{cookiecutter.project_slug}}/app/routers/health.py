@@ -48,7 +48,7 @@ async def _ask(request: Request, flyte: Flyte) -> Problem | None:
     """Call Flyte without credentials; UNAUTHENTICATED counts as reachable."""
     try:
         async with asyncio.timeout(min(LONGEST, flyte.timeout)):
-            await flyte.identity.user_info(UserInfoRequest())
+            await flyte.probe.user_info(UserInfoRequest())
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             return problem_for(request, error)

@@ -163,9 +163,13 @@ async def watch_run(websocket: WebSocket, flyte: FlyteDep, action_id: RunIdDep) 
                     await websocket.send_text(run.model_dump_json())
         await websocket.close()
 
+    async def await_disconnect() -> None:
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass  # what the client says is of no interest
+
     await websocket.receive()  # its wish to connect
     sending = asyncio.ensure_future(send_phases())
-    leaving = asyncio.ensure_future(websocket.receive())  # the client has nothing else to say
+    leaving = asyncio.ensure_future(await_disconnect())
     try:
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():

@@ -205,7 +205,7 @@ async def run_task(
         with suppress(HTTPException, *FLYTE_ERRORS):  # that it was started must be told anyway
             run = await fetch_ended(flyte, root.id, wait)
     response.headers["Location"] = (
-        f"/runs/{quote(run.name)}?{urlencode({'project': run.project, 'domain': run.domain})}"
+        f"/runs/{quote(run.name, safe='')}?{urlencode({'project': run.project, 'domain': run.domain})}"
     )
     return run
 
