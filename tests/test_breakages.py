@@ -29,9 +29,9 @@ BREAKAGES = {
         "app/routers/tasks.py",
         "TaskDep = Annotated[TaskDetails, Depends(_task)]\n",
         "KEPT: dict[str, TaskDetails] = {}\n"
-        "async def _kept(flyte: FlyteDep, scope: ScopeDep, name: str) -> TaskDetails:\n"
+        "async def _kept(flyte: FlyteDep, within: ProjectDomainDep, name: str) -> TaskDetails:\n"
         "    if name not in KEPT:\n"
-        "        KEPT[name] = await _task(flyte, scope, name)\n"
+        "        KEPT[name] = await _task(flyte, within, name)\n"
         "    return KEPT[name]\n"
         "TaskDep = Annotated[TaskDetails, Depends(_kept)]\n",
         "tests/test_tasks.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",

@@ -9,7 +9,6 @@ from flyteidl2.auth.identity_pb2 import UserInfoRequest
 from flyteidl2.common.identifier_pb2 import ActionIdentifier, ProjectIdentifier, RunIdentifier
 from flyteidl2.project.project_service_pb2 import ListProjectsRequest
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
-from flyteidl2.workflow.run_service_pb2 import GetActionDetailsRequest
 from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 
@@ -78,7 +77,7 @@ For endpoints that call Flyte for nothing else: the middleware only sees that th
 """
 
 
-class Scope:
+class ProjectDomain:
     """The Flyte project and domain that a request acts in."""
 
     def __init__(self, org: str, project: str, domain: str) -> None:
@@ -94,22 +93,22 @@ class Scope:
         return RunIdentifier(org=self.org, project=self.project, domain=self.domain, name=name)
 
 
-async def _scope(
+async def _project_domain(
     flyte: FlyteDep,
     project: Annotated[str | None, Query(description="Default: the app's project.")] = None,
     domain: Annotated[str | None, Query(description="Default: the app's domain.")] = None,
-) -> Scope:
-    return Scope(flyte.org, project or flyte.project, domain or flyte.domain)
+) -> ProjectDomain:
+    return ProjectDomain(flyte.org, project or flyte.project, domain or flyte.domain)
 
 
-ScopeDep = Annotated[Scope, Depends(_scope)]
+ProjectDomainDep = Annotated[ProjectDomain, Depends(_project_domain)]
 
 
 async def _action_id(
-    scope: ScopeDep,
+    within: ProjectDomainDep,
     name: Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])],
 ) -> ActionIdentifier:
-    return ActionIdentifier(run=scope.run_id(name), name=ROOT_ACTION)
+    return ActionIdentifier(run=within.run_id(name), name=ROOT_ACTION)
 
 
 RunIdDep = Annotated[ActionIdentifier, Depends(_action_id)]
@@ -117,8 +116,7 @@ RunIdDep = Annotated[ActionIdentifier, Depends(_action_id)]
 
 
 async def _run(flyte: FlyteDep, action_id: RunIdDep) -> ActionDetails:
-    request = GetActionDetailsRequest(action_id=action_id)
-    return (await flyte.runs.get_action_details(request)).details
+    return await flyte.get_action(action_id)
 
 
 RunDep = Annotated[ActionDetails, Depends(_run)]

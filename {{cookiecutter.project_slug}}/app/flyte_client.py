@@ -40,7 +40,9 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import (
 )
 from flyteidl2.project.project_service_connect import ProjectServiceClient
 from flyteidl2.task.task_service_connect import TaskServiceClient
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from flyteidl2.workflow.run_service_connect import RunServiceClient
+from flyteidl2.workflow.run_service_pb2 import GetActionDetailsRequest
 from google.protobuf.message import DecodeError
 
 from .problems import LONGEST_DETAIL, quotes
@@ -114,6 +116,11 @@ class Flyte:
         self.tasks = TaskServiceClient(self._address, **self._options)
         self._clusters = ClusterServiceClient(self._address, **self._options)
         self._own_data = DataProxyServiceClient(self._address, **self._options)
+
+    async def get_action(self, action: ActionIdentifier) -> ActionDetails:
+        """Fetch an action and its state; a run's are those of its root action."""
+        request = GetActionDetailsRequest(action_id=action)
+        return (await self.runs.get_action_details(request)).details
 
     # Data may be kept by another cluster than the one that knows the runs.
 

@@ -16,7 +16,7 @@ from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
-from flyteidl2.workflow.run_service_pb2 import GetActionDetailsRequest, WatchActionDetailsRequest
+from flyteidl2.workflow.run_service_pb2 import WatchActionDetailsRequest
 
 from .flyte_client import PAUSES, Flyte
 
@@ -131,7 +131,7 @@ async def log(
         TimeoutError: If Flyte does not answer.
         ConnectError: What Flyte answers, also if it can't be reached again.
     """
-    root = await _details(flyte, action_id)
+    root = await flyte.get_action(action_id)
     if not _has_begun(root):
         async with aclosing(states(flyte, action_id)) as found:
             async for state in found:
@@ -169,7 +169,7 @@ async def _may_come(
 ) -> bool:
     """Tell whether to ask for a log again, or raise the error that it was refused with."""
     if error.code is Code.NOT_FOUND:  # there is no pod: not yet, or no longer
-        return not has_ended(await _details(flyte, action_id))
+        return not has_ended(await flyte.get_action(action_id))
     if error.code is not Code.UNAVAILABLE or not tries_left:
         raise error
     return True
@@ -189,7 +189,7 @@ async def _tail(flyte: Flyte, root: ActionDetails) -> AsyncGenerator[list[str] |
             silence += tick
             if silence >= flyte.timeout:
                 silence = 0.0
-                if has_ended(await _details(flyte, root.id)):
+                if has_ended(await flyte.get_action(root.id)):
                     return
 
 
@@ -206,11 +206,6 @@ def _has_run(action: ActionDetails) -> bool:
         or ACTION_PHASE_RUNNING in {each.phase for each in attempt.phase_transitions}
         for attempt in action.attempts
     )
-
-
-async def _details(flyte: Flyte, action_id: ActionIdentifier) -> ActionDetails:
-    request = GetActionDetailsRequest(action_id=action_id)
-    return (await flyte.runs.get_action_details(request)).details
 
 
 async def with_silence(

@@ -17,7 +17,7 @@ from flyteidl2.common.identifier_pb2 import ActionIdentifier
 from flyteidl2.common.phase_pb2 import ActionPhase
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus, PhaseTransition
-from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse, WatchActionDetailsResponse
+from flyteidl2.workflow.run_service_pb2 import WatchActionDetailsResponse
 
 from app.flyte_client import Flyte
 from app.main import create_app
@@ -134,10 +134,10 @@ class PodIsGone:
     timeout = 1.0
 
     def __init__(self, root: ActionDetails) -> None:
-        self.runs, self._root = self, root
+        self._root = root
 
-    async def get_action_details(self, _: object) -> GetActionDetailsResponse:
-        return GetActionDetailsResponse(details=self._root)
+    async def get_action(self, _: object) -> ActionDetails:
+        return self._root
 
     async def tail_logs(self, *_: object) -> AsyncIterator[TailLogsResponse]:
         raise ConnectError(Code.NOT_FOUND, "there is no pod")

@@ -12,7 +12,7 @@ from flyteidl2.task.task_service_pb2 import ListTasksRequest
 from flyteidl2.workflow.run_service_pb2 import AbortRunRequest
 from pydantic import BaseModel, Field
 
-from ..dependencies import Caller, CallerDep, FlyteDep, ScopeDep
+from ..dependencies import Caller, CallerDep, FlyteDep, ProjectDomainDep
 from ..problems import documented
 
 router = APIRouter(tags=["me"])
@@ -34,20 +34,20 @@ async def me(caller: CallerDep) -> Caller:
 
 
 @router.get("/me/rights", summary="What may I do?", responses=documented(404))
-async def my_rights(flyte: FlyteDep, scope: ScopeDep) -> Rights:
+async def my_rights(flyte: FlyteDep, within: ProjectDomainDep) -> Rights:
     """Return what the caller may do in a project and domain.
 
     Flyte has no call for that, so two calls are made that change nothing: to list a task, and to
     abort a run with a random name. A Flyte without roles lets everyone do everything.
     """
     page = ListRequest(limit=1)
-    view = ListTasksRequest(org=scope.org, project_id=scope.project_id, request=page)
-    nothing = AbortRunRequest(run_id=scope.run_id(f"r{secrets.token_hex(12)}"), reason="No run")
+    view = ListTasksRequest(org=within.org, project_id=within.project_id, request=page)
+    nothing = AbortRunRequest(run_id=within.run_id(f"r{secrets.token_hex(12)}"), reason="No run")
     may_view, may_run = await asyncio.gather(
         _is_allowed(flyte.tasks.list_tasks(view)),
         _is_allowed(flyte.runs.abort_run(nothing), Code.NOT_FOUND),
     )
-    return Rights(project=scope.project, domain=scope.domain, view=may_view, run=may_run)
+    return Rights(project=within.project, domain=within.domain, view=may_view, run=may_run)
 
 
 async def _is_allowed(call: Awaitable[object], expected: Code | None = None) -> bool:

@@ -19,13 +19,12 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 from flyteidl2.workflow.run_service_pb2 import (
     AbortRunRequest,
-    GetActionDetailsRequest,
     ListRunsRequest,
 )
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, Field
 
-from ..dependencies import FlyteDep, RunDep, RunIdDep, ScopeDep
+from ..dependencies import FlyteDep, ProjectDomainDep, RunDep, RunIdDep
 from ..flyte_client import Flyte
 from ..literals import to_json
 from ..problems import documented
@@ -133,7 +132,7 @@ def _time(at: Timestamp) -> datetime | None:
         return None
 
 
-class _Place(NamedTuple):
+class _Cursor(NamedTuple):
     """A place in the list of runs: behind this run.
 
     Flyte's own token is the number of runs before the page, which is wrong as soon as there is a
@@ -164,7 +163,7 @@ class _Place(NamedTuple):
 @router.get("/runs", summary="List runs", responses=documented(422))
 async def list_runs(
     flyte: FlyteDep,
-    scope: ScopeDep,
+    within: ProjectDomainDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
     phase: Annotated[
         list[ActionPhase] | None,
@@ -180,15 +179,15 @@ async def list_runs(
     if phase:
         phases = [str(each.to_protobuf_value()) for each in phase]
         filters.append(Filter(function=Filter.VALUE_IN, field="phase", values=phases))
-    behind = _Place.read(token) if token else None
+    behind = _Cursor.read(token) if token else None
     if behind and behind.started:
         # What Flyte takes for the start may change by a second once the run has begun.
         latest = datetime.fromtimestamp(behind.started + 2, UTC).isoformat()
         function = Filter.LESS_THAN_OR_EQUAL
         filters.append(Filter(function=function, field="created_at", values=[latest]))
     request = ListRunsRequest(
-        org=scope.org,
-        project_id=scope.project_id,
+        org=within.org,
+        project_id=within.project_id,
         request=ListRequest(
             # One more tells whether there is another page; the others make up for those seen.
             limit=min(limit + (10 if behind else 1), MOST_AT_ONCE),
@@ -211,7 +210,7 @@ async def list_runs(
         request.request.token = page.token
     return RunPage(
         runs=[Run.of(root, flyte) for root in found[:limit]],
-        next_token=_Place.behind(found[limit - 1]).token() if len(found) > limit else None,
+        next_token=_Cursor.behind(found[limit - 1]).token() if len(found) > limit else None,
     )
 
 
@@ -220,8 +219,7 @@ async def get_run(flyte: FlyteDep, action_id: RunIdDep, wait: WaitQuery = 0) -> 
     """Return a run's state, and the error if it failed."""
     if wait:
         return await fetch_ended(flyte, action_id, wait)
-    request = GetActionDetailsRequest(action_id=action_id)
-    return EndedRun.of((await flyte.runs.get_action_details(request)).details, flyte)
+    return EndedRun.of(await flyte.get_action(action_id), flyte)
 
 
 @router.get(
@@ -253,8 +251,7 @@ async def abort_run(
     if has_ended(run) or has_succeeded(run):
         raise HTTPException(409, f"the run {run.id.run.name!r} has ended already")
     await flyte.runs.abort_run(AbortRunRequest(run_id=run.id.run, reason=reason))
-    request = GetActionDetailsRequest(action_id=run.id)
-    return Run.of((await flyte.runs.get_action_details(request)).details, flyte)
+    return Run.of(await flyte.get_action(run.id), flyte)
 
 
 async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float) -> EndedRun:
@@ -268,8 +265,7 @@ async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float)
             async for state in found:
                 root = state or root
     if root is None:  # not even that was told in the time given
-        request = GetActionDetailsRequest(action_id=action_id)
-        root = (await flyte.runs.get_action_details(request)).details
+        root = await flyte.get_action(action_id)
     run = EndedRun.of(root, flyte)
     if run.phase in SUCCESSES:
         run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)

@@ -30,13 +30,12 @@ from flyteidl2.task.task_service_pb2 import GetTaskDetailsRequest, ListTasksRequ
 from flyteidl2.workflow.run_definition_pb2 import Action
 from flyteidl2.workflow.run_service_pb2 import (
     CreateRunRequest,
-    GetActionDetailsRequest,
     GetRunDetailsRequest,
 )
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..dependencies import FlyteDep, Scope, ScopeDep
+from ..dependencies import FlyteDep, ProjectDomain, ProjectDomainDep
 from ..flyte_client import ROOT_ACTION, Flyte
 from ..literals import InvalidInputs, inputs_schema, outputs_schema, to_literals
 from ..problems import FLYTE_ERRORS, documented
@@ -97,15 +96,15 @@ class NewRun(BaseModel):
 
 async def _task(
     flyte: FlyteDep,
-    scope: ScopeDep,
+    within: ProjectDomainDep,
     name: Annotated[str, Path(description="The task's full name.", examples=[EXAMPLE])],
     version: Annotated[str | None, Query(description="Default: the latest.")] = None,
 ) -> TaskDetails:
     if version is None:
         listed = await flyte.tasks.list_tasks(
             ListTasksRequest(
-                org=scope.org,
-                project_id=scope.project_id,
+                org=within.org,
+                project_id=within.project_id,
                 request=ListRequest(
                     limit=1,
                     sort_by=Sort(key="created_at", direction=Sort.DESCENDING),
@@ -114,10 +113,12 @@ async def _task(
             )
         )
         if not listed.tasks:
-            raise HTTPException(404, f"there is no task {name!r} in {scope.project}/{scope.domain}")
+            raise HTTPException(
+                404, f"there is no task {name!r} in {within.project}/{within.domain}"
+            )
         version = listed.tasks[0].task_id.version
     task_id = TaskIdentifier(
-        org=scope.org, project=scope.project, domain=scope.domain, name=name, version=version
+        org=within.org, project=within.project, domain=within.domain, name=name, version=version
     )
     return (await flyte.tasks.get_task_details(GetTaskDetailsRequest(task_id=task_id))).details
 
@@ -129,7 +130,7 @@ TaskDep = Annotated[TaskDetails, Depends(_task)]
 @router.get("/tasks", summary="List tasks", responses=documented(422))
 async def list_tasks(
     flyte: FlyteDep,
-    scope: ScopeDep,
+    within: ProjectDomainDep,
     search: Annotated[str | None, Query(description="A part of the name.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 100,
     token: Annotated[str | None, Query(max_length=100, description="From the page before.")] = None,
@@ -139,8 +140,8 @@ async def list_tasks(
     filters = [Filter(function=contains, field="name", values=[search])] if search else []
     found = await flyte.tasks.list_tasks(
         ListTasksRequest(
-            org=scope.org,
-            project_id=scope.project_id,
+            org=within.org,
+            project_id=within.project_id,
             request=ListRequest(
                 limit=limit,
                 token=token,
@@ -180,7 +181,7 @@ async def get_task(task: TaskDep) -> Task:
 )
 async def run_task(
     flyte: FlyteDep,
-    scope: ScopeDep,
+    within: ProjectDomainDep,
     task: TaskDep,
     new: NewRun,
     response: Response,
@@ -195,10 +196,10 @@ async def run_task(
             [{"loc": ("body", "inputs", *at), "msg": what} for at, what in error.errors]
         ) from None
     if new.name:
-        await _check_unused(flyte, scope, new.name)
+        await _check_unused(flyte, within, new.name)
     # Named here rather than by Flyte: a call that gets no answer is made again, and only a name
     # keeps the second from starting a second run.
-    run_id = scope.run_id(new.name or f"r{secrets.token_hex(9)}")
+    run_id = within.run_id(new.name or f"r{secrets.token_hex(9)}")
     root = await _start(flyte, run_id, task.task_id, inputs, is_named=new.name is not None)
     run = EndedRun.of(root, flyte)
     if wait:
@@ -210,21 +211,21 @@ async def run_task(
     return run
 
 
-async def _check_unused(flyte: Flyte, scope: Scope, name: str) -> None:
+async def _check_unused(flyte: Flyte, within: ProjectDomain, name: str) -> None:
     """Refuse the name of a run that exists, in whichever domain of the project.
 
     Flyte would return a run of the same domain, and perhaps run it again; beside one of another
     domain the new one would stay queued for ever.
     """
-    request = GetProjectRequest(id=scope.project, org=scope.org)
+    request = GetProjectRequest(id=within.project, org=within.org)
     known = (await flyte.projects.get_project(request)).project.domains
-    for domain in dict.fromkeys([scope.domain, *(each.id for each in known)]):
-        run_id = Scope(scope.org, scope.project, domain).run_id(name)
+    for domain in dict.fromkeys([within.domain, *(each.id for each in known)]):
+        run_id = ProjectDomain(within.org, within.project, domain).run_id(name)
         action_id = ActionIdentifier(run=run_id, name=ROOT_ACTION)
         try:
-            await flyte.runs.get_action_details(GetActionDetailsRequest(action_id=action_id))
+            await flyte.get_action(action_id)
         except ConnectError as error:
-            is_hidden = error.code is Code.PERMISSION_DENIED and domain != scope.domain
+            is_hidden = error.code is Code.PERMISSION_DENIED and domain != within.domain
             if error.code is not Code.NOT_FOUND and not is_hidden:
                 raise
         else:
