@@ -217,10 +217,9 @@ def test_an_endpoint_that_asks_flyte_nothing_is_told_what_to_change(
     project = baker(tmp_path)
     code = "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
     put(project / "app/routers/me.py", '@router.get("/me"', code)
+    command = [environment / "bin" / "python", "-m", "pytest", "-q", "--tb=line", "-k", "expired"]
     with pytest.raises(AssertionError) as failed:
-        run(
-            [environment / "bin" / "python", "-m", "pytest", "-q", "tests/test_callers.py"], project
-        )
+        run([*command, "tests/test_callers.py"], project)
     for said in ASKS_NOTHING:
         assert re.search(rf"{said} .* give it a CallerDep parameter", str(failed.value), re.DOTALL)
 
