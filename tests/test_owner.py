@@ -127,7 +127,7 @@ def test_a_part_goes_with_its_test_file_and_nothing_else(
     DELETIONS[part](project)
     check(project, environment)
     tests = [name for name in ABOUT_ALL + ABOUT_SEVERAL if (project / name).exists()]
-    pytest_command = [environment / "bin" / "python", "-m", "pytest", "-q"]
+    pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
     in_two = ["-n", "2", "--dist", "loadfile"]
     said = run([*pytest_command, *in_two, *(tests if part not in ALL_TESTS else [])], project)
     assert re.search(r"\d{2,} passed", said), said
@@ -217,7 +217,15 @@ def test_an_endpoint_that_asks_flyte_nothing_is_told_what_to_change(
     project = baker(tmp_path)
     code = "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
     put(project / "app/routers/me.py", '@router.get("/me"', code)
-    command = [environment / "bin" / "python", "-m", "pytest", "-q", "--tb=line", "-k", "expired"]
+    command: list[str | Path] = [
+        environment / "bin" / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=line",
+        "-k",
+        "expired",
+    ]
     with pytest.raises(AssertionError) as failed:
         run([*command, "tests/test_callers.py"], project)
     for said in ASKS_NOTHING:
