@@ -13,8 +13,25 @@ from .baking import Baker, run
 
 pytestmark = pytest.mark.slow
 
-# Quick tests about every part at once. All tests run where most parts are gone.
+# Quick tests about every part at once.
 ABOUT_ALL = ["tests/test_callers.py", "tests/test_headers.py", "tests/test_openapi.py"]
+# And those that use several parts.
+ABOUT_SEVERAL = [
+    f"tests/test_{name}.py"
+    for name in (
+        "cross_site",
+        "disconnects",
+        "flyte_client",
+        "problems",
+        "runs",
+        "secrecy",
+        "serving",
+        "streams",
+        "tasks",
+    )
+]
+# All tests run where the most is gone, and without what most of the others watch runs by.
+ALL_TESTS = ("the WebSocket", "the streams", "everything but health")
 
 
 def cut(file: Path, *texts: str) -> None:
@@ -109,11 +126,13 @@ def test_a_part_goes_with_its_test_file_and_nothing_else(
     project = baker(tmp_path)
     DELETIONS[part](project)
     check(project, environment)
-    tests = ["tests"] if part == "everything but health" else ABOUT_ALL
-    said = run([environment / "bin" / "python", "-m", "pytest", "-q", *tests], project)
+    tests = [name for name in ABOUT_ALL + ABOUT_SEVERAL if (project / name).exists()]
+    pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
+    in_two = ["-n", "2", "--dist", "loadfile"]
+    said = run([*pytest_command, *in_two, *(tests if part not in ALL_TESTS else [])], project)
     assert re.search(r"\d{2,} passed", said), said
     # The rest is imported, so a test that cannot do without the part is noticed.
-    run([environment / "bin" / "python", "-m", "pytest", "-q", "--collect-only"], project)
+    run([*pytest_command, "--collect-only"], project)
 
 
 ENDPOINT = '''"""Greetings, without a task."""
@@ -153,8 +172,11 @@ def add_everything(project: Path) -> None:
     put(project / "app/settings.py", "    flyte_org: ", SETTING)
     (project / "data").mkdir()
     (project / "data/words.txt").write_text("one\ntwo\n", "utf-8")
-    with (project / "deployment.py").open("a", encoding="utf-8") as deployment:
-        deployment.write('app_env.include = (*app_env.include, "data/words.txt")\n')
+    (project / "words.json").write_text("[]\n", "utf-8")
+    deployment = project / "deployment.py"
+    cut(deployment, "    include=tuple(map(str, page.FILES)),\n")
+    include = '    include=(*map(str, page.FILES), "data/words.txt", "words.json"),\n'
+    put(deployment, "    resources=", include)
 
 
 def test_an_endpoint_a_task_a_setting_and_a_file_are_added_and_all_tests_pass(
@@ -173,19 +195,41 @@ def test_an_endpoint_a_task_a_setting_and_a_file_are_added_and_all_tests_pass(
     assert re.search(r"\d{2,} passed", said), said
 
 
+ASKS_NOTHING = {
+    "GET /hello serves": """@router.get("/hello")
+async def hello() -> str:
+    return "Hello"
+""",
+    "GET /add has not asked Flyte": """@router.get("/add")
+async def add(a: int, b: int) -> int:
+    return a + b
+""",
+    "POST /echo has not asked Flyte": """@router.post("/echo")
+async def echo(body: list[str]) -> list[str]:
+    return body
+""",
+}
+
+
 def test_an_endpoint_that_asks_flyte_nothing_is_told_what_to_change(
     baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
-    put(
-        project / "app/routers/me.py",
-        '@router.get("/me"',
-        '@router.get("/hello")\nasync def hello() -> str:\n    return "Hello"\n\n\n',
-    )
-    with pytest.raises(AssertionError, match=r"GET /hello serves .* give it a CallerDep parameter"):
-        run(
-            [environment / "bin" / "python", "-m", "pytest", "-q", "tests/test_callers.py"], project
-        )
+    code = "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
+    put(project / "app/routers/me.py", '@router.get("/me"', code)
+    command: list[str | Path] = [
+        environment / "bin" / "python",
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=line",
+        "-k",
+        "expired",
+    ]
+    with pytest.raises(AssertionError) as failed:
+        run([*command, "tests/test_callers.py"], project)
+    for said in ASKS_NOTHING:
+        assert re.search(rf"{said} .* give it a CallerDep parameter", str(failed.value), re.DOTALL)
 
 
 def test_make_check_and_make_format_report_everything(
