@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgpack
 import pytest
 from flyteidl2.core.interface_pb2 import Parameter, TypedInterface, Variable
@@ -42,13 +44,17 @@ from flyteidl2.core.types_pb2 import (
     TypeStructure,
     UnionType,
 )
+from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from flyteidl2.task.common_pb2 import NamedLiteral, NamedParameter
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from app.flyte_client import Flyte
 from app.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+
+from .support import needs
 
 CPU_SECONDS = 1.0  # ten times what the worst takes; what is not bounded takes minutes
 MUST_NOT_HAPPEN = (
@@ -725,6 +731,32 @@ def test_a_hostile_default_is_shown_and_sent_as_it_is(name: str) -> None:
     assert made.literals[0].value.SerializeToString(
         deterministic=True
     ) == literal.SerializeToString(deterministic=True)
+
+
+@needs("/runs/x/io")
+def test_others_are_answered_while_hostile_literals_are_read(
+    alice: httpx.Client,
+    anonymous: httpx.Client,
+    greeting: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hostile = GetActionDataResponse()
+    for name, (literal, _) in LITERALS.items():
+        hostile.inputs.literals.add(name=name, value=literal)
+
+    async def get_action_data(*_: Any) -> GetActionDataResponse:
+        return hostile
+
+    monkeypatch.setattr(Flyte, "get_action_data", get_action_data)
+    with ThreadPoolExecutor(4) as threads:
+        answers = [threads.submit(alice.get, f"/runs/{greeting['name']}/io") for _ in range(8)]
+        longest = 0.0
+        while not all(answer.done() for answer in answers):
+            began = time.monotonic()
+            assert anonymous.get("/health").status_code == 200
+            longest = max(longest, time.monotonic() - began)
+    assert {answer.result().status_code for answer in answers} == {200}
+    assert longest < 10 * CPU_SECONDS  # a busy machine; on an idle one it is some 0.1 seconds
 
 
 ATTACKS: list[Callable[[], Any]] = [

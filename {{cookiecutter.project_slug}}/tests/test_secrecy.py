@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from connectrpc.code import Code
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from local_flyte import PEOPLE, LocalFlyte
 
-from .support import OPERATIONS, TASKS
+from .support import OPERATIONS, TASKS, offers
 
 TOKEN = PEOPLE["alice"].token
 BODIES = {("POST", "/tasks/{name}/runs"): {"inputs": {"name": "Ada"}}}
@@ -81,3 +83,24 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
     assert TOKEN not in logged.text
     assert "Traceback" not in logged.text
     assert TOKEN not in "".join(capfd.readouterr())
+
+
+@pytest.mark.skipif(not offers("/runs/x/watch", "WEBSOCKET"), reason="the app has no WebSocket")
+@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.INTERNAL, Code.UNKNOWN])
+def test_nor_is_it_told_over_a_websocket(
+    hurried: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    code: Code,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    local_flyte.fail_next("WatchActionDetails", code, times=20, message=f"no good: {TOKEN}")
+    url = f"{str(hurried.base_url).replace('http', 'ws', 1)}/runs/{greeting['name']}/watch"
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, additional_headers=headers, proxy=None, open_timeout=60)
+    local_flyte.fail_next("WatchActionDetails", code, times=0)
+    assert TOKEN.encode() not in (refused.value.response.body or b"")
+    others = [record for record in logged.records if record.name != "websockets.client"]
+    assert others
+    assert not any(TOKEN in record.getMessage() for record in others)
