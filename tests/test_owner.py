@@ -1,10 +1,6 @@
-"""An owner's first week: what is not wanted is deleted, what is wanted is added; nothing breaks.
-
-Each part is deleted together with its test file and the lines that name it, nothing else.
-"""
+"""An owner's first week: what is wanted is added, and nothing breaks."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,23 +11,6 @@ pytestmark = pytest.mark.slow
 
 # Quick tests about every part at once.
 ABOUT_ALL = ["tests/test_callers.py", "tests/test_headers.py", "tests/test_openapi.py"]
-# And those that use several parts.
-ABOUT_SEVERAL = [
-    f"tests/test_{name}.py"
-    for name in (
-        "cross_site",
-        "disconnects",
-        "flyte_client",
-        "problems",
-        "runs",
-        "secrecy",
-        "serving",
-        "streams",
-        "tasks",
-    )
-]
-# All tests run where the most is gone, and without what most of the others watch runs by.
-ALL_TESTS = ("the WebSocket", "the streams", "everything but health")
 
 
 def cut(file: Path, *texts: str) -> None:
@@ -50,89 +29,12 @@ def put(file: Path, before: str, text: str) -> None:
     file.write_text(content.replace(before, text + before), "utf-8")
 
 
-def delete(project: Path, *names: str) -> None:
-    for name in names:
-        path = project / name
-        run(["rm", "-r", str(path)], project)
-
-
-def without_websocket(project: Path) -> None:
-    streams = project / "app/routers/streams.py"
-    text = streams.read_text("utf-8")
-    text = text.replace('websocket_router = APIRouter(tags=["runs"])\n', "")
-    text = re.sub(r"@websocket_router.*?(?=^async def _|\Z)", "", text, flags=re.DOTALL | re.M)
-    streams.write_text(text, "utf-8")
-    cut(project / "app/main.py", "        streams.websocket_router,\n")
-    delete(project, "tests/test_websocket.py")
-
-
-def without_streams(project: Path) -> None:
-    delete(project, "app/routers/streams.py", "tests/test_streams.py", "tests/test_websocket.py")
-    lines = ("    streams,\n", "        streams.router,\n", "        streams.websocket_router,\n")
-    cut(project / "app/main.py", *lines)
-
-
-def without_page(project: Path) -> None:
-    delete(project, "app/page", "tests/test_page.py")
-
-
-def without_sample_tasks(project: Path) -> None:
-    delete(project, "app/tasks.py", "tests/test_sample_tasks.py")
-    lines = ("from app.tasks import task_env\n", "    depends_on=[task_env],\n")
-    cut(project / "deployment.py", *lines)
-
-
-def without_router(name: str) -> Callable[[Path], None]:
-    def remove(project: Path) -> None:
-        delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
-        cut(project / "app/main.py", f"    {name},\n", f"        {name}.router,\n")
-
-    return remove
-
-
-def with_only_health(project: Path) -> None:
-    """Runs go last: the tasks' answers and the streams' are runs."""
-    without_streams(project)
-    without_page(project)
-    without_sample_tasks(project)
-    for name in ("me", "projects", "tasks", "runs"):
-        without_router(name)(project)
-
-
-DELETIONS = {
-    "the WebSocket": without_websocket,
-    "the streams": without_streams,
-    "the page": without_page,
-    "the sample tasks": without_sample_tasks,
-    "me": without_router("me"),
-    "projects": without_router("projects"),
-    "tasks": without_router("tasks"),
-    "everything but health": with_only_health,
-}
-
-
 def check(project: Path, environment: Path) -> None:
     """Do what ``make format`` and ``make check`` do, in an environment that is there already."""
     tools = environment / "bin"
     run([tools / "ruff", "check", "--fix", "--quiet"], project)
     run([tools / "ruff", "format", "--quiet"], project)
     run([tools / "mypy", f"--cache-dir={environment / 'mypy'}"], project)
-
-
-@pytest.mark.parametrize("part", DELETIONS)
-def test_a_part_goes_with_its_test_file_and_nothing_else(
-    part: str, baker: Baker, environment: Path, tmp_path: Path
-) -> None:
-    project = baker(tmp_path)
-    DELETIONS[part](project)
-    check(project, environment)
-    tests = [name for name in ABOUT_ALL + ABOUT_SEVERAL if (project / name).exists()]
-    pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
-    in_two = ["-n", "2", "--dist", "loadfile"]
-    said = run([*pytest_command, *in_two, *(tests if part not in ALL_TESTS else [])], project)
-    assert re.search(r"\d{2,} passed", said), said
-    # The rest is imported, so a test that cannot do without the part is noticed.
-    run([*pytest_command, "--collect-only"], project)
 
 
 ENDPOINT = '''"""Greetings, without a task."""
