@@ -1,16 +1,27 @@
 """GET /runs, GET /runs/{name}, GET /runs/{name}/io and POST /runs/{name}/abort."""
 
+import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import httpx
 import pytest
 from connectrpc.code import Code
 from flyte import remote
-from flyteidl2.common.phase_pb2 import ACTION_PHASE_SUCCEEDED
+from flyte.models import ActionPhase
+from flyteidl2.common.phase_pb2 import (
+    ACTION_PHASE_ABORTED,
+    ACTION_PHASE_RUNNING,
+    ACTION_PHASE_SUCCEEDED,
+)
+from flyteidl2.workflow.run_definition_pb2 import Run
+from flyteidl2.workflow.run_service_pb2 import ListRunsRequest, ListRunsResponse
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from app.routers.runs import _time
+from app.dependencies import ProjectDomain
+from app.flyte_client import Flyte
+from app.routers.runs import _time, list_runs
 from local_flyte import LocalFlyte
 
 from .support import TASKS, calling_as, finished, long_run, needs, run_task, wait_until
@@ -182,3 +193,79 @@ def test_very_many_phases_are_refused_in_few_words(alice: httpx.Client) -> None:
 )
 def test_an_invalid_time_is_null(at: dict[str, int]) -> None:
     assert _time(Timestamp(**at)) is None
+
+
+class RunsOfOneSecond:
+    """A Flyte that lists runs as a real one does: newest first, those of one second by name."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs, self._all = self, runs
+        self.org, self.run_url = "", lambda *_: ""
+
+    async def list_runs(self, request: ListRunsRequest) -> ListRunsResponse:
+        """Answer with a page; the token is the number of runs before it."""
+        asked = request.request
+        filters = {each.field: each.values for each in asked.filters}
+        phases = filters.get("phase") or [str(run.action.status.phase) for run in self._all]
+        listed = sorted(
+            (run for run in self._all if str(run.action.status.phase) in phases),
+            key=lambda run: (-run.action.status.start_time.seconds, run.action.id.run.name),
+        )
+        start = int(asked.token or 0)
+        end = start + asked.limit
+        return ListRunsResponse(runs=listed[start:end], token=str(end) if end < len(listed) else "")
+
+
+def run_begun_at(second: int, number: int) -> Run:
+    run = Run()
+    run.action.id.run.name = f"r{number:04}"
+    run.action.status.start_time.seconds = second
+    run.action.status.phase = ACTION_PHASE_RUNNING
+    return run
+
+
+def names_on_all_pages(flyte: RunsOfOneSecond, limit: int, then: Callable[[], None]) -> list[str]:
+    async def read() -> list[str]:
+        names: list[str] = []
+        token = None
+        while True:
+            page = await list_runs(
+                cast("Flyte", flyte),
+                ProjectDomain("", "p", "d"),
+                phase=[ActionPhase.RUNNING],
+                limit=limit,
+                token=token,
+            )
+            names += [run.name for run in page.runs]
+            token = page.next_token
+            if not token:
+                return names
+            then()
+
+    return asyncio.run(read())
+
+
+def test_a_page_begins_behind_the_last_run_shown_although_that_has_left_the_list() -> None:
+    runs = [run_begun_at(1000, number) for number in range(10)] + [run_begun_at(900, 99)]
+
+    def end_the_third() -> None:
+        runs[2].action.status.phase = ACTION_PHASE_ABORTED
+
+    names = names_on_all_pages(RunsOfOneSecond(runs), 3, end_the_third)
+    assert names == [run.action.id.run.name for run in runs]
+
+
+@pytest.mark.parametrize(("many", "limit"), [(221, 1), (700, 20), (3000, 200)])
+def test_many_runs_of_one_second_are_all_listed(many: int, limit: int) -> None:
+    runs = [run_begun_at(1000, number) for number in range(many)] + [run_begun_at(900, 9999)]
+    names = names_on_all_pages(RunsOfOneSecond(runs), limit, lambda: None)
+    assert names == [run.action.id.run.name for run in runs]
+
+
+@needs("/runs/x/abort", "POST")
+@pytest.mark.parametrize("body", [{"reasn": "typo"}, {"reason": "a", "x": 1}, {"reason": 1}])
+def test_an_abort_with_anything_but_a_reason_is_refused(
+    alice: httpx.Client, greeting: dict[str, Any], body: dict[str, object]
+) -> None:
+    response = alice.post(f"/runs/{greeting['name']}/abort", json=body)
+    assert response.status_code == 422

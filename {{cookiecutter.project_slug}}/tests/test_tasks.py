@@ -8,6 +8,7 @@ from typing import Any
 import flyte
 import httpx
 import pytest
+from connectrpc.code import Code
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Action
 
@@ -222,3 +223,24 @@ def test_a_page_of_another_site_cannot_run_a_task_with_the_visitors_cookie(
     response = anonymous.post(f"{GREET}/runs", headers=headers, json={"inputs": {"name": "x"}})
     assert response.status_code == 403
     assert received() == []
+
+
+@pytest.mark.steers_flyte
+def test_that_a_run_was_started_is_told_although_waiting_for_it_fails(
+    hurried: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    body = {"inputs": {"name": "Ada"}}
+    with local_flyte.hang("WatchActionDetails"), local_flyte.hang("GetActionDetails"):
+        response = hurried.post(f"{GREET}/runs", params={"wait": 20}, json=body)
+    assert response.status_code == 201
+    assert f"/runs/{response.json()['name']}?" in response.headers["Location"]
+
+
+@pytest.mark.steers_flyte
+def test_a_run_that_was_waited_for_is_told_although_its_outputs_cannot_be_had(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.fail_next("GetActionData", Code.NOT_FOUND, times=1)
+    body = {"inputs": {"name": "Ada"}}
+    run = alice.post(f"{GREET}/runs", params={"wait": 30}, json=body).json()
+    assert (run["phase"], run["outputs"]) == ("succeeded", None)

@@ -22,12 +22,12 @@ from flyteidl2.workflow.run_service_pb2 import (
     ListRunsRequest,
 )
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..dependencies import FlyteDep, ProjectDomainDep, RunDep, RunIdDep
 from ..flyte_client import Flyte
 from ..literals import to_json
-from ..problems import documented
+from ..problems import FLYTE_ERRORS, documented
 from ..watching import SUCCESSES, has_ended, has_succeeded, phase_of, states
 
 router = APIRouter(tags=["runs"])
@@ -35,7 +35,7 @@ router = APIRouter(tags=["runs"])
 LONGEST_ERROR = 20_000  # characters of what a task has raised
 MOST_AT_ONCE = 200
 """Runs that Flyte returns in one answer."""
-MOST_CALLS = 20
+MOST_CALLS = 50
 """Answers that one page is put together from; usually it is one."""
 
 WaitQuery = Annotated[
@@ -114,6 +114,14 @@ class RunPage(BaseModel):
 
     runs: list[Run]
     next_token: str | None = Field(description="Gets the next page, if there is one")
+
+
+class Abort(BaseModel):
+    """Why a run is aborted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="Aborted in the app", max_length=1000)
 
 
 class RunData(BaseModel):
@@ -199,15 +207,22 @@ async def list_runs(
     for _ in range(MOST_CALLS):
         page = await flyte.runs.list_runs(request)
         for run in page.runs:
+            here = _Cursor.behind(run.action)
             if behind is None:
                 found.append(run.action)
-            elif run.action.id.run.name == behind.name:
+            elif here.name == behind.name:
+                # What the page before has shown of this second is in front of it.
+                found = [old for old in found if old.status.start_time.seconds < behind.started]
                 behind = None
-            elif 0 < run.action.status.start_time.seconds < behind.started:
+            # It may have left the list. Flyte sorts the runs of a second by name.
+            elif here.started and (-here.started, here.name) > (-behind.started, behind.name):
                 found.append(run.action)
         if len(found) > limit or not page.token:
             break
+        request.request.limit = MOST_AT_ONCE
         request.request.token = page.token
+    else:
+        raise HTTPException(503, "too many runs began within the same seconds")
     return RunPage(
         runs=[Run.of(root, flyte) for root in found[:limit]],
         next_token=_Cursor.behind(found[limit - 1]).token() if len(found) > limit else None,
@@ -242,20 +257,21 @@ async def get_run_io(flyte: FlyteDep, run: RunDep) -> RunData:
     "/runs/{name}/abort", status_code=202, summary="Abort a run", responses=documented(404, 409)
 )
 async def abort_run(
-    flyte: FlyteDep,
-    run: RunDep,
-    reason: Annotated[str, Body(embed=True, max_length=1000)] = "Aborted in the app",
+    flyte: FlyteDep, run: RunDep, abort: Annotated[Abort | None, Body()] = None
 ) -> Run:
     """Ask Flyte to stop a run. Whether the caller may is for Flyte to say."""
     # Flyte would mark it as aborted and no longer show its outputs.
     if has_ended(run) or has_succeeded(run):
         raise HTTPException(409, f"the run {run.id.run.name!r} has ended already")
-    await flyte.runs.abort_run(AbortRunRequest(run_id=run.id.run, reason=reason))
+    await flyte.runs.abort_run(AbortRunRequest(run_id=run.id.run, reason=(abort or Abort()).reason))
     return Run.of(await flyte.get_action(run.id), flyte)
 
 
 async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float) -> EndedRun:
-    """Fetch a run when it has ended, with its outputs, or as it is when the time has passed."""
+    """Fetch a run when it has ended, with its outputs, or as it is when the time has passed.
+
+    If there are outputs but they can't be had, `get_run_io` says why.
+    """
     root: ActionDetails | None = None
     with suppress(TimeoutError):
         async with (
@@ -268,7 +284,8 @@ async def fetch_ended(flyte: Flyte, action_id: ActionIdentifier, seconds: float)
         root = await flyte.get_action(action_id)
     run = EndedRun.of(root, flyte)
     if run.phase in SUCCESSES:
-        run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)
+        with suppress(HTTPException, *FLYTE_ERRORS):
+            run.outputs = to_json((await _fetch_data(flyte, action_id)).outputs.literals)
     return run
 
 

@@ -1,5 +1,6 @@
 """The tasks the caller may run, and running them."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -203,8 +204,10 @@ async def run_task(
     root = await _start(flyte, run_id, task.task_id, inputs, is_named=new.name is not None)
     run = EndedRun.of(root, flyte)
     if wait:
-        with suppress(HTTPException, *FLYTE_ERRORS):  # that it was started must be told anyway
-            run = await fetch_ended(flyte, root.id, wait)
+        # That it was started must be told anyway, and before the time for the request is over.
+        with suppress(HTTPException, *FLYTE_ERRORS):
+            async with asyncio.timeout(1.5 * flyte.timeout):
+                run = await fetch_ended(flyte, root.id, wait)
     response.headers["Location"] = (
         f"/runs/{quote(run.name, safe='')}?{urlencode({'project': run.project, 'domain': run.domain})}"
     )
