@@ -14,21 +14,6 @@ from .test_owner import ABOUT_ALL, check, cut
 
 pytestmark = pytest.mark.slow
 
-# Tests of what uses several parts.
-ABOUT_SEVERAL = [
-    f"tests/test_{name}.py"
-    for name in (
-        "cross_site",
-        "flyte_client",
-        "problems",
-        "runs",
-        "streams",
-        "tasks",
-    )
-]
-# All tests run where the most is gone, and without what most of the others watch runs by.
-ALL_TESTS = ("the streams", "everything but health")
-
 
 def delete(project: Path, *names: str) -> None:
     for name in names:
@@ -79,15 +64,16 @@ def with_only_health(project: Path) -> None:
         without_router(name)(project)
 
 
-DELETIONS = {
-    "the WebSocket": without_websocket,
-    "the streams": without_streams,
-    "the page": without_page,
-    "the sample tasks": without_sample_tasks,
-    "me": without_router("me"),
-    "projects": without_router("projects"),
-    "tasks": without_router("tasks"),
-    "everything but health": with_only_health,
+# How to delete a part, and what a test says that might need it; those run, with those about all.
+DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "the WebSocket": (without_websocket, "WEBSOCKET|/watch"),
+    "the streams": (without_streams, ""),
+    "the page": (without_page, r"/page/|routers import page|page\.(FILES|PATHS)"),
+    "the sample tasks": (without_sample_tasks, r"deployment|app\.tasks"),
+    "me": (without_router("me"), '"/me'),
+    "projects": (without_router("projects"), "/projects"),
+    "tasks": (without_router("tasks"), "GREET|/tasks"),
+    "everything but health": (with_only_health, ""),
 }
 
 
@@ -96,12 +82,17 @@ def test_a_part_goes_with_its_test_file_and_nothing_else(
     part: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
-    DELETIONS[part](project)
+    delete_part, mentions = DELETIONS[part]
+    delete_part(project)
     check(project, environment)
-    tests = [name for name in ABOUT_ALL + ABOUT_SEVERAL if (project / name).exists()]
+    tests = [
+        file.relative_to(project)
+        for file in sorted((project / "tests").glob("test_*.py"))
+        if f"tests/{file.name}" in ABOUT_ALL or re.search(mentions, file.read_text("utf-8"))
+    ]
     pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
     in_two = ["-n", "2", "--dist", "loadfile"]
-    said = run([*pytest_command, *in_two, *(tests if part not in ALL_TESTS else [])], project)
+    said = run([*pytest_command, *in_two, *tests], project)
     assert re.search(r"\d{2,} passed", said), said
     # The rest is imported, so a test that cannot do without the part is noticed.
     run([*pytest_command, "--collect-only"], project)

@@ -21,7 +21,7 @@ MOST_SKIPPED = {
     "depends on who may do what, and needs others than alice and bob": 6,
     "reads a log after the end: a real Flyte has it only as long as the pod": 1,
     "depends on the order of runs: a real Flyte keeps none within a second": 1,
-    "makes Flyte fail, hang or lag: only the local one can be told to": 23,
+    "makes Flyte fail, hang or lag: only the local one can be told to": 32,
     "reads what Flyte has received: only the local one tells": 10,
     "deploys this project, which a real Flyte would keep": 4,
 }

@@ -56,7 +56,7 @@ from app.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, 
 
 from .support import needs
 
-CPU_SECONDS = 1.0  # ten times what the worst takes; what is not bounded takes minutes
+CPU_SECONDS = 2.0  # many times what the worst takes; what is not bounded takes minutes
 MUST_NOT_HAPPEN = (
     "open",
     "os.",
@@ -756,7 +756,7 @@ def test_others_are_answered_while_hostile_literals_are_read(
             assert anonymous.get("/health").status_code == 200
             longest = max(longest, time.monotonic() - began)
     assert {answer.result().status_code for answer in answers} == {200}
-    assert longest < 10 * CPU_SECONDS  # a busy machine; on an idle one it is some 0.1 seconds
+    assert longest < 5 * CPU_SECONDS  # a busy machine; on an idle one it is some 0.1 seconds
 
 
 ATTACKS: list[Callable[[], Any]] = [
