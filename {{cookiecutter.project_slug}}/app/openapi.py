@@ -21,8 +21,9 @@ COOKIE = {
     "description": "Flyte's sign-in cookie, which a signed-in browser sends by itself.",
 }
 
-ANYWHERE = (408, 413, 431, 500)
-WITH_CREDENTIALS = (400, 401, 403, 429, 501, 502, 503, 504)
+ANYWHERE = (413, 431, 500)
+WITH_CREDENTIALS = (400, 401, 403, 404, 408, 409, 422, 429, 501, 502, 503, 504)
+"""Flyte may answer any call with any code of Connect's, and endpoints pass them on."""
 
 
 def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
@@ -55,6 +56,7 @@ class App(FastAPI):
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     self._complete(operation, path not in self.public)
+            _keep_links_that_lead_somewhere(document["paths"])
         return document
 
     def _complete(self, operation: dict[str, Any], guarded: bool) -> None:
@@ -74,6 +76,18 @@ class App(FastAPI):
         for response in responses.values():
             if events := response.get("content", {}).get("text/event-stream"):
                 events.clear()  # what it is a stream of can be said from OpenAPI 3.2 on
+
+
+def _keep_links_that_lead_somewhere(paths: dict[str, Any]) -> None:
+    """Remove links to what the app does not offer, because its owner has deleted it."""
+    operations = [operation for path in paths.values() for operation in path.values()]
+    offered = {operation["operationId"] for operation in operations}
+    for operation in operations:
+        for response in operation["responses"].values():
+            if links := response.get("links"):
+                response["links"] = {
+                    name: link for name, link in links.items() if link["operationId"] in offered
+                }
 
 
 def _add_problem(schemas: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from app.main import create_app
 from app.settings import load_settings
 
-from .support import PUBLIC
+from .support import PUBLIC, needs
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,17 @@ def test_the_documentation_comes_from_the_apps_own_origin_without_credentials(
 def test_only_the_files_of_the_documentation_are_served(anonymous: httpx.Client) -> None:
     assert anonymous.get("/docs/favicon.png").status_code == 401
     assert anonymous.get("/docs/../pyproject.toml").status_code == 401
+
+
+@needs("/tasks/x/runs", "POST")
+def test_a_started_run_is_linked_to_what_can_be_done_with_it(schema: dict[str, Any]) -> None:
+    operations = {
+        operation["operationId"]: operation
+        for path in schema["paths"].values()
+        for operation in path.values()
+    }
+    links = operations["run_task"]["responses"]["201"]["links"]
+    for name in {"get_run", "run_events", "run_logs", "get_run_io", "abort_run"} & {*operations}:
+        taken = {parameter["name"] for parameter in operations[name]["parameters"]}
+        assert set(links[name]["parameters"]) <= taken
+    assert {link["operationId"] for link in links.values()} <= {*operations}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextvars import Context
+from http import HTTPStatus
 from typing import Literal
 
 from connectrpc.code import Code
@@ -51,7 +52,11 @@ async def _ask(request: Request, flyte: Flyte) -> Problem | None:
             await flyte.probe.user_info(UserInfoRequest())
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
-            return problem_for(request, error)
+            problem = problem_for(request, error)
+            if problem.status in {503, 504}:
+                return problem
+            # Whatever else Flyte answers to nobody, it is not what a probe has asked for.
+            return Problem(title=HTTPStatus.BAD_GATEWAY.phrase, status=HTTPStatus.BAD_GATEWAY)
     except Exception as error:  # noqa: BLE001 - the askers are told, whatever it is
         return problem_for(request, error)
     return None

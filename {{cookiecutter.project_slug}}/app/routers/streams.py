@@ -70,7 +70,7 @@ class TextStream(Stream):
     "/runs/{name}/events",
     summary="Watch a run",
     response_class=EventStream,
-    responses=documented(404, 422),
+    responses={204: {"description": "The phase last seen was the last."}, **documented(404, 422)},
 )
 async def run_events(
     request: Request,

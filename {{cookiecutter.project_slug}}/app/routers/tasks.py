@@ -48,6 +48,14 @@ EXAMPLE = "{{ cookiecutter.project_slug }}-tasks.greet"
 MOST_MEMBERS = 20  # of the body of a request
 MARK = "started-by-request"
 """The label of a run whose name was given: it tells the request that started the run."""
+LINKS = {
+    operation: {
+        "operationId": operation,
+        "parameters": {name: f"$response.body#/{name}" for name in ("name", "project", "domain")},
+    }
+    for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run")
+}
+"""What can be done with the run that is answered: for clients that follow OpenAPI's links."""
 RUN_NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
@@ -178,7 +186,10 @@ async def get_task(task: TaskDep) -> Task:
 
 
 @router.post(
-    "/tasks/{name}/runs", status_code=201, summary="Run a task", responses=documented(404, 409, 422)
+    "/tasks/{name}/runs",
+    status_code=201,
+    summary="Run a task",
+    responses={**documented(404, 409, 422), 201: {"links": LINKS}},
 )
 async def run_task(
     flyte: FlyteDep,
