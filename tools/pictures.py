@@ -21,6 +21,7 @@ IMAGES = ROOT / "docs" / "images"
 WIDTH = 112
 LONGEST_PAUSE = 0.7  # seconds
 SHORTER = {
+    re.escape(str(ROOT)): "~/cookiecutter-flyte-app",
     r"-[\w-]{32}\b": "-…",
     r"secret=[\w-]{32}": "secret=…",
     r"local-flyte-\w+": "local-flyte",
