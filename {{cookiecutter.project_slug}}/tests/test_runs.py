@@ -86,7 +86,8 @@ def test_project_and_domain_can_be_chosen_per_request(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
     elsewhere = {"domain": "staging"}
-    assert alice.get("/runs", params=elsewhere).json()["runs"] == []
+    listed = alice.get("/runs", params={**elsewhere, "limit": 200}).json()["runs"]
+    assert all(run["domain"] == "staging" for run in listed)  # others may run there too
     assert alice.get(f"/runs/{greeting['name']}", params=elsewhere).status_code == 404
     here = {"project": greeting["project"], "domain": greeting["domain"]}
     shown = alice.get(f"/runs/{greeting['name']}", params=here).json()
