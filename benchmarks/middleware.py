@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     from flyte.app.extras import FastAPIPassthroughAuthMiddleware as SdkMiddleware
     from flyte.remote import auth_metadata
 
-PACKAGE = Path("{{cookiecutter.project_slug}}") / "app"
+PACKAGE = Path("{{cookiecutter.project_slug}}") / "passthrough"
 FILE = Path(__file__).resolve().parents[1] / PACKAGE / "passthrough_auth.py"
 SECONDS_PER_MEASUREMENT = 0.01
 

@@ -20,7 +20,7 @@ BREAKAGES = {
         "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
     ),
     "the first caller's credentials are kept for all": (
-        "app/passthrough_auth.py",
+        "passthrough/passthrough_auth.py",
         "credentials = await self._judge(scope)\n",
         "credentials = self.__dict__.setdefault('kept', await self._judge(scope))\n",
         "tests/test_concurrency.py",

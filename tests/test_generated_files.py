@@ -58,7 +58,7 @@ app/page/style.css
 app/page/tasks.js
 app/page/values.js
 app/openapi.py
-app/passthrough_auth.py
+passthrough/passthrough_auth.py
 app/problems.py
 app/routers/__init__.py
 app/routers/health.py

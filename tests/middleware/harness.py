@@ -56,7 +56,7 @@ def middleware_file() -> Path:
     """Return the path of the file under test; PASSTHROUGH_AUTH_FILE names another one."""
     if other := os.environ.get("PASSTHROUGH_AUTH_FILE"):
         return Path(other).resolve()
-    package = TEMPLATE / "{{cookiecutter.project_slug}}" / "app"
+    package = TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough"
     return package / "passthrough_auth.py"
 
 

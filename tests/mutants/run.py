@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 TEMPLATE = Path(__file__).resolve().parents[2]
-MIDDLEWARE = TEMPLATE / "{{cookiecutter.project_slug}}" / "app" / "passthrough_auth.py"
+MIDDLEWARE = TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 PAGE = Path(__file__).with_name("README.md")
 # What starts servers or processes is left out: too slow, and mutmut's switch does not reach there.
 LEFT_OUT = ("sockets", "abandoned_streams", "nginx", "wire", "copied_alone")
