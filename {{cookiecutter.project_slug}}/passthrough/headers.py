@@ -1,16 +1,19 @@
-"""The headers of requests and responses: how large requests may be, what browsers are told."""
+"""The headers of requests and responses: which requests are refused, what browsers are told."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem_response
+from .request_scope import LARGEST_BODY
+from .settings import Settings
 
 LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools none
 AROUND_HEADER = len(": \r\n")
-LARGEST_BODY = 1024 * 1024  # bytes
 
 HEADERS = {
     # Answers are their caller's alone, so no cache keeps them (RFC 9111 5.2.2.5).
@@ -60,30 +63,61 @@ class HeadersMiddleware:
         await self.app(scope, receive, send_with_headers)
 
 
-class SizeMiddleware:
-    """Refuses a request that is too large.
+class GuardMiddleware:
+    """Refuses requests that are too large, that another site's page makes, or under a foreign name.
 
     A body that turns out to be larger than it says is refused while it is read, by Starlette's
     ``RequestBodyLimitMiddleware``, which answers in plain text where the length gives it away.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
+        self.app, self.settings, self.public = app, settings, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        error = None
-        if scope["type"] in ("http", "websocket"):
-            headers = scope["headers"]
-            size = sum(len(name) + len(value) + AROUND_HEADER for name, value in headers)
-            if size > LARGEST_HEADERS:
-                error = HTTPException(431, "the headers of the request are too large")
-            elif _announced(headers) > LARGEST_BODY:
-                error = HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
-        if error:
+        if scope["type"] in ("http", "websocket") and (error := self._refusal(scope)):
             await problem_response(HTTPConnection(scope), error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> HTTPException | None:
+        headers = scope["headers"]
+        size = sum(len(name) + len(value) + AROUND_HEADER for name, value in headers)
+        if size > LARGEST_HEADERS:
+            return HTTPException(431, "the headers of the request are too large")
+        if _announced(headers) > LARGEST_BODY:
+            return HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
+        sent = {name: value.decode("latin-1") for name, value in headers}
+        if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", "")):
+            return HTTPException(
+                421, "the app does not answer under this name: see ALLOWED_HOSTS in its settings"
+            )
+        if scope["path"] not in self.public and self._is_foreign(sent):
+            return HTTPException(403, "Cross-site request refused")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """Tell whether a Host header can't be that of a page which DNS has led here."""
+        name = urlsplit(f"//{host}").hostname or ""
+        if name.endswith("localhost") or name in self.settings.allowed_hosts:
+            return True
+        try:
+            return bool(ip_address(name))
+        except ValueError:
+            return False
+
+    def _is_foreign(self, sent: Mapping[bytes, str]) -> bool:
+        """Tell whether a page of another origin makes the request, and is not merely left for it.
+
+        The middleware refuses that where something is changed; but also how long an answer takes
+        can tell another site about its visitor.
+        """
+        if sent.get(b"sec-fetch-site", "none") in ("none", "same-origin"):
+            return False
+        is_visit = sent.get(b"sec-fetch-mode") == "navigate"
+        if is_visit and sent.get(b"sec-fetch-dest") == "document":
+            return False
+        return sent.get(b"origin") not in self.settings.trusted_origins
 
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:

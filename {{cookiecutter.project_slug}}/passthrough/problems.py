@@ -5,28 +5,35 @@ caller's fault are logged, once; neither holds a credential of the request.
 """
 
 import asyncio
+import functools
 import http
+import json
 import logging
 import traceback
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, ParamSpec
 
 import flyte.errors
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
+from .literals import InvalidInputs
+from .sdk import LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -35,8 +42,8 @@ STATUS_OF_CODE = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.FAILED_PRECONDITION: 409,
-    Code.INVALID_ARGUMENT: 422,
-    Code.OUT_OF_RANGE: 422,
+    Code.INVALID_ARGUMENT: 400,  # whether the caller or the app has asked wrongly is not told
+    Code.OUT_OF_RANGE: 400,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
@@ -46,8 +53,9 @@ STATUS_OF_CODE = {
 
 STATUS_OF_SDK_ERROR = {
     "DataValidationError": 422,
+    "DeadlineExceeded": 504,
     "InlineIOMaxBytesBreached": 413,
-    "InvalidArgumentError": 422,
+    "InvalidArgumentError": 400,
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
@@ -60,10 +68,8 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 
 PROBLEM = "#/components/schemas/Problem"
 BODY_LATE = "the body of the request did not arrive in time"
-LONGEST_DETAIL = 1000  # characters
 MOST_ERRORS = 100  # of one request; nobody reads more
-SHORTEST_SECRET = 8
-QUOTE = 12  # consecutive characters of a credential that count as a quote
+CLIENT_HAS_LEFT = 499  # as nginx calls it; nobody reads it
 
 
 class InvalidValue(BaseModel):
@@ -91,12 +97,22 @@ class Problem(BaseModel):
         """
         status, detail, errors = 500, None, None
         match error:
+            case InvalidInputs():
+                status, detail = 422, "the task cannot be run with these inputs"
+                errors = [
+                    InvalidValue(location=["inputs", *place], detail=what)
+                    for place, what in error.errors[:MOST_ERRORS]
+                ]
+            case TooLargeError():
+                status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
-            case BaseException(__cause__=ConnectError() as cause):
+            case ValueError() if _is_of_the_sdk(error):
+                status, detail = 422, str(error)
+            case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
-            case BaseExceptionGroup(exceptions=(only,)):  # out of a task group
-                return cls.of_exception(only)
+            case BaseExceptionGroup():  # the worst of what a task group has raised
+                return max(map(cls.of_exception, error.exceptions), key=lambda each: each.status)
             case flyte.errors.InitializationError():
                 status = 503
             case flyte.errors.BaseRuntimeError():
@@ -111,7 +127,9 @@ class Problem(BaseModel):
                 ]
             case HTTPException():
                 status, detail = error.status_code, error.detail
-        title = http.HTTPStatus(status).phrase
+                if not isinstance(detail, str):
+                    detail = json.dumps(jsonable_encoder(detail))
+        title = _title(status)
         return cls(
             title=title, status=status, detail=None if detail == title else detail, errors=errors
         )
@@ -128,6 +146,18 @@ class Problem(BaseModel):
         )
 
 
+def _title(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def _is_of_the_sdk(error: ValueError) -> bool:
+    """Tell whether ``flyte.run`` or ``flyte.rerun`` has refused the names of inputs."""
+    return str(error).startswith(("Unknown input(s)", "Missing required inputs"))
+
+
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Find the problem to tell the caller about, and log it if it is not the caller's.
 
@@ -137,10 +167,10 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """
     problem = Problem.of_exception(error)
     secrets = list(_credentials(connection))
-    problem.detail = problem.detail and problem.detail[:LONGEST_DETAIL]
+    problem.detail = problem.detail and problem.detail[:LONGEST_ERROR]
     if problem.detail and quotes(problem.detail, secrets):
         problem.detail = None
-    if problem.status >= 500:
+    if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem, secrets)
     if problem.status in {500, 501, 502, 503}:
         problem.detail = None
@@ -155,14 +185,30 @@ def problem_response(connection: HTTPConnection, error: Exception) -> JSONRespon
     return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
 
 
-async def _respond(connection: Any, error: Exception) -> JSONResponse:
+async def respond(connection: Any, error: Exception) -> JSONResponse:
+    """Handle an exception of the app's own, such as 404 and 422."""
     return problem_response(connection, error)
 
 
-def add_problem_responses(app: FastAPI) -> None:
-    """Have the app's own refusals, such as 404 and 422, answered with problems."""
-    app.add_exception_handler(HTTPException, _respond)
-    app.add_exception_handler(RequestValidationError, _respond)
+def problem_event(
+    stream: Callable[P, AsyncGenerator[ServerSentEvent]],
+) -> Callable[P, AsyncGenerator[ServerSentEvent]]:
+    """Have an endpoint that yields events tell what failed, as a last event named ``problem``.
+
+    The response has begun by then, so its status can't. The endpoint must take the ``request``.
+    """
+
+    @functools.wraps(stream)
+    async def telling(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[ServerSentEvent]:
+        async with aclosing(stream(*args, **kwargs)) as events:
+            try:
+                async for event in events:
+                    yield event
+            except FLYTE_ERRORS as error:
+                request = next(each for each in kwargs.values() if isinstance(each, HTTPConnection))
+                yield ServerSentEvent(event="problem", data=problem_for(request, error))
+
+    return telling
 
 
 class ProblemMiddleware:
@@ -206,8 +252,11 @@ class ProblemMiddleware:
         try:
             async with asyncio.timeout(self.timeout) as deadline:
                 await self.app(scope, noting_receive, noting_send)
+                if not started and scope["type"] == "http":
+                    raise ClientDisconnect  # outer middleware may need some response
         except (ClientDisconnect, WebSocketDisconnect):
-            pass
+            if not started and scope["type"] == "http":
+                await Response(status_code=CLIENT_HAS_LEFT)(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered here
             connection = HTTPConnection(scope)
             if not started:
@@ -227,7 +276,7 @@ def _has_body(connection: HTTPConnection) -> bool:
 
 
 def _settings(connection: HTTPConnection) -> Settings | None:
-    return getattr(connection.state, "settings", None)
+    return getattr(connection.scope.get("app"), "settings", None)
 
 
 def _credentials(connection: HTTPConnection) -> Iterator[str]:
@@ -239,16 +288,6 @@ def _credentials(connection: HTTPConnection) -> Iterator[str]:
     for header in ("authorization", settings.token_header or "", *settings.credential_headers):
         for value in connection.headers.getlist(header):
             yield from value.split()
-
-
-def quotes(text: str, secrets: Iterable[str]) -> bool:
-    """Tell whether a text quotes a secret, or a good part of one."""
-    pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
-    return any(
-        secret in text if len(secret) < QUOTE else any(piece in secret for piece in pieces)
-        for secret in secrets
-        if len(secret) >= SHORTEST_SECRET
-    )
 
 
 def _log(
@@ -295,7 +334,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe problem responses of these statuses for OpenAPI (``responses=``)."""
     return {
         status: {
-            "description": http.HTTPStatus(status).phrase,
+            "description": _title(status),
             "content": {"application/problem+json": {"schema": {"$ref": PROBLEM}}},
         }
         for status in statuses

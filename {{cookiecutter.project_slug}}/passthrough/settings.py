@@ -7,9 +7,11 @@ separated by commas.
 import logging
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
+import flyte
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -22,6 +24,7 @@ from pydantic import (
 )
 
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from .sdk import StartError
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ WHERE = """
   On your own machine, `make dev` starts the app with a local Flyte."""
 
 
-def _env(*names: str, **kwargs: Any) -> Any:
+def env(*names: str, **kwargs: Any) -> Any:
+    """Declare a setting that is read from the first of these environment variables."""
     return Field(validation_alias=AliasChoices(*names), **kwargs)
 
 
@@ -60,57 +64,64 @@ class Settings(BaseModel):
         frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
 
-    flyte_endpoint: str | None = _env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
+    flyte_endpoint: str | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
     """Where Flyte is: ``dns:///host[:port]``; ``http://`` means without TLS."""
 
-    flyte_plaintext: bool = _env("_U_INSECURE", default=False)
+    flyte_plaintext: bool = env("_U_INSECURE", default=False)
     """Whether Flyte is spoken to without TLS: the SDK then sends no credentials."""
 
-    allow_anonymous: bool = _env("ALLOW_ANONYMOUS", default=False)
+    allow_anonymous: bool = env("ALLOW_ANONYMOUS", default=False)
     """Whether to start when ``flyte_plaintext``: every caller then acts as nobody."""
 
-    flyte_org: str | None = _env("FLYTE_ORG", "_U_ORG_NAME", default=None)
-    flyte_project: str = _env(
+    flyte_org: str | None = env("FLYTE_ORG", "_U_ORG_NAME", default=None)
+    flyte_project: str = env(
         "FLYTE_PROJECT",
         "FLYTE_INTERNAL_EXECUTION_PROJECT",
-        default="{{ cookiecutter.flyte_project }}",
+        default="flytesnacks",
     )
-    flyte_domain: str = _env(
+    flyte_domain: str = env(
         "FLYTE_DOMAIN",
         "FLYTE_INTERNAL_EXECUTION_DOMAIN",
-        default="{{ cookiecutter.flyte_domain }}",
+        default="development",
     )
-    flyte_timeout: float = _env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
+    flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
     """Seconds that Flyte may take to answer a call; a day at most."""
 
-    flyte_data_addresses: tuple[str, ...] = _env("FLYTE_DATA_ADDRESSES", default=())
+    flyte_data_addresses: tuple[str, ...] = env("FLYTE_DATA_ADDRESSES", default=())
     """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
 
     Where the data of runs is, is told by Flyte; credentials are sent there only if it is in the
     domain of ``flyte_endpoint``, or named here.
     """
 
-    cookie_names: frozenset[str] | None = _env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
+    cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them."""
 
-    credential_headers: tuple[str, ...] = _env(
+    credential_headers: tuple[str, ...] = env(
         "CREDENTIAL_HEADERS",
-        default="{{ cookiecutter.credential_headers }}",
+        default="",
     )
     """Further request headers that are credentials and forwarded."""
 
-    token_header: str | None = _env("TOKEN_HEADER", default=None)
+    token_header: str | None = env("TOKEN_HEADER", default=None)
     """The request header in which a proxy in front of the app hands on the caller's token.
 
     Only for an app that nobody can reach but through that proxy, and a proxy that strips a
     client's own copy of the header. ``Authorization`` is then not looked at.
     """
 
-    trusted_origins: tuple[str, ...] = _env("TRUSTED_ORIGINS", default=())
+    trusted_origins: tuple[str, ...] = env("TRUSTED_ORIGINS", default=())
     """Other web origins whose pages may use the app as their visitor, ``https://host[:port]``."""
 
-    sign_in_url: str | None = _env("SIGN_IN_URL", default=None)
-    """Where a person signs in: told with each 401."""
+    allowed_hosts: tuple[str, ...] = env("ALLOWED_HOSTS", default=())
+    """Host names of an app to which everybody is nobody, besides localhost and IP addresses.
+
+    Under any other name a page could reach it that a visitor's browser has been led to (DNS
+    rebinding). Where callers sign in, their credentials belong to a name already.
+    """
+
+    sign_in_url: str | None = env("SIGN_IN_URL", default=None)
+    """Where a person signs in; each 401 names it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -148,6 +159,7 @@ class Settings(BaseModel):
         "credential_headers",
         "flyte_data_addresses",
         "trusted_origins",
+        "allowed_hosts",
         mode="before",
     )
     @classmethod
@@ -214,6 +226,13 @@ class Settings(BaseModel):
             )
         return addresses
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(HOST, host) for host in hosts):
+            raise ValueError("holds something that is not the name of a host; write each without a port")
+        return tuple(host.lower() for host in hosts)
+
     @field_validator("sign_in_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
@@ -231,7 +250,7 @@ def _is_a_credential_header(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
 
 
-class SettingsError(Exception):
+class SettingsError(StartError):
     """The app cannot work with this environment; the message names the variables and the remedy."""
 
 
@@ -239,18 +258,21 @@ CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOU
 SAFE_TO_SHOW = (*CONNECTION, "FLYTE_TIMEOUT")
 
 
-def load_settings() -> Settings:
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.environ) -> AnySettings:
     """Read the settings from the environment.
 
     Raises:
         SettingsError: Naming every variable that is wrong and what to give instead. Values are
             left out where a credential may have been put by mistake.
     """
-    environment = {name: value for name, value in os.environ.items() if value}
+    environment = {name: value for name, value in environ.items() if value}
     try:
-        return Settings.model_validate(environment)
+        return kind.model_validate(environment)
     except ValidationError as error:
-        wrong = list(_complaints(error, environment))
+        wrong = list(_complaints(kind, error, environment))
         lines = "".join(f"\n  {_shown(name, environment[name])}: {why}" for name, why in wrong)
         where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
         raise SettingsError(
@@ -258,11 +280,27 @@ def load_settings() -> Settings:
         ) from None
 
 
-def _complaints(error: ValidationError, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a deployment if the app will start with them.
+
+    Raises:
+        SettingsError: One has a wrong value, or looks like a setting with a typing mistake.
+    """
+    load_settings(kind, variables)
+    known = {name for field in kind.model_fields.values() for name in names(field)}
+    for name in variables.keys() - known:
+        if meant := get_close_matches(name, known, n=1, cutoff=0.8):
+            raise SettingsError(f"{name} is not a setting of the app; is {meant[0]} meant?")
+    return variables
+
+
+def _complaints(
+    kind: type[Settings], error: ValidationError, environment: dict[str, str]
+) -> Iterator[tuple[str, str]]:
     """Yield the variables that are wrong, and why."""
     for each in error.errors(include_url=False):
-        field = next(f for f in Settings.model_fields.values() if each["loc"][0] in _names(f))
-        name = next(name for name in _names(field) if name in environment)
+        field = next(f for f in kind.model_fields.values() if each["loc"][0] in names(f))
+        name = next(name for name in names(field) if name in environment)
         yield name, each["msg"].removeprefix("Value error, ")
 
 
@@ -271,12 +309,13 @@ def _shown(name: str, value: str) -> str:
     return f"{name}={value!r}" if name in SAFE_TO_SHOW and "@" not in value else name
 
 
-def _names(field: Any) -> list[str]:
+def names(field: Any) -> list[str]:
+    """Return the environment variables that a setting is read from."""
     return [str(name) for name in field.validation_alias.choices]
 
 
-def check_connection(settings: Settings) -> None:
-    """See that the app can speak to Flyte, and as whoever is calling.
+async def connect(settings: Settings) -> None:
+    """Initialise the SDK so that it calls Flyte as whoever is calling. Sends nothing yet.
 
     Raises:
         SettingsError: If there is no address of a Flyte, or if Flyte would be spoken to in
@@ -301,3 +340,14 @@ def check_connection(settings: Settings) -> None:
             "ALLOW_ANONYMOUS has no effect: Flyte is spoken to over TLS, and callers without"
             " credentials are refused"
         )
+    if settings.flyte_plaintext:
+        logger.warning("Flyte is spoken to in plaintext: every caller acts as nobody")
+    await flyte.init.aio(
+        endpoint=settings.flyte_endpoint,
+        org=settings.flyte_org,
+        project=settings.flyte_project,
+        domain=settings.flyte_domain,
+        insecure=settings.flyte_plaintext,
+        auth_type="Passthrough",
+        batch_size=200,  # as many as Flyte lists at once
+    )

@@ -3,7 +3,8 @@
 import os
 
 from app.settings import Settings
+from passthrough.settings import names
 
 for field in Settings.model_fields.values():
-    for name in field.validation_alias.choices:  # type: ignore[union-attr]
-        os.environ.pop(str(name), None)
+    for name in names(field):
+        os.environ.pop(name, None)

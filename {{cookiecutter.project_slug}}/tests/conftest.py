@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from app.main import create_app
-from app.settings import load_settings
+from app.settings import Settings
+from passthrough.settings import load_settings
 from local_flyte import LocalFlyte, ReceivedCall
 
 from .support import REAL_ENDPOINT, ROOT, client_of, finished, run_task, serving
@@ -86,7 +87,7 @@ def environment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def app_url(environment: dict[str, str]) -> Iterator[str]:
     """The running app."""
-    with serving(create_app(load_settings())) as url:
+    with serving(create_app(load_settings(Settings))) as url:
         yield url
 
 
@@ -143,7 +144,7 @@ def anonymous(app_url: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def hurried(environment: dict[str, str]) -> Iterator[httpx.Client]:
     """Alice, calling an app that gives Flyte little time."""
-    settings = load_settings().model_copy(update={"flyte_timeout": 1.0})
+    settings = load_settings(Settings).model_copy(update={"flyte_timeout": 1.0})
     with serving(create_app(settings)) as url, client_of(url, "alice") as client:
         yield client
 

@@ -1,16 +1,12 @@
 """The Flyte projects that the caller may see."""
 
+from typing import Self
+
 from fastapi import APIRouter
-from flyteidl2.common.list_pb2 import Sort
-from flyteidl2.project.project_service_pb2 import PROJECT_STATE_ACTIVE, ListProjectsRequest
+from flyte import remote
 from pydantic import BaseModel, Field
 
-from ..dependencies import FlyteDep
-
 router = APIRouter(tags=["projects"])
-
-PAGE = 200  # as many as Flyte returns at once
-MOST = 10_000
 
 
 class Project(BaseModel):
@@ -21,28 +17,19 @@ class Project(BaseModel):
     description: str
     domains: list[str] = Field(examples=[["development", "staging", "production"]])
 
+    @classmethod
+    def of(cls, project: remote.Project) -> Self:
+        """Take what is shown of a project."""
+        found = project.pb2
+        return cls(
+            id=found.id,
+            name=found.name,
+            description=found.description,
+            domains=[domain.id for domain in found.domains],
+        )
+
 
 @router.get("/projects", summary="List projects")
-async def list_projects(flyte: FlyteDep) -> list[Project]:
+async def list_projects() -> list[Project]:
     """List the active projects that the caller may see, oldest first."""
-    request = ListProjectsRequest(
-        limit=PAGE,
-        filters=f"eq(state, {PROJECT_STATE_ACTIVE})",
-        sort_by=Sort(key="created_at", direction=Sort.ASCENDING),
-    )
-    projects: list[Project] = []
-    while len(projects) < MOST:
-        found = (await flyte.projects.list_projects(request)).projects
-        projects += [
-            Project(
-                id=project.id,
-                name=project.name,
-                description=project.description,
-                domains=[domain.id for domain in project.domains],
-            )
-            for project in found.projects
-        ]
-        if not found.token or len(found.projects) < PAGE:
-            break
-        request.token = found.token
-    return projects
+    return [Project.of(project) async for project in remote.Project.listall.aio()]

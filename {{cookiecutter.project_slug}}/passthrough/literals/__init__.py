@@ -3,6 +3,8 @@
 Whoever may deploy a task or start a run writes the messages that are read here. So nothing in
 them is ever loaded, imported, built, executed or opened, and the work on them is bounded. What JSON
 cannot hold (a file, a pickle) is shown as a reference: what kind it is, where it is, how large.
+
+``sdk_types`` puts this in the place of the SDK's own translation.
 """
 
 from .inputs import InvalidInputs, to_literals

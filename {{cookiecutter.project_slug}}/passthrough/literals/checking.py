@@ -67,6 +67,8 @@ class Checker:
             TooComplexError: When the budget is used up.
         """
         self._budget.spend(depth)
+        if hasattr(value, "as_json"):  # of the app's own
+            value = value.as_json()
         if isinstance(schema, bool):
             schema = {} if schema else {"not": {}}
         if "not" in schema:

@@ -1,11 +1,11 @@
 """JSON to literals."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgpack
-from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import (
     Binary,
     Blob,
@@ -21,14 +21,14 @@ from flyteidl2.core.literals_pb2 import (
     Void,
 )
 from flyteidl2.core.types_pb2 import BlobType, LiteralType, SimpleType, StructuredDatasetType
-from flyteidl2.task.common_pb2 import Inputs, NamedLiteral, NamedParameter
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic_core import to_jsonable_python
 
 from .checking import Checker, Location, is_date, parse_duration
 from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
-from .schemas import Schema, SchemaBuilder, default_literals
+from .schemas import Schema, SchemaBuilder
 
 DATACLASS_TAGS = {"", "Object-Dataclass-Transformer"}
 SIMPLE_OF_TYPE: Mapping[type, int] = {
@@ -53,38 +53,54 @@ class InvalidInputs(ValueError):  # noqa: N818
 
 
 def to_literals(
-    values: Mapping[str, Any], interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
-) -> Inputs:
+    values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str] = ()
+) -> dict[str, Literal]:
     """Make of JSON values what a task takes, as the SDK would.
 
     Args:
-        values: The inputs by name, as parsed from JSON.
-        interface: The task's.
-        defaults: Its ``default_inputs``, taken for what ``values`` leaves out.
+        values: The inputs by name, as parsed from JSON, or `Own` values.
+        kinds: The types of the task's inputs.
+        optional: Inputs that may be left out.
 
     Raises:
-        InvalidInputs: If they do not fit what `inputs_schema` says.
+        InvalidInputs: If they do not fit what `inputs_schema` says; with all that is wrong.
     """
-    variables = interface.inputs.variables
-    if len(variables) > MAX_NAMES:
+    if len(kinds) > MAX_NAMES:
         raise InvalidInputs([((), f"the task has more than {MAX_NAMES} inputs")])
-    kinds = {variable.key: variable.value.type for variable in variables}
-    known = default_literals(defaults)
     converter = _Converter()
     for name in values.keys() - kinds.keys():
         converter.fail((name,), "the task has no such input")
-    literals = []
+    literals = {}
     for name, kind in kinds.items():
         if name in values:
-            value = converter.convert(values[name], kind, name)
-            literals.append(NamedLiteral(name=name, value=value))
-        elif name in known:
-            literals.append(NamedLiteral(name=name, value=known[name]))
-        else:
+            literals[name] = converter.convert(values[name], kind, name)
+        elif name not in optional:
             converter.fail((name,), "must be given")
     if converter.errors:
         raise InvalidInputs(converter.errors)
-    return Inputs(literals=literals)
+    return literals
+
+
+@dataclass(frozen=True)
+class Own:
+    """A value that the app itself has made, and that is no JSON: a date, an enum, a file, a model."""
+
+    value: Any
+    kind: LiteralType
+    literal: Literal
+
+    def fits(self, kind: LiteralType) -> bool:
+        """Tell whether a task that takes such a type can take the value."""
+        which = self.kind.WhichOneof("type")
+        if which != kind.WhichOneof("type"):
+            return False
+        if which == "simple":
+            return bool(self.kind.simple == kind.simple)
+        return which != "blob" or bool(self.kind.blob.dimensionality == kind.blob.dimensionality)
+
+    def as_json(self) -> Any:
+        """Return the value as pydantic writes it, for where there is no type for it but JSON's."""
+        return to_jsonable_python(self.value)
 
 
 class _Converter(Checker):
@@ -106,6 +122,10 @@ class _Converter(Checker):
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
         self._budget.spend(depth, 32)  # a message takes longer to make than a value
+        if isinstance(value, Own) and kind.WhichOneof("type") != "union_type":
+            if value.fits(kind):
+                return value.literal
+            value = value.as_json()
         if "not" in schema:
             self.fail(at, f"cannot be given: {schema['description']}")
             return Literal()

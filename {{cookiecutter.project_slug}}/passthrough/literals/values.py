@@ -2,13 +2,12 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Binary, Literal, Primitive, Scalar
 from flyteidl2.core.types_pb2 import BlobType
-from flyteidl2.task.common_pb2 import NamedLiteral
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,25 +17,26 @@ from .limits import MAX_NAMES, Budget, TooComplexError
 PICKLE_FORMAT = "PythonPickle"
 
 
-def to_json(literals: Sequence[NamedLiteral]) -> dict[str, Any]:
+def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
     """Show the inputs or outputs of a run.
 
     Args:
-        literals: Of ``task.common_pb2.Inputs`` or ``Outputs``.
+        literals: By name.
 
     Returns:
         Each by its name, as values that any JSON encoder takes.
     """
     budget = Budget()
-    shown = {}
-    for named in literals[:MAX_NAMES]:
+    shown: dict[str, Any] = {}
+    for number, (name, literal) in enumerate(literals):
+        if number == MAX_NAMES:
+            shown["..."] = {"kind": "too large"}
+            break
         try:
-            budget.spend(0, len(named.name))
-            shown[named.name] = literal_to_json(named.value, budget)
+            budget.spend(0, len(name))
+            shown[name] = literal_to_json(literal, budget)
         except TooComplexError:
-            shown[named.name[:100]] = {"kind": "too large", "size": named.ByteSize()}
-    if len(literals) > MAX_NAMES:
-        shown["..."] = {"kind": "too large", "left_out": len(literals) - MAX_NAMES}
+            shown[name[:100]] = {"kind": "too large", "size": literal.ByteSize()}
     return shown
 
 

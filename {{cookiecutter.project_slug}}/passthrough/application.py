@@ -5,12 +5,20 @@ is. So that is said here, once, for all routes.
 """
 
 import pkgutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.cors import CORSMiddleware
 
-from .problems import Problem, documented
+from . import docs, health
+from .headers import GuardMiddleware, HeadersMiddleware
+from .problems import Problem, ProblemMiddleware, documented, respond
+from .request_scope import LARGEST_BODY
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -35,12 +43,56 @@ def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 class App(FastAPI):
-    """A FastAPI app whose document tells all that it may answer, and which Flyte can pickle."""
+    """A FastAPI app with documentation, probes and problem responses, which Flyte can pickle.
 
-    def __init__(self, settings: Settings, public: Collection[str], **options: Any) -> None:
-        """Build an app whose `public` paths need no credentials."""
-        super().__init__(generate_unique_id_function=lambda route: route.name, **options)
+    Its document tells everything that the app may answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        public: Collection[str],
+        middleware: Sequence[Middleware],
+        **options: Any,
+    ) -> None:
+        """Build an app.
+
+        Args:
+            settings: What it was told from outside.
+            public: Paths that need no credentials.
+            middleware: Inside of the app's own, from the outside in.
+            options: As for FastAPI.
+        """
+        around = [  # from the outside in
+            Middleware(HeadersMiddleware),
+            Middleware(
+                CORSMiddleware,  # so that pages of trusted origins can call, and read what they get
+                allow_origins=settings.trusted_origins,
+                allow_credentials=True,
+                allow_methods=["*"],
+                allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
+                expose_headers=["Location"],
+            ),
+            Middleware(GuardMiddleware, settings=settings, public=public),
+            # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
+            Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
+            *middleware,
+            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
+        ]
+        super().__init__(
+            generate_unique_id_function=lambda route: route.name,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,  # redirects would name the host that the client says it called
+            middleware=around,
+            exception_handlers={HTTPException: respond, RequestValidationError: respond},
+            **options,
+        )
         self.settings, self.public = settings, public
+        self.readiness = health.Readiness(settings.flyte_timeout)
+        self.include_router(docs.router)
+        self.include_router(health.router)
+        self.build_middleware_stack()  # what a middleware refuses stops the app now
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, for ``flyte deploy`` to hash: routers hold locks, and code is hashed."""

@@ -1,0 +1,80 @@
+"""What the API shows of a run."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from flyte import remote
+from flyte.models import ActionPhase
+from pydantic import BaseModel, Field
+
+from passthrough.dependencies import Identity, phase_of, time_of
+from passthrough.problems import FLYTE_ERRORS
+
+
+class Run(BaseModel):
+    """A run and its state."""
+
+    name: str = Field(examples=["r4f7d1c02"])
+    project: str
+    domain: str
+    task: str | None = Field(description="The task's full name")
+    version: str | None = Field(description="The task's version")
+    phase: ActionPhase | None = Field(description="Null until Flyte tells one")
+    attempts: int = Field(description="How often it has been tried")
+    executed_by: Identity | None = Field(description="Whose run this is, if Flyte knows")
+    started_at: datetime | None
+    ended_at: datetime | None
+    url: str = Field(description="Where Flyte's console shows it")
+
+    @classmethod
+    def of(cls, run: remote.Run, **more: Any) -> Self:
+        """Take what is shown of a run."""
+        root = run.pb2.action
+        return cls(
+            name=run.name,
+            project=root.id.run.project,
+            domain=root.id.run.domain,
+            task=root.metadata.task.id.name or None,
+            version=root.metadata.task.id.version or None,
+            phase=phase_of(run.action),
+            attempts=root.status.attempts,
+            executed_by=Identity.of(root),
+            started_at=time_of(root.status.start_time),
+            ended_at=time_of(root.status.end_time),
+            url=run.url,
+            **more,
+        )
+
+    @property
+    def location(self) -> str:
+        """The path of the run in this API."""
+        query = urlencode({"project": self.project, "domain": self.domain})
+        return f"/runs/{quote(self.name, safe='')}?{query}"
+
+
+class EndedRun(Run):
+    """A run and its state, and what came of it once it has ended."""
+
+    error: str | None = Field(default=None, description="Why it failed")
+    outputs: dict[str, Any] | None = Field(
+        default=None,
+        description="Only with `wait`, and of a run that has succeeded",
+        examples=[{"o0": "Hello, Ada."}],
+    )
+
+    @classmethod
+    async def after(cls, run: remote.Run, waited: float) -> Self:
+        """Take what is shown of a run, and fetch what came of it.
+
+        If there are outputs but they can't be had, ``GET /runs/{name}/io`` says why.
+        """
+        error = outputs = None
+        with suppress(*FLYTE_ERRORS):
+            if phase_of(run.action) in {ActionPhase.FAILED, ActionPhase.TIMED_OUT}:
+                details = await remote.ActionDetails.get_details.aio(run.action.action_id)
+                error = details.error_info and details.error_info.message[:20_000]
+            elif waited and run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
+                outputs = (await run.outputs.aio()).named_outputs
+        return cls.of(run, error=error, outputs=outputs)

@@ -1,0 +1,173 @@
+"""What endpoints ask for: who is calling, the run that a path names, and values of the SDK's objects."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import Depends, Path, Query
+from flyte import remote
+from flyte.models import ActionPhase
+from pydantic import AfterValidator, BaseModel, Field
+from starlette.requests import HTTPConnection
+
+from .literals import inputs_schema, outputs_schema
+from .problems import FLYTE_ERRORS
+from .sdk import act_in, current_calls, initialised
+
+
+async def _project_and_domain(
+    project: Annotated[str | None, Query(description="Default: the app's project.")] = None,
+    domain: Annotated[str | None, Query(description="Default: the app's domain.")] = None,
+) -> None:
+    if project or domain:
+        act_in(initialised(), project, domain)
+
+
+ProjectDomain = Depends(_project_and_domain)
+"""Has the endpoints of a router call Flyte in the project and domain that the request names."""
+
+
+class Caller(BaseModel):
+    """A person, or an application with an identity of its own, as Flyte knows them."""
+
+    subject: str | None = Field(
+        description="Flyte's identifier of the caller; null if Flyte does not know who it is",
+        examples=["00u1alice"],
+    )
+    name: str | None = Field(examples=["Alice Liddell"])
+    email: str | None = Field(examples=["alice@example.com"])
+    anonymous: bool = Field(
+        description="Whether all callers act as nobody, because Flyte is spoken to in plaintext"
+    )
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    if connection.app.settings.flyte_plaintext:
+        return Caller(subject=None, name=None, email=None, anonymous=True)
+    try:
+        user = (await remote.User.get.aio()).pb2
+    except ConnectError as error:
+        if error.code is not Code.UNAUTHENTICATED:
+            raise
+        # Either the credentials are no good, or whoever checked them (a proxy in front of an
+        # open-source Flyte) did not say whose they are: then other calls are answered.
+        async for _ in remote.Project.listall.aio():
+            break
+        return Caller(subject=None, name=None, email=None, anonymous=False)
+    return Caller(
+        subject=user.subject or None,
+        name=user.name or None,
+        email=user.email or None,
+        anonymous=False,
+    )
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+"""Who is calling. Flyte is asked, and refuses credentials that are no good.
+
+For endpoints that call Flyte for nothing else: the middleware only sees that there are credentials.
+"""
+
+
+async def _run(
+    name: Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])],
+) -> remote.Run:
+    return await remote.Run.get.aio(name)
+
+
+RunDep = Annotated[remote.Run, Depends(_run)]
+"""The run that the path names, fetched as the caller."""
+
+
+async def _task(
+    name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
+    version: Annotated[str | None, Query(description="Default: the latest.")] = None,
+) -> remote.TaskDetails:
+    task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
+    return await task.fetch.aio()
+
+
+TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
+"""The task that the path names, fetched as the caller."""
+
+NOT_INPUTS = {
+    "self",
+    "task",
+    "run_name",
+    "action_name",
+    "recover",
+    "force_rerun_actions",
+    "allow_missing_source_outputs",
+}
+
+
+def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    if taken := NOT_INPUTS & values.keys():
+        raise ValueError(f"{min(taken)} is an argument of flyte.run or flyte.rerun itself")
+    return values
+
+
+Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
+"""Inputs of a task by name, to be passed on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
+
+WaitQuery = Annotated[
+    float,
+    Query(ge=0, description="Seconds to wait for the run's end; at most FLYTE_TIMEOUT count."),
+]
+
+
+async def wait_for(run: remote.Run, seconds: float) -> None:
+    """Wait for a run's end, but not longer than this; ``run`` then has its state of that moment.
+
+    Raises nothing that Flyte may fail with: that a run was started must be told in any case.
+    """
+    calls = current_calls.get()
+    longest = calls.limits.timeout if calls else seconds
+    with suppress(*FLYTE_ERRORS):
+        async with asyncio.timeout(min(seconds, longest)):
+            async for _ in run.watch():
+                pass
+
+
+def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the JSON Schemas of what a task takes and returns: of two objects."""
+    interface = task.pb2.spec.task_template.interface
+    return inputs_schema(interface, task.pb2.spec.default_inputs), outputs_schema(interface)
+
+
+class Identity(BaseModel):
+    """Who did something: a person, or an application with an identity of its own."""
+
+    subject: str = Field(examples=["00u1alice"])
+    name: str = Field(examples=["Alice Liddell"])
+
+    @classmethod
+    def of(cls, action: Any) -> Self | None:
+        """Read who started an action, if Flyte knows."""
+        if not action.metadata.HasField("executed_by"):
+            return None
+        identity = action.metadata.executed_by
+        if identity.HasField("application"):
+            application = identity.application
+            return cls(subject=application.id.subject, name=application.spec.name)
+        user = identity.user
+        return cls(
+            subject=user.id.subject, name=f"{user.spec.first_name} {user.spec.last_name}".strip()
+        )
+
+
+def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
+    """Read a phase; None is one that Flyte does not tell, or this version of the SDK does not know."""
+    with suppress(ValueError):
+        return ActionPhase.from_protobuf(action.raw_phase)
+    return None
+
+
+def time_of(timestamp: Any) -> datetime | None:
+    """Read a time; None if there is none, or it is before the year 1 or after 9999."""
+    with suppress(ValueError):
+        return timestamp.ToDatetime(UTC) if timestamp.seconds else None
+    return None

@@ -1,0 +1,151 @@
+"""The translation, in the places where the SDK translates literals to Python values and back."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
+
+from flyte.types import TypeEngine, TypeTransformer
+from flyteidl2.core.interface_pb2 import Variable, VariableEntry, VariableMap
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import LiteralType
+from pydantic import TypeAdapter
+
+from .inputs import Own, to_literals
+from .schemas import SchemaBuilder
+from .values import to_json
+
+PLAIN = (str, int, float, bool, type(None), Own)
+
+
+class _Checked:
+    """An input that has been translated already, together with all others."""
+
+    def __init__(self, literal: Literal) -> None:
+        self.literal = literal
+
+
+class JsonTransformer(TypeTransformer[Any]):
+    """What the SDK makes of a type that somebody else has declared: JSON, in and out."""
+
+    __hash__ = None  # type: ignore[assignment] # else ``typing`` would remember it
+
+    def __init__(self, kind: LiteralType) -> None:
+        super().__init__("json", object, enable_type_assertions=False)
+        self.kind = kind
+
+    def get_literal_type(self, t: Any = None) -> LiteralType:  # noqa: ARG002
+        """Return the type as it was declared."""
+        return self.kind
+
+    async def to_literal(self, python_val: Any, python_type: Any, expected: Any) -> Literal:  # noqa: ARG002
+        """Translate an input.
+
+        Raises:
+            InvalidInputs: It does not fit the type.
+        """
+        if isinstance(python_val, _Checked):
+            return python_val.literal
+        return to_literals({"": await _translated(python_val)}, {"": self.kind})[""]
+
+    async def to_python_value(self, lv: Literal, expected_python_type: Any) -> Any:  # noqa: ARG002
+        """Show a literal."""
+        return to_json([("", lv)])[""]
+
+
+async def _translated(value: Any) -> Any:
+    """Translate what the app itself has made and JSON does not know, by its own type."""
+    if isinstance(value, list | tuple):
+        return [await _translated(item) for item in value]
+    if type(value) is dict:
+        return {key: await _translated(item) for key, item in value.items()}
+    if isinstance(value, PLAIN) and type(value) in PLAIN:
+        return value
+    kind = TypeEngine.to_literal_type(type(value))
+    return Own(value, kind, await TypeEngine.to_literal(value, type(value), kind))
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if type(value) is dict:
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    return type(value) in PLAIN
+
+
+def _kind(python_type: Any) -> LiteralType | None:
+    """Return the declared type behind a type of ours."""
+    transformers = [each for each in get_args(python_type) if isinstance(each, JsonTransformer)]
+    return transformers[0].kind if transformers else None
+
+
+def _kinds(interface: Any) -> dict[str, LiteralType] | None:
+    """Return the declared types of a task's inputs, if the task is somebody else's."""
+    kinds = {name: _kind(each[0]) for name, each in interface.inputs.items()}
+    return None if None in kinds.values() else kinds  # type: ignore[return-value]
+
+
+class _Values(dict[str, Any]):
+    """Values by name; what somebody's task has declared and its run has not returned is None."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def _made(value: Any, python_type: Any) -> Any:
+    """Make a value of a type that the app itself asks for, by pydantic."""
+    return value if _kind(python_type) else TypeAdapter(python_type).validate_python(value)
+
+
+def install(engine: Any, interface: Any) -> None:
+    """Replace how the SDK guesses types, reads literals, and takes the inputs of a run.
+
+    Args:
+        engine: ``flyte.types.TypeEngine``.
+        interface: ``flyte.models.NativeInterface``.
+    """
+    original = interface.convert_to_kwargs
+    json_schema = interface.json_schema
+
+    def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
+        return Annotated[Any, JsonTransformer(flyte_type)]
+
+    async def to_python_value(_: Any, lv: Literal, expected_python_type: Any) -> Any:
+        return _made(to_json([("", lv)])[""], expected_python_type)
+
+    async def literal_map_to_kwargs(
+        _: Any,
+        lm: Any,
+        python_types: Mapping[str, Any] | None = None,
+        literal_types: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        names = literal_types or python_types or {}
+        shown = to_json((name, lm.literals[name]) for name in names if name in lm.literals)
+        types = python_types if python_types and not literal_types else {}
+        return _Values(
+            (name, _made(value, types[name]) if name in types else value)
+            for name, value in shown.items()
+        )
+
+    def convert_to_kwargs(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        kinds = _kinds(self)
+        if kinds is None:
+            return original(self, *args, **kwargs)  # type: ignore[no-any-return]
+        given = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
+        ready = {name for name, value in given.items() if not _is_json(value)}
+        optional = {*ready, *self.inputs} - {*self.required_inputs()} | ready
+        open_values = {k: value for k, value in given.items() if k not in ready or k not in kinds}
+        literals = to_literals(open_values, kinds, optional)
+        return given | {name: _Checked(literal) for name, literal in literals.items()}
+
+    def schema(self: Any) -> dict[str, Any]:
+        kinds = _kinds(self)
+        if kinds is None:
+            return json_schema.fget(self)  # type: ignore[no-any-return]
+        entries = [VariableEntry(key=k, value=Variable(type=kind)) for k, kind in kinds.items()]
+        defaults = self._remote_defaults or {}
+        return SchemaBuilder().object_of(VariableMap(variables=entries), defaults)
+
+    engine.guess_python_type = classmethod(guess_python_type)
+    engine.to_python_value = classmethod(to_python_value)
+    engine.literal_map_to_kwargs = classmethod(literal_map_to_kwargs)
+    interface.convert_to_kwargs = convert_to_kwargs
+    interface.json_schema = property(schema)

@@ -1,0 +1,184 @@
+"""What is done for a request ends with it: calls to Flyte, and the request itself if its client leaves."""
+
+import asyncio
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, is_safe, make_safe
+
+LARGEST_BODY = 1024 * 1024  # bytes
+
+
+class FlyteMiddleware:
+    """Lets the endpoints of one app call Flyte, by the SDK, for as long as their request lasts.
+
+    At start-up it makes the SDK safe (`make_safe`), before the app's own lifespan initialises Flyte.
+    The app then keeps to what was initialised when its start-up was complete, whatever other apps
+    in the process do. A request whose client disconnects is cancelled, and with it its calls to
+    Flyte. Background tasks belong to the request; what else goes on after it is cancelled.
+    """
+
+    def __init__(
+        self, app: ASGIApp, timeout: float = 30.0, data_addresses: Collection[str] = ()
+    ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The ASGI application.
+            timeout: Seconds that Flyte may take to answer a call.
+            data_addresses: Addresses of clusters outside Flyte's own domain, with ``https://``.
+        """
+        self.app = app
+        self.limits = Limits(timeout, frozenset(data_addresses))
+        self._flyte: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope. WebSockets are left to their endpoints, which have to read them."""
+        if scope["type"] == "lifespan":
+            try:
+                make_safe()
+                await self.app(scope, receive, self._noting(send))
+            except StartError as error:  # one message, not a traceback that ends in it
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        calls = Calls(self.limits, state.get("request_id"))
+        token = current_calls.set(calls)
+        act_in(self._flyte or self._initialised())
+        try:
+            if scope["type"] == "http":
+                await self._serve(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        finally:
+            calls.end()
+            current_calls.reset(token)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(receive, send)
+        try:
+            async with client.present:
+                await self.app(scope, client.receive, client.send)
+        except TimeoutError:
+            if not client.present.expired():
+                raise
+        finally:
+            client.stop_listening()
+
+    def _initialised(self) -> Any:
+        make_safe()
+        self._flyte = initialised()
+        if not is_safe(self._flyte):
+            raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
+        return self._flyte
+
+    def _noting(self, send: Send) -> Send:
+        async def noting_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._initialised()
+            if not isinstance(sys.exception(), StartError):
+                await send(message)
+
+        return noting_send
+
+
+class Client:
+    """The other end of a request.
+
+    A server reports a disconnect only when ``receive()`` is called. That is done here once a
+    request takes longer than ``after`` seconds; few do.
+    """
+
+    def __init__(self, receive: Receive, send: Send, after: float = 1.0) -> None:
+        self.present = asyncio.timeout(None)
+        """Expires when the client disconnects."""
+        self._receive, self._send = receive, send
+        self._is_read = False
+        self._body, self._heard, self._is_whole = bytearray(), 0, False
+        self._news = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(after, self._listen)
+
+    def _listen(self) -> None:
+        if not self._is_read:  # a pending receive() will report it
+            self._listening = asyncio.create_task(self._await_disconnect())
+
+    async def _await_disconnect(self) -> None:
+        while (message := await self._receive())["type"] != "http.disconnect":
+            body = message.get("body", b"")
+            if self._heard <= LARGEST_BODY:  # a longer body has been refused already
+                self._body += body
+            self._heard += len(body)
+            self._is_whole = not message.get("more_body", False)
+            self._news.set()
+        self.present.reschedule(asyncio.get_running_loop().time())
+
+    def stop_listening(self) -> None:
+        """Leave the connection alone."""
+        self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def receive(self) -> Message:
+        """Receive what the client has sent."""
+        if self._listening is not None:
+            await self._news.wait()
+            self._news.clear()
+            body, self._body = bytes(self._body), bytearray()
+            return {"type": "http.request", "body": body, "more_body": not self._is_whole}
+        self._is_read = True
+        try:
+            return await self._receive()
+        finally:
+            self._is_read = False
+            if self._timer.when() <= asyncio.get_running_loop().time():
+                self._listen()
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.stop_listening()  # background tasks come after this and are not cancelled
+        await self._send(message)
+
+
+class OnlySending:
+    """Accepts a WebSocket that only the app speaks on, and ends the block when its client leaves.
+
+    A client that says anything is disconnected, so that it cannot make the app read::
+
+        async with OnlySending(websocket):
+            async for state in run.watch():
+                await websocket.send_text(...)
+    """
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._present = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._websocket.accept()
+        self._listening = asyncio.create_task(self._listen())
+        await self._present.__aenter__()
+
+    async def _listen(self) -> None:
+        message = await self._websocket.receive()
+        if message["type"] != "websocket.disconnect":
+            await self._websocket.close(1008, "this connection is only for listening")
+        self._present.reschedule(asyncio.get_running_loop().time())
+
+    async def __aexit__(self, *error: Any) -> bool:
+        self._listening.cancel()
+        try:
+            await self._present.__aexit__(*error)
+        except TimeoutError:
+            return True
+        if error[0] is None:
+            await self._websocket.close()
+        return False

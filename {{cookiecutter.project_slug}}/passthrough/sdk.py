@@ -1,0 +1,732 @@
+"""The Flyte SDK, made fit for a process that serves many callers.
+
+The SDK is made for one user per process. At the few places through which all of it goes it is
+changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun`` can
+be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing else
+touches a private name of the SDK. A version of flyte that lacks one of the places does not start
+the app.
+
+`FlyteMiddleware` in ``request_scope.py`` calls this, and says which request a call belongs to.
+"""
+
+import asyncio
+import dataclasses
+import functools
+import importlib
+import inspect
+import logging
+import os
+import re
+import threading
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+
+import flyte.errors
+import pyqwest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from flyte import remote
+from google.protobuf.message import DecodeError
+from publicsuffixlist import PublicSuffixList
+
+from .literals import sdk_types
+
+Call = RequestContext[Any, Any]
+
+PAUSES = (0.25, 0.5, 1.0)
+"""Seconds before a call that only reads is made again, because Flyte could not be reached."""
+
+LARGEST_MESSAGE = 8 * 1024 * 1024
+"""Bytes in one message of Flyte's. Inputs and outputs of a run have 2 MiB at most."""
+
+RENEWAL = 4
+"""After so many times ``timeout`` of silence, Flyte is asked anew for the state of an action."""
+
+LONGEST_ERROR = 1000  # characters of what Flyte says about an error
+SHORTEST_SECRET = 8
+QUOTE = 12  # consecutive characters of a credential that count as a quote
+
+REFUSED = {
+    "Action.download_code": "serve code from where it is kept, such as its repository",
+    "Action.get_report": "link to the run's page, run.url, which shows its report",
+    "Action.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
+    "Artifact.to_python": "pass the artifact to flyte.run as an input, or show artifact.url",
+    "Run.download_code": "serve code from where it is kept, such as its repository",
+    "Run.get_report": "link to the run's page, run.url, which shows its report",
+    "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
+    "App.show_logs": "link to the app's page, app.url, which shows its log",
+}
+"""Methods of ``flyte.remote`` that are refused: they open what a message of Flyte names, or print."""
+
+
+class StartError(SystemExit):
+    """The app cannot start. The message says why and what to do, without a traceback."""
+
+
+class UnsupportedFlyteError(StartError):
+    """The installed flyte lacks something by which it is made safe. The message says what to pin."""
+
+
+class NotForManyCallersError(RuntimeError):
+    """This part of the SDK can't be used where many people are served. The message names another."""
+
+
+class DeadlineExceededError(flyte.errors.RuntimeSystemError):
+    """Flyte did not answer in time. Not a ``TimeoutError``: the SDK would subscribe again."""
+
+    def __init__(self) -> None:
+        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+
+
+class TooLargeError(ConnectError):
+    """What Flyte has stored is too large, or nested too deep, to be shown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Code.OUT_OF_RANGE, text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What calls may do.
+
+    Attributes:
+        timeout: Seconds until a call must have been answered, or a watch have begun.
+        data_addresses: Clusters, ``https://host[:port]``, that credentials are also sent to. Those
+            in the domain of Flyte's own address need not be named.
+        anonymous: Whether to call Flyte where there are no credentials.
+        pauses: Seconds before each repetition of a call that could not be delivered.
+    """
+
+    timeout: float = 30.0
+    data_addresses: frozenset[str] = frozenset()
+    anonymous: bool = False
+    pauses: tuple[float, ...] = PAUSES
+
+
+class Calls:
+    """The calls to Flyte that are under way for one request, and the tasks fetched for it."""
+
+    def __init__(self, limits: Limits, request_id: str | None = None) -> None:
+        self.limits, self.request_id = limits, request_id
+        self.tasks: dict[Any, remote.TaskDetails] = {}
+        self._cancel: dict[Any, Callable[[], object]] = {}
+        self._ended = False
+
+    def begin(self, key: Any, cancel: Callable[[], object]) -> None:
+        """Note a call, and how it is cancelled.
+
+        Raises:
+            asyncio.CancelledError: The request has ended.
+        """
+        if self._ended:
+            raise asyncio.CancelledError("the request that this call to Flyte is for has ended")
+        self._cancel[key] = cancel
+
+    def done(self, key: Any) -> None:
+        """Forget a call that has been answered."""
+        self._cancel.pop(key, None)
+
+    def end(self) -> None:
+        """Cancel what is under way; what is called from now on is refused."""
+        self._ended = True
+        for cancel in [*self._cancel.values()]:
+            with suppress(RuntimeError):  # its event loop is closed
+                cancel()
+
+
+current_calls: ContextVar[Calls | None] = ContextVar("current_calls", default=None)
+"""The calls of the request that is being served."""
+
+_without_request = Limits()
+
+
+def _limits() -> Limits:
+    calls = current_calls.get()
+    return calls.limits if calls else _without_request
+
+
+def _belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], None]:
+    """Have a task cancelled when its request ends; return what says that it has nothing open."""
+    calls = current_calls.get()
+    if not calls or not task:
+        return lambda: None
+    loop = task.get_loop()
+    calls.begin(task, lambda: loop.call_soon_threadsafe(task.cancel))
+    return functools.partial(calls.done, task)
+
+
+# The first place: sessions, through which every call goes
+
+
+class _Guard:
+    """Makes each call as the caller, with a deadline, and for no longer than the request lasts.
+
+    In place of the SDK's own interceptors, which repeat a call that was refused, and a stream of
+    which some has been delivered.
+    """
+
+    def __init__(self, is_plaintext: bool) -> None:
+        self._is_plaintext = is_plaintext
+
+    async def intercept_unary(
+        self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
+    ) -> Any:
+        """Make a call that has one answer; if it only reads, again while Flyte is out of reach."""
+        secrets = self._authenticate(ctx)
+        limits = _limits()
+        reads = re.match(r"Get|List|Select|User", ctx.method().name)
+        is_done = _belongs_to_the_request(asyncio.current_task())
+        try:
+            async with asyncio.timeout(limits.timeout):
+                for pause in limits.pauses if reads else ():
+                    try:
+                        return await call_next(request, ctx)
+                    except ConnectError as error:
+                        if _meaning(error, secrets).code is not Code.UNAVAILABLE:
+                            raise
+                    await asyncio.sleep(pause)
+                return await call_next(request, ctx)
+        except TimeoutError:
+            raise DeadlineExceededError from None
+        except ConnectError as error:
+            failure = _meaning(error, secrets)
+        finally:
+            is_done()
+        raise failure
+
+    async def intercept_server_stream(
+        self, call_next: Callable[[Any, Call], AsyncIterator[Any]], request: Any, ctx: Call
+    ) -> AsyncGenerator[Any]:
+        """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
+        secrets = self._authenticate(ctx)
+        stream = call_next(request, ctx)
+        timeout = _limits().timeout
+        received, silent = 0, 0.0
+        # It is always being waited for, also while this generator is at its ``yield``: so it can be
+        # cancelled from outside, which ends it at once and all the way down.
+        coming = _next(stream)
+        try:
+            while True:
+                done, _ = await asyncio.wait({coming}, timeout=timeout)
+                if not done:
+                    silent += timeout
+                    if await _has_nothing_more(request, ctx.method().name, received, silent):
+                        return
+                    continue
+                try:
+                    message = coming.result()
+                except StopAsyncIteration:
+                    return
+                received, silent = received + 1, 0.0
+                coming = _next(stream)
+                yield message
+        except ConnectError as error:
+            failure = _meaning(error, secrets)
+        finally:
+            coming.cancel()
+            await asyncio.wait({coming})
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+        raise failure
+
+    def _authenticate(self, ctx: Call) -> list[str]:
+        """Set the caller's credentials, and return what of them must never be told.
+
+        Raises:
+            ConnectError: There are none, so Flyte would be called as nobody.
+        """
+        calls, headers = current_calls.get(), ctx.request_headers()
+        headers["x-request-id"] = (calls and calls.request_id) or str(uuid.uuid4())
+        if self._is_plaintext:
+            return []
+        credentials = dict(_credentials())
+        if not credentials and not _limits().anonymous:
+            raise ConnectError(
+                Code.UNAUTHENTICATED,
+                "there are no credentials of a caller here: Flyte is called in a request, not in a"
+                " thread or at start-up",
+            )
+        headers.update(credentials)
+        return [word for value in credentials.values() for word in re.split(r"[\s;=]+", value)]
+
+
+def _next(stream: AsyncIterator[Any]) -> asyncio.Future[Any]:
+    task = asyncio.ensure_future(anext(stream))
+    try:
+        is_done = _belongs_to_the_request(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+    def forget(task: asyncio.Future[Any]) -> None:
+        is_done()
+        if not task.cancelled():
+            task.exception()  # nobody may be left to see it
+
+    task.add_done_callback(forget)
+    return task
+
+
+async def _has_nothing_more(request: Any, method: str, received: int, silent: float) -> bool:
+    """Tell whether a silent stream is of no use any more.
+
+    Flyte leaves the log of a run open when the run has ended, and tells the state of an action at
+    once; after that, silence is normal while a task works, but it is also how a hung Flyte looks.
+
+    Raises:
+        DeadlineExceededError: Flyte has not even begun.
+    """
+    timeout = _limits().timeout
+    if method == "TailLogs" and hasattr(request, "action_id"):
+        return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
+    if method.startswith("Watch") and not received:
+        raise DeadlineExceededError
+    return method == "WatchActionDetails" and silent >= RENEWAL * timeout
+
+
+def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
+    """Return the error as it may be told: short, without credentials and details.
+
+    Raises:
+        asyncio.CancelledError: The Connect client calls that CANCELED, and the SDK would go on.
+    """
+    if isinstance(error.__cause__, asyncio.CancelledError):
+        raise asyncio.CancelledError
+    if isinstance(error, TooLargeError):
+        return error
+    if isinstance(error.__cause__, DecodeError):
+        return TooLargeError("what Flyte has stored is too large, or nested too deep, to be read")
+    if error.code is Code.INTERNAL and re.search("exceeds|too large", error.message):
+        return TooLargeError("Flyte hands out inputs and outputs of up to 2 MiB")
+    text = error.message[:LONGEST_ERROR]
+    if quotes(text, secrets):
+        text = "(removed: it contains a credential)"
+    meaning = ConnectError(error.code, text)
+    meaning.__cause__ = error.__cause__  # by it the SDK tells a stream that was reset
+    return meaning
+
+
+def quotes(text: str, secrets: Iterable[str]) -> bool:
+    """Tell whether a text quotes a secret, or a good part of one."""
+    pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
+    return any(
+        secret in text if len(secret) < QUOTE else any(piece in secret for piece in pieces)
+        for secret in secrets
+        if len(secret) >= SHORTEST_SECRET
+    )
+
+
+class _Transport:
+    """Sends requests, follows no redirect, and reads no message that is too large.
+
+    The Connect client looks at the size of a message when it has all of it.
+    """
+
+    def __init__(self, tls_ca_cert: bytes | None) -> None:
+        self._transport = pyqwest.HTTPTransport(
+            follow_redirects=False,  # one would take credentials to another host
+            tls_ca_cert=tls_ca_cert,
+            tls_include_system_certs=tls_ca_cert is None,
+            connect_timeout=30.0,
+            pool_idle_timeout=90.0,
+            tcp_keepalive_interval=30.0,
+            use_system_dns=True,
+        )
+
+    async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
+        """Send a request and return its response."""
+        response = await self._transport.execute(request)
+        if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
+            await response.aclose()
+            raise _too_large()
+        if not response.headers.get("content-type", "").startswith("application/connect+"):
+            return response
+        return pyqwest.Response(
+            status=response.status,
+            headers=response.headers,
+            content=_limited(response),
+            trailers=response.trailers,
+        )
+
+
+async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield a stream as it comes. Each message is announced by a flag and its length: 1 + 4 bytes."""
+    prefix, missing = b"", 0
+    async with response:
+        async for chunk in response.content:
+            data = bytes(chunk)
+            at = 0
+            while at < len(data):
+                if missing:
+                    passed = min(missing, len(data) - at)
+                    at, missing = at + passed, missing - passed
+                    continue
+                taken = data[at : at + 5 - len(prefix)]
+                prefix, at = prefix + taken, at + len(taken)
+                if len(prefix) == 5:
+                    missing, prefix = int.from_bytes(prefix[1:]), b""
+                    if missing > LARGEST_MESSAGE:
+                        raise _too_large()
+            yield data
+
+
+def _too_large() -> ConnectError:
+    return TooLargeError(f"a message of Flyte has more than {LARGEST_MESSAGE} bytes")
+
+
+def _sessions() -> None:
+    """Have every session made by ``flyte.init*``, and for each cluster, be one of ours."""
+    session_module = _module("flyte.remote._client.auth._session")
+    controlplane = _module("flyte.remote._client.controlplane")
+    original = _function(controlplane, "create_session_config", {"endpoint", "auth_endpoint"})
+    session_class = _class(session_module, "SessionConfig", {"interceptors", "http_client"})
+
+    class Session(session_class):  # type: ignore[misc, valid-type]
+        def connect_kwargs(self) -> dict[str, Any]:
+            # Uncompressed, a message is as large as it says.
+            return {**super().connect_kwargs(), "accept_compression": ()}
+
+    own: dict[str, Session] = {}
+    clusters: dict[tuple[str, str], Session] = {}
+
+    async def create_session_config(
+        endpoint: str | None,
+        api_key: str | None = None,
+        /,
+        *,
+        auth_endpoint: str | None = None,
+        **options: Any,
+    ) -> Session:
+        if api_key or options.get("auth_type") != "Passthrough":
+            raise NotForManyCallersError(
+                "with an identity of its own the app would act as itself for everybody; initialise"
+                " Flyte by flyte.init_passthrough.aio()"
+            )
+        assert endpoint
+        if auth_endpoint:
+            known = _trusted(endpoint, auth_endpoint, own) or clusters.get((endpoint, auth_endpoint))
+            if known:
+                return known
+        made = await original(endpoint, **(options | {"rpc_retries": None}))
+        parts = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+        parts["interceptors"] = (_Guard(made.insecure),)
+        parts["http_client"] = pyqwest.Client(transport=_Transport(made.tls_ca_cert))
+        session = Session(**parts)
+        if auth_endpoint:
+            clusters[endpoint, auth_endpoint] = session
+        else:
+            own[session.endpoint] = session
+        return session
+
+    controlplane.create_session_config = create_session_config
+    _safe_sessions.append(Session)
+    # Which cluster a caller may use is for that caller to ask.
+    cache = _class(_module("flyte._utils.async_cache"), "ThreadSafeCache", set())
+    _function(cache, "get_or_compute", {"key", "factory"})
+
+    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
+        return await factory()
+
+    cache.get_or_compute = get_or_compute
+
+
+_safe_sessions: list[type] = []
+
+
+def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
+    """Return Flyte's own session if that is what is meant, or None for another good address.
+
+    The open-source Flyte names the host that it was called by, with http:// if TLS ends before it.
+
+    Raises:
+        ConnectError: Credentials must not be sent there.
+    """
+    url = cluster if "//" in cluster and not cluster.startswith("dns:") else None
+    url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
+    if _netloc(url) == _netloc(flyte_address):
+        return own.get(flyte_address)
+    if url not in _limits().data_addresses and not is_neighbour(url, flyte_address):
+        raise ConnectError(
+            Code.INTERNAL,
+            f"Flyte stores this data at {cluster!r}, which is not an https:// address in its own"
+            " domain. To send callers' credentials there, add its https:// address to"
+            " FLYTE_DATA_ADDRESSES.",
+        )
+    return None
+
+
+def _netloc(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # it is no URL
+        return None
+
+
+def is_neighbour(address: str, flyte_address: str) -> bool:
+    """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
+
+    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``. No address is a
+    neighbour of ``flyte.co.uk``: anyone can register a name under ``co.uk`` (publicsuffix.org).
+    """
+    domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
+    if not domain or domain.rpartition(".")[2].isdigit() or domain.endswith("."):
+        return False
+    if PublicSuffixList().is_public(domain):
+        return False
+    return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
+
+
+# The second place: the loop
+
+
+def _loop() -> None:
+    """Run what is awaited in the caller's own task: it is cancelled with it, and hops nowhere."""
+    background = _module("flyte.syncify").syncify._bg_loop
+    kind = type(background)
+    for name, parameters in (
+        ("is_in_loop", set()),
+        ("call_in_loop_sync", {"coro"}),
+        ("iterate_in_loop_sync", {"async_gen"}),
+    ):
+        _function(kind, name, parameters)
+    iterate = kind.iterate_in_loop_sync
+
+    def is_in_loop(_: Any) -> bool:
+        return _is_in_a_loop()
+
+    def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
+        _refuse_to_block(coro)
+        calls, future = current_calls.get(), asyncio.run_coroutine_threadsafe(coro, self.loop)
+        try:
+            if calls:
+                calls.begin(future, future.cancel)
+            result = future.result()
+        finally:
+            if calls:
+                calls.done(future)
+        return self.iterate_in_loop_sync(result) if hasattr(result, "__aiter__") else result
+
+    def iterate_in_loop_sync(self: Any, async_gen: AsyncIterator[Any]) -> Any:
+        _refuse_to_block(async_gen)
+        return iterate(self, async_gen)
+
+    kind.is_in_loop = is_in_loop
+    kind.call_in_loop_sync = call_in_loop_sync
+    kind.iterate_in_loop_sync = iterate_in_loop_sync
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _refuse_to_block(call: Any) -> None:
+    """Refuse a blocking call in the event loop: it would stop every caller, for ever."""
+    if not _is_in_a_loop():
+        return
+    name = getattr(call, "__qualname__", "a call")
+    if isinstance(call, Coroutine):
+        call.close()
+        written = f"await ….{name.rpartition('.')[2]}.aio(…)"
+    else:
+        written = f"async for … in ….{name.rpartition('.')[2]}.aio(…)"
+    raise NotForManyCallersError(
+        f"{name} blocks, and in an `async def` it would stop every caller: write `{written}`, or"
+        " make the endpoint a plain `def`"
+    )
+
+
+# The third place: types, and storage
+
+
+def _types() -> None:
+    """Make nothing of what other people have stored but JSON, and open nothing that it names."""
+    types = _module("flyte.types")
+    engine = _class(types, "TypeEngine", set())
+    interface = _class(_module("flyte.models"), "NativeInterface", {"inputs", "outputs"})
+    _function(engine, "guess_python_type", {"flyte_type"})
+    _function(engine, "to_python_value", {"lv", "expected_python_type"})
+    _function(engine, "literal_map_to_kwargs", {"lm", "python_types", "literal_types"})
+    _function(interface, "convert_to_kwargs", {"args", "kwargs"})
+    sdk_types.install(engine, interface)
+
+    def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
+        raise NotForManyCallersError(
+            "the app would read and write storage with its own rights, for whoever asks: send"
+            " files by flyte.remote.upload_file.aio(), pass them on by their URI, as"
+            " File.from_existing_remote(uri), and let tasks read them"
+        )
+
+    for storage in (_module("flyte.storage"), _module("flyte.storage._storage")):
+        _function(storage, "get_underlying_filesystem", {"path"})
+        storage.get_underlying_filesystem = get_underlying_filesystem
+
+
+# The fourth place: what is kept
+
+
+def _lazy_tasks() -> None:
+    """Fetch a task once per request: as its caller, also if it is named at the top of a module."""
+    lazy = _class(_module("flyte.remote._task"), "LazyEntity", set())
+    _function(lazy, "__init__", {"name", "getter"})
+    syncify = _module("flyte.syncify").syncify
+
+    async def fetch(self: Any) -> Any:
+        calls, config = current_calls.get(), _init_config()
+        key = (self, config.project, config.domain)
+        if calls and key in calls.tasks:
+            return calls.tasks[key]
+        task = await self._getter()
+        if calls:
+            calls.tasks[key] = task
+        return task
+
+    async def override(self: Any, **options: Any) -> Any:
+        async def overridden() -> Any:
+            return (await self.fetch.aio()).override(**options)
+
+        return lazy(self.name, overridden)
+
+    lazy.fetch, lazy.override = syncify(fetch), syncify(override)
+    data = _module("flyte.remote._data")
+    # It remembers files by their path, and a temporary file's may be used again.
+    data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
+
+
+# All of them
+
+
+_lock = threading.Lock()
+_done: list[str] = []
+
+
+def make_safe() -> None:
+    """Make the SDK fit for many callers; once per process, however often it is called.
+
+    1. Its sessions: each call acts as the caller of the request and ends with it, has a deadline,
+       follows no redirect, goes to no cluster outside Flyte's domain or without TLS, and tells
+       credentials to nobody.
+    2. Its loop: what is awaited runs in the caller's own task. What blocks is refused in the event
+       loop, and in a thread it ends with the request.
+    3. Its types: values are JSON, in and out. Nothing is loaded, built or opened.
+    4. Its lazy tasks: each caller fetches them anew.
+
+    Raises:
+        UnsupportedFlyteError: The installed flyte lacks one of these places.
+    """
+    with _lock:
+        if _done:
+            return
+        os.environ.setdefault("DO_NOT_TRACK", "1")  # else the SDK reports errors, with their texts
+        _sessions()
+        _loop()
+        _types()
+        _lazy_tasks()
+        _config_variable()
+        for name, instead in REFUSED.items():
+            owner, _, method = name.partition(".")
+            _function(getattr(remote, owner), method, set())
+            setattr(getattr(remote, owner), method, _refusal(name, instead))
+        for logger in ("flyte", "httpx"):
+            logging.getLogger(logger).addFilter(_without_credentials)
+        _done.append("")
+
+
+def _refusal(name: str, instead: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise NotForManyCallersError(
+            f"{name} is not available in an app that serves many callers: {instead}"
+        )
+
+    refuse.aio = refuse  # type: ignore[attr-defined]
+    return refuse
+
+
+def _without_credentials(record: logging.LogRecord) -> bool:
+    """Leave signatures out of URLs, and drop what quotes the caller's credentials."""
+    text = record.getMessage()
+    if quotes(text, (word for _, value in _credentials() for word in re.split(r"[\s;=]+", value))):
+        return False
+    record.msg, record.args = re.sub(r"(https?://[^\s?\]]+)\?[^\s\]]+", r"\1?…", text), ()
+    return True
+
+
+def _credentials() -> tuple[tuple[str, str], ...]:
+    found: tuple[tuple[str, str], ...] = _module("flyte.remote._auth_metadata").get_auth_metadata()
+    return found
+
+
+# Which Flyte, project and domain
+
+
+def _init_config() -> Any:
+    return _module("flyte._initialize").get_init_config()
+
+
+def is_safe(config: Any) -> bool:
+    """Tell whether Flyte was initialised after `make_safe`."""
+    return isinstance(config.client.session_config, tuple(_safe_sessions))
+
+
+def initialised() -> Any:
+    """Return what the process has last been initialised with, for `act_in`.
+
+    Raises:
+        flyte.errors.InitializationError: Flyte has not been initialised.
+    """
+    return _init_config()
+
+
+def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
+    """Have Flyte called with this configuration from here on, in the current context."""
+    changed = {"project": project or config.project, "domain": domain or config.domain}
+    _config_variable().set(config.replace(**changed))
+
+
+def _config_variable() -> ContextVar[Any]:
+    """Return the variable that the SDK has for servers that vary its configuration per request."""
+    variable = getattr(_module("flyte._initialize"), "_context_init_config", None)
+    if not isinstance(variable, ContextVar):
+        raise _unsupported("flyte._initialize._context_init_config")
+    return variable
+
+
+@functools.cache
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise _unsupported(name) from error
+
+
+def _class(module: Any, name: str, attributes: set[str]) -> Any:
+    found = getattr(module, name, None)
+    known = set(getattr(found, "__dataclass_fields__", ()))
+    if not inspect.isclass(found) or not attributes <= known:
+        raise _unsupported(f"{module.__name__}.{name}")
+    return found
+
+
+def _function(owner: Any, name: str, parameters: set[str]) -> Any:
+    found = getattr(owner, name, None)
+    if not callable(found) or (
+        parameters and not parameters <= set(inspect.signature(found).parameters)
+    ):
+        raise _unsupported(f"{owner.__name__}.{name}")
+    return found
+
+
+def _unsupported(place: str) -> UnsupportedFlyteError:
+    return UnsupportedFlyteError(
+        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it was"
+        " in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
+        " template."
+    )

@@ -1,0 +1,13 @@
+"""How uvicorn serves the app, however it is started."""
+
+from typing import Any
+
+UVICORN: dict[str, Any] = {
+    # A client has nothing to say on a WebSocket: no message of its may cost more than it has sent.
+    "ws_max_size": 4096,
+    "ws_max_queue": 1,
+    "ws_per_message_deflate": False,
+    "timeout_graceful_shutdown": 20,
+}
+"""Options of ``uvicorn.Config``. On the command line: ``--ws-max-size 4096 --ws-max-queue 1
+--ws-per-message-deflate false --timeout-graceful-shutdown 20``."""
