@@ -14,16 +14,16 @@ import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from flyte import remote
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp
-
-from local_flyte import PEOPLE
 from passthrough.application import App
 from passthrough.credentials import credential_extractors
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.request_scope import FlyteMiddleware
 from passthrough.serving import UVICORN
 from passthrough.settings import Settings, connect, load_settings
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from local_flyte import PEOPLE
 
 FOLDER = Path(__file__).parent
 TASKS = "tests"
