@@ -59,6 +59,8 @@ async def _caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(subject=None, name=None, email=None, anonymous=False)
+    if calls := current_calls.get():
+        calls.subject = user.subject
     return Caller(
         subject=user.subject or None,
         name=user.name or None,

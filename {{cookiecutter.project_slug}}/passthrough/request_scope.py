@@ -50,6 +50,7 @@ class FlyteMiddleware:
             return
         state = scope.setdefault("state", {})
         calls = Calls(self.limits, state.get("request_id"), state.get("deadline"))
+        state["calls"] = calls
         token = current_calls.set(calls)
         act_in(self._flyte or self._initialised())
         try:

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -119,6 +120,10 @@ class Calls:
     ) -> None:
         self.limits, self.request_id, self._deadline = limits, request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.seconds = 0.0
+        """What calls that have one answer have taken, together."""
+        self.subject: str | None = None
+        """Flyte's identifier of the caller, if the endpoint has asked."""
         self._cancel: dict[Any, Callable[[], object]] = {}
         self._ended = False
 
@@ -199,7 +204,7 @@ class _Guard:
         limits = _limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
-        calls = current_calls.get()
+        calls, began = current_calls.get(), time.perf_counter()
         if calls and ctx.method().name == "CreateRun":
             calls.take_time()
         try:
@@ -218,6 +223,8 @@ class _Guard:
             failure = _meaning(error, secrets)
         finally:
             is_done()
+            if calls:
+                calls.seconds += time.perf_counter() - began
         raise failure
 
     async def intercept_server_stream(
