@@ -25,7 +25,7 @@ async function route() {
     session.scope = { project, domain };
     whatMayI();
   }
-  for (const each of document.querySelectorAll("nav a[data-section]")) {
+  for (const each of document.querySelectorAll("[data-section]")) {
     each.href = link(each.dataset.section);
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
   }
@@ -59,8 +59,9 @@ async function identify() {
   }
 }
 
-window.addEventListener("hashchange", route);
-window.addEventListener("signedout", (event) => signedOut(event.detail));
+addEventListener("hashchange", route);
+addEventListener("submit", (event) => event.preventDefault()); // Enter starts nothing
+addEventListener("signedout", (event) => signedOut(event.detail));
 document.addEventListener("visibilitychange", identify);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

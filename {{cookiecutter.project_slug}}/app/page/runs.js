@@ -31,7 +31,7 @@ export async function runsView(view, { query, signal }) {
   view.append(
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", { submit: (event) => event.preventDefault() }, task, suggestions, phase)),
+      h("form.filters", task, suggestions, phase)),
     problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     ({ tasks }) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),

@@ -20,7 +20,7 @@ const rights = h("span.rights");
 /** Ask who this is, and show it. */
 export async function whoAmI() {
   const me = await get("me");
-  const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
+  const shown = me.anonymous ? "nobody" : person({ ...me, name: me.name || me.email }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
     h("span", { title: me.email }, name(shown), rights));
@@ -36,23 +36,23 @@ export async function whatMayI() {
   try {
     const { project, domain, view, run } = await get("me/rights", session.scope);
     place = `${project} / ${domain}`;
-    session.mayRun = run;
-    session.why = run ? "" : `Flyte does not let you start or stop runs in ${place}.`;
-    rights.textContent = run ? "may start runs" : view ? "may only look" : "no rights here";
-  } catch (problem) {
-    Object.assign(session, { mayRun: null, why: "" }); // it shows when something is tried
-    rights.textContent = "";
+    allow(run, run ? "" : `Flyte does not let you start or stop runs in ${place}.`,
+      run ? "may start runs" : view ? "may only look" : "no rights here");
+  } catch {
+    allow(null, "", ""); // it shows when something is tried
   }
-  window.dispatchEvent(new Event("rights"));
   document.getElementById("place").replaceChildren(name(place));
 }
 
 /** Remember that Flyte has refused to start or stop a run. */
 export function refused(problem) {
-  if (problem.status !== 403) return;
-  Object.assign(session, { mayRun: false, why: `Refused: ${problem.message}` });
-  rights.textContent = "may only look";
-  window.dispatchEvent(new Event("rights"));
+  if (problem.status === 403) allow(false, `Refused: ${problem.message}`, "may only look");
+}
+
+function allow(mayRun, why, words) {
+  Object.assign(session, { mayRun, why });
+  rights.textContent = words;
+  dispatchEvent(new Event("rights"));
 }
 
 /** Keep a button off while the rights that it needs are missing; return the reason to show. */
@@ -63,7 +63,7 @@ export function needsRights(control, signal) {
     control.disabled = session.mayRun === false;
     reason.textContent = session.why;
   };
-  window.addEventListener("rights", update, { signal });
+  addEventListener("rights", update, { signal });
   update();
   return reason;
 }
