@@ -11,32 +11,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .runner import KINDS, Case, Difference, Runner, Target, cases
+from .runner import KINDS, Case, Runner, Target, cases
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = ("alice", "bob", "victor", "carol", "expired")
 OUTCOMES = ("as expected", "differs", "not tried")
 INTERRUPTED = 130
 
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a case."""
-
-    service: str
-    case: str
-    outcome: str
-    seconds: float
-    reason: str | None = None
-    """Why it was not tried."""
-    differences: list[Difference] = field(default_factory=list)
+Result = dict[str, Any]
+"""What came of a case, as a line of ``--output`` has it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,13 +113,14 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
         try:
             for result in _results(runner, chosen):
                 results.append(result)
+                if file:
+                    print(json.dumps(result, default=str), file=file, flush=True)
+                number = f"{len(results):3}/{len(chosen)}"
                 print(
-                    f"{len(results):3}/{len(chosen)} {result.seconds:6.1f} s  {result.outcome:11}",
-                    f"{result.service}: {result.case}",
+                    number,
+                    "{seconds:6.1f} s  {outcome:11} {service}: {case}".format(**result),
                     flush=True,
                 )
-                if file:
-                    print(json.dumps(asdict(result), default=str), file=file, flush=True)
         except KeyboardInterrupt:
             interrupted = True
             runner.abort()
@@ -136,7 +128,7 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
     if interrupted:
         print(f"It was interrupted: {len(results)} of {len(chosen)} cases are done.")
         return INTERRUPTED
-    return 1 if any(result.differences for result in results) else 0
+    return 1 if any(result["differences"] for result in results) else 0
 
 
 def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
@@ -164,33 +156,32 @@ def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
 def _result(runner: Runner, case: Case) -> Result:
     reason, started = runner.missing(case), time.monotonic()
     differences = [] if reason else runner.run(case)
-    outcome = OUTCOMES[2 if reason else bool(differences)]
-    seconds = round(time.monotonic() - started, 1)
-    service = case.service.rpartition(".")[2]
-    return Result(service, case.name, outcome, seconds, reason, differences)
+    return {
+        "service": case.service.rpartition(".")[2],
+        "case": case.name,
+        "outcome": OUTCOMES[2 if reason else bool(differences)],
+        "seconds": round(time.monotonic() - started, 1),
+        "reason": reason,
+        "differences": [asdict(each) for each in differences],
+    }
 
 
 def _print_tables(results: Sequence[Result]) -> None:
-    console = Console()
     different = Table("Service", "Case", "Where", "Expected", "Got")
     others = Table("Service", "Case", "Not tried, because")
     summary = Table("Service", "Cases", *OUTCOMES)
-    counts: dict[str, Counter[str]] = {}
     for each in results:
-        counts.setdefault(each.service, Counter())[each.outcome] += 1
-        if each.reason:
-            others.add_row(each.service, each.case, each.reason)
-        for difference in each.differences:
-            cells = (difference.where, str(difference.expected), str(difference.got))
-            different.add_row(each.service, each.case, *map(escape, cells))
-    total = sum(counts.values(), Counter())
-    for service, count in [*sorted(counts.items()), ("all", total)]:
-        if service == "all":
-            summary.add_section()
-        summary.add_row(service, *map(str, [count.total(), *(count[name] for name in OUTCOMES)]))
+        if each["reason"]:
+            others.add_row(each["service"], each["case"], each["reason"])
+        for difference in each["differences"]:
+            cells = (escape(str(cell)) for cell in difference.values())
+            different.add_row(each["service"], each["case"], *cells)
+    for service in (*sorted({each["service"] for each in results}), "all"):
+        count = Counter(each["outcome"] for each in results if service in (each["service"], "all"))
+        summary.add_row(service, str(count.total()), *(str(count[name]) for name in OUTCOMES))
     for table in (others, different, summary):
         if table.row_count:
-            console.print(table)
+            Console().print(table)
 
 
 if __name__ == "__main__":
