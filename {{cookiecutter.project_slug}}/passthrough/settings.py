@@ -230,7 +230,9 @@ class Settings(BaseModel):
     @classmethod
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(HOST, host) for host in hosts):
-            raise ValueError("holds something that is not the name of a host; write each without a port")
+            raise ValueError(
+                "holds something that is not the name of a host; write each without a port"
+            )
         return tuple(host.lower() for host in hosts)
 
     @field_validator("sign_in_url")
