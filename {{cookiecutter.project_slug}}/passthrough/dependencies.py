@@ -1,4 +1,4 @@
-"""What endpoints ask for: who is calling, the run that a path names, and values of the SDK's objects."""
+"""What endpoints ask for: the caller, the run that a path names, and values of SDK objects."""
 
 import asyncio
 import math
@@ -171,7 +171,7 @@ class Identity(BaseModel):
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
-    """Read a phase; None is one that Flyte does not tell, or this version of the SDK does not know."""
+    """Read a phase; None if Flyte does not tell it, or this version of the SDK does not know it."""
     with suppress(ValueError):
         return ActionPhase.from_protobuf(action.raw_phase)
     return None

@@ -7,7 +7,7 @@ cut off, by ``Last-Event-ID``, as browsers do it.
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Request, WebSocket
+from fastapi import APIRouter, Header, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from passthrough.dependencies import RunDep, phase_of
