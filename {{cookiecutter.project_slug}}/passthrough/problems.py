@@ -251,6 +251,7 @@ class ProblemMiddleware:
 
         try:
             async with asyncio.timeout(self.timeout) as deadline:
+                scope.setdefault("state", {})["deadline"] = deadline
                 await self.app(scope, noting_receive, noting_send)
                 if not started and scope["type"] == "http":
                     raise ClientDisconnect  # outer middleware may need some response

@@ -49,7 +49,8 @@ class FlyteMiddleware:
             await self.app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        calls = Calls(self.limits, state.get("request_id"))
+        calls = Calls(self.limits, state.get("request_id"), state.get("deadline"))
+        state["calls"] = calls
         token = current_calls.set(calls)
         act_in(self._flyte or self._initialised())
         try:

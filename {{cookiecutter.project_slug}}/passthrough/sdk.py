@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -111,9 +112,18 @@ class Limits:
 class Calls:
     """The calls to Flyte that are under way for one request, and the tasks fetched for it."""
 
-    def __init__(self, limits: Limits, request_id: str | None = None) -> None:
-        self.limits, self.request_id = limits, request_id
+    def __init__(
+        self,
+        limits: Limits,
+        request_id: str | None = None,
+        deadline: asyncio.Timeout | None = None,
+    ) -> None:
+        self.limits, self.request_id, self._deadline = limits, request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.seconds = 0.0
+        """What calls that have one answer have taken, together."""
+        self.subject: str | None = None
+        """Flyte's identifier of the caller, if the endpoint has asked."""
         self._cancel: dict[Any, Callable[[], object]] = {}
         self._ended = False
 
@@ -126,6 +136,19 @@ class Calls:
         if self._ended:
             raise asyncio.CancelledError("the request that this call to Flyte is for has ended")
         self._cancel[key] = cancel
+
+    def time_left(self) -> float:
+        """Return the seconds until the request must have been answered."""
+        when = self._deadline and self._deadline.when()
+        return when - asyncio.get_running_loop().time() if when else self.limits.timeout
+
+    def take_time(self) -> None:
+        """Put the deadline off for the start of a run: that it was started must be told."""
+        if self._deadline and self._deadline.when() and not self._deadline.expired():
+            now = asyncio.get_running_loop().time()
+            self._deadline.reschedule(
+                max(self._deadline.when() or 0, now + 2 * self.limits.timeout)
+            )
 
     def done(self, key: Any) -> None:
         """Forget a call that has been answered."""
@@ -181,6 +204,9 @@ class _Guard:
         limits = _limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
+        calls, began = current_calls.get(), time.perf_counter()
+        if calls and ctx.method().name == "CreateRun":
+            calls.take_time()
         try:
             async with asyncio.timeout(limits.timeout):
                 for pause in limits.pauses if reads else ():
@@ -197,6 +223,8 @@ class _Guard:
             failure = _meaning(error, secrets)
         finally:
             is_done()
+            if calls:
+                calls.seconds += time.perf_counter() - began
         raise failure
 
     async def intercept_server_stream(
@@ -409,7 +437,9 @@ def _sessions() -> None:
             )
         assert endpoint
         if auth_endpoint:
-            known = _trusted(endpoint, auth_endpoint, own) or clusters.get((endpoint, auth_endpoint))
+            known = _trusted(endpoint, auth_endpoint, own) or clusters.get(
+                (endpoint, auth_endpoint)
+            )
             if known:
                 return known
         made = await original(endpoint, **(options | {"rpc_retries": None}))

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import flyte
 from pydantic import (
@@ -119,6 +119,9 @@ class Settings(BaseModel):
     Under any other name a page could reach it that a visitor's browser has been led to (DNS
     rebinding). Where callers sign in, their credentials belong to a name already.
     """
+
+    access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
+    """How each request is logged."""
 
     sign_in_url: str | None = env("SIGN_IN_URL", default=None)
     """Where a person signs in; each 401 names it."""
