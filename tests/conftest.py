@@ -8,7 +8,7 @@ from template import copy_template
 
 from .baking import Baker, run
 
-START_SERVERS = ("conformance", "local_flyte")
+START_SERVERS = ("conformance", "local_flyte", "passthrough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
