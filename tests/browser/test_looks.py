@@ -118,7 +118,6 @@ def test_it_fits_320_pixels(visit: Visitors, api: httpx.Client) -> None:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], place
-        assert faults(page) == [], place
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
