@@ -34,8 +34,8 @@ check: .venv/installed  ## Check format, lint and types, of the template folder 
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \
-	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte; \
-	run $(BIN)/ruff check --config pyproject.toml */local_flyte; \
+	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte */passthrough; \
+	run $(BIN)/ruff check --config pyproject.toml */local_flyte */passthrough; \
 	run $(BIN)/mypy; \
 	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \
 	exit $$failed

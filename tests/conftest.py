@@ -13,7 +13,7 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from .baking import Baker, run
 from .served import SECRET, App
 
-START_SERVERS = ("conformance", "local_flyte")
+START_SERVERS = ("conformance", "local_flyte", "passthrough")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

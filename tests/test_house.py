@@ -11,6 +11,7 @@ import yaml
 from template import ROOT, tracked_files
 
 from .baking import QUESTIONS, Baker, name_of
+from .mutants.run import MIDDLEWARE, PAGE
 
 LOCAL_FLYTE = ROOT / "{{cookiecutter.project_slug}}" / "local_flyte"
 SCRIPTS = Path(sys.executable).parent
@@ -157,6 +158,13 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert path.name not in locks
         content = (ROOT / path).read_bytes()
         assert not any(host.encode() in content for host in hosts), path
+
+
+def test_every_mutant_that_is_explained_is_one_of_the_middleware() -> None:
+    changed = re.findall(r"^- (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    lines = {line.strip() for line in MIDDLEWARE.read_text("utf-8").splitlines()}
+    assert changed
+    assert [line for line in changed if line not in lines] == []
 
 
 def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:

@@ -52,7 +52,8 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
 SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
 # What depends on how a Python collects garbage, switches contexts and serves sockets.
-ISOLATION = ["test_abandoned_streams.py", "test_isolation.py", "test_sockets.py", "test_wire.py"]
+ISOLATION = ["test_abandoned_streams.py", "test_copied_alone.py", "test_isolation.py"]
+ISOLATION += ["test_sockets.py", "test_wire.py"]
 
 
 def run_middleware_suite(python: str, packages: list[str], files: list[str], folder: Path) -> None:

@@ -39,10 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean(flyte: LocalFlyte) -> Iterator[None]:
+def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
     """End what a test has started, so that the next one has the machine for itself."""
+    flyte = request.getfixturevalue("flyte") if "flyte" in request.fixturenames else None
     yield
-    flyte.reset()
+    if flyte:
+        flyte.reset()
 
 
 @pytest.fixture(scope="package")  # no longer: an event loop runs in this thread meanwhile

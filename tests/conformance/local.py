@@ -25,5 +25,4 @@ def local_target(kind: str) -> Iterator[Target]:
             ca_cert=flyte.ca_file.read_bytes(),
             wait_seconds=60,
             direct=True,
-            local=True,
         )

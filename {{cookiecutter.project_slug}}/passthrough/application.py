@@ -16,6 +16,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from . import docs, health
+from .access_log import AccessLogMiddleware
 from .headers import GuardMiddleware, HeadersMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
 from .request_scope import LARGEST_BODY
@@ -64,6 +65,7 @@ class App(FastAPI):
             options: As for FastAPI.
         """
         around = [  # from the outside in
+            Middleware(AccessLogMiddleware, form=settings.access_log),
             Middleware(HeadersMiddleware),
             Middleware(
                 CORSMiddleware,  # so that pages of trusted origins can call, and read what they get
@@ -71,7 +73,7 @@ class App(FastAPI):
                 allow_credentials=True,
                 allow_methods=["*"],
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
-                expose_headers=["Location"],
+                expose_headers=["Location", "X-Request-ID"],
             ),
             Middleware(GuardMiddleware, settings=settings, public=public),
             # One call to Flyte may take flyte_timeout; what is done for a request, twice that.

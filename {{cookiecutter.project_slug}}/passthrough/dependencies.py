@@ -1,7 +1,9 @@
-"""What endpoints ask for: who is calling, the run that a path names, and values of the SDK's objects."""
+"""What endpoints ask for: the caller, the run that a path names, and values of SDK objects."""
 
 import asyncio
-from contextlib import suppress
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -57,6 +59,8 @@ async def _caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(subject=None, name=None, email=None, anonymous=False)
+    if calls := current_calls.get():
+        calls.subject = user.subject
     return Caller(
         subject=user.subject or None,
         name=user.name or None,
@@ -124,12 +128,19 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Raises nothing that Flyte may fail with: that a run was started must be told in any case.
     """
+    async with in_time(seconds):
+        async for _ in run.watch():
+            pass
+
+
+@asynccontextmanager
+async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
+    """Leave the block after this time, early enough to answer, and when Flyte fails in it."""
     calls = current_calls.get()
-    longest = calls.limits.timeout if calls else seconds
+    longest = min(calls.limits.timeout, 0.9 * calls.time_left()) if calls else seconds
     with suppress(*FLYTE_ERRORS):
         async with asyncio.timeout(min(seconds, longest)):
-            async for _ in run.watch():
-                pass
+            yield
 
 
 def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,7 +171,7 @@ class Identity(BaseModel):
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
-    """Read a phase; None is one that Flyte does not tell, or this version of the SDK does not know."""
+    """Read a phase; None if Flyte does not tell it, or this version of the SDK does not know it."""
     with suppress(ValueError):
         return ActionPhase.from_protobuf(action.raw_phase)
     return None

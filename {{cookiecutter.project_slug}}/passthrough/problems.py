@@ -215,8 +215,8 @@ class ProblemMiddleware:
     """Answers with a problem where the application raises, or does not answer in time.
 
     No exception goes further: servers print the traceback of what reaches them, and with it what
-    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be accepted);
-    streams have their own deadlines. The SDK has no timeout.
+    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be
+    accepted); streams have their own deadlines. The SDK has no timeout.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
@@ -251,6 +251,7 @@ class ProblemMiddleware:
 
         try:
             async with asyncio.timeout(self.timeout) as deadline:
+                scope.setdefault("state", {})["deadline"] = deadline
                 await self.app(scope, noting_receive, noting_send)
                 if not started and scope["type"] == "http":
                     raise ClientDisconnect  # outer middleware may need some response

@@ -1,10 +1,10 @@
 """The Flyte SDK, made fit for a process that serves many callers.
 
 The SDK is made for one user per process. At the few places through which all of it goes it is
-changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun`` can
-be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing else
-touches a private name of the SDK. A version of flyte that lacks one of the places does not start
-the app.
+changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun``
+can be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing
+else touches a private name of the SDK. A version of flyte that lacks one of the places does not
+start the app.
 
 `FlyteMiddleware` in ``request_scope.py`` calls this, and says which request a call belongs to.
 """
@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -61,7 +62,7 @@ REFUSED = {
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "App.show_logs": "link to the app's page, app.url, which shows its log",
 }
-"""Methods of ``flyte.remote`` that are refused: they open what a message of Flyte names, or print."""
+"""Refused methods of ``flyte.remote``: they print, or open what a message of Flyte names."""
 
 
 class StartError(SystemExit):
@@ -69,11 +70,11 @@ class StartError(SystemExit):
 
 
 class UnsupportedFlyteError(StartError):
-    """The installed flyte lacks something by which it is made safe. The message says what to pin."""
+    """The installed flyte lacks a place where it is made safe. The message says what to pin."""
 
 
 class NotForManyCallersError(RuntimeError):
-    """This part of the SDK can't be used where many people are served. The message names another."""
+    """This part of the SDK is not for many callers. The message says what to use instead."""
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
@@ -111,9 +112,18 @@ class Limits:
 class Calls:
     """The calls to Flyte that are under way for one request, and the tasks fetched for it."""
 
-    def __init__(self, limits: Limits, request_id: str | None = None) -> None:
-        self.limits, self.request_id = limits, request_id
+    def __init__(
+        self,
+        limits: Limits,
+        request_id: str | None = None,
+        deadline: asyncio.Timeout | None = None,
+    ) -> None:
+        self.limits, self.request_id, self._deadline = limits, request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.seconds = 0.0
+        """What calls that have one answer have taken, together."""
+        self.subject: str | None = None
+        """Flyte's identifier of the caller, if the endpoint has asked."""
         self._cancel: dict[Any, Callable[[], object]] = {}
         self._ended = False
 
@@ -126,6 +136,19 @@ class Calls:
         if self._ended:
             raise asyncio.CancelledError("the request that this call to Flyte is for has ended")
         self._cancel[key] = cancel
+
+    def time_left(self) -> float:
+        """Return the seconds until the request must have been answered."""
+        when = self._deadline and self._deadline.when()
+        return when - asyncio.get_running_loop().time() if when else self.limits.timeout
+
+    def take_time(self) -> None:
+        """Put the deadline off for the start of a run: that it was started must be told."""
+        if self._deadline and self._deadline.when() and not self._deadline.expired():
+            now = asyncio.get_running_loop().time()
+            self._deadline.reschedule(
+                max(self._deadline.when() or 0, now + 2 * self.limits.timeout)
+            )
 
     def done(self, key: Any) -> None:
         """Forget a call that has been answered."""
@@ -181,6 +204,9 @@ class _Guard:
         limits = _limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
+        calls, began = current_calls.get(), time.perf_counter()
+        if calls and ctx.method().name == "CreateRun":
+            calls.take_time()
         try:
             async with asyncio.timeout(limits.timeout):
                 for pause in limits.pauses if reads else ():
@@ -197,6 +223,8 @@ class _Guard:
             failure = _meaning(error, secrets)
         finally:
             is_done()
+            if calls:
+                calls.seconds += time.perf_counter() - began
         raise failure
 
     async def intercept_server_stream(
@@ -355,7 +383,7 @@ class _Transport:
 
 
 async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield a stream as it comes. Each message is announced by a flag and its length: 1 + 4 bytes."""
+    """Yield a stream as it comes. Before each message come a flag and its length: 1 + 4 bytes."""
     prefix, missing = b"", 0
     async with response:
         async for chunk in response.content:
@@ -409,7 +437,9 @@ def _sessions() -> None:
             )
         assert endpoint
         if auth_endpoint:
-            known = _trusted(endpoint, auth_endpoint, own) or clusters.get((endpoint, auth_endpoint))
+            known = _trusted(endpoint, auth_endpoint, own) or clusters.get(
+                (endpoint, auth_endpoint)
+            )
             if known:
                 return known
         made = await original(endpoint, **(options | {"rpc_retries": None}))
@@ -726,7 +756,7 @@ def _function(owner: Any, name: str, parameters: set[str]) -> Any:
 
 def _unsupported(place: str) -> UnsupportedFlyteError:
     return UnsupportedFlyteError(
-        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it was"
-        " in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
+        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it"
+        " was in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
         " template."
     )

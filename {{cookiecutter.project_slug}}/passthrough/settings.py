@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import flyte
 from pydantic import (
@@ -119,6 +119,9 @@ class Settings(BaseModel):
     Under any other name a page could reach it that a visitor's browser has been led to (DNS
     rebinding). Where callers sign in, their credentials belong to a name already.
     """
+
+    access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
+    """How each request is logged."""
 
     sign_in_url: str | None = env("SIGN_IN_URL", default=None)
     """Where a person signs in; each 401 names it."""
@@ -230,7 +233,9 @@ class Settings(BaseModel):
     @classmethod
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         if not all(re.fullmatch(HOST, host) for host in hosts):
-            raise ValueError("holds something that is not the name of a host; write each without a port")
+            raise ValueError(
+                "holds something that is not the name of a host; write each without a port"
+            )
         return tuple(host.lower() for host in hosts)
 
     @field_validator("sign_in_url")

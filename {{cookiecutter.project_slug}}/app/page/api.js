@@ -50,7 +50,7 @@ async function send(method, path, { query = {}, body, signal, headers = {} } = {
   // A gate in front of the app sends people to its sign-in page, where a script can't follow.
   if (response.type === "opaqueredirect") problem.status = 401;
   const error = new Problem(problem);
-  if (error.status === 401) window.dispatchEvent(new CustomEvent("signedout", { detail: error }));
+  if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
   throw error;
 }
 

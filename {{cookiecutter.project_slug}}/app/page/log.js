@@ -9,7 +9,10 @@ const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-
 
 /** Show the log of a run; `ended` says whether no more can come. */
 export function logPanel(run, scope, signal, ended) {
-  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0 });
+  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0, scroll() {
+    // Scrolling up is to read, scrolling to the end is to follow.
+    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
+  } });
   const state = h("p.hint", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
   const [wrapNode, wrap] = toggle("Wrap lines", () => {
@@ -26,10 +29,6 @@ export function logPanel(run, scope, signal, ended) {
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
-  // Scrolling up is to read, scrolling to the end is to follow.
-  output.addEventListener("scroll", () => {
-    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-  });
 
   function draw() {
     for (let start = 0; start < waiting.length; ) {

@@ -24,7 +24,7 @@ async function route() {
   const { project, domain } = query;
   session.scope = { project, domain };
   document.getElementById("place").replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
-  for (const each of document.querySelectorAll("nav a[data-section]")) {
+  for (const each of document.querySelectorAll("[data-section]")) {
     each.href = link(each.dataset.section);
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
   }
@@ -57,8 +57,9 @@ async function identify() {
   }
 }
 
-window.addEventListener("hashchange", route);
-window.addEventListener("signedout", (event) => signedOut(event.detail));
+addEventListener("hashchange", route);
+addEventListener("submit", (event) => event.preventDefault()); // Enter starts nothing
+addEventListener("signedout", (event) => signedOut(event.detail));
 document.addEventListener("visibilitychange", identify);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

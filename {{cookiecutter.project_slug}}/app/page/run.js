@@ -17,14 +17,10 @@ export async function runView(view, { subject, signal }) {
   const badge = h("span", { role: "status" });
   const facts = h("dl.facts");
   const phases = h("ol.phases", { "aria-label": "Phases" });
-  const error = h("div");
-  const trouble = h("div");
-  const refusal = h("div");
-  const outputs = h("div");
-  const inputs = h("div");
+  const [error, trouble, refusal, outputs, inputs] = Array.from({ length: 5 }, () => h("div"));
   const abort = button("Abort", confirmAbort, { class: "danger" });
-  const again = run.task && h("a", {
-    class: "button", href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
+  const again = run.task && h("a.button", {
+    href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
   }, "Run again");
   const address = webLink(run.url);
   const elsewhere = address && !/\/\/(localhost|127\.|\[::1)/.test(address) && // which has no console
@@ -108,8 +104,8 @@ export async function runView(view, { subject, signal }) {
     if (hasEnded(run)) draw(await get(path, scope, signal)); // with the error
     return hasEnded(run);
   }, signal, (problem) => {
-    const hint = h("p.hint", "The page goes on as soon as that is over.");
-    trouble.replaceChildren(...(problem ? [problemBox(problem), hint] : []));
+    trouble.replaceChildren(...(problem
+      ? [problemBox(problem), h("p.hint", "The page goes on as soon as that is over.")] : []));
   });
 }
 

@@ -33,7 +33,7 @@ export async function runsView(view, { query, signal }) {
   view.append(
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", { submit: (event) => event.preventDefault() }, task, suggestions, phase, mine)),
+      h("form.filters", task, suggestions, phase, mine)),
     problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),

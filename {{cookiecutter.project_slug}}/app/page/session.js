@@ -17,7 +17,7 @@ const who = document.getElementById("who");
 /** Ask who this is, and show it. */
 export async function whoAmI() {
   const me = await get("me");
-  const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
+  const shown = me.anonymous ? "nobody" : person({ ...me, name: me.name || me.email }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
     h("span", { title: me.email }, name(shown)));

@@ -55,9 +55,7 @@ export async function taskView(view, { subject, query, signal }) {
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
     before ? h("p.notice", before.inputs ? "Filled in from " : "Nothing is known of ",
       h("a", { href: link(`runs/${part(query.from)}`) }, name(query.from)), before.inputs && ". Change what you like.") : "",
-    // Enter starts nothing.
-    h("form.card", { submit: (event) => event.preventDefault() },
-      fields.node, problem, h("div.actions", run)));
+    h("form.card", fields.node, problem, h("div.actions", run)));
 
   async function submit() {
     problem.replaceChildren();

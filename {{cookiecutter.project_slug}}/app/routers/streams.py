@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Request, WebSocket
+from fastapi import APIRouter, Header, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from passthrough.dependencies import RunDep, phase_of

@@ -1,0 +1,1 @@
+"""Tests of the template's own package, by apps that are not the generated one."""

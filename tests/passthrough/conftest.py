@@ -1,0 +1,107 @@
+"""What these tests share: a local Flyte, the SDK made safe, and apps of a few endpoints each.
+
+A test module names its endpoints ``router``; its app is what ``alice`` and the others call.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flyte.remote
+import httpx
+import pytest
+
+from local_flyte import LocalFlyte, ReceivedCall
+from passthrough import sdk
+
+from .support import FOLDER, build_app, client_of, ended, long_run, serving, start
+
+
+@pytest.fixture(scope="session")
+def _started_flyte() -> Iterator[LocalFlyte]:
+    with LocalFlyte() as local_flyte:
+        local_flyte.deploy(FOLDER, "deployed_tasks.py", "env")
+        yield local_flyte
+
+
+@pytest.fixture(scope="package")
+def _safe_sdk() -> Iterator[None]:
+    """Make the SDK safe, and leave it to tests of others as it was."""
+    for name in flyte.remote.__all__:
+        getattr(flyte.remote, name)
+    importlib.import_module("flyte.remote._client.controlplane")
+    modules = [module for name, module in [*sys.modules.items()] if name.startswith("flyte")]
+    classes = {
+        each for module in modules for each in vars(module).values() if issubclass(type(each), type)
+    }
+    owners = [*modules, *(each for each in classes if each.__module__.startswith("flyte"))]
+    before = [(owner, dict(vars(owner))) for owner in owners]
+    sdk.make_safe()
+    yield
+    for owner, attributes in before:
+        for name in vars(owner).keys() & attributes.keys():
+            if vars(owner)[name] is not attributes[name]:
+                setattr(owner, name, attributes[name])
+    sdk._done.clear()
+
+
+@pytest.fixture(scope="module")
+def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFlyte]:
+    """The local Flyte, with the tests' tasks and nothing else; the environment leads to it."""
+    _started_flyte.reset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FLYTE_ENDPOINT", raising=False)  # would outrank the other
+        for name, value in _started_flyte.app_environment().items():
+            patch.setenv(name, value)
+        yield _started_flyte
+
+
+@pytest.fixture
+def received(local_flyte: LocalFlyte) -> Iterator[Callable[[], list[ReceivedCall]]]:
+    """What the local Flyte has received since the test began."""
+    local_flyte.clear_calls()
+    yield lambda: local_flyte.calls
+    local_flyte.clear_calls()
+
+
+@pytest.fixture(scope="module")
+def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str]:
+    """The address of an app with the module's endpoints."""
+    with serving(build_app(request.module.router)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def alice(url: str) -> Iterator[httpx.Client]:
+    """Someone who may run tasks."""
+    with client_of(url, "alice") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bob(url: str) -> Iterator[httpx.Client]:
+    """Someone else who may run tasks."""
+    with client_of(url, "bob") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def hurried(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Alice, calling an app that gives Flyte little time."""
+    app = build_app(request.module.router, flyte_timeout=1.0)
+    with serving(app) as url, client_of(url, "alice") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def greeting(local_flyte: LocalFlyte) -> str:
+    """The name of a run of alice's that has succeeded."""
+    return ended(start("greet", name="Ada"))
+
+
+@pytest.fixture(scope="module")
+def counting(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The name of a run of alice's that goes on and on."""
+    with long_run() as run:
+        yield run
