@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE
 
 from ..served import App
 from .visiting import Visitors
