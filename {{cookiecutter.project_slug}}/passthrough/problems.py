@@ -75,7 +75,7 @@ CLIENT_HAS_LEFT = 499  # as nginx calls it; nobody reads it
 class InvalidValue(BaseModel):
     """One value of the request that cannot be used."""
 
-    location: list[str | int] = Field(examples=[["body", "inputs", "name"]])
+    location: list[str | int] = Field(examples=[["inputs", "name"]])
     detail: str = Field(examples=["Field required"])
 
 

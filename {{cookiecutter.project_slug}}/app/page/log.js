@@ -1,5 +1,5 @@
 // A run's log, as it is written: followed, wrapped, copied, and taken up again where it broke off.
-import { lines, part, persist } from "./api.js";
+import { events, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
 const CHUNK = 200; // lines that come and go together
@@ -22,7 +22,7 @@ export function logPanel(run, scope, signal, ended) {
   const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
-  let received = 0;
+  let last; // the id of the last line, as the app counts them
   let inLast = CHUNK; // lines in the last chunk
   let waiting = []; // lines to be drawn with the next frame
 
@@ -49,26 +49,29 @@ export function logPanel(run, scope, signal, ended) {
   const say = (words) => {
     if (state.textContent !== words) state.textContent = words;
   };
-  const quiet = () => (received ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
+  const quiet = () => (last ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
 
   async function attempt(until, connected) {
-    const before = received;
-    const query = { ...scope, skip: received || undefined };
-    for await (const some of lines(`runs/${part(run)}/logs`, query, until, connected)) {
-      received += some.length;
-      if (!waiting.length) requestAnimationFrame(draw);
-      waiting.push(...some);
-      say("");
+    const before = last;
+    try {
+      for await (const some of events(`runs/${part(run)}/logs`, scope, until, connected, last)) {
+        last = some.at(-1).id;
+        if (!waiting.length) requestAnimationFrame(draw);
+        for (const { data } of some) waiting.push(...data.split("\n"));
+        say("");
+      }
+    } catch (error) {
+      if (error.status !== 404 || ended()) throw error; // it may still come
     }
     // What ends before the run was cut off, and what brought lines may have more.
-    return ended() && received === before;
+    return ended() && last === before;
   }
 
   say(quiet());
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
     else if (problem.status > 401 && problem.status < 429) say(problem.message);
-    else say(`${problem.message}. ${received ? "The log goes on" : "It is shown"} as soon as that is over.`);
+    else say(`${problem.message}. ${last ? "The log goes on" : "It is shown"} as soon as that is over.`);
   });
   return card("Log", tools, output, state);
 }

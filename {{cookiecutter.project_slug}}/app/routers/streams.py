@@ -4,6 +4,7 @@ Deployments and proxies cut streams off after some minutes. Each can be taken up
 cut off, by ``Last-Event-ID``, as browsers do it.
 """
 
+import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
@@ -18,7 +19,8 @@ from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
-LastEventId = Annotated[str | None, Header(description="The last event that was seen.")]
+LAST_EVENT_ID = "The id of the last event that was seen."
+OVERWRITTEN = re.compile(r".*\r(?!\n)")  # no event can hold a carriage return
 
 
 @router.get(
@@ -29,7 +31,9 @@ LastEventId = Annotated[str | None, Header(description="The last event that was 
 )
 @problem_event
 async def run_events(
-    request: Request, run: RunDep, last_event_id: LastEventId = None
+    request: Request,
+    run: RunDep,
+    last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
 
@@ -51,19 +55,21 @@ async def run_events(
 )
 @problem_event
 async def run_logs(
-    request: Request, run: RunDep, last_event_id: LastEventId = None
+    request: Request,
+    run: RunDep,
+    last_event_id: Annotated[int, Header(ge=0, description=LAST_EVENT_ID)] = 0,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log, an event for each message, until the run has ended.
 
+    Of a line that is written over itself, such as a progress bar, the last state is sent.
     If Flyte fails on the way, a `problem` event comes last.
     """
-    seen = int(last_event_id or 0)
     number = 0
     async for message in run.get_logs.aio():
         number += 1
-        if number > seen:
-            text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a blank before each
-            yield ServerSentEvent(id=str(number), raw_data=text)
+        if number > last_event_id:
+            text = message.removeprefix(" ").rstrip("\r\n")  # the SDK puts a blank before each
+            yield ServerSentEvent(id=str(number), raw_data=OVERWRITTEN.sub("", text))
 
 
 @router.websocket("/runs/{name}/watch")
