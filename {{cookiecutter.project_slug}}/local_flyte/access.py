@@ -18,7 +18,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from .modes import Mode
-from .people import Person
+from .people import Directory, Person
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -27,9 +27,6 @@ _caller: ContextVar[Person | None] = ContextVar("caller")
 
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Anyone who is someone may call these."""
-
-CREDENTIALS = {"authorization", "cookie", "x-amzn-oidc-data", "x-amzn-oidc-identity"}
-"""Headers of which the proxy in front of an open-source Flyte wants one."""
 
 MAY_BE_EMPTY = ("org", "organization", "content_md5")
 """Fields that must have a value by their rules, while Flyte takes requests without."""
@@ -105,9 +102,17 @@ class Faults:
 class Access:
     """Connect interceptor that admits a call or refuses it as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults, mode: Mode) -> None:
+    def __init__(self, faults: Faults, mode: Mode, proxy: Directory | None) -> None:
+        """Prepare.
+
+        Args:
+            faults: Calls that shall go wrong.
+            mode: Which Flyte it is like.
+            proxy: Whom the proxy in front lets in; None if there is no proxy.
+        """
         self._faults = faults
         self._mode = mode
+        self._proxy = proxy
 
     async def intercept_unary(
         self,
@@ -147,9 +152,8 @@ class Access:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
-        if self._mode is Mode.OPEN_SOURCE and CREDENTIALS.isdisjoint(ctx.request_headers()):
-            # It is what makes the flyte command send its token.
-            raise ConnectError(Code.UNAUTHENTICATED, "the proxy wants credentials")
+        if self._proxy is not None and not self._proxy.lets_in(ctx.request_headers()):
+            raise ConnectError(Code.UNAUTHENTICATED, "the proxy knows no such credentials")
         if self._mode is not Mode.UNION:
             return
         someone = known_caller()
