@@ -119,20 +119,21 @@ def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
 
 # Runs, by the SDK, as a client's person
 
-_started: dict[str, str] = {}
-"""The runs that tests have started, and the Authorization header of who started each."""
+_started: dict[str, tuple[str, str]] = {}
+"""The runs that tests have started, and the credential of who started each."""
 
 
 def _note_a_started_run(response: httpx.Response) -> None:
     if response.status_code == 201:
-        name = json.loads(response.read())["name"]
-        _started[name] = response.request.headers["Authorization"]
+        sent = response.request.headers
+        credential = "authorization" if "authorization" in sent else "cookie"
+        _started[json.loads(response.read())["name"]] = (credential, sent[credential])
 
 
 def abort_what_is_left() -> None:
     """Abort the runs that tests have started and that have not ended."""
-    for name, authorization in _started.items():
-        with remote.auth_metadata(("authorization", authorization)):
+    for name, credential in _started.items():
+        with remote.auth_metadata(credential):
             run = remote.Run.get(name=name)
             if not run.done():
                 run.abort()
@@ -143,7 +144,7 @@ def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
     with calling_as(client):
         found = remote.Task.get(f"{TASKS}.{task}", auto_version="latest")
         run = flyte.run(found, **inputs)
-    _started[run.name] = client.headers["Authorization"]
+    _started[run.name] = ("authorization", client.headers["Authorization"])
     id_ = run.pb2.action.id.run
     return {"name": id_.name, "project": id_.project, "domain": id_.domain}
 
@@ -158,7 +159,7 @@ def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def long_run(client: httpx.Client) -> Iterator[dict[str, Any]]:
     """Start a run that goes on until the block ends."""
-    run = run_task(client, "count", to=1000)
+    run = run_task(client, "count", to=100_000)
     try:
         yield run
     finally:

@@ -89,17 +89,6 @@ def test_older_runs_are_those_before_a_time(
     assert newest in alice.get("/runs", params={"before": now, "limit": 200}).json()
 
 
-@needs("/me")
-@pytest.mark.authorization
-def test_runs_are_listed_by_who_started_them(
-    alice: httpx.Client, bob: httpx.Client, greeting: dict[str, Any]
-) -> None:
-    for person, has_started_it in ((alice, True), (bob, False)):
-        mine = {"subject": person.get("/me").json()["subject"], "limit": 200}
-        names = {run["name"] for run in person.get("/runs", params=mine).json()}
-        assert (greeting["name"] in names) is has_started_it
-
-
 def test_project_and_domain_can_be_chosen_per_request(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
