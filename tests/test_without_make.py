@@ -10,7 +10,8 @@ from .baking import Baker, run
 from .test_prompts import load_hook
 from .walkthrough import check_quality, needs_python
 
-pytestmark = pytest.mark.slow
+# Left out of `make test`, which has the same commands through make; `make test-all` runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 # What the answers can change: names, credentials, metadata. All run on 3.12 in test_readme.py.
 SOME_OF_THE_TESTS = " ".join(
