@@ -329,7 +329,7 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
         return error
     if isinstance(error.__cause__, DecodeError):
         return TooLargeError("what Flyte has stored is too large, or nested too deep, to be read")
-    if error.code is Code.INTERNAL and re.search("exceeds|too large", error.message):
+    if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
         return TooLargeError("Flyte hands out inputs and outputs of up to 2 MiB")
     text = error.message[:LONGEST_ERROR]
     if quotes(text, secrets):

@@ -11,18 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from passthrough.dependencies import Inputs, RunDep, Time, WaitQuery, wait_for
 from passthrough.problems import documented
 
-from ..models import EndedRun, Run
+from ..models import LINKS, EndedRun, Run
 
 router = APIRouter(tags=["runs"])
-
-LINKS = {
-    operation: {
-        "operationId": operation,
-        "parameters": {name: f"$response.body#/{name}" for name in ("name", "project", "domain")},
-    }
-    for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run", "rerun")
-}
-"""What can be done with the run that is answered: for clients that follow OpenAPI's links."""
 
 
 class RunData(BaseModel):
