@@ -6,7 +6,6 @@ A test module names its endpoints ``router``; its app is what ``alice`` and the 
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import flyte.remote
 import httpx

@@ -506,9 +506,15 @@ def is_neighbour(address: str, flyte_address: str) -> bool:
     domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
     if not domain or domain.rpartition(".")[2].isdigit() or domain.endswith("."):
         return False
-    if PublicSuffixList().is_public(domain):
+    if _public_suffixes().is_public(domain):
         return False
     return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    """Return the list, which takes a tenth of a second to read."""
+    return PublicSuffixList()
 
 
 # The second place: the loop
