@@ -1,6 +1,5 @@
 """What the API shows of a run."""
 
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -9,8 +8,19 @@ from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Identity, phase_of, time_of
-from passthrough.problems import FLYTE_ERRORS
+from passthrough.dependencies import Identity, in_time, phase_of, time_of
+
+LINKS = {
+    operation: {
+        "operationId": operation,
+        "parameters": {name: f"$response.body#/{name}" for name in ("name", "project", "domain")},
+    }
+    for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run", "rerun")
+}
+"""What can be done with a run that is answered, for clients that follow OpenAPI's links.
+
+Those to operations that the app does not have are left out of its document.
+"""
 
 
 class Run(BaseModel):
@@ -71,7 +81,7 @@ class EndedRun(Run):
         If there are outputs but they can't be had, ``GET /runs/{name}/io`` says why.
         """
         error = outputs = None
-        with suppress(*FLYTE_ERRORS):
+        async with in_time():
             if phase_of(run.action) in {ActionPhase.FAILED, ActionPhase.TIMED_OUT}:
                 details = await remote.ActionDetails.get_details.aio(run.action.action_id)
                 error = details.error_info and details.error_info.message[:20_000]

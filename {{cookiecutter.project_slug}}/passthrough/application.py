@@ -16,7 +16,8 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from . import docs, health
-from .headers import GuardMiddleware, HeadersMiddleware
+from .access_log import AccessLogMiddleware
+from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
 from .request_scope import LARGEST_BODY
 from .settings import Settings
@@ -64,6 +65,7 @@ class App(FastAPI):
             options: As for FastAPI.
         """
         around = [  # from the outside in
+            Middleware(AccessLogMiddleware, form=settings.access_log),
             Middleware(HeadersMiddleware),
             Middleware(
                 CORSMiddleware,  # so that pages of trusted origins can call, and read what they get
@@ -71,12 +73,14 @@ class App(FastAPI):
                 allow_credentials=True,
                 allow_methods=["*"],
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
-                expose_headers=["Location"],
+                expose_headers=["Location", "X-Request-ID"],
             ),
+            Middleware(RoutePathMiddleware),
             Middleware(GuardMiddleware, settings=settings, public=public),
             # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
             Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             *middleware,
+            Middleware(RoutePathMiddleware),
             Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
         ]
         super().__init__(

@@ -1,7 +1,9 @@
-"""What endpoints ask for: who is calling, the run that a path names, and values of the SDK's objects."""
+"""What endpoints ask for: the caller, the run that a path names, and values of SDK objects."""
 
 import asyncio
-from contextlib import suppress
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -10,7 +12,7 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, Path, Query
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 from starlette.requests import HTTPConnection
 
 from .literals import inputs_schema, outputs_schema
@@ -57,6 +59,8 @@ async def _caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(subject=None, name=None, email=None, anonymous=False)
+    if calls := current_calls.get():
+        calls.subject = user.subject
     return Caller(
         subject=user.subject or None,
         name=user.name or None,
@@ -84,7 +88,7 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 
 async def _task(
     name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
-    version: Annotated[str | None, Query(description="Default: the latest.")] = None,
+    version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
 ) -> remote.TaskDetails:
     task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
     return await task.fetch.aio()
@@ -113,6 +117,17 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to be passed on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is before the year 1 or after 9999") from None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_in_utc)]
+"""A time in a query, as OpenAPI means it: Pydantic by itself takes numbers, too."""
+
 WaitQuery = Annotated[
     float,
     Query(ge=0, description="Seconds to wait for the run's end; at most FLYTE_TIMEOUT count."),
@@ -124,12 +139,19 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
     Raises nothing that Flyte may fail with: that a run was started must be told in any case.
     """
+    async with in_time(seconds):
+        async for _ in run.watch():
+            pass
+
+
+@asynccontextmanager
+async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
+    """Leave the block after this time, early enough to answer, and when Flyte fails in it."""
     calls = current_calls.get()
-    longest = calls.limits.timeout if calls else seconds
+    longest = min(calls.limits.timeout, 0.9 * calls.time_left()) if calls else seconds
     with suppress(*FLYTE_ERRORS):
         async with asyncio.timeout(min(seconds, longest)):
-            async for _ in run.watch():
-                pass
+            yield
 
 
 def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,7 +182,7 @@ class Identity(BaseModel):
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
-    """Read a phase; None is one that Flyte does not tell, or this version of the SDK does not know."""
+    """Read a phase; None if Flyte does not tell it, or this version of the SDK does not know it."""
     with suppress(ValueError):
         return ActionPhase.from_protobuf(action.raw_phase)
     return None

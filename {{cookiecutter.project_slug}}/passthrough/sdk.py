@@ -1,10 +1,10 @@
 """The Flyte SDK, made fit for a process that serves many callers.
 
 The SDK is made for one user per process. At the few places through which all of it goes it is
-changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun`` can
-be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing else
-touches a private name of the SDK. A version of flyte that lacks one of the places does not start
-the app.
+changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun``
+can be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing
+else touches a private name of the SDK. A version of flyte that lacks one of the places does not
+start the app.
 
 `FlyteMiddleware` in ``request_scope.py`` calls this, and says which request a call belongs to.
 """
@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -60,8 +61,10 @@ REFUSED = {
     "Run.get_report": "link to the run's page, run.url, which shows its report",
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "App.show_logs": "link to the app's page, app.url, which shows its log",
+    "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
+    "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
 }
-"""Methods of ``flyte.remote`` that are refused: they open what a message of Flyte names, or print."""
+"""What is refused: it prints, opens what a message of Flyte names, or runs a task in this process."""
 
 
 class StartError(SystemExit):
@@ -69,11 +72,11 @@ class StartError(SystemExit):
 
 
 class UnsupportedFlyteError(StartError):
-    """The installed flyte lacks something by which it is made safe. The message says what to pin."""
+    """The installed flyte lacks a place where it is made safe. The message says what to pin."""
 
 
 class NotForManyCallersError(RuntimeError):
-    """This part of the SDK can't be used where many people are served. The message names another."""
+    """This part of the SDK is not for many callers. The message says what to use instead."""
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
@@ -111,9 +114,18 @@ class Limits:
 class Calls:
     """The calls to Flyte that are under way for one request, and the tasks fetched for it."""
 
-    def __init__(self, limits: Limits, request_id: str | None = None) -> None:
-        self.limits, self.request_id = limits, request_id
+    def __init__(
+        self,
+        limits: Limits,
+        request_id: str | None = None,
+        deadline: asyncio.Timeout | None = None,
+    ) -> None:
+        self.limits, self.request_id, self._deadline = limits, request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.seconds = 0.0
+        """What calls that have one answer have taken, together."""
+        self.subject: str | None = None
+        """Flyte's identifier of the caller, if the endpoint has asked."""
         self._cancel: dict[Any, Callable[[], object]] = {}
         self._ended = False
 
@@ -126,6 +138,19 @@ class Calls:
         if self._ended:
             raise asyncio.CancelledError("the request that this call to Flyte is for has ended")
         self._cancel[key] = cancel
+
+    def time_left(self) -> float:
+        """Return the seconds until the request must have been answered."""
+        when = self._deadline and self._deadline.when()
+        return when - asyncio.get_running_loop().time() if when else self.limits.timeout
+
+    def take_time(self) -> None:
+        """Put the deadline off for the start of a run: that it was started must be told."""
+        if self._deadline and self._deadline.when() and not self._deadline.expired():
+            now = asyncio.get_running_loop().time()
+            self._deadline.reschedule(
+                max(self._deadline.when() or 0, now + 2 * self.limits.timeout)
+            )
 
     def done(self, key: Any) -> None:
         """Forget a call that has been answered."""
@@ -181,6 +206,9 @@ class _Guard:
         limits = _limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
+        calls, began = current_calls.get(), time.perf_counter()
+        if calls and ctx.method().name == "CreateRun":
+            calls.take_time()
         try:
             async with asyncio.timeout(limits.timeout):
                 for pause in limits.pauses if reads else ():
@@ -197,6 +225,8 @@ class _Guard:
             failure = _meaning(error, secrets)
         finally:
             is_done()
+            if calls:
+                calls.seconds += time.perf_counter() - began
         raise failure
 
     async def intercept_server_stream(
@@ -205,10 +235,18 @@ class _Guard:
         """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
         secrets = self._authenticate(ctx)
         stream = call_next(request, ctx)
-        timeout = _limits().timeout
+        calls, timeout = current_calls.get(), _limits().timeout
         received, silent = 0, 0.0
-        # It is always being waited for, also while this generator is at its ``yield``: so it can be
-        # cancelled from outside, which ends it at once and all the way down.
+        loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
+
+        def end() -> None:
+            # This generator may be at its ``yield`` for as long as it is kept. What it waits for is
+            # cancelled, which ends the stream; if that has come already, the stream is closed.
+            if not coming.cancel() and isinstance(stream, AsyncGenerator):
+                closing.add(asyncio.ensure_future(stream.aclose()))
+
+        if calls:
+            calls.begin(stream, lambda: loop.call_soon_threadsafe(end))
         coming = _next(stream)
         try:
             while True:
@@ -228,8 +266,10 @@ class _Guard:
         except ConnectError as error:
             failure = _meaning(error, secrets)
         finally:
+            if calls:
+                calls.done(stream)
             coming.cancel()
-            await asyncio.wait({coming})
+            await asyncio.wait({coming, *closing})
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
         raise failure
@@ -257,18 +297,8 @@ class _Guard:
 
 def _next(stream: AsyncIterator[Any]) -> asyncio.Future[Any]:
     task = asyncio.ensure_future(anext(stream))
-    try:
-        is_done = _belongs_to_the_request(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-
-    def forget(task: asyncio.Future[Any]) -> None:
-        is_done()
-        if not task.cancelled():
-            task.exception()  # nobody may be left to see it
-
-    task.add_done_callback(forget)
+    # Nobody may be left to see how it has failed.
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return task
 
 
@@ -301,7 +331,7 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
         return error
     if isinstance(error.__cause__, DecodeError):
         return TooLargeError("what Flyte has stored is too large, or nested too deep, to be read")
-    if error.code is Code.INTERNAL and re.search("exceeds|too large", error.message):
+    if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
         return TooLargeError("Flyte hands out inputs and outputs of up to 2 MiB")
     text = error.message[:LONGEST_ERROR]
     if quotes(text, secrets):
@@ -367,7 +397,7 @@ async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 
 
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield a stream as it comes. Each message is announced by a flag and its length: 1 + 4 bytes."""
+    """Yield a stream as it comes. Before each message come a flag and its length: 1 + 4 bytes."""
     prefix, missing = b"", 0
     async with response:
         async for chunk in response.content:
@@ -421,7 +451,9 @@ def _sessions() -> None:
             )
         assert endpoint
         if auth_endpoint:
-            known = _trusted(endpoint, auth_endpoint, own) or clusters.get((endpoint, auth_endpoint))
+            known = _trusted(endpoint, auth_endpoint, own) or clusters.get(
+                (endpoint, auth_endpoint)
+            )
             if known:
                 return known
         made = await original(endpoint, **(options | {"rpc_retries": None}))
@@ -489,9 +521,15 @@ def is_neighbour(address: str, flyte_address: str) -> bool:
     domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
     if not domain or domain.rpartition(".")[2].isdigit() or domain.endswith("."):
         return False
-    if PublicSuffixList().is_public(domain):
+    if _public_suffixes().is_public(domain):
         return False
     return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    """Return the list, which takes a tenth of a second to read."""
+    return PublicSuffixList()
 
 
 # The second place: the loop
@@ -528,6 +566,13 @@ def _loop() -> None:
         _refuse_to_block(async_gen)
         return iterate(self, async_gen)
 
+    async def wait(self: Any, quiet: bool = False, wait_for: Any = "terminal") -> None:  # noqa: ARG001
+        if not self.done():
+            async for _ in self.watch(wait_for=wait_for):
+                pass
+
+    _function(remote.Action, "wait", {"quiet", "wait_for"})
+    remote.Action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
     kind.is_in_loop = is_in_loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
@@ -570,6 +615,22 @@ def _types() -> None:
     _function(engine, "literal_map_to_kwargs", {"lm", "python_types", "literal_types"})
     _function(interface, "convert_to_kwargs", {"args", "kwargs"})
     sdk_types.install(engine, interface)
+    runner = _class(_module("flyte._run"), "_Runner", set())
+    rerun_as_it_was = _function(runner, "rerun", {"run_name", "action_name"}).fn
+    options = {*inspect.signature(rerun_as_it_was).parameters}
+
+    async def rerun(self: Any, run_name: str, action_name: str = "a0", **given: Any) -> Any:
+        try:
+            return await rerun_as_it_was(self, run_name, action_name, **given)
+        except ValueError:  # the SDK names unknown inputs only: have all that is wrong told
+            details = await remote.ActionDetails.get.aio(run_name=run_name, name=action_name)
+            known = types.guess_interface(details.pb2.task.task_template.interface).inputs
+            inputs = {name: value for name, value in given.items() if name not in options}
+            kinds = {name: known[name] for name in known.keys() & inputs.keys()}
+            interface(inputs=kinds, outputs={}).convert_to_kwargs(**inputs)
+            raise
+
+    runner.rerun = _module("flyte.syncify").syncify(rerun)
 
     def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
@@ -645,9 +706,12 @@ def make_safe() -> None:
         _lazy_tasks()
         _config_variable()
         for name, instead in REFUSED.items():
-            owner, _, method = name.partition(".")
-            _function(getattr(remote, owner), method, set())
-            setattr(getattr(remote, owner), method, _refusal(name, instead))
+            part, _, method = name.partition(".")
+            owner = getattr(remote, part, None)
+            if mode := re.search("mode='(.+)'", name):
+                owner, method = _class(_module("flyte._run"), "_Runner", set()), f"_run_{mode[1]}"
+            _function(owner, method, set())
+            setattr(owner, method, _refusal(name, instead))
         for logger in ("flyte", "httpx"):
             logging.getLogger(logger).addFilter(_without_credentials)
         _done.append("")
@@ -739,7 +803,7 @@ def _function(owner: Any, name: str, parameters: set[str]) -> Any:
 
 def _unsupported(place: str) -> UnsupportedFlyteError:
     return UnsupportedFlyteError(
-        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it was"
-        " in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
+        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it"
+        " was in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
         " template."
     )

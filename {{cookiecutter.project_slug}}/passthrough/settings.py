@@ -7,9 +7,9 @@ separated by commas.
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import flyte
 from pydantic import (
@@ -30,17 +30,17 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1, but no "*"
 HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
-ORIGIN = re.compile(rf"https?://{HOST}(:\d+)?", re.ASCII)  # RFC 6454 6.1
-ORIGIN_OF_A_BROWSER = re.compile(r"(?!http://.*:80$|https://.*:443$)[^A-Z]+")  # RFC 6454 6.2
+# RFC 6454 6.1 and 6.2
+ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
+)
 # Without a scheme there must be a port or a dot, so that a typing mistake is noticed.
 ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
+LISTS = {tuple, frozenset, list, set}
 PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Where Flyte's sign-in keeps access and identity tokens; calls do not need its refresh token."""
-
-ENDPOINT_FORMS = "dns:///host[:port] (spoken to over TLS), or http://host:port for one without TLS"
 
 WHERE = """
   For deployment.py, one of:
@@ -120,6 +120,9 @@ class Settings(BaseModel):
     rebinding). Where callers sign in, their credentials belong to a name already.
     """
 
+    access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
+    """How each request is logged."""
+
     sign_in_url: str | None = env("SIGN_IN_URL", default=None)
     """Where a person signs in; each 401 names it."""
 
@@ -132,113 +135,26 @@ class Settings(BaseModel):
             return {**values, "_U_INSECURE": endpoint.startswith("http://")}
         return values
 
-    @field_validator("flyte_endpoint")
-    @classmethod
-    def _is_endpoint(cls, endpoint: str | None) -> str | None:
-        if endpoint is None:
-            return None
-        if not ENDPOINT.fullmatch(endpoint):
-            raise ValueError(f"is not the address of a Flyte; give {ENDPOINT_FORMS}")
-        port = re.search(r":(\d+)/?$", endpoint)
-        if port and not 0 < int(port[1]) < 2**16:
-            raise ValueError(f"has a port that is not within 1 to 65535; give {ENDPOINT_FORMS}")
-        return endpoint
-
-    @field_validator("flyte_project", "flyte_domain")
-    @classmethod
-    def _is_label(cls, name: str) -> str:
-        if not LABEL.fullmatch(name):
-            raise ValueError(
-                "is not a name that Flyte takes; give at most 63 lower-case letters, digits and"
-                " dashes, with no dash at either end, such as flytesnacks"
-            )
-        return name
-
-    @field_validator(
-        "cookie_names",
-        "credential_headers",
-        "flyte_data_addresses",
-        "trusted_origins",
-        "allowed_hosts",
-        mode="before",
-    )
+    @field_validator("*", mode="before")
     @classmethod
     def _split(cls, value: object, info: ValidationInfo) -> object:
-        if not isinstance(value, str):
+        """Read a list: of a setting of the owner's, too."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if not isinstance(value, str) or not LISTS & {
+            get_origin(k) for k in (kind, *get_args(kind))
+        }:
             return value
         if value.strip() == "*" and info.field_name == "cookie_names":
             return None
         return [each.strip() for each in value.split(",") if each.strip()]
 
-    @field_validator("cookie_names")
+    @field_validator("*")
     @classmethod
-    def _are_cookies(cls, names: frozenset[str] | None) -> frozenset[str] | None:
-        if not all(map(NAME.fullmatch, names or ())):
-            default = ",".join(sorted(SIGN_IN_COOKIES))
-            raise ValueError(
-                "holds something that is not a cookie name; give names, * for all cookies, or, to"
-                f" add to the default, {default},<your cookie>"
-            )
-        return names
-
-    @field_validator("credential_headers")
-    @classmethod
-    def _are_headers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(_is_a_credential_header, names)):
-            raise ValueError(
-                "holds something that is not the name of a header for credentials; give names, such"
-                " as X-Api-Key. Authorization and Cookie are forwarded already"
-            )
-        return names
-
-    @field_validator("token_header")
-    @classmethod
-    def _is_header(cls, name: str | None) -> str | None:
-        if name is not None and not _is_a_credential_header(name):
-            raise ValueError(
-                "is not the name of a header in which a proxy hands on a token; give one, such as"
-                " X-Forwarded-Access-Token. Without it the token is taken from Authorization"
-            )
-        return name
-
-    @field_validator("trusted_origins")
-    @classmethod
-    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(ORIGIN.fullmatch, origins)):
-            raise ValueError(
-                "holds something that is not an origin; write each as https://host[:port], without"
-                " a path and without *, and a host that is not ASCII as xn--..."
-            )
-        if not all(map(ORIGIN_OF_A_BROWSER.fullmatch, origins)):
-            raise ValueError(
-                "holds an origin that no browser sends; write each as https://host[:port], in lower"
-                " case, and without :443 after https:// and :80 after http://"
-            )
-        return origins
-
-    @field_validator("flyte_data_addresses")
-    @classmethod
-    def _are_addresses_with_tls(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(ORIGIN.fullmatch(each) and each.startswith("https://") for each in addresses):
-            raise ValueError(
-                "holds something that is not an address with TLS; write each as https://host[:port],"
-                " without a path and without *"
-            )
-        return addresses
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(re.fullmatch(HOST, host) for host in hosts):
-            raise ValueError("holds something that is not the name of a host; write each without a port")
-        return tuple(host.lower() for host in hosts)
-
-    @field_validator("sign_in_url")
-    @classmethod
-    def _is_url(cls, url: str | None) -> str | None:
-        if url is not None and not PAGE.fullmatch(url):
-            raise ValueError("is not the address of a page; give https://host/path or /path")
-        return url
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
+        is_good, message = RULES.get(str(info.field_name), (bool, ""))
+        if message and not all(map(is_good, [value] if isinstance(value, str) else value or ())):
+            raise ValueError(message)
+        return value
 
 
 def _is_a_credential_header(name: str) -> bool:
@@ -248,6 +164,61 @@ def _is_a_credential_header(name: str) -> bool:
     except ValueError:
         return False
     return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
+
+
+def _is_endpoint(address: str) -> bool:
+    port = re.search(r":(\d+)/?$", address)
+    return bool(ENDPOINT.fullmatch(address)) and (not port or 0 < int(port[1]) < 2**16)
+
+
+A_NAME = (
+    re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch,  # RFC 1123
+    "is not a name that Flyte takes; give lower-case letters, digits and dashes, as in flytesnacks",
+)
+RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "flyte_endpoint": (
+        _is_endpoint,
+        "is not the address of a Flyte; give dns:///host[:port] (spoken to over TLS), or"
+        " http://host:port for one without TLS, with a port within 1 to 65535",
+    ),
+    "flyte_project": A_NAME,
+    "flyte_domain": A_NAME,
+    "flyte_data_addresses": (
+        re.compile(rf"https://{HOST}(:\d+)?", re.ASCII).fullmatch,
+        "holds something that is not an address with TLS; write each as https://host[:port],"
+        " without a path and without *",
+    ),
+    "cookie_names": (
+        NAME.fullmatch,
+        "holds something that is not a cookie name; give names, * for all cookies, or, to add to"
+        f" the default, {','.join(sorted(SIGN_IN_COOKIES))},<your cookie>",
+    ),
+    "credential_headers": (
+        _is_a_credential_header,
+        "holds something that is not the name of a header for credentials; give names, such as"
+        " X-Api-Key. Authorization and Cookie are forwarded already",
+    ),
+    "token_header": (
+        _is_a_credential_header,
+        "is not the name of a header in which a proxy hands on a token; give one, such as"
+        " X-Forwarded-Access-Token. Without it the token is taken from Authorization",
+    ),
+    "trusted_origins": (
+        ORIGIN.fullmatch,
+        "holds something that is not an origin as browsers send it; write each as"
+        " https://host[:port]: in lower case, without a path, without *, without :443 after"
+        " https:// and :80 after http://, and a host that is not ASCII as xn--...",
+    ),
+    "allowed_hosts": (
+        re.compile(HOST.replace("A-Z", "")).fullmatch,
+        "holds something that is not a host name; write each in lower case, without a port",
+    ),
+    "sign_in_url": (
+        PAGE.fullmatch,
+        "is not the address of a page; give https://host/path or /path",
+    ),
+}
+"""What a setting, or each part of a list, must be, and what is said of one that is not."""
 
 
 class SettingsError(StartError):
@@ -269,6 +240,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
             left out where a credential may have been put by mistake.
     """
     environment = {name: value for name, value in environ.items() if value}
+    for warning in _misspelt(kind, environment):
+        logger.warning("%s", warning)
     try:
         return kind.model_validate(environment)
     except ValidationError as error:
@@ -286,12 +259,20 @@ def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
     Raises:
         SettingsError: One has a wrong value, or looks like a setting with a typing mistake.
     """
+    for warning in _misspelt(kind, variables):
+        raise SettingsError(warning)
     load_settings(kind, variables)
-    known = {name for field in kind.model_fields.values() for name in names(field)}
-    for name in variables.keys() - known:
-        if meant := get_close_matches(name, known, n=1, cutoff=0.8):
-            raise SettingsError(f"{name} is not a setting of the app; is {meant[0]} meant?")
     return variables
+
+
+def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
+    """Yield what to say of variables that look like settings, but are none."""
+    known = {name for field in kind.model_fields.values() for name in names(field)}
+    for name in variables:
+        # What Flyte injects into containers begins like this, and is no mistake.
+        if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
+            for meant in get_close_matches(name, known, n=1, cutoff=0.8):
+                yield f"{name} is not a setting of the app; is {meant} meant?"
 
 
 def _complaints(

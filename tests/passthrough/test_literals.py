@@ -17,11 +17,11 @@ from flyte.io import DataFrame, Dir, File
 from flyte.types import TypeEngine
 from flyteidl2.core import literals_pb2
 from flyteidl2.core.interface_pb2 import Parameter, TypedInterface, Variable
-from flyteidl2.task.common_pb2 import NamedLiteral, NamedParameter
+from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field
 
-from app.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+from passthrough.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
 
 
 class Color(enum.Enum):
@@ -302,6 +302,13 @@ def interface_of(*kinds: Any, outputs: Sequence[Any] = ()) -> TypedInterface:
     return made
 
 
+def to_literal(given: Any, kind: Any) -> literals_pb2.Literal:
+    return to_literals({"a": given}, {"a": TypeEngine.to_literal_type(kind)})["a"]
+
+
+read_by_the_sdk = TypeEngine.to_python_value  # before another test replaces it
+
+
 def as_the_sdk(value: Any, kind: Any) -> literals_pb2.Literal:
     literal_type = TypeEngine.to_literal_type(kind)
     return asyncio.run(TypeEngine.to_literal(value, kind, literal_type))
@@ -317,41 +324,30 @@ def test_a_task_receives_byte_for_byte_what_the_sdk_would_send(
 ) -> None:
     if kind in {Everything, EverythingModel, Tree}:
         given = dict(reversed(given.items()))  # the order is the class's, not the caller's
-    made = to_literals({"a": given}, interface_of(kind))
-    assert wire(made.literals[0].value) == wire(as_the_sdk(native, kind))
+    assert wire(to_literal(given, kind)) == wire(as_the_sdk(native, kind))
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
 def test_what_is_shown_can_be_given_again(kind: Any, native: Any, given: Any) -> None:
     literal = as_the_sdk(native, kind)
-    shown = to_json([NamedLiteral(name="a", value=literal)])
+    shown = to_json([("a", literal)])
     json.dumps(shown, allow_nan=False)
     if native == math.inf:
         assert shown == {"a": "Infinity"}
         return
-    again = to_literals(shown, interface_of(kind))
-    assert wire(again.literals[0].value) == wire(literal)
+    assert wire(to_literal(shown["a"], kind)) == wire(literal)
 
 
-@pytest.mark.parametrize(
-    ("kind", "literal"),
-    [
-        (Point, {"generic": {"x": 1, "y": 2.5}}),
-        (PointModel, {"generic": {"x": 1, "y": 2.5}}),
-        (dict[str, float], {"generic": {"x": 1, "y": 2.5}}),
-    ],
-)
-def test_the_older_form_of_structs_is_shown(kind: Any, literal: dict[str, Any]) -> None:
+def test_the_older_form_of_structs_is_shown() -> None:
     struct = struct_pb2.Struct()
-    struct.update(literal["generic"])
-    scalar = literals_pb2.Scalar(generic=struct)
-    named = NamedLiteral(name="a", value=literals_pb2.Literal(scalar=scalar))
-    assert to_json([named]) == {"a": {"x": 1, "y": 2.5}}
+    struct.update({"x": 1, "y": 2.5})
+    literal = literals_pb2.Literal(scalar=literals_pb2.Scalar(generic=struct))
+    assert to_json([("a", literal)]) == {"a": {"x": 1, "y": 2.5}}
 
 
 def test_keys_that_are_no_text_reach_the_task_as_they_should() -> None:
-    made = to_literals({"a": {"1": "one"}}, interface_of(dict[int, str]))
-    received = asyncio.run(TypeEngine.to_python_value(made.literals[0].value, dict[int, str]))
+    made = to_literal({"1": "one"}, dict[int, str])
+    received = asyncio.run(read_by_the_sdk(made, dict[int, str]))
     assert received == {1: "one"}
 
 
@@ -362,20 +358,15 @@ def test_files_inside_a_dataclass_reach_the_task_as_they_should() -> None:
         "folder": {"path": "s3://b/d"},
         "table": {"uri": "s3://b/t", "format": "csv"},
     }
-    literal_type = TypeEngine.to_literal_type(WithFiles)
-    assert literal_type.HasField("metadata")
-    made = to_literals({"a": given}, interface_of(WithFiles)).literals[0].value
-    received = asyncio.run(TypeEngine.to_python_value(made, WithFiles))
+    received = asyncio.run(read_by_the_sdk(to_literal(given, WithFiles), WithFiles))
     assert (received.file, received.folder) == (native.file, native.folder)
     assert (received.table.uri, received.table.format) == ("s3://b/t", "csv")
 
 
 def test_defaults_of_fields_are_filled_in_as_far_as_the_schema_tells_them() -> None:
-    made = to_literals({"a": {"name": "n"}}, interface_of(WithDefaults)).literals[0].value
-    assert to_json([NamedLiteral(name="a", value=made)]) == {
-        "a": {"name": "n", "size": 5, "ratio": 1.0}
-    }
-    received = asyncio.run(TypeEngine.to_python_value(made, WithDefaults))
+    made = to_literal({"name": "n"}, WithDefaults)
+    assert to_json([("a", made)]) == {"a": {"name": "n", "size": 5, "ratio": 1.0}}
+    received = asyncio.run(read_by_the_sdk(made, WithDefaults))
     assert received == WithDefaults("n")
     assert type(received.size) is int
 
@@ -383,12 +374,10 @@ def test_defaults_of_fields_are_filled_in_as_far_as_the_schema_tells_them() -> N
 def test_what_json_cannot_hold_is_shown_as_a_reference() -> None:
     pickled = as_the_sdk({1, 2}, set[int])
     named = [
-        NamedLiteral(name="pickle", value=pickled),
-        NamedLiteral(name="file", value=as_the_sdk(File(path="s3://f", hash="h"), File)),
-        NamedLiteral(
-            name="table", value=as_the_sdk(DataFrame(uri="s3://t", format="csv"), DataFrame)
-        ),
-        NamedLiteral(name="nan", value=as_the_sdk(math.nan, float)),
+        ("pickle", pickled),
+        ("file", as_the_sdk(File(path="s3://f", hash="h"), File)),
+        ("table", as_the_sdk(DataFrame(uri="s3://t", format="csv"), DataFrame)),
+        ("nan", as_the_sdk(math.nan, float)),
     ]
     assert to_json(named) == {
         "pickle": {"kind": "pickle", "size": len(pickled.scalar.binary.value)},
@@ -555,22 +544,20 @@ def test_every_place_that_is_wrong_is_named(
     kind: Any, given: Any, errors: list[tuple[tuple[str | int, ...], str]]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:
-        to_literals({"a": given}, interface_of(kind))
+        to_literal(given, kind)
     assert caught.value.errors == [(("a", *location), message) for location, message in errors]
 
 
-def test_unknown_and_missing_inputs_are_named_and_defaults_are_taken() -> None:
+def test_unknown_and_missing_inputs_are_named_and_optional_ones_are_left_out() -> None:
     interface = interface_of(int, bytes, int)
-    pickled = as_the_sdk(b"x", bytes)
-    defaults = [NamedParameter(name="b", parameter=Parameter(default=pickled))]
-    assert "default" not in inputs_schema(interface, defaults)["properties"]["b"]
+    default = NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(b"x", bytes)))
+    assert "default" not in inputs_schema(interface, [default])["properties"]["b"]
+    kinds = {entry.key: entry.value.type for entry in interface.inputs.variables}
     with pytest.raises(InvalidInputs) as caught:
-        to_literals({"c": "x", "d": 1}, interface, defaults)
+        to_literals({"c": "x", "d": 1}, kinds, {"b"})
     assert caught.value.errors == [
         (("d",), "the task has no such input"),
         (("a",), "must be given"),
         (("c",), "must be of type integer"),
     ]
-    made = to_literals({"a": 1, "c": 2}, interface, defaults)
-    assert [named.name for named in made.literals] == ["a", "b", "c"]
-    assert made.literals[1].value == pickled
+    assert to_literals({"a": 1, "c": 2}, kinds, {"b"}).keys() == {"a", "c"}

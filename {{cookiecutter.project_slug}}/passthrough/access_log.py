@@ -1,0 +1,73 @@
+"""One line in the log for each request, and an identifier that leads from it to Flyte's own log."""
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("app.access")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class AccessLogMiddleware:
+    """Logs each request when it has ended: never a query, a header or a credential.
+
+    A request keeps the ``X-Request-ID`` that it came with, or gets one. The response and each call to
+    Flyte have it too.
+    """
+
+    def __init__(self, app: ASGIApp, form: Literal["text", "json", "off"]) -> None:
+        self.app, self.form = app, form
+        if form != "off" and not logger.hasHandlers():  # else they are the owner's
+            logger.addHandler(logging.StreamHandler(sys.stdout))
+            logger.setLevel(logging.INFO)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        began, status = time.perf_counter(), 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"].endswith("http.response.start"):
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            elif message["type"] == "websocket.accept":
+                status = 101
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        finally:
+            if self.form != "off":
+                self._log(scope, status, time.perf_counter() - began)
+
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
+        state, route = scope["state"], scope.get("route")
+        calls = state.get("calls")
+        line: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "method": scope.get("method", "WEBSOCKET"),
+            "route": getattr(route, "path", None) or "-",
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+            "flyte_ms": round(1000 * calls.seconds, 1) if calls else 0,
+            "request_id": state["request_id"],
+            "subject": (calls and calls.subject) or "-",
+        }
+        text = json.dumps(line) if self.form == "json" else " ".join(map(str, line.values()))
+        logger.info(text.encode("unicode_escape").decode() if "\n" in text else text)
