@@ -616,6 +616,7 @@ def _types() -> None:
     _function(interface, "convert_to_kwargs", {"args", "kwargs"})
     sdk_types.install(engine, interface)
     runner = _class(_module("flyte._run"), "_Runner", set())
+    _function(types, "guess_interface", set())
     rerun_as_it_was = _function(runner, "rerun", {"run_name", "action_name"}).fn
     options = {*inspect.signature(rerun_as_it_was).parameters}
 
@@ -651,6 +652,8 @@ def _lazy_tasks() -> None:
     """Fetch a task once per request: as its caller, also if it is named at the top of a module."""
     lazy = _class(_module("flyte.remote._task"), "LazyEntity", set())
     _function(lazy, "__init__", {"name", "getter"})
+    _function(lazy, "fetch", set())
+    _function(lazy, "override", set())
     syncify = _module("flyte.syncify").syncify
 
     async def fetch(self: Any) -> Any:
@@ -672,7 +675,8 @@ def _lazy_tasks() -> None:
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
     data = _module("flyte.remote._data")
     # It remembers files by their path, and a temporary file's may be used again.
-    data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
+    hash_file = _function(data, "hash_file", {"file_path"})
+    data.hash_file = getattr(hash_file, "__wrapped__", hash_file)
 
 
 # All of them
@@ -700,11 +704,13 @@ def make_safe() -> None:
         if _done:
             return
         os.environ.setdefault("DO_NOT_TRACK", "1")  # else the SDK reports errors, with their texts
-        _sessions()
-        _loop()
-        _types()
-        _lazy_tasks()
-        _config_variable()
+        try:
+            for place in (_sessions, _loop, _types, _lazy_tasks, _config_variable):
+                place()
+        except AttributeError as error:
+            raise _unsupported(str(error)) from error
+        _function(_module("flyte._initialize"), "get_init_config", set())
+        _function(_module("flyte.remote._auth_metadata"), "get_auth_metadata", set())
         for name, instead in REFUSED.items():
             part, _, method = name.partition(".")
             owner = getattr(remote, part, None)
