@@ -230,7 +230,7 @@ def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
         "[b'what is in the file', b'what is in the file']",
     ):
         assert part in said
-    assert answer.json()["inputs"]["colour"] == "blue"
+    assert answer.json()["inputs"]["colour"] == "BLUE"
 
 
 @router.post("/upload")
