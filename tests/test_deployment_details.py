@@ -74,21 +74,20 @@ def token(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {PEOPLE[name].token}"}
 
 
+def version(url: str) -> str:
+    document = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=60).json()
+    return str(document["info"]["version"])
+
+
 def test_a_change_that_is_deployed_again_replaces_the_app(baker: Baker, tmp_path: Path) -> None:
     project = baker(tmp_path)
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(project, "deployment.py", "app_env")
-        url = local_flyte.wait_app(APP, seconds=300)
-        assert (
-            httpx.get(f"{url}/openapi.json", trust_env=False).json()["info"]["version"] == "0.1.0"
-        )
+        assert version(local_flyte.wait_app(APP, seconds=300)) == "0.1.0"
         main = project / "app" / "main.py"
         main.write_text(main.read_text("utf-8").replace('"0.1.0"', '"changed"'), "utf-8")
         local_flyte.deploy(project, "deployment.py", "app_env")
-        url = local_flyte.wait_app(APP, seconds=300)
-        assert (
-            httpx.get(f"{url}/openapi.json", trust_env=False).json()["info"]["version"] == "changed"
-        )
+        assert version(local_flyte.wait_app(APP, seconds=300)) == "changed"
 
 
 @pytest.mark.parametrize(
