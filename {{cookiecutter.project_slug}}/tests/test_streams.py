@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 
-from .support import authorization_of, run_task
+from .support import authorization_of, needs, run_task
 
 
 def events(text: str) -> list[dict[str, str]]:
@@ -91,6 +91,7 @@ def watch(url: str, run: str, **headers: str) -> tuple[list[dict[str, Any]], int
         return [json.loads(message) for message in websocket], websocket.close_code
 
 
+@needs("/runs/x/watch", "WEBSOCKET")
 def test_a_websocket_tells_the_phase_and_closes_at_the_end(
     app_url: str, greeting: dict[str, Any]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_websocket_tells_the_phase_and_closes_at_the_end(
     assert states[0]["name"] == greeting["name"]
 
 
+@needs("/runs/x/watch", "WEBSOCKET")
 @pytest.mark.parametrize(
     ("run", "person", "status"),
     [
