@@ -13,14 +13,13 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from .baking import Baker, run
 from .served import SECRET, App
 
-START_SERVERS = ("conformance", "local_flyte", "passthrough")
+LONGEST_FIRST = ["readme", "owner_deletes", "real_flyte", "breakages"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what starts a local Flyte for each file."""
-    for item in items:
-        if item.path.parent.name in START_SERVERS:
-            item.add_marker(pytest.mark.slow)
+    """Put the files that take longest first, so that no worker is left with one at the end."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

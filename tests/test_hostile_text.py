@@ -17,6 +17,7 @@ from .baking import PROJECT, Baker, texts
 from .test_generated_files import parse
 from .test_prompts import DEFAULTS
 
+FREE_TEXT = re.compile(rb"cookiecutter\._*(description|author)")
 HOSTILE = [
     'say "hi"',
     'it\'s "both" \'quotes\' "more" "doubles"',
@@ -50,9 +51,7 @@ def small_baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
     folder = tmp_path_factory.mktemp("template")
     template = copy_template(folder / "template")
     for path in (template / PROJECT).rglob("*"):
-        if path.is_file() and not re.search(
-            rb"cookiecutter\._*(description|author)", path.read_bytes()
-        ):
+        if path.is_file() and not FREE_TEXT.search(path.read_bytes()):
             path.unlink()
     return Baker(template, folder)
 

@@ -14,7 +14,8 @@ from template import ROOT
 from .baking import Baker, run
 from .walkthrough import needs_python, path_with_tools
 
-pytestmark = pytest.mark.slow
+# Left out of `make test`, which uses the newest versions; `make test-all` runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 TELL_VERSIONS = """
 import importlib.metadata, json, sys

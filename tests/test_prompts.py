@@ -15,9 +15,10 @@ from cookiecutter.exceptions import FailedHookException
 from cookiecutter.prompt import prompt_for_config
 from hypothesis import given
 from hypothesis import strategies as st
-from passthrough.settings import Settings
 from pydantic import ValidationError
 from template import ROOT
+
+from passthrough.settings import Settings
 
 from .baking import PROMPTS, QUESTIONS, Baker, UnknownAnswerError, files_in, render_hook
 

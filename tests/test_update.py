@@ -184,7 +184,7 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["known", "unknown"])
+@pytest.mark.parametrize("base", ["known", pytest.param("unknown", marks=pytest.mark.weekly)])
 def test_the_printed_update_and_what_is_said_of_a_conflict(
     base: str, baker: Baker, tmp_path: Path
 ) -> None:
