@@ -28,7 +28,7 @@ def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
     path = path_with_tools(tmp_path / "bin")
     run(["uv", "sync", "--quiet"], project, PATH=path, UV_PYTHON=python)
     said = run(
-        ["uv", "run", "pytest", "-n", "2", "--dist", "loadfile"],
+        ["uv", "run", "pytest", "-n", "2"],
         project,
         PATH=path,
         UV_PYTHON=python,

@@ -39,7 +39,7 @@ def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path:
     commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     assert commands[0] == "cd a"
     setup, test = commands[1:4], commands[5]
-    assert test == ".venv/bin/python -m pytest -n 3 --dist loadfile"
+    assert test == ".venv/bin/python -m pytest -n 2"
     scripts = tmp_path / "bin"
     scripts.mkdir()
     (scripts / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')

@@ -6,14 +6,13 @@ A test module names its endpoints ``router``; its app is what ``alice`` and the 
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import flyte.remote
 import httpx
 import pytest
+from passthrough import sdk
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough import sdk
 
 from .support import FOLDER, build_app, client_of, ended, long_run, serving, start
 

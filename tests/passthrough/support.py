@@ -14,20 +14,25 @@ import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from flyte import remote
+from passthrough import docs, health
+from passthrough.application import App
+from passthrough.credentials import credential_extractors
+from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
+from passthrough.problems import problem_response
+from passthrough.request_scope import FlyteMiddleware
+from passthrough.serving import UVICORN
+from passthrough.settings import Settings, connect, load_settings
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from local_flyte import PEOPLE
-from passthrough.application import App
-from passthrough.credentials import credential_extractors
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.request_scope import FlyteMiddleware
-from passthrough.serving import UVICORN
-from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent
 TASKS = "tests"
 """What the names of the tests' tasks begin with: ``tests.greet``, ``tests.count``, ..."""
+
+
+PUBLIC = {*health.PATHS, *docs.PATHS}
 
 
 def build_app(*routers: APIRouter, **changed: Any) -> App:
@@ -41,14 +46,17 @@ def build_app(*routers: APIRouter, **changed: Any) -> App:
 
     app = App(
         settings,
-        {"/health"},
+        PUBLIC,
         lifespan=lifespan,
         middleware=[
             Middleware(
                 FastAPIPassthroughAuthMiddleware,
                 header_extractors=credential_extractors(settings),
-                excluded_paths={"/health"},
+                excluded_paths=PUBLIC,
                 cookie_names=settings.cookie_names,
+                trusted_origins=settings.trusted_origins,
+                assume_ambient=True,
+                refusal_handler=problem_response,
             ),
             Middleware(
                 FlyteMiddleware,

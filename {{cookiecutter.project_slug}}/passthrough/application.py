@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import docs, health
 from .access_log import AccessLogMiddleware
-from .headers import GuardMiddleware, HeadersMiddleware
+from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
 from .request_scope import LARGEST_BODY
 from .settings import Settings
@@ -75,10 +75,12 @@ class App(FastAPI):
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
                 expose_headers=["Location", "X-Request-ID"],
             ),
+            Middleware(RoutePathMiddleware),
             Middleware(GuardMiddleware, settings=settings, public=public),
             # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
             Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             *middleware,
+            Middleware(RoutePathMiddleware),
             Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
         ]
         super().__init__(

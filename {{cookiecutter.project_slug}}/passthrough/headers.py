@@ -1,9 +1,11 @@
 """The headers of requests and responses: which requests are refused, what browsers are told."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from starlette._utils import get_route_path  # what Starlette itself routes by
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,6 +65,26 @@ class HeadersMiddleware:
         await self.app(scope, receive, send_with_headers)
 
 
+class RoutePathMiddleware:
+    """Has what is between two of it see the path that is routed, as paths without credentials are.
+
+    A server that is told of a prefix (``uvicorn --root-path /pre``) puts it before each path, and it
+    is left out when the path is routed. The inner of the two puts it back.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if served := scope.pop("passthrough.served", None):
+            scope["path"], scope["root_path"] = served
+        elif scope.get("root_path") and "path" in scope:
+            scope["passthrough.served"] = scope["path"], scope["root_path"]
+            scope["path"], scope["root_path"] = get_route_path(scope), ""
+        await self.app(scope, receive, send)
+
+
 class GuardMiddleware:
     """Refuses requests that are too large, that another site's page makes, or under a foreign name.
 
@@ -82,45 +104,41 @@ class GuardMiddleware:
 
     def _refusal(self, scope: Scope) -> HTTPException | None:
         headers = scope["headers"]
-        size = sum(len(name) + len(value) + AROUND_HEADER for name, value in headers)
-        if size > LARGEST_HEADERS:
+        if sum(len(name) + len(value) + AROUND_HEADER for name, value in headers) > LARGEST_HEADERS:
             return HTTPException(431, "the headers of the request are too large")
-        if _announced(headers) > LARGEST_BODY:
+        sent = dict(headers)
+        length = sent.get(b"content-length", b"")[:20]
+        if length.isdigit() and int(length) > LARGEST_BODY:
             return HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
-        sent = {name: value.decode("latin-1") for name, value in headers}
-        if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", "")):
+        if scope["path"] in self.public:
+            return None
+        if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
             return HTTPException(
                 421, "the app does not answer under this name: see ALLOWED_HOSTS in its settings"
             )
-        if scope["path"] not in self.public and self._is_foreign(sent):
+        if self._is_foreign(sent):
             return HTTPException(403, "Cross-site request refused")
         return None
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_ours(self, host: bytes) -> bool:
         """Tell whether a Host header can't be that of a page which DNS has led here."""
-        name = urlsplit(f"//{host}").hostname or ""
-        if name.endswith("localhost") or name in self.settings.allowed_hosts:
-            return True
-        try:
-            return bool(ip_address(name))
-        except ValueError:
-            return False
+        with suppress(ValueError):
+            name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+            ours = ("localhost", *self.settings.allowed_hosts)
+            return name in ours or name.endswith(".localhost") or bool(ip_address(name))
+        return False
 
-    def _is_foreign(self, sent: Mapping[bytes, str]) -> bool:
+    def _is_foreign(self, sent: Mapping[bytes, bytes]) -> bool:
         """Tell whether a page of another origin makes the request, and is not merely left for it.
 
         The middleware refuses that where something is changed; but also how long an answer takes
         can tell another site about its visitor.
         """
-        if sent.get(b"sec-fetch-site", "none") in ("none", "same-origin"):
+        if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return False
-        is_visit = sent.get(b"sec-fetch-mode") == "navigate"
-        if is_visit and sent.get(b"sec-fetch-dest") == "document":
+        if (
+            sent.get(b"sec-fetch-mode") == b"navigate"
+            and sent.get(b"sec-fetch-dest") == b"document"
+        ):
             return False
-        return sent.get(b"origin") not in self.settings.trusted_origins
-
-
-def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Return how long the body will be, as the request says; servers see that it is a number."""
-    lengths = [value for name, value in headers if name == b"content-length"]
-    return max((int(value[:20]) for value in lengths if value[:20].isdigit()), default=0)
+        return sent.get(b"origin", b"").decode("latin-1") not in self.settings.trusted_origins

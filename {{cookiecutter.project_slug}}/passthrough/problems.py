@@ -111,8 +111,6 @@ class Problem(BaseModel):
                 status, detail = 422, str(error)
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
-            case BaseExceptionGroup():  # the worst of what a task group has raised
-                return max(map(cls.of_exception, error.exceptions), key=lambda each: each.status)
             case flyte.errors.InitializationError():
                 status = 503
             case flyte.errors.BaseRuntimeError():
@@ -165,8 +163,13 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     the app's operators. A text that quotes a credential of the request is neither
     returned nor logged.
     """
-    problem = Problem.of_exception(error)
     secrets = list(_credentials(connection))
+    if isinstance(error, BaseExceptionGroup):
+        told = [problem_for(connection, each) for each in error.exceptions]  # each is logged
+        return max(
+            told, key=lambda each: (each.status == 500, each.status)
+        )  # a bug, else the worst
+    problem = Problem.of_exception(error)
     problem.detail = problem.detail and problem.detail[:LONGEST_ERROR]
     if problem.detail and quotes(problem.detail, secrets):
         problem.detail = None
@@ -204,7 +207,7 @@ def problem_event(
             try:
                 async for event in events:
                     yield event
-            except FLYTE_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told here
                 request = next(each for each in kwargs.values() if isinstance(each, HTTPConnection))
                 yield ServerSentEvent(event="problem", data=problem_for(request, error))
 
@@ -317,8 +320,6 @@ def _log(
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        if isinstance(error, BaseExceptionGroup):
-            yield from _causes(error.exceptions[0])
         error = error.__cause__
 
 

@@ -372,17 +372,29 @@ class _Transport:
         if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
             await response.aclose()
             raise _too_large()
-        if not response.headers.get("content-type", "").startswith("application/connect+"):
+        is_stream = response.headers.get("content-type", "").startswith("application/connect+")
+        if not is_stream and "content-length" in response.headers:
             return response
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=_limited(response),
+            content=_messages(response) if is_stream else _message(response),
             trailers=response.trailers,
         )
 
 
-async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield an answer as it comes, whose length was not told."""
+    received = 0
+    async with response:
+        async for chunk in response.content:
+            received += len(chunk)
+            if received > LARGEST_MESSAGE:
+                raise _too_large()
+            yield bytes(chunk)
+
+
+async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield a stream as it comes. Before each message come a flag and its length: 1 + 4 bytes."""
     prefix, missing = b"", 0
     async with response:
@@ -480,7 +492,8 @@ def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
     url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
     if _netloc(url) == _netloc(flyte_address):
         return own.get(flyte_address)
-    if url not in _limits().data_addresses and not is_neighbour(url, flyte_address):
+    is_named = url.startswith("https://") and url in _limits().data_addresses
+    if not is_named and not is_neighbour(url, flyte_address):
         raise ConnectError(
             Code.INTERNAL,
             f"Flyte stores this data at {cluster!r}, which is not an https:// address in its own"
@@ -506,9 +519,15 @@ def is_neighbour(address: str, flyte_address: str) -> bool:
     domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
     if not domain or domain.rpartition(".")[2].isdigit() or domain.endswith("."):
         return False
-    if PublicSuffixList().is_public(domain):
+    if _public_suffixes().is_public(domain):
         return False
     return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    """Return the list, which takes a tenth of a second to read."""
+    return PublicSuffixList()
 
 
 # The second place: the loop

@@ -71,7 +71,11 @@ def test_runs_are_listed_newest_first_and_by_task_and_phase(
     assert starts == sorted(starts, reverse=True)
     assert {greeting["name"], failure["name"]} <= {run["name"] for run in everything}
 
-    query = {"task": f"{TASKS}.count", "phase": ["failed", "timed_out"], "limit": 200}
+    query: dict[str, Any] = {
+        "task": f"{TASKS}.count",
+        "phase": ["failed", "timed_out"],
+        "limit": 200,
+    }
     found = alice.get("/runs", params=query).json()
     assert failure["name"] in {run["name"] for run in found}
     assert {run["task"] for run in found} == {f"{TASKS}.count"}

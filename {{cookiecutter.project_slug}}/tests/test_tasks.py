@@ -57,21 +57,19 @@ def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
     assert here != there
 
 
-def test_a_run_that_is_waited_for_comes_with_its_outputs(alice: httpx.Client) -> None:
+@needs("/me")
+def test_a_run_is_its_callers_and_comes_with_its_outputs_if_it_is_waited_for(
+    bob: httpx.Client,
+) -> None:
     body = {"inputs": {"name": "Grace", "excited": True}}
-    response = alice.post(f"{GREET}/runs", params={"wait": 20}, json=body)
+    response = bob.post(f"{GREET}/runs", params={"wait": 30}, json=body)
     assert response.status_code == 201
     run = response.json()
     assert (run["task"], run["phase"]) == (f"{TASKS}.greet", "succeeded")
     assert run["outputs"] == {"o0": "Hello, Grace!"}
+    assert run["executed_by"]["subject"] == bob.get("/me").json()["subject"]
     query = f"project={run['project']}&domain={run['domain']}"
     assert response.headers["Location"] == f"/runs/{run['name']}?{query}"
-
-
-@needs("/me")
-def test_a_run_is_its_callers(bob: httpx.Client) -> None:
-    run = bob.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}).json()
-    assert run["executed_by"]["subject"] == bob.get("/me").json()["subject"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import { card, copyButton, h } from "./dom.js";
 const CHUNK = 200; // lines that come and go together
 const MOST_LINES = 100_000; // kept
 // for a terminal: colours, links, titles (ECMA-48)
-const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])|[\x07\b]/g;
+const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
 /** Show the log of a run; `ended` says whether no more can come. */
 export function logPanel(run, scope, signal, ended) {
@@ -37,7 +37,7 @@ export function logPanel(run, scope, signal, ended) {
         inLast = 0;
       }
       const some = waiting.slice(start, start + CHUNK - inLast);
-      output.lastChild.append(some.map(plain).join("\n") + "\n");
+      output.lastChild.append(some.join("\n").replace(CONTROLS, "") + "\n");
       start += some.length;
       inLast += some.length;
     }
@@ -75,9 +75,6 @@ export function logPanel(run, scope, signal, ended) {
   });
   return card("Log", tools, output, state);
 }
-
-/** A line as a terminal leaves it: of what is written over itself, the last. */
-const plain = (line) => line.slice(line.trimEnd().lastIndexOf("\r") + 1).replace(CONTROLS, "");
 
 function toggle(label, change) {
   const box = h("input", { type: "checkbox", checked: true, change });

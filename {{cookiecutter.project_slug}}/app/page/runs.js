@@ -27,26 +27,19 @@ export async function runsView(view, { query, signal }) {
   });
   const phase = h("select", { "aria-label": "Phase", change: filter }, PHASES.map(
     ([value, label]) => h("option", { value, selected: value === query.phase }, label)));
-  const me = h("input", { type: "checkbox", change: filter });
-  const mine = h("label.toggle", { hidden: true }, me, "Mine");
   const older = h("a.button", { hidden: true }, "Older runs");
   view.append(
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", task, suggestions, phase, mine)),
+      h("form.filters", task, suggestions, phase)),
     problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
     () => {}, // then one types the whole name
   );
-  get("me", {}, signal).then(({ subject }) => {
-    me.value = subject;
-    me.checked = query.subject === subject;
-    mine.hidden = !subject;
-  }, () => {});
 
   function filter() {
-    location.hash = link("runs", { task: task.value.trim(), phase: phase.value, subject: me.checked && me.value });
+    location.hash = link("runs", { task: task.value.trim(), phase: phase.value });
   }
 
   let drawn;
@@ -56,7 +49,7 @@ export async function runsView(view, { query, signal }) {
     const focused = document.activeElement.closest(".runs a")?.hash;
     list.replaceChildren(...runs.map(item));
     [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
-    const filtered = query.task || query.phase || query.subject || query.before;
+    const filtered = query.task || query.phase || query.before;
     status.replaceChildren(...(runs.length ? [] : filtered ? ["There is no such run."] : nothing()));
     const before = runs.length === PAGE && runs.at(-1).started_at;
     older.hidden = !before;
@@ -67,9 +60,7 @@ export async function runsView(view, { query, signal }) {
     let wait = LATER;
     try {
       const phases = PHASES.find(([value]) => value === query.phase)?.[2];
-      const asked = {
-        ...scope, task: query.task, phase: phases, subject: query.subject, before: query.before, limit: PAGE,
-      };
+      const asked = { ...scope, task: query.task, phase: phases, before: query.before, limit: PAGE };
       const runs = document.hidden ? null : await get("runs", asked, signal);
       if (runs) draw(runs);
       if (runs?.some((run) => !hasEnded(run))) wait = SOON;

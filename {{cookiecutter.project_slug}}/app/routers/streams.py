@@ -4,7 +4,6 @@ Deployments and proxies cut streams off after some minutes. Each can be taken up
 cut off, by ``Last-Event-ID``, as browsers do it.
 """
 
-import re
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 LAST_EVENT_ID = "The id of the last event that was seen."
-OVERWRITTEN = re.compile(r".*\r(?!\n)")  # no event can hold a carriage return
 
 
 @router.get(
@@ -61,15 +59,14 @@ async def run_logs(
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log, an event for each message, until the run has ended.
 
-    Of a line that is written over itself, such as a progress bar, the last state is sent.
     If Flyte fails on the way, a `problem` event comes last.
     """
     number = 0
     async for message in run.get_logs.aio():
         number += 1
         if number > last_event_id:
-            text = message.removeprefix(" ").rstrip("\r\n")  # the SDK puts a blank before each
-            yield ServerSentEvent(id=str(number), raw_data=OVERWRITTEN.sub("", text))
+            text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a blank before each
+            yield ServerSentEvent(id=str(number), raw_data=text)
 
 
 @router.websocket("/runs/{name}/watch")

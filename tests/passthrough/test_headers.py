@@ -1,0 +1,308 @@
+"""What responses tell browsers and caches, and which requests are refused for their headers."""
+
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fastapi import APIRouter, WebSocket
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from local_flyte import LocalFlyte
+from passthrough.headers import HEADERS, LARGEST_HEADERS
+from passthrough.request_scope import LARGEST_BODY
+
+from .support import bearer, build_app, client_of, serving
+
+router = APIRouter()
+TRUSTED = "https://trusted.example"
+ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+TOKEN = bearer("alice").removeprefix("Bearer ")
+
+
+@router.get("/things")
+@router.post("/things", operation_id="act")
+async def things() -> str:
+    return "things"
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events() -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=1)
+
+
+@router.websocket("/watch")
+async def watch(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("seen")
+    await websocket.close()
+
+
+@pytest.fixture(scope="module")
+def trusting_url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """An app that trusts the pages of one other origin."""
+    changed = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
+    with serving(build_app(router, **changed)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def trusting(trusting_url: str) -> Iterator[httpx.Client]:
+    """Alice, calling it."""
+    with client_of(trusting_url, "alice") as client:
+        yield client
+
+
+# What responses say
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/things", 200), ("/events", 200), ("/health", 200), ("/openapi.json", 200), ("/none", 404)],
+)
+def test_every_response_is_kept_from_frames_caches_and_guesses(
+    alice: httpx.Client, path: str, status: int
+) -> None:
+    for response, expected in (
+        (alice.get(path), status),
+        (alice.get("/things", headers={"Authorization": ""}), 401),
+    ):
+        assert response.status_code == expected
+        assert {name: response.headers[name] for name in HEADERS} == HEADERS
+
+
+def test_a_405_says_what_is_allowed(alice: httpx.Client) -> None:
+    response = alice.delete("/health")
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET")
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/things/", "//elsewhere.example/"])
+def test_no_redirect_is_built_from_the_host_that_a_client_names(
+    alice: httpx.Client, path: str
+) -> None:
+    response = alice.get(path, headers={"Host": "elsewhere.example"})
+    assert "elsewhere" not in response.headers.get("Location", "")
+
+
+# How much a request may say
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_headers_that_are_too_large_are_refused(
+    local_flyte: LocalFlyte, http: Literal["h11", "httptools"]
+) -> None:
+    with serving(build_app(router), http=http) as url, client_of(url, "alice") as client:
+        line = "x" * 8000
+        many = {f"X-Line-{i}": line for i in range(LARGEST_HEADERS // len(line) + 1)}
+        assert client.get("/things", headers={"X-Line": line}).status_code == 200
+        # h11 has a lower limit of its own, which counts if the headers come in pieces.
+        expected = {431, 400 if http == "h11" else 431}
+        for path in ("/things", "/health"):
+            assert client.get(path, headers=many).status_code in expected
+
+
+def test_many_small_headers_are_too_large_as_well(local_flyte: LocalFlyte) -> None:
+    with serving(build_app(router), http="httptools") as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"GET /things HTTP/1.1\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
+            assert client.makefile("rb").readline().startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_trusted_origin_reads_that_its_request_is_too_large(trusting: httpx.Client) -> None:
+    headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
+    many = {f"X-Line-{number}": "x" * 8000 for number in range(9)}
+    for response, status in (
+        (trusting.get("/things", headers=headers | many), 431),
+        (trusting.post("/things", headers=headers, content=bytes(LARGEST_BODY + 1)), 413),
+    ):
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+
+# Pages of other sites
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
+def test_whatever_the_credential_a_page_of_another_site_changes_nothing(
+    trusting_url: str, header: str
+) -> None:
+    value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
+    # A browser that is too old for Sec-Fetch-Site sends an Origin all the same.
+    for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
+        with client_of(trusting_url, None) as client:
+            refused = client.post("/things", headers={**origin, header: value})
+        assert refused.status_code == 403
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        (("cross-site", "no-cors", "image"), 403),  # <img src=...>, timed by its page
+        (("cross-site", "cors", "empty"), 403),
+        (("same-site", "no-cors", "script"), 403),
+        (("cross-site", "navigate", "iframe"), 403),
+        (("cross-site", "navigate", "document"), 200),  # a link
+        (("same-origin", "cors", "empty"), 200),
+        (("none", "navigate", "document"), 200),  # typed
+        ((), 200),  # not a browser
+    ],
+)
+def test_another_sites_page_cannot_time_answers_but_may_link_to_them(
+    trusting: httpx.Client, values: tuple[str, ...], status: int
+) -> None:
+    sent = dict(zip(SEC_FETCH, values, strict=False))
+    assert trusting.get("/things", headers=sent).status_code == status
+    assert trusting.get("/health", headers=sent).status_code == 200
+    if values and values[0] != "same-origin" and values[0] != "none":
+        trusted = sent | {"Origin": TRUSTED}
+        assert trusting.get("/things", headers=trusted).status_code == 200
+
+
+def test_a_page_of_another_site_opens_no_websocket(trusting_url: str) -> None:
+    url = f"{trusting_url.replace('http', 'ws', 1)}/watch"
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None, open_timeout=60)
+    assert refused.value.response.status_code == 403
+    trusted = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
+    with connect(url, additional_headers=trusted, proxy=None, open_timeout=60) as websocket:
+        assert websocket.recv() == "seen"
+
+
+@pytest.mark.parametrize("origin", [TRUSTED, ELSEWHERE["Origin"]])
+def test_only_a_trusted_origin_is_told_that_it_may(trusting: httpx.Client, origin: str) -> None:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type, authorization, x-api-key",
+    }
+    preflight = trusting.options("/things", headers=headers)
+    assert {name: preflight.headers[name] for name in HEADERS} == HEADERS
+    allowed = preflight.headers.get("Access-Control-Allow-Origin")
+    assert (preflight.status_code, allowed) == (
+        (200, TRUSTED) if origin == TRUSTED else (400, None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/things", {}),
+        ("GET", "/things", {"Authorization": ""}),
+        ("GET", "/none", {}),
+        ("POST", "/things", {}),
+        ("GET", "/events", {}),
+    ],
+)
+def test_a_trusted_origin_reads_every_answer_whether_good_or_bad(
+    trusting: httpx.Client, method: str, path: str, headers: dict[str, str]
+) -> None:
+    headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
+    response = trusting.request(method, path, headers=headers)
+    assert response.status_code != 403
+    assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
+    assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "Origin" in response.headers["Vary"]
+
+
+# An app to which everybody is nobody, and DNS rebinding
+
+
+@pytest.fixture(scope="module")
+def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Nobody, calling an app that lets everybody in, and has a name."""
+    changed: dict[str, Any] = {
+        "flyte_endpoint": "http://127.0.0.1:1",
+        "flyte_plaintext": True,
+        "allow_anonymous": True,
+        "allowed_hosts": ("app.example",),
+    }
+    with serving(build_app(router, **changed)) as url, client_of(url, None) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("rebound.elsewhere.example:8080", 421),
+        ("notlocalhost", 421),
+        ("127.0.0.1.elsewhere.example", 421),
+        ("[", 421),  # is no URL
+        ("", 421),
+        ("other.app.example", 421),
+        ("localhost:8080", 200),
+        ("app-project.localhost", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("App.Example:8080", 200),
+    ],
+)
+def test_without_sign_in_the_app_answers_only_under_names_that_no_page_can_take(
+    open_to_all: httpx.Client, alice: httpx.Client, host: str, status: int
+) -> None:
+    answer = open_to_all.get("/things", headers={"Host": host})
+    assert answer.status_code == status
+    assert "ALLOWED_HOSTS" in answer.text or status == 200
+    assert open_to_all.post("/things", headers={"Host": host}).status_code == status
+    assert open_to_all.get("/health", headers={"Host": host}).status_code == 200  # for probes
+    # Where people sign in, their credentials belong to a name.
+    assert alice.get("/things", headers={"Host": host}).status_code == 200
+
+
+def test_nobody_opens_a_websocket_under_another_name(open_to_all: httpx.Client) -> None:
+    url = f"{str(open_to_all.base_url).replace('http', 'ws', 1)}/watch"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(
+            url.replace("127.0.0.1", "rebound.example"),
+            sock=socket.create_connection((open_to_all.base_url.host, open_to_all.base_url.port)),
+            proxy=None,
+        )
+    assert refused.value.response.status_code == 421
+
+
+# A prefix that the server is told of
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/health", 200),
+        ("/docs", 200),
+        ("/openapi.json", 200),
+        ("/things", 401),
+        ("/pre/health", 401),  # the server has put its own /pre before it
+        ("/pre/things", 401),
+        ("/none", 401),
+    ],
+)
+def test_what_needs_no_credentials_needs_none_below_a_prefix(
+    local_flyte: LocalFlyte, path: str, status: int
+) -> None:
+    with serving(build_app(router), root_path="/pre") as url:
+        with client_of(url, None) as client:
+            assert client.get(path).status_code == status
+        with client_of(url, "alice") as alice:
+            assert alice.get("/things").text == '"things"'
+            assert alice.get("/openapi.json").json()["servers"] == [{"url": "/pre"}]
+
+
+def test_a_prefix_that_is_the_name_of_something_public_opens_nothing_else(
+    local_flyte: LocalFlyte,
+) -> None:
+    own = APIRouter()
+    own.get("/start.js")(things)
+    # The server has put /docs before it, and what is routed is /docs/start.js less another /docs.
+    with serving(build_app(own), root_path="/docs") as url, client_of(url, None) as client:
+        assert client.get("/start.js").status_code == 401
