@@ -1,8 +1,10 @@
 # Thin: the logic is in tools/ and tests/. README.md spells the commands out for those without make.
 PYTHON ?= python3
 BIN := .venv/bin
+# In the order of tests/conftest.py.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-fast coverage mutants bench pictures check format
+.PHONY: help demo test test-fast test-all coverage mutants bench pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -10,11 +12,14 @@ help:  ## List what there is to run
 demo: .venv/installed  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
 	@$(BIN)/python tools/demo.py
 
-test: .venv/installed  ## Run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/installed  ## Run the tests: under 9 minutes
+	$(BIN)/python -m pytest $(IN_TWO) -m "not weekly"
 
-test-fast: .venv/installed  ## Run the tests that install and start nothing: under 30 s
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/middleware
+test-fast: .venv/installed  ## Run the tests that install and start nothing: under 20 s
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow and not weekly" tests/test_*.py
+
+test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
+	$(BIN)/python -m pytest $(IN_TWO)
 
 coverage: .venv/installed  ## Run a generated project's tests and show which lines of its app they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes
@@ -34,8 +39,8 @@ check: .venv/installed  ## Check format, lint and types, of the template folder 
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \
-	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte; \
-	run $(BIN)/ruff check --config pyproject.toml */local_flyte; \
+	run $(BIN)/ruff format --check --config pyproject.toml */local_flyte */passthrough; \
+	run $(BIN)/ruff check --config pyproject.toml */local_flyte */passthrough; \
 	run $(BIN)/mypy; \
 	cd *cookiecutter.project_slug* && run ../$(BIN)/mypy --cache-dir=../.mypy_cache/template; \
 	exit $$failed

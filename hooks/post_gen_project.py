@@ -59,7 +59,7 @@ def next_steps(
             ".venv/bin/python -m pip install --editable . --group dev",
         ]
         dev = ".venv/bin/python -m local_flyte"
-        test = ".venv/bin/python -m pytest -n 3 --dist loadfile"
+        test = ".venv/bin/python -m pytest -n 2"
         deploy = ".venv/bin/flyte deploy deployment.py app_env"
     steps = {
         dev: "run it on a local Flyte; Ctrl-C stops both",

@@ -25,22 +25,28 @@ PROMPTS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf
 
 LONGEST_COMMAND = 600  # seconds
 
+PROJECT = "{{cookiecutter.project_slug}}"
+
 # Two values for what is free text and changes what is generated; every choice of what is a choice.
 VARIANTS: dict[str, list[str]] = {
-    "credential_headers": ["", "X-Api-Key, X-Tenant"],
-    "page": QUESTIONS["page"],
     "license": QUESTIONS["license"],
     "ci": QUESTIONS["ci"],
+    "page": QUESTIONS["page"],
+    "credential_headers": ["", "X-Api-Key, X-Tenant"],
 }
-# The Python version changes one line of two files, so the combinations take turns with it.
-COMBINATIONS: list[dict[str, str]] = [
-    {**dict(zip(VARIANTS, values, strict=True)), "python_version": version}
-    for values, version in zip(
-        itertools.product(*VARIANTS.values()),
-        itertools.cycle(QUESTIONS["python_version"]),
-        strict=False,
-    )
-]
+
+
+def _pairs() -> Iterator[dict[str, str]]:
+    """Yield combinations in which every two answers meet; the Python version takes turns."""
+    versions = itertools.cycle(QUESTIONS["python_version"])
+    for number, choice in itertools.product(range(4), range(2)):
+        # Any two of these differ in a way that the others do not decide.
+        chosen = (number, choice, choice ^ (number & 1), choice ^ (number >> 1))
+        values = zip(VARIANTS.items(), chosen, strict=True)
+        yield {key: each[at] for (key, each), at in values} | {"python_version": next(versions)}
+
+
+COMBINATIONS = list(_pairs())
 
 
 def name_of(answers: Mapping[str, str]) -> str:

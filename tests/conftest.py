@@ -1,21 +1,25 @@
 """What the tests share: a clean copy of the template, and a way to generate projects from it."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from template import copy_template
 
-from .baking import Baker, run
+from local_flyte import PEOPLE, LocalFlyte, sign_in
 
-START_SERVERS = ("conformance", "local_flyte", "passthrough")
+from .baking import Baker, run
+from .served import SECRET, App
+
+LONGEST_FIRST = ["readme", "owner_deletes", "real_flyte", "breakages"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what starts a local Flyte for each file."""
-    for item in items:
-        if item.path.parent.name in START_SERVERS:
-            item.add_marker(pytest.mark.slow)
+    """Put the files that take longest first, so that no worker is left with one at the end."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -50,3 +54,28 @@ def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory)
     install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
     run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
     return folder
+
+
+@pytest.fixture(scope="session")
+def flyte() -> Iterator[LocalFlyte]:
+    """A local Flyte, on which the tasks of these tests are deployed."""
+    with LocalFlyte() as local_flyte:
+        local_flyte.deploy(Path(__file__).parent / "browser", "page_tasks.py", "env")
+        yield local_flyte
+
+
+@pytest.fixture(scope="session")
+def serve(
+    default_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, str]], App]:
+    """Make an app of the default project, given its variables."""
+    return lambda variables: App(default_project, tmp_path_factory.mktemp("app") / "log", variables)
+
+
+@pytest.fixture(scope="session")
+def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
+    """The app on the local Flyte."""
+    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
+    with contextlib.closing(serve(variables)) as app:
+        app.start()
+        yield app

@@ -9,38 +9,27 @@ from .baking import Baker, clean_environment
 
 pytestmark = pytest.mark.slow
 
+PROMISES = "tests/test_promises.py"
 BREAKAGES = {
     "the middleware is taken out": (
         "app/main.py",
-        "    add_problem_responses(app)\n",
-        "    add_problem_responses(app)\n"
-        "    app.user_middleware = [\n"
-        "        each for each in app.user_middleware if each.cls is not PassthroughAuth\n"
-        "    ]\n",
-        "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
+        "    app.include_router(page.router)\n",
+        "    auth = FastAPIPassthroughAuthMiddleware\n"
+        "    app.user_middleware = [each for each in app.user_middleware if each.cls is not auth]\n"
+        "    app.include_router(page.router)\n",
+        PROMISES,
     ),
     "the first caller's credentials are kept for all": (
         "passthrough/passthrough_auth.py",
         "credentials = await self._judge(scope)\n",
         "credentials = self.__dict__.setdefault('kept', await self._judge(scope))\n",
-        "tests/test_concurrency.py",
-    ),
-    "a fetched task is kept for all": (
-        "app/routers/tasks.py",
-        "TaskDep = Annotated[TaskDetails, Depends(_task)]\n",
-        "KEPT: dict[str, TaskDetails] = {}\n"
-        "async def _kept(flyte: FlyteDep, within: ProjectDomainDep, name: str) -> TaskDetails:\n"
-        "    if name not in KEPT:\n"
-        "        KEPT[name] = await _task(flyte, within, name)\n"
-        "    return KEPT[name]\n"
-        "TaskDep = Annotated[TaskDetails, Depends(_kept)]\n",
-        "tests/test_tasks.py::test_what_flyte_knows_of_a_task_is_asked_for_every_caller",
+        PROMISES,
     ),
     "every cookie is forwarded": (
         "app/main.py",
         "cookie_names=settings.cookie_names",
         "cookie_names=None",
-        "tests/test_callers.py::test_flyte_receives_the_callers_credential_as_it_came_and_no_other",
+        PROMISES,
     ),
     "a file is left out of the bundle": (
         "deployment.py",
@@ -48,6 +37,15 @@ BREAKAGES = {
         "include=()",
         "tests/test_deployment.py",
     ),
+    **{
+        f"the SDK is left as it is: {place}": (
+            "passthrough/sdk.py",
+            f"        {place}()\n",
+            "",
+            PROMISES,
+        )
+        for place in ("_sessions", "_loop", "_types", "_lazy_tasks")
+    },
 }
 
 

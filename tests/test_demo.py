@@ -36,6 +36,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
     assert run(["git", "status", "--porcelain"], cloned) == ""
 
 
+@pytest.mark.weekly
 def test_the_demo_for_those_without_make(cloned: Path, tmp_path: Path) -> None:
     """In the same clone: what is installed is found, and the project is generated again."""
     *setup, demo = code_block("Try it", 1)

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from template import ROOT, tracked_files
 
-from .baking import QUESTIONS, Baker, name_of
+from .baking import PROJECT, QUESTIONS, Baker, name_of
+from .mutants.run import MIDDLEWARE, PAGE
 
-LOCAL_FLYTE = ROOT / "{{cookiecutter.project_slug}}" / "local_flyte"
+TEMPLATES_OWN = [ROOT / PROJECT / name for name in ("local_flyte", "passthrough")]
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -45,12 +46,8 @@ def test_our_workflows_pass_actionlint_and_zizmor() -> None:
         lint_workflow(workflow, ROOT)
 
 
-@pytest.mark.parametrize("python_version", QUESTIONS["python_version"])
-def test_the_generated_workflow_passes_actionlint_and_zizmor(
-    baker: Baker, tmp_path: Path, python_version: str
-) -> None:
-    project = baker(tmp_path, python_version=python_version)
-    lint_workflow(project / ".github" / "workflows" / "ci.yml", project)
+def test_the_generated_workflow_passes_actionlint_and_zizmor(default_project: Path) -> None:
+    lint_workflow(default_project / ".github" / "workflows" / "ci.yml", default_project)
 
 
 def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project: Path) -> None:
@@ -90,8 +87,8 @@ def test_our_own_code_is_formatted_and_linted_and_so_is_the_template_unrendered(
     tool("ruff", "check", "--no-cache")
 
 
-def test_the_local_flyte_which_its_owners_leave_alone_is_linted_by_our_rules() -> None:
-    ours: list[str | Path] = ["--config", ROOT / "pyproject.toml", "--no-cache", LOCAL_FLYTE]
+def test_what_owners_leave_alone_is_linted_by_our_rules() -> None:
+    ours: list[str | Path] = ["--config", ROOT / "pyproject.toml", "--no-cache", *TEMPLATES_OWN]
     tool("ruff", "format", "--check", *ours)
     tool("ruff", "check", *ours)
 
@@ -157,6 +154,13 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert path.name not in locks
         content = (ROOT / path).read_bytes()
         assert not any(host.encode() in content for host in hosts), path
+
+
+def test_every_mutant_that_is_explained_is_one_of_the_middleware() -> None:
+    changed = re.findall(r"^- (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    lines = {line.strip() for line in MIDDLEWARE.read_text("utf-8").splitlines()}
+    assert changed
+    assert [line for line in changed if line not in lines] == []
 
 
 def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:

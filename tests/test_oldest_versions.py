@@ -14,7 +14,8 @@ from template import ROOT
 from .baking import Baker, run
 from .walkthrough import needs_python, path_with_tools
 
-pytestmark = pytest.mark.slow
+# Left out of `make test`, which uses the newest versions; `make test-all` runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 TELL_VERSIONS = """
 import importlib.metadata, json, sys
@@ -52,7 +53,8 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
 SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
 # What depends on how a Python collects garbage, switches contexts and serves sockets.
-ISOLATION = ["test_abandoned_streams.py", "test_isolation.py", "test_sockets.py", "test_wire.py"]
+ISOLATION = ["test_abandoned_streams.py", "test_copied_alone.py", "test_isolation.py"]
+ISOLATION += ["test_sockets.py", "test_wire.py"]
 
 
 def run_middleware_suite(python: str, packages: list[str], files: list[str], folder: Path) -> None:

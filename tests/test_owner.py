@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from .baking import Baker, run
+from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
 
-# Quick tests about every part at once.
-ABOUT_ALL = ["tests/test_callers.py", "tests/test_headers.py", "tests/test_openapi.py"]
+# About every endpoint at once.
+ABOUT_ALL = ["tests/test_promises.py"]
 
 
 def cut(file: Path, *texts: str) -> None:
@@ -37,20 +38,6 @@ def check(project: Path, environment: Path) -> None:
     run([tools / "mypy", f"--cache-dir={environment / 'mypy'}"], project)
 
 
-ENDPOINT = '''"""Greetings, without a task."""
-
-from fastapi import APIRouter
-
-from ..dependencies import CallerDep, SettingsDep
-
-router = APIRouter(tags=["hello"])
-
-
-@router.get("/hello/{number}")
-async def hello(caller: CallerDep, settings: SettingsDep, number: int) -> str:
-    """Greet the caller."""
-    return f"{settings.greeting}, {caller.name}, for the {number}th time"
-'''
 TASK = '''
 
 @task_env.task
@@ -58,20 +45,26 @@ async def shout(text: str) -> str:
     """Say it louder."""
     return text.upper()
 '''
-SETTING = '''    greeting: str = _env("GREETING", default="Hello")
+SETTING = '''
+    greeting: str = env("GREETING", default="Hello")
     """How people are greeted."""
-
 '''
 
 
-def add_everything(project: Path) -> None:
-    (project / "app/routers/hello.py").write_text(ENDPOINT, "utf-8")
+def add_router(project: Path, name: str, code: str) -> None:
+    (project / f"app/routers/{name}.py").write_text(code, "utf-8")
     main = project / "app/main.py"
-    put(main, "    health,\n", "    hello,\n")
-    put(main, "        health.router,\n", "        hello.router,\n")
-    with (project / "app/tasks.py").open("a", encoding="utf-8") as tasks:
-        tasks.write(TASK)
-    put(project / "app/settings.py", "    flyte_org: ", SETTING)
+    put(main, "me, page", f"{name}, ")
+    put(main, "        me,\n", f"        {name},\n")
+
+
+def add_everything(project: Path) -> None:
+    router, test = code_blocks(project / "README.md", "Add an endpoint", "python")
+    add_router(project, "people", router)
+    (project / "tests/test_people.py").write_text(test, "utf-8")
+    for name, text in (("tasks", TASK), ("settings", SETTING)):
+        with (project / f"app/{name}.py").open("a", encoding="utf-8") as file:
+            file.write(text)
     (project / "data").mkdir()
     (project / "data/words.txt").write_text("one\ntwo\n", "utf-8")
     (project / "words.json").write_text("[]\n", "utf-8")
@@ -87,12 +80,7 @@ def test_an_endpoint_a_task_a_setting_and_a_file_are_added_and_all_tests_pass(
     project = baker(tmp_path)
     add_everything(project)
     check(project, environment)
-    tests = [
-        *ABOUT_ALL,
-        "tests/test_deployment.py",
-        "tests/test_sample_tasks.py",
-        "tests/test_page.py",
-    ]
+    tests = [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]
     said = run([environment / "bin" / "python", "-m", "pytest", "-q", *tests], project)
     assert re.search(r"\d{2,} passed", said), said
 
@@ -126,10 +114,10 @@ def test_an_endpoint_that_asks_flyte_nothing_is_told_what_to_change(
         "-q",
         "--tb=line",
         "-k",
-        "expired",
+        "no_good",
     ]
     with pytest.raises(AssertionError) as failed:
-        run([*command, "tests/test_callers.py"], project)
+        run([*command, *ABOUT_ALL], project)
     for said in ASKS_NOTHING:
         assert re.search(rf"{said} .* give it a CallerDep parameter", str(failed.value), re.DOTALL)
 

@@ -15,7 +15,10 @@ from cookiecutter.exceptions import FailedHookException
 from cookiecutter.prompt import prompt_for_config
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from template import ROOT
+
+from passthrough.settings import Settings
 
 from .baking import PROMPTS, QUESTIONS, Baker, UnknownAnswerError, files_in, render_hook
 
@@ -62,10 +65,10 @@ REFUSED: list[tuple[str, str, str]] = [
     ("flyte_domain", "dev_1", "lower-case letters, digits and dashes"),
     ("flyte_domain", "-dev", "lower-case letters, digits and dashes"),
     ("flyte_domain", 'dev"', "lower-case letters, digits and dashes"),
-    ("credential_headers", "X Api Key", "is not the name of a header"),
-    ("credential_headers", "X-Api-Key:", "is not the name of a header"),
-    ("credential_headers", 'X-"Key', "is not the name of a header"),
-    ("credential_headers", "X-Clé", "is not the name of a header"),
+    ("credential_headers", "X Api Key", "is not the name of one header"),
+    ("credential_headers", "X-Api-Key:", "is not the name of one header"),
+    ("credential_headers", 'X-"Key', "is not the name of one header"),
+    ("credential_headers", "X-Clé", "is not the name of one header"),
     ("credential_headers", "X-Key,,X-Other", "remove the extra comma"),
     ("credential_headers", "X-Key, x-key", "is listed twice"),
     ("credential_headers", "Authorization", "is a credential already"),
@@ -75,7 +78,9 @@ REFUSED: list[tuple[str, str, str]] = [
     ("credential_headers", "Content-Length", "describes the connection or the message"),
     ("credential_headers", "grpc-timeout", "describes the connection or the message"),
     ("credential_headers", "Connect-Protocol-Version", "describes the connection or the message"),
-    ("credential_headers", "X-" + "y" * 100, "is not the name of a header"),
+    ("credential_headers", "X-*", "is not the name of one header"),
+    ("credential_headers", "Proxy-Foo", "describes the connection or the message"),
+    ("credential_headers", "HTTP2-Settings", "describes the connection or the message"),
 ]
 ACCEPTED: list[tuple[str, str]] = [
     ("project_slug", "a"),
@@ -168,6 +173,28 @@ def test_whatever_is_refused_comes_with_a_value_that_works(
     for problem in problems(hook, **{key: value}):
         assert "\n" not in problem.partition("Try: ")[2].removesuffix("\n")
         assert problems(hook, **{key: problem.partition("Try: ")[2].removesuffix("\n")}) == []
+
+
+HEADERS = [
+    *("Authorization", "COOKIE", "Proxy-Foo", "proxy", "HTTP2-Settings", "TE", "Te-X", "Trailer"),
+    *("Connection", "Keep-Alive", "Upgrade", "Transfer-Encoding", "Expect", "Host", "X-Host"),
+    *("Accept-Encoding", "User-Agent", "Content-X", "Connect-X", "Grpc-X", "X-Grpc-", "X-*", "*"),
+    *("X-Api-Key", "X-\u212aey", "X Key", "X-Key:", "X-Clé", "!#$%&'+.^_`|~", "X-" + "y" * 200),
+]
+
+
+@given(
+    name=st.sampled_from(HEADERS) | st.from_regex(r"\A[!-~]{1,20}\Z").filter(lambda n: "," not in n)
+)
+def test_a_header_is_refused_here_if_and_only_if_the_app_would_refuse_to_start_with_it(
+    hook: ModuleType, name: str
+) -> None:
+    environment = {"FLYTE_PROJECT": "p", "FLYTE_DOMAIN": "d", "CREDENTIAL_HEADERS": name}
+    try:
+        started = Settings.model_validate(environment).credential_headers == (name,)
+    except ValidationError:
+        started = False
+    assert (problems(hook, credential_headers=name) == []) == started
 
 
 def test_all_problems_are_told_at_once_and_nothing_is_left(

@@ -7,12 +7,18 @@ import pytest
 from template import ROOT
 
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
+PAGES = {folder: (folder / "SECURITY.md").read_text("utf-8") for folder in (ROOT, PROJECT)}
 NAMED = [
-    (folder, *named)
-    for folder in (ROOT, PROJECT)
-    for named in re.findall(
-        r"`(tests/[\w/]+\.py)::(\w+)`", (folder / "SECURITY.md").read_text("utf-8")
-    )
+    (folder, *named.partition("::")[::2])
+    for folder, page in PAGES.items()
+    for named in re.findall(r"`(tests/[^`]+)`", page)
+]
+PROMISES = [
+    (folder, line)
+    for folder, page in PAGES.items()
+    for line in page.partition("| promise | held by |\n|---|---|\n")[2]
+    .split("\n\n")[0]
+    .splitlines()
 ]
 
 
@@ -22,10 +28,17 @@ def test_a_named_test_exists(folder: Path, file: str, test: str) -> None:
     assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("folder", [ROOT, PROJECT], ids=["template", "project"])
-def test_every_promise_names_a_test(folder: Path) -> None:
-    page = (folder / "SECURITY.md").read_text("utf-8")
-    table = page.partition("| promise | held by |")[2].partition("\n\n")[0]
-    promises = table.strip().splitlines()[1:]
-    assert len(promises) >= 10
-    assert [promise for promise in promises if "::test_" not in promise] == []
+@pytest.mark.parametrize("folder", PAGES, ids=["template", "project"])
+def test_there_are_promises(folder: Path) -> None:
+    assert len([line for where, line in PROMISES if where == folder]) >= 10
+
+
+@pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
+def test_a_promise_names_a_test_and_nothing_that_its_file_does_not_know(
+    folder: Path, line: str
+) -> None:
+    _, promise, held_by, _ = line.split("|")
+    files = re.findall(r"`(tests/\S+)::test_\w+`", held_by)
+    assert files
+    text = "".join((folder / file).read_text("utf-8") for file in files)
+    assert [name for name in re.findall(r"`(.+?)`", promise) if name not in text] == []

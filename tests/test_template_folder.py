@@ -39,6 +39,6 @@ def test_it_is_formatted_and_linted() -> None:
     tool("ruff", "check", "--no-cache", cwd=FOLDER)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly  # `make check` is quicker, and test_readme.py types what is generated
 def test_it_is_typed(tmp_path: Path) -> None:
     tool("mypy", f"--cache-dir={tmp_path}", cwd=FOLDER)

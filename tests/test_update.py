@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from template import ROOT, copy_template
 
-from .baking import Baker, files_in
+from .baking import PROJECT, Baker, files_in
 from .walkthrough import code_block, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
@@ -34,7 +34,6 @@ GIT = {
     "GIT_COMMITTER_NAME": "Ada",
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
-PROJECT = "{{cookiecutter.project_slug}}"
 PACKAGE = f"{PROJECT}/app"
 
 
@@ -185,7 +184,7 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["known", "unknown"])
+@pytest.mark.parametrize("base", ["known", pytest.param("unknown", marks=pytest.mark.weekly)])
 def test_the_printed_update_and_what_is_said_of_a_conflict(
     base: str, baker: Baker, tmp_path: Path
 ) -> None:
@@ -232,6 +231,7 @@ def test_the_printed_update_and_what_is_said_of_a_conflict(
     assert project.status() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", RELEASES)
 def test_an_update_from_a_release(version: str, baker: Baker, tmp_path: Path) -> None:
     """What owners have added stays; what they have not touched is the present template's."""
@@ -262,6 +262,7 @@ def test_an_update_from_a_release(version: str, baker: Baker, tmp_path: Path) ->
         assert (project.path / name).read_text("utf-8") == text
 
 
+@pytest.mark.slow
 def test_without_a_change_there_is_nothing_to_update(baker: Baker, tmp_path: Path) -> None:
     template = Repository(shutil.copytree(baker.template, tmp_path / "template"))
     template.commit("the present version")

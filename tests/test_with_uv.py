@@ -8,7 +8,8 @@ import pytest
 from .baking import Baker, run
 from .walkthrough import check_quality, needs_python, path_with_tools
 
-pytestmark = pytest.mark.slow
+# Left out of `make test`, which runs the same tests on Python 3.12; `make test-all` runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
 def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
     path = path_with_tools(tmp_path / "bin")
     run(["uv", "sync", "--quiet"], project, PATH=path, UV_PYTHON=python)
     said = run(
-        ["uv", "run", "pytest", "-n", "2", "--dist", "loadfile"],
+        ["uv", "run", "pytest", "-n", "2"],
         project,
         PATH=path,
         UV_PYTHON=python,

@@ -10,7 +10,8 @@ from .baking import Baker, run
 from .test_prompts import load_hook
 from .walkthrough import check_quality, needs_python
 
-pytestmark = pytest.mark.slow
+# Left out of `make test`, which has the same commands through make; `make test-all` runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 # What the answers can change: names, credentials, metadata. All run on 3.12 in test_readme.py.
 SOME_OF_THE_TESTS = " ".join(
@@ -38,7 +39,7 @@ def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path:
     commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     assert commands[0] == "cd a"
     setup, test = commands[1:4], commands[5]
-    assert test == ".venv/bin/python -m pytest -n 3 --dist loadfile"
+    assert test == ".venv/bin/python -m pytest -n 2"
     scripts = tmp_path / "bin"
     scripts.mkdir()
     (scripts / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')

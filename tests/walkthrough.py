@@ -20,11 +20,17 @@ from .long_running import Running, curl_lines
 PYTHON = {"PYTHON": find_python("3.12") or sys.executable}
 
 
-def code_block(heading: str, number: int = 0, readme: Path = ROOT / "README.md") -> list[str]:
-    """Return the commands of a ``sh`` block of a README, by its heading."""
+def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
+    """Return the blocks of code below a heading."""
     section = readme.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    blocks = re.findall(r"^```sh\b[^\n]*\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    return [line.partition("  #")[0].strip() for line in blocks[number].splitlines()]
+    block = rf"^```{language}\b[^\n]*\n(.*?)^```$"
+    return re.findall(block, section, re.MULTILINE | re.DOTALL)
+
+
+def code_block(heading: str, number: int = 0) -> list[str]:
+    """Return the commands of a ``sh`` block of our README, by its heading."""
+    block = code_blocks(ROOT / "README.md", heading, "sh")[number]
+    return [line.partition("  #")[0].strip() for line in block.splitlines()]
 
 
 def clone(destination: Path) -> Path:

@@ -34,8 +34,7 @@ def main() -> int:
     if find() or not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         return 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)  # apt-get downloads as a user of its own
+        folder = Path(name)  # nobody else's: what is in there is run later
         if not quietly("apt-get", "download", "nginx", cwd=folder):
             # A new machine has no list of packages yet.
             quietly("apt-get", "update")

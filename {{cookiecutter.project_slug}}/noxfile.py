@@ -15,4 +15,4 @@ nox.options.download_python = "never"
 def tests(session: nox.Session, resolution: str) -> None:
     """Install the oldest or the newest versions that pyproject.toml allows, and run the tests."""
     session.install(f"--resolution={resolution}", "--editable=.", "--group=dev")
-    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)

@@ -1,8 +1,6 @@
-"""The generated app on a local Flyte, and the machine's Chromium to look at its page with."""
+"""The machine's Chromium, to look at the page of the generated app with."""
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import get_chromium
@@ -10,9 +8,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte import PEOPLE
 
-from .visiting import SECRET, App, Visitors
+from ..served import App
+from .visiting import Visitors
 
 FLAGS = [
     "--headless",
@@ -39,39 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(missing)
 
 
-@pytest.fixture(scope="session")
-def flyte() -> Iterator[LocalFlyte]:
-    """A local Flyte, on which the tasks of these tests are deployed."""
-    with LocalFlyte() as local_flyte:
-        local_flyte.deploy(Path(__file__).parent, "page_tasks.py", "env")
-        yield local_flyte
-
-
 @pytest.fixture(autouse=True)
-def _clean(flyte: LocalFlyte) -> Iterator[None]:
+def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
     """End what a test has started, so that the next one has the machine for itself."""
+    flyte = request.getfixturevalue("flyte") if "flyte" in request.fixturenames else None
     yield
-    flyte.reset()
-
-
-@pytest.fixture(scope="session")
-def serve(default_project: Path, environment: Path) -> Callable[[dict[str, str]], App]:
-    """Make an app of the default project, with the packages that it asks for."""
-    inherited = {name: value for name, value in os.environ.items() if name.isupper()}
-
-    def serve(variables: dict[str, str]) -> App:
-        return App(default_project, environment / "bin" / "python", inherited | variables)
-
-    return serve
-
-
-@pytest.fixture(scope="session")
-def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
-    """The app on the local Flyte."""
-    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with contextlib.closing(serve(variables)) as app:
-        app.start()
-        yield app
+    if flyte:
+        flyte.reset()
 
 
 @pytest.fixture(scope="package")  # no longer: an event loop runs in this thread meanwhile

@@ -11,7 +11,8 @@ from template import ROOT
 
 from local_flyte import LocalFlyte, sign_in
 
-from .visiting import SECRET, TASKS, Visitors, finished, started
+from ..served import SECRET, TASKS
+from .visiting import Visitors, finished, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
@@ -20,9 +21,8 @@ DESKTOP = {"width": 1280, "height": 800}
 NARROW = {"width": 320, "height": 640}
 HEAVIEST = 60_000  # bytes, of all files of the page together
 LOOKS = [
-    pytest.param(size, scheme, id=f"{name}-{scheme}")
-    for name, size in (("phone", PHONE), ("desktop", DESKTOP))
-    for scheme in ("light", "dark")
+    pytest.param(PHONE, "dark", id="phone-dark"),
+    pytest.param(DESKTOP, "light", id="desktop-light"),
 ]
 
 
@@ -71,7 +71,7 @@ def test_every_place_is_accessible_and_fits_whatever_the_screen(
     album = Album(page, request.node.callspec.id)
 
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-    expect(page.get_by_text("may start runs")).to_be_visible()
+    expect(page.get_by_text("Alice Adams")).to_be_visible()
     album.add("tasks")
     visitor.go(f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
@@ -101,9 +101,9 @@ def test_every_place_is_accessible_and_fits_whatever_the_screen(
         other = visit(name, viewport=size, color_scheme=scheme)
         album.page = other.go("tasks/page-tests.greet" if name == "victor" else "tasks")
         if name == "victor":
-            expect(album.page.get_by_text("Flyte does not let you start")).to_be_visible()
-        else:
-            expect(album.page.get_by_role("alert").first).to_be_visible()
+            album.page.get_by_label("name").fill("Victor")
+            album.page.get_by_role("button", name="Run").click()
+        expect(album.page.get_by_role("alert").first).to_be_visible()
         album.add(name or "nobody")
     (SCREENSHOTS / f"axe-{album.name}.json").write_text(json.dumps(album.faults, indent=1), "utf-8")
     assert {place: found for place, found in album.faults.items() if found} == {}
@@ -118,7 +118,6 @@ def test_it_fits_320_pixels(visit: Visitors, api: httpx.Client) -> None:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], place
-        assert faults(page) == [], place
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
@@ -134,30 +133,22 @@ def test_the_sign_in_is_accessible_too(
     assert {place: found for place, found in album.faults.items() if found} == {}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_documentation_of_the_api_has_the_pages_colours(scheme: str, visit: Visitors) -> None:
-    visitor = visit("alice", color_scheme=scheme)
+def test_the_documentation_of_the_api_is_shown(visit: Visitors) -> None:
+    visitor = visit("alice")
     page = visitor.page
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
-    colours = """() => ["page", "card", "text", "accent", "good", "bad"].map(name => {
-        document.body.style.color = `var(--${name})`;
-        return getComputedStyle(document.body).color;
-    }).concat(getComputedStyle(document.documentElement).backgroundColor)"""
-    wanted = page.evaluate(colours)
-    for path, shown in (("docs", ".opblock-summary"), ("redoc", "[role=menuitem]")):
-        page.goto(f"{visitor.app.url}/{path}")
-        expect(page.locator(shown).first).to_be_visible()
-        page.screenshot(path=SCREENSHOTS / f"{path}-{scheme}.png")
-        assert page.evaluate(colours) == wanted
-    # ReDoc asks for a logo of its makers, which the policy does not let it have.
-    assert [text for text in problems if "redocly" not in text and "redoc.ly" not in text] == []
+    page.goto(f"{visitor.app.url}/docs")
+    expect(page.locator(".opblock-summary").first).to_be_visible()
+    expect(page.get_by_role("button", name="Authorize")).to_be_visible()
+    page.screenshot(path=SCREENSHOTS / "docs.png")
+    assert problems == []
 
 
 def test_the_header_has_its_names_beside_each_other_on_320_pixels(visit: Visitors) -> None:
     page = visit("alice", viewport=NARROW).page
     who = page.get_by_role("group", name="Who you are")
-    expect(who).to_contain_text("may start runs")
+    expect(who).to_contain_text("Alice Adams")
     edge = "(element, edge) => element.getBoundingClientRect()[edge]"
     brand = page.get_by_role("link", name="my-flyte-app")
     assert who.evaluate(edge, "top") < brand.evaluate(edge, "bottom")
@@ -192,25 +183,3 @@ def test_everything_is_within_reach_of_the_keyboard(visit: Visitors) -> None:
     expect(page.get_by_role("button", name="Run")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
-
-
-def test_how_soon_it_is_useful_is_recorded(visit: Visitors) -> None:
-    """A figure and no limit: machines differ. It is in screenshots/figures.json."""
-    visitor = visit("alice")
-    page = visitor.page
-    page.add_init_script(
-        """new MutationObserver((_, observer) => {
-            if (document.querySelector(".rows li")) {
-                window.usefulAfter ??= performance.now();
-                observer.disconnect();
-            }
-        }).observe(document, {childList: true, subtree: true});"""
-    )
-    seconds = []
-    for _ in range(5):
-        visitor.go("tasks")
-        expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-        seconds.append(round(page.evaluate("window.usefulAfter") / 1000, 3))
-    figures = {"seconds until the tasks are listed": seconds}
-    Path(SCREENSHOTS).mkdir(exist_ok=True)
-    (SCREENSHOTS / "figures.json").write_text(json.dumps(figures, indent=1), "utf-8")

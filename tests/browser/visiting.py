@@ -1,73 +1,11 @@
-"""The generated app in a process of its own, people who visit its page, and runs to look at."""
-
-import socket
-import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
+"""People who visit the page of the generated app, and runs to look at."""
 
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from local_flyte import sign_in
 
-SECRET = "only-for-this-test"
-TASKS = "page-tests"
-"""What the names of the tasks in page_tasks.py begin with."""
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition, and fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.02)
-
-
-class App:
-    """The app, as ``python -m local_flyte`` would serve it, in a process that can be ended."""
-
-    def __init__(self, project: Path, python: Path, environment: dict[str, str]) -> None:
-        # Kept open while the app is away: who asks meanwhile waits, and the address stays.
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._project = project
-        self._python = python
-        self._environment = environment
-
-    def start(self) -> None:
-        """Start it; return when it answers."""
-        command = [
-            str(self._python),
-            "-m",
-            "uvicorn",
-            "--factory",
-            f"{sign_in.__name__}:create_app",
-        ]
-        self._process = subprocess.Popen(
-            [*command, "--fd", str(self._listener.fileno()), "--log-level", "warning"],
-            cwd=self._project,
-            env=self._environment,
-            pass_fds=[self._listener.fileno()],
-        )
-        wait_until(lambda: self._process.poll() is not None or self._answers())
-        assert self._process.poll() is None, "the app has ended"
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False, timeout=1).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        """End it, as a crash would."""
-        self._process.kill()
-        self._process.wait()
-
-    def close(self) -> None:
-        """End it, and give its address back."""
-        self._listener.close()
-        self.stop()
+from ..served import SECRET, TASKS, App
 
 
 class Visitor:

@@ -1,27 +1,41 @@
-"""``python -m tests.conformance``: compare a Flyte with what is expected, and print a table."""
+"""``python -m tests.conformance``: compare a Flyte with what is expected, and print tables."""
 
 import argparse
+import contextlib
+import json
 import os
+import queue
+import signal
 import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .runner import KINDS, Runner, Target, cases
+from .runner import KINDS, Case, Runner, Target, cases
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = ("alice", "bob", "victor", "carol", "expired")
+OUTCOMES = ("as expected", "differs", "not tried")
+INTERRUPTED = 130
+
+Result = dict[str, Any]
+"""What came of a case, as a line of ``--output`` has it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every case that can be run.
+    """Run the cases that can be run.
 
     Returns:
-        The exit code: 0 if every answer is as expected, 1 if not, 2 if Flyte could not be asked.
+        The exit code: 0 if every answer is as expected, 1 if not, 2 if Flyte could not be asked,
+        130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--kind", choices=KINDS, help="which Flyte it is")
@@ -30,23 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--org", default="any", help="your organization on Union")
     parser.add_argument("--project", default="flytesnacks")
     parser.add_argument("--domain", default="development")
-    parser.add_argument("--image", default="busybox:1.37", help="an image with a shell")
+    parser.add_argument(
+        "--image", default="auto", help="an image with the SDK; its own if not told"
+    )
     parser.add_argument(
         "--wait", type=float, default=300, metavar="SECONDS", help="how long a run may take"
     )
     parser.add_argument(
         "--direct", action="store_true", help="the address is Flyte's own, no proxy is in front"
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases that are called so")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a line of JSON for each case")
     options = parser.parse_args(arguments)
-    if options.url is None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        if options.url is not None:
+            return _compare(_target(options, os.environ), options.only, options.output)
         sys.path.append(str(ROOT / "{{cookiecutter.project_slug}}"))
         from .local import local_target  # noqa: PLC0415 - a real Flyte is tried without it
 
         with local_target(options.kind or "union") as target:
-            return _compare(target)
-    try:
-        return _compare(_target(options, os.environ))
-    except ValueError as error:
+            return _compare(target, options.only, options.output)
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
 
@@ -83,42 +102,86 @@ def _target(options: argparse.Namespace, environment: Mapping[str, str]) -> Targ
     )
 
 
-def _compare(target: Target) -> int:
-    console, runner = Console(), Runner(target)
+def _compare(target: Target, only: str, output: Path | None) -> int:
+    runner, results, interrupted = Runner(target), list[Result](), False
     if (trouble := runner.trouble()) is not None:
         raise ValueError(trouble)
-    columns = ("as expected", "differ", "not tried", "known to differ")
-    counts: dict[str, Counter[str]] = {}
+    of_kind = (case for case in cases() if target.kind in case.kinds)
+    if not (chosen := [case for case in of_kind if only.lower() in str(case).lower()]):
+        raise ValueError(f"--only {only}: no case of {target.kind} is called so.")
+    with output.open("w") if output else contextlib.nullcontext() as file:
+        try:
+            for result in _results(runner, chosen):
+                results.append(result)
+                if file:
+                    print(json.dumps(result, default=str), file=file, flush=True)
+                number = f"{len(results):3}/{len(chosen)}"
+                print(
+                    number,
+                    "{seconds:6.1f} s  {outcome:11} {service}: {case}".format(**result),
+                    flush=True,
+                )
+        except KeyboardInterrupt:
+            interrupted = True
+            runner.abort()
+    _print_tables(results)
+    if interrupted:
+        print(f"It was interrupted: {len(results)} of {len(chosen)} cases are done.")
+        return INTERRUPTED
+    return 1 if any(result["differences"] for result in results) else 0
+
+
+def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
+    """Run cases in another thread: a call does not listen to signals, and a queue does."""
+    if any(case.needs_tasks and runner.missing(case) is None for case in chosen):
+        print("Deploying tasks of the SDK ...", file=sys.stderr)
+        _ = runner.tasks
+    done: queue.SimpleQueue[Result | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            for case in chosen:
+                done.put(_result(runner, case))
+        except Exception as error:  # noqa: BLE001 - is raised where it is seen
+            done.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    for _ in chosen:
+        result = done.get()
+        if isinstance(result, Exception):
+            raise result
+        yield result
+
+
+def _result(runner: Runner, case: Case) -> Result:
+    reason, started = runner.missing(case), time.monotonic()
+    differences = [] if reason else runner.run(case)
+    return {
+        "service": case.service.rpartition(".")[2],
+        "case": case.name,
+        "outcome": OUTCOMES[2 if reason else bool(differences)],
+        "seconds": round(time.monotonic() - started, 1),
+        "reason": reason,
+        "differences": [asdict(each) for each in differences],
+    }
+
+
+def _print_tables(results: Sequence[Result]) -> None:
     different = Table("Service", "Case", "Where", "Expected", "Got")
-    others = Table("Service", "Case", "Not tried, or known to differ, because")
-    with console.status("") as status:
-        for case in (each for each in cases() if target.kind in each.kinds):
-            service = case.service.rpartition(".")[2]
-            status.update(f"{service}: {case.name}")
-            count = counts.setdefault(service, Counter())
-            if (reason := runner.missing(case)) is not None:
-                count["not tried"] += 1
-                others.add_row(service, case.name, reason)
-            elif not (differences := runner.run(case)):
-                count["as expected"] += 1
-            elif target.local and case.known_difference:
-                count["known to differ"] += 1
-                others.add_row(service, case.name, case.known_difference)
-            else:
-                count["differ"] += 1
-                for each in differences:
-                    cells = (each.where, str(each.expected), str(each.got))
-                    different.add_row(service, case.name, *map(escape, cells))
-    summary = Table("Service", "Cases", *columns)
-    for service, count in sorted(counts.items()):
-        summary.add_row(service, *map(str, [count.total(), *(count[name] for name in columns)]))
-    total = sum(counts.values(), Counter())
-    summary.add_section()
-    summary.add_row("all", *map(str, [total.total(), *(total[name] for name in columns)]))
+    others = Table("Service", "Case", "Not tried, because")
+    summary = Table("Service", "Cases", *OUTCOMES)
+    for each in results:
+        if each["reason"]:
+            others.add_row(each["service"], each["case"], each["reason"])
+        for difference in each["differences"]:
+            cells = (escape(str(cell)) for cell in difference.values())
+            different.add_row(each["service"], each["case"], *cells)
+    for service in (*sorted({each["service"] for each in results}), "all"):
+        count = Counter(each["outcome"] for each in results if service in (each["service"], "all"))
+        summary.add_row(service, str(count.total()), *(str(count[name]) for name in OUTCOMES))
     for table in (others, different, summary):
         if table.row_count:
-            console.print(table)
-    return 1 if total["differ"] else 0
+            Console().print(table)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from .runner import Target
 @contextlib.contextmanager
 def local_target(kind: str) -> Iterator[Target]:
     """Start a local Flyte that is like one of the kind."""
-    flyte = LocalFlyte(
-        authorization=kind == "union", plaintext=kind == "devbox", forwarded_proto=False
-    )
+    flyte = LocalFlyte(authorization=kind == "union", plaintext=kind == "devbox", proxied=False)
     with flyte:
         yield Target(
             url=flyte.url,
@@ -25,5 +23,4 @@ def local_target(kind: str) -> Iterator[Target]:
             ca_cert=flyte.ca_file.read_bytes(),
             wait_seconds=60,
             direct=True,
-            local=True,
         )

@@ -1,15 +1,21 @@
 """Sends the requests of ``services/*.yaml`` to a Flyte and compares what it answers.
 
-It uses nothing but the stubs that the SDK ships, so that it says something of any Flyte.
+It uses nothing but the SDK and the stubs that it ships, so that it says something of any Flyte.
 """
 
 import contextlib
 import importlib
+import json
+import os
 import re
 import secrets
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +33,10 @@ POLL_SECONDS = 0.2
 LARGE = 2 * 2**20
 """Characters in ${large}: more than Flyte hands out of inputs or outputs."""
 DIRECT = "direct"
+TASKS = Path(__file__).with_name("tasks.py")
+OF_TASKS = re.compile(r"\$\{(version|image|ended)\}")
+"""What a case mentions that needs the tasks."""
+TERMINAL = {f"ACTION_PHASE_{each}" for each in ("SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT")}
 
 
 @dataclass(frozen=True)
@@ -43,14 +53,12 @@ class Target:
     domain: str = "development"
     org: str = "any"
     """What the open-source Flyte does not look at, and Union does."""
-    image: str = "busybox:1.37"
-    """What the containers run in: any image with a shell."""
+    image: str = "auto"
+    """What the tasks run in: any image with the SDK, or the SDK's own."""
     wait_seconds: float = 300
     """How long a run may take to get where a case expects it."""
     direct: bool = False
     """Whether Flyte is called itself, not a proxy that looks at headers and sets some."""
-    local: bool = False
-    """Whether it is the local Flyte, of which some differences are known."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +81,19 @@ class Case:
     steps: list[dict[str, Any]]
     needs: str | None = None
     """Is "direct", if it tells something only where no proxy is in front."""
-    known_difference: str | None = None
-    """Why the local Flyte answers otherwise, and shall."""
+
+    def __str__(self) -> str:
+        return f"{self.service.rpartition('.')[2]}: {self.name}"
 
     @property
     def people(self) -> set[str]:
         """Who makes the calls."""
         return {step.get("as", "alice") for step in self.steps}
+
+    @property
+    def needs_tasks(self) -> bool:
+        """Whether tasks of the SDK have to be deployed."""
+        return OF_TASKS.search(str(self.steps)) is not None
 
 
 def cases() -> list[Case]:
@@ -90,7 +104,6 @@ def cases() -> list[Case]:
             name=each.pop("name"),
             kinds=tuple(each.pop("only", KINDS)),
             needs=each.pop("needs", None),
-            known_difference=each.pop("known_difference", None),
             steps=each.get("steps", [each]),
         )
         for file in sorted(SERVICES.glob("*.yaml"))
@@ -121,6 +134,47 @@ class Runner:
         )
         self._http = SyncClient(transport)
         self._clients: dict[str, Any] = {}
+        self._current: tuple[Case, dict[str, object]] | None = None
+
+    @cached_property
+    def tasks(self) -> dict[str, str]:
+        """Deploy the tasks, and return their version, their image and the name of a run.
+
+        Raises:
+            ValueError: With what the SDK says.
+        """
+        target, token = self._target, self._headers("alice")["Authorization"]
+        scheme = urlsplit(target.url).scheme
+        # The SDK asks for the cluster's address, which is of another scheme where no proxy is.
+        headers = {"authorization": token, "x-forwarded-proto": scheme}
+        # It remembers in the home folder what it has uploaded, and so must not find it again.
+        with tempfile.TemporaryDirectory() as home:
+            options = {
+                "endpoint": target.url,
+                "insecure": scheme == "http",
+                "org": target.org,
+                "project": target.project,
+                "domain": target.domain,
+            }
+            if target.ca_cert is not None:
+                options["ca_cert_file_path"] = str(Path(home, "ca.pem"))
+                Path(home, "ca.pem").write_bytes(target.ca_cert)
+            result = subprocess.run(
+                [sys.executable, str(TASKS), json.dumps(options)],
+                env={
+                    **os.environ,
+                    "HOME": home,
+                    "CONFORMANCE_IMAGE": target.image,
+                    "CONFORMANCE_HEADERS": json.dumps(headers),
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if result.returncode != 0:
+            said = result.stderr.replace(token.removeprefix("Bearer "), "...").strip()
+            raise ValueError(f"The SDK could not deploy the tasks of the cases:\n{said}")
+        return dict(json.loads(result.stdout.splitlines()[-1]))
 
     def trouble(self) -> str | None:
         """Make one call, and say in a sentence why no other is worth making, if so."""
@@ -161,27 +215,30 @@ class Runner:
             "domain": self._target.domain,
             "other_domain": "staging" if self._target.domain != "staging" else "development",
             "org": self._target.org,
-            "image": self._target.image,
             "url": self._target.url,
             "host": urlsplit(self._target.url).netloc,
             "large": "x" * LARGE,
             "unique": f"c{secrets.token_hex(6)}",
+            **(self.tasks if case.needs_tasks else {}),
         }
+        self._current = case, variables
         for number, step in enumerate(case.steps, 1):
             for turn in range(step.get("repeat", 1)):
                 filled = _filled(step, {**variables, "turn": turn})
                 if differences := self._step(case.service, filled, variables):
-                    self._abort_runs(case, number, variables)
+                    self.abort()
                     prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
                     return [Difference(prefix + d.where, d.expected, d.got) for d in differences]
         return []
 
-    def _abort_runs(self, case: Case, done: int, variables: Mapping[str, object]) -> None:
-        """Make the calls that would have ended what a case has started, before it is left."""
-        for step in case.steps[done:]:
-            if step["call"].endswith("AbortRun"):
-                with contextlib.suppress(KeyError):  # nothing was started that it would end
-                    self._call(case.service, _filled(step, variables))
+    def abort(self) -> None:
+        """Make the calls that would have ended what the last case has started."""
+        if self._current is not None:
+            case, variables = self._current
+            for step in case.steps:
+                if step["call"].endswith("AbortRun"):
+                    with contextlib.suppress(KeyError):  # nothing was started that it would end
+                        self._call(case.service, _filled(step, variables))
 
     def _step(
         self, service: str, step: dict[str, Any], variables: dict[str, object]
@@ -190,10 +247,12 @@ class Runner:
         deadline = time.monotonic() + self._target.wait_seconds
         while True:
             outcome = self._call(service, step)
-            differences = list(_compare_outcome(step, outcome))
-            # "until" is waited for before the rest is looked at.
+            differences = list(_compare_outcome(step, outcome, self._target.kind))
+            # "until" is waited for before the rest is looked at, unless it can't come any more.
             early = "until" in step and any(d.where.startswith("until") for d in differences)
-            if not (early or (differences and step.get("retry"))) or time.monotonic() > deadline:
+            late = any(d.where.endswith("status.phase") and d.got in TERMINAL for d in differences)
+            again = (early and not late) or (differences and step.get("retry"))
+            if not again or time.monotonic() > deadline:
                 break
             time.sleep(POLL_SECONDS)
         if not differences:
@@ -247,10 +306,12 @@ class Runner:
         return {"Authorization": f"Bearer {token}"}
 
 
-def _compare_outcome(step: dict[str, Any], outcome: Outcome) -> Iterator[Difference]:
-    answers = outcome.answers
-    if outcome.code != step.get("error"):
-        yield Difference("code", step.get("error") or "ok", str(outcome))
+def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Iterator[Difference]:
+    answers, error = outcome.answers, step.get("error")
+    if isinstance(error, dict):
+        error = error.get(kind)
+    if outcome.code != error:
+        yield Difference("code", error or "ok", str(outcome))
     if outcome.code is not None:
         return
     messages = step.get("messages", {})
@@ -260,11 +321,13 @@ def _compare_outcome(step: dict[str, Any], outcome: Outcome) -> Iterator[Differe
                 yield from _compare(which, messages[which], answers[index])
             else:
                 yield Difference(which, messages[which], "no message")
+    if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
+        yield Difference("any", messages["any"], answers)
     if messages.get("count", len(answers)) != len(answers):
         yield Difference("messages", messages["count"], len(answers))
-    for kind in ("until", "answer"):
-        if kind in step:
-            yield from _compare(kind, step[kind], answers[-1])
+    for which in ("until", "answer"):
+        if which in step:
+            yield from _compare(which, step[which], answers[-1])
 
 
 def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:

@@ -3,10 +3,7 @@
 import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,11 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from tests.baking import clean_environment, run
+from local_flyte import PEOPLE
+from tests.baking import run
+from tests.served import App
 
 BIN = Path(sys.executable).parent
-SERVE = Path(__file__).parent / "serve.py"
 
 # No schema can say which tokens have been given out, or which inputs the task in the path takes.
 SCHEMATHESIS = """
@@ -36,40 +34,9 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 422, 429]
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
-class Served:
-    """The generated project, up on a local Flyte."""
-
-    url: str
-    tokens: dict[str, str]
-
-    def header(self, name: str) -> list[str]:
-        """Return the options with which schemathesis calls as a person, or as nobody."""
-        return ["--header", f"Authorization: Bearer {self.tokens[name]}"] if name else []
-
-
 @pytest.fixture(scope="session")
-def served(default_project: Path) -> Iterator[Served]:
-    with subprocess.Popen(
-        [sys.executable, SERVE],
-        cwd=default_project,
-        env=clean_environment(PYTHONPATH=str(default_project)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        line = process.stdout.readline()
-        assert line, process.communicate()[1]
-        yield Served(**json.loads(line))
-        printed = process.communicate()[1]
-    assert "Traceback" not in printed
-
-
-@pytest.fixture(scope="session")
-def document(served: Served) -> Any:
-    return httpx.get(f"{served.url}/openapi.json", trust_env=False, timeout=60).json()
+def document(app: App) -> Any:
+    return httpx.get(f"{app.url}/openapi.json", trust_env=False, timeout=60).json()
 
 
 def test_the_document_is_valid_for_the_version_that_it_names(document: Any) -> None:
@@ -86,17 +53,16 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
 
 @pytest.mark.parametrize("caller", ["alice", "carol", ""], ids=["signed in", "no rights", "nobody"])
-def test_schemathesis_has_nothing_to_complain_of(
-    served: Served, caller: str, tmp_path: Path
-) -> None:
+def test_schemathesis_has_nothing_to_complain_of(app: App, caller: str, tmp_path: Path) -> None:
     # The whole of its checks: statuses, media types, headers, schemas, 405 with Allow, no 5xx.
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS, "utf-8")
     command: list[str | Path] = [
         BIN / "schemathesis",
         "run",
-        f"{served.url}/openapi.json",
-        *served.header(caller),
+        f"{app.url}/openapi.json",
     ]
+    if caller:
+        command += ["--header", f"Authorization: Bearer {PEOPLE[caller].token}"]
     said = run(command, tmp_path)
     summary = said[said.index("SUMMARY") :]
     print(summary)
@@ -104,15 +70,13 @@ def test_schemathesis_has_nothing_to_complain_of(
     assert "errored" not in summary
 
 
-def test_a_generated_client_runs_a_task_and_reads_what_came_out(
-    served: Served, tmp_path: Path
-) -> None:
+def test_a_generated_client_runs_a_task_and_reads_what_came_out(app: App, tmp_path: Path) -> None:
     client = tmp_path / "client"
     generate: list[str | Path] = [
         BIN / "openapi-python-client",
         "generate",
         "--url",
-        f"{served.url}/openapi.json",
+        f"{app.url}/openapi.json",
     ]
     generate += ["--meta", "none", "--output-path", client, "--fail-on-warning"]
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # it formats what it writes with ruff
@@ -121,7 +85,7 @@ def test_a_generated_client_runs_a_task_and_reads_what_came_out(
         [sys.executable, Path(__file__).parent / "use_client.py"],
         tmp_path,
         PYTHONPATH=str(tmp_path),
-        APP_URL=served.url,
-        APP_TOKEN=served.tokens["alice"],
+        APP_URL=app.url,
+        APP_TOKEN=PEOPLE["alice"].token,
     )
     assert said == "Hello, Ada.\n"

@@ -10,7 +10,7 @@ from client.models import EndedRun, NewRun, RunData
 client = AuthenticatedClient(os.environ["APP_URL"], os.environ["APP_TOKEN"], timeout=60)
 with client:
     run = run_task.sync(
-        "my-flyte-app-tasks.greet",
+        "page-tests.greet",
         client=client,
         body=NewRun.from_dict({"inputs": {"name": "Ada"}}),
         wait=30,

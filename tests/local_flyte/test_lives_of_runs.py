@@ -3,11 +3,14 @@
 import base64
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from local_flyte import LocalFlyte
 
@@ -19,9 +22,13 @@ TAIL = "dataproxy.DataProxyService/TailLogs"
 DATA = "dataproxy.DataProxyService/GetActionData"
 
 
+WRITE = 'mkdir -p "$0" && : > "$0/outputs.pb"'
+"""What a task of the SDK does before it ends well."""
+
+
 def spec(script: str) -> dict[str, Any]:
     """Return the specification of a task that runs a shell script."""
-    container = {"command": ["sh", "-c", script]}
+    container = {"command": ["sh", "-c", script, "{{.outputPrefix}}"]}
     return {"taskTemplate": {"interface": {}, "container": container}}
 
 
@@ -85,40 +92,97 @@ def log(flyte: LocalFlyte, name: str) -> str:
     return text
 
 
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until a condition is met."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def inputs(flyte: LocalFlyte, name: str) -> httpx.Response:
     return call(flyte, DATA, action_id(name), person="alice")
 
 
+@pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 3", 3)])
+def test_what_ends_without_outputs_or_an_error_fails_when_it_was_tried_four_times(
+    local_flyte: LocalFlyte, end: str, code: int, tmp_path: Path
+) -> None:
+    name, tries = f"ends-with-{code}", tmp_path / "tries"
+    start(local_flyte, name, f"echo once >> {tries}; echo said; {end}")
+    action = until(local_flyte, name, is_in("FAILED"))
+    assert tries.read_text() == "once\n" * 4
+    (attempt,) = action["attempts"]
+    assert action["status"]["attempts"] == 1  # Flyte tries again within the attempt
+    phases = [each["phase"].removeprefix("ACTION_PHASE_") for each in attempt["phaseTransitions"]]
+    assert phases == ["QUEUED", "INITIALIZING", "RUNNING"] * 4 + ["FAILED"]
+    assert action["errorInfo"]["kind"] == "KIND_SYSTEM"
+    message = action["errorInfo"]["message"]
+    assert "failed with system error 4 times" in message
+    assert f"exit code {code}" in message
+    assert "said\n" in message
+    assert log(local_flyte, name) == "said\n"
+
+
+def test_what_ends_well_when_it_is_tried_again_succeeds(
+    local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    tried = tmp_path / "tried"
+    start(local_flyte, "second-try", f"test -e {tried} && {WRITE} || {{ touch {tried}; exit 1; }}")
+    action = until(local_flyte, "second-try", is_in("SUCCEEDED"))
+    assert "errorInfo" not in action
+
+
 def test_a_log_goes_with_the_pod_and_then_the_name_runs_again(local_flyte: LocalFlyte) -> None:
-    start(local_flyte, "again", "echo first", "one")
+    first = start(local_flyte, "again", f"date +%N; {WRITE}", "one")
     until(local_flyte, "again", is_in("SUCCEEDED"))
-    assert log(local_flyte, "again") == "first\n"
+    before = log(local_flyte, "again")
 
     start(local_flyte, "again", "echo second", "two")  # is left alone while there is a pod
-    assert until(local_flyte, "again", bool)["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
-    assert log(local_flyte, "again") == "first\n"
+    assert log(local_flyte, "again") == before
 
     local_flyte.remove_pods("again")
     assert log(local_flyte, "again") == "not_found"
-    start(local_flyte, "again", "echo second", "two")
-    until(local_flyte, "again", has_reported("SUCCEEDED"))
-    assert log(local_flyte, "again") == "second\n"
+    shown = until(local_flyte, "again", bool)
+    answer = start(local_flyte, "again", "echo second", "two")
+    assert answer["id"] == first["id"]
+    assert answer["status"] == shown["status"]
+    eventually(lambda: log(local_flyte, "again") != "not_found")
+    assert log(local_flyte, "again") not in {before, "second\n"}
+    assert until(local_flyte, "again", bool) == shown
 
 
-def test_a_name_runs_again_as_soon_as_its_run_was_aborted(local_flyte: LocalFlyte) -> None:
-    start(local_flyte, "aborted", "sleep 100000")
+def test_the_name_of_an_aborted_run_runs_again_and_no_state_shows_it(
+    local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    script = f"echo $$ >> {pids}; exec sleep 100000"
+    abort = "workflow.RunService/AbortRun", {"runId": run_id("aborted")}
+    start(local_flyte, "aborted", script)
     until(local_flyte, "aborted", is_in("RUNNING"))
-    call(local_flyte, "workflow.RunService/AbortRun", {"runId": run_id("aborted")}, person="alice")
-    until(local_flyte, "aborted", has_reported("ABORTED"))
+    eventually(pids.exists)
+    call(local_flyte, *abort, person="alice")
+    shown = until(local_flyte, "aborted", has_reported("ABORTED"))
     assert log(local_flyte, "aborted") == "not_found"
-    start(local_flyte, "aborted", "echo alive")
-    until(local_flyte, "aborted", is_in("SUCCEEDED"))
-    assert log(local_flyte, "aborted") == "alive\n"
+
+    for _ in range(2):  # the second finds it running
+        answer = start(local_flyte, "aborted", script)
+        assert answer["status"]["phase"] == "ACTION_PHASE_ABORTED"
+    eventually(lambda: len(pids.read_text().splitlines()) == 2)
+    process = int(pids.read_text().split()[1])
+    os.kill(process, 0)
+    assert until(local_flyte, "aborted", bool) == shown
+
+    call(local_flyte, *abort, person="alice")
+    eventually(lambda: log(local_flyte, "aborted") == "not_found")
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    assert len(pids.read_text().splitlines()) == 2
 
 
 def test_a_watch_may_end_before_the_status_says_so(local_flyte: LocalFlyte) -> None:
     with local_flyte.status_lag(1):
-        start(local_flyte, "late", "exit 0")
+        start(local_flyte, "late", WRITE)
         watch = "workflow.RunService/WatchActionDetails"
         answer = stream(local_flyte, watch, action_id("late"), person="alice")
     messages = []
@@ -151,17 +215,55 @@ def test_a_task_that_can_not_be_executed_is_refused_with_the_reason_and_leaves_n
     assert call(local_flyte, DETAILS, {"runId": run_id("sql")}, person="alice").status_code == 404
 
 
-def test_outputs_are_shown_of_what_has_succeeded(local_flyte: LocalFlyte) -> None:
-    """With tests/conformance, which shows that they are not of anything else."""
-    writes = {"command": ["sh", "-c", 'mkdir -p "$0" && : > "$0/outputs.pb"', "{{.outputPrefix}}"]}
-    request = {
-        "runId": run_id("writes"),
-        "taskSpec": {"taskTemplate": {"interface": {}, "container": writes}},
-        "inputs": {},
-    }
-    assert call(local_flyte, CREATE, request, person="alice").status_code == 200
-    until(local_flyte, "writes", is_in("SUCCEEDED"))
-    assert inputs(local_flyte, "writes").json()["outputsUri"].endswith("/outputs.pb")
+def test_outputs_are_empty_unless_the_action_has_succeeded(local_flyte: LocalFlyte) -> None:
+    data = {}
+    for name, script, phase in (
+        ("writes", WRITE, "SUCCEEDED"),
+        ("fails", f"{WRITE}; exit 1", "FAILED"),
+    ):
+        start(local_flyte, name, script)
+        until(local_flyte, name, is_in(phase))
+        data[name] = inputs(local_flyte, name).json()
+    assert data["writes"]["outputs"] == data["fails"]["outputs"] == {}
+    assert data["writes"]["outputsUri"].endswith("/outputs.pb")
+    assert "outputsUri" not in data["fails"]
+    call(local_flyte, "workflow.RunService/AbortRun", {"runId": run_id("writes")}, person="alice")
+    after = inputs(local_flyte, "writes").json()
+    assert after["outputs"] == {}
+    assert "outputsUri" not in after
+
+
+def test_a_run_has_the_organization_that_it_is_asked_for_with(local_flyte: LocalFlyte) -> None:
+    start(local_flyte, "org", WRITE)
+    request = {"runId": {**run_id("org"), "org": "any"}}
+    answer = call(local_flyte, DETAILS, request, person="alice").json()
+    assert answer["details"]["action"]["id"]["run"]["org"] == "any"
+    listed = call(
+        local_flyte, "workflow.RunService/ListRuns", {"projectId": PROJECT}, person="alice"
+    )
+    assert all("org" not in run["action"]["id"]["run"] for run in listed.json()["runs"])
+
+
+@pytest.mark.parametrize(
+    ("filter_", "status"),
+    [
+        ({"function": "EQUAL", "field": "phase", "values": ["5"]}, 200),
+        ({"function": "VALUE_IN", "field": "phase", "values": ["5", "6"]}, 200),
+        ({"function": "VALUE_IN", "field": "phase", "values": ["5"]}, 500),
+        ({"function": "EQUAL", "field": "trigger_type", "values": ["x"]}, 500),
+        ({"function": "EQUAL", "field": "created_by", "values": ["x"]}, 400),
+    ],
+)
+def test_filters_that_flytes_database_does_not_take_fail(
+    local_flyte: LocalFlyte, filter_: dict[str, Any], status: int
+) -> None:
+    for method, scope in (
+        ("ListRuns", {"projectId": PROJECT}),
+        ("ListActions", {"runId": run_id("any")}),
+    ):
+        request = {**scope, "request": {"filters": [filter_]}}
+        answer = call(local_flyte, f"workflow.RunService/{method}", request, person="alice")
+        assert answer.status_code == status, answer.text
 
 
 def test_a_file_of_a_root_can_not_be_replaced_by_another(local_flyte: LocalFlyte) -> None:

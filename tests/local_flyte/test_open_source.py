@@ -1,8 +1,6 @@
 """The local Flyte as the open-source one behind an authenticating proxy, and as its devbox."""
 
-import base64
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.people import signed
 
 from .on_the_wire import PROJECT, call, cli
 
@@ -49,11 +48,6 @@ def with_a_task(flyte: LocalFlyte, paths: pytest.TempPathFactory) -> Iterator[Lo
         yield flyte
 
 
-def jwt(**claims: object) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"e30.{payload}.not-looked-at"
-
-
 def newest_run(flyte: LocalFlyte, headers: dict[str, str]) -> dict[str, Any]:
     answer = call(flyte, "workflow.RunService/ListRuns", {"projectId": PROJECT}, headers=headers)
     runs: list[dict[str, Any]] = answer.json()["runs"]
@@ -64,11 +58,11 @@ def newest_run(flyte: LocalFlyte, headers: dict[str, str]) -> dict[str, Any]:
     ("headers", "expected"),
     [
         ({"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}, "alice@example.com"),
-        ({"Authorization": f"Bearer {jwt(sub='x', email='x@y.z')}"}, "x@y.z"),
-        ({"X-Amzn-Oidc-Data": jwt(sub="x", email="x@y.z") + "=="}, "x@y.z"),
+        ({"Authorization": f"Bearer {signed({'sub': 'x', 'email': 'x@y.z'})}"}, "x@y.z"),
+        ({"X-Amzn-Oidc-Data": signed({"sub": "x", "email": "x@y.z"}) + "=="}, "x@y.z"),
     ],
 )
-def test_the_caller_is_whom_an_unverified_token_names(
+def test_the_caller_is_whom_the_token_names(
     open_flyte: LocalFlyte, headers: dict[str, str], expected: str
 ) -> None:
     assert call(open_flyte, USER_INFO, headers=headers).json()["email"] == expected
@@ -87,17 +81,16 @@ def test_the_proxys_headers_go_before_the_token(open_flyte: LocalFlyte) -> None:
     [
         {"Authorization": f"Bearer {PEOPLE['alice'].token}"},  # opaque
         {"Cookie": PEOPLE["alice"].cookie},
-        {"Authorization": f"Bearer {jwt(email='x@y.z')}"},
-        {"Authorization": f"Bearer {jwt(sub='', email='x@y.z')}"},
-        {"Authorization": f"Bearer {jwt(sub=7)}"},
-        {"Authorization": f"Bearer {jwt(sub='x', email=7)}"},
-        {"Authorization": f"Bearer {jwt(sub='x', email=None)}"},
-        {"Authorization": "Bearer e30.W10.x"},
-        {"Authorization": "Bearer a.b.c"},
+        {"Authorization": f"Bearer {signed({'email': 'x@y.z'})}"},
+        {"Authorization": f"Bearer {signed({'sub': '', 'email': 'x@y.z'})}"},
+        {"Authorization": f"Bearer {signed({'sub': 7})}"},
+        {"Authorization": f"Bearer {signed({'sub': 'x', 'email': 7})}"},
+        {"Authorization": f"Bearer {signed({'sub': 'x', 'email': None})}"},
+        {"Authorization": f"Bearer {signed([])}"},
     ],
     ids=[
         *("opaque token", "cookie", "no subject", "empty subject", "a number for a subject"),
-        *("a number for an address", "null for an address", "a list", "no JSON"),
+        *("a number for an address", "null for an address", "a list"),
     ],
 )
 def test_whoever_is_not_named_is_nobody_and_may_do_everything(
@@ -110,10 +103,6 @@ def test_whoever_is_not_named_is_nobody_and_may_do_everything(
     assert call(
         open_flyte, "task.TaskService/ListTasks", {"projectId": PROJECT}, headers=headers
     ).json()["tasks"]
-
-
-def test_the_proxy_in_front_lets_nobody_in_who_has_no_credentials(open_flyte: LocalFlyte) -> None:
-    assert call(open_flyte, "project.ProjectService/ListProjects").status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -137,7 +126,7 @@ def test_the_cluster_has_tls_if_the_proxy_says_so(
     with contextlib.ExitStack() as stack:
         flyte = open_flyte
         if not told:
-            flyte = LocalFlyte(authorization=False, forwarded_proto=False)
+            flyte = LocalFlyte(authorization=False, proxied=False)
             stack.enter_context(flyte)
         answer = call(flyte, "cluster.ClusterService/SelectCluster", body, headers=headers).json()
     assert answer["clusterEndpoint"] == flyte.url.replace("https", scheme)

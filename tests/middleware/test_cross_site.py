@@ -297,12 +297,13 @@ def test_a_cookie_is_ambient_even_if_the_end_of_it_is_known(middleware_class: Cl
     assert ask(middleware_class, scope).status == 403
 
 
+@pytest.mark.parametrize("key", ["k", "k\tl"])
 def test_what_an_extractor_makes_of_a_custom_header_is_not_ambient(
-    middleware_class: Class,
+    middleware_class: Class, key: str
 ) -> None:
-    scope = http_scope(headers=[COOKIE, (b"x-api-key", b"k"), EVIL], method="POST")
+    scope = http_scope(headers=[COOKIE, (b"x-api-key", key.encode()), EVIL], method="POST")
     assert ask(middleware_class, scope, [key_as_bearer]).credentials == {
-        "authorization": "Bearer k"
+        "authorization": f"Bearer {key}"
     }
 
 

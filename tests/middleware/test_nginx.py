@@ -1,6 +1,7 @@
 """Two people behind one nginx that reuses its connection to the app: the leak, as it is met."""
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,24 @@ def nginx() -> str:
     if not (found := get_nginx.find()):
         pytest.skip("there is no nginx here (Debian: apt-get install nginx-light; or set NGINX)")
     return found
+
+
+def test_it_is_unpacked_from_a_folder_that_nobody_else_can_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else anybody on the machine could put a package of their own there."""
+    modes: list[int] = []
+
+    def quietly(*command: str, cwd: Path | None = None) -> bool:
+        if cwd:
+            modes.append(stat.S_IMODE(cwd.stat().st_mode))
+        return True
+
+    monkeypatch.setattr(get_nginx, "find", lambda: None)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(get_nginx, "quietly", quietly)
+    get_nginx.main()
+    assert modes == [0o700]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

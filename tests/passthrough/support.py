@@ -14,10 +14,6 @@ import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from flyte import remote
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp
-
-from local_flyte import PEOPLE
 from passthrough import docs, health
 from passthrough.application import App
 from passthrough.credentials import credential_extractors
@@ -26,6 +22,10 @@ from passthrough.problems import problem_response
 from passthrough.request_scope import FlyteMiddleware
 from passthrough.serving import UVICORN
 from passthrough.settings import Settings, connect, load_settings
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from local_flyte import PEOPLE
 
 FOLDER = Path(__file__).parent
 TASKS = "tests"

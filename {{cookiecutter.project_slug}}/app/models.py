@@ -10,6 +10,18 @@ from pydantic import BaseModel, Field
 
 from passthrough.dependencies import Identity, in_time, phase_of, time_of
 
+LINKS = {
+    operation: {
+        "operationId": operation,
+        "parameters": {name: f"$response.body#/{name}" for name in ("name", "project", "domain")},
+    }
+    for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run", "rerun")
+}
+"""What can be done with a run that is answered, for clients that follow OpenAPI's links.
+
+Those to operations that the app does not have are left out of its document.
+"""
+
 
 class Run(BaseModel):
     """A run and its state."""

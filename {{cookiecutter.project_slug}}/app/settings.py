@@ -18,5 +18,6 @@ class Settings(FlyteSettings):
         default="{{ cookiecutter.flyte_domain }}",
     )
     credential_headers: tuple[str, ...] = env(
-        "CREDENTIAL_HEADERS", default="{{ cookiecutter.credential_headers }}"
+        "CREDENTIAL_HEADERS",
+        default="{{ cookiecutter.credential_headers }}",
     )

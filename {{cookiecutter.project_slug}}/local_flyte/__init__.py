@@ -7,8 +7,10 @@ It answers the SDK over the wire as a Flyte cluster does, tells people apart, an
 tasks. What it does not know it refuses with UNIMPLEMENTED, naming the method.
 """
 
+from connectrpc.code import Code
+
 from .door import ReceivedCall
 from .people import PEOPLE, Person
 from .server import LocalFlyte
 
-__all__ = ["PEOPLE", "LocalFlyte", "Person", "ReceivedCall"]
+__all__ = ["PEOPLE", "Code", "LocalFlyte", "Person", "ReceivedCall"]

@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
             "DO_NOT_TRACK": "1",
             **inherited_environment(),
             **app_variables(local_flyte),
-            **sign_in.environment(people, secret),
+            **sign_in.environment(people, secret, same_user=local_flyte.mode is Mode.DEVBOX),
         }
         port: int = listener.getsockname()[1]
         reload = not options.no_reload

@@ -18,7 +18,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from .modes import Mode
-from .people import Person
+from .people import Directory, Person
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -27,9 +27,6 @@ _caller: ContextVar[Person | None] = ContextVar("caller")
 
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Anyone who is someone may call these."""
-
-CREDENTIALS = {"authorization", "cookie", "x-amzn-oidc-data", "x-amzn-oidc-identity"}
-"""Headers of which the proxy in front of an open-source Flyte wants one."""
 
 MAY_BE_EMPTY = ("org", "organization", "content_md5")
 """Fields that must have a value by their rules, while Flyte takes requests without."""
@@ -105,9 +102,17 @@ class Faults:
 class Access:
     """Connect interceptor that admits a call or refuses it as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults, mode: Mode) -> None:
+    def __init__(self, faults: Faults, mode: Mode, proxy: Directory | None) -> None:
+        """Prepare.
+
+        Args:
+            faults: Calls that shall go wrong.
+            mode: Which Flyte it is like.
+            proxy: Whom the proxy in front lets in; None if there is no proxy.
+        """
         self._faults = faults
         self._mode = mode
+        self._proxy = proxy
 
     async def intercept_unary(
         self,
@@ -116,8 +121,7 @@ class Access:
         ctx: RequestContext[Any, Any],
     ) -> Response:
         """Admit a call with one answer."""
-        await self._admit(ctx)
-        _check(request)
+        await self._admit(request, ctx)
         try:
             return await call_next(request, ctx)
         except ConnectError as error:
@@ -130,8 +134,7 @@ class Access:
         ctx: RequestContext[Any, Any],
     ) -> AsyncGenerator[Response]:
         """Admit a call that is answered by a stream."""
-        await self._admit(ctx)
-        _check(request)
+        await self._admit(request, ctx)
         method, sent = ctx.method().name, 0
         try:
             async with aclosing(call_next(request, ctx)) as responses:
@@ -143,29 +146,28 @@ class Access:
         except ConnectError as error:
             raise _named(error, ctx) from error
 
-    async def _admit(self, ctx: RequestContext[Any, Any]) -> None:
+    async def _admit(self, request: Any, ctx: RequestContext[Any, Any]) -> None:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
-        if self._mode is Mode.OPEN_SOURCE and CREDENTIALS.isdisjoint(ctx.request_headers()):
-            # It is what makes the flyte command send its token.
-            raise ConnectError(Code.UNAUTHENTICATED, "the proxy wants credentials")
+        if self._proxy is not None and not self._proxy.lets_in(ctx.request_headers()):
+            raise ConnectError(Code.UNAUTHENTICATED, "the proxy knows no such credentials")
         if self._mode is not Mode.UNION:
             return
         someone = known_caller()
         if someone.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")
-        if method in NEEDS_NO_RIGHT:
-            return
         right = "run" if method in NEEDS_RUN else "view"
-        if not (someone.can_run if right == "run" else someone.can_view):
+        may = someone.can_run if right == "run" else someone.can_view
+        if not may and method not in NEEDS_NO_RIGHT:
             raise ConnectError(
                 Code.PERMISSION_DENIED, f"{someone.name} may not {right} in this project"
             )
+        _check(request)
 
 
 def _check(request: Any) -> None:
-    """Hold a request against the rules that are written in its definition.
+    """Hold a request against the rules in its definition, which the open-source Flyte does not.
 
     Raises:
         ConnectError: INVALID_ARGUMENT, naming the fields that break one.

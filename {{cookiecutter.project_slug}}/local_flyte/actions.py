@@ -72,6 +72,8 @@ class Action:
     log: list[payload_pb2.LogLine] = field(default_factory=list)
     has_pod: bool = False
     """Whether what it ran in is still there, and its log with it."""
+    running: bool = False
+    """Whether its process runs, whatever its state says: see ``Executor.start``."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
     """How often those who watch have been told of a change; several may tell of the same."""

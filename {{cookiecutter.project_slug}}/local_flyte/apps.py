@@ -93,7 +93,6 @@ class App:
             last_transition_time=moment,
             deployment_status=status,
             message=message,
-            revision=self.state.metadata.revision,
         )
         self.state.status.current_replicas = int(status == _Status.DEPLOYMENT_STATUS_ACTIVE)
         self.changed.fire()
@@ -153,7 +152,7 @@ class Apps:
             ) from None
 
     async def add(self, state: app_definition_pb2.App) -> App:
-        """Keep a new app and serve it, or make it the next revision of the one of its name."""
+        """Keep a new app and serve it, or make it what the one of its name is from now on."""
         id_ = state.metadata.id
         if (present := self._apps.get(_key(id_))) is not None:
             await self.replace(present, state.spec)
@@ -162,17 +161,16 @@ class Apps:
         app = App(state=state, port=free_port())
         state.status.created_at.CopyFrom(now())
         state.status.ingress.public_url = app.url
+        state.metadata.revision = 0  # as it stays: Flyte counts none
         self._apps[_key(id_)] = app
-        state.metadata.revision = 0
         self._start(app)
         return app
 
     async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
-        """Make ``spec`` the app's next revision, and serve that, or nothing if it says so."""
+        """Serve the app as ``spec`` says from now on, which may be not at all."""
         _check_servable(spec)
         await self._end(app)
         app.state.spec.CopyFrom(spec)
-        app.state.metadata.revision += 1
         self._start(app)
 
     def _start(self, app: App) -> None:
@@ -227,10 +225,9 @@ class Apps:
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
 
     def _new_directory(self, app: App) -> Path:
-        # An app that was deleted and deployed again begins with revision 0 once more.
         revisions = self._work / "apps" / app.name
         revisions.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{app.state.metadata.revision}-", dir=revisions))
+        return Path(tempfile.mkdtemp(dir=revisions))
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
         # The owner may have said where Flyte is and which authority to trust: here both are ours.
@@ -330,13 +327,13 @@ class AppLogsService(app_logs_service_connect.AppLogsService):
         """Send the log of the current revision as it grows, until its process ends."""
         replica = request.HasField("replica_id")
         app = self._apps.get(request.replica_id.app_id if replica else request.app_id)
-        revision, sent = app.state.metadata.revision, 0
-        while self._apps.holds(app) and app.state.metadata.revision == revision:
+        process, sent = app.process, 0
+        while self._apps.holds(app) and app.process is process:
             if lines := app.log[sent:]:
                 sent += len(lines)
                 logs = payload_pb2.LogLines(structured_lines=lines)
                 yield app_logs_payload_pb2.TailLogsResponse(log_lines=logs)
-            elif app.process is None or app.process.done():
+            elif process is None or process.done():
                 return
             else:
                 await app.changed.wait()

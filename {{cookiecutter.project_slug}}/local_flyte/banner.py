@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
 from .modes import Mode
+from .same_user import is_known
 from .sign_in import choice, link
 
 ASIDE = ("expired",)
@@ -128,11 +129,21 @@ def _people_without_rights(local_flyte: LocalFlyte, me: str | None, runs: str | 
     return parts
 
 
-def _nobody(me: str | None, runs: str | None) -> list[str]:
-    parts = [
+def _devbox() -> str:
+    text = (
         "It is like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is\n"
-        "nobody, and may do everything.",
-    ]
+        "nobody, and may do everything. "
+    )
+    if is_known():
+        return text + "Other users of this machine are refused."
+    return text + (
+        "This system does not say which user a connection comes\n"
+        "from, so every user of this machine can run programs as you: share it with nobody."
+    )
+
+
+def _nobody(me: str | None, runs: str | None) -> list[str]:
+    parts = [_devbox()]
     if me:
         parts.append(_lines("Call the app:", [_curl(me)]))
     if runs:
@@ -167,7 +178,7 @@ def _tokens(local_flyte: LocalFlyte) -> list[str]:
             people = [f"{name:8}{tokens[name]}" for name in PEOPLE if name not in ASIDE]
             return [_lines("The people, who all may do everything, and their tokens:", people)]
         case Mode.DEVBOX:
-            return ["Everybody is nobody, and may do everything."]
+            return [_devbox()]
 
 
 def _to_the_project() -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .modes import Mode
-from .people import Directory, Person
+from .people import Directory, Person, signed
 from .serving import HOST
 
 
@@ -103,7 +103,7 @@ class Clients:
     def task_environment(self, owner: Person | None) -> dict[str, str]:
         """Return the variables by which a running task calls Flyte as the owner of its run."""
         if owner is None or self.mode is not Mode.UNION:
-            nobody = self._write_config("nobody", "nobody")
+            nobody = self._write_config("nobody", signed({}))
             return {"UCTL_CONFIG": str(nobody), "_U_USE_ACTIONS": "1"}
         # Every SDK we support reads its credentials from a mounted file; from variables
         # (FLYTE_AUTH_TYPE) only the newer ones do.

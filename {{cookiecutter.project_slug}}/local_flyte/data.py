@@ -178,7 +178,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     ) -> dataproxy_service_pb2.GetActionDataResponse:
         """Read the inputs and, if it has succeeded, the outputs."""
         action = self._runs.action(request.action_id)
-        answer = dataproxy_service_pb2.GetActionDataResponse()
+        answer = dataproxy_service_pb2.GetActionDataResponse(outputs=common_pb2.Outputs())
         if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
             answer.inputs.CopyFrom(inputs)
             answer.inputs_uri = action.input_uri
@@ -196,17 +196,17 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
         """Send the log as it grows, until the pod that prints it ends."""
         action = self._runs.action(request.action_id)
-        if request.attempt > 1 or not action.has_pod:
+        if request.attempt != 1 or not action.has_pod:
             raise ConnectError(
                 Code.NOT_FOUND, f"there is no pod of {action.name}, attempt {request.attempt}"
             )
-        sent = 0
+        log, sent = action.log, 0
         while True:
-            if lines := action.log[sent:]:
+            if lines := log[sent:]:
                 sent += len(lines)
                 logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
                 yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
-            elif action.reported_done:
+            elif not action.running or action.log is not log:
                 return
             else:
                 await action.changed.wait()

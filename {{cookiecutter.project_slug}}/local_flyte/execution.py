@@ -1,6 +1,7 @@
 """Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
 
-What a scheduler does is missing on purpose: no retries, no cache, no timeouts, no resources.
+What a scheduler does is missing on purpose: no retries of the user's, no cache, no timeouts, no
+resources.
 """
 
 import asyncio
@@ -22,6 +23,14 @@ from .processes import Containers, substituted
 
 ORG = "local"
 """What tasks are told of their organization, which Flyte itself leaves out."""
+
+NO_RESULT = "NoResult"
+TRIES = 4
+"""How often an action is started whose container ends without outputs and without an error.
+
+Like Flyte's executor, which keeps all of it in one attempt. Where the container has crashed that
+would go on without end: it counts such failures from the beginning each time the container runs.
+"""
 
 TAIL = 20
 """Log lines quoted when an action ends without saying why."""
@@ -60,7 +69,13 @@ class Executor:
             raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
 
     def start(self, run: Run, action: Action) -> None:
-        """Execute ``action`` in the background."""
+        """Execute ``action`` in the background.
+
+        One that has ended is executed again, though its state stays as it is, as on the real Flyte
+        where the name of a run is used again.
+        """
+        if id(action) in self._running:
+            return
         action.status_lag = self.status_lag
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
@@ -89,22 +104,39 @@ class Executor:
         if task.cancelled():
             action.has_pod = False
             action.enter(phase_pb2.ACTION_PHASE_ABORTED)
+        action.changed.fire()
 
     async def _execute(self, run: Run, action: Action) -> None:
         async with self._slots if action.name == ROOT else contextlib.nullcontext():
-            action.enter(phase_pb2.ACTION_PHASE_QUEUED)
-            action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
-            container = action.details.task.task_template.container
-            tasks = self._work / "tasks"
-            tasks.mkdir(parents=True, exist_ok=True)
-            directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
-            values = _template_values(action, self._work)
+            for tried in range(1, TRIES + 1):
+                action.enter(phase_pb2.ACTION_PHASE_QUEUED)
+                action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
+                error = await self._try(run, action)
+                if error is None or error.code != NO_RESULT:
+                    break
+                error.message = f"failed with system error {tried} times: {error.message}"
+        if error is not None:
+            action.fail(error)
+        else:
+            action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
+        for child in run.children(action.name):
+            self._cancel(run, child)
 
-            def started() -> None:
-                action.has_pod = True
-                action.enter(phase_pb2.ACTION_PHASE_RUNNING)
+    async def _try(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
+        """Run the action's container to its end, and say what went wrong, if anything did."""
+        container = action.details.task.task_template.container
+        tasks = self._work / "tasks"
+        tasks.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
+        values = _template_values(action, self._work)
+        action.log = []
 
-            run_container = self._containers.run(
+        def started() -> None:
+            action.has_pod = action.running = True
+            action.enter(phase_pb2.ACTION_PHASE_RUNNING)
+
+        try:
+            code = await self._containers.run(
                 [substituted(each, values) for each in (*container.command, *container.args)],
                 directory=directory,
                 environment={
@@ -116,16 +148,11 @@ class Executor:
                 started=started,
                 output=action.write_log,
             )
-            try:
-                error = _error(action, await run_container)
-            except OSError as failure:  # the program cannot be started
-                error = _system_error(str(failure))
-        if error is not None:
-            action.fail(error)
-        else:
-            action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
-        for child in run.children(action.name):
-            self._cancel(run, child)
+        except OSError as failure:  # the program cannot be started
+            return _no_result(str(failure))
+        finally:
+            action.running = False
+        return _error(action, code)
 
 
 def _template_values(action: Action, work: Path) -> dict[str, str]:
@@ -166,13 +193,13 @@ def _error(action: Action, code: int) -> execution_pb2.ExecutionError | None:
         return execution_pb2.ExecutionError(
             code=error.code, message=error.message, kind=error.origin
         )
-    if code == 0:
+    if code == 0 and (action.outputs / "outputs.pb").exists():
         return None
     tail = "".join(line.message for line in action.log[-TAIL:])
-    return _system_error(f"the task's process ended with exit code {code}:\n{tail}")
+    return _no_result(f"the task's process ended with exit code {code} and no outputs:\n{tail}")
 
 
-def _system_error(message: str) -> execution_pb2.ExecutionError:
+def _no_result(message: str) -> execution_pb2.ExecutionError:
     return execution_pb2.ExecutionError(
-        code="ContainerFailed", message=message, kind=execution_pb2.ExecutionError.SYSTEM
+        code=NO_RESULT, message=message, kind=execution_pb2.ExecutionError.SYSTEM
     )

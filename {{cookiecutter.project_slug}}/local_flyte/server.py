@@ -21,6 +21,7 @@ from .door import Door, ReceivedCall, Uploads
 from .modes import Mode
 from .people import PEOPLE, Directory, Person, claimed, person
 from .processes import Containers
+from .same_user import SameUser
 from .services import Services
 from .serving import HOST, STOP_SECONDS, Background
 
@@ -44,7 +45,7 @@ class LocalFlyte:
         credential_headers: Iterable[str] = (),
         authorization: bool = True,
         plaintext: bool = False,
-        forwarded_proto: bool = True,
+        proxied: bool = True,
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -60,9 +61,9 @@ class LocalFlyte:
             authorization: Whether people have rights, and must prove who they are, as on Union;
                 otherwise it is like the open-source Flyte behind an authenticating proxy.
             plaintext: Whether it is like the devbox of the open-source Flyte, without TLS.
-            forwarded_proto: Whether the proxy in front of the open-source Flyte tells it, by
-                X-Forwarded-Proto, that it was called with TLS. Without, SelectCluster answers
-                with an ``http://`` address.
+            proxied: Whether a proxy is in front of the open-source Flyte. It lets in only who has
+                a token that was given out here, and tells, by X-Forwarded-Proto, that it was
+                called with TLS. Without, SelectCluster answers with an ``http://`` address.
         """
         self.project = project
         self.domain = domain
@@ -73,8 +74,7 @@ class LocalFlyte:
         self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
         if plaintext:
             self.mode = Mode.DEVBOX
-        tells = forwarded_proto and self.mode is Mode.OPEN_SOURCE
-        self._forwarded_proto = b"https" if tells else None
+        self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
 
     # What clients need to know
 
@@ -239,10 +239,18 @@ class LocalFlyte:
             certificate = home / "server.pem"
             certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
-            services = Services(clients, Containers(self._programs, home / "containers"))
+            services = Services(
+                clients,
+                Containers(self._programs, home / "containers"),
+                self._people if self._proxied else None,
+            )
             find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
-            door = Door(find, services.applications, forwarded_proto=self._forwarded_proto)
-            background.add(door, listener, None if self.mode is Mode.DEVBOX else certificate)
+            door = Door(
+                find, services.applications, forwarded_proto=b"https" if self._proxied else None
+            )
+            asks_nobody = self.mode is not Mode.UNION and not self._proxied
+            served = SameUser(door) if asks_nobody else door
+            background.add(served, listener, None if self.mode is Mode.DEVBOX else certificate)
             uploads = stack.enter_context(socket.create_server((HOST, 0)))
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(Uploads(services.storage), uploads)

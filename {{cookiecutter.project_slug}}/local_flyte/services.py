@@ -28,6 +28,7 @@ from .execution import Executor
 from .identity import IdentityService
 from .images import ImageService
 from .modes import Mode
+from .people import Directory
 from .processes import Containers
 from .projects import ProjectService
 from .runs import RunService
@@ -38,12 +39,13 @@ from .tasks import TaskService
 class Services:
     """What all services share, and the services as ASGI applications."""
 
-    def __init__(self, clients: Clients, containers: Containers) -> None:
+    def __init__(self, clients: Clients, containers: Containers, proxy: Directory | None) -> None:
         """Begin with nothing deployed and nothing run.
 
         Args:
             clients: What tasks and apps are told of the local Flyte; data goes into its home.
             containers: What starts their processes.
+            proxy: Whom the proxy in front lets in; None if there is no proxy.
         """
         work = clients.home / "work"
         self.faults = Faults()
@@ -52,7 +54,7 @@ class Services:
         self.apps = Apps(containers, work, clients.app_environment(), clients.url)
         self._runs = Runs()
         self.executor = Executor(containers, work, clients.task_environment)
-        access = [Access(self.faults, clients.mode)]
+        access = [Access(self.faults, clients.mode, proxy)]
         projects = ProjectService(clients.project, clients.domain)
         tasks = TaskService(projects)
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)

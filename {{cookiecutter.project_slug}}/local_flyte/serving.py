@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 Result = TypeVar("Result")
 
 HOST = "127.0.0.1"  # not "localhost": the SDK takes that for a server without TLS
+# Another name in the Host header means that a page of another site had its name lead here.
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
 STOP_SECONDS = 10
 
 
@@ -29,7 +32,7 @@ class Background:
     def add(
         self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
     ) -> None:
-        """Take an application to serve.
+        """Take an application to serve to who calls this machine by its own name.
 
         Args:
             application: What to serve.
@@ -37,7 +40,7 @@ class Background:
             certificate: File with a chain and its key, to speak TLS; None for plain HTTP.
         """
         config = uvicorn.Config(
-            application,
+            TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
             interface="asgi3",
             lifespan="off",
             ws="none",

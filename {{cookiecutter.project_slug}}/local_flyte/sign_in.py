@@ -24,11 +24,11 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .people import COOKIE, Person
+from .same_user import SameUser
+from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
-# Another name in the Host header means that a page of another site had its name lead here.
-HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OUR_COOKIE = "local_flyte_sign_in"
 KNOWS = "local_flyte.knows"  # in a scope: whether its query string held the secret
 STYLE = """
@@ -69,11 +69,20 @@ PAGE = """<!doctype html>
 """
 
 
-def environment(people: Iterable[Person], secret: str) -> dict[str, str]:
-    """Return the variables with which uvicorn serves ``create_app`` for these people, if any."""
+def environment(
+    people: Iterable[Person], secret: str, *, same_user: bool = False
+) -> dict[str, str]:
+    """Return the variables with which uvicorn serves ``create_app``.
+
+    Args:
+        people: Who one can sign in as, if anybody.
+        secret: What the links hold.
+        same_user: Whether other users of this machine are refused.
+    """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
-    return {VARIABLE: json.dumps({"secret": secret, "people": known}), **where}
+    settings = {"secret": secret, "people": known, "same_user": same_user}
+    return {VARIABLE: json.dumps(settings), **where}
 
 
 def choice(origin: str, secret: str) -> str:
@@ -89,7 +98,8 @@ def link(origin: str, name: str, secret: str) -> str:
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
     known = json.loads(os.environ.pop(VARIABLE))  # not for the app to see
-    return SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
+    app = SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
+    return SameUser(app) if known["same_user"] else app
 
 
 class SignIn:

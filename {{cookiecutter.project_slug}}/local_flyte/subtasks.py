@@ -76,7 +76,7 @@ class Subtasks:
         parent, run = self._runs.action(id_), self._runs.get(id_.run)
         sent: dict[str, phase_pb2.ActionPhase] = {}
         in_step = False
-        while not parent.done:
+        while parent.running:
             news = [each for each in run.children(parent.name) if sent.get(each.name) != each.phase]
             for child in news:
                 sent[child.name] = child.phase

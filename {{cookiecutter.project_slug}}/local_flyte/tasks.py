@@ -52,6 +52,8 @@ class TaskService(task_service_connect.TaskService):
         """Keep a version of a task, in place of an earlier one of the same name."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
+        if not request.HasField("spec"):
+            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         id_.org = ""
         versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
         earlier = versions.get(id_.version)

@@ -1,4 +1,4 @@
-"""What makes the app act as its callers. The template's: an update replaces it, so leave it as it is.
+"""What makes the app act as its callers. An update of the template replaces it: leave it alone.
 
 ``app/`` uses it; nothing in here knows ``app/``.
 """

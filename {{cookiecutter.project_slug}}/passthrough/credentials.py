@@ -1,4 +1,4 @@
-"""Where in a request its caller's credentials are, as the settings say, and where they must not be."""
+"""Where a request has its caller's credentials, as the settings say, and where it must not."""
 
 import logging
 from pathlib import Path

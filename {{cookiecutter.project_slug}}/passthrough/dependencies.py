@@ -1,4 +1,4 @@
-"""What endpoints ask for: who is calling, the run that a path names, and values of the SDK's objects."""
+"""What endpoints ask for: the caller, the run that a path names, and values of SDK objects."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, Path, Query
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 from starlette.requests import HTTPConnection
 
 from .literals import inputs_schema, outputs_schema
@@ -88,7 +88,7 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 
 async def _task(
     name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
-    version: Annotated[str | None, Query(description="Default: the latest.")] = None,
+    version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
 ) -> remote.TaskDetails:
     task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
     return await task.fetch.aio()
@@ -116,6 +116,17 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to be passed on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is before the year 1 or after 9999") from None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_in_utc)]
+"""A time in a query, as OpenAPI means it: Pydantic by itself takes numbers, too."""
 
 WaitQuery = Annotated[
     float,
@@ -171,7 +182,7 @@ class Identity(BaseModel):
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
-    """Read a phase; None is one that Flyte does not tell, or this version of the SDK does not know."""
+    """Read a phase; None if Flyte does not tell it, or this version of the SDK does not know it."""
     with suppress(ValueError):
         return ActionPhase.from_protobuf(action.raw_phase)
     return None

@@ -25,8 +25,11 @@ import ctypes
 import gc
 import logging
 import re
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any
 
 from flyte import remote
@@ -65,6 +68,7 @@ _AMBIENT_SCHEME = re.compile(rb"\s*(basic|digest|negotiate|ntlm)\b", re.IGNORECA
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; browsers send no TRACE
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
 _PREFLIGHT = (b"origin", b"access-control-request-method")  # Fetch standard, 3.3.2
+_REFUSAL = f"cannot isolate callers (Python {sys.version.split()[0]}, flyte {version('flyte')})"
 
 
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
@@ -78,7 +82,7 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     found = list(context)
     context.run(probe.__exit__, None, None, None)
     if len(found) != 1:
-        raise ImportError(f"cannot isolate callers: auth_metadata sets {len(found)} variables")
+        raise ImportError(f"{_REFUSAL}: auth_metadata sets {len(found)} variables")
     return found[0]
 
 
@@ -104,6 +108,33 @@ def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
 # Once per process, even with several copies of this file: two would leave each other's context.
 if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook in gc.callbacks]:
     gc.callbacks.append(_finalise_as_nobody)
+
+
+def _check_isolation() -> None:
+    """Refuse to be imported where what is not the request finds its credentials.
+
+    That is what the collector finalises; and threads, since those of a pool outlive the request
+    that started them. Python 3.14 may start them in a copy of its context
+    (``sys.flags.thread_inherit_context``); no earlier one does.
+    """
+    found: dict[str, Any] = {}
+
+    class Probe:
+        def __del__(self) -> None:
+            found["what the garbage collector finalises"] = _METADATA.get()
+
+    probe: Any = Probe()
+    probe.itself = probe
+    with remote.auth_metadata(("authorization", "probe")), ThreadPoolExecutor() as pool:
+        del probe
+        gc.collect()
+        found["a new thread"] = pool.submit(_METADATA.get).result()
+    nobodys = contextvars.Context().run(_METADATA.get)
+    if wrong := [what for what, credentials in found.items() if credentials != nobodys]:
+        raise ImportError(f"{_REFUSAL}: {' and '.join(wrong)} would have a caller's credentials")
+
+
+_check_isolation()
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:

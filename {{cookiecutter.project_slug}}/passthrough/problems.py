@@ -75,7 +75,7 @@ CLIENT_HAS_LEFT = 499  # as nginx calls it; nobody reads it
 class InvalidValue(BaseModel):
     """One value of the request that cannot be used."""
 
-    location: list[str | int] = Field(examples=[["body", "inputs", "name"]])
+    location: list[str | int] = Field(examples=[["inputs", "name"]])
     detail: str = Field(examples=["Field required"])
 
 
@@ -218,8 +218,8 @@ class ProblemMiddleware:
     """Answers with a problem where the application raises, or does not answer in time.
 
     No exception goes further: servers print the traceback of what reaches them, and with it what
-    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be accepted);
-    streams have their own deadlines. The SDK has no timeout.
+    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be
+    accepted); streams have their own deadlines. The SDK has no timeout.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""What is done for a request ends with it: calls to Flyte, and the request itself if its client leaves."""
+"""What is done for a request ends with it, and the request ends when its client leaves."""
 
 import asyncio
 import sys
@@ -16,10 +16,10 @@ LARGEST_BODY = 1024 * 1024  # bytes
 class FlyteMiddleware:
     """Lets the endpoints of one app call Flyte, by the SDK, for as long as their request lasts.
 
-    At start-up it makes the SDK safe (`make_safe`), before the app's own lifespan initialises Flyte.
-    The app then keeps to what was initialised when its start-up was complete, whatever other apps
-    in the process do. A request whose client disconnects is cancelled, and with it its calls to
-    Flyte. Background tasks belong to the request; what else goes on after it is cancelled.
+    At start-up it makes the SDK safe (`make_safe`), before the app's own lifespan initialises
+    Flyte. The app then keeps to what was initialised when its start-up was complete, whatever other
+    apps in the process do. A request whose client disconnects is cancelled, and with it its calls
+    to Flyte. Background tasks belong to the request; what else goes on after it is cancelled.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """The Flyte SDK, made fit for a process that serves many callers.
 
 The SDK is made for one user per process. At the few places through which all of it goes it is
-changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun`` can
-be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing else
-touches a private name of the SDK. A version of flyte that lacks one of the places does not start
-the app.
+changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun``
+can be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing
+else touches a private name of the SDK. A version of flyte that lacks one of the places does not
+start the app.
 
 `FlyteMiddleware` in ``request_scope.py`` calls this, and says which request a call belongs to.
 """
@@ -62,7 +62,7 @@ REFUSED = {
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "App.show_logs": "link to the app's page, app.url, which shows its log",
 }
-"""Methods of ``flyte.remote`` that are refused: they open what a message of Flyte names, or print."""
+"""Refused methods of ``flyte.remote``: they print, or open what a message of Flyte names."""
 
 
 class StartError(SystemExit):
@@ -70,11 +70,11 @@ class StartError(SystemExit):
 
 
 class UnsupportedFlyteError(StartError):
-    """The installed flyte lacks something by which it is made safe. The message says what to pin."""
+    """The installed flyte lacks a place where it is made safe. The message says what to pin."""
 
 
 class NotForManyCallersError(RuntimeError):
-    """This part of the SDK can't be used where many people are served. The message names another."""
+    """This part of the SDK is not for many callers. The message says what to use instead."""
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
@@ -329,7 +329,7 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
         return error
     if isinstance(error.__cause__, DecodeError):
         return TooLargeError("what Flyte has stored is too large, or nested too deep, to be read")
-    if error.code is Code.INTERNAL and re.search("exceeds|too large", error.message):
+    if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
         return TooLargeError("Flyte hands out inputs and outputs of up to 2 MiB")
     text = error.message[:LONGEST_ERROR]
     if quotes(text, secrets):
@@ -372,18 +372,30 @@ class _Transport:
         if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
             await response.aclose()
             raise _too_large()
-        if not response.headers.get("content-type", "").startswith("application/connect+"):
+        is_stream = response.headers.get("content-type", "").startswith("application/connect+")
+        if not is_stream and "content-length" in response.headers:
             return response
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=_limited(response),
+            content=_messages(response) if is_stream else _message(response),
             trailers=response.trailers,
         )
 
 
-async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield a stream as it comes. Each message is announced by a flag and its length: 1 + 4 bytes."""
+async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield an answer as it comes, whose length was not told."""
+    received = 0
+    async with response:
+        async for chunk in response.content:
+            received += len(chunk)
+            if received > LARGEST_MESSAGE:
+                raise _too_large()
+            yield bytes(chunk)
+
+
+async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield a stream as it comes. Before each message come a flag and its length: 1 + 4 bytes."""
     prefix, missing = b"", 0
     async with response:
         async for chunk in response.content:
@@ -480,7 +492,8 @@ def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
     url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
     if _netloc(url) == _netloc(flyte_address):
         return own.get(flyte_address)
-    if url not in _limits().data_addresses and not is_neighbour(url, flyte_address):
+    is_named = url.startswith("https://") and url in _limits().data_addresses
+    if not is_named and not is_neighbour(url, flyte_address):
         raise ConnectError(
             Code.INTERNAL,
             f"Flyte stores this data at {cluster!r}, which is not an https:// address in its own"
@@ -762,7 +775,7 @@ def _function(owner: Any, name: str, parameters: set[str]) -> Any:
 
 def _unsupported(place: str) -> UnsupportedFlyteError:
     return UnsupportedFlyteError(
-        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it was"
-        " in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
+        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it"
+        " was in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
         " template."
     )

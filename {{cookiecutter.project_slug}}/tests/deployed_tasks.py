@@ -27,3 +27,17 @@ async def count(to: int = 5) -> int:
         print(f"{number} of {to}", flush=True)
         await asyncio.sleep(0.2)
     return to
+
+
+class Trap:
+    """Runs code in the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Say what that is."""
+        return exec, ("import os; os.environ['SPRUNG'] = 'yes'",)
+
+
+@env.task
+async def trap() -> Trap:
+    """Return something malicious: the SDK stores it as a pickle."""
+    return Trap()

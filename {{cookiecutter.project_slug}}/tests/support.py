@@ -4,6 +4,7 @@ Nothing here goes through an endpoint of the app, so that any of them can be del
 needs of the app beyond its own subject it declares with ``needs``.
 """
 
+import json
 import os
 import threading
 import time
@@ -16,9 +17,10 @@ import flyte
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 from flyte import remote
 from starlette.routing import Match
+from starlette.types import ASGIApp
 
 from app.main import app
 from local_flyte import PEOPLE
@@ -55,22 +57,29 @@ PUBLIC = {
 }
 """The paths that need no credentials, as ``app/main.py`` tells the middleware."""
 
-OPERATIONS = [
-    (method.upper(), path)
-    for path, methods in app.openapi()["paths"].items()
-    for method in methods
+OPERATIONS = {
+    (method.upper(), path): "text/event-stream"
+    in operation["responses"].get("200", {}).get("content", {})
+    for path, operations in app.openapi()["paths"].items()
+    for method, operation in operations.items()
     if path not in PUBLIC
+}
+"""Method and path of every endpoint that needs credentials, and whether it answers with events."""
+
+WEBSOCKETS = [
+    str(route.path)
+    for route in iter_route_contexts(app.routes)
+    if isinstance(route.original_route, APIWebSocketRoute)
 ]
-"""Method and path of every endpoint that needs credentials, from the OpenAPI document."""
 
 
 # Serving and calling it
 
 
 @contextmanager
-def serving(app: FastAPI, **options: Any) -> Iterator[str]:
+def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an app from a thread on a port that the operating system chooses; yield its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", **options))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -93,31 +102,49 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 def authorization_of(name: str) -> str:
     """Return the Authorization header of one of the local Flyte's people, or of a real Flyte's."""
     if REAL_ENDPOINT:
-        return f"Bearer {os.environ[f'FLYTE_TEST_TOKEN_{name.upper()}']}"
+        return f"Bearer {os.environ.get(f'FLYTE_TEST_TOKEN_{name.upper()}', name)}"
     return f"Bearer {PEOPLE[name].token}"
-
-
-def token_of(name: str) -> str:
-    """Return the token in it."""
-    return authorization_of(name).removeprefix("Bearer ")
 
 
 @contextmanager
 def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
     """Make a client that calls as a person, by bearer token, or as nobody."""
     headers = {"Authorization": authorization_of(name)} if name else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+    hooks = {"response": [_note_a_started_run]}
+    with httpx.Client(
+        base_url=url, headers=headers, timeout=60, trust_env=False, event_hooks=hooks
+    ) as client:
         yield client
 
 
 # Runs, by the SDK, as a client's person
+
+_started: dict[str, tuple[str, str]] = {}
+"""The runs that tests have started, and the credential of who started each."""
+
+
+def _note_a_started_run(response: httpx.Response) -> None:
+    if response.status_code == 201:
+        sent = response.request.headers
+        credential = "authorization" if "authorization" in sent else "cookie"
+        _started[json.loads(response.read())["name"]] = (credential, sent[credential])
+
+
+def abort_what_is_left() -> None:
+    """Abort the runs that tests have started and that have not ended."""
+    for name, credential in _started.items():
+        with remote.auth_metadata(credential):
+            run = remote.Run.get(name=name)
+            if not run.done():
+                run.abort()
 
 
 def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
     """Start a run of one of the tests' tasks; return its name, project and domain."""
     with calling_as(client):
         found = remote.Task.get(f"{TASKS}.{task}", auto_version="latest")
-        run = flyte.with_runcontext("remote").run(found, **inputs)
+        run = flyte.run(found, **inputs)
+    _started[run.name] = ("authorization", client.headers["Authorization"])
     id_ = run.pb2.action.id.run
     return {"name": id_.name, "project": id_.project, "domain": id_.domain}
 
@@ -125,17 +152,19 @@ def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
 def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
     """Wait until a run has ended, and return it."""
     with calling_as(client):
-        wait_until(lambda: remote.RunDetails.get(name=run["name"]).done())
+        wait_until(lambda: remote.Run.get(name=run["name"]).done())
     return run
 
 
 @contextmanager
 def long_run(client: httpx.Client) -> Iterator[dict[str, Any]]:
     """Start a run that goes on until the block ends."""
-    run = run_task(client, "count", to=1000)
-    yield run
-    with calling_as(client):
-        remote.Run.get(name=run["name"]).abort()
+    run = run_task(client, "count", to=100_000)
+    try:
+        yield run
+    finally:
+        with calling_as(client):
+            remote.Run.get(name=run["name"]).abort()
 
 
 def calling_as(client: httpx.Client) -> Any:

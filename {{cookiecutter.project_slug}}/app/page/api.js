@@ -23,15 +23,15 @@ export function parse(text) {
 export const stringify = (value, indent) =>
   JSON.stringify(value, (_, each) => (typeof each === "bigint" ? JSON.rawJSON(each) : each), indent);
 
-async function send(method, path, { query = {}, body, signal } = {}) {
+async function send(method, path, { query = {}, body, signal, headers = {} } = {}) {
   const url = new URL(path, BASE);
   for (const [key, values] of Object.entries(query)) {
     for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
   }
-  const options = { method, signal, redirect: "manual", cache: "no-store", headers: {} };
+  const options = { method, signal, redirect: "manual", cache: "no-store", headers };
   if (body) {
     options.body = stringify(body);
-    options.headers["Content-Type"] = "application/json";
+    headers["Content-Type"] = "application/json";
   }
   let response;
   try {
@@ -50,7 +50,7 @@ async function send(method, path, { query = {}, body, signal } = {}) {
   // A gate in front of the app sends people to its sign-in page, where a script can't follow.
   if (response.type === "opaqueredirect") problem.status = 401;
   const error = new Problem(problem);
-  if (error.status === 401) window.dispatchEvent(new CustomEvent("signedout", { detail: error }));
+  if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
   throw error;
 }
 
@@ -65,34 +65,33 @@ export const get = (path, query, signal) => json("GET", path, { query, signal })
 export const post = (path, query, body) => json("POST", path, { query, body });
 export const part = encodeURIComponent;
 
-/** Stream a text, as lists of its lines. What follows the last says why there are no more. */
-export async function* lines(path, query, signal, opened = () => {}) {
-  const response = await send("GET", path, { query, signal });
+/**
+ * Stream server-sent events, as lists of those that came together: `{ id, data }`.
+ *
+ * @param last The id of the event after which to go on.
+ */
+export async function* events(path, query, signal, opened, last) {
+  const response = await send("GET", path, { query, signal, headers: last ? { "Last-Event-ID": last } : {} });
   opened();
   let rest = "";
+  let event = {};
+  let problem;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let chunk; !(chunk = await reader.read()).done; ) {
-    const complete = (rest + chunk.value).split("\n");
-    rest = complete.pop();
-    if (complete.length) yield complete;
-  }
-  if (rest) throw new Problem({ status: 0, title: rest });
-}
-
-/** Stream server-sent events as [type, data]. */
-export async function* events(path, query, signal, opened) {
-  let type = "message";
-  let data = [];
-  for await (const some of lines(path, query, signal, opened)) {
-    for (const line of some) {
-      const [, field, value] = /^([^:]*):? ?(.*?)\r?$/s.exec(line);
-      if (field === "event") type = value;
-      else if (field === "data") data.push(value);
-      else if (!line.trim()) {
-        if (data.length) yield [type, parse(data.join("\n"))];
-        [type, data] = ["message", []];
+    const complete = [];
+    const lines = (rest + chunk.value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (line) event[field] = field === "data" && "data" in event ? `${event.data}\n${value}` : value;
+      else {
+        if (event.event === "problem") problem = new Problem(parse(event.data));
+        else if ("data" in event) complete.push(event);
+        event = {};
       }
     }
+    if (complete.length) yield complete;
+    if (problem) throw problem;
   }
 }
 
@@ -108,8 +107,9 @@ export async function persist(attempt, signal, trouble) {
     const hidden = new AbortController();
     const leave = () => hidden.abort();
     document.addEventListener("visibilitychange", leave);
+    const began = Date.now();
     try {
-      const connected = () => trouble((failures = 0) || null);
+      const connected = () => trouble(null);
       const both = AbortSignal.any([signal, hidden.signal]);
       if (!document.hidden && (await attempt(both, connected))) return;
     } catch (error) {
@@ -121,6 +121,7 @@ export async function persist(attempt, signal, trouble) {
     } finally {
       document.removeEventListener("visibilitychange", leave);
     }
+    if (Date.now() - began > LONGEST_PAUSE) failures = 0;
     await pause(Math.min(FIRST_PAUSE * 2 ** failures++, LONGEST_PAUSE), signal);
   }
 }

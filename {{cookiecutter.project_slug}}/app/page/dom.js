@@ -10,7 +10,7 @@ import { stringify } from "./api.js";
 export function h(kind, ...parts) {
   const [tag, ...classes] = kind.split(".");
   const element = document.createElement(tag);
-  if (classes.length) element.className = classes.join(" ");
+  element.className = classes.join(" ");
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [key, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(key, value);

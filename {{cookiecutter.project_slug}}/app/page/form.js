@@ -3,6 +3,7 @@ import { parse, stringify } from "./api.js";
 import { asText, button, h, isRecord, name, newId } from "./dom.js";
 
 const DEEPEST = 6; // levels of nesting that get controls; below, and for what is unknown, JSON
+const MOST = 2000; // rows made at once, where references ask for millions; then JSON
 const LEFT_OUT = Symbol("left out");
 const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // which JSON has no numbers for
 
@@ -31,12 +32,14 @@ export function schemaForm(schema, given = {}) {
   };
 }
 
+const own = (record = {}, key) => (Object.hasOwn(record, key) ? record[key] : undefined);
+
 /** Follow a schema's references. What stands beside a reference counts more. */
 function resolve(schema, root) {
   let found = isRecord(schema) ? schema : {};
   for (let hops = 0; found.$ref && hops < 20; hops++) {
     const { $ref, ...beside } = found;
-    found = { ...root.$defs?.[$ref.replace("#/$defs/", "")], ...beside };
+    found = { ...own(root.$defs, $ref.replace("#/$defs/", "")), ...beside };
   }
   return found;
 }
@@ -45,7 +48,7 @@ function kindOf(schema, depth) {
   const { type, format, properties } = schema;
   if (schema.not) return "impossible";
   if (schema.enum || "const" in schema) return "choice";
-  if (schema.anyOf) return "union";
+  if (schema.anyOf) return depth > DEEPEST ? "json" : "union";
   if (Array.isArray(type)) return format === "uri" ? "file" : "json";
   if (schema.contentEncoding || ["byte", "binary"].includes(format)) return "bytes";
   if (["date-time", "date", "duration"].includes(format)) return format;
@@ -56,12 +59,23 @@ function kindOf(schema, depth) {
   return "json";
 }
 
+let left = MOST; // comes back with the next event
+
+/** What a row takes of it: the rows inside, and for 100 characters as for one. */
+function price({ rows = () => {} }, schema, value) {
+  const keys = Object.keys(rows(schema, value) ?? {});
+  return keys.length + stringify([keys, value, schema.enum, schema.anyOf, schema.description]).length / 100;
+}
+
 /** Make a row. Without a label, its title stands elsewhere; what is optional may be left out. */
 function row(given, start, { root, depth, label, optional }) {
   const schema = resolve(given, root);
-  const value = start === undefined ? schema.default : start;
+  let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
   if (value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
+  if (left === MOST) queueMicrotask(() => (left = MOST));
+  left = Math.max(0, left && left - price(kind, schema, value));
+  if (!left) [kind, value] = [KINDS.json, start];
   const id = newId();
   const inner = (part, from, more) => row(part, from, { root, depth: depth + 1, ...more });
   const control = kind.make({ id, schema, value, inner, kindOf: (part) => KINDS[kindOf(part, depth + 1)], root });
@@ -75,10 +89,10 @@ function row(given, start, { root, depth, label, optional }) {
   const omitted = optional && value === undefined && kind !== KINDS.impossible;
   const body = h("div", { hidden: omitted }, node);
   const give = h("input", { type: "checkbox", change: () => (body.hidden = !give.checked) });
-  const about = [kind.called, !optional && !kind.group && !kind.free && "required"].filter(Boolean).join(", ");
+  const about = [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
   const title = label !== undefined &&
-    h(kind.group ? "legend" : "label", { for: id }, name(label), " ", h("span.type", about));
-  if (!title && !kind.group) target.setAttribute("aria-label", "Value");
+    h(kind.rows ? "legend" : "label", { for: id }, name(label), " ", h("span.type", about));
+  if (!title && !kind.rows) target.setAttribute("aria-label", "Value");
 
   function show(message) {
     error.textContent = message;
@@ -86,7 +100,7 @@ function row(given, start, { root, depth, label, optional }) {
     return true;
   }
   return {
-    node: h(kind.group ? "fieldset" : "div", { class: "field" },
+    node: h(kind.rows ? "fieldset" : "div", { class: "field" },
       title, hint, omitted && h("label.toggle", give, "give a value"), body, error),
     read(errors) {
       if (omitted && !give.checked) return LEFT_OUT;
@@ -167,7 +181,7 @@ function bytes({ id, value }) {
 }
 
 function json({ id, value }) {
-  const node = area(id, value === undefined ? "" : stringify(value, "  "), { class: "code" });
+  const node = area(id, stringify(value, "  "), { class: "code" });
   const read = () => required(node.value.trim(), (text) => {
     try {
       return parse(text);
@@ -209,10 +223,11 @@ function union({ schema, value, inner, kindOf, root }) {
 }
 
 function object({ schema, value, inner }) {
-  const { properties, required: names = [] } = schema;
-  const labels = [...new Set([...names.filter((each) => each in properties), ...Object.keys(properties)])];
+  const { properties } = schema;
+  const names = new Set(schema.required);
+  const labels = Object.keys(properties).sort((a, b) => names.has(b) - names.has(a));
   const rows = new Map(labels.map((label) =>
-    [label, inner(properties[label], value?.[label], { label, optional: !names.includes(label) })]));
+    [label, inner(properties[label], own(value, label), { label, optional: !names.has(label) })]));
   const nodes = [...rows.values()].map((each) => each.node);
   return {
     node: h("div.stack", nodes.length ? nodes : "Nothing to fill in."),
@@ -240,8 +255,7 @@ function growing(start, noun, makeRow) {
     return item;
   }
   for (const [key, value] of start) append(key, value);
-  const add = () => append().querySelector("input, select, textarea, button").focus();
-  const target = button(`Add ${noun}`, add);
+  const target = button(`Add ${noun}`, () => append().querySelector("input, select, textarea, button").focus());
   return { node: h("div.stack", list, h("div", target)), target, rows };
 }
 
@@ -272,8 +286,6 @@ function boolean({ id, value }) {
 
 const said = (text, value) => ({ id }) => ({ node: h("output", { id }, text), read: () => value });
 const isText = (value) => typeof value === "string";
-const isNumber = (value) => ["bigint", "number"].includes(typeof value);
-const whole = (value) => typeof value === "bigint" || Number.isInteger(value);
 
 /** By kind: what it is called, which values it can show, what makes its control. */
 const KINDS = {
@@ -281,9 +293,9 @@ const KINDS = {
   bytes: { free: true, called: "bytes", fits: isText, make: bytes },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: { called: "JSON", fits: () => true, make: json },
-  integer: { called: "whole number", fits: whole,
+  integer: { called: "whole number", fits: (value) => typeof value === "bigint" || Number.isInteger(value),
     make: (at) => line(at, { inputmode: "numeric", from: integer }) },
-  number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
+  number: { called: "number", fits: (value) => ["bigint", "number"].includes(typeof value) || NUMBERS.includes(value),
     make: (at) => line(at, { inputmode: "decimal", from: number }) },
   date: { called: "date", fits: isText, make: (at) => line(at, { type: "date" }) },
   // Dates come as times, too: in UTC they stay the same day everywhere.
@@ -297,8 +309,8 @@ const KINDS = {
   boolean: { free: true, called: "yes or no", fits: (value) => typeof value === "boolean", make: boolean },
   null: { free: true, called: "none", fits: (value) => value === null, make: said("nothing", null) },
   impossible: { free: true, fits: () => true, make: said("No value can be given for it here.", LEFT_OUT) },
-  union: { fits: () => true, group: true, make: union },
-  object: { called: "object", fits: isRecord, group: true, make: object },
-  dict: { called: "dictionary", fits: isRecord, group: true, make: dict },
-  list: { called: "list", fits: Array.isArray, group: true, make: list },
+  union: { fits: () => true, rows() {}, make: union },
+  object: { called: "object", fits: isRecord, make: object, rows: (schema) => schema.properties },
+  dict: { called: "dictionary", fits: isRecord, make: dict, rows: (_, value) => value },
+  list: { called: "list", fits: Array.isArray, make: list, rows: (_, value) => value },
 };

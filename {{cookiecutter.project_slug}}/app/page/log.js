@@ -1,15 +1,18 @@
 // A run's log, as it is written: followed, wrapped, copied, and taken up again where it broke off.
-import { lines, part, persist } from "./api.js";
+import { events, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
 const CHUNK = 200; // lines that come and go together
 const MOST_LINES = 100_000; // kept
 // for a terminal: colours, links, titles (ECMA-48)
-const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])|[\x07\b]/g;
+const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
 /** Show the log of a run; `ended` says whether no more can come. */
 export function logPanel(run, scope, signal, ended) {
-  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0 });
+  const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0, scroll() {
+    // Scrolling up is to read, scrolling to the end is to follow.
+    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
+  } });
   const state = h("p.hint", { role: "status" });
   const [followNode, follow] = toggle("Follow", scrollDown);
   const [wrapNode, wrap] = toggle("Wrap lines", () => {
@@ -19,17 +22,13 @@ export function logPanel(run, scope, signal, ended) {
   const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
-  let received = 0;
+  let last; // the id of the last line, as the app counts them
   let inLast = CHUNK; // lines in the last chunk
   let waiting = []; // lines to be drawn with the next frame
 
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
-  // Scrolling up is to read, scrolling to the end is to follow.
-  output.addEventListener("scroll", () => {
-    follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
-  });
 
   function draw() {
     for (let start = 0; start < waiting.length; ) {
@@ -38,7 +37,7 @@ export function logPanel(run, scope, signal, ended) {
         inLast = 0;
       }
       const some = waiting.slice(start, start + CHUNK - inLast);
-      output.lastChild.append(some.map(plain).join("\n") + "\n");
+      output.lastChild.append(some.join("\n").replace(CONTROLS, "") + "\n");
       start += some.length;
       inLast += some.length;
     }
@@ -50,32 +49,32 @@ export function logPanel(run, scope, signal, ended) {
   const say = (words) => {
     if (state.textContent !== words) state.textContent = words;
   };
-  const quiet = () => (received ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
+  const quiet = () => (last ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
 
   async function attempt(until, connected) {
-    const before = received;
-    const query = { ...scope, skip: received || undefined };
-    for await (const some of lines(`runs/${part(run)}/logs`, query, until, connected)) {
-      received += some.length;
-      if (!waiting.length) requestAnimationFrame(draw);
-      waiting.push(...some);
-      say("");
+    const before = last;
+    try {
+      for await (const some of events(`runs/${part(run)}/logs`, scope, until, connected, last)) {
+        last = some.at(-1).id;
+        if (!waiting.length) requestAnimationFrame(draw);
+        for (const { data } of some) waiting.push(...data.split("\n"));
+        say("");
+      }
+    } catch (error) {
+      if (error.status !== 404 || ended()) throw error; // it may still come
     }
     // What ends before the run was cut off, and what brought lines may have more.
-    return ended() && received === before;
+    return ended() && last === before;
   }
 
   say(quiet());
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
     else if (problem.status > 401 && problem.status < 429) say(problem.message);
-    else say(`${problem.message}. ${received ? "The log goes on" : "It is shown"} as soon as that is over.`);
+    else say(`${problem.message}. ${last ? "The log goes on" : "It is shown"} as soon as that is over.`);
   });
   return card("Log", tools, output, state);
 }
-
-/** A line as a terminal leaves it: of what is written over itself, the last. */
-const plain = (line) => line.slice(line.trimEnd().lastIndexOf("\r") + 1).replace(CONTROLS, "");
 
 function toggle(label, change) {
   const box = h("input", { type: "checkbox", checked: true, change });

@@ -1,8 +1,9 @@
 // The page's frame: which view is shown, for whom, and what holds for all of them.
 import { Problem } from "./api.js";
+import { name } from "./dom.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
-import { banner, link, problemBox, session, signedOut, whatMayI, whoAmI } from "./session.js";
+import { banner, link, problemBox, session, signedOut, whoAmI } from "./session.js";
 import { taskView, tasksView } from "./tasks.js";
 
 const VIEWS = { tasks: [tasksView, taskView], runs: [runsView, runView] };
@@ -21,11 +22,9 @@ async function route() {
   leaving = new AbortController();
   const { signal } = leaving;
   const { project, domain } = query;
-  if (project !== session.scope.project || domain !== session.scope.domain) {
-    session.scope = { project, domain };
-    whatMayI();
-  }
-  for (const each of document.querySelectorAll("nav a[data-section]")) {
+  session.scope = { project, domain };
+  document.getElementById("place").replaceChildren(name([project, domain].filter(Boolean).join(" / ")));
+  for (const each of document.querySelectorAll("[data-section]")) {
     each.href = link(each.dataset.section);
     each.ariaCurrent = each.dataset.section === section ? "page" : null;
   }
@@ -52,15 +51,15 @@ async function identify() {
   if (document.hidden) return;
   try {
     await whoAmI();
-    await whatMayI();
     if (main.querySelector("[data-status='401']")) route();
   } catch (problem) {
     if (problem.status !== 401) banner("signed-out", problemBox(problem, identify));
   }
 }
 
-window.addEventListener("hashchange", route);
-window.addEventListener("signedout", (event) => signedOut(event.detail));
+addEventListener("hashchange", route);
+addEventListener("submit", (event) => event.preventDefault()); // Enter starts nothing
+addEventListener("signedout", (event) => signedOut(event.detail));
 document.addEventListener("visibilitychange", identify);
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

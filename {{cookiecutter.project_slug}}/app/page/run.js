@@ -1,10 +1,10 @@
 // One run: its phase as it changes, its log as it is written, and what went in and came out.
-import { events, get, part, persist, post, Problem } from "./api.js";
+import { events, get, parse, part, persist, post } from "./api.js";
 import {
-  button, card, h, hasEnded, name, newId, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
+  button, card, h, hasEnded, name, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
 } from "./dom.js";
 import { logPanel } from "./log.js";
-import { link, needsRights, problemBox, refused, session } from "./session.js";
+import { link, problemBox, session } from "./session.js";
 import { values } from "./values.js";
 
 export async function runView(view, { subject, signal }) {
@@ -17,15 +17,10 @@ export async function runView(view, { subject, signal }) {
   const badge = h("span", { role: "status" });
   const facts = h("dl.facts");
   const phases = h("ol.phases", { "aria-label": "Phases" });
-  const error = h("div");
-  const trouble = h("div");
-  const refusal = h("div");
-  const outputs = h("div");
-  const inputs = h("div");
-  const abort = button("Abort", confirmAbort, { id: newId(), class: "danger" });
-  const why = needsRights(abort, signal);
-  const again = run.task && h("a", {
-    class: "button", href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
+  const [error, trouble, refusal, outputs, inputs] = Array.from({ length: 5 }, () => h("div"));
+  const abort = button("Abort", confirmAbort, { class: "danger" });
+  const again = run.task && h("a.button", {
+    href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
   }, "Run again");
   const address = webLink(run.url);
   const elsewhere = address && !/\/\/(localhost|127\.|\[::1)/.test(address) && // which has no console
@@ -35,7 +30,7 @@ export async function runView(view, { subject, signal }) {
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
       h("div.actions", abort, again, elsewhere)),
-    why, refusal, facts, phases, error, trouble);
+    refusal, facts, phases, error, trouble);
 
   const seen = []; // phases, and when they began, as far as this page was told
   function draw(now, told = true) {
@@ -51,12 +46,17 @@ export async function runView(view, { subject, signal }) {
       fact("Started by", name(person(run.executed_by))),
       fact("Started", run.started_at ? when(run.started_at) : "not yet"),
       fact(hasEnded(run) ? "Took" : "So far", runDuration(run)),
+      fact("Attempts", String(run.attempts)),
+      fact("Project", name(`${run.project} / ${run.domain}`)),
       fact("Version", h("code", name(run.version ?? "–"))));
     error.replaceChildren(run.error
       ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
     if (hasEnded(run) && document.activeElement === abort) title.focus();
-    abort.hidden = why.hidden = hasEnded(run);
-    if (ended) showValues();
+    abort.hidden = hasEnded(run);
+    if (ended) {
+      refusal.replaceChildren();
+      showValues();
+    }
   }
 
   async function showValues() {
@@ -84,7 +84,6 @@ export async function runView(view, { subject, signal }) {
         draw(await post(`${path}/abort`, scope, {}));
         refusal.replaceChildren();
       } catch (problem) {
-        refused(problem);
         refusal.replaceChildren(problemBox(problem));
       }
     }
@@ -99,14 +98,14 @@ export async function runView(view, { subject, signal }) {
   showValues();
   if (hasEnded(run)) return;
   await persist(async (until, connected) => {
-    for await (const [type, data] of events(`${path}/events`, scope, until, connected)) {
-      if (type === "problem") throw new Problem(data);
-      if (type === "phase") draw(data);
+    for await (const some of events(`${path}/events`, scope, until, connected)) {
+      for (const { data } of some) draw(parse(data));
     }
+    if (hasEnded(run)) draw(await get(path, scope, signal)); // with the error
     return hasEnded(run);
   }, signal, (problem) => {
-    const hint = h("p.hint", "The page goes on as soon as that is over.");
-    trouble.replaceChildren(...(problem ? [problemBox(problem), hint] : []));
+    trouble.replaceChildren(...(problem
+      ? [problemBox(problem), h("p.hint", "The page goes on as soon as that is over.")] : []));
   });
 }
 

@@ -31,10 +31,10 @@ export async function runsView(view, { query, signal }) {
   view.append(
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", { submit: (event) => event.preventDefault() }, task, suggestions, phase)),
+      h("form.filters", task, suggestions, phase)),
     problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
-    ({ tasks }) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
+    (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
     () => {}, // then one types the whole name
   );
 
@@ -43,26 +43,27 @@ export async function runsView(view, { query, signal }) {
   }
 
   let drawn;
-  function draw({ runs, next_token: after }) {
+  function draw(runs) {
     problem.replaceChildren();
-    if (drawn === (drawn = stringify([runs, after]))) return;
+    if (drawn === (drawn = stringify(runs))) return;
     const focused = document.activeElement.closest(".runs a")?.hash;
     list.replaceChildren(...runs.map(item));
     [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
-    const filtered = query.task || query.phase || query.after;
+    const filtered = query.task || query.phase || query.before;
     status.replaceChildren(...(runs.length ? [] : filtered ? ["There is no such run."] : nothing()));
-    older.hidden = !after;
-    older.href = link("runs", { ...query, after });
+    const before = runs.length === PAGE && runs.at(-1).started_at;
+    older.hidden = !before;
+    older.href = link("runs", { ...query, before });
   }
 
   while (!signal.aborted) {
     let wait = LATER;
     try {
       const phases = PHASES.find(([value]) => value === query.phase)?.[2];
-      const asked = { ...scope, task: query.task, phase: phases, token: query.after, limit: PAGE };
-      const page = document.hidden ? null : await get("runs", asked, signal);
-      if (page) draw(page);
-      if (page?.runs.some((run) => !hasEnded(run))) wait = SOON;
+      const asked = { ...scope, task: query.task, phase: phases, before: query.before, limit: PAGE };
+      const runs = document.hidden ? null : await get("runs", asked, signal);
+      if (runs) draw(runs);
+      if (runs?.some((run) => !hasEnded(run))) wait = SOON;
     } catch (error) {
       if (signal.aborted) return;
       status.textContent = "";

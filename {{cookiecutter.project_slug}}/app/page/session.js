@@ -1,11 +1,9 @@
-// Who is looking, at which project, and what Flyte has said that they may do there.
+// Who is looking, at which project, and what is wrong.
 import { BASE, Problem, get } from "./api.js";
 import { button, h, name, person, webLink } from "./dom.js";
 
 export const session = {
   scope: {}, // project and domain, where they are not the app's own
-  mayRun: null, // null: not known, so everything is allowed until Flyte refuses it
-  why: "",
 };
 
 /** An address within this page, in the project that is looked at. */
@@ -15,57 +13,18 @@ export function link(path, query = {}) {
 }
 
 const who = document.getElementById("who");
-const rights = h("span.rights");
 
 /** Ask who this is, and show it. */
 export async function whoAmI() {
   const me = await get("me");
-  const shown = me.anonymous ? "nobody" : person({ name: me.name || me.email, subject: me.subject }, "unknown to Flyte");
+  const shown = me.anonymous ? "nobody" : person({ ...me, name: me.name || me.email }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
-    h("span", { title: me.email }, name(shown), rights));
+    h("span", { title: me.email }, name(shown)));
   banner("signed-out");
   banner("anonymous", me.anonymous && h("div.notice",
     h("strong", "You act as nobody. "),
     "No credentials are sent over the app’s plain connection: Flyte can’t tell who does what here."));
-}
-
-/** Ask what one may do in the project that is looked at. */
-export async function whatMayI() {
-  let place = "";
-  try {
-    const { project, domain, view, run } = await get("me/rights", session.scope);
-    place = `${project} / ${domain}`;
-    session.mayRun = run;
-    session.why = run ? "" : `Flyte does not let you start or stop runs in ${place}.`;
-    rights.textContent = run ? "may start runs" : view ? "may only look" : "no rights here";
-  } catch (problem) {
-    Object.assign(session, { mayRun: null, why: "" }); // it shows when something is tried
-    rights.textContent = "";
-  }
-  window.dispatchEvent(new Event("rights"));
-  document.getElementById("place").replaceChildren(name(place));
-}
-
-/** Remember that Flyte has refused to start or stop a run. */
-export function refused(problem) {
-  if (problem.status !== 403) return;
-  Object.assign(session, { mayRun: false, why: `Refused: ${problem.message}` });
-  rights.textContent = "may only look";
-  window.dispatchEvent(new Event("rights"));
-}
-
-/** Keep a button off while the rights that it needs are missing; return the reason to show. */
-export function needsRights(control, signal) {
-  const reason = h("p.hint", { id: `${control.id}-why` });
-  control.setAttribute("aria-describedby", reason.id);
-  const update = () => {
-    control.disabled = session.mayRun === false;
-    reason.textContent = session.why;
-  };
-  window.addEventListener("rights", update, { signal });
-  update();
-  return reason;
 }
 
 /** Show one banner of this kind above everything, or none. */

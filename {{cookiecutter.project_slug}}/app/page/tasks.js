@@ -1,48 +1,34 @@
 // The tasks that one may see, and running one of them.
-import { get, part, post } from "./api.js";
-import { button, h, name, newId, taskName } from "./dom.js";
+import { get, part, post, stringify } from "./api.js";
+import { button, h, name, taskName } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, needsRights, problemBox, refused, session } from "./session.js";
+import { link, problemBox, session } from "./session.js";
 
-const PAGE = 50;
-const TYPING = 250; // milliseconds without a key, after which a search starts
+const MOST = 1000; // tasks that the app lists
 
 export async function tasksView(view, { signal }) {
   const list = h("ul.rows");
-  const status = h("p.hint", { role: "status" });
-  const problem = h("div");
-  const more = button("Show more", () => load(next), { hidden: true });
+  const status = h("p.hint", { role: "status" }, "Loading…");
   const search = h("input", {
-    type: "search", "aria-label": "Search tasks", placeholder: "Search", autocomplete: "off", input() {
-      clearTimeout(timer);
-      timer = setTimeout(load, TYPING);
-    },
+    type: "search", "aria-label": "Search tasks", placeholder: "Search", autocomplete: "off", input: show,
   });
-  let timer;
-  let next; // the token of the page after those that are shown
-  let turn = 0;
-  view.append(h("div.title", h("h1", { tabindex: -1 }, "Tasks"), search), problem, list, status, more);
+  view.append(h("div.title", h("h1", { tabindex: -1 }, "Tasks"), search), list, status);
+  const tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).catch((error) => {
+    status.remove();
+    throw error;
+  });
 
-  async function load(token) {
-    const mine = ++turn;
-    const words = search.value.trim();
-    status.textContent = "Loading…";
-    try {
-      const page = await get("tasks", { ...session.scope, search: words || undefined, limit: PAGE, token }, signal);
-      if (mine !== turn) return; // an answer to what is no longer asked
-      if (!token) list.replaceChildren();
-      list.append(...page.tasks.map(item));
-      next = page.next_token;
-      more.hidden = !next;
-      problem.replaceChildren();
-      status.replaceChildren(...(list.hasChildNodes() ? [] : words ? ["There is no such task."] : nothing()));
-    } catch (error) {
-      if (signal.aborted || mine !== turn) return;
-      status.textContent = "";
-      problem.replaceChildren(problemBox(error, () => load(token)));
-    }
+  function show() {
+    const words = search.value.toLowerCase().split(/\s+/);
+    const fits = (task) => words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
+    const found = tasks.filter(fits);
+    list.replaceChildren(...found.map(item));
+    status.replaceChildren(...(!tasks.length ? nothing() : [
+      !found.length && "There is no such task.",
+      tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
+    ].filter(Boolean)));
   }
-  await load();
+  show();
 }
 
 const item = (task) => h("li",
@@ -63,19 +49,13 @@ export async function taskView(view, { subject, query, signal }) {
 
   const fields = schemaForm(task.inputs, before?.inputs);
   const problem = h("div");
-  const run = button("Run", submit, { id: newId(), class: "primary" });
+  const run = button("Run", submit, { class: "primary" });
   view.append(
     h("p.lead", { dir: "auto" }, task.description),
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
     before ? h("p.notice", before.inputs ? "Filled in from " : "Nothing is known of ",
       h("a", { href: link(`runs/${part(query.from)}`) }, name(query.from)), before.inputs && ". Change what you like.") : "",
-    // Enter starts nothing.
-    h("form.card", { submit: (event) => event.preventDefault() },
-      fields.node, problem, h("div.actions", run), needsRights(run, signal)));
-
-  // The run is named here, so that asking again when no answer came can't start a second one.
-  let runName = newRunName();
-  let unanswered = false;
+    h("form.card", fields.node, problem, h("div.actions", run)));
 
   async function submit() {
     problem.replaceChildren();
@@ -83,25 +63,32 @@ export async function taskView(view, { subject, query, signal }) {
     if (!inputs || run.disabled) return;
     run.disabled = true;
     try {
-      await post(`${path}/runs`, { ...scope, version: task.version }, { inputs, name: runName });
-      location.hash = link(`runs/${runName}`);
+      const made = before?.inputs ? await rerun(inputs)
+        : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
+      location.hash = link(`runs/${part(made.name)}`);
     } catch (error) {
-      if (unanswered && error.status === 409) location.hash = link(`runs/${runName}`);
-      unanswered = error.status === 0 || error.status >= 500;
-      if (!unanswered) runName = newRunName();
-      refused(error);
       tell(error);
     } finally {
-      run.disabled = session.mayRun === false;
+      run.disabled = false;
     }
   }
 
+  /** Run it again with what was changed: the rest may be values that no form can hold. */
+  function rerun(inputs) {
+    const changed = Object.entries(inputs).filter(([key, value]) =>
+      !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]));
+    return post(`runs/${part(query.from)}/rerun`, scope, { inputs: Object.fromEntries(changed) });
+  }
+
   function tell(error) {
-    const rest = fields.fail((error.errors ?? []).map((each) => ({ ...each, location: each.location.slice(2) })));
+    const errors = (error.errors ?? []).map(({ location, detail }) =>
+      ({ detail, location: location.slice(location.indexOf("inputs") + 1) }));
+    const rest = fields.fail(errors);
     if (error.errors && !rest.length) return;
     const detail = rest.map((each) => [...each.location, each.detail].join(": ")).join("\n") || error.detail;
-    problem.replaceChildren(problemBox(Object.assign(error, { detail })));
+    problem.replaceChildren(
+      problemBox(Object.assign(error, { detail })),
+      error.status && error.status < 500 ? "" : h("p.hint", "The run may have been started all the same. See ",
+        h("a", { href: link("runs", { task: subject }) }, "its runs"), " before you try again."));
   }
 }
-
-const newRunName = () => `r${Date.now().toString(36)}${Math.random().toString(36).slice(2, 12)}`;

@@ -40,6 +40,7 @@ function reference({ kind, uri, ...rest }) {
 
 function table(records) {
   const columns = [...new Set(records.flatMap(Object.keys))];
+  if (columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
   const row = (record) => h("tr", columns.map((column) => {
     const value = Object.hasOwn(record, column) ? record[column] : "";
     const kind = ["number", "bigint"].includes(typeof value) && "numbers";

@@ -7,7 +7,7 @@ cut off, by ``Last-Event-ID``, as browsers do it.
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, HTTPException, Request, WebSocket
+from fastapi import APIRouter, Header, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from passthrough.dependencies import RunDep, phase_of
@@ -18,7 +18,7 @@ from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
-LastEventId = Annotated[str | None, Header(description="The last event that was seen.")]
+LAST_EVENT_ID = "The id of the last event that was seen."
 
 
 @router.get(
@@ -29,7 +29,9 @@ LastEventId = Annotated[str | None, Header(description="The last event that was 
 )
 @problem_event
 async def run_events(
-    request: Request, run: RunDep, last_event_id: LastEventId = None
+    request: Request,
+    run: RunDep,
+    last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
 
@@ -51,17 +53,18 @@ async def run_events(
 )
 @problem_event
 async def run_logs(
-    request: Request, run: RunDep, last_event_id: LastEventId = None
+    request: Request,
+    run: RunDep,
+    last_event_id: Annotated[int, Header(ge=0, description=LAST_EVENT_ID)] = 0,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log, an event for each message, until the run has ended.
 
     If Flyte fails on the way, a `problem` event comes last.
     """
-    seen = int(last_event_id or 0)
     number = 0
     async for message in run.get_logs.aio():
         number += 1
-        if number > seen:
+        if number > last_event_id:
             text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a blank before each
             yield ServerSentEvent(id=str(number), raw_data=text)
 

@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
 from passthrough.problems import documented
 
-from ..models import EndedRun
-from .runs import LINKS
+from ..models import LINKS, EndedRun
 
 router = APIRouter(tags=["tasks"])
 

@@ -83,7 +83,7 @@ def to_literals(
 
 @dataclass(frozen=True)
 class Own:
-    """A value that the app itself has made, and that is no JSON: a date, an enum, a file, a model."""
+    """A value that the app itself has made and is no JSON: a date, an enum, a file, a model."""
 
     value: Any
     kind: LiteralType

@@ -1,0 +1,154 @@
+"""Parts of the page without an app: forms of schemas, and outputs, that somebody else wrote."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+from template import ROOT
+
+FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+EMPTY = "<!doctype html><link rel=stylesheet href=/style.css><main></main><output></output>"
+MOST_ROWS = 4_000
+WIDE = [f"p{number}" for number in range(12)]
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page that has the files of the app's."""
+    with browser.new_context() as context:
+        page = context.new_page()
+
+        def serve(route: Route) -> None:
+            file = FILES / route.request.url.rpartition("/")[2]
+            if file.is_file():
+                route.fulfill(path=file, content_type=TYPES[file.suffix])
+            else:
+                route.fulfill(body=EMPTY, content_type="text/html")
+
+        page.route("**/*", serve)
+        page.goto("http://form.example/")
+        yield page
+
+
+def show(page: Page, schema: dict[str, Any], given: dict[str, Any] | None = None) -> None:
+    """Make the form and wait for it, but not for ever as `evaluate` would."""
+    page.evaluate(
+        """([schema, given]) => setTimeout(async () => {
+            const { schemaForm } = await import("/form.js");
+            window.form = schemaForm(JSON.parse(schema), JSON.parse(given) ?? undefined);
+            document.querySelector("main").replaceChildren(form.node);
+            document.querySelector("output").value = "made";
+        })""",
+        [json.dumps(schema), json.dumps(given)],
+    )
+    expect(page.locator("output")).to_have_text("made")
+
+
+def record(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def level(name: str, deeper: dict[str, Any]) -> dict[str, Any]:
+    return record(dict.fromkeys([*WIDE, name], deeper))
+
+
+def refer(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+LONG = "x" * 300_000
+HOSTILE: dict[str, dict[str, Any]] = {
+    "references that multiply": {
+        f"l{number}": level("last", refer(f"l{number + 1}")) for number in range(7)
+    }
+    | {"l7": {"type": "string"}},
+    "unions that multiply": {
+        f"l{number}": {"anyOf": [level("last", refer(f"l{number + 1}"))]} for number in range(7)
+    },
+    "a union that is one of its own kinds": {"l0": {"anyOf": [refer("l0"), {"type": "null"}]}},
+    "unions in a circle": {"l0": {"anyOf": [refer("l1")]}, "l1": {"anyOf": [refer("l0")]}},
+    "long names": {
+        "l0": level("last", refer("l1")),
+        "l1": level("last", refer("l2")),
+        "l2": level(LONG, {"type": "string"}),
+    },
+    "long defaults": {
+        "l0": level("last", refer("l1")),
+        "l1": level("last", refer("l2")),
+        "l2": {"type": "string", "default": LONG},
+    },
+    "lists of many": {
+        "l0": level("last", refer("l1")),
+        "l1": {"type": "array", "items": {"type": "integer"}, "default": [*range(20_000)]},
+    },
+    "choices of many": {
+        "l0": level("last", refer("l1")),
+        "l1": level("last", refer("l2")),
+        "l2": {"enum": [*range(20_000)]},
+    },
+}
+
+
+@pytest.mark.parametrize("definitions", HOSTILE.values(), ids=HOSTILE)
+def test_a_schema_asks_for_no_more_than_a_page_can_hold(
+    definitions: dict[str, Any], page: Page
+) -> None:
+    show(page, {**record({"first": refer("l0"), "last": {"type": "string"}}), "$defs": definitions})
+    assert page.locator(".field").count() < MOST_ROWS
+    assert len(page.content()) < 10_000_000
+    expect(page.get_by_label("last", exact=False).last).to_be_editable()
+
+
+def test_what_is_too_much_for_one_form_can_be_given_as_json(page: Page) -> None:
+    show(
+        page,
+        record({"many": {"type": "array", "items": {"type": "integer"}}}),
+        {"many": [7] * 9_000},
+    )
+    assert page.evaluate("form.read().many.length") == 9_000
+    assert page.locator("textarea").count() == 1
+
+
+def test_what_was_made_by_hand_does_not_count(page: Page) -> None:
+    show(
+        page,
+        record({"many": {"type": "array", "items": {"type": "integer"}}}),
+        {"many": [7] * 1_500},
+    )
+    for _ in range(2):
+        page.evaluate("() => [...document.querySelectorAll('button')].at(-1).click()")
+    assert page.locator("input[inputmode=numeric]").count() == 1_502
+
+
+NAMES = ["constructor", "toString", "hasOwnProperty", "__proto__"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_input_may_have_a_name_that_objects_know(name: str, page: Page) -> None:
+    schema = record({name: {"type": "integer"}, "other": {"$ref": f"#/$defs/{name}"}})
+    show(page, {**schema, "required": [*NAMES, "other"]})
+    assert page.locator("main .stack > .field").count() == 2
+    field = page.get_by_label(name)
+    expect(field).to_have_value("")
+    expect(page.locator("label").first).to_contain_text("whole number, required")
+    field.fill("3")
+    page.get_by_label("other").fill("[]")
+    assert page.evaluate("JSON.stringify(form.read())") == f'{{"{name}":3,"other":[]}}'
+
+
+def test_a_table_has_no_more_columns_than_one_can_look_at(page: Page) -> None:
+    records = [{f"column {number}": number for number in range(20_000)}, *[{} for _ in range(99)]]
+    page.evaluate(
+        """records => setTimeout(async () => {
+            const { values } = await import("/values.js");
+            document.querySelector("main").replaceChildren(values({ records }));
+            document.querySelector("output").value = "made";
+        })""",
+        records,
+    )
+    expect(page.locator("output")).to_have_text("made")
+    assert page.locator("td").count() == 0
+    expect(page.locator("pre")).to_contain_text('"column 0": 0')

@@ -1,0 +1,44 @@
+"""What the cases run: tasks of the SDK. Run as a script it deploys them, and starts one of them."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import flyte
+from flyte.remote import Task, auth_metadata
+
+env = flyte.TaskEnvironment("conformance", image=os.environ.get("CONFORMANCE_IMAGE", "auto"))
+
+
+@env.task
+async def succeeds(x: int) -> int:
+    """Print and return something."""
+    print("hello", flush=True)
+    return x
+
+
+@env.task
+async def fails() -> None:
+    """Fail with an error of the user's."""
+    raise ValueError("on purpose")
+
+
+@env.task
+async def endless() -> None:
+    """Print something and run until it is aborted."""
+    print("hello", flush=True)
+    await asyncio.sleep(100_000)
+
+
+if __name__ == "__main__":
+    flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
+    with auth_metadata(*json.loads(os.environ["CONFORMANCE_HEADERS"]).items()):
+        (deployment,) = flyte.deploy(env)
+        deployed: Any = deployment.envs[env.name]
+        template = deployed.deployed_entities[0].deployed_task.task_template
+        version, image = template.id.version, template.container.image
+        run = flyte.run(Task.get(succeeds.name, version=version), x=1)
+    print(json.dumps({"version": version, "image": image, "ended": run.name}))

@@ -1,0 +1,187 @@
+"""Every public name of the SDK that an app may meet is in a table, which docs/flyte-remote.md shows.
+
+To write the page anew: ``python -m tests.passthrough.test_names``.
+"""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import flyte
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+from passthrough.sdk import REFUSED, NotForManyCallersError
+
+from .deployed_tasks import greet
+
+PAGE = Path(__file__).parents[2] / "docs" / "flyte-remote.md"
+FUNCTIONS = ("run", "rerun", "with_runcontext")
+"""What apps use of ``flyte`` itself to start runs."""
+
+JSON = {
+    "Action.details": "its inputs and outputs are JSON",
+    "ActionDetails.inputs": "a mapping of names to JSON",
+    "ActionDetails.outputs": "a tuple of JSON; `named_outputs` is a mapping",
+    "ActionDetails.typed_inputs": "pydantic makes the types that you name out of JSON",
+    "ActionDetails.typed_outputs": "pydantic makes the types that you name out of JSON",
+    "Run.inputs": "a mapping of names to JSON",
+    "Run.outputs": "a tuple of JSON; `named_outputs` is a mapping",
+    "Run.typed_inputs": "pydantic makes the types that you name out of JSON",
+    "Run.typed_outputs": "pydantic makes the types that you name out of JSON",
+    "RunDetails.inputs": "a mapping of names to JSON",
+    "RunDetails.outputs": "a tuple of JSON; `named_outputs` is a mapping",
+    "RunDetails.typed_inputs": "pydantic makes the types that you name out of JSON",
+    "RunDetails.typed_outputs": "pydantic makes the types that you name out of JSON",
+    "TaskDetails.interface": "its types hold the declared ones; `json_schema` shows them",
+    "flyte.run": "inputs of a remote task are JSON, or values of your own; all wrong ones are told"
+    " at once (422). A task function of yours takes and returns what it declares",
+    "flyte.rerun": "as `flyte.run`: what is given changes the inputs of the earlier run",
+}
+"""Names by which values come in or go out, and what these are."""
+
+CHANGED = {
+    "Action.wait": "prints nothing, and ends with its request",
+    "Run.wait": "prints nothing, and ends with its request",
+    "Task.get": "each request fetches the task as its caller, also where the name is at the top of"
+    " a module",
+    "auth_metadata": "the middleware calls it; use it for calls on behalf of somebody else only",
+    "upload_dir": "the folder's files are read with the app's rights: pass none that a caller names",
+    "upload_file": "the file is read with the app's rights: pass none that a caller names",
+    "flyte.with_runcontext": "as in the docs, but for `mode`",
+}
+"""Names that work as documented, and what else to know of them."""
+
+AS_DOCUMENTED = {
+    "Action": "abort done get get_logs listall sync to_dict to_json watch",
+    "ActionDetails": "done get get_details get_phase_transitions input_literals logs_available"
+    " output_literals to_dict to_json watch watch_updates",
+    "ActionInputs": "to_dict to_json",
+    "ActionOutputs": "to_dict to_json",
+    "App": "activate create deactivate delete ephemeral_ctx ephemeral_ctx_sync get is_active"
+    " is_deactivated listall replace to_dict to_json update watch",
+    "Artifact": "coerce_to_literal create declare delete get get_schema list_names listall"
+    " partition_values to_dict to_json",
+    "Condition": "get listall signal to_dict to_json",
+    "PartitionSchema": "from_pb2 to_pb2",
+    "Project": "archive create get listall to_dict to_json unarchive update",
+    "Run": "abort code_bundle details done first_failure get get_debug_url get_logs input_literals"
+    " listall output_literals raise_for_status sync to_dict to_json watch",
+    "RunDetails": "done get get_details input_literals output_literals to_dict to_json",
+    "Secret": "create delete get listall to_dict to_json",
+    "SecretTypes": "",
+    "Settings": "available_keys effective_values get_settings_for_edit local_overrides parse_yaml"
+    " scope_description to_dict to_json to_yaml to_yaml_sections update_settings",
+    "Task": "listall to_dict to_json",
+    "TaskDetails": "fetch get override to_dict to_json",
+    "TimeFilter": "",
+    "Trigger": "create delete get get_details listall to_dict to_json update",
+    "TriggerDetails": "get to_dict to_json",
+    "User": "get name subject to_dict to_json",
+}
+"""Methods by class."""
+
+INTRODUCTION = """# What works of flyte.remote
+
+What an endpoint may call of the SDK, and what is different from
+[Flyte's documentation](https://www.union.ai/docs/v2/flyte/api-reference/flyte-sdk/) once
+`passthrough/sdk.py` has made it fit for many callers. Written by `tests/passthrough/test_names.py`,
+which fails when flyte has a name that is missing here.
+
+Everything ends with its request and calls Flyte as the request's caller. In an `async def`, write
+`.aio`; in a plain `def`, leave it out.
+"""
+
+
+def known() -> dict[str, str]:
+    """Return what there is to say about each name; nothing where it works as documented."""
+    table = {f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()}
+    table |= dict.fromkeys((owner for owner, names in AS_DOCUMENTED.items() if not names), "")
+    table |= {name: f"**JSON**: {what}" for name, what in JSON.items()}
+    table |= CHANGED
+    return table | {name: f"**refused**: {instead}" for name, instead in REFUSED.items()}
+
+
+def installed() -> Iterator[str]:
+    """Yield the public names of the installed SDK: functions, classes, and their methods."""
+    for name in remote.__all__:
+        found = getattr(remote, name)
+        methods = [*_methods(found)] if inspect.isclass(found) else []
+        yield from (f"{name}.{method}" for method in methods)
+        if not methods:
+            yield name
+    yield from (f"flyte.{name}" for name in FUNCTIONS)
+
+
+def _methods(kind: type) -> Iterator[str]:
+    for name in dir(kind):
+        owner = next(each for each in kind.__mro__ if name in vars(each) or each is object)
+        found = vars(owner).get(name)
+        is_method = callable(found) or isinstance(found, classmethod | staticmethod)
+        if not name.startswith("_") and owner.__module__.startswith("flyte") and is_method:
+            yield name
+
+
+def page() -> str:
+    """Return docs/flyte-remote.md."""
+    lines, classes = [INTRODUCTION, "| name | |", "|---|---|"], known()
+    same: dict[str, list[str]] = {}
+    for name, what in sorted(classes.items(), key=lambda each: (each[0][0].islower(), each[0])):
+        if what:
+            lines.append(f"| `{name}` | {what} |")
+        else:
+            owner, _, method = name.partition(".")
+            same.setdefault(owner, []).append(f"`{method}`" if method else "")
+    lines += ["", "As in Flyte's documentation:", "", "| class | |", "|---|---|"]
+    lines += [f"| `{owner}` | {', '.join(filter(None, names))} |" for owner, names in same.items()]
+    return "\n".join(lines) + "\n"
+
+
+def test_every_public_name_of_the_installed_sdk_is_in_the_table() -> None:
+    in_table = {*known()} - {"TaskDetails.interface", *MODES}
+    assert {*installed()} - in_table == set(), "say in the table what becomes of these"
+    if flyte.__version__ >= "2.12.1":
+        assert in_table - {*installed()} == set(), "flyte no longer has these"
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run: python -m tests.passthrough.test_names"
+
+
+MODES = {name for name in REFUSED if name.startswith("flyte.with_runcontext(")}
+router = APIRouter()
+
+
+@router.get("/refused/{name}")
+async def use(name: str) -> str:
+    owner, _, method = name.partition(".")
+    if name in MODES:
+        mode = name.split("'")[1]
+        await flyte.with_runcontext(mode=mode).run.aio(greet, name="Ada")  # type: ignore[arg-type]
+    await getattr(getattr(remote, owner), method).aio(None)
+    return "not refused"
+
+
+@router.get("/sync/refused/{name}")
+def sync_use(name: str) -> str:
+    owner, _, method = name.partition(".")
+    if name in MODES:
+        flyte.with_runcontext(mode=name.split("'")[1]).run(greet, name="Ada")  # type: ignore[arg-type]
+    getattr(getattr(remote, owner), method)(None)
+    return "not refused"
+
+
+@pytest.mark.parametrize("kind", ["", "/sync"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_what_to_use_instead(
+    alice: httpx.Client, name: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.get(f"{kind}/refused/{name}").status_code == 500
+    assert NotForManyCallersError.__name__ in caplog.text
+    assert f"{name} is not available in an app that serves many callers" in caplog.text
+    assert REFUSED[name] in caplog.text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,388 @@
+"""What an endpoint has asked of Flyte ends with its request, however the endpoint is written."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from fastapi import APIRouter, BackgroundTasks, WebSocket
+from fastapi.responses import StreamingResponse
+from flyte import remote
+from passthrough.request_scope import OnlySending
+from websockets.asyncio.client import connect
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from .support import bearer, wait_until
+
+VIEWERS = 50
+ALICE = {"Authorization": bearer("alice")}
+Received = Callable[[], list[ReceivedCall]]
+
+router = APIRouter()
+kept: list[Any] = []
+"""What an endpoint has not thrown away."""
+heard: list[str] = []
+"""What was done after the answer."""
+
+
+@router.get("/watch/{name}")
+async def watch(name: str) -> StreamingResponse:
+    run = await remote.Run.get.aio(name)
+
+    async def phases() -> AsyncIterator[str]:
+        async for details in run.watch():
+            yield f"{details.phase}\n"
+
+    return StreamingResponse(phases())
+
+
+@router.get("/wait/{name}")
+async def wait(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    await run.wait.aio(quiet=True)
+    return run.phase
+
+
+@router.get("/logs/{name}")
+async def logs(name: str) -> StreamingResponse:
+    run = await remote.Run.get.aio(name)
+    return StreamingResponse(run.get_logs.aio())
+
+
+@router.websocket("/socket/{name}")
+async def socket(websocket: WebSocket, name: str) -> None:
+    run = await remote.Run.get.aio(name)
+    async with OnlySending(websocket):
+        async for details in run.watch():
+            await websocket.send_text(details.phase)
+
+
+@router.get("/sync/wait/{name}")
+def sync_wait(name: str) -> str:
+    run = remote.Run.get(name)
+    run.wait(quiet=True)
+    return run.phase
+
+
+@router.get("/sync/logs/{name}")
+def sync_logs(name: str) -> StreamingResponse:
+    return StreamingResponse(remote.Run.get(name).get_logs())
+
+
+@router.get("/list")
+async def list_runs() -> list[str]:
+    return [run.name async for run in remote.Run.listall.aio()]
+
+
+@router.get("/sync/list")
+def sync_list() -> list[str]:
+    return [run.name for run in remote.Run.listall()]
+
+
+STREAMS = {
+    "/watch/{run}": "WatchActionDetails",
+    "/wait/{run}": "WatchActionDetails",
+    "/logs/{run}": "TailLogs",
+    "/socket/{run}": "WatchActionDetails",
+    "/sync/wait/{run}": "WatchActionDetails",
+    "/sync/logs/{run}": "TailLogs",
+}
+"""The call to Flyte that each of them holds."""
+
+
+async def view(client: httpx.AsyncClient, url: str) -> None:
+    """Look at something until cancelled."""
+    if "/socket/" in url:
+        async with connect(
+            url.replace("http", "ws", 1), additional_headers=ALICE, proxy=None, open_timeout=60
+        ) as websocket:
+            async for _ in websocket:
+                pass
+    else:
+        async with client.stream("GET", url) as response:
+            assert response.status_code == 200
+            async for _ in response.aiter_raw():
+                pass
+
+
+async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIEWERS) -> None:
+    """Have many viewers come, and leave together when they are all there."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(
+        headers=ALICE, timeout=120, limits=limits, trust_env=False
+    ) as client:
+        views = [asyncio.create_task(view(client, url)) for _ in range(viewers)]
+        while not await asyncio.to_thread(ready):
+            assert not any(each.done() for each in views)
+            await asyncio.sleep(0.02)
+        for each in views:
+            each.cancel()
+        await asyncio.wait(views)
+
+
+def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
+    """See that the calls end, and that nothing follows and nothing is being worked on."""
+    wait_until(lambda: local_flyte.open_calls(call) == 0)
+    local_flyte.clear_calls()
+    before, began = time.process_time(), time.monotonic()
+    time.sleep(0.5)
+    used = (time.process_time() - before) / (time.monotonic() - began)
+    assert used < 0.5, f"{used:.0%} of a core"  # this process: the app, and an idle local Flyte
+    assert local_flyte.calls == []
+    assert local_flyte.open_calls(call) == 0
+
+
+OTHERS = ("httpx", "asyncio", "uvicorn.access")
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """What the app has logged, or the SDK; the viewers are clients of httpx."""
+    sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
+    with caplog.at_level(logging.INFO):
+        sdk.addHandler(caplog.handler)
+        yield lambda: [r.getMessage() for r in caplog.records if r.name not in OTHERS]
+        sdk.removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
+@pytest.mark.parametrize("path", STREAMS)
+def test_nothing_remains_of_viewers_who_leave(
+    url: str,
+    local_flyte: LocalFlyte,
+    counting: str,
+    path: str,
+    hanging: str,
+    logged: Callable[[], list[str]],
+) -> None:
+    call = STREAMS[path]
+    # Starlette keeps at most 40 threads for all sync endpoints.
+    viewers = 20 if "sync" in path else VIEWERS
+    with ExitStack() as stack:
+        if hanging == "hung before":
+            stack.enter_context(local_flyte.hang(call))
+
+        def all_there() -> bool:
+            return local_flyte.open_calls(call) == viewers
+
+        asyncio.run(come_and_leave(url + path.format(run=counting), all_there, viewers))
+        if hanging == "hung after":
+            stack.enter_context(local_flyte.hang("GetActionDetails"))
+            stack.enter_context(local_flyte.hang("SelectCluster"))
+        all_is_quiet(local_flyte, call)
+    assert logged() == []
+
+
+@pytest.mark.parametrize("path", ["/list", "/sync/list"])
+def test_a_call_that_hangs_ends_with_its_request(
+    url: str, local_flyte: LocalFlyte, path: str, logged: Callable[[], list[str]]
+) -> None:
+    viewers = 20 if "sync" in path else VIEWERS
+    with local_flyte.hang("ListRuns"):
+        there = lambda: local_flyte.open_calls("ListRuns") == viewers  # noqa: E731
+        asyncio.run(come_and_leave(url + path, there, viewers))
+        all_is_quiet(local_flyte, "ListRuns")
+    assert logged() == []
+
+
+# What an endpoint leaves behind
+
+
+@router.get("/left/{name}")
+async def leave_in_the_middle(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    async for line in run.get_logs.aio():
+        return line
+    return ""
+
+
+@router.get("/kept/{name}")
+async def keep(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    lines = run.get_logs.aio()
+    kept.append(lines)
+    return str(await anext(lines))
+
+
+@router.get("/sync/kept/{name}")
+def sync_keep(name: str) -> str:
+    lines = remote.Run.get(name).get_logs()
+    kept.append(lines)
+    return str(next(lines))
+
+
+@router.get("/gather/{name}")
+async def gather(name: str) -> Any:
+    return await asyncio.gather(remote.Run.get.aio(name), remote.User.get.aio())
+
+
+@router.get("/leftover/{name}")
+async def leave_a_task(name: str) -> str:
+    async def watch() -> None:
+        run = await remote.Run.get.aio(name)
+        async for details in run.watch():
+            heard.append(details.phase)
+
+    kept.append(asyncio.create_task(watch()))
+    while not heard:
+        await asyncio.sleep(0.01)
+    return "answered"
+
+
+@router.get("/leftover-later")
+async def leave_a_task_that_calls_later() -> str:
+    async def later() -> None:
+        try:
+            await answered.wait()
+            heard.append((await remote.User.get.aio()).name())
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+
+    answered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    kept.append((asyncio.create_task(later()), lambda: loop.call_soon_threadsafe(answered.set)))
+    return "answered"
+
+
+@router.get("/background")
+async def background(tasks: BackgroundTasks) -> str:
+    async def after() -> None:
+        await asyncio.sleep(1.5)  # the client is listened to after one second
+        heard.append((await remote.User.get.aio()).name())
+
+    tasks.add_task(after)
+    return "answered"
+
+
+@router.get("/thread/{name}")
+def use_a_thread(name: str) -> str:
+    def watch() -> None:
+        try:
+            remote.Run.get(name).wait(quiet=True)
+        except Exception as error:  # noqa: BLE001
+            heard.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+    return heard[-1]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    kept.clear()
+    heard.clear()
+    yield
+    kept.clear()
+
+
+@pytest.mark.parametrize("path", ["/left/{run}", "/kept/{run}", "/sync/kept/{run}"])
+def test_an_iterator_left_in_the_middle_ends_with_the_request(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
+) -> None:
+    assert alice.get(path.format(run=counting)).json()
+    all_is_quiet(local_flyte, "TailLogs")
+
+
+def test_of_two_calls_of_which_one_fails_the_other_ends_too(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str
+) -> None:
+    local_flyte.fail_next("UserInfo", Code.PERMISSION_DENIED)
+    with local_flyte.hang("GetRunDetails"):
+        assert alice.get(f"/gather/{counting}").status_code == 403
+        all_is_quiet(local_flyte, "GetRunDetails")
+
+
+def test_a_task_that_an_endpoint_leaves_behind_ends_its_calls(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str
+) -> None:
+    assert alice.get(f"/leftover/{counting}").json() == "answered"
+    all_is_quiet(local_flyte, "WatchActionDetails")
+    wait_until(lambda: kept[0].done())
+    assert kept[0].cancelled()
+
+
+def test_it_can_call_nothing_later(alice: httpx.Client, received: Received) -> None:
+    assert alice.get("/leftover-later").json() == "answered"
+    task, go_on = kept[0]
+    go_on()
+    wait_until(task.done)
+    assert heard == ["cancelled"]
+    assert received() == []
+
+
+def test_a_background_task_may_go_on_as_the_caller(alice: httpx.Client) -> None:
+    with httpx.Client(headers=ALICE, trust_env=False) as client:
+        assert client.get(f"{alice.base_url}/background").json() == "answered"
+    wait_until(lambda: heard)
+    assert heard == ["Alice Adams"]
+
+
+def test_a_thread_of_its_own_has_no_credentials_and_calls_nobody(
+    alice: httpx.Client, counting: str, received: Received
+) -> None:
+    assert "there are no credentials of a caller here" in alice.get(f"/thread/{counting}").json()
+    assert received() == []
+
+
+# What blocks
+
+
+@router.get("/blocks/{what}/{name}")
+async def block(what: str, name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    if what == "wait":
+        run.wait()
+    elif what == "get":
+        remote.Run.get(name)
+    elif what == "listall":
+        list(remote.Run.listall())
+    else:
+        list(run.get_logs())
+    return "not refused"
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        ("wait", "await ….wait.aio(…)"),
+        ("get", "await ….get.aio(…)"),
+        ("listall", "async for … in ….listall.aio(…)"),
+        ("logs", "async for … in ….get_logs.aio(…)"),
+    ],
+)
+def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
+    alice: httpx.Client,
+    counting: str,
+    what: str,
+    instead: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert alice.get(f"/blocks/{what}/{counting}").status_code == 500
+    assert instead in caplog.text
+    assert "blocks, and in an `async def` it would stop every caller" in caplog.text
+
+
+def test_sync_endpoints_serve_many_callers_at_once(
+    url: str, local_flyte: LocalFlyte, greeting: str, received: Received
+) -> None:
+    people = [local_flyte.add_person(f"sync-{number}") for number in range(20)]
+
+    def ask(token: str) -> str:
+        headers = {"Authorization": f"Bearer {token}"}
+        return str(httpx.get(f"{url}/sync/wait/{greeting}", headers=headers, timeout=120).json())
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = [*threads.map(ask, [each.token for each in people])]
+    assert answers == ["succeeded"] * 20
+    callers = [call.person for call in received() if call.method == "GetRunDetails"]
+    assert sorted(each.name for each in callers if each) == sorted(p.name for p in people)

@@ -1,0 +1,499 @@
+"""What leaves the app for Flyte: as whom, where to, for how long, and what is never told of it."""
+
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import flyte
+import httpx
+import pytest
+import trustme
+from connectrpc.code import Code
+from fastapi import APIRouter, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
+from passthrough.problems import problem_event
+from passthrough.sdk import LARGEST_MESSAGE, PAUSES, is_neighbour
+from starlette.types import Receive, Scope, Send
+
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+
+from .support import bearer, build_app, client_of, serving, wait_until
+
+MEBIBYTE = bytes(1024 * 1024)
+KEY = "a-key-for-flyte-only"
+TOKEN = PEOPLE["alice"].token
+Received = Callable[[], list[ReceivedCall]]
+
+router = APIRouter()
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).name()
+
+
+@router.get("/sync/me")
+def sync_me() -> str:
+    return remote.User.get().name()
+
+
+@router.get("/projects")
+async def projects() -> list[str]:
+    return [project.pb2.id async for project in remote.Project.listall.aio()]
+
+
+@router.get("/runs")
+async def runs() -> list[str]:
+    return [run.name async for run in remote.Run.listall.aio()]
+
+
+@router.get("/io/{name}")
+async def io(name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    return {**(await run.inputs.aio()), "o0": (await run.outputs.aio())[0]}
+
+
+@router.get("/logs/{name}")
+async def logs(name: str) -> list[str]:
+    run = await remote.Run.get.aio(name)
+    return [line async for line in run.get_logs.aio()]
+
+
+@router.get("/events/{name}", response_class=EventSourceResponse)
+@problem_event
+async def events(request: Request, name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    async for line in run.get_logs.aio():
+        yield ServerSentEvent(raw_data=line.strip())
+
+
+@router.get("/watch/{name}")
+async def watch(name: str) -> list[str]:
+    run = await remote.Run.get.aio(name)
+    return [details.phase async for details in run.watch()]
+
+
+@router.post("/greet")
+async def greet() -> str:
+    task = remote.Task.get("tests.greet", auto_version="latest")
+    return (await flyte.run.aio(task, name="Ada")).name
+
+
+@router.post("/abort/{name}")
+async def abort(name: str) -> None:
+    await (await remote.Run.get.aio(name)).abort.aio()
+
+
+# Where it goes
+
+
+class Elsewhere:
+    """A server that is not Flyte: it records what it is sent, and answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[bytes, bytes]] = []
+        self.location = ""
+        self.answer: list[bytes] = []
+        self.kind = b"application/proto"
+        self.length: int | None = None
+        self.address = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        self.received.append(dict(scope["headers"]))
+        status, headers = 404, [(b"content-type", self.kind)]
+        if self.location:
+            status, headers = 307, [(b"location", self.location.encode())]
+        if self.answer:
+            status = 200
+        if self.length is not None:
+            headers.append((b"content-length", b"%d" % self.length))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for piece in self.answer:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture(scope="module")
+def certificate(
+    local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A server's certificate, of an authority that the app trusts besides Flyte's."""
+    folder, authority = tmp_path_factory.mktemp("elsewhere"), trustme.CA()
+    server = authority.issue_cert("127.0.0.1", "localhost")
+    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    trusted = Path(os.environ["SSL_CERT_FILE"]).read_bytes() + authority.cert_pem.bytes()
+    (folder / "trusted.pem").write_bytes(trusted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(folder / "trusted.pem"))
+        patch.setenv("CREDENTIAL_HEADERS", "x-api-key")
+        yield folder / "server.pem"
+
+
+@pytest.fixture(scope="module")
+def url(certificate: Path, local_flyte: LocalFlyte) -> Iterator[str]:
+    """An app that takes a credential of its own making, too."""
+    with serving(build_app(router)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def hurried(certificate: Path, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Alice, with that credential, calling an app that gives Flyte little time."""
+    with serving(build_app(router, flyte_timeout=1.0)) as url, client_of(url, "alice") as client:
+        client.headers["X-Api-Key"] = KEY
+        yield client
+
+
+@contextmanager
+def elsewhere(certificate: Path, scheme: str = "https") -> Iterator[Elsewhere]:
+    """Serve somewhere that is not Flyte."""
+    server = Elsewhere()
+    options = {"ssl_certfile": certificate} if scheme == "https" else {}
+    with serving(server, lifespan="off", **options) as url:
+        server.address = url
+        yield server
+
+
+def ask(client: httpx.Client, run: str) -> list[int]:
+    """Do all for which Flyte may name another place: read data, read a log, send inputs."""
+    client.headers["X-Api-Key"] = KEY
+    answers = (client.get(f"/io/{run}"), client.get(f"/logs/{run}"), client.post("/greet"))
+    return [answer.status_code for answer in answers]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    certificate: Path,
+    greeting: str,
+    scheme: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with elsewhere(certificate, scheme) as server, local_flyte.cluster_at(server.address):
+        assert ask(alice, greeting) == [502] * 3
+        assert server.received == []
+        assert server.address in caplog.text
+        assert "FLYTE_DATA_ADDRESSES" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "address", ["https://[", "[", "dns:///", "ftp://127.0.0.1", "//", "?", " ", "https://a b/"]
+)
+def test_data_that_is_said_to_be_nowhere_is_a_fault_of_flytes(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str, address: str
+) -> None:
+    with local_flyte.cluster_at(address):
+        assert ask(alice, greeting) == [502] * 3
+
+
+@pytest.mark.parametrize("scheme", ["http://", "https://", "dns:///", ""])
+def test_flytes_own_address_is_called_over_tls_however_it_is_written(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str, scheme: str
+) -> None:
+    with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", scheme)):
+        assert ask(alice, greeting) == [200] * 3
+
+
+def test_a_cluster_that_the_settings_name_is_asked_if_it_has_tls(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str
+) -> None:
+    for written, is_asked in (("https://", 1), ("dns:///", 1), ("", 1), ("http://", 0)):
+        with ExitStack() as stack:
+            scheme = "http" if written == "http://" else "https"
+            server = stack.enter_context(elsewhere(certificate, scheme))
+            app = build_app(router, flyte_data_addresses=(server.address,))
+            client = stack.enter_context(client_of(stack.enter_context(serving(app)), "alice"))
+            address = server.address.replace(f"{scheme}://", written)
+            stack.enter_context(local_flyte.cluster_at(address))
+            ask(client, greeting)
+            assert bool(server.received) == is_asked
+            assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
+
+
+@pytest.mark.parametrize(
+    ("flyte", "address", "is_one"),
+    [
+        ("https://flyte.acme.example", "https://cluster-2.acme.example", True),
+        ("https://flyte.acme.example:443", "https://cluster-2.acme.example:443/", True),
+        ("https://flyte.acme.example", "https://a.b.acme.example", True),
+        ("https://flyte.acme.example", "http://cluster-2.acme.example", False),
+        ("https://flyte.acme.example", "https://cluster-2.acme.example:8443", False),
+        ("https://flyte.acme.example", "https://acme.example", False),
+        ("https://flyte.acme.example", "https://evil-acme.example", False),
+        ("https://flyte.acme.example", "https://acme.example.evil.example", False),
+        ("https://flyte.acme.example", "https://cluster-2.acme.example@evil.example", False),
+        ("https://flyte.acme.example", "https://evil.example/.acme.example", False),
+        ("https://flyte.acme.example", "https://evil.example#.acme.example", False),
+        ("https://flyte.acme.example", "https://evil.example\\.acme.example", False),
+        ("https://flyte.acme.example", "https://clusterXacmeXexample", False),
+        ("https://flyte.acme.example.", "https://cluster-2.acme.example.", False),
+        ("https://acme.example", "https://evil.example", False),
+        ("https://flyte.com.", "https://evil.com.", False),
+        ("https://flyte.com", "https://evil.com.", False),
+        ("https://flyte.co.uk", "https://evil.co.uk", False),
+        ("https://flyte.github.io", "https://evil.github.io", False),
+        ("https://flyte.s3.amazonaws.com", "https://evil.s3.amazonaws.com", False),
+        ("https://localhost", "https://evil.localhost", False),
+        ("https://flyte.localhost", "https://evil.localhost", False),
+        ("https://10.0.0.1", "https://11.0.0.1", False),
+        ("https://[::1]", "https://[::2]", False),
+    ],
+)
+def test_only_hosts_in_the_domain_of_flyte_may_keep_its_data(
+    flyte: str, address: str, is_one: bool
+) -> None:
+    assert is_neighbour(address, flyte) is is_one
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("path", ["/projects", "/sync/me"])
+def test_a_redirect_is_not_followed(certificate: Path, scheme: str, path: str) -> None:
+    with elsewhere(certificate, scheme) as server, elsewhere(certificate) as flyte:
+        flyte.location = f"{server.address}/sign-in"
+        with (
+            serving(build_app(router, flyte_endpoint=flyte.address)) as url,
+            client_of(url, "alice") as client,
+        ):
+            assert client.get(path, headers={"X-Api-Key": KEY}).status_code == 502
+        assert flyte.received[0][b"x-api-key"] == KEY.encode()
+        assert server.received == []
+
+
+# How much of it
+
+
+def test_what_cannot_be_read_is_asked_for_once_and_said_to_be_so(certificate: Path) -> None:
+    with elsewhere(certificate) as flyte:
+        flyte.answer = [b"\xff"]  # protobuf says the same of what is nested over 100 levels
+        with (
+            serving(build_app(router, flyte_endpoint=flyte.address)) as url,
+            client_of(url, "alice") as client,
+        ):
+            response = client.get("/projects")
+        assert response.status_code == 413
+        assert "nested too deep" in response.json()["detail"]
+        assert len(flyte.received) == 1
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """See that the block does not keep much of what it is sent."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert used < 64 * 1024, f"{used / 1024:.0f} MiB"
+
+
+@pytest.mark.parametrize("length", ["told", "not told"])
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(
+    certificate: Path, length: str
+) -> None:
+    with elsewhere(certificate) as flyte:
+        flyte.answer = [MEBIBYTE] * 200
+        flyte.length = len(MEBIBYTE) * 200 if length == "told" else None
+        with (
+            serving(build_app(router, flyte_endpoint=flyte.address)) as url,
+            client_of(url, "alice") as client,
+            little_memory(),
+        ):
+            answer = client.get("/projects")
+        assert answer.status_code == 413, answer.text
+
+
+@contextmanager
+def log_elsewhere(
+    local_flyte: LocalFlyte, certificate: Path, *messages: bytes
+) -> Iterator[tuple[httpx.Client, Elsewhere]]:
+    """Have a cluster send a log in a stream of these messages."""
+    with ExitStack() as stack:
+        server = stack.enter_context(elsewhere(certificate))
+        server.kind, server.answer = b"application/connect+proto", [*messages]
+        app = build_app(router, flyte_data_addresses=(server.address,))
+        client = stack.enter_context(client_of(stack.enter_context(serving(app)), "alice"))
+        stack.enter_context(local_flyte.cluster_at(server.address))
+        yield client, server
+
+
+def envelope(data: bytes, flags: int = 0) -> bytes:
+    """Return a message of a stream, as the Connect protocol has it."""
+    return bytes([flags]) + len(data).to_bytes(4, "big") + data
+
+
+def lines(*texts: str) -> bytes:
+    """Return a message with lines of a log."""
+    message = TailLogsResponse()
+    for text in texts:
+        message.logs.add().lines.add(message=text)
+    return envelope(message.SerializeToString())
+
+
+def test_a_message_of_a_stream_that_is_too_large_is_not_read(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str
+) -> None:
+    announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
+    pieces = (lines("one"), announced, *[MEBIBYTE] * 200)
+    with log_elsewhere(local_flyte, certificate, *pieces) as (client, _), little_memory():
+        answer = client.get(f"/logs/{greeting}")
+    assert answer.status_code == 413
+    assert str(LARGEST_MESSAGE) in answer.json()["detail"]
+
+
+def test_messages_of_a_stream_come_whole_however_they_are_cut(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str
+) -> None:
+    whole = b"".join(lines(f"line {n}") for n in range(30)) + envelope(b"{}", 2)
+    pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]
+    with log_elsewhere(local_flyte, certificate, *pieces) as (client, _):
+        log = client.get(f"/logs/{greeting}").json()
+    assert [line.strip() for line in log] == [f"line {n}" for n in range(30)]
+
+
+@pytest.mark.parametrize("code", ["unauthenticated", "unknown", "internal", "unavailable"])
+def test_a_stream_that_fails_is_not_begun_again(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str, code: str
+) -> None:
+    end = envelope(b'{"error": {"code": "%s", "message": "unauthorized"}}' % code.encode(), 2)
+    pieces = (lines("one"), lines("two", "three"), end)
+    with log_elsewhere(local_flyte, certificate, *pieces) as (client, server):
+        text = client.get(f"/events/{greeting}").text
+        assert len(server.received) == 1
+    events = [line for line in text.splitlines() if line.startswith(("data:", "event:"))]
+    assert events[:4] == ["data: one", "data: two", "data: three", "event: problem"]
+    assert len(events) == 5
+
+
+# How often, and for how long
+
+
+def test_what_is_unavailable_is_asked_for_four_times_if_it_only_reads(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str, received: Received
+) -> None:
+    for path, method, times in (
+        ("/runs", "ListRuns", len(PAUSES) + 1),
+        (f"/abort/{greeting}", "AbortRun", 1),
+        ("/greet", "CreateRun", 1),
+    ):
+        local_flyte.fail_next(method, Code.UNAVAILABLE, times=100)
+        answer = alice.get(path) if times > 1 else alice.post(path)
+        local_flyte.fail_next(method, Code.UNAVAILABLE, times=0)
+        assert answer.status_code == 503
+        assert len([call for call in received() if call.method == method]) == times
+
+
+@pytest.mark.parametrize("code", [Code.UNAUTHENTICATED, Code.UNKNOWN, Code.INTERNAL])
+@pytest.mark.parametrize("method", ["UserInfo", "AbortRun"])
+def test_a_call_that_was_refused_is_not_repeated(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    received: Received,
+    code: Code,
+    method: str,
+) -> None:
+    local_flyte.fail_next(method, code, message="unauthorized")
+    if method == "UserInfo":
+        assert alice.get("/me").status_code == (401 if code is Code.UNAUTHENTICATED else 502)
+    else:
+        assert not alice.post(f"/abort/{greeting}").is_success
+    assert len([call for call in received() if call.method == method]) == 1
+
+
+def test_a_bad_token_is_asked_about_once(url: str, received: Received) -> None:
+    headers = {"Authorization": "Bearer nobody-knows-this-token"}
+    answer = httpx.get(f"{url}/me", headers=headers, timeout=60, trust_env=False)
+    assert answer.status_code == 401
+    assert [call.method for call in received()] == ["UserInfo"]
+
+
+@pytest.mark.parametrize("path", ["/me", "/sync/me", "/runs", "/watch/{run}", "/io/{run}"])
+def test_a_flyte_that_hangs_has_a_deadline(
+    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: str, received: Received, path: str
+) -> None:
+    method = {
+        "/runs": "ListRuns",
+        "/watch/{run}": "WatchActionDetails",
+        "/io/{run}": "SelectCluster",
+    }.get(path, "UserInfo")
+    with local_flyte.hang(method):
+        assert hurried.get(path.format(run=greeting)).status_code == 504
+        wait_until(lambda: local_flyte.open_calls(method) == 0)
+    assert len([call for call in received() if call.method == method]) == 1
+
+
+# As whom
+
+
+def test_callers_are_not_merged_and_nothing_is_kept_for_another(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    received: Received,
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("SelectCluster"):
+            answers = [threads.submit(each.get, f"/io/{greeting}") for each in (alice, bob)]
+            wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    alice.get(f"/io/{greeting}")
+    for method in ("SelectCluster", "GetActionData"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
+        assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
+
+
+# What is never told
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Everything that is logged, also where a logger keeps its records from the root."""
+    sdk = logging.getLogger("flyte")
+    level = sdk.level
+    with caplog.at_level(logging.DEBUG):
+        sdk.setLevel(logging.DEBUG)
+        sdk.addHandler(caplog.handler)
+        yield caplog
+        sdk.setLevel(level)
+        sdk.removeHandler(caplog.handler)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_a_credential_that_flyte_quotes_is_in_no_answer_and_no_log(
+    hurried: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    code: Code,
+    logged: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    failed = 0
+    for verb, path, methods in (
+        ("GET", "/me", ["UserInfo"]),
+        ("GET", "/sync/me", ["UserInfo"]),
+        ("GET", f"/io/{greeting}", ["GetRunDetails", "SelectCluster", "GetActionData"]),
+        ("GET", f"/watch/{greeting}", ["WatchActionDetails"]),
+        ("GET", f"/events/{greeting}", ["TailLogs"]),
+        ("POST", "/greet", ["ListTasks", "GetTaskDetails", "UploadInputs", "CreateRun"]),
+    ):
+        for method in methods:
+            said = f"no good: Bearer {TOKEN[:24]}, {KEY}"
+            local_flyte.fail_next(method, code, times=20, message=said)
+            answer = hurried.request(verb, path)
+            local_flyte.fail_next(method, code, times=0)
+            failed += not answer.is_success
+            assert TOKEN[:24] not in answer.text, (path, method)
+            assert KEY not in answer.text, (path, method)
+    assert failed
+    told = logged.text + "".join(capfd.readouterr())
+    assert TOKEN[:24] not in told
+    assert KEY not in told

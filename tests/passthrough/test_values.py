@@ -1,0 +1,315 @@
+"""Endpoints as Flyte's documentation shows them: what goes in, what comes out, and as whom."""
+
+import dataclasses
+import enum
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import flyte
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Request
+from flyte import remote
+from flyte.io import File
+from passthrough.literals import InvalidInputs
+from pydantic import BaseModel
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from .deployed_tasks import env, greet
+from .support import bearer, build_app, client_of, serving
+
+Received = Callable[[], list[ReceivedCall]]
+router = APIRouter()
+
+GREET = remote.Task.get("tests.greet", auto_version="latest")
+"""At the top of a module, for all callers."""
+
+
+@router.post("/tasks/{name}/run")
+async def run_task(name: str, inputs: dict[str, Any]) -> Any:
+    task = remote.Task.get(f"tests.{name}", auto_version="latest")
+    run = await flyte.run.aio(task, **inputs)
+    await run.wait.aio(quiet=True)
+    await run.raise_for_status.aio()
+    details = await run.details.aio()
+    assert details.done()
+    return {
+        "name": run.name,
+        "phase": details.action_details.phase.name,
+        "inputs": dict(await run.inputs.aio()),
+        "first": (await run.outputs.aio())[0],
+        "outputs": (await run.outputs.aio()).named_outputs,
+    }
+
+
+@router.post("/sync/tasks/{name}/run")
+def sync_run_task(name: str, inputs: dict[str, Any]) -> Any:
+    run = flyte.run(remote.Task.get(f"tests.{name}", auto_version="latest"), **inputs)
+    run.wait(quiet=True)
+    return run.outputs()[0]
+
+
+@router.post("/rerun/{name}")
+async def rerun(name: str, changed: dict[str, Any]) -> Any:
+    run = await flyte.rerun.aio(name, **changed)
+    await run.wait.aio(quiet=True)
+    return {**(await run.inputs.aio()), **(await run.outputs.aio()).named_outputs}
+
+
+@router.get("/interface/{name}")
+async def interface(name: str) -> Any:
+    task = await remote.Task.get(f"tests.{name}", auto_version="latest").fetch.aio()
+    return {
+        "inputs": sorted(task.interface.inputs),
+        "required": task.required_args,
+        "schema": task.interface.json_schema,
+    }
+
+
+@router.get("/typed/{name}")
+async def typed(name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    found = await run.typed_outputs.aio({"o0": str}), await run.typed_inputs.aio({"name": str})
+    return [*found[0].values(), *found[1].values()]
+
+
+@router.post("/greet")
+async def run_the_module_level_task() -> str:
+    return (await flyte.run.aio(GREET, name="Ada")).name
+
+
+@router.post("/greet/override")
+async def run_it_overridden() -> str:
+    task = GREET.override.aio(short_name="salutation")
+    return (await flyte.run.aio(await task, name="Ada")).name
+
+
+@router.post("/greet/labelled")
+async def run_with_a_context() -> Any:
+    run = await flyte.with_runcontext(labels={"for": "ada"}).run.aio(GREET, name="Ada")
+    return dict(run.pb2.labels)
+
+
+@router.post("/greet/function")
+async def run_a_function() -> str:
+    run = await flyte.run.aio(greet, name="Ada", excited=True)
+    await run.wait.aio(quiet=True)
+    return str((await run.outputs.aio())[0])
+
+
+@router.get("/where")
+async def where(request: Request) -> Any:
+    return [flyte.current_project(), flyte.current_domain()]
+
+
+def test_inputs_and_outputs_are_json(alice: httpx.Client) -> None:
+    answer = alice.post("/tasks/greet/run", json={"name": "Ada", "excited": True}).json()
+    assert answer.pop("name")
+    assert answer == {
+        "phase": "SUCCEEDED",
+        "inputs": {"name": "Ada", "excited": True},
+        "first": "Hello, Ada!",
+        "outputs": {"o0": "Hello, Ada!"},
+    }
+    assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
+
+
+@pytest.mark.parametrize("path", ["/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"])
+def test_all_wrong_inputs_are_told_at_once_each_with_its_place(
+    alice: httpx.Client, greeting: str, received: Received, path: str
+) -> None:
+    wrong = {"name": 1, "excited": "very", "loud": True}
+    answer = alice.post(path.format(run=greeting), json=wrong)
+    assert answer.status_code == 422
+    places = sorted(error["location"] for error in answer.json()["errors"])
+    assert places == [["inputs", "excited"], ["inputs", "loud"], ["inputs", "name"]]
+    assert "CreateRun" not in {call.method for call in received()}
+
+
+def test_what_is_missing_is_told_with_its_place(alice: httpx.Client) -> None:
+    answer = alice.post("/tasks/greet/run", json={})
+    assert answer.status_code == 422
+    assert [each["location"] for each in answer.json()["errors"]] == [["inputs", "name"]]
+
+
+def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeting: str) -> None:
+    same = alice.post(f"/rerun/{greeting}", json={}).json()
+    assert same == {"name": "Ada", "excited": False, "o0": "Hello, Ada."}
+    other = alice.post(f"/rerun/{greeting}", json={"excited": True}).json()
+    assert other == {"name": "Ada", "excited": True, "o0": "Hello, Ada!"}
+
+
+def test_an_interface_tells_its_json_schema(alice: httpx.Client) -> None:
+    answer = alice.get("/interface/greet").json()
+    assert answer["inputs"] == ["excited", "name"]
+    assert answer["required"] == ["name"]
+    properties = answer["schema"]["properties"]
+    assert {name: each["type"] for name, each in properties.items()} == {
+        "name": "string",
+        "excited": "boolean",
+    }
+    assert answer["schema"]["required"] == ["name"]
+
+
+def test_outputs_are_given_as_types_that_the_endpoint_asks_for(
+    alice: httpx.Client, greeting: str
+) -> None:
+    assert alice.get(f"/typed/{greeting}").json() == ["Hello, Ada.", "Ada"]
+
+
+# Values of the endpoint's own
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Place(BaseModel):
+    name: str
+    since: int = 2020
+
+
+@dataclasses.dataclass
+class Size:
+    width: int
+    height: int
+
+
+MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+@router.post("/describe")
+async def describe(request: Request) -> Any:
+    uploaded = Path(request.headers["x-file"])
+    uploaded.write_text("what is in the file")
+    _, uri = await remote.upload_file.aio(uploaded, fname="notes.txt")
+    file = File.from_existing_remote(uri)
+    run = await flyte.run.aio(
+        remote.Task.get("tests.describe", auto_version="latest"),
+        moment=MOMENT,
+        day=date(2026, 2, 3),
+        length=timedelta(hours=1),
+        colour=Colour.BLUE,
+        place=Place(name="Ulm"),
+        size=Size(1, 2),
+        file=file,
+        moments=[MOMENT],
+        places={"home": Place(name="Rom", since=-753)},
+        sizes=[Size(3, 4)],
+        files=[file],
+    )
+    await run.wait.aio(quiet=True)
+    await run.raise_for_status.aio()
+    return {"said": (await run.outputs.aio())[0], "inputs": dict(await run.inputs.aio())}
+
+
+def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
+    alice: httpx.Client, tmp_path: Path
+) -> None:
+    answer = alice.post("/describe", headers={"X-File": str(tmp_path / "notes")})
+    assert answer.status_code == 200, answer.text
+    said = answer.json()["said"]
+    for part in (
+        "2026-02-03 04:05:06",
+        "1:00:00",
+        "Colour.BLUE",
+        "name='Ulm' since=2020",
+        "Size(width=1, height=2)",
+        "'home': Place(name='Rom', since=-753)",
+        "[Size(width=3, height=4)]",
+        "[b'what is in the file', b'what is in the file']",
+    ):
+        assert part in said
+    assert answer.json()["inputs"]["colour"] == "blue"
+
+
+def test_a_signed_url_is_not_logged(
+    alice: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sdk = logging.getLogger("flyte")
+    level = sdk.level
+    with caplog.at_level(logging.DEBUG):
+        sdk.setLevel(logging.DEBUG)
+        sdk.addHandler(caplog.handler)
+        alice.post("/describe", headers={"X-File": str(tmp_path / "notes")})
+        sdk.setLevel(level)
+        sdk.removeHandler(caplog.handler)
+    assert "Uploading to" in caplog.text
+    assert "signature=" not in caplog.text.lower()
+
+
+# As whom, and where
+
+
+def test_a_task_at_the_top_of_a_module_is_fetched_by_each_caller(
+    alice: httpx.Client, bob: httpx.Client, received: Received
+) -> None:
+    for path in ("/greet", "/greet/override"):
+        for client in (alice, bob, alice):
+            assert client.post(path).status_code == 200
+    for method in ("GetTaskDetails", "CreateRun"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert callers == [bearer("alice"), bearer("bob"), bearer("alice")] * 2
+
+
+def test_who_may_not_see_a_task_does_not_get_what_another_has_fetched(
+    url: str, alice: httpx.Client
+) -> None:
+    assert alice.post("/greet").status_code == 200
+    with client_of(url, "carol") as carol:
+        assert carol.post("/greet").status_code == 403
+    with client_of(url, None) as nobody:
+        assert nobody.post("/greet").status_code == 401
+
+
+def test_a_context_of_a_run_is_taken(alice: httpx.Client) -> None:
+    assert alice.post("/greet/labelled").json() == {"for": "ada"}
+
+
+def test_a_task_function_runs_as_the_caller(bob: httpx.Client, received: Received) -> None:
+    answer = bob.post("/greet/function")
+    assert answer.json() == "Hello, Ada!", answer.text
+    callers = {call.headers.get("authorization") for call in received()}
+    assert bearer("bob") in callers
+
+
+def test_initialising_again_in_a_lifespan_changes_nothing(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, greeting: str, received: Received
+) -> None:
+    app = build_app(router)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await flyte.init_passthrough.aio(
+            project=local_flyte.project, domain=local_flyte.domain
+        )
+        yield
+
+    app.router.lifespan_context = lifespan
+    with serving(app) as url, client_of(url, "alice") as alice, client_of(url, "bob") as bob:
+        assert alice.post(f"/rerun/{greeting}", json={}).json()["o0"] == "Hello, Ada."
+        bad = client_of(url, None)
+        with bad:
+            bad.headers["Authorization"] = "Bearer nobody-knows-this"
+            assert bad.post("/greet").status_code == 401
+        assert bob.post("/greet").status_code == 200
+
+
+def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte) -> None:
+    with (
+        serving(build_app(router, flyte_project="one", flyte_domain="first")) as one,
+        serving(build_app(router, flyte_project="two", flyte_timeout=1.0)) as two,
+        client_of(one, "alice") as alice_of_one,
+        client_of(two, "alice") as alice_of_two,
+    ):
+        assert alice_of_one.get("/where").json() == ["one", "first"]
+        assert alice_of_two.get("/where").json() == ["two", "development"]
+        with local_flyte.hang("ListTasks"):
+            assert alice_of_two.post("/greet").status_code == 504
+        assert alice_of_one.post("/greet").status_code == 404  # there is no such project

@@ -1,0 +1,363 @@
+"""What the template promises, over the wire, for every endpoint of the app: yours too.
+
+The endpoints are those of the OpenAPI document. Where one of yours needs more than a run or a task
+to be called with, say so in ``EXAMPLES``. If a newer flyte breaks a promise, it shows here.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from flyte import remote
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from app.main import create_app
+from app.settings import Settings
+from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
+
+from .support import (
+    OPERATIONS,
+    PUBLIC,
+    REAL_ENDPOINT,
+    TASKS,
+    WEBSOCKETS,
+    authorization_of,
+    calling_as,
+    client_of,
+    finished,
+    run_task,
+    serving,
+    wait_until,
+)
+
+Operation = tuple[str, str]
+EXAMPLES: dict[Operation, dict[str, Any]] = {
+    ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
+}
+"""What to send where: ``json``, ``params``, or a ``path`` in place of one that names a run or a task."""
+
+READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
+STREAMS = [operation for operation, has_events in OPERATIONS.items() if has_events]
+ABOUT_THE_PROJECT = [each for each in OPERATIONS if each[1].startswith(("/tasks", "/runs"))]
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+
+
+def path_of(path: str, run: dict[str, Any]) -> str:
+    """Name a task or a run that exists."""
+    return re.sub(r"{\w+}", f"{TASKS}.greet" if path.startswith("/tasks") else run["name"], path)
+
+
+def call(
+    client: httpx.Client, operation: Operation, run: dict[str, Any], **headers: str
+) -> httpx.Response:
+    """Call an operation; of a stream, take what comes first."""
+    method, path = operation
+    example: dict[str, Any] = {"path": path_of(path, run)} | EXAMPLES.get(operation, {})
+    path, body = example.pop("path"), {} if method == "GET" else {"json": {}}
+    with client.stream(method, path, headers=headers, **body | example) as answer:
+        is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
+        content = next(answer.iter_bytes(), b"") if is_stream else answer.read()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+
+# Nothing without the caller's own credentials
+
+
+@each_operation
+def test_without_credentials_nothing_is_served(
+    anonymous: httpx.Client, operation: Operation, greeting: dict[str, Any]
+) -> None:
+    response = call(anonymous, operation, greeting)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@each_operation
+def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
+    expired: httpx.Client, operation: Operation, greeting: dict[str, Any]
+) -> None:
+    response = call(expired, operation, greeting)
+    assert not response.is_success, (
+        f"{' '.join(operation)} serves whoever sends any token, because it asks Flyte nothing:"
+        " give it a CallerDep parameter"
+    )
+    assert response.status_code != 422, (
+        f"{' '.join(operation)} has not asked Flyte who is calling before it refused its parameters:"
+        " give it a CallerDep parameter, or say in EXAMPLES, above, what to send"
+    )
+    assert response.status_code == 401
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert authorization_of("expired").removeprefix("Bearer ") not in response.text
+
+
+@pytest.mark.authorization
+@pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
+def test_without_rights_on_the_project_its_things_are_forbidden(
+    carol: httpx.Client, operation: Operation, greeting: dict[str, Any]
+) -> None:
+    assert call(carol, operation, greeting).status_code == 403
+
+
+@pytest.mark.parametrize("path", WEBSOCKETS)
+@pytest.mark.parametrize("credentials", [None, "expired"])
+def test_nor_is_a_websocket_opened(
+    app_url: str, greeting: dict[str, Any], path: str, credentials: str | None
+) -> None:
+    async def open_it() -> None:
+        headers = {"Authorization": authorization_of(credentials)} if credentials else {}
+        url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
+        async with connect(url, additional_headers=headers, proxy=None, open_timeout=60):
+            pass
+
+    with pytest.raises(InvalidStatus) as refused:
+        asyncio.run(open_it())
+    assert refused.value.response.status_code == 401
+
+
+@pytest.mark.parametrize("path", sorted(PUBLIC))
+def test_what_is_public_needs_no_credentials(anonymous: httpx.Client, path: str) -> None:
+    assert anonymous.get(path).status_code < 400
+
+
+# As the caller, and as nobody else
+
+
+@pytest.fixture(scope="module")
+def asked_by_bob(
+    app_url: str, local_flyte: LocalFlyte, greeting: dict[str, Any]
+) -> dict[Operation, list[ReceivedCall]]:
+    """What Flyte has been asked for each operation, when bob's browser called it."""
+    cookie = {"Cookie": f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"}
+    asked = {}
+    with client_of(app_url, None) as bob:
+        for operation in OPERATIONS:
+            local_flyte.clear_calls()
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # it is enough to have asked
+            response = call(bob, operation, greeting, **cookie)
+            assert "no-store" in response.headers["Cache-Control"]
+            asked[operation] = local_flyte.calls
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE, times=0)
+    return asked
+
+
+@pytest.mark.reads_what_flyte_received
+@each_operation
+def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
+    asked_by_bob: dict[Operation, list[ReceivedCall]], operation: Operation
+) -> None:
+    assert asked_by_bob[operation]
+    for each in asked_by_bob[operation]:
+        assert each.headers["cookie"] == PEOPLE["bob"].cookie
+        assert "authorization" not in each.headers
+
+
+@pytest.mark.reads_what_flyte_received
+@pytest.mark.parametrize("path", sorted(PUBLIC))
+def test_what_is_public_acts_for_nobody(
+    alice: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    assert alice.get(path, headers={"Cookie": PEOPLE["alice"].cookie}).status_code < 400
+    assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
+
+
+@pytest.mark.skipif(not READING, reason="the app has no such endpoint")
+def test_many_people_at_once_are_never_mixed_up(
+    app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any]
+) -> None:
+    if REAL_ENDPOINT:
+        people = {name: authorization_of(name) for name in ("alice", "bob")}
+    else:
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        crowd = [local_flyte.add_person(f"person-{number}") for number in range(10)]
+        people = {person.name: f"Bearer {person.token}" for person in crowd}
+    asking = [(name, operation) for name in people for operation in READING for _ in range(3)]
+    random.Random(0).shuffle(asking)
+
+    def ask(name: str, operation: Operation) -> str:
+        headers = {"Authorization": people[name], "X-Request-ID": name}
+        response = call(client, operation, greeting, **headers)
+        assert response.is_success, response.text
+        return response.text
+
+    with client_of(app_url, None) as client, ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(ask, *zip(*asking, strict=True)))
+        alone = {name: ask(name, ("GET", "/me")) for name in people if ("GET", "/me") in READING}
+    assert len({*alone.values()}) == len(alone)
+    for (name, operation), answer in zip(asking, answers, strict=True):
+        assert operation != ("GET", "/me") or answer == alone[name]
+    if not REAL_ENDPOINT:
+        seen = [each for each in local_flyte.calls if each.headers.get("x-request-id") in people]
+        assert len(seen) >= len(asking)
+        for each in seen:
+            assert each.headers["authorization"] == people[each.headers["x-request-id"]], each
+
+
+# For as long as the caller is there
+
+
+async def come_and_leave(
+    url: str, paths: list[str], is_there: Callable[[], bool] = lambda: False
+) -> None:
+    """Call all at once as alice, and leave when something has come of each, or ``is_there`` says so."""
+    alice = {"Authorization": authorization_of("alice")}
+    seen = 0
+
+    async def view(path: str) -> None:
+        nonlocal seen
+        if path.startswith("ws:"):
+            async with connect(path, additional_headers=alice, proxy=None, open_timeout=60) as ws:
+                seen += bool(await ws.recv())
+                await asyncio.Future()
+        async with client.stream("GET", path) as response:
+            async for _ in response.aiter_bytes():
+                seen += 1
+                await asyncio.Future()
+
+    async with httpx.AsyncClient(
+        base_url=url, headers=alice, timeout=60, trust_env=False
+    ) as client:
+        viewers = [asyncio.create_task(view(path)) for path in paths]
+        while seen < len(paths) and not await asyncio.to_thread(is_there):
+            assert not any(viewer.done() for viewer in viewers)
+            await asyncio.sleep(0.02)
+        for viewer in viewers:
+            viewer.cancel()
+        await asyncio.wait(viewers)
+
+
+def open_calls(local_flyte: LocalFlyte) -> int:
+    return sum(map(local_flyte.open_calls, {each.method for each in local_flyte.calls}))
+
+
+@pytest.mark.skipif(not (STREAMS or WEBSOCKETS), reason="the app has no streams")
+def test_nothing_is_left_of_a_stream_when_its_viewer_has_gone(
+    settings: Settings, request: pytest.FixtureRequest, counting: dict[str, Any]
+) -> None:
+    with serving(create_app(settings)) as url:  # stops only when no request is left
+        address = url.replace("http", "ws", 1)
+        paths = [path_of(path, counting) for _, path in STREAMS]
+        paths += [address + path_of(path, counting) for path in WEBSOCKETS]
+        asyncio.run(come_and_leave(url, paths))
+    if not REAL_ENDPOINT:
+        assert open_calls(request.getfixturevalue("local_flyte")) == 0
+
+
+@pytest.mark.steers_flyte
+@pytest.mark.skipif(READING == STREAMS, reason="the app has no such endpoint")
+def test_nor_of_a_request_for_which_flyte_hangs(
+    settings: Settings,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    asked_by_bob: dict[Operation, list[ReceivedCall]],
+) -> None:
+    operations = [each for each in READING if each not in STREAMS and each not in EXAMPLES]
+    patient = settings.model_copy(update={"flyte_timeout": 600})
+    with ExitStack() as hanging, serving(create_app(patient)) as url:
+        for method in {asked_by_bob[operation][0].method for operation in operations}:
+            hanging.enter_context(local_flyte.hang(method))
+        local_flyte.clear_calls()
+        paths = [path_of(path, greeting) for _, path in operations]
+        asyncio.run(come_and_leave(url, paths, lambda: open_calls(local_flyte) >= len(operations)))
+        wait_until(lambda: open_calls(local_flyte) == 0)
+
+
+# No token is told
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Everything that is logged, also where a logger keeps its records from the root."""
+    names = ("flyte", "uvicorn", "uvicorn.error", "app", "passthrough")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(caplog.handler)
+    with caplog.at_level(logging.DEBUG):
+        yield caplog
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+        logger.removeHandler(caplog.handler)
+
+
+@pytest.mark.steers_flyte
+@pytest.mark.skipif(not OPERATIONS, reason="the app has no endpoint that calls Flyte")
+@pytest.mark.parametrize("code", [Code.UNKNOWN, Code.INVALID_ARGUMENT])
+def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: dict[str, Any],
+    asked_by_bob: dict[Operation, list[ReceivedCall]],
+    code: Code,
+    logged: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    token = PEOPLE["alice"].token
+    failed = 0
+    for operation, calls in asked_by_bob.items():
+        for method in {each.method for each in calls}:
+            local_flyte.fail_next(method, code, times=20, message=f"no good: {token}")
+            response = call(alice, operation, greeting)
+            local_flyte.fail_next(method, code, times=0)
+            failed += not response.is_success
+            assert token not in response.text, (operation, method)
+    assert failed >= len(OPERATIONS)
+    assert token not in logged.text
+    assert token not in "".join(capfd.readouterr())
+
+
+# Data stays data, and the SDK keeps nothing and blocks nobody
+
+
+def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
+    trap = finished(alice, run_task(alice, "trap"))
+    for operation in READING:
+        assert call(alice, operation, trap).is_success, operation
+    with calling_as(alice):  # in this process, which is the app's
+        assert remote.Run.get(trap["name"]).outputs().named_outputs["o0"]["kind"] == "pickle"
+    assert "SPRUNG" not in os.environ
+
+
+kept = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
+
+
+def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
+    """Add what would serve everybody what the first has fetched, and what would stop everybody."""
+
+    @app.get("/kept")
+    async def keep() -> str:
+        return str((await kept.fetch.aio()).version)
+
+    @app.get("/blocking")
+    async def block() -> str:
+        return str(remote.User.get().subject())
+
+    @app.get("/thread")
+    def thread() -> str:
+        return str(remote.User.get().subject())
+
+    return app
+
+
+def test_the_sdk_keeps_nothing_for_another_caller_and_stops_nobody(
+    settings: Settings, logged: pytest.LogCaptureFixture
+) -> None:
+    app = with_endpoints_of_flytes_docs(create_app(settings))
+    with serving(app) as url, client_of(url, "alice") as alice, client_of(url, "expired") as other:
+        assert alice.get("/kept").status_code == 200
+        assert other.get("/kept").status_code == 401
+        assert alice.get("/blocking").status_code == 500
+        assert "make the endpoint a plain `def`" in logged.text
+        assert alice.get("/thread").status_code == 200
+        assert other.get("/thread").status_code == 401
