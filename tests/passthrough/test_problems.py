@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from typing import Any
 
+import flyte
 import flyte.errors
 import httpx
 import pytest
@@ -24,7 +25,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from passthrough.literals import InvalidInputs
 from passthrough.problems import Problem, ProblemMiddleware, problem_event, problem_for
 
-from .support import bearer, build_app, client_of, serving, wait_until
+from .support import TASKS, bearer, build_app, client_of, serving, wait_until
 
 router = APIRouter()
 left = threading.Event()
@@ -38,6 +39,12 @@ async def me() -> str:
 @router.get("/projects")
 async def projects() -> list[str]:
     return [project.pb2.id async for project in remote.Project.listall.aio()]
+
+
+@router.post("/runs")
+async def start() -> str:
+    task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
+    return (await flyte.run.aio(task, name="Ada")).name
 
 
 @router.get("/both")
@@ -132,11 +139,15 @@ def test_what_flyte_says_is_passed_on_in_part_if_it_is_long(
     assert alice.get("/projects").json()["detail"] == ("no " * 10_000)[:1000]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "rpc"),
+    [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun"), ("GET", "/ready", "UserInfo")],
+)
 def test_a_flyte_that_does_not_answer_is_a_504(
-    hurried: httpx.Client, local_flyte: LocalFlyte
+    hurried: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
 ) -> None:
-    with local_flyte.hang("UserInfo"):
-        assert hurried.get("/me").status_code == 504
+    with local_flyte.hang(rpc):
+        assert hurried.request(method, path).status_code == 504
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
