@@ -48,15 +48,6 @@ def test_a_version_can_be_asked_for(alice: httpx.Client) -> None:
     assert alice.post(f"{GREET}/runs?version=none", json={}).status_code == 404
 
 
-def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
-    here, there = (
-        {task["name"]: task["version"] for task in alice.get("/tasks", params=query).json()}
-        for query in ({}, {"domain": "staging"})
-    )
-    assert f"{TASKS}.greet" in here
-    assert here != there
-
-
 @needs("/me")
 def test_a_run_is_its_callers_and_comes_with_its_outputs_if_it_is_waited_for(
     bob: httpx.Client,
