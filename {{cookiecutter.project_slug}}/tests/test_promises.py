@@ -113,11 +113,12 @@ def test_without_rights_on_the_project_its_things_are_forbidden(
 
 
 @pytest.mark.parametrize("path", WEBSOCKETS)
-@pytest.mark.parametrize("credentials", [None, "expired"])
+@pytest.mark.parametrize("who", ["anonymous", "expired"])
 def test_nor_is_a_websocket_opened(
-    app_url: str, greeting: dict[str, Any], path: str, credentials: str | None
+    app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], path: str, who: str
 ) -> None:
-    headers = {"Authorization": authorization_of(credentials)} if credentials else {}
+    sent = request.getfixturevalue(who).headers
+    headers = {name: sent[name] for name in ("Authorization",) if name in sent}
     url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
     with (
         pytest.raises(InvalidStatus) as refused,
@@ -125,11 +126,6 @@ def test_nor_is_a_websocket_opened(
     ):
         pass
     assert refused.value.response.status_code == 401
-
-
-@pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_needs_no_credentials(anonymous: httpx.Client, path: str) -> None:
-    assert anonymous.get(path).status_code < 400
 
 
 # As the caller, and as nobody else
@@ -166,10 +162,11 @@ def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
 
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_acts_for_nobody(
-    alice: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
+def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
+    anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    assert alice.get(path, headers={"Cookie": PEOPLE["alice"].cookie}).status_code < 400
+    for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
+        assert anonymous.get(path, headers=headers).status_code < 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
 
 
@@ -349,7 +346,7 @@ def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
 
 
 def test_the_sdk_keeps_nothing_for_another_caller_and_stops_nobody(
-    settings: Settings, logged: pytest.LogCaptureFixture
+    settings: Settings, expired: httpx.Client, logged: pytest.LogCaptureFixture
 ) -> None:
     app = with_endpoints_of_flytes_docs(create_app(settings))
     with serving(app) as url, client_of(url, "alice") as alice, client_of(url, "expired") as other:

@@ -1,6 +1,5 @@
 """GET /runs, and what is at /runs/{name}: the run, its inputs and outputs, again, and its abort."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx

@@ -95,12 +95,6 @@ def test_what_a_new_run_does_not_know_is_refused_rather_than_ignored(
     assert response.json()["errors"][0]["location"] == location
 
 
-@pytest.mark.authorization
-def test_who_may_only_view_may_not_run(victor: httpx.Client) -> None:
-    assert victor.get(GREET).status_code == 200
-    assert victor.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}).status_code == 403
-
-
 @pytest.mark.steers_flyte
 def test_that_a_run_was_started_is_told_although_what_became_of_it_is_not(
     hurried: httpx.Client, local_flyte: LocalFlyte
