@@ -140,16 +140,16 @@ def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
     assert local_flyte.open_calls(call) == 0
 
 
-OTHERS = ("httpx", "asyncio", "uvicorn.access")
+OTHERS = ("httpx", "asyncio")
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """What the app has logged, or the SDK; the viewers are clients of httpx."""
     sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         sdk.addHandler(caplog.handler)
-        yield lambda: [r.getMessage() for r in caplog.records if r.name not in OTHERS]
+        yield lambda: [each.getMessage() for each in caplog.records if each.name not in OTHERS]
         sdk.removeHandler(caplog.handler)
 
 

@@ -209,18 +209,17 @@ class _Guard:
             calls.take_time()
         try:
             async with asyncio.timeout(limits.timeout):
-                for pause in limits.pauses if reads else ():
+                for pause in (*(limits.pauses if reads else ()), None):
                     try:
                         return await call_next(request, ctx)
                     except ConnectError as error:
-                        if _meaning(error, secrets).code is not Code.UNAVAILABLE:
-                            raise
+                        # Within the timeout, which knows its own cancellation again.
+                        failure = _meaning(error, secrets)
+                    if pause is None or failure.code is not Code.UNAVAILABLE:
+                        break
                     await asyncio.sleep(pause)
-                return await call_next(request, ctx)
         except TimeoutError:
             raise DeadlineExceededError from None
-        except ConnectError as error:
-            failure = _meaning(error, secrets)
         finally:
             is_done()
             if calls:

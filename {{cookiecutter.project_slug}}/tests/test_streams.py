@@ -57,6 +57,13 @@ def test_a_log_is_sent_while_it_is_written_and_taken_up_where_it_was_cut_off(
         assert events(text)[0]["id"] == str(seen + 1)
 
 
+def test_a_log_is_not_taken_up_after_what_is_no_number(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    response = alice.get(f"/runs/{greeting['name']}/logs", headers={"Last-Event-ID": "x"})
+    assert response.status_code == 422
+
+
 @pytest.mark.parametrize("stream", ["events", "logs"])
 def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str) -> None:
     response = alice.get(f"/runs/none/{stream}")
