@@ -167,8 +167,6 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             raise ConnectError(Code.INVALID_ARGUMENT, "inputs are those of a task")
         if request.HasField("task_id"):
             self._tasks.get(request.task_id)
-        elif not request.HasField("task_spec"):
-            raise ConnectError(Code.INVALID_ARGUMENT, "task is required")
         hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
         return dataproxy_service_pb2.UploadInputsResponse(
