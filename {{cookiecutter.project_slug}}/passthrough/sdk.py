@@ -211,18 +211,17 @@ class _Guard:
             calls.take_time()
         try:
             async with asyncio.timeout(limits.timeout):
-                for pause in limits.pauses if reads else ():
+                for pause in (*(limits.pauses if reads else ()), None):
                     try:
                         return await call_next(request, ctx)
                     except ConnectError as error:
-                        if _meaning(error, secrets).code is not Code.UNAVAILABLE:
-                            raise
+                        # Within the timeout, which knows its own cancellation again.
+                        failure = _meaning(error, secrets)
+                    if pause is None or failure.code is not Code.UNAVAILABLE:
+                        break
                     await asyncio.sleep(pause)
-                return await call_next(request, ctx)
         except TimeoutError:
             raise DeadlineExceededError from None
-        except ConnectError as error:
-            failure = _meaning(error, secrets)
         finally:
             is_done()
             if calls:
@@ -571,8 +570,9 @@ def _loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    _function(remote.Action, "wait", {"quiet", "wait_for"})
-    remote.Action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
+    action: Any = remote.Action
+    _function(action, "wait", {"quiet", "wait_for"})
+    action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
     kind.is_in_loop = is_in_loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync

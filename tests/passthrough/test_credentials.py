@@ -1,0 +1,79 @@
+"""Where the caller's credentials may come from, besides Authorization and Cookie."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+
+from .support import bearer, build_app, client_of, serving
+
+router = APIRouter()
+HEADER = "X-Forwarded-Access-Token"
+BOB = PEOPLE["bob"].token
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).subject() or ""
+
+
+@pytest.fixture(scope="module")
+def proxied(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    """Someone before an app that trusts a proxy's header."""
+    with serving(build_app(router, token_header=HEADER)) as url, client_of(url, None) as client:
+        yield client
+
+
+def test_the_token_that_a_proxy_hands_on_is_the_callers(
+    proxied: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    # A proxy may put another token in Authorization: oauth2-proxy the ID token, if it is told to.
+    headers = {HEADER: BOB, "Authorization": bearer("alice")}
+    assert proxied.get("/me", headers=headers).json() == PEOPLE["bob"].subject
+    assert {call.headers["authorization"] for call in received()} == {bearer("bob")}
+    assert not any(HEADER.lower() in call.headers for call in received())
+
+
+@pytest.mark.parametrize("values", [[], [""]])
+def test_without_it_what_authorization_says_does_not_count(
+    proxied: httpx.Client, values: list[str]
+) -> None:
+    headers = [("Authorization", bearer("alice")), *((HEADER, value) for value in values)]
+    assert proxied.get("/me", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("values", [["one", "two"], ["one, two"]])
+@pytest.mark.parametrize(
+    "other", [("Authorization", bearer("alice")), ("Cookie", PEOPLE["alice"].cookie)]
+)
+def test_two_that_differ_are_refused_whatever_else_is_sent(
+    proxied: httpx.Client, values: list[str], other: tuple[str, str]
+) -> None:
+    refused = proxied.get("/me", headers=[other, *((HEADER, value) for value in values)])
+    assert refused.status_code == 400
+    assert refused.headers["Content-Type"] == "application/problem+json"
+
+
+def test_two_that_are_the_same_are_one(proxied: httpx.Client) -> None:
+    assert proxied.get("/me", headers=[(HEADER, BOB)] * 2).json() == PEOPLE["bob"].subject
+
+
+def test_a_page_of_another_site_does_not_use_it(proxied: httpx.Client) -> None:
+    sent = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", HEADER: BOB}
+    assert proxied.post("/me", headers=sent).status_code == 403
+
+
+def test_by_default_no_proxy_is_trusted(url: str) -> None:
+    with client_of(url, None) as client:
+        assert client.get("/me", headers={HEADER: BOB}).status_code == 401
+
+
+def test_two_sign_in_cookies_that_differ_are_refused(url: str) -> None:
+    with client_of(url, None) as client:
+        refused = client.get("/me", headers={"Cookie": "flyte_at=one; flyte_at=two"})
+    assert refused.status_code == 400
+    assert refused.headers["Content-Type"] == "application/problem+json"

@@ -1,0 +1,406 @@
+"""When something fails, the caller gets the right problem, in time, and no secrets."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import flyte
+import flyte.errors
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from local_flyte import PEOPLE, LocalFlyte
+from passthrough.literals import InvalidInputs
+from passthrough.problems import Problem, ProblemMiddleware, problem_event, problem_for
+
+from .support import TASKS, bearer, build_app, client_of, serving, wait_until
+
+router = APIRouter()
+left = threading.Event()
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).subject() or ""
+
+
+@router.get("/projects")
+async def projects() -> list[str]:
+    return [project.pb2.id async for project in remote.Project.listall.aio()]
+
+
+@router.post("/runs")
+async def start() -> str:
+    task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
+    return (await flyte.run.aio(task, name="Ada")).name
+
+
+@router.get("/both")
+async def both() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(me())
+        group.create_task(projects())
+
+
+@router.get("/bug")
+async def bug() -> None:
+    raise KeyError("what the bug says")
+
+
+@router.get("/half")
+async def half() -> AsyncIterator[str]:
+    yield "the first line"
+    raise KeyError("what the bug says")
+
+
+@router.get("/events", response_class=EventSourceResponse)
+@problem_event
+async def events(request: Request) -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=1)
+    await both()
+
+
+@router.get("/refusals/{status}")
+async def refusal(status: int) -> None:
+    raise HTTPException(status, {"reason": ["no", "idea"]}, {"Retry-After": "5"})
+
+
+@router.post("/echo")
+async def echo(body: dict[str, int]) -> dict[str, int]:
+    return body
+
+
+@router.get("/slow")
+async def slow() -> None:
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        left.set()
+
+
+# What Flyte says
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (Code.UNAUTHENTICATED, 401),
+        (Code.PERMISSION_DENIED, 403),
+        (Code.NOT_FOUND, 404),
+        (Code.ALREADY_EXISTS, 409),
+        (Code.FAILED_PRECONDITION, 409),
+        (Code.INVALID_ARGUMENT, 400),
+        (Code.RESOURCE_EXHAUSTED, 429),
+        (Code.UNIMPLEMENTED, 501),
+        (Code.DATA_LOSS, 502),
+        (Code.UNAVAILABLE, 503),
+        (Code.DEADLINE_EXCEEDED, 504),
+    ],
+)
+def test_an_error_of_flytes_has_its_status_and_a_line_in_the_log_if_it_is_no_callers(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    code: Code,
+    status: int,
+) -> None:
+    local_flyte.fail_next("ListProjects", code, times=20)  # some are tried again
+    response = alice.get("/projects")
+    local_flyte.fail_next("ListProjects", code, times=0)
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert PEOPLE["alice"].token not in response.text
+    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.problems"]
+    call = "flyteidl2.project.ProjectService/ListProjects"
+    expected = f"GET '/projects': status {status}, {code.name} from {call}"
+    # Whether the caller or the app has asked wrongly, nobody knows: 400 has a line as well.
+    wanted = 1 if status == 400 or status >= 500 else 0
+    assert [line.startswith(expected) for line in lines] == [True] * wanted
+    assert "\n" not in "".join(lines)
+
+
+def test_what_flyte_says_is_passed_on_in_part_if_it_is_long(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.fail_next("ListProjects", Code.NOT_FOUND, message="no " * 10_000)
+    assert alice.get("/projects").json()["detail"] == ("no " * 10_000)[:1000]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rpc"),
+    [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun"), ("GET", "/ready", "UserInfo")],
+)
+def test_a_flyte_that_does_not_answer_is_a_504(
+    hurried: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
+) -> None:
+    with local_flyte.hang(rpc):
+        assert hurried.request(method, path).status_code == 504
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
+def test_a_401_says_where_to_sign_in(local_flyte: LocalFlyte, authorization: str) -> None:
+    page = "https://flyte.example/login"
+    with serving(build_app(router, sign_in_url=page)) as url, client_of(url, None) as client:
+        refused = client.get("/me", headers={"Authorization": authorization})
+    assert (refused.status_code, refused.json()["sign_in"]) == (401, page)
+
+
+# What the app says itself
+
+
+@pytest.mark.parametrize("status", [400, 404, 418, 499, 503])
+def test_any_status_and_any_detail_of_the_owners_is_a_problem(
+    alice: httpx.Client, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = alice.get(f"/refusals/{status}")
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["Retry-After"] == "5"
+    if status < 500:
+        assert response.json()["detail"] == '{"reason": ["no", "idea"]}'
+        assert caplog.text == ""
+
+
+def test_wrong_values_are_located_and_not_repeated(alice: httpx.Client) -> None:
+    response = alice.post("/echo", json={"a": "s3cret", "b": 1})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["location"] == ["body", "a"]
+    assert "s3cret" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
+        (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
+        (TimeoutError(), 504, "Flyte did not answer in time"),
+        (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
+        (InvalidInputs([(("a",), "wrong")]), 422, "the task cannot be run with these inputs"),
+        (RequestValidationError([]), 422, "the request holds values that cannot be used"),
+        (RuntimeError("a bug"), 500, None),
+    ],
+)
+def test_exceptions_map_to_statuses(error: Exception, status: int, detail: str | None) -> None:
+    problem = Problem.of_exception(error)
+    assert (problem.status, problem.detail) == (status, detail)
+
+
+# Groups of failures
+
+
+NO, DOWN, FAULT = (
+    ConnectError(code, code.name)
+    for code in (Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DATA_LOSS)
+)
+BUG = KeyError("what the bug says")
+
+
+@pytest.mark.parametrize(
+    ("errors", "status", "logged"),
+    [
+        ([NO, NO], 401, []),
+        ([NO, DOWN], 503, ["503, UNAVAILABLE"]),
+        ([DOWN, FAULT], 503, ["503, UNAVAILABLE", "502, DATA_LOSS"]),
+        ([NO, BUG], 500, ["500, KeyError"]),
+        ([BUG, DOWN], 500, ["500, KeyError", "503, UNAVAILABLE"]),
+        ([ExceptionGroup("inner", [NO]), NO], 401, []),
+    ],
+)
+def test_a_group_of_failures_is_the_worst_of_them_and_hides_no_fault(
+    errors: list[Exception], status: int, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = problem_for(request_with_credentials(), ExceptionGroup("tasks", errors))
+    assert problem.status == status
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition("status ")[2].splitlines()[0].split(":")[0] for line in lines] == logged
+
+
+def test_concurrent_calls_that_are_refused_are_a_refusal(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client_of(url, "expired") as expired:
+        response = expired.get("/both")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert caplog.text == ""
+
+
+def test_events_end_with_the_problem_of_a_group(
+    alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=20)
+    response = alice.get("/events")
+    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=0)
+    assert "event: problem" in response.text
+    assert '"status":502' in response.text
+    assert caplog.text.count("status 502, DATA_LOSS") == 1
+
+
+# Bugs
+
+
+def test_a_bug_is_answered_and_logged_with_its_traceback_and_not_by_the_server(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = alice.get("/bug")
+    assert (response.status_code, response.json()["title"]) == (500, "Internal Server Error")
+    # What has begun can't be taken back, but the client notices that it has not ended.
+    with pytest.raises(httpx.RemoteProtocolError):
+        alice.get("/half")
+    assert "what the bug says" not in response.text
+    assert caplog.text.count("GET '/bug': status 500, KeyError") == 1
+    assert caplog.text.count("KeyError: 'what the bug says'") == 2  # one traceback for each
+    assert "Exception in ASGI application" not in caplog.text
+
+
+# Clients that are slow, or leave
+
+
+def test_a_body_that_does_not_arrive_is_a_408(
+    hurried: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection(hurried.base_url.host, hurried.base_url.port)
+        with closing(writer):
+            head = "POST /echo HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n"
+            head += f"Content-Type: application/json\r\nAuthorization: {bearer('alice')}"
+            writer.write(f"{head}\r\n\r\n[".encode())
+            return await reader.readuntil(b"}")
+
+    answer = asyncio.run(ask())
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in answer
+    assert caplog.text == ""  # a client's fault
+
+
+def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = build_app(router)
+
+    @app.middleware("http")
+    async def outermost(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        return await call_next(request)
+
+    left.clear()
+    with serving(app) as url, client_of(url, "alice") as client:  # ends when no request is left
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/slow", timeout=2)
+        wait_until(left.is_set)
+    assert "No response returned" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def leaving(scope_type: str, gone: Exception) -> None:
+    """Have the app send something to a client that has gone."""
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise AssertionError
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        raise gone
+
+    scope: dict[str, Any] = {"type": scope_type, "method": "GET", "path": "/", "headers": []}
+    await ProblemMiddleware(app, timeout=60)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("scope_type", "gone"),
+    [
+        ("http", BrokenPipeError("gone")),
+        ("websocket", BrokenPipeError("gone")),
+        ("websocket", RuntimeError("Unexpected ASGI message 'websocket.send'")),
+    ],
+)
+def test_a_client_that_leaves_is_no_error(
+    scope_type: str, gone: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(leaving(scope_type, gone))
+    assert caplog.records == []
+
+
+# Credentials
+
+
+TOKEN = "local-token-of-someone"
+
+
+def request_with_credentials() -> HTTPConnection:
+    """A request that carries a token, a sign-in cookie and a cookie of no interest to Flyte."""
+    headers = [
+        (b"authorization", f"Bearer {TOKEN}".encode()),
+        (b"cookie", b"theme=development; flyte_at=local-session-of-someone"),
+        (b"user-agent", b"development/1"),
+    ]
+    return HTTPConnection({"type": "http", "method": "GET", "path": "/runs", "headers": headers})
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "told"),
+    [
+        (Code.NOT_FOUND, "no run r1 in development", "no run r1 in development"),
+        (Code.NOT_FOUND, f"no run for {TOKEN}", None),
+        (Code.NOT_FOUND, f"no run for {TOKEN[:15]}...", None),
+        (Code.INVALID_ARGUMENT, "bad cookie 'local-session-of-someone'", None),
+        (Code.UNAVAILABLE, "10.0.0.7: connection refused", None),
+        (Code.INTERNAL, "panic in store.go", None),
+    ],
+)
+def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
+    code: Code, message: str, told: str | None
+) -> None:
+    assert problem_for(request_with_credentials(), ConnectError(code, message)).detail == told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError(Code.INTERNAL, f"cannot use {TOKEN}"),
+        RuntimeError(f"a bug with {TOKEN}"),
+        ExceptionGroup("tasks", [ConnectError(Code.INTERNAL, f"cannot use {TOKEN}")]),
+        ExceptionGroup(TOKEN, [RuntimeError(f"a bug with {TOKEN}")]),
+    ],
+)
+def test_the_operators_line_holds_no_credential(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        assert problem_for(request_with_credentials(), error).status in {500, 502}
+    assert len(caplog.records) == 1
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer a-credential-that-nobody-may-see"},
+        {"Cookie": "flyte_at=a-credential-that-nobody-may-see"},
+        {"Authorization": "Bearer a-credential-that-nobody-may-see\x01"},
+    ],
+)
+def test_credentials_are_neither_told_nor_logged(
+    url: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG), client_of(url, None) as client:
+        response = client.get("/me?token=x", headers=headers)
+    assert response.status_code in {400, 401}
+    assert "nobody-may-see" not in response.text + caplog.text
