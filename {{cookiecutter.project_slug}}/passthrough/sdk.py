@@ -64,7 +64,7 @@ REFUSED = {
     "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
     "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
 }
-"""What is refused: it prints, opens what a message of Flyte names, or runs a task in this process."""
+"""What is refused: it prints, opens what Flyte names, or runs a task in this process."""
 
 
 class StartError(SystemExit):
