@@ -96,7 +96,9 @@ Everything ends with its request and calls Flyte as the request's caller. In an 
 
 def known() -> dict[str, str]:
     """Return what there is to say about each name; nothing where it works as documented."""
-    table = {f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()}
+    table = {
+        f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()
+    }
     table |= dict.fromkeys((owner for owner, names in AS_DOCUMENTED.items() if not names), "")
     table |= {name: f"**JSON**: {what}" for name, what in JSON.items()}
     table |= CHANGED

@@ -294,9 +294,7 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("length", ["told", "not told"])
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(
-    certificate: Path, length: str
-) -> None:
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(certificate: Path, length: str) -> None:
     with elsewhere(certificate) as flyte:
         flyte.answer = [MEBIBYTE] * 200
         flyte.length = len(MEBIBYTE) * 200 if length == "told" else None

@@ -286,9 +286,7 @@ def test_initialising_again_in_a_lifespan_changes_nothing(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await flyte.init_passthrough.aio(
-            project=local_flyte.project, domain=local_flyte.domain
-        )
+        await flyte.init_passthrough.aio(project=local_flyte.project, domain=local_flyte.domain)
         yield
 
     app.router.lifespan_context = lifespan
