@@ -12,10 +12,10 @@ help:  ## List what there is to run
 demo: .venv/installed  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
 	@$(BIN)/python tools/demo.py
 
-test: .venv/installed  ## Run the tests: under 9 minutes
+test: .venv/installed  ## Run the tests
 	$(BIN)/python -m pytest $(IN_TWO) -m "not weekly"
 
-test-fast: .venv/installed  ## Run the tests that install and start nothing: under 20 s
+test-fast: .venv/installed  ## Run the tests that install and start nothing
 	$(BIN)/python -m pytest $(IN_TWO) -m "not slow and not weekly" tests/test_*.py
 
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions

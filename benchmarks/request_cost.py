@@ -29,8 +29,7 @@ from cookiecutter.main import cookiecutter
 
 HERE = Path(__file__).resolve().parent
 APPS = ("least", "sdk", "ours")
-MOST_TIMES_LEAST = 1.2
-MOST_STREAM_BYTES = 25_000
+MOST_TIMES_LEAST = 1.0
 MOST_IDLE_CPU = 0.02
 IDLE_SECONDS = 30  # long enough for the signs of life, which come every 15 seconds
 REQUESTS_PER_ROUND = 100
@@ -164,30 +163,30 @@ def main() -> int:
         table = compare(servers, clients, options.rounds)
         long_run = run_of(clients["ours"], "count", to=100_000)
         path = f"/runs/{long_run}/events"
-        each, idle = asyncio.run(
-            idle_streams(servers["ours"], servers["ours"].told["url"], token, path, options.streams)
-        )
+        streams = {
+            name: asyncio.run(
+                idle_streams(server, server.told["url"], token, path, options.streams)
+            )
+            for name, server in servers.items()
+        }
         clients["ours"].post(f"/runs/{long_run}/abort")
     print("| request | least app | with the SDK's middleware | ours | ours / least |")
     print("|---|---|---|---|---|")
     for request, row in table.items():
         cells = " | ".join(f"{row[name]:.0f}" for name in APPS)
         print(f"| {request} | {cells} | {row['ours'] / row['least']:.2f} |")
-    print(
-        f"\n{options.streams} idle event streams: {each / 1000:.1f} kB each, {idle:.1%} of a core\n"
-    )
+    kilobytes = " | ".join(f"{streams[name][0] / 1000:.0f}" for name in APPS)
+    memory = streams["ours"][0] / streams["least"][0]
+    print(f"| kB of an idle stream ({options.streams}) | {kilobytes} | {memory:.2f} |")
+    print(f"\nAll idle streams of ours: {streams['ours'][1]:.1%} of a core\n")
     colours = dict(zip(APPS, (GREY, ORANGE, BLUE), strict=True))
     draw("Microseconds of CPU per request", table, colours, HERE / "request_cost.svg")
     promises = [
-        (f"{request}: at most {MOST_TIMES_LEAST} x the least app", row["ours"] / row["least"], 1.2)
+        (f"{request}: times the least app", row["ours"] / row["least"], MOST_TIMES_LEAST)
         for request, row in table.items()
     ]
-    promises += [
-        (f"{request}: cheaper than with the SDK's middleware", row["ours"] / row["sdk"], 1.0)
-        for request, row in table.items()
-    ]
-    promises.append(("a stream's memory, in bytes", each, MOST_STREAM_BYTES))
-    promises.append(("idle streams, share of a core", idle, MOST_IDLE_CPU))
+    promises.append(("an idle stream's memory, times the least app's", memory, MOST_TIMES_LEAST))
+    promises.append(("idle streams, share of a core", streams["ours"][1], MOST_IDLE_CPU))
     for promise, is_, limit in promises:
         print(f"{'kept' if is_ <= limit else 'MISSED'}: {promise}: {is_:.3g} (limit {limit:g})")
     return any(is_ > limit for _, is_, limit in promises)

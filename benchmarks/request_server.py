@@ -49,7 +49,6 @@ def smallest(*, sdk_middleware: bool) -> Any:
     from fastapi.sse import EventSourceResponse, ServerSentEvent
     from flyte import remote
     from flyte.app.extras import FastAPIPassthroughAuthMiddleware
-    from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
 
     project = os.environ["FLYTE_INTERNAL_EXECUTION_PROJECT"]
     domain = os.environ["FLYTE_INTERNAL_EXECUTION_DOMAIN"]
@@ -77,14 +76,15 @@ def smallest(*, sdk_middleware: bool) -> Any:
     @app.get("/runs")
     async def runs(request: Request) -> list[dict[str, str]]:
         with as_caller(request):
-            found = [run async for run in remote.Run.listall.aio(limit=20)]
+            newest = remote.Run.listall.aio(sort_by=("created_at", "desc"), limit=20)
+            found = [run async for run in newest]
         return [{"name": run.name, "phase": run.phase} for run in found]
 
     @app.get("/runs/{name}/events", response_class=EventSourceResponse)
     async def events(request: Request, name: str) -> AsyncIterator[ServerSentEvent]:
-        run = RunIdentifier(org="local", project=project, domain=domain, name=name)
         with as_caller(request):
-            async for state in remote.ActionDetails.watch.aio(ActionIdentifier(run=run, name="a0")):
+            run = await remote.Run.get.aio(name)
+            async for state in run.watch():
                 yield ServerSentEvent(event="phase", data={"phase": state.phase})
 
     return app

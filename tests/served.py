@@ -18,7 +18,7 @@ TASKS = "page-tests"
 """What the names of the tasks in browser/page_tasks.py begin with."""
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     """Wait for a condition, and fail if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -53,7 +53,7 @@ class App:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", trust_env=False, timeout=1).status_code == 200
+            return httpx.get(f"{self.url}/health", trust_env=False, timeout=10).status_code == 200
         except httpx.HTTPError:
             return False
 

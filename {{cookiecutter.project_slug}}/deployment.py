@@ -17,7 +17,8 @@ app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",
     description=app.description,
     app=app,
-    uvicorn_config=uvicorn.Config(app, host="0.0.0.0", port=8080, **UVICORN),
+    # No port: then the SDK sets the one that the container is told to listen on.
+    uvicorn_config=uvicorn.Config(app, port=None, **UVICORN),  # type: ignore[arg-type]
     image=image,
     depends_on=[task_env],
     # The bundle holds the Python modules that are imported here. Any other file that the app reads

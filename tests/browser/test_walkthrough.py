@@ -95,12 +95,16 @@ def test_running_again_begins_with_the_same_inputs_and_sends_those_that_were_cha
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Grace!")
 
 
-def test_running_again_what_is_no_longer_there_begins_with_an_empty_form(visit: Visitors) -> None:
-    page = visit("alice").go(f"tasks/{TASKS}.greet?from=gone")
-    expect(page.get_by_text("Nothing is known of gone")).to_be_visible()
-    page.get_by_label("name").fill("Ada")
-    page.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+def test_an_address_that_names_another_run_runs_the_task_that_is_shown(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    visitor, other = visit("alice"), started(api, "count", to=0)
+    for run, told in (("gone", "Nothing is known of gone"), (other, f"Filled in from {other}")):
+        page = visitor.go(f"tasks/{TASKS}.greet?from={run}")
+        expect(page.get_by_text(told)).to_be_visible()
+        page.get_by_label("name").fill("Ada")
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
 def test_enter_starts_nothing(visit: Visitors, api: httpx.Client) -> None:

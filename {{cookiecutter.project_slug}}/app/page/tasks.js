@@ -41,10 +41,12 @@ const nothing = () => ["No task is deployed here yet: ", h("code", "flyte deploy
 export async function taskView(view, { subject, query, signal }) {
   const { scope } = session;
   const path = `tasks/${part(subject)}`;
+  const origin = `runs/${part(query.from)}`;
   view.append(h("h1", { tabindex: -1 }, taskName(subject)));
   const [task, before] = await Promise.all([
     get(path, { ...scope, version: query.version }, signal),
-    query.from && get(`runs/${part(query.from)}/io`, scope, signal).catch(() => ({})),
+    query.from && Promise.all([get(origin, scope, signal), get(`${origin}/io`, scope, signal)])
+      .then((both) => Object.assign({}, ...both), () => ({})),
   ]);
 
   const fields = schemaForm(task.inputs, before?.inputs);
@@ -54,7 +56,7 @@ export async function taskView(view, { subject, query, signal }) {
     h("p.lead", { dir: "auto" }, task.description),
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
     before ? h("p.notice", before.inputs ? "Filled in from " : "Nothing is known of ",
-      h("a", { href: link(`runs/${part(query.from)}`) }, name(query.from)), before.inputs && ". Change what you like.") : "",
+      h("a", { href: link(origin) }, name(query.from)), before.inputs && ". Change what you like.") : "",
     h("form.card", fields.node, problem, h("div.actions", run)));
 
   async function submit() {
@@ -63,8 +65,9 @@ export async function taskView(view, { subject, query, signal }) {
     if (!inputs || run.disabled) return;
     run.disabled = true;
     try {
-      const made = before?.inputs ? await rerun(inputs)
-        : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
+      // The address may name a run of something else.
+      const again = before?.task === subject && before.version === task.version;
+      const made = again ? await rerun(inputs) : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
       location.hash = link(`runs/${part(made.name)}`);
     } catch (error) {
       tell(error);
@@ -77,7 +80,7 @@ export async function taskView(view, { subject, query, signal }) {
   function rerun(inputs) {
     const changed = Object.entries(inputs).filter(([key, value]) =>
       !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]));
-    return post(`runs/${part(query.from)}/rerun`, scope, { inputs: Object.fromEntries(changed) });
+    return post(`${origin}/rerun`, scope, { inputs: Object.fromEntries(changed) });
   }
 
   function tell(error) {
