@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=120_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import flyte.remote
 import httpx
 import pytest
-from passthrough import sdk
 
 from local_flyte import LocalFlyte, ReceivedCall
+from passthrough import sdk
 
 from .support import FOLDER, build_app, client_of, ended, long_run, serving, start
 

@@ -47,7 +47,7 @@ async def count(to: int = 5) -> int:
 
 
 @env.task
-async def describe(
+async def describe(  # noqa: PLR0917
     moment: datetime,
     day: date,
     length: timedelta,

@@ -14,6 +14,10 @@ import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from flyte import remote
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from local_flyte import PEOPLE
 from passthrough import docs, health
 from passthrough.application import App
 from passthrough.credentials import credential_extractors
@@ -22,10 +26,6 @@ from passthrough.problems import problem_response
 from passthrough.request_scope import FlyteMiddleware
 from passthrough.serving import UVICORN
 from passthrough.settings import Settings, connect, load_settings
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp
-
-from local_flyte import PEOPLE
 
 FOLDER = Path(__file__).parent
 TASKS = "tests"
@@ -37,7 +37,8 @@ PUBLIC = {*health.PATHS, *docs.PATHS}
 
 def build_app(*routers: APIRouter, **changed: Any) -> App:
     """Build an app as a generated one is built, with some settings changed."""
-    settings = load_settings(Settings).model_copy(update=changed)
+    patient = {"flyte_timeout": 120.0}  # so that nothing depends on how busy the machine is
+    settings = load_settings(Settings).model_copy(update=patient | changed)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

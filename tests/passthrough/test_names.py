@@ -1,17 +1,19 @@
-"""Every public name of the SDK that an app may meet is in a table, which docs/flyte-remote.md shows.
+"""Every public name of the SDK that apps use is in a table, shown in docs/flyte-remote.md.
 
-To write the page anew: ``python -m tests.passthrough.test_names``.
+To write the page anew, run this file as a module, with the template's folder in PYTHONPATH.
 """
 
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import flyte
 import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
+
 from passthrough.sdk import REFUSED, NotForManyCallersError
 
 from .deployed_tasks import greet
@@ -47,7 +49,7 @@ CHANGED = {
     "Task.get": "each request fetches the task as its caller, also where the name is at the top of"
     " a module",
     "auth_metadata": "the middleware calls it; use it for calls on behalf of somebody else only",
-    "upload_dir": "the folder's files are read with the app's rights: pass none that a caller names",
+    "upload_dir": "its files are read with the app's rights: pass none that a caller names",
     "upload_file": "the file is read with the app's rights: pass none that a caller names",
     "flyte.with_runcontext": "as in the docs, but for `mode`",
 }
@@ -96,7 +98,9 @@ Everything ends with its request and calls Flyte as the request's caller. In an 
 
 def known() -> dict[str, str]:
     """Return what there is to say about each name; nothing where it works as documented."""
-    table = {f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()}
+    table = {
+        f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()
+    }
     table |= dict.fromkeys((owner for owner, names in AS_DOCUMENTED.items() if not names), "")
     table |= {name: f"**JSON**: {what}" for name, what in JSON.items()}
     table |= CHANGED
@@ -146,19 +150,24 @@ def test_every_public_name_of_the_installed_sdk_is_in_the_table() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "run: python -m tests.passthrough.test_names"
+    assert PAGE.read_text() == page(), "write it anew: see the top of this file"
 
 
 MODES = {name for name in REFUSED if name.startswith("flyte.with_runcontext(")}
 router = APIRouter()
 
 
+def in_mode(name: str) -> Any:
+    """Return the context of a run that does not run on Flyte."""
+    mode: Any = name.split("'")[1]
+    return flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
+
+
 @router.get("/refused/{name}")
 async def use(name: str) -> str:
     owner, _, method = name.partition(".")
     if name in MODES:
-        mode = name.split("'")[1]
-        await flyte.with_runcontext(mode=mode).run.aio(greet, name="Ada")  # type: ignore[arg-type]
+        await in_mode(name).run.aio(greet, name="Ada")
     await getattr(getattr(remote, owner), method).aio(None)
     return "not refused"
 
@@ -167,7 +176,7 @@ async def use(name: str) -> str:
 def sync_use(name: str) -> str:
     owner, _, method = name.partition(".")
     if name in MODES:
-        flyte.with_runcontext(mode=name.split("'")[1]).run(greet, name="Ada")  # type: ignore[arg-type]
+        in_mode(name).run(greet, name="Ada")
     getattr(getattr(remote, owner), method)(None)
     return "not refused"
 

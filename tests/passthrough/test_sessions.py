@@ -18,11 +18,11 @@ from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
-from passthrough.problems import problem_event
-from passthrough.sdk import LARGEST_MESSAGE, PAUSES, is_neighbour
 from starlette.types import Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from passthrough.problems import problem_event
+from passthrough.sdk import LARGEST_MESSAGE, PAUSES, is_neighbour
 
 from .support import bearer, build_app, client_of, serving, wait_until
 
@@ -171,6 +171,7 @@ def ask(client: httpx.Client, run: str) -> list[int]:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
+    *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     certificate: Path,
@@ -294,9 +295,7 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("length", ["told", "not told"])
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(
-    certificate: Path, length: str
-) -> None:
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(certificate: Path, length: str) -> None:
     with elsewhere(certificate) as flyte:
         flyte.answer = [MEBIBYTE] * 200
         flyte.length = len(MEBIBYTE) * 200 if length == "told" else None
@@ -392,6 +391,7 @@ def test_what_is_unavailable_is_asked_for_four_times_if_it_only_reads(
 @pytest.mark.parametrize("code", [Code.UNAUTHENTICATED, Code.UNKNOWN, Code.INTERNAL])
 @pytest.mark.parametrize("method", ["UserInfo", "AbortRun"])
 def test_a_call_that_was_refused_is_not_repeated(
+    *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     greeting: str,
@@ -469,6 +469,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("code", Code)
 def test_a_credential_that_flyte_quotes_is_in_no_answer_and_no_log(
+    *,
     hurried: httpx.Client,
     local_flyte: LocalFlyte,
     greeting: str,

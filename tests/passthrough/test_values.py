@@ -3,7 +3,7 @@
 import dataclasses
 import enum
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,11 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from flyte import remote
 from flyte.io import File
-from passthrough.literals import InvalidInputs
 from pydantic import BaseModel
 
 from local_flyte import LocalFlyte, ReceivedCall
 
-from .deployed_tasks import env, greet
+from .deployed_tasks import greet
 from .support import bearer, build_app, client_of, serving
 
 Received = Callable[[], list[ReceivedCall]]
@@ -186,9 +185,7 @@ MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 @router.post("/describe")
 async def describe(request: Request) -> Any:
-    uploaded = Path(request.headers["x-file"])
-    uploaded.write_text("what is in the file")
-    _, uri = await remote.upload_file.aio(uploaded, fname="notes.txt")
+    _, uri = await remote.upload_file.aio(Path(request.headers["x-file"]), fname="notes.txt")
     file = File.from_existing_remote(uri)
     run = await flyte.run.aio(
         remote.Task.get("tests.describe", auto_version="latest"),
@@ -209,10 +206,17 @@ async def describe(request: Request) -> Any:
     return {"said": (await run.outputs.aio())[0], "inputs": dict(await run.inputs.aio())}
 
 
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A file to upload."""
+    (tmp_path / "notes").write_text("what is in the file")
+    return tmp_path / "notes"
+
+
 def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
-    alice: httpx.Client, tmp_path: Path
+    alice: httpx.Client, notes: Path
 ) -> None:
-    answer = alice.post("/describe", headers={"X-File": str(tmp_path / "notes")})
+    answer = alice.post("/describe", headers={"X-File": str(notes)})
     assert answer.status_code == 200, answer.text
     said = answer.json()["said"]
     for part in (
@@ -229,15 +233,20 @@ def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
     assert answer.json()["inputs"]["colour"] == "blue"
 
 
+@router.post("/upload")
+async def upload(request: Request) -> str:
+    return (await remote.upload_file.aio(Path(request.headers["x-file"])))[1]
+
+
 def test_a_signed_url_is_not_logged(
-    alice: httpx.Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    alice: httpx.Client, notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sdk = logging.getLogger("flyte")
     level = sdk.level
     with caplog.at_level(logging.DEBUG):
         sdk.setLevel(logging.DEBUG)
         sdk.addHandler(caplog.handler)
-        alice.post("/describe", headers={"X-File": str(tmp_path / "notes")})
+        alice.post("/upload", headers={"X-File": str(notes)})
         sdk.setLevel(level)
         sdk.removeHandler(caplog.handler)
     assert "Uploading to" in caplog.text
@@ -286,9 +295,7 @@ def test_initialising_again_in_a_lifespan_changes_nothing(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await flyte.init_passthrough.aio(
-            project=local_flyte.project, domain=local_flyte.domain
-        )
+        await flyte.init_passthrough.aio(project=local_flyte.project, domain=local_flyte.domain)
         yield
 
     app.router.lifespan_context = lifespan

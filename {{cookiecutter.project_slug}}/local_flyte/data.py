@@ -163,10 +163,10 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         project = request.run_id.project if of_run else request.project_id.name
         domain = request.run_id.domain if of_run else request.project_id.domain
         self._projects.check(project)
+        if request.WhichOneof("task") is None:
+            raise ConnectError(Code.INVALID_ARGUMENT, "inputs are those of a task")
         if request.HasField("task_id"):
             self._tasks.get(request.task_id)
-        elif not request.HasField("task_spec"):
-            raise ConnectError(Code.INVALID_ARGUMENT, "task is required")
         hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
         return dataproxy_service_pb2.UploadInputsResponse(

@@ -1,23 +1,58 @@
-"""ImageService: container images, all of which are taken to be built."""
+"""ImageService and the task that builds images, as Union has them."""
 
+from pathlib import Path
 from typing import Any
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
+from flyteidl2.core import interface_pb2, types_pb2
 from flyteidl2.imagebuilder import definition_pb2, payload_pb2, service_connect
+from flyteidl2.task import task_definition_pb2
+
+BUILDER = task_definition_pb2.TaskIdentifier(
+    project="system", domain="production", name="build-image", version="local"
+)
+"""The task that the SDK runs where images are built remotely."""
+
+
+def builder(registry: Path) -> task_definition_pb2.TaskSpec:
+    """Return the task, which puts the images that it has built into a folder."""
+    spec = task_definition_pb2.TaskSpec(short_name=BUILDER.name)
+    template = spec.task_template
+    template.id.project, template.id.domain = BUILDER.project, BUILDER.domain
+    template.id.name, template.id.version = BUILDER.name, BUILDER.version
+    template.type = "python"
+    template.container.command.extend(["python", "-m", "build_image"])
+    template.container.args.extend(["{{.input}}", "{{.outputPrefix}}", str(registry)])
+    text = interface_pb2.Variable(type=types_pb2.LiteralType(simple=types_pb2.STRING))
+    for name in ("spec", "context", "target_image"):
+        template.interface.inputs.variables.add(key=name, value=text)
+    template.interface.outputs.variables.add(key="o0", value=text)
+    return spec
 
 
 class ImageService(service_connect.ImageService):
-    """Knows every image by name: a Python environment of this machine stands for them all.
+    """Knows the images that were built.
 
-    The open-source Flyte has no such service, and its users build images with Docker. Here it is
-    served in every mode, so that ``flyte deploy`` works without: a known difference, and as such
-    in the template's ``tests/conformance``.
+    The open-source Flyte has no such service: there the SDK asks the registry that the owner has
+    pushed images to with Docker.
     """
+
+    def __init__(self, registry: Path | None) -> None:
+        """Serve a registry, which is a folder; None for one that has every image.
+
+        A Python environment of this machine stands for them all, so that can be true.
+        """
+        self._registry = registry
 
     async def get_image(
         self, request: payload_pb2.GetImageRequest, ctx: RequestContext[Any, Any]
     ) -> payload_pb2.GetImageResponse:
-        """Answer that the image exists."""
+        """Answer that the image exists, or raise NOT_FOUND."""
+        name = Path(request.id.name).name
+        if self._registry is not None and not (self._registry / name).is_file():
+            raise ConnectError(Code.NOT_FOUND, f"no image {request.id.name} was built")
         return payload_pb2.GetImageResponse(
-            image=definition_pb2.Image(id=request.id, fqin=f"local/{request.id.name}")
+            image=definition_pb2.Image(id=request.id, fqin=f"local/{name}")
         )

@@ -58,7 +58,7 @@ NON_TERMINAL_THEN_NEWEST = (
 )
 
 NO_REASON = "User requested abort"
-RUN_NAME = re.compile("(?=.{1,30}$)[a-z]([-a-z0-9]*[a-z0-9])?")
+RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 RANDOM_NAME = string.ascii_lowercase + string.digits
 
 

@@ -46,6 +46,7 @@ class LocalFlyte:
         authorization: bool = True,
         plaintext: bool = False,
         proxied: bool = True,
+        builds_images: bool = False,
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -64,6 +65,9 @@ class LocalFlyte:
             proxied: Whether a proxy is in front of the open-source Flyte. It lets in only who has
                 a token that was given out here, and tells, by X-Forwarded-Proto, that it was
                 called with TLS. Without, SelectCluster answers with an ``http://`` address.
+            builds_images: Whether an image is known only once the SDK has had it built by the
+                remote builder, which the open-source Flyte has not. Otherwise every image is
+                taken for built, so that deploying needs neither ``uv`` nor a package index.
         """
         self.project = project
         self.domain = domain
@@ -74,6 +78,7 @@ class LocalFlyte:
         self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
         if plaintext:
             self.mode = Mode.DEVBOX
+        self._builds_images = builds_images
         self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
 
     # What clients need to know
@@ -243,6 +248,7 @@ class LocalFlyte:
                 clients,
                 Containers(self._programs, home / "containers"),
                 self._people if self._proxied else None,
+                builds_images=self._builds_images,
             )
             find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
             door = Door(

@@ -26,7 +26,7 @@ from .clusters import ClusterService
 from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import IdentityService
-from .images import ImageService
+from .images import BUILDER, ImageService, builder
 from .modes import Mode
 from .people import Directory
 from .processes import Containers
@@ -39,13 +39,21 @@ from .tasks import TaskService
 class Services:
     """What all services share, and the services as ASGI applications."""
 
-    def __init__(self, clients: Clients, containers: Containers, proxy: Directory | None) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        containers: Containers,
+        proxy: Directory | None,
+        *,
+        builds_images: bool,
+    ) -> None:
         """Begin with nothing deployed and nothing run.
 
         Args:
             clients: What tasks and apps are told of the local Flyte; data goes into its home.
             containers: What starts their processes.
             proxy: Whom the proxy in front lets in; None if there is no proxy.
+            builds_images: Whether an image has to be built before it is known.
         """
         work = clients.home / "work"
         self.faults = Faults()
@@ -57,6 +65,7 @@ class Services:
         access = [Access(self.faults, clients.mode, proxy)]
         projects = ProjectService(clients.project, clients.domain)
         tasks = TaskService(projects)
+        registry = clients.home / "data" / "registry"
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
         data = DataProxyService(self._runs, projects, tasks, self.storage)
         subtasks = Subtasks(self._runs, self.executor)
@@ -67,11 +76,14 @@ class Services:
             TaskServiceASGIApplication(tasks, interceptors=access),
             RunServiceASGIApplication(runs, interceptors=access),
             DataProxyServiceASGIApplication(data, interceptors=access),
-            ImageServiceASGIApplication(ImageService(), interceptors=access),
             AppServiceASGIApplication(AppService(self.apps), interceptors=access),
             AppLogsServiceASGIApplication(AppLogsService(self.apps), interceptors=access),
         ]
+        if not builds_images or clients.mode is Mode.UNION:
+            images = ImageService(registry if builds_images else None)
+            services.append(ImageServiceASGIApplication(images, interceptors=access))
         if clients.mode is Mode.UNION:
+            tasks.keep(BUILDER, builder(registry))
             services += [
                 QueueServiceASGIApplication(QueueService(subtasks), interceptors=access),
                 StateServiceASGIApplication(StateService(subtasks), interceptors=access),

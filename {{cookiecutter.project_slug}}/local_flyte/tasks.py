@@ -46,15 +46,10 @@ class TaskService(task_service_connect.TaskService):
                 f"no task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}",
             ) from None
 
-    async def deploy_task(
-        self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
-    ) -> task_service_pb2.DeployTaskResponse:
+    def keep(
+        self, id_: task_definition_pb2.TaskIdentifier, spec: task_definition_pb2.TaskSpec
+    ) -> None:
         """Keep a version of a task, in place of an earlier one of the same name."""
-        id_, spec = request.task_id, request.spec
-        self._projects.check(id_.project)
-        if not request.HasField("spec"):
-            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
-        id_.org = ""
         versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
         earlier = versions.get(id_.version)
         versions[id_.version] = _Details(
@@ -67,6 +62,16 @@ class TaskService(task_service_connect.TaskService):
                 short_description=spec.documentation.short_description,
             ),
         )
+
+    async def deploy_task(
+        self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
+    ) -> task_service_pb2.DeployTaskResponse:
+        """Keep a version of a task, in place of an earlier one of the same name."""
+        self._projects.check(request.task_id.project)
+        if not request.HasField("spec"):
+            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
+        request.task_id.org = ""
+        self.keep(request.task_id, request.spec)
         return task_service_pb2.DeployTaskResponse()
 
     async def get_task_details(

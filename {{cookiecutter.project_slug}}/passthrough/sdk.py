@@ -61,8 +61,10 @@ REFUSED = {
     "Run.get_report": "link to the run's page, run.url, which shows its report",
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "App.show_logs": "link to the app's page, app.url, which shows its log",
+    "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
+    "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
 }
-"""Refused methods of ``flyte.remote``: they print, or open what a message of Flyte names."""
+"""What is refused: it prints, opens what a message of Flyte names, or runs a task in this process."""
 
 
 class StartError(SystemExit):
@@ -232,10 +234,18 @@ class _Guard:
         """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
         secrets = self._authenticate(ctx)
         stream = call_next(request, ctx)
-        timeout = _limits().timeout
+        calls, timeout = current_calls.get(), _limits().timeout
         received, silent = 0, 0.0
-        # It is always being waited for, also while this generator is at its ``yield``: so it can be
-        # cancelled from outside, which ends it at once and all the way down.
+        loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
+
+        def end() -> None:
+            # This generator may be at its ``yield`` for as long as it is kept. What it waits for is
+            # cancelled, which ends the stream; if that has come already, the stream is closed.
+            if not coming.cancel() and isinstance(stream, AsyncGenerator):
+                closing.add(asyncio.ensure_future(stream.aclose()))
+
+        if calls:
+            calls.begin(stream, lambda: loop.call_soon_threadsafe(end))
         coming = _next(stream)
         try:
             while True:
@@ -255,8 +265,10 @@ class _Guard:
         except ConnectError as error:
             failure = _meaning(error, secrets)
         finally:
+            if calls:
+                calls.done(stream)
             coming.cancel()
-            await asyncio.wait({coming})
+            await asyncio.wait({coming, *closing})
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
         raise failure
@@ -284,18 +296,8 @@ class _Guard:
 
 def _next(stream: AsyncIterator[Any]) -> asyncio.Future[Any]:
     task = asyncio.ensure_future(anext(stream))
-    try:
-        is_done = _belongs_to_the_request(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-
-    def forget(task: asyncio.Future[Any]) -> None:
-        is_done()
-        if not task.cancelled():
-            task.exception()  # nobody may be left to see it
-
-    task.add_done_callback(forget)
+    # Nobody may be left to see how it has failed.
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return task
 
 
@@ -563,6 +565,13 @@ def _loop() -> None:
         _refuse_to_block(async_gen)
         return iterate(self, async_gen)
 
+    async def wait(self: Any, quiet: bool = False, wait_for: Any = "terminal") -> None:  # noqa: ARG001
+        if not self.done():
+            async for _ in self.watch(wait_for=wait_for):
+                pass
+
+    _function(remote.Action, "wait", {"quiet", "wait_for"})
+    remote.Action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
     kind.is_in_loop = is_in_loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
@@ -605,6 +614,23 @@ def _types() -> None:
     _function(engine, "literal_map_to_kwargs", {"lm", "python_types", "literal_types"})
     _function(interface, "convert_to_kwargs", {"args", "kwargs"})
     sdk_types.install(engine, interface)
+    runner = _class(_module("flyte._run"), "_Runner", set())
+    _function(types, "guess_interface", set())
+    rerun_as_it_was = _function(runner, "rerun", {"run_name", "action_name"}).fn
+    options = {*inspect.signature(rerun_as_it_was).parameters}
+
+    async def rerun(self: Any, run_name: str, action_name: str = "a0", **given: Any) -> Any:
+        try:
+            return await rerun_as_it_was(self, run_name, action_name, **given)
+        except ValueError:  # the SDK names unknown inputs only: have all that is wrong told
+            details = await remote.ActionDetails.get.aio(run_name=run_name, name=action_name)
+            known = types.guess_interface(details.pb2.task.task_template.interface).inputs
+            inputs = {name: value for name, value in given.items() if name not in options}
+            kinds = {name: known[name] for name in known.keys() & inputs.keys()}
+            interface(inputs=kinds, outputs={}).convert_to_kwargs(**inputs)
+            raise
+
+    runner.rerun = _module("flyte.syncify").syncify(rerun)
 
     def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
@@ -625,6 +651,8 @@ def _lazy_tasks() -> None:
     """Fetch a task once per request: as its caller, also if it is named at the top of a module."""
     lazy = _class(_module("flyte.remote._task"), "LazyEntity", set())
     _function(lazy, "__init__", {"name", "getter"})
+    _function(lazy, "fetch", set())
+    _function(lazy, "override", set())
     syncify = _module("flyte.syncify").syncify
 
     async def fetch(self: Any) -> Any:
@@ -646,7 +674,8 @@ def _lazy_tasks() -> None:
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
     data = _module("flyte.remote._data")
     # It remembers files by their path, and a temporary file's may be used again.
-    data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
+    hash_file = _function(data, "hash_file", {"file_path"})
+    data.hash_file = getattr(hash_file, "__wrapped__", hash_file)
 
 
 # All of them
@@ -674,15 +703,20 @@ def make_safe() -> None:
         if _done:
             return
         os.environ.setdefault("DO_NOT_TRACK", "1")  # else the SDK reports errors, with their texts
-        _sessions()
-        _loop()
-        _types()
-        _lazy_tasks()
-        _config_variable()
+        try:
+            for place in (_sessions, _loop, _types, _lazy_tasks, _config_variable):
+                place()
+        except AttributeError as error:
+            raise _unsupported(str(error)) from error
+        _function(_module("flyte._initialize"), "get_init_config", set())
+        _function(_module("flyte.remote._auth_metadata"), "get_auth_metadata", set())
         for name, instead in REFUSED.items():
-            owner, _, method = name.partition(".")
-            _function(getattr(remote, owner), method, set())
-            setattr(getattr(remote, owner), method, _refusal(name, instead))
+            part, _, method = name.partition(".")
+            owner = getattr(remote, part, None)
+            if mode := re.search("mode='(.+)'", name):
+                owner, method = _class(_module("flyte._run"), "_Runner", set()), f"_run_{mode[1]}"
+            _function(owner, method, set())
+            setattr(owner, method, _refusal(name, instead))
         for logger in ("flyte", "httpx"):
             logging.getLogger(logger).addFilter(_without_credentials)
         _done.append("")

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from flyte import remote
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as sync_connect
 
 from app.main import create_app
 from app.settings import Settings
@@ -64,8 +65,10 @@ def call(
     """Call an operation; of a stream, take what comes first."""
     method, path = operation
     example: dict[str, Any] = {"path": path_of(path, run)} | EXAMPLES.get(operation, {})
-    path, body = example.pop("path"), {} if method == "GET" else {"json": {}}
-    with client.stream(method, path, headers=headers, **body | example) as answer:
+    path = example.pop("path")
+    if method != "GET":
+        example.setdefault("json", {})
+    with client.stream(method, path, headers=headers, **example) as answer:
         is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
         content = next(answer.iter_bytes(), b"") if is_stream else answer.read()
         return httpx.Response(answer.status_code, headers=answer.headers, content=content)
@@ -110,24 +113,19 @@ def test_without_rights_on_the_project_its_things_are_forbidden(
 
 
 @pytest.mark.parametrize("path", WEBSOCKETS)
-@pytest.mark.parametrize("credentials", [None, "expired"])
+@pytest.mark.parametrize("who", ["anonymous", "expired"])
 def test_nor_is_a_websocket_opened(
-    app_url: str, greeting: dict[str, Any], path: str, credentials: str | None
+    app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], path: str, who: str
 ) -> None:
-    async def open_it() -> None:
-        headers = {"Authorization": authorization_of(credentials)} if credentials else {}
-        url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
-        async with connect(url, additional_headers=headers, proxy=None, open_timeout=60):
-            pass
-
-    with pytest.raises(InvalidStatus) as refused:
-        asyncio.run(open_it())
+    sent = request.getfixturevalue(who).headers
+    headers = {name: sent[name] for name in ("Authorization",) if name in sent}
+    url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        sync_connect(url, additional_headers=headers, proxy=None, open_timeout=60),
+    ):
+        pass
     assert refused.value.response.status_code == 401
-
-
-@pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_needs_no_credentials(anonymous: httpx.Client, path: str) -> None:
-    assert anonymous.get(path).status_code < 400
 
 
 # As the caller, and as nobody else
@@ -164,10 +162,11 @@ def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
 
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_acts_for_nobody(
-    alice: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
+def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
+    anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    assert alice.get(path, headers={"Cookie": PEOPLE["alice"].cookie}).status_code < 400
+    for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
+        assert anonymous.get(path, headers=headers).status_code < 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
 
 
@@ -276,19 +275,15 @@ def test_nor_of_a_request_for_which_flyte_hangs(
 
 
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+def logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
     """Everything that is logged, also where a logger keeps its records from the root."""
-    names = ("flyte", "uvicorn", "uvicorn.error", "app", "passthrough")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(caplog.handler)
-    with caplog.at_level(logging.DEBUG):
-        yield caplog
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-        logger.removeHandler(caplog.handler)
+    caplog.set_level(logging.DEBUG)
+    for name in ("flyte", "uvicorn", "app", "passthrough"):
+        caplog.set_level(logging.DEBUG, name)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    return caplog
 
 
 @pytest.mark.steers_flyte
@@ -317,7 +312,7 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
     assert token not in "".join(capfd.readouterr())
 
 
-# Data stays data, and the SDK keeps nothing and blocks nobody
+# Data stays data; the SDK keeps nothing and blocks nobody
 
 
 def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
@@ -351,7 +346,7 @@ def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
 
 
 def test_the_sdk_keeps_nothing_for_another_caller_and_stops_nobody(
-    settings: Settings, logged: pytest.LogCaptureFixture
+    settings: Settings, expired: httpx.Client, logged: pytest.LogCaptureFixture
 ) -> None:
     app = with_endpoints_of_flytes_docs(create_app(settings))
     with serving(app) as url, client_of(url, "alice") as alice, client_of(url, "expired") as other:

@@ -1,6 +1,5 @@
 """GET /runs, and what is at /runs/{name}: the run, its inputs and outputs, again, and its abort."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -66,11 +65,8 @@ def test_a_run_says_who_started_it(alice: httpx.Client, greeting: dict[str, Any]
 def test_runs_are_listed_newest_first_and_by_task_and_phase(
     alice: httpx.Client, greeting: dict[str, Any], failure: dict[str, Any]
 ) -> None:
-    everything = alice.get("/runs", params={"limit": 200}).json()
-    starts = [run["started_at"] for run in everything if run["started_at"]]
-    assert starts == sorted(starts, reverse=True)
-    assert {greeting["name"], failure["name"]} <= {run["name"] for run in everything}
-
+    names = [run["name"] for run in alice.get("/runs", params={"limit": 200}).json()]
+    assert names.index(failure["name"]) < names.index(greeting["name"])
     query: dict[str, Any] = {
         "task": f"{TASKS}.count",
         "phase": ["failed", "timed_out"],
@@ -85,12 +81,10 @@ def test_runs_are_listed_newest_first_and_by_task_and_phase(
 def test_older_runs_are_those_before_a_time(
     alice: httpx.Client, greeting: dict[str, Any], failure: dict[str, Any]
 ) -> None:
-    newest, *_ = alice.get("/runs", params={"limit": 1}).json()
     before = get_run(alice, failure)["started_at"]
-    for run in alice.get("/runs", params={"before": before, "limit": 200}).json():
-        assert run["started_at"] < before
-    now = datetime.now(UTC).isoformat()
-    assert newest in alice.get("/runs", params={"before": now, "limit": 200}).json()
+    older = alice.get("/runs", params={"before": before, "limit": 200}).json()
+    assert greeting["name"] in {run["name"] for run in older}
+    assert failure["name"] not in {run["name"] for run in older}
 
 
 def test_project_and_domain_can_be_chosen_per_request(
@@ -154,13 +148,6 @@ def test_aborting_what_has_ended_is_refused_and_changes_nothing(
     assert refused.status_code == 409
     assert refused.json()["detail"] == f"the run '{greeting['name']}' has ended already"
     assert get_run(alice, greeting) == before
-
-
-@pytest.mark.parametrize("body", [{"reasn": "typo"}, {"reason": 1}])
-def test_an_abort_with_anything_but_a_reason_is_refused(
-    alice: httpx.Client, greeting: dict[str, Any], body: dict[str, object]
-) -> None:
-    assert alice.post(f"/runs/{greeting['name']}/abort", json=body).status_code == 422
 
 
 @pytest.mark.steers_flyte

@@ -48,15 +48,6 @@ def test_a_version_can_be_asked_for(alice: httpx.Client) -> None:
     assert alice.post(f"{GREET}/runs?version=none", json={}).status_code == 404
 
 
-def test_another_domain_has_other_tasks(alice: httpx.Client) -> None:
-    here, there = (
-        {task["name"]: task["version"] for task in alice.get("/tasks", params=query).json()}
-        for query in ({}, {"domain": "staging"})
-    )
-    assert f"{TASKS}.greet" in here
-    assert here != there
-
-
 @needs("/me")
 def test_a_run_is_its_callers_and_comes_with_its_outputs_if_it_is_waited_for(
     bob: httpx.Client,
@@ -102,12 +93,6 @@ def test_what_a_new_run_does_not_know_is_refused_rather_than_ignored(
     response = alice.post(f"{GREET}/runs", json=body)
     assert response.status_code == 422
     assert response.json()["errors"][0]["location"] == location
-
-
-@pytest.mark.authorization
-def test_who_may_only_view_may_not_run(victor: httpx.Client) -> None:
-    assert victor.get(GREET).status_code == 200
-    assert victor.post(f"{GREET}/runs", json={"inputs": {"name": "Ada"}}).status_code == 403
 
 
 @pytest.mark.steers_flyte

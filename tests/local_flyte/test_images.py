@@ -1,0 +1,93 @@
+"""An image is built before what runs in it is deployed, by a task as on Union, or not at all."""
+
+from pathlib import Path
+
+import pytest
+from flyteidl2.imagebuilder import definition_pb2
+from google.protobuf.json_format import MessageToDict
+
+from local_flyte import LocalFlyte
+from local_flyte.images import BUILDER
+
+from .on_the_wire import PROJECT, call
+from .test_lives_of_runs import is_in, until
+
+pytestmark = pytest.mark.slow
+
+TASK = """
+from pathlib import Path
+import flyte
+
+image = flyte.Image.from_debian_base(name="layered").with_requirements(
+    Path(__file__).with_name("needed.txt")
+)
+env = flyte.TaskEnvironment(name="layered", image=image)
+
+@env.task
+async def nothing() -> None:
+    pass
+"""
+GET_IMAGE = "imagebuilder.ImageService/GetImage"
+
+
+def builds(flyte: LocalFlyte) -> list[str]:
+    """Return the phases of what has built images so far."""
+    by_task = {"function": "EQUAL", "field": "task_name", "values": ["build-image"]}
+    body = {"projectId": PROJECT, "request": {"filters": [by_task]}}
+    answer = call(flyte, "workflow.RunService/ListRuns", body, person="alice").json()
+    return [each["action"]["status"]["phase"] for each in answer.get("runs", [])]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A source tree with a task in an image that has to be built."""
+    (tmp_path / "layered.py").write_text(TASK)
+    (tmp_path / "needed.txt").write_text("httpx\n")
+    return tmp_path
+
+
+def test_no_image_is_known_before_it_was_built(root: Path) -> None:
+    with LocalFlyte(builds_images=True) as flyte:
+        refusal = call(
+            flyte, GET_IMAGE, {"id": {"name": "layered:1"}, "projectId": PROJECT}, person="alice"
+        )
+        assert refusal.status_code == 404
+        printed = flyte.deploy(root, "layered.py", "env")
+        assert "Build completed" in printed
+        assert builds(flyte) == ["ACTION_PHASE_SUCCEEDED"]
+        (root / "layered.py").write_text(TASK + "# changed\n")
+        printed = flyte.deploy(root, "layered.py", "env")
+        assert "already exists" in printed
+        assert len(builds(flyte)) == 1
+
+
+def test_a_build_fails_without_what_the_image_takes_from_its_context(tmp_path: Path) -> None:
+    spec = definition_pb2.ImageSpec()
+    spec.layers.add().requirements.file = "needed.txt"
+    (tmp_path / "spec.pb").write_bytes(spec.SerializeToString())
+    texts = {"spec": (tmp_path / "spec.pb").as_uri(), "context": "", "target_image": "bad:1"}
+    literals = [
+        {"name": name, "value": {"scalar": {"primitive": {"stringValue": text}}}}
+        for name, text in texts.items()
+    ]
+    task_id = MessageToDict(BUILDER)
+    request = {"projectId": PROJECT, "taskId": task_id, "inputs": {"literals": literals}}
+    with LocalFlyte(builds_images=True) as flyte:
+        created = call(flyte, "workflow.RunService/CreateRun", request, person="alice").json()
+        run = created["run"]["action"]["id"]["run"]["name"]
+        error = until(flyte, run, is_in("FAILED"))["errorInfo"]
+        image = {"id": {"name": "bad:1"}, "projectId": PROJECT}
+        assert call(flyte, GET_IMAGE, image, person="alice").status_code == 404
+    assert error == {"message": "the context of the build has no needed.txt", "kind": "KIND_USER"}
+
+
+def test_the_open_source_flyte_builds_no_images(root: Path) -> None:
+    flyte = LocalFlyte(authorization=False, builds_images=True)
+    with flyte, pytest.raises(RuntimeError, match="remote image builder"):
+        flyte.deploy(root, "layered.py", "env")
+
+
+def test_unless_it_is_told_to_build_images_it_takes_them_for_built(root: Path) -> None:
+    with LocalFlyte() as flyte:
+        assert "already exists" in flyte.deploy(root, "layered.py", "env")
+        assert builds(flyte) == []

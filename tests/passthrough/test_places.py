@@ -1,0 +1,110 @@
+"""Each of the four places at which the SDK is changed is needed, and is looked for at start-up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flyte
+import pytest
+
+from ..baking import Baker
+
+PLACES = ("_sessions", "_loop", "_types", "_lazy_tasks")
+PARTS = (
+    "flyte.remote._client.controlplane:create_session_config",
+    "flyte._utils.async_cache:ThreadSafeCache.get_or_compute",
+    "flyte.syncify:syncify._bg_loop",
+    "flyte.syncify._api:_BackgroundLoop.is_in_loop",
+    "flyte.syncify._api:_BackgroundLoop.call_in_loop_sync",
+    "flyte.syncify._api:_BackgroundLoop.iterate_in_loop_sync",
+    "flyte.remote:Action.wait",
+    "flyte.remote:Run.show_logs",
+    "flyte.types:TypeEngine.guess_python_type",
+    "flyte.types:TypeEngine.to_python_value",
+    "flyte.types:TypeEngine.literal_map_to_kwargs",
+    "flyte.types:guess_interface",
+    "flyte.models:NativeInterface.convert_to_kwargs",
+    "flyte.models:NativeInterface.json_schema",
+    "flyte._run:_Runner.rerun",
+    "flyte._run:_Runner._run_local",
+    "flyte._run:_Runner._run_hybrid",
+    "flyte.storage:get_underlying_filesystem",
+    "flyte.storage._storage:get_underlying_filesystem",
+    "flyte.remote._task:LazyEntity.fetch",
+    "flyte.remote._task:LazyEntity.override",
+    "flyte.remote._data:hash_file",
+    "flyte.remote._auth_metadata:get_auth_metadata",
+    "flyte._initialize:get_init_config",
+    "flyte._initialize:_context_init_config",
+)
+"""Everything private to the SDK that is relied on."""
+
+WITHOUT_EACH = """
+import json, pkgutil, sys
+from passthrough import sdk
+
+def owner_of(part):
+    path, _, name = part.rpartition("." if "." in part.split(":")[1] else ":")
+    return pkgutil.resolve_name(path), name
+
+parts = json.loads(sys.argv[1])
+kept = [(*owner_of(part), vars(owner_of(part)[0])[owner_of(part)[1]]) for part in parts]
+told = {}
+for part in parts:
+    delattr(*owner_of(part))
+    try:
+        sdk.make_safe()
+        told[part] = "started"
+    except BaseException as error:
+        told[part] = f"{type(error).__name__}: {error}"
+    for whole in kept:
+        setattr(*whole)
+    sdk._done.clear()
+sdk.make_safe()
+print(json.dumps(told))
+"""
+
+WITHOUT_ONE = """
+import sys, pytest
+from passthrough import sdk
+
+setattr(sdk, sys.argv[1], lambda: None)
+sys.exit(pytest.main(["tests/test_promises.py", "-x", "-q", "-n0", "-p", "no:cacheprovider"]))
+"""
+
+
+def python(code: str, argument: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, in a project's folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code, argument],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated project."""
+    return baker(tmp_path_factory.mktemp("places"))
+
+
+def test_a_flyte_without_one_of_the_places_does_not_start_the_app(project: Path) -> None:
+    ran = python(WITHOUT_EACH, json.dumps(PARTS), project)
+    assert ran.returncode == 0, ran.stderr
+    for part, told in json.loads(ran.stdout).items():
+        assert told.startswith("UnsupportedFlyteError: "), (part, told)
+        assert f"flyte {flyte.__version__} cannot be made safe for many callers" in told
+        assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in told
+        assert part.rpartition(".")[2].rpartition(":")[2] in told, (part, told)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_promises_break_when_a_place_is_taken_out(project: Path, place: str) -> None:
+    ran = python(WITHOUT_ONE, place, project)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert " failed" in ran.stdout
