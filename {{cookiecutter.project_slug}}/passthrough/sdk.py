@@ -570,8 +570,9 @@ def _loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    _function(remote.Action, "wait", {"quiet", "wait_for"})
-    remote.Action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
+    action: Any = remote.Action
+    _function(action, "wait", {"quiet", "wait_for"})
+    action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
     kind.is_in_loop = is_in_loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
