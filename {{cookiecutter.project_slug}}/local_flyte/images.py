@@ -24,7 +24,8 @@ def builder(registry: Path) -> task_definition_pb2.TaskSpec:
     template.id.name, template.id.version = BUILDER.name, BUILDER.version
     template.type = "python"
     template.container.command.extend(["python", "-m", "build_image"])
-    template.container.args.extend(["{{.input}}", "{{.outputPrefix}}", str(registry)])
+    # Two braces would be cookiecutter's.
+    template.container.args.extend(["{" + "{.input}}", "{" + "{.outputPrefix}}", str(registry)])
     text = interface_pb2.Variable(type=types_pb2.LiteralType(simple=types_pb2.STRING))
     for name in ("spec", "context", "target_image"):
         template.interface.inputs.variables.add(key=name, value=text)
