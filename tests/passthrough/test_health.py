@@ -63,8 +63,7 @@ def test_a_probe_that_leaves_takes_no_other_along(
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
             with local_flyte.hang("UserInfo"):
                 leaving = asyncio.create_task(client.get("/ready"))
-                while not received():
-                    await asyncio.sleep(0.02)
+                await asyncio.to_thread(wait_until, received)
                 staying = asyncio.create_task(client.get("/ready"))
                 await asyncio.sleep(0.2)
                 leaving.cancel()
