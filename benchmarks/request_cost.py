@@ -66,9 +66,11 @@ def started(role: str, project: Path, environment: dict[str, str]) -> Iterator[S
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield Server(process)
         assert process.stdin
-        process.stdin.close()
+        try:
+            yield Server(process)
+        finally:
+            process.stdin.close()
 
 
 def generate(folder: Path) -> Path:

@@ -25,9 +25,13 @@ def usage() -> dict[str, float]:
     return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
 
 
+ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the apps log
+
+
 def say(**what: Any) -> None:
     """Print a line for the process that started this one."""
-    print(json.dumps(what), flush=True)
+    print(json.dumps(what), file=ANSWERS)
 
 
 def flyte() -> None:
@@ -90,11 +94,11 @@ def smallest(*, sdk_middleware: bool) -> Any:
     return app
 
 
-def serve(app: Any) -> None:
-    """Serve an app as ``uvicorn`` does."""
+def serve(app: Any, **options: Any) -> None:
+    """Serve an app as ``uvicorn`` does, with a log of requests."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, access_log=False, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started and thread.is_alive():
@@ -111,7 +115,8 @@ if __name__ == "__main__":
         flyte()
     elif ROLE == "ours":
         from app.main import app as ours
+        from passthrough.serving import UVICORN
 
-        serve(ours)
+        serve(ours, **UVICORN)
     else:
         serve(smallest(sdk_middleware=ROLE == "sdk"))

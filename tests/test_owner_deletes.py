@@ -22,9 +22,12 @@ def delete(project: Path, *names: str) -> None:
 
 
 def without_websocket(project: Path) -> None:
-    streams = project / "app/routers/streams.py"
-    text = streams.read_text("utf-8")
-    streams.write_text(text[: text.index("@router.websocket")], "utf-8")
+    for file, last in (
+        (project / "app/routers/streams.py", "@router.websocket"),
+        (project / "tests/test_streams.py", "# The WebSocket"),
+    ):
+        text = file.read_text("utf-8")
+        file.write_text(text[: text.index(last)], "utf-8")
 
 
 def without_router(project: Path, name: str) -> None:
@@ -57,6 +60,7 @@ def without_tasks(project: Path) -> None:
 
 
 def with_only_health(project: Path) -> None:
+    """Runs go last: the tasks' answers and the streams' are runs."""
     without_streams_page_and_samples(project)
     for name in ("me", "projects", "tasks", "runs"):
         without_router(project, name)
@@ -88,7 +92,8 @@ def test_parts_go_with_their_test_files_and_nothing_else(
         if f"tests/{file.name}" in ABOUT_ALL or re.search(mentions, file.read_text("utf-8"))
     ]
     pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
-    said = run([*pytest_command, "-n", "2", *tests], project)
+    in_two = ["-n", "2", "--dist", "loadfile"]
+    said = run([*pytest_command, *in_two, *tests], project)
     assert re.search(r"\d{2,} passed", said), said
     # The rest is imported, so a test that cannot do without the part is noticed.
     run([*pytest_command, "--collect-only"], project)
