@@ -41,7 +41,7 @@ BREAKAGES = {
     **{
         f"the SDK is left as it is: {place}": (
             "passthrough/sdk.py",
-            f"        {place}()\n",
+            f"{place}, ",
             "",
             PROMISES,
         )

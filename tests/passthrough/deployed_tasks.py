@@ -61,5 +61,8 @@ async def describe(  # noqa: PLR0917
     files: list[File],
 ) -> str:
     """Take all that an app may have made itself, and read it."""
-    content = [(await (await each.open("rb")).__aenter__()).read() for each in (file, *files)]
+    content = []
+    for each in (file, *files):
+        with each.open_sync("rb") as opened:
+            content.append(bytes(opened.read()))
     return f"{moment} {day} {length} {colour} {place} {size} {moments} {places} {sizes} {content}"

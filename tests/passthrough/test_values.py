@@ -18,6 +18,7 @@ from flyte.io import File
 from pydantic import BaseModel
 
 from local_flyte import LocalFlyte, ReceivedCall
+from passthrough.dependencies import ProjectDomain
 
 from .deployed_tasks import greet
 from .support import bearer, build_app, client_of, serving
@@ -101,7 +102,7 @@ async def run_a_function() -> str:
     return str((await run.outputs.aio())[0])
 
 
-@router.get("/where")
+@router.get("/where", dependencies=[ProjectDomain])
 async def where(request: Request) -> Any:
     return [flyte.current_project(), flyte.current_domain()]
 
@@ -230,7 +231,7 @@ def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
         "[b'what is in the file', b'what is in the file']",
     ):
         assert part in said
-    assert answer.json()["inputs"]["colour"] == "blue"
+    assert answer.json()["inputs"]["colour"] == "BLUE"
 
 
 @router.post("/upload")
@@ -316,6 +317,9 @@ def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte)
         client_of(two, "alice") as alice_of_two,
     ):
         assert alice_of_one.get("/where").json() == ["one", "first"]
+        assert alice_of_two.get("/where").json() == ["two", "development"]
+        asked = {"project": "three", "domain": "third"}
+        assert alice_of_two.get("/where", params=asked).json() == [*asked.values()]
         assert alice_of_two.get("/where").json() == ["two", "development"]
         with local_flyte.hang("ListTasks"):
             assert alice_of_two.post("/greet").status_code == 504

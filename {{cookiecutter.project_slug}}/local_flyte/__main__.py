@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from passthrough.serving import COMMAND_LINE
+
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ASIDE, app_banner, app_variables, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
@@ -268,7 +270,7 @@ def _app(
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
-    command += ["--log-level", "warning", "--no-access-log"]  # what is printed here stays in sight
+    command += ["--log-level", "warning", *COMMAND_LINE.split()]  # what is printed stays in sight
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.

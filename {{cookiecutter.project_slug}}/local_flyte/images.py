@@ -24,9 +24,9 @@ def builder(registry: Path) -> task_definition_pb2.TaskSpec:
     template.id.name, template.id.version = BUILDER.name, BUILDER.version
     template.type = "python"
     template.container.command.extend(["python", "-m", "build_image"])
-    # What Flyte fills in. Cookiecutter would take two braces in a row as its own.
-    filled_in = ["{" + name + "}}" for name in ("{.input", "{.outputPrefix")]
-    template.container.args.extend([*filled_in, str(registry)])
+    opening, closing = "{" * 2, "}" * 2  # spelled so because cookiecutter reads this file first
+    given = [f"{opening}.{name}{closing}" for name in ("input", "outputPrefix")]
+    template.container.args.extend([*given, str(registry)])
     text = interface_pb2.Variable(type=types_pb2.LiteralType(simple=types_pb2.STRING))
     for name in ("spec", "context", "target_image"):
         template.interface.inputs.variables.add(key=name, value=text)

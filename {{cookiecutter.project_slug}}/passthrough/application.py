@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from . import docs, health
 from .access_log import AccessLogMiddleware
+from .credentials import keep_handshakes_out_of_the_log
 from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
 from .request_scope import LARGEST_BODY
@@ -96,6 +97,7 @@ class App(FastAPI):
         self.readiness = health.Readiness(settings.flyte_timeout)
         self.include_router(docs.router)
         self.include_router(health.router)
+        keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # what a middleware refuses stops the app now
 
     def __reduce__(self) -> tuple[Any, ...]:

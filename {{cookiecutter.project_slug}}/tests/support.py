@@ -80,7 +80,7 @@ WEBSOCKETS = [
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an app from a thread on a port that the operating system chooses; yield its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)  # a test that fails may block it
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())

@@ -1,0 +1,107 @@
+"""WebSockets on which only the app speaks: what their clients send costs next to nothing."""
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import APIRouter, WebSocket
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from local_flyte import LocalFlyte
+from passthrough.request_scope import OnlySending
+from passthrough.serving import COMMAND_LINE, UVICORN
+
+from ..baking import run
+from .support import bearer, build_app, serving, wait_until
+
+router = APIRouter()
+ended = threading.Event()
+HEADERS = {"Authorization": bearer("alice")}
+
+
+@router.websocket("/watch")
+async def watch(websocket: WebSocket) -> None:
+    ended.clear()
+    try:
+        async with OnlySending(websocket):
+            await websocket.send_text("seen")
+            await asyncio.sleep(3600)
+    finally:
+        ended.set()
+
+
+@pytest.fixture
+def connection(local_flyte: LocalFlyte) -> Iterator[ClientConnection]:
+    """A WebSocket that has been told something."""
+    with (
+        serving(build_app(router)) as url,  # stops only when no request is left
+        connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as websocket,
+    ):
+        assert websocket.recv() == "seen"
+        yield websocket
+
+
+@pytest.mark.parametrize("said", ["hello", "", b"\x00"])
+def test_a_client_that_says_anything_is_disconnected(
+    connection: ClientConnection, said: str | bytes
+) -> None:
+    connection.send(said)
+    with pytest.raises(ConnectionClosed):
+        connection.recv(timeout=60)
+    assert connection.close_code == 1008
+    wait_until(ended.is_set)
+
+
+def test_a_large_message_is_refused_and_none_is_compressed(connection: ClientConnection) -> None:
+    assert connection.protocol.extensions == []
+    connection.send("x" * (UVICORN["ws_max_size"] + 1))
+    with pytest.raises(ConnectionClosed):
+        connection.recv(timeout=60)
+    assert connection.close_code in {1009, 1008}
+    wait_until(ended.is_set)
+
+
+@pytest.mark.parametrize("frame", [b"\x89\x80", b"\x01\x80", b"\x00\x80"])
+def test_a_flood_of_pings_or_of_empty_frames_is_cut_off(
+    connection: ClientConnection, frame: bytes
+) -> None:
+    ping, begins = b"\x89\x80", b"\x01\x80\0\0\0\0"
+    flood = begins * (frame != ping) + (frame + b"\0\0\0\0") * 10_000
+    with suppress(OSError):  # it is cut off before all is sent
+        connection.socket.sendall(flood)
+    with pytest.raises(ConnectionClosed):
+        connection.recv(timeout=60)
+    wait_until(ended.is_set)
+
+
+def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:
+    context = uvicorn.main.make_context("uvicorn", [*COMMAND_LINE.split(), "app.main:app"])
+    limits = {name: value for name, value in UVICORN.items() if name != "ws"}
+    assert {name: context.params[name] for name in limits} == limits
+    started = "import deployment, json; print(deployment.app_env.uvicorn_config.ws_max_size)"
+    assert run([sys.executable, "-c", started], default_project).split()[-1] == "4096"
+    development = (default_project / "local_flyte" / "__main__.py").read_text("utf-8")
+    assert "*COMMAND_LINE.split()" in development
+
+
+def test_nothing_is_left_of_it_when_its_client_has_gone(connection: ClientConnection) -> None:
+    connection.close()
+    wait_until(ended.is_set)
+
+
+def test_its_headers_are_not_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.DEBUG),
+        connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as websocket,
+    ):
+        websocket.recv()
+    server = [r.getMessage() for r in caplog.records if r.name.startswith("uvicorn")]
+    assert server
+    assert HEADERS["Authorization"] not in "\n".join(server)
