@@ -115,6 +115,7 @@ if __name__ == "__main__":
         flyte()
     elif ROLE == "ours":
         from app.main import app as ours
+
         from passthrough.serving import UVICORN
 
         serve(ours, **UVICORN)

@@ -64,6 +64,11 @@ def with_only_health(project: Path) -> None:
     without_streams_page_and_samples(project)
     for name in ("me", "projects", "tasks", "runs"):
         without_router(project, name)
+    loop = """    for module in (
+    ):
+        app.include_router(module.router, dependencies=[ProjectDomain])
+"""
+    cut(project / "app/main.py", loop, "from passthrough.dependencies import ProjectDomain\n")
 
 
 # How to delete parts, and what a test says that might need one; those run, with those about all.
