@@ -115,4 +115,4 @@ def test_a_flyte_without_one_of_the_places_does_not_start_the_app(project: Path)
 def test_the_promises_break_when_a_place_is_taken_out(project: Path, place: str) -> None:
     ran = python(WITHOUT_ONE, f"{place} {PLACES[place]}", project)
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert re.search("^1 (failed|error)", ran.stdout, re.MULTILINE), ran.stdout
+    assert re.search("[1-9] (failed|error)", ran.stdout), ran.stdout

@@ -67,8 +67,8 @@ class FlyteMiddleware:
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
-        except TimeoutError:
-            if not client.present.expired():
+        except (TimeoutError, asyncio.CancelledError):
+            if not client.has_left:
                 raise
         finally:
             client.stop_listening()
@@ -100,6 +100,7 @@ class Client:
     def __init__(self, receive: Receive, send: Send, after: float = 1.0) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects."""
+        self.has_left = False
         self._receive, self._send = receive, send
         self._is_read = False
         self._body, self._heard, self._is_whole = bytearray(), 0, False
@@ -124,6 +125,7 @@ class Client:
 
     def _end_calls(self) -> None:
         """End them now: the request can't end while a thread of it waits for Flyte."""
+        self.has_left = True
         if calls := current_calls.get():
             calls.end()
 
