@@ -127,11 +127,17 @@ def test_make_check_and_make_format_report_everything(
 ) -> None:
     project = baker(tmp_path)
     (project / "app/ugly.py").write_text('"""Ugly."""\n\nX : int="one"\ndef f():\n    return Y\n')
+    (project / "tests/ugly.py").write_text("from flyteidl2.core import literals_pb2\n")
     (project / ".venv").symlink_to(environment)
     (environment / "installed").touch()
     with pytest.raises(AssertionError) as failed:
         run(["make", "check"], project)
-    for finding in ("would be reformatted", "Undefined name `Y`", "app/ugly.py:3: error:"):
+    for finding in (
+        "would be reformatted",
+        "Undefined name `Y`",
+        "`flyteidl2` is banned: use flyte.remote and flyte.run",
+        "app/ugly.py:3: error:",
+    ):
         assert finding in str(failed.value)
     said = run(["make", "format"], project)
     assert "Undefined name `Y`" in said

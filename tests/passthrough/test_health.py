@@ -45,6 +45,7 @@ def test_many_probes_make_one_anonymous_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(health, "INTERVAL", 3600.0)
+    monkeypatch.setattr(health, "LONGEST", 30.0)  # a busy machine
     if answer:
         local_flyte.fail_next("UserInfo", answer, times=100)
     with serving(build_app(router)) as url:
@@ -57,14 +58,17 @@ def test_many_probes_make_one_anonymous_call(
 
 
 def test_a_probe_that_leaves_takes_no_other_along(
-    local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+    local_flyte: LocalFlyte,
+    received: Callable[[], list[ReceivedCall]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(health, "LONGEST", 30.0)
+
     async def probe(url: str) -> httpx.Response:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
             with local_flyte.hang("UserInfo"):
                 leaving = asyncio.create_task(client.get("/ready"))
-                while not received():
-                    await asyncio.sleep(0.02)
+                await asyncio.to_thread(wait_until, received)
                 staying = asyncio.create_task(client.get("/ready"))
                 await asyncio.sleep(0.2)
                 leaving.cancel()

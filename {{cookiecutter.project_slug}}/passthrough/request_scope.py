@@ -119,7 +119,13 @@ class Client:
             self._heard += len(body)
             self._is_whole = not message.get("more_body", False)
             self._news.set()
+        self._end_calls()
         self.present.reschedule(asyncio.get_running_loop().time())
+
+    def _end_calls(self) -> None:
+        """End them now: the request can't end while a thread of it waits for Flyte."""
+        if calls := current_calls.get():
+            calls.end()
 
     def stop_listening(self) -> None:
         """Leave the connection alone."""
@@ -136,7 +142,10 @@ class Client:
             return {"type": "http.request", "body": body, "more_body": not self._is_whole}
         self._is_read = True
         try:
-            return await self._receive()
+            message = await self._receive()
+            if message["type"] == "http.disconnect" and not self._timer.cancelled():
+                self._end_calls()
+            return message
         finally:
             self._is_read = False
             if self._timer.when() <= asyncio.get_running_loop().time():

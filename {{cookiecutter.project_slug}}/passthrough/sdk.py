@@ -64,7 +64,7 @@ REFUSED = {
     "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
     "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
 }
-"""What is refused: it prints, opens what a message of Flyte names, or runs a task in this process."""
+"""What is refused: it prints, opens what Flyte names, or runs a task in this process."""
 
 
 class StartError(SystemExit):
@@ -241,12 +241,12 @@ class _Guard:
         def end() -> None:
             # This generator may be at its ``yield`` for as long as it is kept. What it waits for is
             # cancelled, which ends the stream; if that has come already, the stream is closed.
-            if not coming.cancel() and isinstance(stream, AsyncGenerator):
-                closing.add(asyncio.ensure_future(stream.aclose()))
+            if not coming.cancel() and not closing and isinstance(stream, AsyncGenerator):
+                closing.add(_quietly(stream.aclose()))
 
         if calls:
             calls.begin(stream, lambda: loop.call_soon_threadsafe(end))
-        coming = _next(stream)
+        coming = _quietly(anext(stream))
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=timeout)
@@ -259,18 +259,18 @@ class _Guard:
                     message = coming.result()
                 except StopAsyncIteration:
                     return
+                if closing:
+                    return
                 received, silent = received + 1, 0.0
-                coming = _next(stream)
+                coming = _quietly(anext(stream))
                 yield message
         except ConnectError as error:
             failure = _meaning(error, secrets)
         finally:
+            end()  # by a task of its own: anyio cancels what is awaited here again and again
             if calls:
                 calls.done(stream)
-            coming.cancel()
             await asyncio.wait({coming, *closing})
-            if isinstance(stream, AsyncGenerator):
-                await stream.aclose()
         raise failure
 
     def _authenticate(self, ctx: Call) -> list[str]:
@@ -294,8 +294,8 @@ class _Guard:
         return [word for value in credentials.values() for word in re.split(r"[\s;=]+", value)]
 
 
-def _next(stream: AsyncIterator[Any]) -> asyncio.Future[Any]:
-    task = asyncio.ensure_future(anext(stream))
+def _quietly(work: Awaitable[Any]) -> asyncio.Future[Any]:
+    task = asyncio.ensure_future(work)
     # Nobody may be left to see how it has failed.
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return task

@@ -56,10 +56,16 @@ def test_a_run_that_goes_on_longer_than_one_waits_is_shown_as_it_is(
 
 
 @needs("/me")
-def test_a_run_says_who_started_it(alice: httpx.Client, greeting: dict[str, Any]) -> None:
+def test_a_run_says_who_started_it_and_lists_can_be_of_one_person(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
     me = alice.get("/me").json()
     executed_by = {"subject": me["subject"], "name": me["name"]}
     assert get_run(alice, greeting)["executed_by"] == executed_by
+    mine = alice.get("/runs", params={"subject": me["subject"], "limit": 200}).json()
+    assert greeting["name"] in [run["name"] for run in mine]
+    assert {run["executed_by"]["subject"] for run in mine} == {me["subject"]}
+    assert alice.get("/runs", params={"subject": "nobody"}).json() == []
 
 
 def test_runs_are_listed_newest_first_and_by_task_and_phase(
