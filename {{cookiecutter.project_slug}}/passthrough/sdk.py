@@ -429,8 +429,9 @@ def _sessions() -> None:
 
     class Session(session_class):  # type: ignore[misc, valid-type]
         def connect_kwargs(self) -> dict[str, Any]:
-            # Uncompressed, a message is as large as it says.
-            return {**super().connect_kwargs(), "accept_compression": ()}
+            # Uncompressed, a message is as large as it says, and a small one is sent sooner.
+            plain = {"accept_compression": (), "send_compression": None}
+            return {**super().connect_kwargs(), **plain}
 
     own: dict[str, Session] = {}
     clusters: dict[tuple[str, str], Session] = {}
