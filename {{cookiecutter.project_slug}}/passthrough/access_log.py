@@ -20,8 +20,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class AccessLogMiddleware:
     """Logs each request when it has ended: never a query, a header or a credential.
 
-    A request keeps the ``X-Request-ID`` that it came with, or gets one. The response and each call to
-    Flyte have it too.
+    A request keeps the ``X-Request-ID`` that it came with, or gets one. The response and each call
+    to Flyte have it too.
     """
 
     def __init__(self, app: ASGIApp, form: Literal["text", "json", "off"]) -> None:

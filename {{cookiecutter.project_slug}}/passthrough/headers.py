@@ -68,8 +68,8 @@ class HeadersMiddleware:
 class RoutePathMiddleware:
     """Has what is between two of it see the path that is routed, as paths without credentials are.
 
-    A server that is told of a prefix (``uvicorn --root-path /pre``) puts it before each path, and it
-    is left out when the path is routed. The inner of the two puts it back.
+    A server that is told of a prefix (``uvicorn --root-path /pre``) puts it before each path, and
+    it is left out when the path is routed. The inner of the two puts it back.
     """
 
     def __init__(self, app: ASGIApp) -> None:
