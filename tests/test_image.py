@@ -1,10 +1,13 @@
 """What the app's image would hold is enough for the app, and no more than it needs."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from local_flyte import LocalFlyte
 
 from .baking import Baker, run
 
@@ -35,20 +38,59 @@ with LocalFlyte(app_bin=Path(sys.argv[1])) as local_flyte:
 """
 
 
-def test_the_deployed_app_and_its_tasks_run_on_what_the_image_installs(
+# Stands in for docker: looks at what comes, and runs the Dockerfile's `uv sync` for real.
+DOCKER = r"""#!{python}
+import os, re, shlex, shutil, subprocess, sys
+from pathlib import Path
+
+if sys.argv[1:3] == ["buildx", "imagetools"]:
+    sys.exit("not found")  # the image, in the registry
+if sys.argv[1:3] == ["buildx", "build"]:
+    *options, context = sys.argv[3:]
+    print("options of docker:", *options)
+    context, build = Path(context), Path({build!r})
+    lines = (context / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    for line in lines:
+        if line.startswith("COPY ") and "--from=" not in line:
+            for source in shlex.split(line)[1:-1]:
+                assert source.startswith("--") or (context / source).exists(), line
+    (sync,) = [line.removeprefix("RUN ") for line in lines if " uv sync " in line]
+    for target, source in re.findall(r"--mount=type=bind,target=([^ ,]+),src=([^ ,]+)", sync):
+        shutil.copy(context / source, build / target)
+    environment = os.environ | {{"VIRTUAL_ENV": {image!r}}}
+    command = re.sub(r"--mount=[^ ]+", "", sync)
+    print("ran in the image:", *command.split())
+    subprocess.run(command, shell=True, cwd=build, env=environment, check=True)
+"""
+
+
+def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project, image = baker(tmp_path), tmp_path / "image"
     uv = [sys.executable, "-m", "uv"]
     run([*uv, "venv", "--quiet", "--python", sys.executable, image], project)
-    # What the SDK's image builder runs for an image with `with_uv_project`, in a copy of the one
-    # file that it is given; `--no-dev` comes from the project's image.py.
-    assert 'extra_args="--no-dev"' in (project / "app" / "image.py").read_text("utf-8")
-    build = tmp_path / "build"
+    tools, build = tmp_path / "bin", tmp_path / "build"
+    tools.mkdir()
     build.mkdir()
-    (build / "pyproject.toml").write_bytes((project / "pyproject.toml").read_bytes())
-    sync = ["sync", "--quiet", "--active", "--inexact", "--no-dev", "--no-install-project"]
-    run([*uv, *sync], build, VIRTUAL_ENV=str(image))
+    docker = DOCKER.format(python=sys.executable, build=str(build), image=str(image))
+    (tools / "docker").write_text(docker, "utf-8")
+    (tools / "docker").chmod(0o755)
+    with LocalFlyte(authorization=False, builds_images=True) as flyte:
+        config = flyte.config_file().read_text("utf-8")
+        local = '"builder": "local", "registry": "registry.example/me"'
+        (tmp_path / "flyte.yaml").write_text(config.replace('"builder": "remote"', local), "utf-8")
+        printed = run(
+            [environment / "bin" / "flyte", "deploy", "deployment.py", "app_env"],
+            project,
+            PATH=f"{tools}:{environment / 'bin'}:/usr/bin:/bin",
+            HOME=str(tmp_path),
+            FLYTECTL_CONFIG=str(tmp_path / "flyte.yaml"),
+        )
+    tag = r"--tag registry\.example/me/my-flyte-app:\w+"
+    platform = "--platform linux/amd64,linux/arm64"
+    assert re.search(rf"options of docker: .*{tag} {platform} --push$", printed, re.MULTILINE)
+    assert re.search(r"ran in the image: .* --no-dev\b.* --no-install-project", printed)
 
     installed = run([*uv, "pip", "list", "--python", image], project)
     assert "uvicorn" in installed

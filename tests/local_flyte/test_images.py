@@ -81,6 +81,14 @@ def test_a_build_fails_without_what_the_image_takes_from_its_context(tmp_path: P
     assert error == {"message": "the context of the build has no needed.txt", "kind": "KIND_USER"}
 
 
+def test_the_sdk_says_that_a_build_failed_and_where(root: Path) -> None:
+    with LocalFlyte(builds_images=True) as flyte:
+        (flyte.home / "data").mkdir(exist_ok=True)
+        (flyte.home / "data" / "registry").touch()  # no folder, so no image can be put into it
+        with pytest.raises(RuntimeError, match=r"(?s)Build failed.*/runs/"):
+            flyte.deploy(root, "layered.py", "env")
+
+
 def test_the_open_source_flyte_builds_no_images(root: Path) -> None:
     flyte = LocalFlyte(authorization=False, builds_images=True)
     with flyte, pytest.raises(RuntimeError, match="remote image builder"):
