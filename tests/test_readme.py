@@ -79,7 +79,7 @@ def test_make_test_passes_in_the_generated_project_and_covers_its_app(
         ["make", "test"],
         installed.path,
         PATH=installed.search_path,
-        PYTEST_ADDOPTS="--cov=app --cov=passthrough --cov-report=term-missing:skip-covered",
+        PYTEST_ADDOPTS="--cov=app --cov-report=term-missing:skip-covered",
         COVERAGE_FILE=str(installed.path.parent / "coverage"),
         COVERAGE_CORE="sysmon",  # from Python 3.12 on, and hardly slower than without
         **PYTHON,
