@@ -159,6 +159,7 @@ def send_as(user: int, flyte: LocalFlyte, marker: Path) -> str:
     port, body = str(urlsplit(flyte.url).port), attack(marker)
     request = (
         f"POST {CREATE} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"X-Forwarded-For: 127.0.0.1:{port}\r\n"  # a connection of its owner's, as it is
         f"Content-Length: {len(body)}\r\n\r\n{body.decode()}"
     )
     command = [sys.executable, "-I", "-c", SEND, port, request, str(user)]

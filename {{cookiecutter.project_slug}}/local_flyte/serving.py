@@ -46,6 +46,7 @@ class Background:
             ws="none",
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # who connects is asked of the system, not of the client
             timeout_keep_alive=60,  # longer than clients keep theirs, or they run into our closing
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,

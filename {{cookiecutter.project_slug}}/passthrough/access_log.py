@@ -8,6 +8,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ class AccessLogMiddleware:
         if form != "off" and not logger.hasHandlers():  # else they are the owner's
             logger.addHandler(logging.StreamHandler(sys.stdout))
             logger.setLevel(logging.INFO)
+            logger.propagate = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -67,7 +69,7 @@ class AccessLogMiddleware:
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * calls.seconds, 1) if calls else 0,
             "request_id": state["request_id"],
-            "subject": (calls and calls.subject) or "-",
+            "subject": quote((calls and calls.subject) or "-", safe="@:|"),
         }
         text = json.dumps(line) if self.form == "json" else " ".join(map(str, line.values()))
-        logger.info(text.encode("unicode_escape").decode() if "\n" in text else text)
+        logger.info(text)

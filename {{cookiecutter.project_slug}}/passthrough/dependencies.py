@@ -16,6 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from starlette.requests import HTTPConnection
 
 from .literals import inputs_schema, outputs_schema
+from .literals.limits import MAX_NAMES
 from .problems import FLYTE_ERRORS
 from .sdk import act_in, current_calls, initialised
 
@@ -100,6 +101,7 @@ TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 NOT_INPUTS = {
     "self",
     "task",
+    "obj",
     "run_name",
     "action_name",
     "recover",
@@ -109,6 +111,8 @@ NOT_INPUTS = {
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    if len(values) > MAX_NAMES:
+        raise ValueError(f"more than {MAX_NAMES} inputs")
     if taken := NOT_INPUTS & values.keys():
         raise ValueError(f"{min(taken)} is an argument of flyte.run or flyte.rerun itself")
     return values

@@ -231,9 +231,6 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
             return
         started = False
-        # What servers raise once a client has gone. uvicorn says of a WebSocket that it was closed.
-        gone = (OSError, RuntimeError) if scope["type"] == "websocket" else (OSError,)
-
         async def noting_send(message: Message) -> None:
             nonlocal started
             if not started and not deadline.expired():
@@ -241,8 +238,12 @@ class ProblemMiddleware:
             started = True
             try:
                 await send(message)
-            except gone:
+            except OSError:
                 raise ClientDisconnect from None
+            except RuntimeError as error:  # uvicorn's word for it, and uvloop's
+                if scope["type"] == "websocket" or "closed" in str(error):
+                    raise ClientDisconnect from None
+                raise
 
         arrived = False
 

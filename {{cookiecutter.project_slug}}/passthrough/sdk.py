@@ -343,11 +343,11 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
 def quotes(text: str, secrets: Iterable[str]) -> bool:
     """Tell whether a text quotes a secret, or a good part of one."""
     pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
-    return any(
-        secret in text if len(secret) < QUOTE else any(piece in secret for piece in pieces)
-        for secret in secrets
-        if len(secret) >= SHORTEST_SECRET
-    )
+    told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    long = "\n".join(secret for secret in told if len(secret) >= QUOTE)
+    if any(len(piece) == QUOTE and piece in long for piece in pieces):
+        return True
+    return any(secret in text for secret in told if len(secret) < QUOTE)
 
 
 class _Transport:

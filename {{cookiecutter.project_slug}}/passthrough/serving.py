@@ -15,15 +15,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     uvicorn works through whatever has come, pings and empty frames, while all others wait.
     """
 
-    began: float | None = None
-    heard = 0
+    since: float | None = None
+    heard = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Read on, or end the connection. The handshake comes first, and does not count."""
         now = asyncio.get_running_loop().time()
-        self.heard += len(data) if self.began else 0
-        self.began = self.began or now
-        if self.heard > HEARD_AT_ONCE + HEARD_PER_SECOND * (now - self.began):
+        if self.since is not None:  # a silence is not saved up for later
+            self.heard = max(0, self.heard - HEARD_PER_SECOND * (now - self.since)) + len(data)
+        self.since = now
+        if self.heard > HEARD_AT_ONCE:
             self.transport.abort()
         else:
             super().data_received(data)
@@ -35,6 +36,7 @@ UVICORN: dict[str, Any] = {
     "ws_max_size": 4096,
     "ws_max_queue": 1,
     "ws_per_message_deflate": False,
+    "proxy_headers": False,  # nothing here asks where a request comes from
     "access_log": False,  # the app's own is passthrough/access_log.py
     "timeout_graceful_shutdown": 20,
 }
@@ -42,6 +44,6 @@ UVICORN: dict[str, Any] = {
 
 COMMAND_LINE = (
     "--ws-max-size 4096 --ws-max-queue 1 --ws-per-message-deflate false --no-access-log"
-    " --timeout-graceful-shutdown 20"
+    " --no-proxy-headers --timeout-graceful-shutdown 20"
 )
 """Those that the command has."""

@@ -9,7 +9,7 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 from pydantic import TypeAdapter
 
-from .inputs import Own, to_literals
+from .inputs import InvalidInputs, Own, to_literals
 from .schemas import SchemaBuilder
 from .values import to_json
 
@@ -130,7 +130,10 @@ def install(engine: Any, interface: Any) -> None:
         if kinds is None:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
         given = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
-        ready = {name for name, value in given.items() if not _is_json(value)}
+        try:
+            ready = {name for name, value in given.items() if not _is_json(value)}
+        except RecursionError:
+            raise InvalidInputs([((), "nested too deep")]) from None
         optional = {*ready, *self.inputs} - {*self.required_inputs()} | ready
         open_values = {k: value for k, value in given.items() if k not in ready or k not in kinds}
         literals = to_literals(open_values, kinds, optional)

@@ -197,14 +197,27 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
         kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
         return _reference(kind, budget, format=binary.tag, size=size)
     budget.spend(depth, size)
+    containers = Budget()  # each is a call back to here, while nothing else is done
+
+    def pairs(found: list[tuple[Any, Any]]) -> _Pairs:
+        containers.spend(0)
+        return _pairs(found)
+
+    def items(found: list[Any]) -> list[Any]:
+        containers.spend(0)
+        return found
+
     try:
         value = msgpack.unpackb(
             binary.value,
             strict_map_key=False,
             unicode_errors="replace",
             ext_hook=msgpack.ExtType,
-            object_pairs_hook=_pairs,
+            object_pairs_hook=pairs,
+            list_hook=items,
         )
+    except TooComplexError:
+        raise
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
         return _reference("binary", budget, format="msgpack", size=size)
     return _unpacked(value, budget, depth)

@@ -1,0 +1,158 @@
+"""What attackers found in the house as it is now; each failed before its fix."""
+
+import asyncio
+import json
+import logging
+from typing import Annotated, Any
+
+import flyte
+import httpx
+import msgpack
+import pytest
+from fastapi import APIRouter
+from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+from starlette.types import Message, Receive, Scope, Send
+
+from passthrough.access_log import AccessLogMiddleware
+from passthrough.dependencies import CallerDep, Inputs, TaskDep
+from passthrough.literals import sdk_types, to_json
+from passthrough.literals.inputs import InvalidInputs
+from passthrough.problems import ProblemMiddleware
+from passthrough.sdk import quotes
+from passthrough.serving import HEARD_AT_ONCE, HEARD_PER_SECOND, WebSocketProtocol
+
+router = APIRouter()
+
+
+@router.get("/caller")
+async def caller(caller: CallerDep) -> str | None:
+    return caller.subject
+
+
+@router.post("/tasks/{name}/runs")
+async def run(task: TaskDep, inputs: Inputs) -> str:
+    return (await flyte.run.aio(task, **inputs)).name
+
+
+@pytest.mark.parametrize("container", [{}, [], {"a": {}}, [[]]])
+def test_containers_are_counted_as_they_are_read(container: Any) -> None:
+    packed = msgpack.packb([container] * 30_000)
+    literal = Literal(scalar=Scalar(binary=Binary(value=packed, tag="msgpack")))
+    assert to_json([("o0", literal)])["o0"]["kind"] == "too large"
+
+
+def test_a_websockets_silence_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+
+    class Loop:
+        def time(self) -> float:
+            return clock[0]
+
+    class Transport:
+        aborted = False
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+    parent = WebSocketProtocol.__mro__[1]
+    monkeypatch.setattr(parent, "data_received", lambda *_: None)
+    protocol = object.__new__(WebSocketProtocol)
+    protocol.transport = Transport()  # type: ignore[assignment]
+    protocol.data_received(b"handshake")
+    for _ in range(100):
+        clock[0] += 1
+        protocol.data_received(b"x" * HEARD_PER_SECOND)
+    assert not protocol.transport.aborted  # type: ignore[attr-defined]
+    clock[0] += 3600
+    protocol.data_received(b"x" * (HEARD_AT_ONCE + 1))
+    assert protocol.transport.aborted  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["self", "task", "obj", "recover"])
+def test_an_argument_of_the_sdks_own_is_no_input(alice: httpx.Client, name: str) -> None:
+    answer = alice.post("/tasks/tests.greet/runs", json={"name": "Ada", name: 1})
+    assert answer.status_code == 422, answer.text
+
+
+def test_many_inputs_are_refused_before_they_are_looked_at(alice: httpx.Client) -> None:
+    inputs = {f"x{number}": 1 for number in range(60_000)}
+    answer = alice.post("/tasks/tests.greet/runs", json=inputs)
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+def test_inputs_that_are_nested_too_deep_are_invalid() -> None:
+    value: Any = 1
+    for _ in range(5000):
+        value = [value]
+    kind = sdk_types.JsonTransformer(LiteralType(simple=SimpleType.STRUCT))
+    declared: Any = Annotated[Any, kind]
+    interface = flyte.models.NativeInterface(inputs={"x": (declared, None)}, outputs={})
+    with pytest.raises(InvalidInputs, match="deep"):
+        interface.convert_to_kwargs(x=value)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_line_is_one_line_with_no_query_and_no_credential(
+    form: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Calls:
+        subject, seconds = "eve\r\x1b[2K\u2028 admin", 0.01
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["calls"] = Calls
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", b"Bearer secret-secret"), (b"x-request-id", b"a\nb")]
+    scope = {
+        "type": "http", "method": "GET", "path": "/me", "query_string": b"q=hidden",
+        "headers": headers,
+    }  # fmt: skip
+    logger = logging.getLogger("app.access")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(caplog.handler)
+    try:
+        asyncio.run(AccessLogMiddleware(app, form)(scope, None, send))  # type: ignore[arg-type]
+    finally:
+        logger.removeHandler(caplog.handler)
+    line = caplog.records[-1].getMessage()
+    assert line.isprintable()
+    assert "secret" not in line
+    assert "hidden" not in line
+    request_id = dict(sent[0]["headers"])[b"x-request-id"].decode()
+    assert request_id in line
+    assert "\n" not in request_id
+    if form == "json":
+        assert json.loads(line)["status"] == 200
+
+
+def test_a_connection_that_uvloop_finds_closed_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(_: Message) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        await ProblemMiddleware(app, 60)(scope, None, send)  # type: ignore[arg-type]
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(serve())
+    assert caplog.records == []
+
+
+def test_secrets_are_found_however_many_there_are() -> None:
+    words = [f"word-number-{number:05}" for number in range(5000)]
+    assert quotes("... number-04999 ...", words)
+    assert not quotes("nothing of the kind", words)
+    assert quotes("an eight: abcdefgh.", [*words, "abcdefgh"])
