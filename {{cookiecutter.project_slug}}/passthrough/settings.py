@@ -271,7 +271,7 @@ def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
     for name in variables:
         # What Flyte injects into containers begins like this, and is no mistake.
         if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
-            for meant in get_close_matches(name, known, n=1, cutoff=0.8):
+            for meant in get_close_matches(name, known, n=1, cutoff=0.9):
                 yield f"{name} is not a setting of the app; is {meant} meant?"
 
 
