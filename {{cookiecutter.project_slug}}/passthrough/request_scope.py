@@ -3,8 +3,10 @@
 import asyncio
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
+import flyte.errors
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -52,7 +54,8 @@ class FlyteMiddleware:
         calls = Calls(self.limits, state.get("request_id"), state.get("deadline"))
         state["calls"] = calls
         token = current_calls.set(calls)
-        act_in(self._flyte or self._initialised())
+        if flyte_config := self._flyte or self._initialised():
+            act_in(flyte_config)
         try:
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)
@@ -74,9 +77,11 @@ class FlyteMiddleware:
             client.stop_listening()
 
     def _initialised(self) -> Any:
+        """Return what Flyte was initialised with, or None as long as it was not."""
         make_safe()
-        self._flyte = initialised()
-        if not is_safe(self._flyte):
+        with suppress(flyte.errors.InitializationError):
+            self._flyte = initialised()
+        if self._flyte and not is_safe(self._flyte):
             raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
         return self._flyte
 
