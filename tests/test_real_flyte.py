@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 CALLING_FLYTE = [f"tests/test_{name}.py" for name in ("promises", "me", "runs", "streams", "tasks")]
 
 KINDS = {
-    "union": ([], ["tests"], 100),
+    "union": ([], ["tests"], 60),
     "open source": (["--no-authorization"], CALLING_FLYTE, 50),
 }
 """How to start each, which tests to run, and how many must pass."""

@@ -24,4 +24,5 @@ def test_its_root_leads_to_the_documentation(
 ) -> None:
     project = baker(tmp_path, page="no")
     assert not (project / "app" / "page").exists()
-    assert run([environment / "bin" / "python", "-c", ASK], project).split() == ["307", "docs"]
+    python = environment / "bin" / "python"
+    assert run([python, "-c", ASK], project, ACCESS_LOG="off").split() == ["307", "docs"]
