@@ -221,7 +221,7 @@ def test_the_printed_update_and_what_is_said_of_a_conflict(
         assert "\n>>>>>>> " in makefile.read_text("utf-8")
     else:
         assert "# Shortcuts" in (project.path / "Makefile.rej").read_text("utf-8")
-    generated = (project.path / "README.md").read_text("utf-8")
+    generated = (project.path / "docs" / "operating.md").read_text("utf-8")
     assert f"\n{command}\n" in generated
     assert "as clean as possible!" in generated
     undo = "git reset --hard && git clean --force -d"
