@@ -10,17 +10,21 @@ import httpx
 import msgpack
 import pytest
 from fastapi import APIRouter
+from flyte import remote
 from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from starlette.types import Message, Receive, Scope, Send
 
+from local_flyte import LocalFlyte
 from passthrough.access_log import AccessLogMiddleware
-from passthrough.dependencies import CallerDep, Inputs, TaskDep
+from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
 from passthrough.literals import sdk_types, to_json
 from passthrough.literals.inputs import InvalidInputs
 from passthrough.problems import ProblemMiddleware
-from passthrough.sdk import quotes
+from passthrough.sdk import Calls, Limits, quotes
 from passthrough.serving import HEARD_AT_ONCE, HEARD_PER_SECOND, WebSocketProtocol
+
+from .support import acting_as, build_app, client_of, serving
 
 router = APIRouter()
 
@@ -156,3 +160,36 @@ def test_secrets_are_found_however_many_there_are() -> None:
     assert quotes("... number-04999 ...", words)
     assert not quotes("nothing of the kind", words)
     assert quotes("an eight: abcdefgh.", [*words, "abcdefgh"])
+
+
+@router.post("/greetings")
+async def greet_and_wait(name: str) -> str:
+    task = remote.Task.get("tests.greet", auto_version="latest")
+    run = await flyte.run.aio(task, name=name)
+    await wait_for(run, 600)
+    return run.name
+
+
+def test_a_run_that_was_started_is_told_whatever_the_deadline_does_afterwards(
+    local_flyte: LocalFlyte,
+) -> None:
+    with (
+        serving(build_app(router, flyte_timeout=8.0)) as url,
+        client_of(url, "alice") as alice,
+        local_flyte.hang("WatchActionDetails"),
+    ):
+        answer = alice.post("/greetings", params={"name": "Ada"})
+        assert answer.status_code == 200, answer.text
+    with acting_as("alice"):
+        assert remote.Run.get(name=answer.json()).name == answer.json()
+
+
+def test_the_start_of_a_run_puts_the_deadline_off() -> None:
+    async def start() -> float:
+        async with asyncio.timeout(5) as deadline:
+            calls = Calls(Limits(timeout=60), None, deadline)
+            await asyncio.sleep(0)
+            calls.take_time()
+            return calls.time_left()
+
+    assert 100 < asyncio.run(start()) <= 120
