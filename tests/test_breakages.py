@@ -38,15 +38,6 @@ BREAKAGES = {
         "include=()",
         "tests/test_deployment.py",
     ),
-    **{
-        f"the SDK is left as it is: {place}": (
-            "passthrough/sdk.py",
-            f"{place}, ",
-            "",
-            PROMISES,
-        )
-        for place in ("_sessions", "_loop", "_types", "_lazy_tasks")
-    },
 }
 
 
