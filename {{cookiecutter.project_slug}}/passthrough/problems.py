@@ -231,6 +231,7 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
             return
         started = False
+
         async def noting_send(message: Message) -> None:
             nonlocal started
             if not started and not deadline.expired():
