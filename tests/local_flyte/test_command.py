@@ -234,7 +234,7 @@ def test_only_what_the_app_offers_is_printed(
     project = tmp_path / "project"
     shutil.copytree(default_project, project)
     main = project / "app" / "main.py"
-    main.write_text(re.sub(r"^ +(me|tasks)\.router,\n", "", main.read_text(), flags=re.MULTILINE))
+    main.write_text(re.sub(r"^ +(me|tasks),\n", "", main.read_text(), flags=re.MULTILINE))
     with started(python, project, "--no-reload") as (command, printed):
         assert curl_lines(printed) == []
         assert "alice" in printed
