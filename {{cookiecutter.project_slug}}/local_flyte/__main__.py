@@ -142,6 +142,7 @@ def _run(options: argparse.Namespace) -> int:
             people = []
         environment = {
             "DO_NOT_TRACK": "1",
+            "ACCESS_LOG": "off",  # what is printed stays in sight
             **inherited_environment(),
             **app_variables(local_flyte),
             **sign_in.environment(people, secret, same_user=local_flyte.mode is Mode.DEVBOX),
@@ -270,7 +271,7 @@ def _app(
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
-    command += ["--log-level", "warning", *COMMAND_LINE.split()]  # what is printed stays in sight
+    command += ["--log-level", "warning", *COMMAND_LINE.split()]
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.
