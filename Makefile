@@ -53,7 +53,7 @@ format: .venv/installed  ## Format the template's own code and fix what the lint
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python .venv --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv --group dev
 	@$(BIN)/python tools/get_nginx.py
 	@$(BIN)/python tools/get_chromium.py
 	@touch $@

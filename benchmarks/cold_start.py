@@ -50,7 +50,8 @@ def prepare() -> None:
         subprocess.run(run, check=True)
         requirements = Path(project) / "pyproject.toml"
         run = [*uv, "pip", "install", "--quiet", "--python", python, "-r", requirements]
-        subprocess.run([*run, "--group", f"{requirements}:dev"], check=True)
+        run += ["--compile-bytecode", "--group", f"{requirements}:dev"]  # as in an image
+        subprocess.run(run, check=True)
         environment = {**os.environ, "PYTHONPATH": project, "COLD_START_PROJECT": project}
         command = [python, Path(__file__).resolve(), *sys.argv[1:]]
         subprocess.run(command, env=environment, cwd=project, check=True)

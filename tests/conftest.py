@@ -1,6 +1,8 @@
 """What the tests share: a clean copy of the template, and a way to generate projects from it."""
 
 import contextlib
+import fcntl
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,12 +49,20 @@ def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python environment with what the project needs, but not the project."""
-    folder = tmp_path_factory.mktemp("environment") / "venv"
-    uv = [sys.executable, "-m", "uv"]
-    run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all workers
+        root = root.parent
+    folder = root / "venv"
+    python = str(folder / "bin" / "python")
     pyproject = default_project / "pyproject.toml"
-    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
-    run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
+    uv = [sys.executable, "-m", "uv"]
+    install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+    with (root / "venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
+            run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
+            (folder / "complete").touch()
     return folder
 
 

@@ -216,7 +216,8 @@ async def come_and_leave(
         nonlocal seen
         if path.startswith("ws:"):
             async with connect(path, additional_headers=alice, proxy=None, open_timeout=60) as ws:
-                seen += bool(await ws.recv())
+                assert await ws.recv()
+                seen += 1
                 await asyncio.Future()
         async with client.stream("GET", path) as response:
             async for _ in response.aiter_bytes():
