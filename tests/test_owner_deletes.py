@@ -83,7 +83,14 @@ DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("part", DELETIONS)
+SMALLER = {"streams, page, sample tasks", "tasks"}
+"""Parts of "everything but health"."""
+
+
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param(each, marks=[pytest.mark.weekly] * (each in SMALLER)) for each in DELETIONS],
+)
 def test_parts_go_with_their_test_files_and_nothing_else(
     part: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
@@ -97,8 +104,7 @@ def test_parts_go_with_their_test_files_and_nothing_else(
         if f"tests/{file.name}" in ABOUT_ALL or re.search(mentions, file.read_text("utf-8"))
     ]
     pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
-    in_two = ["-n", "2", "--dist", "loadfile"]
-    said = run([*pytest_command, *in_two, *tests], project)
+    said = run([*pytest_command, *tests], project)
     assert re.search(r"\d{2,} passed", said), said
     # The rest is imported, so a test that cannot do without the part is noticed.
     run([*pytest_command, "--collect-only"], project)

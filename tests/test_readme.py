@@ -154,6 +154,7 @@ def test_other_answers_pass_a_dry_run_of_flyte_deploy(
         run([*command, "deployment.py", "app_env"], project, **variables)
 
 
+@pytest.mark.weekly
 def test_the_lock_file_that_is_made_is_the_one_make_uses(installed: Project) -> None:
     """Comes last: what is installed is what the lock says, afterwards."""
     run(["uv", "lock"], installed.path, PATH=installed.search_path)

@@ -41,7 +41,7 @@ def test_the_projects_tests_run_against_another_flyte(
         deploy = ["deploy", "tests/deployed_tasks.py", "env"]
         run([python.with_name("flyte"), "-c", config, *deploy], project)
         said = run(
-            [python, "-m", "pytest", "-n", "2", *tests],
+            [python, "-m", "pytest", *tests],
             project,
             # Open source tells an app no endpoint: its owner does.
             FLYTE_TEST_ENDPOINT=variables.get("_U_EP_OVERRIDE") or variables["FLYTE_ENDPOINT"],

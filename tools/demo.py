@@ -71,7 +71,7 @@ def install(project: Path) -> Path:
             [*uv, "venv", "--quiet", "--python", sys.executable, environment], check=True
         )
     subprocess.run(
-        [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python,
+        [*uv, "pip", "install", "--quiet", "--python", python,
          "--editable", project, "--group", f"{project / 'pyproject.toml'}:dev"],
         check=True,
     )  # fmt: skip

@@ -22,7 +22,7 @@ NARROW = {"width": 320, "height": 640}
 HEAVIEST = 60_000  # bytes, of all files of the page together
 LOOKS = [
     pytest.param(PHONE, "dark", id="phone-dark"),
-    pytest.param(DESKTOP, "light", id="desktop-light"),
+    pytest.param(DESKTOP, "light", id="desktop-light", marks=pytest.mark.weekly),
 ]
 
 

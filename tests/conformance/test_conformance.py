@@ -228,6 +228,7 @@ def test_what_can_not_come_any_more_is_not_waited_for() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.weekly
 def test_it_needs_no_more_than_the_sdk_and_yaml_where_a_cluster_is(union: LocalFlyte) -> None:
     """As tests/conformance/README.md says, and with what it prints there."""
     command = [

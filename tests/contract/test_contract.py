@@ -54,8 +54,11 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
 @pytest.mark.parametrize(
     ("caller", "phases"),
-    [("alice", "examples,coverage,fuzzing,stateful"), ("carol", "coverage"), ("", "coverage")],
-    ids=["signed in", "no rights", "nobody"],
+    [
+        pytest.param("alice", "examples,coverage,fuzzing,stateful", id="signed in"),
+        pytest.param("carol", "coverage", id="no rights", marks=pytest.mark.weekly),
+        pytest.param("", "coverage", id="nobody", marks=pytest.mark.weekly),
+    ],
 )
 def test_schemathesis_has_nothing_to_complain_of(
     app: App, caller: str, phases: str, tmp_path: Path

@@ -276,10 +276,18 @@ def test_a_credential_header_has_its_line(python: Path, baker: Baker, tmp_path: 
     ("option", "subjects"),
     [("--no-authorization", ["alice-subject", "bob-subject"]), ("--plaintext", [None])],
 )
-def test_it_may_be_like_another_kind_of_flyte(
-    python: Path, default_project: Path, tmp_path: Path, option: str, subjects: list[str | None]
+def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_when_deployed(
+    python: Path,
+    default_project: Path,
+    tmp_path: Path,
+    option: str,
+    *,
+    subjects: list[str | None],
+    browser: httpx.Client,
 ) -> None:
-    with started(python, default_project, "--no-reload", option) as (command, printed):
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    with started(python, project, "--no-reload", option) as (command, printed):
         said = [json.loads(paste(line)) for line in curl_lines(printed)]
         me, runs = said[: len(subjects)], said[len(subjects) :]
         assert [each["subject"] for each in me] == subjects
@@ -288,25 +296,16 @@ def test_it_may_be_like_another_kind_of_flyte(
         assert "sign-in" not in printed
         (address,) = re.findall(r"^Open +(http://[^/]+)$", printed, re.MULTILINE)
         assert httpx.get(f"{address}/sign-in", trust_env=False).status_code in {401, 404}
-        assert runs[0]["name"] in flyte(flyte_lines(printed)[0], default_project, tmp_path)
-        check_ends(command, signal.SIGINT)
+        assert runs[0]["name"] in flyte(flyte_lines(printed)[0], project, tmp_path)
 
-
-@pytest.mark.parametrize("option", ["--no-authorization", "--plaintext"])
-def test_the_app_can_be_deployed_there_with_the_line_that_is_named(
-    python: Path, default_project: Path, tmp_path: Path, browser: httpx.Client, option: str
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(default_project, project)
-    with started(python, project, "--no-reload", option) as (command, printed):
         (line,) = re.findall(r"^Deploy the app .* the line (\S+) in deployment.py", printed, re.M)
         deployment = project / "deployment.py"
         text, count = re.subn(rf"# ({line}: .*)", r"\1", deployment.read_text())
         assert count == 1
         deployment.write_text(text)
-        said = flyte(flyte_lines(printed)[-1], project, tmp_path)
+        deployed = flyte(flyte_lines(printed)[-1], project, tmp_path)
         own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
-        (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", said)) - own
+        (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", deployed)) - own
         wait_until(lambda: answers(browser, f"http://{url}/ready"))
         check_ends(command, signal.SIGINT)
 

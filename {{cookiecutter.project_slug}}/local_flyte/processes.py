@@ -28,7 +28,6 @@ class Containers:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(SITE),
             "PYTHONUNBUFFERED": "1",  # so that logs arrive while they are news
-            "PYTHONDONTWRITEBYTECODE": "1",
             "DO_NOT_TRACK": "1",  # the SDK's error reports would go out to the internet
         }
 
