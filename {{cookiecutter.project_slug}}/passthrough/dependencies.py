@@ -21,12 +21,17 @@ from .problems import FLYTE_ERRORS
 from .sdk import act_in, current_calls, initialised
 
 
+# Not named as in the query: FastAPI would take them for the {project} and {domain} of a path.
 async def _project_and_domain(
-    project: Annotated[str | None, Query(description="Default: the app's project.")] = None,
-    domain: Annotated[str | None, Query(description="Default: the app's domain.")] = None,
+    in_project: Annotated[
+        str | None, Query(alias="project", description="Default: the app's project.")
+    ] = None,
+    in_domain: Annotated[
+        str | None, Query(alias="domain", description="Default: the app's domain.")
+    ] = None,
 ) -> None:
-    if project or domain:
-        act_in(initialised(), project, domain)
+    if in_project or in_domain:
+        act_in(initialised(), in_project, in_domain)
 
 
 ProjectDomain = Depends(_project_and_domain)
