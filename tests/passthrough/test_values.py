@@ -102,6 +102,11 @@ async def run_a_function() -> str:
     return str((await run.outputs.aio())[0])
 
 
+@router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
+async def where_else(project: str, domain: str) -> Any:
+    return [project, domain, flyte.current_project(), flyte.current_domain()]
+
+
 @router.get("/where", dependencies=[ProjectDomain])
 async def where(request: Request) -> Any:
     return [flyte.current_project(), flyte.current_domain()]
@@ -117,6 +122,24 @@ def test_inputs_and_outputs_are_json(alice: httpx.Client) -> None:
         "outputs": {"o0": "Hello, Ada!"},
     }
     assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/tasks/greet/run", "task"),
+        ("/tasks/greet/run", "self"),
+        ("/sync/tasks/greet/run", "task"),
+        ("/sync/tasks/greet/run", "self"),
+        ("/rerun/{run}", "run_name"),
+    ],
+)
+def test_an_input_named_like_an_argument_of_the_sdks_is_invalid(
+    alice: httpx.Client, greeting: str, path: str, name: str
+) -> None:
+    answer = alice.post(path.format(run=greeting), json={name: 1})
+    assert answer.status_code == 422, answer.text
+    assert [error["location"] for error in answer.json()["errors"]] == [["inputs", name]]
 
 
 @pytest.mark.parametrize("path", ["/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"])
@@ -321,6 +344,8 @@ def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte)
         asked = {"project": "three", "domain": "third"}
         assert alice_of_two.get("/where", params=asked).json() == [*asked.values()]
         assert alice_of_two.get("/where").json() == ["two", "development"]
+        with_names = alice_of_two.get("/a/b/where", params=asked)  # whose path is its own
+        assert with_names.json() == ["a", "b", *asked.values()]
         with local_flyte.hang("ListTasks"):
             assert alice_of_two.post("/greet").status_code == 504
         assert alice_of_one.post("/greet").status_code == 404  # there is no such project

@@ -9,6 +9,7 @@ import functools
 import http
 import json
 import logging
+import re
 import traceback
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -66,6 +67,11 @@ STATUS_OF_SDK_ERROR = {
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """What a call to Flyte raises when it fails."""
 
+TAKEN = re.compile(
+    r"(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument '(\w+)'"
+)
+"""What Python says if an input is named like an argument: ``flyte.run(task, **{"task": 1})``."""
+
 PROBLEM = "#/components/schemas/Problem"
 BODY_LATE = "the body of the request did not arrive in time"
 MOST_ERRORS = 100  # of one request; nobody reads more
@@ -109,6 +115,10 @@ class Problem(BaseModel):
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
             case ValueError() if _is_of_the_sdk(error):
                 status, detail = 422, str(error)
+            case TypeError() if taken := TAKEN.fullmatch(str(error)):
+                status, detail = 422, "the task cannot be run with these inputs"
+                what = "is an argument of the SDK's own, and cannot be given"
+                errors = [InvalidValue(location=["inputs", taken[1]], detail=what)]
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
             case flyte.errors.InitializationError():
