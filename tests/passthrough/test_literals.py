@@ -554,8 +554,9 @@ def test_unknown_and_missing_inputs_are_named_and_optional_ones_are_left_out() -
     assert "default" not in inputs_schema(interface, [default])["properties"]["b"]
     kinds = {entry.key: entry.value.type for entry in interface.inputs.variables}
     with pytest.raises(InvalidInputs) as caught:
-        to_literals({"c": "x", "d": 1}, kinds, {"b"})
+        to_literals({"c": "x", "e": 1, "d": 1}, kinds, {"b"})
     assert caught.value.errors == [
+        (("e",), "the task has no such input"),
         (("d",), "the task has no such input"),
         (("a",), "must be given"),
         (("c",), "must be of type integer"),

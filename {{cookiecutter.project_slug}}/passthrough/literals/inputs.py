@@ -68,8 +68,9 @@ def to_literals(
     if len(kinds) > MAX_NAMES:
         raise InvalidInputs([((), f"the task has more than {MAX_NAMES} inputs")])
     converter = _Converter()
-    for name in values.keys() - kinds.keys():
-        converter.fail((name,), "the task has no such input")
+    for name in values:
+        if name not in kinds:
+            converter.fail((name,), "the task has no such input")
     literals = {}
     for name, kind in kinds.items():
         if name in values:
