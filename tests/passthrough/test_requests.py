@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from connectrpc.code import Code
-from fastapi import APIRouter, BackgroundTasks, WebSocket
+from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flyte import remote
 from websockets.asyncio.client import connect
+from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.request_scope import OnlySending
@@ -66,6 +67,14 @@ async def socket(websocket: WebSocket, name: str) -> None:
             await websocket.send_text(details.phase)
 
 
+@router.websocket("/socket/unread/{name}")
+async def unread_socket(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    run = await remote.Run.get.aio(name)
+    async for details in run.watch():
+        await websocket.send_text(details.phase)
+
+
 @router.get("/sync/wait/{name}")
 def sync_wait(name: str) -> str:
     run = remote.Run.get(name)
@@ -93,6 +102,7 @@ STREAMS = {
     "/wait/{run}": "WatchActionDetails",
     "/logs/{run}": "TailLogs",
     "/socket/{run}": "WatchActionDetails",
+    "/socket/unread/{run}": "WatchActionDetails",
     "/sync/wait/{run}": "WatchActionDetails",
     "/sync/logs/{run}": "TailLogs",
 }
@@ -192,6 +202,30 @@ def test_a_call_that_hangs_ends_with_its_request(
         asyncio.run(come_and_leave(url + path, there, viewers))
         all_is_quiet(local_flyte, "ListRuns")
     assert logged() == []
+
+
+@router.websocket("/conversation")
+async def converse(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            heard.append(await websocket.receive_text())
+            await websocket.send_text("heard")
+    except WebSocketDisconnect:
+        heard.append((await remote.User.get.aio()).name())
+
+
+def test_an_endpoint_that_reads_is_told_that_its_client_has_left_and_may_call_flyte_then(
+    url: str,
+) -> None:
+    heard.clear()
+    address = url.replace("http", "ws", 1) + "/conversation"
+    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+        for said in ("one", "two"):
+            websocket.send(said)
+            assert websocket.recv() == "heard"
+    wait_until(lambda: len(heard) > 2)
+    assert heard == ["one", "two", "Alice Adams"]
 
 
 # What an endpoint leaves behind

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, is_safe, make_safe
 
 LARGEST_BODY = 1024 * 1024  # bytes
+MOST_UNREAD = 16  # messages of a WebSocket
 
 
 class FlyteMiddleware:
@@ -39,7 +40,7 @@ class FlyteMiddleware:
         self._flyte: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope. WebSockets are left to their endpoints, which have to read them."""
+        """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             try:
                 make_safe()
@@ -60,7 +61,7 @@ class FlyteMiddleware:
             if scope["type"] == "http":
                 await self._serve(scope, receive, send)
             else:
-                await self.app(scope, receive, send)
+                await self._serve_socket(scope, Socket(calls, receive, send))
         finally:
             calls.end()
             current_calls.reset(token)
@@ -75,6 +76,15 @@ class FlyteMiddleware:
                 raise
         finally:
             client.stop_listening()
+
+    async def _serve_socket(self, scope: Scope, socket: "Socket") -> None:
+        try:
+            await self.app(scope, socket.receive, socket.send)
+        except asyncio.CancelledError:
+            if not socket.has_left:
+                raise
+        finally:
+            socket.stop_listening()
 
     def _initialised(self) -> Any:
         """Return what Flyte was initialised with, or None as long as it was not."""
@@ -163,6 +173,54 @@ class Client:
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.stop_listening()  # background tasks come after this and are not cancelled
         await self._send(message)
+
+
+class Socket:
+    """The other end of a WebSocket.
+
+    It is listened to also while the endpoint does not read. If the client leaves then, the
+    endpoint's calls to Flyte are cancelled. An endpoint that reads is told instead. After
+    ``MOST_UNREAD`` messages that nobody reads, listening stops until one is read.
+    """
+
+    def __init__(self, calls: Calls, receive: Receive, send: Send) -> None:
+        self.has_left = False
+        """Whether the client has left without the endpoint being told."""
+        self._calls, self._receive, self._send = calls, receive, send
+        self._unread = asyncio.Queue[Message](MOST_UNREAD)
+        self._is_read = False
+        self._listening: asyncio.Task[None] | None = None
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._receive()
+            await self._unread.put(message)
+            if message["type"] == "websocket.disconnect":
+                break
+        if not self._is_read:
+            self.has_left = True
+            self._calls.end()
+
+    def stop_listening(self) -> None:
+        """Leave the connection alone."""
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def receive(self) -> Message:
+        """Receive what the client has sent."""
+        if self._listening is None:  # it has not been accepted
+            return await self._receive()
+        self._is_read = True
+        try:
+            return await self._unread.get()
+        finally:
+            self._is_read = False
+
+    async def send(self, message: Message) -> None:
+        """Send a message."""
+        await self._send(message)
+        if message["type"] == "websocket.accept":
+            self._listening = asyncio.create_task(self._listen())
 
 
 class OnlySending:
