@@ -1,0 +1,259 @@
+"""Endpoints by somebody who has just generated a project and knows Flyte's documentation.
+
+They are naive on purpose: what goes wrong here has to go well. ``test_fifteen.py`` calls them.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import flyte
+from fastapi import APIRouter, BackgroundTasks, Request, WebSocket
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from flyte import remote
+from flyte.io import File
+
+env = flyte.TaskEnvironment(name="fifteen")
+router = APIRouter()
+
+COUNT = remote.Task.get("tests.count", auto_version="latest")
+ENDED: dict[str, str] = {}
+UNPICKLED = Path(tempfile.gettempdir(), "fifteen-was-unpickled")
+
+
+@env.task
+async def words(text: File, day: date) -> int:
+    async with text.open("rb") as file:
+        return len(bytes(await file.read()).split())
+
+
+class Gift:
+    """Whoever unpickles it runs a program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (UNPICKLED,)
+
+
+@env.task
+async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-arg]
+    deep: dict[str, Any] = {}
+    for _ in range(500):
+        deep = {"deeper": deep}
+    secret = File.from_existing_remote("file:///etc/passwd")
+    inside = File.from_existing_remote("http://169.254.169.254/latest")
+    return Gift(), secret, inside, deep, float("nan")
+
+
+@router.get("/whoami")
+async def whoami() -> dict[str, str]:
+    user = await remote.User.get.aio()
+    return {"subject": user.subject(), "name": user.name()}
+
+
+@router.get("/projects")
+def projects() -> list[str]:
+    return [project.pb2.id for project in remote.Project.listall()]
+
+
+@router.get("/projects/{name}")
+async def project(name: str) -> dict[str, Any]:
+    return (await remote.Project.get.aio(name)).to_dict()
+
+
+@router.get("/tasks")
+async def tasks() -> list[dict[str, Any]]:
+    return [task.to_dict() async for task in remote.Task.listall.aio(limit=50)]
+
+
+@router.get("/tasks/{name}")
+async def task(name: str) -> dict[str, Any]:
+    details = await remote.Task.get(name, auto_version="latest").fetch.aio()
+    return {
+        "version": details.version,
+        "required": details.required_args,
+        "schema": details.interface.json_schema,
+    }
+
+
+@router.post("/tasks/{name}/run")
+async def run_and_wait(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    run = await flyte.run.aio(remote.Task.get(name, auto_version="latest"), **inputs)
+    await run.wait.aio(quiet=True)
+    await run.raise_for_status.aio()
+    outputs = await run.outputs.aio()
+    return {"name": run.name, "url": run.url, "outputs": outputs.named_outputs}
+
+
+@router.post("/tasks/{name}/run-sync")
+def run_sync(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    run = flyte.run(remote.Task.get(name, auto_version="latest"), **inputs)
+    run.wait()
+    return {"name": run.name, "phase": run.phase, "outputs": run.outputs()}
+
+
+@router.post("/tasks/{name}/run-blocking")
+async def run_blocking(name: str, inputs: dict[str, Any]) -> str:
+    run = flyte.run(remote.Task.get(name, auto_version="latest"), **inputs)
+    run.wait()
+    return run.name
+
+
+@router.post("/run-task/{project}/{domain}/{name}")
+async def run_in(project: str, domain: str, name: str, inputs: dict[str, Any]) -> str:
+    task = remote.Task.get(name, project=project, domain=domain, auto_version="latest")
+    context = flyte.with_runcontext(project=project, domain=domain, labels={"from": "app"})
+    return (await context.run.aio(task, **inputs)).name
+
+
+@router.post("/words")
+async def run_function(request: Request) -> str:
+    with tempfile.NamedTemporaryFile() as temporary:
+        temporary.write(await request.body())
+        temporary.flush()
+        _, uri = await remote.upload_file.aio(Path(temporary.name), fname="words.txt")
+    text = File.from_existing_remote(uri)
+    return (await flyte.run.aio(words, text=text, day=date.today())).name
+
+
+@router.post("/count")
+async def count(to: int = 1) -> str:
+    return (await flyte.run.aio(COUNT, to=to)).name
+
+
+@router.post("/count-many")
+async def count_many(times: int = 2) -> list[str]:
+    runs = await asyncio.gather(*(flyte.run.aio(COUNT, to=1) for _ in range(times)))
+    return [run.name for run in runs]
+
+
+@router.get("/runs")
+async def runs() -> list[dict[str, Any]]:
+    found = remote.Run.listall.aio(in_phase=("running", "succeeded"), limit=20)
+    return [{"name": run.name, "phase": run.phase} async for run in found]
+
+
+@router.get("/runs/since/{when}")
+async def since(when: datetime) -> list[str]:
+    found = remote.Run.listall.aio(created_at=remote.TimeFilter(after=when))
+    return [run.name async for run in found]
+
+
+@router.get("/runs/{name}")
+async def status(name: str) -> dict[str, Any]:
+    run = await remote.Run.get.aio(name=name)
+    details = await run.details.aio()
+    error = details.action_details.error_info
+    phase = details.action_details.phase.name
+    return {"url": run.url, "phase": phase, "error": error.message if error else ""}
+
+
+@router.get("/runs/{name}/watch")
+async def watch(name: str) -> StreamingResponse:
+    run = await remote.Run.get.aio(name)
+
+    async def events() -> AsyncIterator[str]:
+        async for details in run.watch():
+            yield f"data: {details.phase.value}\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@router.websocket("/runs/{name}/live")
+async def live(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    run = await remote.Run.get.aio(name)
+    async for details in run.watch():
+        await websocket.send_json({"phase": details.phase.value})
+    await websocket.close()
+
+
+@router.get("/runs/{name}/logs")
+async def logs(name: str) -> StreamingResponse:
+    run = await remote.Run.get.aio(name)
+    return StreamingResponse(run.get_logs.aio(), media_type="text/plain")
+
+
+@router.get("/runs/{name}/logs-sync")
+def logs_sync(name: str) -> StreamingResponse:
+    def lines() -> Iterator[str]:
+        yield from remote.Run.get(name).get_logs(show_ts=True)
+
+    return StreamingResponse(lines(), media_type="text/plain")
+
+
+@router.get("/runs/{name}/first-line", response_class=PlainTextResponse)
+async def first_line(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    async for line in run.get_logs.aio():
+        return line
+    return ""
+
+
+@router.get("/runs/{name}/result")
+async def result(name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    return (await run.outputs.aio())[0]
+
+
+@router.get("/runs/{name}/io")
+def io(name: str) -> dict[str, Any]:
+    run = remote.Run.get(name)
+    return {"inputs": dict(run.inputs()), "outputs": run.outputs()}
+
+
+@router.post("/runs/{name}/again")
+async def again(name: str, changed: dict[str, Any]) -> str:
+    return (await flyte.rerun.aio(name, **changed)).name
+
+
+@router.post("/runs/{name}/abort")
+async def abort(name: str) -> None:
+    run = await remote.Run.get.aio(name)
+    await run.abort.aio("no longer needed")
+
+
+@router.get("/runs/{name}/actions")
+async def actions(name: str) -> list[str]:
+    return [action.name async for action in remote.Action.listall.aio(for_run_name=name)]
+
+
+@router.get("/runs/{name}/failure")
+async def failure(name: str) -> str | None:
+    run = await remote.Run.get.aio(name)
+    failed = await run.first_failure.aio()
+    return failed.error_message if failed else None
+
+
+@router.get("/runs/{name}/report")
+async def report(name: str) -> str:
+    run = await remote.Run.get.aio(name)
+    return await run.get_report.aio()
+
+
+@router.post("/later")
+async def later(background: BackgroundTasks) -> str:
+    async def notify() -> None:
+        await run.wait.aio(quiet=True)
+        ENDED[run.name] = (await remote.User.get.aio()).name()
+
+    run = await flyte.run.aio(COUNT, to=1)
+    background.add_task(notify)
+    return run.name
+
+
+@router.get("/triggers")
+async def triggers() -> list[str]:
+    return [trigger.name async for trigger in remote.Trigger.listall.aio()]
+
+
+@router.get("/secrets")
+async def secrets() -> list[str]:
+    return [secret.name async for secret in remote.Secret.listall.aio()]
+
+
+@router.get("/apps")
+async def apps() -> list[str]:
+    return [app.name async for app in remote.App.listall.aio()]
