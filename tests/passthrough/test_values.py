@@ -124,6 +124,19 @@ def test_inputs_and_outputs_are_json(alice: httpx.Client) -> None:
     assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
 
 
+@router.post("/greet/positional")
+async def run_with_nameless_inputs() -> str:
+    return (await flyte.run.aio(GREET, "Ada", True)).name
+
+
+def test_inputs_of_a_remote_task_are_named_because_their_order_is_not_known(
+    alice: httpx.Client, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.post("/greet/positional").status_code == 500
+    assert "name the inputs of a remote task" in caplog.text
+    assert "CreateRun" not in [call.method for call in received()]
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [

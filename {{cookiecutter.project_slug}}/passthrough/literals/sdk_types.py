@@ -129,15 +129,16 @@ def install(engine: Any, interface: Any) -> None:
         kinds = _kinds(self)
         if kinds is None:
             return original(self, *args, **kwargs)  # type: ignore[no-any-return]
-        given = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
+        if args:
+            raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
         try:
-            ready = {name for name, value in given.items() if not _is_json(value)}
+            ready = {name for name, value in kwargs.items() if not _is_json(value)}
         except RecursionError:
             raise InvalidInputs([((), "nested too deep")]) from None
         optional = {*ready, *self.inputs} - {*self.required_inputs()} | ready
-        open_values = {k: value for k, value in given.items() if k not in ready or k not in kinds}
+        open_values = {k: value for k, value in kwargs.items() if k not in ready or k not in kinds}
         literals = to_literals(open_values, kinds, optional)
-        return given | {name: _Checked(literal) for name, literal in literals.items()}
+        return kwargs | {name: _Checked(literal) for name, literal in literals.items()}
 
     def schema(self: Any) -> dict[str, Any]:
         kinds = _kinds(self)
