@@ -187,7 +187,7 @@ def test_wrong_values_are_located_and_not_repeated(alice: httpx.Client) -> None:
         (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
         (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
         (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
-        (TimeoutError(), 504, "Flyte did not answer in time"),
+        (TimeoutError(), 504, "this took too long; a run that was started goes on"),
         (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
         (InvalidInputs([(("a",), "wrong")]), 422, "the task cannot be run with these inputs"),
         (RequestValidationError([]), 422, "the request holds values that cannot be used"),

@@ -73,6 +73,7 @@ TAKEN = re.compile(
 """What Python says if an input is named like an argument: ``flyte.run(task, **{"task": 1})``."""
 
 PROBLEM = "#/components/schemas/Problem"
+TOO_LONG = "this took too long; a run that was started goes on"
 BODY_LATE = "the body of the request did not arrive in time"
 MOST_ERRORS = 100  # of one request; nobody reads more
 CLIENT_HAS_LEFT = 499  # as nginx calls it; nobody reads it
@@ -126,7 +127,7 @@ class Problem(BaseModel):
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
             case TimeoutError():
-                status, detail = 504, "Flyte did not answer in time"
+                status, detail = 504, TOO_LONG
             case RequestValidationError():
                 status, detail = 422, "the request holds values that cannot be used"
                 errors = [
