@@ -70,6 +70,13 @@ ROWS = [
     Row("GET /tasks", VIEWERS, ERRORS, IN_TIME),
     Row(f"GET /tasks/{GIFTS}", VIEWERS, "a task of pickles", "JSON Schema; nothing loaded"),
     Row(f"POST /tasks/{GREET}/run", RUNNERS, WRONG, AT_ONCE, ADA),
+    Row(
+        f"POST /tasks/{COUNT}/run",
+        "502 502 403 403 401 401",
+        "a run that fails; one that takes longer than twice `FLYTE_TIMEOUT`",
+        "502; 504",
+        {"to": 0},
+    ),
     Row(f"POST /tasks/{GREET}/run-sync", RUNNERS, WRONG, AT_ONCE, ADA),
     Row(
         f"POST /tasks/{GREET}/run-blocking",
@@ -329,6 +336,10 @@ def test_nothing_remains_of_viewers_who_leave(
         with alice.stream("GET", path) as answer:
             assert next(answer.iter_raw())
     wait_until(lambda: local_flyte.open_calls(call) == 0)
+
+
+def test_a_request_does_not_last_as_long_as_a_run_may(hurried: httpx.Client) -> None:
+    assert hurried.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
 
 
 def test_what_is_refused_is_explained_in_the_log(
