@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import APIRouter, WebSocket
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from local_flyte import LocalFlyte
@@ -109,3 +109,12 @@ def test_its_headers_are_not_logged(
     server = [r.getMessage() for r in caplog.records if r.name.startswith("uvicorn")]
     assert server
     assert HEADERS["Authorization"] not in "\n".join(server)
+
+
+def test_a_refusal_is_no_error_in_the_log(
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    with pytest.raises(InvalidStatus), connect(f"ws{url[4:]}/watch", proxy=None):
+        pass
+    assert [each for each in caplog.records if each.name.startswith("uvicorn")] == []

@@ -29,6 +29,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             super().data_received(data)
 
+    async def send(self, message: Any) -> None:
+        """Send a message. A refusal completes the handshake, or uvicorn would log an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
+
 
 UVICORN: dict[str, Any] = {
     # A client has nothing to say on a WebSocket: no message of its may cost more than it has sent.
