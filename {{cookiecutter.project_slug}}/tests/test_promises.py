@@ -74,6 +74,11 @@ def call(
         return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
 
+def hint(operation: Operation) -> str:
+    """Say what to do about an operation of which nothing came."""
+    return f"{' '.join(operation)} did not work: say in EXAMPLES, above, what to send"
+
+
 # Nothing without the caller's own credentials
 
 
@@ -154,7 +159,7 @@ def asked_by_bob(
 def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
     asked_by_bob: dict[Operation, list[ReceivedCall]], operation: Operation
 ) -> None:
-    assert asked_by_bob[operation]
+    assert asked_by_bob[operation], hint(operation)
     for each in asked_by_bob[operation]:
         assert each.headers["cookie"] == PEOPLE["bob"].cookie
         assert "authorization" not in each.headers
@@ -186,7 +191,7 @@ def test_many_people_at_once_are_never_mixed_up(
     def ask(name: str, operation: Operation) -> str:
         headers = {"Authorization": people[name], "X-Request-ID": name}
         response = call(client, operation, greeting, **headers)
-        assert response.is_success, response.text
+        assert response.is_success, f"{hint(operation)}: {response.text}"
         return response.text
 
     with client_of(app_url, None) as client, ThreadPoolExecutor(20) as threads:
@@ -264,7 +269,7 @@ def test_nor_of_a_request_for_which_flyte_hangs(
     operations = [each for each in READING if each not in STREAMS and each not in EXAMPLES]
     patient = settings.model_copy(update={"flyte_timeout": 600})
     with ExitStack() as hanging, serving(create_app(patient)) as url:
-        for method in {asked_by_bob[operation][0].method for operation in operations}:
+        for method in {each.method for o in operations for each in asked_by_bob[o][:1]}:
             hanging.enter_context(local_flyte.hang(method))
         local_flyte.clear_calls()
         paths = [path_of(path, greeting) for _, path in operations]
@@ -319,7 +324,7 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
 def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
     trap = finished(alice, run_task(alice, "trap"))
     for operation in READING:
-        assert call(alice, operation, trap).is_success, operation
+        assert call(alice, operation, trap).is_success, hint(operation)
     with calling_as(alice):  # in this process, which is the app's
         assert remote.Run.get(trap["name"]).outputs().named_outputs["o0"]["kind"] == "pickle"
     assert "SPRUNG" not in os.environ
