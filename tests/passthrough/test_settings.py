@@ -105,6 +105,14 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_to_give_instead(
     assert says_what_to_deploy(str(refused.value)) is (name in CONNECTION)
 
 
+def test_a_default_of_the_owners_that_does_not_fit_is_named_by_its_variable() -> None:
+    class Wrong(Settings):
+        size: int = env("SIZE", default="small")
+
+    with pytest.raises(SettingsError, match="SIZE: Input should be a valid integer"):
+        load(Wrong, {})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

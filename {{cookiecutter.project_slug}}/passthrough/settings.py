@@ -246,7 +246,9 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
         return kind.model_validate(environment)
     except ValidationError as error:
         wrong = list(_complaints(kind, error, environment))
-        lines = "".join(f"\n  {_shown(name, environment[name])}: {why}" for name, why in wrong)
+        lines = "".join(
+            f"\n  {_shown(name, environment.get(name, ''))}: {why}" for name, why in wrong
+        )
         where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
         raise SettingsError(
             f"cannot start with these environment variables:{lines}{where}"
@@ -280,8 +282,9 @@ def _complaints(
 ) -> Iterator[tuple[str, str]]:
     """Yield the variables that are wrong, and why."""
     for each in error.errors(include_url=False):
-        field = next(f for f in kind.model_fields.values() if each["loc"][0] in names(f))
-        name = next(name for name in names(field) if name in environment)
+        at = each["loc"][0]  # of a default, the name of the field
+        field = next(f for n, f in kind.model_fields.items() if at in (n, *names(f)))
+        name = next((n for n in names(field) if n in environment), names(field)[0])
         yield name, each["msg"].removeprefix("Value error, ")
 
 
