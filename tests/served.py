@@ -29,17 +29,20 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
 class App:
     """The app, as ``python -m local_flyte`` would serve it, in a process that can be ended."""
 
-    def __init__(self, project: Path, log: Path, variables: dict[str, str]) -> None:
+    def __init__(
+        self, project: Path, log: Path, variables: dict[str, str], module: str = sign_in.__name__
+    ) -> None:
         # Kept open while the app is away: who asks meanwhile waits, and the address stays.
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._project = project
+        self._module = module
         self._log = log
         self._environment = clean_environment(**variables)
 
     def start(self) -> None:
         """Start it; return when it answers."""
-        command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
+        command = [sys.executable, "-m", "uvicorn", "--factory", f"{self._module}:create_app"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--fd", str(self._listener.fileno()), "--log-level", "warning"],

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +23,7 @@ class AccessLogMiddleware:
     """Logs each request when it has ended: never a query, a header or a credential.
 
     A request keeps the ``X-Request-ID`` that it came with, or gets one. The response and each call
-    to Flyte have it too.
+    to Flyte have it too, and its span if requests are traced.
     """
 
     def __init__(self, app: ASGIApp, form: Literal["text", "json", "off"]) -> None:
@@ -41,6 +42,7 @@ class AccessLogMiddleware:
         request_id = given if REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        trace.get_current_span().set_attribute("request_id", request_id)
         began, status = time.perf_counter(), 0
 
         async def noting_send(message: Message) -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
 
 from . import docs, health
 from .access_log import AccessLogMiddleware
@@ -22,6 +23,7 @@ from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
 from .request_scope import LARGEST_BODY
 from .settings import Settings
+from .telemetry import TELEMETRY, UncoverMiddleware, covered
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {
@@ -66,6 +68,7 @@ class App(FastAPI):
             options: As for FastAPI.
         """
         around = [  # from the outside in
+            Middleware(UncoverMiddleware),
             Middleware(AccessLogMiddleware, form=settings.access_log),
             Middleware(HeadersMiddleware),
             Middleware(
@@ -90,6 +93,7 @@ class App(FastAPI):
             redoc_url=None,
             redirect_slashes=False,  # redirects would name the host that the client says it called
             middleware=around,
+            telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             **options,
         )
@@ -99,6 +103,10 @@ class App(FastAPI):
         self.include_router(health.router)
         keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # what a middleware refuses stops the app now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        await super().__call__(covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, for ``flyte deploy`` to hash: routers hold locks, and code is hashed."""

@@ -20,8 +20,16 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
+from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +41,8 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from flyte import remote
 from google.protobuf.message import DecodeError
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from publicsuffixlist import PublicSuffixList
 
 from .literals import sdk_types
@@ -186,6 +196,59 @@ def _belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], No
 
 
 # The first place: sessions, through which every call goes
+
+
+class _Tracer:
+    """Makes a span of each call, if OpenTelemetry is set up; around `_Guard`.
+
+    Flyte gets the ``traceparent``, so that a trace of its own can belong to the same: a header of
+    random numbers. What else OpenTelemetry might send on (baggage) has been written by others.
+    """
+
+    _tracer = trace.get_tracer("passthrough")  # of the provider that will have been set by then
+    _propagator = TraceContextTextMapPropagator()
+
+    async def intercept_unary(
+        self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
+    ) -> Any:
+        """Trace a call that has one answer."""
+        with self._span(ctx):
+            return await call_next(request, ctx)
+
+    async def intercept_server_stream(
+        self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
+    ) -> AsyncGenerator[Any]:
+        """Trace a call that is answered by a stream."""
+        with self._span(ctx):
+            async with aclosing(call_next(request, ctx)) as stream:
+                async for message in stream:
+                    yield message
+
+    @contextmanager
+    def _span(self, ctx: Call) -> Iterator[None]:
+        """Have a span for the block; it ends with the request if the block does not."""
+        method = f"{ctx.method().service_name}/{ctx.method().name}"
+        attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
+        span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes)
+        self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
+        calls = current_calls.get()
+        try:
+            if calls:
+                calls.begin(span, span.end)
+            yield
+        except (Exception, asyncio.CancelledError) as error:
+            if span.is_recording():
+                span.set_attribute("error.type", type(error).__qualname__)
+                if isinstance(error, ConnectError):
+                    span.set_attribute("rpc.response.status_code", error.code.value)
+                if isinstance(error, Exception):  # that a viewer leaves is none
+                    span.set_status(trace.StatusCode.ERROR)
+            raise
+        finally:
+            if calls:
+                calls.done(span)
+            if span.is_recording():
+                span.end()
 
 
 class _Guard:
@@ -365,6 +428,7 @@ class _Transport:
             pool_idle_timeout=90.0,
             tcp_keepalive_interval=30.0,
             use_system_dns=True,
+            enable_otel=False,  # a span of each call is there already
         )
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
@@ -458,7 +522,7 @@ def _sessions() -> None:
                 return known
         made = await original(endpoint, **(options | {"rpc_retries": None}))
         parts = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
-        parts["interceptors"] = (_Guard(made.insecure),)
+        parts["interceptors"] = (_Tracer(), _Guard(made.insecure))
         parts["http_client"] = pyqwest.Client(transport=_Transport(made.tls_ca_cert))
         session = Session(**parts)
         if auth_endpoint:

@@ -1,0 +1,346 @@
+"""OpenTelemetry: a span of each request and of each call to Flyte, and no credential in any."""
+
+import contextlib
+import http.server
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from websockets.sync.client import connect
+
+from local_flyte import PEOPLE, LocalFlyte
+
+from .baking import Baker, run
+from .served import TASKS, App, wait_until
+
+pytestmark = pytest.mark.slow
+
+TOKEN = PEOPLE["alice"].token
+SECRET = "sk-live-0123456789abcdef"
+
+# The app as an owner may set it up, with a few endpoints that the tests need.
+OWNERS = """
+import json, os, sys
+from typing import Any
+
+from fastapi import Request
+from flyte import remote
+from opentelemetry import trace
+
+exported = lambda: []
+if os.environ.get("IN_MEMORY"):
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exported = exporter.get_finished_spans
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+from app.main import app
+
+kept: list[Any] = []
+
+
+def create_app():
+    return app
+
+
+@app.get("/spans")
+async def spans() -> list[Any]:
+    return [json.loads(span.to_json()) for span in exported()]
+
+
+@app.get("/sdk")
+async def sdk() -> bool:
+    return "opentelemetry.sdk" in sys.modules
+
+
+@app.get("/raises")
+async def raises(request: Request) -> None:
+    raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
+
+
+@app.get("/keeps/{name}")
+async def keeps(name: str) -> None:
+    states = (await remote.Run.get.aio(name)).watch()
+    await anext(states)
+    kept.append(states)
+"""
+
+
+@pytest.fixture(scope="module")
+def serve_traced(
+    flyte: LocalFlyte, default_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., contextlib.AbstractContextManager[httpx.Client]]:
+    """Serve the app with some variables; it is called as alice."""
+
+    @contextlib.contextmanager
+    def serve(**variables: str) -> Iterator[httpx.Client]:
+        folder = tmp_path_factory.mktemp("owner")
+        (folder / "owners.py").write_text(OWNERS, "utf-8")
+        variables |= {"PYTHONPATH": str(folder), "CREDENTIAL_HEADERS": "X-Api-Key"}
+        environment = flyte.app_environment() | variables
+        app = App(default_project, folder / "log", environment, module="owners")
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with contextlib.closing(app):
+            app.start()
+            with httpx.Client(
+                base_url=app.url, headers=headers, trust_env=False, timeout=120
+            ) as alice:
+                yield alice
+
+    return serve
+
+
+@pytest.fixture(scope="module")
+def alice(serve_traced: Any) -> Iterator[httpx.Client]:
+    """Alice, calling an app whose owner has set an in-memory exporter up."""
+    with serve_traced(IN_MEMORY="1") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def counting(alice: httpx.Client) -> Iterator[str]:
+    """The name of a run that goes on and on."""
+    started = alice.post(f"/tasks/{TASKS}.count/runs", json={"inputs": {"to": 100_000}})
+    yield started.json()["name"]
+    alice.post(f"/runs/{started.json()['name']}/abort")
+
+
+class Spans:
+    """The spans that have ended since it was made."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._before = len(self._all())
+
+    def _all(self) -> list[Any]:
+        return list(self._client.get("/spans").json())
+
+    def __call__(self) -> list[Any]:
+        """Return them, in the order of their ends."""
+        found = self._all()[self._before :]
+        return [span for span in found if span["name"] != "GET /spans"]
+
+    def named(self, name: str) -> list[Any]:
+        """Return those of a request, such as ``GET /me``, or of a method of Flyte's."""
+        return [span for span in self() if span["name"].rpartition("Service/")[2] == name]
+
+    def one(self, name: str) -> Any:
+        """Wait until there is one, and return it."""
+        wait_until(lambda: self.named(name))
+        (span,) = self.named(name)
+        return span
+
+
+def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
+    alice: httpx.Client, flyte: LocalFlyte
+) -> None:
+    spans = Spans(alice)
+    flyte.clear_calls()
+    response = alice.get("/me?token=of-nobody")
+    request, call = spans.one("GET /me"), spans.one("UserInfo")
+    assert request["parent_id"] is None
+    assert request["attributes"]["http.route"] == "/me"
+    assert request["attributes"]["http.response.status_code"] == 200
+    assert request["attributes"]["request_id"] == response.headers["x-request-id"]
+    assert call["parent_id"] == request["context"]["span_id"]
+    assert call["kind"] == "SpanKind.CLIENT"
+    assert call["attributes"] == {
+        "rpc.system.name": "connectrpc",
+        "rpc.method": "flyteidl2.auth.IdentityService/UserInfo",
+    }
+    (received,) = (call for call in flyte.calls if call.method == "UserInfo")
+    trace, span = call["context"]["trace_id"][2:], call["context"]["span_id"][2:]
+    assert received.headers["traceparent"].startswith(f"00-{trace}-{span}-")
+
+
+def test_a_call_that_fails_has_a_status_and_no_text(alice: httpx.Client, flyte: LocalFlyte) -> None:
+    spans = Spans(alice)
+    flyte.fail_next("ListProjects", Code.PERMISSION_DENIED, message=f"not with {TOKEN}")
+    assert alice.get("/projects").status_code == 403
+    call = spans.one("ListProjects")
+    assert call["attributes"]["rpc.response.status_code"] == "permission_denied"
+    assert call["attributes"]["error.type"] == "ConnectError"
+    assert call["status"] == {"status_code": "ERROR"}
+    assert call["events"] == []
+
+
+def test_a_call_that_is_made_again_is_one_span(alice: httpx.Client, flyte: LocalFlyte) -> None:
+    spans = Spans(alice)
+    flyte.fail_next("ListProjects", Code.UNAVAILABLE, times=2)
+    assert alice.get("/projects").status_code == 200
+    assert spans.one("ListProjects")["status"] == {"status_code": "UNSET"}
+
+
+def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
+    alice: httpx.Client, counting: str
+) -> None:
+    spans = Spans(alice)
+    with alice.stream("GET", f"/runs/{counting}/events") as response:
+        lines = response.iter_lines()
+        next(lines)
+        assert spans.named("WatchActionDetails") == []
+        assert spans.named("GET /runs/{name}/events") == []
+    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/events")
+    assert call["parent_id"] == request["context"]["span_id"]
+    assert call["status"] == {"status_code": "UNSET"}
+
+
+def test_the_span_of_a_websocket_ends_with_it(alice: httpx.Client, counting: str) -> None:
+    spans = Spans(alice)
+    url = f"{alice.base_url}/runs/{counting}/watch".replace("http", "ws", 1)
+    with connect(url, additional_headers={"Authorization": f"Bearer {TOKEN}"}) as viewer:
+        viewer.recv()
+        assert spans.named("WatchActionDetails") == []
+    request = spans.one("WS /runs/{name}/watch")
+    assert spans.one("WatchActionDetails")["parent_id"] == request["context"]["span_id"]
+
+
+def test_the_span_of_a_stream_that_is_kept_ends_with_its_request(
+    alice: httpx.Client, counting: str
+) -> None:
+    spans = Spans(alice)
+    assert alice.get(f"/keeps/{counting}").status_code == 200
+    request = spans.one("GET /keeps/{name}")
+    assert spans.one("WatchActionDetails")["parent_id"] == request["context"]["span_id"]
+
+
+TOLD = {
+    "error.type",
+    "http.request.method",
+    "http.response.status_code",
+    "http.route",
+    "network.protocol.name",
+    "network.protocol.version",
+    "request_id",
+    "rpc.method",
+    "rpc.response.status_code",
+    "rpc.system.name",
+    "server.address",
+    "server.port",
+    "url.path",
+    "url.scheme",
+}
+
+
+def test_whatever_a_client_sends_is_in_no_span_and_follows_no_call(
+    alice: httpx.Client, flyte: LocalFlyte
+) -> None:
+    spans = Spans(alice)
+    flyte.clear_calls()
+    everywhere = {
+        "X-Api-Key": SECRET,
+        "Cookie": f"flyte_at={SECRET}; other={SECRET}",
+        "User-Agent": SECRET,
+        "Host": SECRET,
+        "X-Request-ID": f"Bearer {SECRET}",
+        "Baggage": f"key={SECRET}",
+        "Tracestate": f"key={SECRET}",
+        "Traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
+    }
+    for authorization in (f"Bearer {TOKEN}", f"Basic {SECRET}", SECRET, f"Bearer {SECRET}"):
+        headers = everywhere | {"Authorization": authorization}
+        for path in ("/me", "/raises", f"/runs/{SECRET}", f"/{SECRET}", "/health"):
+            alice.get(path, params={"token": SECRET, "sig": SECRET}, headers=headers)
+        # The next request on this connection is read in the context of this one.
+        inputs = {"inputs": {"name": SECRET, "excited": "x" * 200_000}}
+        alice.post(f"/tasks/{SECRET}/runs", json=inputs, headers=headers)
+    alice.get("/projects")  # without a trace of its own
+    wait_until(lambda: spans.named("GET /projects"))
+
+    told = json.dumps(spans())
+    assert not re.search(rf"{SECRET}|{TOKEN}|x{{100}}", told)
+    assert {name for span in spans() for name in span["attributes"]} <= TOLD
+    assert all(span["events"] == [] and span["links"] == [] for span in spans())
+    assert all(span["attributes"].get("url.path", "") == "" for span in spans())
+    (last,) = spans.named("GET /projects")
+    assert last["parent_id"] is None
+    assert spans.named("GET /me")[0]["context"]["trace_id"] == "0x" + "1" * 32
+    assert flyte.calls
+    for call in flyte.calls:
+        assert not {"baggage", "tracestate"} & {name.lower() for name in call.headers}
+
+
+Received = list[tuple[str, bytes]]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, Received]]:
+    """The address of an OTLP collector, and what it has received."""
+    received: Received = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
+
+
+def test_the_standard_variables_are_all_that_it_takes(
+    serve_traced: Any, collector: tuple[str, Received]
+) -> None:
+    address, received = collector
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+        "OTEL_SERVICE_NAME": "what-its-owner-calls-it",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRIC_EXPORT_INTERVAL": "100",
+    }
+    with serve_traced(**variables) as alice:
+        alice.get("/me", params={"token": SECRET})
+        alice.get("/raises", headers={"X-Api-Key": SECRET})
+        wait_until(lambda: {"/v1/traces", "/v1/metrics"} <= {path for path, _ in received})
+        wait_until(lambda: b"/raises" in b"".join(body for _, body in received))
+    names: set[str] = set()
+    for path, body in received:
+        assert SECRET.encode() not in body
+        assert TOKEN.encode() not in body
+        if path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                assert "what-its-owner-calls-it" in str(resource.resource)
+                names |= {span.name for scope in resource.scope_spans for span in scope.spans}
+    assert {"GET /me", "GET /raises", "flyteidl2.auth.IdentityService/UserInfo"} <= names
+    assert {path for path, _ in received} == {"/v1/traces", "/v1/metrics"}
+
+
+def test_without_them_the_sdk_is_not_even_imported(serve_traced: Any, flyte: LocalFlyte) -> None:
+    with serve_traced() as alice:
+        flyte.clear_calls()
+        assert alice.get("/me").status_code == 200
+        assert alice.get("/sdk").json() is False
+    assert flyte.calls
+    assert not any("traceparent" in call.headers for call in flyte.calls)
+
+
+def test_the_image_gets_the_exporter_by_one_word(baker: Baker, tmp_path: Path) -> None:
+    project = baker(tmp_path)
+    word = "fastapi[opentelemetry]"
+    assert f"`{word}`" in (project / "docs/operating.md").read_text("utf-8")
+    pyproject = project / "pyproject.toml"
+    # As the image's layer is made, and a lock file.
+    export = [sys.executable, "-m", "uv", "export", "--no-dev", "--quiet", "--no-hashes"]
+    assert "opentelemetry-sdk" not in run(export, project)
+    pyproject.write_text(pyproject.read_text("utf-8").replace('"fastapi>', f'"{word}>'), "utf-8")
+    exported = run(export, project)
+    assert "opentelemetry-sdk==" in exported
+    assert "opentelemetry-exporter-otlp-proto-http==" in exported
