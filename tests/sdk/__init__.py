@@ -1,1 +1,1 @@
-"""Defects of the SDK, each with its shortest reproduction; docs/sdk-findings.md tells of them."""
+"""Defects of the SDK: docs/sdk-findings.md tells of them, and its reproductions run here."""

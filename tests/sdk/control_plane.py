@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,13 @@ from flyteidl2.cluster import payload_pb2 as cluster_pb2
 from flyteidl2.cluster import service_connect as cluster_connect
 from flyteidl2.common import identifier_pb2, phase_pb2
 from flyteidl2.common import run_pb2 as common_run_pb2
+from flyteidl2.core.interface_pb2 import TypedInterface, Variable
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.dataproxy import dataproxy_service_connect, dataproxy_service_pb2
+from flyteidl2.logs.dataplane.payload_pb2 import LogLine
 from flyteidl2.task import common_pb2, task_definition_pb2, task_service_connect, task_service_pb2
+from flyteidl2.task.common_pb2 import NamedLiteral
 from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_service_pb2
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
@@ -39,29 +44,48 @@ class ControlPlane:
     endpoint: str = ""
     calls: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """The method and the headers of each call, in order."""
+    messages: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    """What calls have asked, by method."""
     cluster_endpoint: str = ""
     """What SelectCluster answers."""
     redirect_to: str = ""
     """Where every call is redirected to, if anywhere."""
-    failures: list[ConnectError] = field(default_factory=list)
-    """How the next watches and CreateRuns fail; one that fails here has done its work."""
+    failures: dict[str, list[ConnectError]] = field(default_factory=lambda: defaultdict(list))
+    """How the next calls of a method fail, when they have done their work."""
+    subject: str = "someone"
+    log: list[str] = field(default_factory=list)
     inputs: common_pb2.Inputs = field(default_factory=common_pb2.Inputs)
-    interface: Any = None
+    interface: TypedInterface = field(default_factory=TypedInterface)
     answers: threading.Event = field(default_factory=threading.Event)
-    """Unset while watches are not answered at all."""
+    """Unset while it answers neither UserInfo nor watches."""
 
-    def methods(self) -> list[str]:
-        """Return the names of the methods called."""
-        return [method for method, _ in self.calls]
+    def count(self, method: str) -> int:
+        """Return how often a method has been called."""
+        return [name for name, _ in self.calls].count(method)
 
     def received(self, method: str, header: str) -> list[str | None]:
         """Return the values of a header in the calls of a method."""
         return [headers.get(header) for name, headers in self.calls if name == method]
 
+    def store(self, kind: LiteralType, literal: Literal) -> None:
+        """Let somebody have started the run ``r`` with this as its input."""
+        self.interface.ClearField("inputs")
+        self.interface.inputs.variables.add(key="x", value=Variable(type=kind))
+        self.inputs = common_pb2.Inputs(literals=[NamedLiteral(name="x", value=literal)])
+
+    def fail(self, method: str) -> None:
+        """Raise the next failure of a method, if there is one."""
+        if self.failures[method]:
+            raise self.failures[method].pop(0)
+
 
 class _Identity(identity_connect.IdentityService):
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
     async def user_info(self, request: Any, ctx: Any) -> identity_pb2.UserInfoResponse:
-        return identity_pb2.UserInfoResponse(subject="someone")
+        await asyncio.to_thread(self._plane.answers.wait)
+        return identity_pb2.UserInfoResponse(subject=self._plane.subject)
 
 
 class _Cluster(cluster_connect.ClusterService):
@@ -87,6 +111,18 @@ class _Data(dataproxy_service_connect.DataProxyService):
     ) -> dataproxy_service_pb2.GetActionDataResponse:
         return dataproxy_service_pb2.GetActionDataResponse(inputs=self._plane.inputs)
 
+    async def create_upload_location(self, request: Any, ctx: Any) -> Any:
+        self._plane.messages["CreateUploadLocation"].append(request)
+        raise ConnectError(Code.UNIMPLEMENTED, "it takes no files")
+
+    async def tail_logs(
+        self, request: Any, ctx: Any
+    ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
+        lines = [LogLine(message=line) for line in self._plane.log]
+        logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
+        yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
+        self._plane.fail("TailLogs")
+
 
 class _Tasks(task_service_connect.TaskService):
     def __init__(self, plane: ControlPlane) -> None:
@@ -100,9 +136,7 @@ class _Tasks(task_service_connect.TaskService):
     ) -> task_service_pb2.GetTaskDetailsResponse:
         details = task_definition_pb2.TaskDetails(task_id=TASK)
         details.spec.task_template.type = "python"
-        details.spec.task_template.interface.SetInParent()
-        if self._plane.interface is not None:
-            details.spec.task_template.interface.CopyFrom(self._plane.interface)
+        details.spec.task_template.interface.CopyFrom(self._plane.interface)
         return task_service_pb2.GetTaskDetailsResponse(details=details)
 
 
@@ -113,18 +147,26 @@ class _Runs(run_service_connect.RunService):
     def _details(self) -> run_definition_pb2.ActionDetails:
         details = run_definition_pb2.ActionDetails(id=ACTION)
         details.status.phase = phase_pb2.ACTION_PHASE_RUNNING
-        details.task.task_template.interface.SetInParent()
-        if self._plane.interface is not None:
-            details.task.task_template.interface.CopyFrom(self._plane.interface)
+        details.task.task_template.interface.CopyFrom(self._plane.interface)
         return details
 
     async def get_run_details(self, request: Any, ctx: Any) -> Any:
         details = run_definition_pb2.RunDetails(action=self._details())
         return run_service_pb2.GetRunDetailsResponse(details=details)
 
+    async def get_action_details(self, request: Any, ctx: Any) -> Any:
+        return run_service_pb2.GetActionDetailsResponse(details=self._details())
+
+    async def list_runs(self, request: Any, ctx: Any) -> run_service_pb2.ListRunsResponse:
+        self._plane.messages["ListRuns"].append(request)
+        return run_service_pb2.ListRunsResponse()
+
+    async def abort_run(self, request: Any, ctx: Any) -> run_service_pb2.AbortRunResponse:
+        self._plane.fail("AbortRun")
+        return run_service_pb2.AbortRunResponse()
+
     async def create_run(self, request: Any, ctx: Any) -> run_service_pb2.CreateRunResponse:
-        if self._plane.failures:
-            raise self._plane.failures.pop(0)
+        self._plane.fail("CreateRun")
         action = run_definition_pb2.Action(id=ACTION)
         action.status.phase = phase_pb2.ACTION_PHASE_QUEUED
         return run_service_pb2.CreateRunResponse(run=run_definition_pb2.Run(action=action))
@@ -132,8 +174,7 @@ class _Runs(run_service_connect.RunService):
     async def watch_action_details(
         self, request: Any, ctx: Any
     ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
-        if self._plane.failures:
-            raise self._plane.failures.pop(0)
+        self._plane.fail("WatchActionDetails")
         await asyncio.to_thread(self._plane.answers.wait)
         while True:  # a long run: the same again and again, so that a client's leaving is noticed
             yield run_service_pb2.WatchActionDetailsResponse(details=self._details())
@@ -142,7 +183,7 @@ class _Runs(run_service_connect.RunService):
 
 def _application(plane: ControlPlane) -> Any:
     services: list[Any] = [
-        identity_connect.IdentityServiceASGIApplication(_Identity()),
+        identity_connect.IdentityServiceASGIApplication(_Identity(plane)),
         cluster_connect.ClusterServiceASGIApplication(_Cluster(plane)),
         dataproxy_service_connect.DataProxyServiceASGIApplication(_Data(plane)),
         task_service_connect.TaskServiceASGIApplication(_Tasks(plane)),
@@ -195,16 +236,3 @@ def make_authority(folder: Path) -> tuple[Path, Path]:
     authority.cert_pem.write_to_path(ca)
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(key)
     return ca, key
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> bool:
-    """Wait for a condition; tell whether it came true."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
-
-
-def unavailable(message: str = "try again") -> ConnectError:
-    """Return the error that a control plane answers with while it restarts."""
-    return ConnectError(Code.UNAVAILABLE, message)
