@@ -35,7 +35,7 @@ def findings() -> list[Finding]:
         number, title = section.partition("\n")[0].split(". ", 1)
         (code,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
         (unnecessary,) = re.findall(
-            r"\*\*Then unnecessary:\*\* (.+?)\n(?:\n|$)", section, re.DOTALL
+            r"\*\*Makes unnecessary:\*\* (.+?)\n(?:\n|$)", section, re.DOTALL
         )
         found.append(Finding(number, title, " ".join(unnecessary.split()), code))
     return found
