@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from template import ROOT
 
+from ..baking import PROJECT
 from .__main__ import PAGE, Finding, findings, reproduce
 
 
@@ -33,3 +35,13 @@ def test_a_reproduction_is_short() -> None:
     for finding in findings():
         lines = [line for line in finding.code.splitlines() if line.strip()]
         assert len(lines) <= 12, finding.title
+
+
+def test_what_can_go_is_there() -> None:
+    files = [*(ROOT / PROJECT).glob("passthrough/*.py"), *(ROOT / PROJECT).glob("app/**/*.py")]
+    code = "\n".join(path.read_text("utf-8") for path in files)
+    named = [name for each in findings() for name in re.findall(r"`(.+?)`", each.unnecessary)]
+    assert len(named) > 10
+    assert [
+        name for name in named if name.split(".")[-1] not in code and name != "deployment.py"
+    ] == []
