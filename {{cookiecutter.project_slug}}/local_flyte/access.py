@@ -34,6 +34,7 @@ MAY_BE_EMPTY = ("org", "organization", "content_md5")
 NEEDS_RUN = {
     *("CreateRun", "AbortRun", "AbortAction", "EnqueueAction", "AbortQueuedAction"),
     *("UploadInputs", "CreateUploadLocation", "DeployTask", "Create", "Update", "Delete"),
+    *("DeployTrigger", "UpdateTriggers", "DeleteTriggers"),
 }
 """These change something. Every other method needs the right to view."""
 

@@ -7,6 +7,7 @@ always), no rolling update (the old revision ends before the new one starts).
 import asyncio
 import contextlib
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,9 @@ class App:
     state: app_definition_pb2.App
     """All of its state, as the API shows it."""
     port: int
-    """Where it is reached, in every revision."""
+    """Where its process listens, in every revision."""
+    tls_port: int
+    """Where it is reached by TLS, as Flyte says."""
     changed: Signal = field(default_factory=Signal)
     process: asyncio.Task[None] | None = None
     log: list[payload_pb2.LogLine] = field(default_factory=list)
@@ -59,7 +62,7 @@ class App:
 
     @property
     def url(self) -> str:
-        """Where it answers, without a sign-in in front."""
+        """Where it answers without TLS, and without a sign-in in front."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -122,7 +125,12 @@ class Apps:
     """All apps, by project, domain and name; and what serves them."""
 
     def __init__(
-        self, containers: Containers, work: Path, environment: Mapping[str, str], url: str
+        self,
+        containers: Containers,
+        work: Path,
+        environment: Mapping[str, str],
+        url: str,
+        tls: ssl.SSLContext | None,
     ) -> None:
         """Prepare to serve.
 
@@ -131,8 +139,10 @@ class Apps:
             work: Folder for their working directories.
             environment: What a cluster injects into an app's container.
             url: Where this Flyte is.
+            tls: What apps speak TLS with; None for the open-source Flyte, whose apps do not.
         """
         self._url = url
+        self._tls = tls
         self._containers = containers
         self._work = work
         self._environment = environment
@@ -158,9 +168,10 @@ class Apps:
             await self.replace(present, state.spec)
             return present
         _check_servable(state.spec)
-        app = App(state=state, port=free_port())
+        app = App(state=state, port=free_port(), tls_port=free_port())
         state.status.created_at.CopyFrom(now())
-        state.status.ingress.public_url = app.url
+        with_tls = f"https://{HOST}:{app.tls_port}"
+        state.status.ingress.public_url = with_tls if self._tls else app.url
         state.metadata.revision = 0  # as it stays: Flyte counts none
         self._apps[_key(id_)] = app
         self._start(app)
@@ -202,7 +213,7 @@ class Apps:
         """Run the container of the current revision until it ends or is ended."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
-        listening = asyncio.create_task(self._await_listening(app))
+        listening = asyncio.create_task(self._relay(app))
         try:
             code = await self._containers.run(
                 [substituted(each, values) for each in (*container.command, *container.args)],
@@ -235,15 +246,22 @@ class Apps:
         declared.pop("SSL_CERT_FILE", None)
         return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
-    @staticmethod
-    async def _await_listening(app: App) -> None:
+    async def _relay(self, app: App) -> None:
+        """Wait until the app listens, and then stand in front of it with TLS."""
+
+        async def connect(said: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(answer), contextlib.suppress(OSError):
+                answered, say = await asyncio.open_connection(HOST, app.port)
+                await asyncio.gather(_copy(said, say), _copy(answered, answer))
+
         while True:
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection(HOST, app.port)
-                writer.close()
-                app.enter(_Status.DEPLOYMENT_STATUS_ACTIVE)
-                return
+                (await asyncio.open_connection(HOST, app.port))[1].close()
+                break
             await asyncio.sleep(POLL_SECONDS)
+        async with await asyncio.start_server(connect, HOST, app.tls_port, ssl=self._tls) as front:
+            app.enter(_Status.DEPLOYMENT_STATUS_ACTIVE)
+            await front.serve_forever()
 
     @staticmethod
     async def _end(app: App) -> None:
@@ -337,6 +355,13 @@ class AppLogsService(app_logs_service_connect.AppLogsService):
                 return
             else:
                 await app.changed.wait()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with contextlib.closing(target), contextlib.suppress(OSError):
+        while data := await source.read(2**16):
+            target.write(data)
+            await target.drain()
 
 
 _Key = tuple[str, str, str]

@@ -39,10 +39,9 @@ ACTION_FIELDS: Fields[Action] = {
     "ended_at": lambda action: action.ended_at,
     "duration_ms": lambda action: action.details.status.duration_ms if action.done else None,
     "run_source": lambda action: run_definition_pb2.RunSource.Name(action.details.metadata.source),
-    # Nothing is started by a trigger here.
-    "trigger_name": lambda _: None,
-    "trigger_task_name": lambda _: None,
-    "trigger_revision": lambda _: None,
+    "trigger_name": lambda action: action.details.metadata.trigger_id.name.name or None,
+    "trigger_task_name": lambda action: action.details.metadata.trigger_id.name.task_name or None,
+    "trigger_revision": lambda action: action.details.metadata.trigger_id.revision or None,
 }
 """Labels, a parent's name and ``created_by`` can't be filtered by, on the real one either."""
 
@@ -108,6 +107,9 @@ class RunService(run_service_connect.RunService):
             changed=wanted.changed,
         )
         action.details.metadata.source = request.source
+        if request.HasField("trigger_name"):
+            trigger = self._tasks.triggers.get(request.trigger_name)
+            action.details.metadata.trigger_id.CopyFrom(trigger.id)
         if wanted.owner is not None:
             action.details.metadata.executed_by.CopyFrom(wanted.owner.identity)
         wanted.actions[ROOT] = action
@@ -125,7 +127,14 @@ class RunService(run_service_connect.RunService):
         if request.HasField("task_spec"):
             return request.task_spec
         if request.HasField("trigger_name"):
-            raise ConnectError(Code.UNIMPLEMENTED, "triggers are not part of the local Flyte")
+            name = request.trigger_name
+            id_ = task_definition_pb2.TaskIdentifier(
+                project=name.project,
+                domain=name.domain,
+                name=name.task_name,
+                version=self._tasks.triggers.get(name).spec.task_version,
+            )
+            return self._tasks.get(id_).spec
         raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
 
     async def abort_run(
@@ -274,7 +283,10 @@ def _in_scope(run: Run, request: run_service_pb2.ListRunsRequest) -> bool:
         return (task.project, task.domain, task.name) == names
     if request.HasField("task_id"):
         return task == _task_id(request.task_id)
-    return not request.HasField("trigger_name")
+    if request.HasField("trigger_name"):
+        request.trigger_name.org = ""
+        return run.root.details.metadata.trigger_id.name == request.trigger_name
+    return True
 
 
 def _task_id(

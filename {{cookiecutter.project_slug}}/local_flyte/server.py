@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -244,10 +245,13 @@ class LocalFlyte:
             certificate = home / "server.pem"
             certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
             services = Services(
                 clients,
                 Containers(self._programs, home / "containers"),
                 self._people if self._proxied else None,
+                tls,
                 builds_images=self._builds_images,
             )
             find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)

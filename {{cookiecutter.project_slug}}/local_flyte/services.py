@@ -1,6 +1,7 @@
 """The services of the local Flyte, put together."""
 
 import asyncio
+import ssl
 from typing import Any
 
 from connectrpc.server import ConnectASGIApplication
@@ -13,6 +14,7 @@ from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceASGIAp
 from flyteidl2.imagebuilder.service_connect import ImageServiceASGIApplication
 from flyteidl2.project.project_service_connect import ProjectServiceASGIApplication
 from flyteidl2.task.task_service_connect import TaskServiceASGIApplication
+from flyteidl2.trigger.trigger_service_connect import TriggerServiceASGIApplication
 from flyteidl2.workflow.queue_service_connect import QueueServiceASGIApplication
 from flyteidl2.workflow.run_service_connect import RunServiceASGIApplication
 from flyteidl2.workflow.state_service_connect import StateServiceASGIApplication
@@ -34,6 +36,7 @@ from .projects import ProjectService
 from .runs import RunService
 from .subtasks import ActionsService, QueueService, StateService, Subtasks
 from .tasks import TaskService
+from .triggers import TriggerService
 
 
 class Services:
@@ -44,6 +47,7 @@ class Services:
         clients: Clients,
         containers: Containers,
         proxy: Directory | None,
+        tls: ssl.SSLContext,
         *,
         builds_images: bool,
     ) -> None:
@@ -53,18 +57,21 @@ class Services:
             clients: What tasks and apps are told of the local Flyte; data goes into its home.
             containers: What starts their processes.
             proxy: Whom the proxy in front lets in; None if there is no proxy.
+            tls: What apps speak TLS with, where they do.
             builds_images: Whether an image has to be built before it is known.
         """
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
-        self.apps = Apps(containers, work, clients.app_environment(), clients.url)
+        with_tls = tls if clients.mode is Mode.UNION else None
+        self.apps = Apps(containers, work, clients.app_environment(), clients.url, with_tls)
         self._runs = Runs()
         self.executor = Executor(containers, work, clients.task_environment)
         access = [Access(self.faults, clients.mode, proxy)]
         projects = ProjectService(clients.project, clients.domain)
-        tasks = TaskService(projects)
+        triggers = TriggerService()
+        tasks = TaskService(projects, triggers)
         registry = clients.home / "data" / "registry"
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
         data = DataProxyService(self._runs, projects, tasks, self.storage)
@@ -74,6 +81,7 @@ class Services:
             ClusterServiceASGIApplication(self.clusters, interceptors=access),
             ProjectServiceASGIApplication(projects, interceptors=access),
             TaskServiceASGIApplication(tasks, interceptors=access),
+            TriggerServiceASGIApplication(triggers, interceptors=access),
             RunServiceASGIApplication(runs, interceptors=access),
             DataProxyServiceASGIApplication(data, interceptors=access),
             AppServiceASGIApplication(AppService(self.apps), interceptors=access),

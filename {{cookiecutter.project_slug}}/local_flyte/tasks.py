@@ -6,16 +6,14 @@ from typing import Any
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
-from flyteidl2.common import list_pb2
-from flyteidl2.task import (
-    task_definition_pb2,
-    task_service_connect,
-    task_service_pb2,
-)
+from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.task import task_definition_pb2, task_service_connect, task_service_pb2
+from flyteidl2.trigger import trigger_definition_pb2
 
 from .actions import now
 from .listing import Fields, matching, page
 from .projects import ProjectService
+from .triggers import TriggerService
 
 _Details = task_definition_pb2.TaskDetails
 FIELDS: Fields[_Details] = {
@@ -32,8 +30,9 @@ FIELDS: Fields[_Details] = {
 class TaskService(task_service_connect.TaskService):
     """Keeps tasks by project, domain, name and version."""
 
-    def __init__(self, projects: ProjectService) -> None:
+    def __init__(self, projects: ProjectService, triggers: TriggerService) -> None:
         self._projects = projects
+        self.triggers = triggers
         self._tasks: dict[tuple[str, str, str], dict[str, _Details]] = {}
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
@@ -66,12 +65,28 @@ class TaskService(task_service_connect.TaskService):
     async def deploy_task(
         self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.DeployTaskResponse:
-        """Keep a version of a task, in place of an earlier one of the same name."""
+        """Keep a version of a task and its triggers, in place of earlier ones of the same names."""
         self._projects.check(request.task_id.project)
         if not request.HasField("spec"):
             raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         request.task_id.org = ""
         self.keep(request.task_id, request.spec)
+        for each in request.triggers:
+            id_ = request.task_id
+            name = identifier_pb2.TriggerName(
+                project=id_.project, domain=id_.domain, task_name=id_.name, name=each.name
+            )
+            spec = trigger_definition_pb2.TriggerSpec(
+                active=each.spec.active,
+                run_spec=each.spec.run_spec,
+                task_version=id_.version,
+                description=each.spec.description,
+            )
+            if each.spec.HasField("offloaded_input_data"):
+                spec.offloaded_input_data.CopyFrom(each.spec.offloaded_input_data)
+            else:
+                spec.inputs.CopyFrom(each.spec.inputs)
+            self.triggers.keep(name, spec, each.automation_spec)
         return task_service_pb2.DeployTaskResponse()
 
     async def get_task_details(

@@ -1,0 +1,134 @@
+"""TriggerService: the schedules of tasks. They are kept and shown; none starts a run by itself."""
+
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.task import common_pb2
+from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect, trigger_service_pb2
+
+from .access import caller
+from .actions import now
+from .listing import Fields, page
+
+_Details = trigger_definition_pb2.TriggerDetails
+FIELDS: Fields[_Details] = {
+    "name": lambda trigger: trigger.id.name.name,
+    "task_name": lambda trigger: trigger.id.name.task_name,
+    "active": lambda trigger: int(trigger.spec.active),
+    "updated_at": lambda trigger: trigger.status.updated_at.ToNanoseconds(),
+}
+ACTIVE_THEN_NEWEST = [
+    list_pb2.Sort(key=key, direction=list_pb2.Sort.DESCENDING) for key in ("active", "updated_at")
+]
+
+
+class TriggerService(trigger_service_connect.TriggerService):
+    """Keeps triggers by project, domain, task and name, each in its latest revision."""
+
+    def __init__(self) -> None:
+        self._triggers: dict[_Key, _Details] = {}
+
+    def get(self, name: identifier_pb2.TriggerName) -> _Details:
+        """Return a trigger, or raise NOT_FOUND."""
+        try:
+            return self._triggers[_key(name)]
+        except KeyError:
+            raise ConnectError(
+                Code.NOT_FOUND, f"no trigger {name.name} of {name.task_name}"
+            ) from None
+
+    def keep(
+        self,
+        name: identifier_pb2.TriggerName,
+        spec: trigger_definition_pb2.TriggerSpec,
+        automation: common_pb2.TriggerAutomationSpec,
+    ) -> _Details:
+        """Keep a trigger, in place of an earlier one of the same name."""
+        earlier = self._triggers.get(_key(name), _Details())
+        name.org = ""
+        trigger = _Details(spec=spec, automation_spec=automation, description=spec.description)
+        trigger.id.name.CopyFrom(name)
+        trigger.id.revision = earlier.id.revision + 1
+        trigger.status.deployed_at.CopyFrom(now())
+        trigger.status.updated_at.CopyFrom(now())
+        if (someone := caller()) is not None:
+            trigger.metadata.deployed_by.CopyFrom(someone.identity)
+        self._triggers[_key(name)] = trigger
+        return trigger
+
+    async def deploy_trigger(
+        self, request: trigger_service_pb2.DeployTriggerRequest, ctx: RequestContext[Any, Any]
+    ) -> trigger_service_pb2.DeployTriggerResponse:
+        """Keep a trigger, in place of an earlier one of the same name."""
+        trigger = self.keep(request.name, request.spec, request.automation_spec)
+        return trigger_service_pb2.DeployTriggerResponse(trigger=trigger)
+
+    async def get_trigger_details(
+        self, request: trigger_service_pb2.GetTriggerDetailsRequest, ctx: RequestContext[Any, Any]
+    ) -> trigger_service_pb2.GetTriggerDetailsResponse:
+        """Show a trigger."""
+        return trigger_service_pb2.GetTriggerDetailsResponse(trigger=self.get(request.name))
+
+    async def list_triggers(
+        self, request: trigger_service_pb2.ListTriggersRequest, ctx: RequestContext[Any, Any]
+    ) -> trigger_service_pb2.ListTriggersResponse:
+        """List the triggers of a project and domain, or of a task; those that are active first."""
+        scope = request.task_name if request.HasField("task_name") else request.task_id
+        where = (scope.project, scope.domain, scope.name)
+        if request.HasField("project_id"):
+            where = (request.project_id.name, request.project_id.domain, "")
+        triggers = [
+            each
+            for key, each in self._triggers.items()
+            if key[: 3 if where[2] else 2] == where[: 3 if where[2] else 2]
+            and request.task_id.version in {"", each.spec.task_version}
+        ]
+        found, token = page(
+            triggers,
+            request.request,
+            FIELDS,
+            name=lambda trigger: trigger.id.name.name,
+            default=ACTIVE_THEN_NEWEST,
+            eager=True,
+        )
+        shown = [
+            trigger_definition_pb2.Trigger(
+                id=each.id,
+                metadata=each.metadata,
+                status=each.status,
+                active=each.spec.active,
+                automation_spec=each.automation_spec,
+            )
+            for each in found
+        ]
+        return trigger_service_pb2.ListTriggersResponse(triggers=shown, token=token)
+
+    async def update_triggers(
+        self, request: trigger_service_pb2.UpdateTriggersRequest, ctx: RequestContext[Any, Any]
+    ) -> trigger_service_pb2.UpdateTriggersResponse:
+        """Activate or deactivate triggers. Names that there are none of are passed over."""
+        for name in request.names:
+            trigger = self._triggers.get(_key(name))
+            if trigger is not None and trigger.spec.active != request.active:
+                trigger.spec.active = request.active
+                trigger.id.revision += 1
+                trigger.status.updated_at.CopyFrom(now())
+        return trigger_service_pb2.UpdateTriggersResponse()
+
+    async def delete_triggers(
+        self, request: trigger_service_pb2.DeleteTriggersRequest, ctx: RequestContext[Any, Any]
+    ) -> trigger_service_pb2.DeleteTriggersResponse:
+        """Forget triggers. Names that there are none of are passed over."""
+        for name in request.names:
+            self._triggers.pop(_key(name), None)
+        return trigger_service_pb2.DeleteTriggersResponse()
+
+
+_Key = tuple[str, str, str, str]
+
+
+def _key(name: identifier_pb2.TriggerName) -> _Key:
+    return name.project, name.domain, name.task_name, name.name
