@@ -32,32 +32,6 @@ HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
 STOP_SECONDS = 5
-# Registers the tasks that deployment.py names in depends_on, whatever they are called there, and
-# prints what they are. A script, as the modules that are loaded are uploaded with the tasks.
-REGISTER = """
-import json, sys
-from pathlib import Path
-import flyte
-import deployment
-
-everything = {k: v for k, v in vars(deployment).items() if isinstance(v, flyte.Environment)}
-wanted = {
-    each.name: each
-    for environment in everything.values()
-    for each in environment.depends_on
-    if isinstance(each, flyte.TaskEnvironment)
-}
-if wanted:
-    flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
-    flyte.deploy(*wanted.values())
-tasks = {name: task for each in wanted.values() for name, task in each.tasks.items()}
-modules = {task.func.__module__ for task in tasks.values() if hasattr(task, "func")}
-print(json.dumps({
-    "tasks": list(tasks),
-    "variables": [name for name, value in everything.items() if value in wanted.values()],
-    "files": sorted(sys.modules[name].__file__ for name in modules),
-}))
-"""
 # How long to sleep at most. The system may hand a signal to another of our threads, and then
 # nothing wakes this one, in which Python handles it.
 WAKE_SECONDS = 0.2
@@ -207,26 +181,7 @@ class _Registered:
 
     def _register(self) -> None:
         self._versions = _versions(self.files)
-        config = self._local_flyte.config_file("alice")
-        result = subprocess.run(
-            [sys.executable, "-c", REGISTER, config],
-            # A home of its own, as LocalFlyte.deploy() has.
-            env={
-                **inherited_environment(),
-                "HOME": str(config.parent),
-                "TERM": "dumb",
-                "DO_NOT_TRACK": "1",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0:
-            raise RuntimeError(
-                f"The tasks of {DEPLOYMENT} cannot be registered:\n{result.stdout}{result.stderr}"
-            )
-        told = json.loads(result.stdout.splitlines()[-1])
+        told = self._local_flyte.register(Path.cwd())
         self.tasks, self.variables = told["tasks"], told["variables"]
         files = [*map(os.path.relpath, told["files"]), DEPLOYMENT]
         if files != self.files:

@@ -5,12 +5,40 @@ import os
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
 from .modes import Mode
 from .people import Directory, Person, signed
 from .serving import HOST
+
+# Registers the tasks that deployment.py names in depends_on, whatever they are called there, and
+# prints what they are. A script, as the modules that are loaded are uploaded with the tasks.
+REGISTER = """
+import json, sys
+from pathlib import Path
+import flyte
+import deployment
+
+everything = {k: v for k, v in vars(deployment).items() if isinstance(v, flyte.Environment)}
+wanted = {
+    each.name: each
+    for environment in everything.values()
+    for each in environment.depends_on
+    if isinstance(each, flyte.TaskEnvironment)
+}
+if wanted:
+    flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
+    flyte.deploy(*wanted.values())
+tasks = {name: task for each in wanted.values() for name, task in each.tasks.items()}
+modules = {task.func.__module__ for task in tasks.values() if hasattr(task, "func")}
+print(json.dumps({
+    "tasks": list(tasks),
+    "variables": [name for name, value in everything.items() if value in wanted.values()],
+    "files": sorted(sys.modules[name].__file__ for name in modules),
+}))
+"""
 
 
 def leads_elsewhere(variable: str) -> bool:
@@ -64,6 +92,11 @@ class Clients:
         someone = self.people[name]
         return someone.token if self.mode is Mode.UNION else someone.jwt
 
+    def api_key(self, name: str) -> str:
+        """Return an API key by which an application calls as a person."""
+        key = f"{HOST}:{self.port}:{name}:{self.people[name].api_key}:local"
+        return b64encode(key.encode()).decode()
+
     def _write_config(self, name: str, token: str) -> Path:
         file = self._write(f"{name}.token", f"{token}\n")
         login = {
@@ -115,9 +148,25 @@ class Clients:
         Raises:
             RuntimeError: With that output, if it failed.
         """
-        flyte = Path(sys.executable).with_name("flyte")
+        flyte = str(Path(sys.executable).with_name("flyte"))
+        config = str(self.config_file(name))
+        command = [flyte, "--config", config, "deploy", file, env]
+        return self._run(command, root, f"flyte deploy {file} {env} failed:")
+
+    def register(self, root: Path, name: str) -> dict[str, list[str]]:
+        """Register a project's own tasks as a person; return what they are, as `REGISTER` says.
+
+        Raises:
+            RuntimeError: With what was printed, if they can't be registered.
+        """
+        command = [sys.executable, "-c", REGISTER, str(self.config_file(name))]
+        said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
+        told = next(line for line in said.splitlines() if line.startswith('{"tasks"'))
+        return dict(json.loads(told))
+
+    def _run(self, command: list[str], root: Path, failure: str) -> str:
         result = subprocess.run(
-            [flyte, "--config", self.config_file(name), "deploy", file, env],
+            command,
             cwd=root,
             env={
                 **inherited_environment(),
@@ -134,7 +183,7 @@ class Clients:
             check=False,
         )
         if result.returncode != 0:
-            raise RuntimeError(f"flyte deploy {file} {env} failed:\n{result.stdout}")
+            raise RuntimeError(f"{failure}\n{result.stdout}")
         return result.stdout
 
     def _write(self, file: str, text: str) -> Path:

@@ -1,11 +1,20 @@
-"""IdentityService: who the caller is."""
+"""Who the caller is, and what applications get their tokens by."""
 
 from typing import Any
 
 from connectrpc.request import RequestContext
-from flyteidl2.auth import identity_connect, identity_pb2
+from flyteidl2.auth import (
+    auth_service_connect,
+    auth_service_pb2,
+    identity_connect,
+    identity_pb2,
+)
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from .access import known_caller
+from .people import Directory
 
 
 class IdentityService(identity_connect.IdentityService):
@@ -23,3 +32,41 @@ class IdentityService(identity_connect.IdentityService):
             family_name=person.family_name,
             email=person.email,
         )
+
+
+class AuthMetadataService(auth_service_connect.AuthMetadataService):
+    """Answers where, and how, API keys are exchanged for tokens."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def get_o_auth2_metadata(
+        self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: RequestContext[Any, Any]
+    ) -> auth_service_pb2.GetOAuth2MetadataResponse:
+        """Name the address that gives tokens out."""
+        return auth_service_pb2.GetOAuth2MetadataResponse(
+            token_endpoint=f"{self._url}/oauth2/token"
+        )
+
+    async def get_public_client_config(
+        self, request: auth_service_pb2.GetPublicClientConfigRequest, ctx: RequestContext[Any, Any]
+    ) -> auth_service_pb2.GetPublicClientConfigResponse:
+        """Name the scopes to ask for."""
+        return auth_service_pb2.GetPublicClientConfigResponse(scopes=["all"])
+
+
+class Tokens:
+    """An ASGI application: gives out tokens for API keys, as RFC 6749 4.4 says."""
+
+    def __init__(self, people: Directory) -> None:
+        self._people = people
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a token of the person whose API key was sent."""
+        request = Request(scope, receive)
+        someone = self._people.of_key(request.headers.get("authorization", ""))
+        if someone is None or b"grant_type=client_credentials" not in await request.body():
+            response = JSONResponse({"error": "invalid_client"}, 401)
+        else:
+            response = JSONResponse({"access_token": someone.token, "expires_in": 3600})
+        await response(scope, receive, send)

@@ -3,7 +3,7 @@
 import hmac
 import json
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,7 +36,8 @@ class Person:
     cookie: str = field(repr=False)
     """A whole ``Cookie`` header value, naming one cookie."""
     api_key: str = field(repr=False)
-    """The value of any other header that the local Flyte was told to take credentials from."""
+    """The secret of their API key, and the value of any other header that the local Flyte was told
+    to take credentials from."""
     can_view: bool = True
     """May see the project's tasks, runs and apps."""
     can_run: bool = True
@@ -137,8 +138,15 @@ class Directory:
         self._by_name[someone.name] = someone
         self._by_credential[f"Bearer {someone.token}"] = someone
         self._by_credential[someone.cookie] = someone
+        pair = b64encode(f"{someone.name}:{someone.api_key}".encode()).decode()
+        self._by_credential[f"Basic {pair}"] = someone
         for name in self._headers:
             self._by_credential[f"{name}: {someone.api_key}"] = someone
+
+    def of_key(self, authorization: str) -> Person | None:
+        """Say whose API key a client authenticates by, or None if it is nobody's."""
+        is_basic = authorization.startswith("Basic ")
+        return self._by_credential.get(authorization) if is_basic else None
 
     def lets_in(self, headers: Mapping[str, str]) -> bool:
         """Say whether the proxy of an open-source Flyte lets a call with these headers in.

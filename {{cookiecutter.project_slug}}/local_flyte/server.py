@@ -108,6 +108,10 @@ class LocalFlyte:
         """Return what a person's ``Authorization: Bearer`` header holds."""
         return self._clients.token(person)
 
+    def api_key(self, person: str) -> str:
+        """Return an API key of Flyte's, in the form of ``FLYTE_API_KEY``, that acts as a person."""
+        return self._clients.api_key(person)
+
     def config_file(self, person: str = "alice") -> Path:
         """Return a configuration for the ``flyte`` CLI and SDK that acts as this person."""
         return self._clients.config_file(person)
@@ -125,6 +129,17 @@ class LocalFlyte:
             RuntimeError: With that output, if it failed.
         """
         return self._clients.deploy(root, file, env, person)
+
+    def register(self, root: Path, person: str = "alice") -> dict[str, list[str]]:
+        """Register, as a person, the tasks that ``deployment.py`` in ``root`` deploys with its app.
+
+        Returns:
+            ``tasks``, their names; the ``variables`` of their environments; and their ``files``.
+
+        Raises:
+            RuntimeError: With what was printed, if they can't be registered.
+        """
+        return self._clients.register(root, person)
 
     def app_url(self, name: str) -> str:
         """Return where a deployed app answers, whether or not it is up.

@@ -8,6 +8,7 @@ from connectrpc.server import ConnectASGIApplication
 from flyteidl2.actions.actions_service_connect import ActionsServiceASGIApplication
 from flyteidl2.app.app_logs_service_connect import AppLogsServiceASGIApplication
 from flyteidl2.app.app_service_connect import AppServiceASGIApplication
+from flyteidl2.auth.auth_service_connect import AuthMetadataServiceASGIApplication
 from flyteidl2.auth.identity_connect import IdentityServiceASGIApplication
 from flyteidl2.cluster.service_connect import ClusterServiceASGIApplication
 from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceASGIApplication
@@ -27,7 +28,7 @@ from .clients import Clients
 from .clusters import ClusterService
 from .data import DataProxyService, Storage
 from .execution import Executor
-from .identity import IdentityService
+from .identity import AuthMetadataService, IdentityService, Tokens
 from .images import BUILDER, ImageService, builder
 from .modes import Mode
 from .people import Directory
@@ -93,6 +94,8 @@ class Services:
         if clients.mode is Mode.UNION:
             tasks.keep(BUILDER, builder(registry))
             services += [
+                # Whoever has no token yet may ask how to get one.
+                AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)),
                 QueueServiceASGIApplication(QueueService(subtasks), interceptors=access),
                 StateServiceASGIApplication(StateService(subtasks), interceptors=access),
             ]
@@ -101,6 +104,7 @@ class Services:
                 ActionsServiceASGIApplication(ActionsService(subtasks), interceptors=access)
             )
         self.applications: dict[str, ASGIApp] = {each.path: each for each in services}
+        self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
         """End all runs and apps and forget them, and let nothing go wrong; tasks stay deployed."""

@@ -92,6 +92,16 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 """The run that the path names, fetched as the caller."""
 
 
+async def find_run(name: str) -> remote.Run | None:
+    """Return the run of this name, or None if there is none that the caller may see."""
+    try:
+        return await remote.Run.get.aio(name)
+    except ConnectError as error:
+        if error.code is not Code.NOT_FOUND:
+            raise
+        return None
+
+
 async def _task(
     name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
     version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,

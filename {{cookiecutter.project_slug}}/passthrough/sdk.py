@@ -180,7 +180,8 @@ current_calls: ContextVar[Calls | None] = ContextVar("current_calls", default=No
 _without_request = Limits()
 
 
-def _limits() -> Limits:
+def currentcurrent_limits() -> Limits:
+    """Return what calls may do in the request that is being served."""
     calls = current_calls.get()
     return calls.limits if calls else _without_request
 
@@ -266,7 +267,7 @@ class _Guard:
     ) -> Any:
         """Make a call that has one answer; if it only reads, again while Flyte is out of reach."""
         secrets = self._authenticate(ctx)
-        limits = _limits()
+        limits = currentcurrent_limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
         calls, began = current_calls.get(), time.perf_counter()
@@ -297,7 +298,7 @@ class _Guard:
         """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
         secrets = self._authenticate(ctx)
         stream = call_next(request, ctx)
-        calls, timeout = current_calls.get(), _limits().timeout
+        calls, timeout = current_calls.get(), currentcurrent_limits().timeout
         received, silent = 0, 0.0
         loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
 
@@ -346,8 +347,8 @@ class _Guard:
         headers["x-request-id"] = (calls and calls.request_id) or str(uuid.uuid4())
         if self._is_plaintext:
             return []
-        credentials = dict(_credentials())
-        if not credentials and not _limits().anonymous:
+        credentials = dict(forwarded_credentials())
+        if not credentials and not currentcurrent_limits().anonymous:
             raise ConnectError(
                 Code.UNAUTHENTICATED,
                 "there are no credentials of a caller here: Flyte is called in a request, not in a"
@@ -373,7 +374,7 @@ async def _has_nothing_more(request: Any, method: str, received: int, silent: fl
     Raises:
         DeadlineExceededError: Flyte has not even begun.
     """
-    timeout = _limits().timeout
+    timeout = currentcurrent_limits().timeout
     if method == "TailLogs" and hasattr(request, "action_id"):
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and not received:
@@ -413,7 +414,7 @@ def quotes(text: str, secrets: Iterable[str]) -> bool:
     return any(secret in text for secret in told if len(secret) < QUOTE)
 
 
-class _Transport:
+class Transport:
     """Sends requests, follows no redirect, and reads no message that is too large.
 
     The Connect client looks at the size of a message when it has all of it.
@@ -523,7 +524,7 @@ def _sessions() -> None:
         made = await original(endpoint, **(options | {"rpc_retries": None}))
         parts = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
         parts["interceptors"] = (_Tracer(), _Guard(made.insecure))
-        parts["http_client"] = pyqwest.Client(transport=_Transport(made.tls_ca_cert))
+        parts["http_client"] = pyqwest.Client(transport=Transport(made.tls_ca_cert))
         session = Session(**parts)
         if auth_endpoint:
             clusters[endpoint, auth_endpoint] = session
@@ -558,7 +559,7 @@ def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
     url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
     if _netloc(url) == _netloc(flyte_address):
         return own.get(flyte_address)
-    is_named = url.startswith("https://") and url in _limits().data_addresses
+    is_named = url.startswith("https://") and url in currentcurrent_limits().data_addresses
     if not is_named and not is_neighbour(url, flyte_address):
         raise ConnectError(
             Code.INTERNAL,
@@ -742,6 +743,12 @@ def _lazy_tasks() -> None:
     # It remembers files by their path, and a temporary file's may be used again.
     hash_file = _function(data, "hash_file", {"file_path"})
     data.hash_file = getattr(hash_file, "__wrapped__", hash_file)
+    # It remembers images and their builds: the next caller would be answered without asking Flyte.
+    images = _class(_module("flyte._internal.imagebuild.image_builder"), "ImageBuildEngine", set())
+    for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
+        _function(images, name, set())
+        kept = inspect.getattr_static(images, name).__func__
+        setattr(images, name, kind(getattr(kept, "__wrapped__", kept)))
 
 
 # All of them
@@ -760,7 +767,7 @@ def make_safe() -> None:
     2. Its loop: what is awaited runs in the caller's own task. What blocks is refused in the event
        loop, and in a thread it ends with the request.
     3. Its types: values are JSON, in and out. Nothing is loaded, built or opened.
-    4. Its lazy tasks: each caller fetches them anew.
+    4. Its lazy tasks, and what it knows of images: each caller asks anew.
 
     Raises:
         UnsupportedFlyteError: The installed flyte lacks one of these places.
@@ -801,13 +808,16 @@ def _refusal(name: str, instead: str) -> Any:
 def _without_credentials(record: logging.LogRecord) -> bool:
     """Leave signatures out of URLs, and drop what quotes the caller's credentials."""
     text = record.getMessage()
-    if quotes(text, (word for _, value in _credentials() for word in re.split(r"[\s;=]+", value))):
+    if quotes(
+        text, (word for _, value in forwarded_credentials() for word in re.split(r"[\s;=]+", value))
+    ):
         return False
     record.msg, record.args = re.sub(r"(https?://[^\s?\]]+)\?[^\s\]]+", r"\1?…", text), ()
     return True
 
 
-def _credentials() -> tuple[tuple[str, str], ...]:
+def forwarded_credentials() -> tuple[tuple[str, str], ...]:
+    """Return the headers with which Flyte is called as the caller."""
     found: tuple[tuple[str, str], ...] = _module("flyte.remote._auth_metadata").get_auth_metadata()
     return found
 

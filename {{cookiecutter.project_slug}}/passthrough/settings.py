@@ -94,6 +94,9 @@ class Settings(BaseModel):
     domain of ``flyte_endpoint``, or named here.
     """
 
+    image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
+    """What builds images for ``flyte.build``: Flyte, or a Docker that the app itself reaches."""
+
     cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them."""
 
@@ -333,5 +336,6 @@ async def connect(settings: Settings) -> None:
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
+        image_builder=settings.image_builder,
         batch_size=200,  # as many as Flyte lists at once
     )

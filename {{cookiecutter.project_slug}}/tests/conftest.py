@@ -70,6 +70,14 @@ def local_flyte() -> Iterator[LocalFlyte]:
 
 
 @pytest.fixture(scope="session")
+def own_tasks(request: pytest.FixtureRequest) -> None:
+    """The tasks that ``deployment.py`` deploys: for tests of endpoints that name one of them."""
+    if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        local_flyte.register(ROOT)
+
+
+@pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
     """The settings of a deployed app, from an environment that is this process's too."""
     if REAL_ENDPOINT:

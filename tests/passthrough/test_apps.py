@@ -1,0 +1,162 @@
+"""Calling another app as the caller: where credentials go, and where not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse
+from flyte import remote
+from flyteidl2.app import app_definition_pb2
+
+from local_flyte import LocalFlyte
+from passthrough.apps import call_app
+
+from .support import bearer, build_app, client_of, serving, wait_until
+
+router = APIRouter()
+
+
+def app_at(address: str) -> remote.App:
+    """Make an app, as if Flyte had told that it is there."""
+    app = app_definition_pb2.App()
+    app.metadata.id.name = "other"
+    app.status.ingress.public_url = address
+    return remote.App(app)
+
+
+@router.post("/call")
+async def call(address: str, path: str) -> dict[str, Any]:
+    answer = await call_app(app_at(address), "POST", path, content={"one": 1}, params={"two": "2"})
+    return {"status": answer.status, "body": answer.json()}
+
+
+class Other:
+    """An app that notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.received: list[Request] = []
+        self.left = False
+        self.app = FastAPI()
+        self.app.post("/echo")(self.echo)
+        self.app.post("/elsewhere")(self.elsewhere)
+        self.app.post("/hang")(self.hang)
+        self.app.post("/large")(self.large)
+
+    async def echo(self, request: Request) -> dict[str, Any]:
+        self.received.append(request)
+        return {
+            "authorization": request.headers.get("authorization"),
+            "query": str(request.query_params),
+            "json": await request.json(),
+        }
+
+    async def elsewhere(self) -> RedirectResponse:
+        return RedirectResponse("/echo")
+
+    async def hang(self, request: Request) -> None:
+        self.received.append(request)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+
+    async def large(self) -> str:
+        return "x" * 9_000_000
+
+
+@pytest.fixture
+def other(
+    local_flyte: LocalFlyte, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Other, str]]:
+    """The other app, with TLS, on the same host as Flyte."""
+    authority, other = trustme.CA(), Other()
+    trusted, certificate = tmp_path / "ca.pem", tmp_path / "server.pem"
+    trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with serving(other.app, ssl_certfile=str(certificate)) as url:
+        yield other, url
+
+
+def test_another_app_is_called_as_the_caller(
+    alice: httpx.Client, bob: httpx.Client, other: tuple[Other, str]
+) -> None:
+    for client, name in ((alice, "alice"), (bob, "bob")):
+        answer = client.post("/call", params={"address": other[1], "path": "/echo"}).json()
+        assert answer == {
+            "status": 200,
+            "body": {"authorization": bearer(name), "query": "two=2", "json": {"one": 1}},
+        }
+
+
+def test_a_redirect_is_not_followed(alice: httpx.Client, other: tuple[Other, str]) -> None:
+    alice.post("/call", params={"address": other[1], "path": "/elsewhere"})
+    assert other[0].received == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:{port}",
+        "https://localhost:{port}",
+        "https://127.0.0.1:{port}@example.com",
+        "https://x@127.0.0.1:{port}",
+        "https://127.0.0.1.example.com",
+        "",
+    ],
+)
+def test_no_other_address_is_sent_anything(
+    alice: httpx.Client, other: tuple[Other, str], address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = address.format(port=other[1].rpartition(":")[2])
+    assert alice.post("/call", params={"address": there, "path": "/echo"}).status_code == 502
+    assert "add it to FLYTE_DATA_ADDRESSES" in caplog.text
+    assert other[0].received == []
+
+
+def test_an_address_may_be_named_in_the_settings(
+    local_flyte: LocalFlyte, other: tuple[Other, str]
+) -> None:
+    address = other[1].replace("127.0.0.1", "localhost")
+    app = build_app(router, flyte_data_addresses=(address,))
+    with serving(app) as url, client_of(url, "alice") as alice:
+        # Trusted, but its certificate is for another name.
+        answer = alice.post("/call", params={"address": address, "path": "/echo"})
+    assert answer.status_code == 503
+
+
+def test_a_path_is_no_part_of_an_address(alice: httpx.Client, other: tuple[Other, str]) -> None:
+    for path in ("@example.com/", ".example.com/", ""):
+        answer = alice.post("/call", params={"address": other[1], "path": path})
+        assert answer.status_code == 500
+    assert other[0].received == []
+
+
+def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    other: tuple[Other, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(local_flyte.ca_file))
+    answer = alice.post("/call", params={"address": other[1], "path": "/echo"})
+    assert answer.status_code == 503
+    assert other[0].received == []
+
+
+def test_an_app_that_hangs_is_left_at_the_deadline(
+    hurried: httpx.Client, other: tuple[Other, str]
+) -> None:
+    query = {"address": other[1], "path": "/hang"}
+    assert hurried.post("/call", params=query).status_code == 504
+    wait_until(lambda: other[0].left)
+
+
+def test_an_answer_that_is_too_large_is_not_read(
+    alice: httpx.Client, other: tuple[Other, str]
+) -> None:
+    answer = alice.post("/call", params={"address": other[1], "path": "/large"})
+    assert answer.status_code == 413

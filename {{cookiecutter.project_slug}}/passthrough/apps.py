@@ -1,0 +1,86 @@
+"""Other apps on Flyte, called as the caller."""
+
+import asyncio
+import functools
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyqwest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyte import remote
+
+from .sdk import (
+    DeadlineExceededError,
+    Transport,
+    current_limits,
+    forwarded_credentials,
+    initialised,
+    is_neighbour,
+)
+
+
+async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:
+    """Call another app with the caller's credentials, and return its whole response.
+
+    Whoever has deployed that app can read the credentials: call apps that you name, not any that a
+    request names. Redirects are not followed.
+
+    Args:
+        app: The app, as Flyte has told it to this caller: ``await remote.App.get.aio(name)``.
+        method: Such as ``GET``.
+        path: The path, which begins with a slash.
+        options: ``params``, ``headers`` and ``content``, as pyqwest takes them. A dictionary as
+            ``content`` is sent as JSON.
+
+    Raises:
+        ConnectError: Flyte's address for the app has no TLS or is not in its own domain, or the
+            app cannot be reached.
+        DeadlineExceededError: The app did not answer in time.
+    """
+    if not path.startswith("/"):
+        raise ValueError(f"a path begins with a slash: {path!r}")
+    address, limits = app.endpoint.rstrip("/"), current_limits()
+    flyte_address = initialised().client.session_config.endpoint
+    if not (
+        is_neighbour(address, flyte_address)
+        or address in limits.data_addresses
+        or _is_on_the_same_host(address, flyte_address)
+    ):
+        raise ConnectError(
+            Code.INTERNAL,
+            f"the address of the app {app.name}, {address!r}, is not an https:// address in Flyte's"
+            " own domain. To send callers' credentials there, add it to FLYTE_DATA_ADDRESSES.",
+        )
+    headers = dict(options.pop("headers", {})) | dict(forwarded_credentials())
+    return await send(method, address + path, headers=headers, **options)
+
+
+async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
+    """Send a request by the transport that Flyte is called with, and return the response.
+
+    Raises:
+        ConnectError: Nothing can be reached there.
+        DeadlineExceededError: There was no response in time.
+    """
+    client = _client(os.environ.get("SSL_CERT_FILE"))
+    try:
+        async with asyncio.timeout(current_limits().timeout):
+            return await client.execute(method, address, **options)
+    except TimeoutError:
+        raise DeadlineExceededError from None
+    except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
+        host = urlsplit(address).netloc
+        raise ConnectError(Code.UNAVAILABLE, f"{host} cannot be reached") from None
+
+
+@functools.cache
+def _client(_: str | None) -> pyqwest.Client:
+    """Return a client that trusts the authorities of this file, which take a while to read."""
+    return pyqwest.Client(transport=Transport(None))
+
+
+def _is_on_the_same_host(address: str, flyte_address: str) -> bool:
+    there, flyte = urlsplit(address), urlsplit(flyte_address)
+    return there.scheme == "https" and there.hostname == flyte.hostname and not there.username
