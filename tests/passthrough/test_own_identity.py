@@ -1,7 +1,7 @@
 """Calling Flyte as the application that an API key belongs to."""
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -11,25 +11,29 @@ from flyte import remote
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.own_identity import EARLY, OwnIdentity
 
-from .support import bearer, build_app, client_of, serving
+from .support import TASKS, bearer, build_app, client_of, serving
 
 router = APIRouter()
-robots: dict[str, OwnIdentity] = {}
+robot = OwnIdentity("ROBOT_API_KEY")
 
 
-@router.get("/robot/{name}")
-async def robot(name: str) -> dict[str, str]:
-    async with robots[name].acting():
+@router.get("/robot")
+async def act() -> dict[str, str]:
+    async with robot.acting():
         own = (await remote.User.get.aio()).subject()
     return {"own": own, "callers": (await remote.User.get.aio()).subject()}
 
 
+@router.post("/once/{name}")
+async def once(name: str) -> str:
+    task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
+    return (await robot.run_once(name, task, name="Ada")).name
+
+
 @pytest.fixture(autouse=True)
-def _robots(local_flyte: LocalFlyte) -> Iterator[None]:
+def _key(local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch) -> None:
     local_flyte.add_person("robot")
-    robots["good"] = OwnIdentity(local_flyte.api_key("robot"))
-    yield
-    robots.clear()
+    monkeypatch.setenv("ROBOT_API_KEY", local_flyte.api_key("robot"))
 
 
 def key(*parts: object) -> str:
@@ -44,7 +48,7 @@ def test_inside_the_block_the_app_acts_as_itself_and_outside_as_its_caller(
         (bob, "bob-subject"),
         (alice, "alice-subject"),
     ):
-        assert client.get("/robot/good").json() == {"own": "robot-subject", "callers": subject}
+        assert client.get("/robot").json() == {"own": "robot-subject", "callers": subject}
 
 
 def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
@@ -56,10 +60,10 @@ def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
         return [call.service for call in received()].count("oauth2")
 
     for _ in range(3):
-        assert alice.get("/robot/good").is_success
+        assert alice.get("/robot").is_success
     assert exchanges() == 1
-    robots["good"]._ends -= 3600 - EARLY  # as if an hour had passed, but for a minute
-    assert alice.get("/robot/good").is_success
+    robot._ends -= 3600 - EARLY  # as if an hour had passed, but for a minute
+    assert alice.get("/robot").is_success
     assert exchanges() == 2
     assert not any(
         call.headers.get("authorization") == bearer("alice")
@@ -69,11 +73,14 @@ def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
 
 
 def test_a_key_that_flyte_refuses_is_told_to_nobody(
-    alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = local_flyte.url.removeprefix("https://")
-    robots["refused"] = OwnIdentity(key(host, "robot", "a-secret-of-yesterday", "local"))
-    answer = alice.get("/robot/refused")
+    monkeypatch.setenv("ROBOT_API_KEY", key(host, "robot", "a-secret-of-yesterday", "local"))
+    answer = alice.get("/robot")
     assert answer.status_code == 502
     assert "has refused the API key: 401" in caplog.text
     assert "a-secret-of-yesterday" not in answer.text + caplog.text
@@ -83,23 +90,41 @@ def test_a_key_for_another_flyte_is_sent_nowhere(
     alice: httpx.Client,
     received: Callable[[], list[ReceivedCall]],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    robots["other"] = OwnIdentity(key("flyte.example.com", "robot", "secret", "local"))
-    assert alice.get("/robot/other").status_code == 502
+    monkeypatch.setenv("ROBOT_API_KEY", key("flyte.example.com", "robot", "secret", "local"))
+    assert alice.get("/robot").status_code == 502
     assert "another Flyte" in caplog.text
     assert received() == []
 
 
 @pytest.mark.parametrize("wrong", ["", "no key", key("host", "client", "secret")])
-def test_what_is_no_key_is_refused_without_being_quoted(wrong: str) -> None:
-    with pytest.raises(ValueError, match="not an API key of Flyte's"):
-        OwnIdentity(wrong)
+def test_what_is_no_key_is_refused_without_being_quoted(
+    alice: httpx.Client,
+    wrong: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROBOT_API_KEY", wrong)
+    assert alice.get("/robot").status_code == 502
+    assert "ROBOT_API_KEY holds no API key" in caplog.text
+    assert not wrong or wrong not in caplog.text
 
 
-def test_where_flyte_is_plaintext_no_key_is_sent(local_flyte: LocalFlyte) -> None:
+def test_a_run_of_one_name_is_started_once_by_the_app(
+    alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    assert [alice.post("/once/d1").json() for _ in range(2)] == ["d1", "d1"]
+    (created,) = [call for call in received() if call.method == "CreateRun"]
+    assert created.headers["authorization"].startswith("Bearer robot-")
+
+
+def test_where_flyte_is_plaintext_no_key_is_sent(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = build_app(
         router, flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True, allow_anonymous=True
     )
-    robots["plain"] = OwnIdentity(key("127.0.0.1:1", "robot", "secret", "local"))
+    monkeypatch.setenv("ROBOT_API_KEY", key("127.0.0.1:1", "robot", "secret", "local"))
     with serving(app) as url, client_of(url, "alice") as alice:
-        assert alice.get("/robot/plain").status_code == 502
+        assert alice.get("/robot").status_code == 502

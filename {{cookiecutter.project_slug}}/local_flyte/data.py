@@ -86,10 +86,10 @@ class Storage:
         )
 
     def expect(self, path: Path, md5: bytes, seconds: float) -> tuple[str, str]:
-        """Await an upload; return the URL to PUT it to, and the URI at which it will then be."""
+        """Await an upload; return the URL to PUT it to, and where it will then be."""
         key = secrets.token_urlsafe()
         self._expected[f"/upload/{key}"] = _Upload(path, md5, time.monotonic() + seconds)
-        return f"{self.address}/upload/{key}", path.as_uri()
+        return f"{self.address}/upload/{key}", str(path)  # File.open() takes no file:// URI
 
     def put(self, url_path: str, content_md5: str, content: bytes) -> int:
         """Take an upload, and return the HTTP status to answer with.

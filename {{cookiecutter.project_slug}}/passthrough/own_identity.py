@@ -1,6 +1,7 @@
 """The app's own identity, for requests that come from no caller of Flyte's, such as webhooks."""
 
 import json
+import os
 import re
 import time
 from base64 import b64decode, b64encode
@@ -9,54 +10,72 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 
 from .apps import send
+from .dependencies import find_run
 from .sdk import initialised
 
 EARLY = 60  # seconds before its end that a token is replaced
 
 
 class OwnIdentity:
-    """Calls Flyte as the application that a Flyte API key belongs to.
+    """Calls Flyte as the application that an API key of Flyte's belongs to.
 
-    Only inside the block, so that the requests of people are not affected::
+    Only inside the block, so the requests of people are not affected::
 
-        robot = OwnIdentity(os.environ["ROBOT_API_KEY"])
+        robot = OwnIdentity("ROBOT_API_KEY")
 
         async with robot.acting():
             run = await flyte.run.aio(task, ...)
     """
 
-    def __init__(self, api_key: str) -> None:
-        """Take a key as ``flyte create api-key`` prints it.
+    def __init__(self, variable: str) -> None:
+        """Take the key from an environment variable, when it is needed.
 
-        Raises:
-            ValueError: It is not such a key.
+        Args:
+            variable: Its name. It holds a key in the form of ``FLYTE_API_KEY``.
         """
-        try:
-            host, client, secret, _ = b64decode(api_key, validate=True).decode().rsplit(":", 3)
-        except ValueError:
-            raise ValueError("this is not an API key of Flyte's") from None
-        self._host = re.sub("^[a-z]+:/*", "", host)
-        self._basic = "Basic " + b64encode(f"{client}:{secret}".encode()).decode()
-        self._token, self._ends = "", 0.0
+        self._variable = variable
+        self._key, self._token, self._ends = "", "", 0.0
 
     @asynccontextmanager
     async def acting(self) -> AsyncGenerator[None]:
-        """Call Flyte as this application inside the block."""
-        if time.monotonic() > self._ends - EARLY:
-            await self._renew()
+        """Call Flyte as the application inside the block.
+
+        Raises:
+            ConnectError: The variable holds no key, or Flyte does not accept it.
+        """
+        key = os.environ.get(self._variable, "")
+        if key != self._key or time.monotonic() > self._ends - EARLY:
+            await self._renew(key)
         with remote.auth_metadata(("authorization", f"Bearer {self._token}")):
             yield
 
-    async def _renew(self) -> None:
+    async def run_once(self, name: str, task: Any, /, **inputs: Any) -> remote.Run:
+        """Start a run of this name as the application, or return the run that has the name already.
+
+        A name alone is not enough: where Flyte is open source, a name that is used again after an
+        hour runs again.
+        """
+        async with self.acting():
+            if run := await find_run(name):
+                return run
+            return await flyte.with_runcontext(name=name).run.aio(task, **inputs)
+
+    async def _renew(self, key: str) -> None:
         """Exchange the key for a token, as RFC 6749 4.4 says, where Flyte says."""
+        try:
+            named, client, secret, _ = b64decode(key, validate=True).decode().rsplit(":", 3)
+        except ValueError:
+            raise ConnectError(Code.INTERNAL, f"{self._variable} holds no API key") from None
+        host = re.sub("^[a-z]+:/*", "", named)
         flyte_address = initialised().client.session_config.endpoint
-        if urlsplit(flyte_address).netloc != self._host:
-            raise ConnectError(Code.INTERNAL, f"the API key is for {self._host}, another Flyte")
+        if urlsplit(flyte_address).netloc != host:
+            raise ConnectError(Code.INTERNAL, f"{self._variable} is for {host}, another Flyte")
         service = f"{flyte_address}/flyteidl2.auth.AuthMetadataService"
         asked = {"content-type": "application/json"}
         metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}")
@@ -65,11 +84,11 @@ class OwnIdentity:
         if audience := config.get("audience"):
             form["audience"] = audience
         headers = {
-            "authorization": self._basic,
+            "authorization": "Basic " + b64encode(f"{client}:{secret}".encode()).decode(),
             "content-type": "application/x-www-form-urlencoded",
         }
         told = await _post(metadata["tokenEndpoint"], headers, urlencode(form).encode())
-        self._token = told["access_token"]
+        self._key, self._token = key, told["access_token"]
         self._ends = time.monotonic() + told.get("expires_in", 0)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.main import create_app
 from app.settings import Settings
+from deployment import app_env
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.settings import load_settings
 
@@ -75,6 +76,14 @@ def own_tasks(request: pytest.FixtureRequest) -> None:
     if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
         local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
         local_flyte.register(ROOT)
+
+
+@pytest.fixture(scope="session")
+def deployed_app(local_flyte: LocalFlyte) -> str:
+    """The name of the app as ``flyte deploy`` puts it on the local Flyte, once it is up."""
+    local_flyte.deploy(ROOT, "deployment.py", "app_env")
+    local_flyte.wait_app(app_env.name, seconds=300)
+    return app_env.name
 
 
 @pytest.fixture(scope="session")

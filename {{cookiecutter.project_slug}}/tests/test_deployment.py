@@ -5,16 +5,16 @@ import re
 import httpx
 import pytest
 
-from deployment import app_env
 from local_flyte import PEOPLE, LocalFlyte
 
 from .support import ROOT, offers
 
 
 @pytest.mark.deploys
-def test_the_deployed_app_has_its_files_and_serves_its_callers(local_flyte: LocalFlyte) -> None:
-    local_flyte.deploy(ROOT, "deployment.py", "app_env")
-    url = local_flyte.wait_app(app_env.name, seconds=300)
+def test_the_deployed_app_has_its_files_and_serves_its_callers(
+    local_flyte: LocalFlyte, deployed_app: str
+) -> None:
+    url = local_flyte.wait_app(deployed_app)
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         assert client.get("/health").status_code == 200
         page = client.get("/")

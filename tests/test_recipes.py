@@ -1,0 +1,160 @@
+"""docs/recipes of a generated project: each recipe as it is written, pasted where it says."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from flyte.app.extras import _webhook_app
+from template import ROOT
+
+from .baking import PROJECT, Baker, run
+from .test_owner import add_router, check, put
+
+LONGEST = 15  # lines of code
+PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
+WANTED = (
+    *("Run a task and wait", "Rerun with changed inputs", "A form that uploads a file as an input"),
+    *("A job that outlives the request", "A run per day with a trigger"),
+    *("Call another app as the caller", "An app's status, activate and deactivate"),
+    *("Build an image", "Prefetch a model", "A webhook of a service", "A second page"),
+    "Allow-lists",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    title: str
+    files: dict[str, str]
+    """What is pasted, by the path that the sentence before it names."""
+
+    @property
+    def code(self) -> dict[str, str]:
+        return {path: text for path, text in self.files.items() if not path.startswith("tests/")}
+
+    @property
+    def tests(self) -> list[str]:
+        return [path for path in self.files if path.startswith("tests/")]
+
+
+def recipes_of(page: Path) -> Iterator[Recipe]:
+    for section in page.read_text("utf-8").split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        blocks = re.findall(
+            r"^\w[^`]*`([\w./]+\.\w+)`[^\n]*(?:\n[^\n]+)*?:\n\n```\w+\n(.*?)^```$",
+            text,
+            re.MULTILINE | re.DOTALL,
+        )
+        assert len(blocks) == len(re.findall("^```$", text, re.MULTILINE)), f"{title}: a lost block"
+        if blocks:
+            yield Recipe(title, dict(blocks))
+
+
+RECIPES = [recipe for page in PAGES for recipe in recipes_of(page)]
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
+
+
+def lines_of_code(path: str, text: str) -> list[str]:
+    """Return the lines that hold code: no blank lines, comments or docstrings."""
+    lines = text.splitlines()
+    if path.endswith(".py"):
+        for node in ast.walk(ast.parse(re.sub(r"\{\{.*?\}\}", "x", text))):
+            body = getattr(node, "body", None)
+            if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+                first = body[0]
+                if isinstance(first, ast.Expr) and ast.get_docstring(node):
+                    for number in range(first.lineno - 1, first.end_lineno or 0):
+                        lines[number] = ""
+    return [line for line in lines if line.strip() and not line.strip().startswith("#")]
+
+
+def test_all_recipes_are_there() -> None:
+    assert {recipe.title for recipe in RECIPES} == set(WANTED)
+
+
+@each_recipe
+def test_a_recipe_is_short_and_has_a_test(recipe: Recipe) -> None:
+    assert recipe.tests
+    for path, text in recipe.code.items():
+        assert len(lines_of_code(path, text)) <= LONGEST, path
+
+
+def test_a_line_too_many_is_noticed() -> None:
+    text = '"""Text."""\n\n# Why.\n' + "x = 1\n" * LONGEST + 'def f():\n    """Text."""\n'
+    assert len(lines_of_code("x.py", text)) == LONGEST + 1
+
+
+def test_each_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
+    readme = (ROOT / PROJECT / "docs/recipes/README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", readme, re.MULTILINE)
+    operations = get_args(_webhook_app.WebhookEndpoint)
+    assert [name for name, _ in rows] == list(operations)
+    environment = _webhook_app.FlyteWebhookAppEnvironment(name="webhook", image="auto")
+    assert environment.app
+    served = [route for route in environment.app.routes if hasattr(route, "endpoint")]
+    own = {"openapi", "swagger_ui_html", "swagger_ui_redirect", "redoc_html"}
+    assert len([route for route in served if route.name not in own]) == len(operations) == 18
+
+
+def test_what_the_table_names_is_there(default_project: Path) -> None:
+    readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
+    routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
+    routers += (default_project / "passthrough/health.py").read_text("utf-8")
+    for method, path in re.findall(r"`(GET|POST) (/[^`?]+)`", readme):
+        assert re.search(rf'@router\.{method.lower()}\(\s*"{re.escape(path)}"', routers), path
+
+
+def paste(recipe: Recipe, project: Path) -> None:
+    """Do what a recipe says."""
+    for path, text in recipe.files.items():
+        target = project / path
+        if path == "app/tasks.py":
+            imports, _, code = text.partition("\n\n\n")
+            put(target, "import flyte\n", imports + "\n")
+            with target.open("a", encoding="utf-8") as file:
+                file.write("\n\n" + code)
+        elif path.startswith("app/routers/"):
+            add_router(project, target.stem, text)
+        else:
+            assert not target.exists(), path
+            target.write_text(text, "utf-8")
+
+
+@pytest.mark.slow
+def test_every_recipe_works_as_it_is_written(
+    baker: Baker, environment: Path, tmp_path: Path
+) -> None:
+    project = baker(tmp_path)
+    (package,) = re.findall(
+        r'"(python-multipart[^"]*)"', (project / "docs/recipes/runs.md").read_text()
+    )
+    put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
+    python = environment / "bin" / "python"
+    run(
+        [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python, package],
+        tmp_path,
+    )
+    recipes = [
+        each for page in (project / "docs/recipes").glob("*.md") for each in recipes_of(page)
+    ]
+    for recipe in recipes:
+        paste(recipe, project)
+    main = project / "app/main.py"
+    put(main, "*health.PATHS, ", '"/payments", ')
+    check(project, environment)
+    tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
+    said = run([python, "-m", "pytest", "-q", *tests], project)
+    assert re.search(rf"\b{len(tests)} passed\b", said), said
+
+    main.write_text(
+        main.read_text("utf-8")
+        .replace("dependencies=[ProjectDomain]", "dependencies=[Allowed]")
+        .replace("from passthrough.dependencies import ProjectDomain\n", "")
+        .replace("from .routers import", "from .allowed import Allowed\nfrom .routers import"),
+        "utf-8",
+    )
+    run([python, "-m", "pytest", "-q", "tests/test_allowed.py"], project)
