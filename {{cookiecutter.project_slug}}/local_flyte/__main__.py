@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dotenv import load_dotenv
+
 from passthrough.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
@@ -24,6 +26,7 @@ from .modes import Mode
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
+SETTINGS = ".env"
 TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
 PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
@@ -72,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    load_dotenv(SETTINGS)  # what is exported outranks it
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
         signal.signal(number, signal.default_int_handler)
     try:
