@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from local_flyte.__main__ import PORT
+
 from .baking import run
 from .long_running import running
-from .walkthrough import PYTHON, check_ends, check_two_people, clone, code_block, path_with_tools
+from .walkthrough import (
+    PYTHON,
+    check_ends,
+    check_two_people,
+    clone,
+    code_block,
+    devcontainer,
+    path_with_tools,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +32,9 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
     cloned: Path, tmp_path: Path
 ) -> None:
     (command,) = code_block("Try it")
+    editor = devcontainer(cloned)
+    assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
+    run(editor["postCreateCommand"].split(), cloned, **PYTHON)
     with running(command.split(), cloned, PWD=str(cloned), **PYTHON) as app:
         check_two_people(app)
         assert "make dev" not in app.printed()

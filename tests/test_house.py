@@ -113,7 +113,7 @@ def test_every_make_target_that_is_written_about_exists(default_project: Path) -
 
 
 def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *default_project.glob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *default_project.rglob("*.md")]
     pages += (ROOT / "benchmarks").glob("*.md")
     assert len(pages) > 4
     for page in pages:

@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from local_flyte.__main__ import PORT
 
 from .baking import Baker, run
 from .long_running import curl_lines, running
@@ -18,6 +21,7 @@ from .walkthrough import (
     clone,
     code_block,
     commit,
+    devcontainer,
     path_with_tools,
 )
 
@@ -50,8 +54,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def installed(generated: Project) -> Project:
-    """The same, after the first of make's targets has set it up."""
-    generated.run("make", ".venv/installed")
+    """The same, set up as a devcontainer does it: by the first of make's targets."""
+    generated.run(*shlex.split(devcontainer(generated.path)["postCreateCommand"]))
     return generated
 
 
@@ -103,7 +107,10 @@ def test_the_formatter_has_nothing_to_change_and_git_nothing_to_add(installed: P
 
 
 def test_make_dev_shows_two_people_and_leaves_nothing_running(installed: Project) -> None:
-    with running(["make", "dev"], installed.path, PATH=installed.search_path, **PYTHON) as app:
+    command = shlex.split(devcontainer(installed.path)["postAttachCommand"])
+    assert command == ["make", "dev"]
+    assert devcontainer(installed.path)["forwardPorts"] == [PORT]
+    with running(command, installed.path, PATH=installed.search_path, **PYTHON) as app:
         check_two_people(app)
         check_ends(app)
 

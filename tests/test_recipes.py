@@ -135,8 +135,8 @@ def test_every_recipe_works_as_it_is_written(
     runs = (project / "docs/recipes/runs.md").read_text("utf-8")
     (package,) = re.findall(r'"(python-multipart[^"]*)"', runs)
     put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
-    more = tmp_path / "packages"
-    run([sys.executable, "-m", "uv", "pip", "install", "--target", more, package], tmp_path)
+    python = environment / "bin" / "python"
+    run([sys.executable, "-m", "uv", "pip", "install", "--python", python, package], tmp_path)
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     for recipe in recipes:
         paste(recipe, project)
@@ -144,11 +144,11 @@ def test_every_recipe_works_as_it_is_written(
     put(main, "*health.PATHS, ", '"/payments", ')
     check(project, environment)
     tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
-    pytest_command: list[str | Path] = [environment / "bin/python", "-m", "pytest", "-q"]
-    said = run([*pytest_command, *tests, PROMISES], project, PYTHONPATH=str(more))
+    pytest_command: list[str | Path] = [python, "-m", "pytest", "-q"]
+    said = run([*pytest_command, *tests, PROMISES], project)
     assert re.search(r"\d{3} passed", said), said
 
     cut(main, "from passthrough.dependencies import ProjectDomain\n")
     put(main, "from .routers import", "from .allowed import Allowed\n")
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
-    run([*pytest_command, "tests/test_allowed.py"], project, PYTHONPATH=str(more))
+    run([*pytest_command, "tests/test_allowed.py"], project)

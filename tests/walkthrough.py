@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from template import ROOT, tracked_files
@@ -25,6 +26,13 @@ def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
     section = readme.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     block = rf"^```{language}\b[^\n]*\n(.*?)^```$"
     return re.findall(block, section, re.MULTILINE | re.DOTALL)
+
+
+def devcontainer(project: Path) -> dict[str, Any]:
+    """Return how an editor is told to open a project in a container."""
+    file = project / ".devcontainer" / "devcontainer.json"
+    told: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return told
 
 
 def code_block(heading: str, number: int = 0) -> list[str]:

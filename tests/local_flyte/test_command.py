@@ -6,7 +6,9 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,22 +151,57 @@ def test_what_is_to_be_opened_first_is_a_choice_of_people(
 
 
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
-    printed: str, browser: httpx.Client, default_project: Path, tmp_path: Path
+    printed: str, default_project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = commands = flyte_lines(printed)
     for words in commands:
         said = flyte(words, default_project, tmp_path)
-    (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", said))
+    home = Path(deploy[2]).parent
+    own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
+    (host,) = set(re.findall(r"https://(127\.0\.0\.1:\d+)", said)) - own
     links = re.findall(r"http://[^/]+(/sign-in(?:/alice)?\?\S+)", printed)
     assert len(links) == 2
-    wait_until(lambda: answers(browser, f"{url}/health"))
-    for path in (*links, "/sign-in", "/sign-out"):
-        response = browser.get(url + path)
-        assert response.status_code in {401, 404}
-        assert "set-cookie" not in response.headers
-        assert "sign_in" not in response.json()
-    (unpacked,) = Path(deploy[2]).parent.glob("work/apps/*/*/app")
+    trusted = ssl.create_default_context(cafile=str(home / "ca.pem"))
+    with httpx.Client(
+        base_url=f"https://{host}", verify=trusted, trust_env=False, timeout=60
+    ) as browser:
+        wait_until(lambda: answers(browser, "/health"))
+        for path in (*links, "/sign-in", "/sign-out"):
+            response = browser.get(path)
+            assert response.status_code in {401, 404}
+            assert "set-cookie" not in response.headers
+            assert "sign_in" not in response.json()
+    (unpacked,) = home.glob("work/apps/*/*/app")
     assert not (unpacked.parent / "local_flyte").exists()
+
+
+def test_settings_are_read_from_a_file_which_is_neither_committed_nor_deployed(
+    python: Path, default_project: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(default_project, project)
+    example = (project / ".env.example").read_text()
+    assert "\nACCESS_LOG=text\n" in example
+    settings = example.replace("=text", "=json") + "FLYTE_ENDPOINT=dns:///flyte.example.com\n"
+    (project / ".env").write_text(settings)
+    with started(python, project, "--no-reload") as (command, printed):
+        assert "Not used here, where Flyte is the local one: FLYTE_ENDPOINT\n" in printed
+        assert paste(curl_lines(printed)[0])
+        wait_until(lambda: '"route": "/me"' in command.printed())
+        flyte(flyte_lines(printed)[-1], project, tmp_path)
+        home = Path(flyte_lines(printed)[-1][2]).parent
+        names: list[str] = []
+        for file in home.rglob("*.tar.gz"):
+            with tarfile.open(file) as bundle:
+                names += bundle.getnames()
+        assert any(name.endswith("main.py") for name in names)
+        assert not [name for name in names if ".env" in name]
+        check_ends(command, signal.SIGINT)
+    run(["git", "init", "--quiet"], project)
+    run(["git", "add", "--all"], project)
+    tracked = run(["git", "ls-files"], project).split()
+    assert ".env.example" in tracked
+    assert ".env" not in tracked
 
 
 def test_changed_tasks_are_registered_again(

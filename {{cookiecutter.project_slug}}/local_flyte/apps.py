@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,6 @@ class App:
         failed, stopped = _Status.DEPLOYMENT_STATUS_FAILED, _Status.DEPLOYMENT_STATUS_STOPPED
         return self.active or self.status in (failed, stopped)
 
-    @property
-    def created_at(self) -> datetime:
-        """When it was deployed for the first time."""
-        created: datetime = self.state.status.created_at.ToDatetime(UTC)
-        return created
-
     def enter(self, status: int, message: str = "") -> None:
         """Reach another deployment status, and tell those who watch."""
         moment = now()
@@ -117,7 +111,7 @@ FIELDS: Fields[App] = {
     "name": lambda app: app.name,
     "status_phase": lambda app: _Status.DeploymentStatus.Name(app.status),
     "created_by": lambda app: app.state.spec.creator.user.id.subject,
-    "created_at": lambda app: app.created_at,
+    "created_at": lambda app: app.state.status.created_at.ToDatetime(UTC),
 }
 
 

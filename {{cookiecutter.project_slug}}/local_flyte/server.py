@@ -82,27 +82,16 @@ class LocalFlyte:
         self._builds_images = builds_images
         self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
 
-    # What clients need to know
+    # What clients need to know, once it is started
 
-    @property
-    def home(self) -> Path:
-        """The folder of its keys, configuration and data."""
-        return self._clients.home
-
-    @property
-    def endpoint(self) -> str:
-        """The address in the form in which Flyte is configured with it."""
-        return self._clients.endpoint
-
-    @property
-    def url(self) -> str:
-        """The address as a URL."""
-        return self._clients.url
-
-    @property
-    def ca_file(self) -> Path:
-        """The certificate authority to trust, in PEM form."""
-        return self._clients.ca_file
+    home: Path
+    """The folder of its keys, configuration and data."""
+    endpoint: str
+    """The address in the form in which Flyte is configured with it."""
+    url: str
+    """The address as a URL."""
+    ca_file: Path
+    """The certificate authority to trust, in PEM form."""
 
     def token(self, person: str) -> str:
         """Return what a person's ``Authorization: Bearer`` header holds."""
@@ -140,14 +129,6 @@ class LocalFlyte:
             RuntimeError: With what was printed, if they can't be registered.
         """
         return self._clients.register(root, person)
-
-    def app_url(self, name: str) -> str:
-        """Return where a deployed app answers, whether or not it is up.
-
-        Raises:
-            ConnectError: NOT_FOUND, if there is no such app.
-        """
-        return self._background.call(lambda: self._app(name).url)
 
     def wait_app(self, name: str, seconds: float = 60) -> str:
         """Wait until the latest revision of a deployed app is up, and return where it answers.
@@ -283,6 +264,8 @@ class LocalFlyte:
             stack.callback(background.stop)
             stack.callback(lambda: background.run(services.close(), STOP_SECONDS))
             self._clients, self._services, self._door = clients, services, door
+            self.home, self.endpoint = home, clients.endpoint
+            self.url, self.ca_file = clients.url, clients.ca_file
             self._background = background
             self._running = stack.pop_all()
         return self

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from typing import Any
 
-from connectrpc.server import ConnectASGIApplication
 from flyteidl2.actions.actions_service_connect import ActionsServiceASGIApplication
 from flyteidl2.app.app_logs_service_connect import AppLogsServiceASGIApplication
 from flyteidl2.app.app_service_connect import AppServiceASGIApplication
@@ -77,34 +76,32 @@ class Services:
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
         data = DataProxyService(self._runs, projects, tasks, self.storage)
         subtasks = Subtasks(self._runs, self.executor)
-        services: list[ConnectASGIApplication[Any]] = [
-            IdentityServiceASGIApplication(IdentityService(), interceptors=access),
-            ClusterServiceASGIApplication(self.clusters, interceptors=access),
-            ProjectServiceASGIApplication(projects, interceptors=access),
-            TaskServiceASGIApplication(tasks, interceptors=access),
-            TriggerServiceASGIApplication(triggers, interceptors=access),
-            RunServiceASGIApplication(runs, interceptors=access),
-            DataProxyServiceASGIApplication(data, interceptors=access),
-            AppServiceASGIApplication(AppService(self.apps), interceptors=access),
-            AppLogsServiceASGIApplication(AppLogsService(self.apps), interceptors=access),
+        services: list[tuple[Any, object]] = [
+            (IdentityServiceASGIApplication, IdentityService()),
+            (ClusterServiceASGIApplication, self.clusters),
+            (ProjectServiceASGIApplication, projects),
+            (TaskServiceASGIApplication, tasks),
+            (TriggerServiceASGIApplication, triggers),
+            (RunServiceASGIApplication, runs),
+            (DataProxyServiceASGIApplication, data),
+            (AppServiceASGIApplication, AppService(self.apps)),
+            (AppLogsServiceASGIApplication, AppLogsService(self.apps)),
         ]
         if not builds_images or clients.mode is Mode.UNION:
             images = ImageService(registry if builds_images else None)
-            services.append(ImageServiceASGIApplication(images, interceptors=access))
+            services.append((ImageServiceASGIApplication, images))
         if clients.mode is Mode.UNION:
             tasks.keep(BUILDER, builder(registry))
-            services += [
-                # Whoever has no token yet may ask how to get one.
-                AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)),
-                QueueServiceASGIApplication(QueueService(subtasks), interceptors=access),
-                StateServiceASGIApplication(StateService(subtasks), interceptors=access),
-            ]
+            services.append((QueueServiceASGIApplication, QueueService(subtasks)))
+            services.append((StateServiceASGIApplication, StateService(subtasks)))
         else:
-            services.append(
-                ActionsServiceASGIApplication(ActionsService(subtasks), interceptors=access)
-            )
-        self.applications: dict[str, ASGIApp] = {each.path: each for each in services}
-        self.applications["/oauth2"] = Tokens(clients.people)
+            services.append((ActionsServiceASGIApplication, ActionsService(subtasks)))
+        served = [kind(service, interceptors=access) for kind, service in services]
+        # Whoever has no token yet may ask how to get one.
+        served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))
+        self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
+        if clients.mode is Mode.UNION:
+            self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
         """End all runs and apps and forget them, and let nothing go wrong; tasks stay deployed."""

@@ -24,8 +24,6 @@ from .actions import Action, Runs
 from .execution import Executor
 from .runs import task_metadata
 
-_News = state_service_pb2.ActionUpdate | state_service_pb2.ControlMessage
-
 
 class Subtasks:
     """What the services have in common."""
@@ -71,8 +69,11 @@ class Subtasks:
         """End an action that is no longer wanted."""
         self._executor.abort(self._runs.get(id_.run), self._runs.action(id_), reason)
 
-    async def news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[_News]:
-        """Tell of the actions that an action has started, say so, then tell of changes."""
+    async def news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[dict[str, Any]]:
+        """Tell of the actions that an action has started, say so, then tell of changes.
+
+        Each is the fields of an answer.
+        """
         parent, run = self._runs.action(id_), self._runs.get(id_.run)
         sent: dict[str, phase_pb2.ActionPhase] = {}
         in_step = False
@@ -80,10 +81,10 @@ class Subtasks:
             news = [each for each in run.children(parent.name) if sent.get(each.name) != each.phase]
             for child in news:
                 sent[child.name] = child.phase
-                yield _update(child)
+                yield {"action_update": _update(child)}
             if not in_step:
                 in_step = True
-                yield state_service_pb2.ControlMessage(sentinel=True)
+                yield {"control_message": state_service_pb2.ControlMessage(sentinel=True)}
             elif not news:
                 await run.changed.wait()
 
@@ -119,11 +120,8 @@ class StateService(state_service_connect.StateService):
         self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[state_service_pb2.WatchResponse]:
         """Tell what becomes of them."""
-        async for each in self._subtasks.news(request.parent_action_id):
-            if isinstance(each, state_service_pb2.ActionUpdate):
-                yield state_service_pb2.WatchResponse(action_update=each)
-            else:
-                yield state_service_pb2.WatchResponse(control_message=each)
+        async for fields in self._subtasks.news(request.parent_action_id):
+            yield state_service_pb2.WatchResponse(**fields)
 
 
 class ActionsService(actions_service_connect.ActionsService):
@@ -150,11 +148,8 @@ class ActionsService(actions_service_connect.ActionsService):
         self, request: actions_service_pb2.WatchForUpdatesRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[actions_service_pb2.WatchForUpdatesResponse]:
         """Tell what becomes of them."""
-        async for each in self._subtasks.news(request.parent_action_id):
-            if isinstance(each, state_service_pb2.ActionUpdate):
-                yield actions_service_pb2.WatchForUpdatesResponse(action_update=each)
-            else:
-                yield actions_service_pb2.WatchForUpdatesResponse(control_message=each)
+        async for fields in self._subtasks.news(request.parent_action_id):
+            yield actions_service_pb2.WatchForUpdatesResponse(**fields)
 
 
 def _update(action: Action) -> state_service_pb2.ActionUpdate:

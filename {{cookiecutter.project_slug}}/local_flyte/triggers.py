@@ -77,13 +77,13 @@ class TriggerService(trigger_service_connect.TriggerService):
     ) -> trigger_service_pb2.ListTriggersResponse:
         """List the triggers of a project and domain, or of a task; those that are active first."""
         scope = request.task_name if request.HasField("task_name") else request.task_id
-        where = (scope.project, scope.domain, scope.name)
+        prefix: tuple[str, ...] = (scope.project, scope.domain, scope.name)
         if request.HasField("project_id"):
-            where = (request.project_id.name, request.project_id.domain, "")
+            prefix = (request.project_id.name, request.project_id.domain)
         triggers = [
             each
             for key, each in self._triggers.items()
-            if key[: 3 if where[2] else 2] == where[: 3 if where[2] else 2]
+            if key[: len(prefix)] == prefix
             and request.task_id.version in {"", each.spec.task_version}
         ]
         found, token = page(

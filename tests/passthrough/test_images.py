@@ -1,0 +1,55 @@
+"""flyte.build for many callers: each of them asks Flyte."""
+
+from collections.abc import Callable
+
+import flyte
+import httpx
+from fastapi import APIRouter
+from flyte import remote
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from .support import bearer
+
+router = APIRouter()
+image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")
+
+
+@router.post("/build")
+async def build(force: bool = False, wait: bool = False) -> dict[str, str | None]:
+    built = await flyte.build.aio(image, force=force, wait=wait)
+    run = built.remote_run.name if built.remote_run else None
+    return {"image": built.uri, "run": run}
+
+
+@router.get("/executor/{run}")
+async def executor(run: str) -> str:
+    action = (await remote.Run.get.aio(run)).pb2.action
+    return str(action.metadata.executed_by.user.id.subject)
+
+
+def test_each_caller_asks_whether_there_is_an_image(
+    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    for client in (alice, bob, alice):
+        assert client.post("/build").json()["image"].startswith("local/report:")
+    asked = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
+    assert asked == [bearer("alice"), bearer("bob"), bearer("alice")]
+
+
+def test_each_caller_has_a_build_of_their_own(alice: httpx.Client, bob: httpx.Client) -> None:
+    runs = [client.post("/build", params={"force": True}).json()["run"] for client in (alice, bob)]
+    assert len({*runs}) == 2
+    subjects = [alice.get(f"/executor/{run}").json() for run in runs]
+    assert subjects == ["alice-subject", "bob-subject"]
+
+
+def test_a_build_that_is_waited_for_names_the_image(alice: httpx.Client) -> None:
+    built = alice.post("/build", params={"force": True, "wait": True}).json()
+    assert built["image"].startswith("local/report:")
+
+
+def test_who_may_not_run_tasks_builds_nothing(local_flyte: LocalFlyte, url: str) -> None:
+    headers = {"Authorization": bearer("victor")}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as victor:
+        assert victor.post("/build", params={"force": True}).status_code == 403
