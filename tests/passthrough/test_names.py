@@ -19,7 +19,7 @@ from passthrough.sdk import REFUSED, NotForManyCallersError
 from .deployed_tasks import greet
 
 PAGE = Path(__file__).parents[2] / "docs" / "flyte-remote.md"
-FUNCTIONS = ("run", "rerun", "with_runcontext")
+FUNCTIONS = ("build", "run", "rerun", "with_runcontext")
 """What apps use of ``flyte`` itself to start runs."""
 
 JSON = {
@@ -51,6 +51,8 @@ CHANGED = {
     "auth_metadata": "the middleware calls it; use it for calls on behalf of somebody else only",
     "upload_dir": "its files are read with the app's rights: pass none that a caller names",
     "upload_file": "the file is read with the app's rights: pass none that a caller names",
+    "flyte.build": "each caller asks Flyte, and gets a build of their own; `IMAGE_BUILDER` says"
+    " what builds",
     "flyte.with_runcontext": "as in the docs, but for `mode`",
 }
 """Names that work as documented, and what else to know of them."""

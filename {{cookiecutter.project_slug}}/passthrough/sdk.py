@@ -180,7 +180,7 @@ current_calls: ContextVar[Calls | None] = ContextVar("current_calls", default=No
 _without_request = Limits()
 
 
-def currentcurrent_limits() -> Limits:
+def current_limits() -> Limits:
     """Return what calls may do in the request that is being served."""
     calls = current_calls.get()
     return calls.limits if calls else _without_request
@@ -267,7 +267,7 @@ class _Guard:
     ) -> Any:
         """Make a call that has one answer; if it only reads, again while Flyte is out of reach."""
         secrets = self._authenticate(ctx)
-        limits = currentcurrent_limits()
+        limits = current_limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
         is_done = _belongs_to_the_request(asyncio.current_task())
         calls, began = current_calls.get(), time.perf_counter()
@@ -298,7 +298,7 @@ class _Guard:
         """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
         secrets = self._authenticate(ctx)
         stream = call_next(request, ctx)
-        calls, timeout = current_calls.get(), currentcurrent_limits().timeout
+        calls, timeout = current_calls.get(), current_limits().timeout
         received, silent = 0, 0.0
         loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
 
@@ -348,7 +348,7 @@ class _Guard:
         if self._is_plaintext:
             return []
         credentials = dict(forwarded_credentials())
-        if not credentials and not currentcurrent_limits().anonymous:
+        if not credentials and not current_limits().anonymous:
             raise ConnectError(
                 Code.UNAUTHENTICATED,
                 "there are no credentials of a caller here: Flyte is called in a request, not in a"
@@ -374,7 +374,7 @@ async def _has_nothing_more(request: Any, method: str, received: int, silent: fl
     Raises:
         DeadlineExceededError: Flyte has not even begun.
     """
-    timeout = currentcurrent_limits().timeout
+    timeout = current_limits().timeout
     if method == "TailLogs" and hasattr(request, "action_id"):
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and not received:
@@ -559,7 +559,7 @@ def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
     url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
     if _netloc(url) == _netloc(flyte_address):
         return own.get(flyte_address)
-    is_named = url.startswith("https://") and url in currentcurrent_limits().data_addresses
+    is_named = url.startswith("https://") and url in current_limits().data_addresses
     if not is_named and not is_neighbour(url, flyte_address):
         raise ConnectError(
             Code.INTERNAL,
