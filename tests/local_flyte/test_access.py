@@ -102,7 +102,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(local_flyte: LocalFlyte) -
 @pytest.mark.parametrize(
     "method",
     [
-        "trigger.TriggerService/ListTriggers",  # a service that is not there
+        "secret.SecretService/ListSecrets",  # a service that is not there
         "project.ProjectService/CreateProject",  # a method that is left out of one that is
     ],
 )
@@ -114,7 +114,7 @@ def test_what_it_does_not_know_it_refuses_by_name(local_flyte: LocalFlyte, metho
 
 
 @pytest.mark.parametrize(
-    "method", ["trigger.TriggerService/WatchTriggers", "workflow.RunService/WatchRuns"]
+    "method", ["secret.SecretService/WatchSecrets", "workflow.RunService/WatchRuns"]
 )
 def test_streams_that_it_does_not_know_it_refuses_by_name(
     local_flyte: LocalFlyte, method: str
