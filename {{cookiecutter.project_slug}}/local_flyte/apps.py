@@ -241,7 +241,7 @@ class Apps:
         return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
     async def _relay(self, app: App) -> None:
-        """Wait until the app listens, and then stand in front of it with TLS."""
+        """Wait until the app listens, then accept connections for it, with TLS if apps have it."""
 
         async def connect(said: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
             with contextlib.closing(answer), contextlib.suppress(OSError):

@@ -97,7 +97,7 @@ class Services:
         else:
             services.append((ActionsServiceASGIApplication, ActionsService(subtasks)))
         served = [kind(service, interceptors=access) for kind, service in services]
-        # Whoever has no token yet may ask how to get one.
+        # A client without a token may ask how to get one.
         served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
         if clients.mode is Mode.UNION:

@@ -24,7 +24,7 @@ from .sdk import (
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:
     """Call another app with the caller's credentials, and return its whole response.
 
-    Whoever has deployed that app can read the credentials: call apps that you name, not any that a
+    The owner of that app can read the credentials: call apps that your code names, not apps that a
     request names. Redirects are not followed.
 
     Args:
