@@ -120,7 +120,7 @@ ROWS = [
         "the answer was sent long ago",
         "the background task still acts as its caller",
     ),
-    Row("GET /triggers", "501 501 501 501 501 401", "", "the local Flyte has none"),
+    Row("GET /triggers", VIEWERS, "", ""),
     Row("GET /secrets", "501 501 501 501 401 401", "", "the local Flyte has none"),
     Row("GET /apps", VIEWERS, "", ""),
 ]

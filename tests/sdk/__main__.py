@@ -88,6 +88,7 @@ def run_here(code: str) -> None:
                 endpoint=plane.endpoint,
                 auth_type="Passthrough",
                 ca_cert_file_path=str(ca),
+                image_builder="remote",
                 org="o",
                 project="p",
                 domain="d",

@@ -23,6 +23,9 @@ from flyteidl2.core.interface_pb2 import TypedInterface, Variable
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.dataproxy import dataproxy_service_connect, dataproxy_service_pb2
+from flyteidl2.imagebuilder import definition_pb2 as image_pb2
+from flyteidl2.imagebuilder import payload_pb2 as image_payload_pb2
+from flyteidl2.imagebuilder import service_connect as image_connect
 from flyteidl2.logs.dataplane.payload_pb2 import LogLine
 from flyteidl2.task import common_pb2, task_definition_pb2, task_service_connect, task_service_pb2
 from flyteidl2.task.common_pb2 import NamedLiteral
@@ -94,6 +97,11 @@ class _Cluster(cluster_connect.ClusterService):
 
     async def select_cluster(self, request: Any, ctx: Any) -> cluster_pb2.SelectClusterResponse:
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self._plane.cluster_endpoint)
+
+
+class _Images(image_connect.ImageService):
+    async def get_image(self, request: Any, ctx: Any) -> image_payload_pb2.GetImageResponse:
+        return image_payload_pb2.GetImageResponse(image=image_pb2.Image(fqin="registry/image:1"))
 
 
 class _Data(dataproxy_service_connect.DataProxyService):
@@ -186,6 +194,7 @@ def _application(plane: ControlPlane) -> Any:
         identity_connect.IdentityServiceASGIApplication(_Identity(plane)),
         cluster_connect.ClusterServiceASGIApplication(_Cluster(plane)),
         dataproxy_service_connect.DataProxyServiceASGIApplication(_Data(plane)),
+        image_connect.ImageServiceASGIApplication(_Images()),
         task_service_connect.TaskServiceASGIApplication(_Tasks(plane)),
         run_service_connect.RunServiceASGIApplication(_Runs(plane)),
     ]
