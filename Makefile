@@ -32,7 +32,7 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app wi
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/request_cost.py
 
-pictures: .venv/installed  ## Make the pictures of README.md, from a run of the demo
+pictures: .venv/installed  ## Take the picture in README.md again, from a run of the demo
 	$(BIN)/python tools/pictures.py
 
 check: .venv/installed  ## Check format, lint and types, of the template folder too

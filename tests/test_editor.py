@@ -22,7 +22,7 @@ import pytest
 from .baking import clean_environment
 from .long_running import READY, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 Message = dict[str, Any]
 SECONDS = 120
