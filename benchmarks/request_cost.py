@@ -134,7 +134,9 @@ async def _open(url: httpx.URL, token: str, path: str) -> asyncio.StreamWriter:
     return writer
 
 
-async def idle_streams(server: Server, url: str, token: str, path: str, many: int) -> list[float]:
+async def idle_streams(
+    server: Server, url: str, token: str, path: str, many: int, *, seconds: float = IDLE_SECONDS
+) -> list[float]:
     """Open event streams, and return the bytes that each takes and the share of a core of all."""
     warm = [await _open(httpx.URL(url), token, path) for _ in range(20)]
     before = server.usage()["memory"]
@@ -143,12 +145,12 @@ async def idle_streams(server: Server, url: str, token: str, path: str, many: in
         opened += await asyncio.gather(*(_open(httpx.URL(url), token, path) for _ in range(50)))
     used = server.usage()
     began = time.monotonic()
-    await asyncio.sleep(IDLE_SECONDS)
+    await asyncio.sleep(seconds)
     later = server.usage()
     for writer in opened:
         writer.close()
-    seconds = time.monotonic() - began
-    return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / seconds]
+    passed = time.monotonic() - began
+    return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / passed]
 
 
 def main() -> int:
