@@ -14,10 +14,11 @@ import asyncio
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,13 +69,18 @@ def cost_of_requests(
     return table
 
 
+def served(name: str, project: Path, environment: dict[str, str]) -> AbstractContextManager[Server]:
+    """Serve an app until the block ends."""
+    return started(name, project, environment, log=subprocess.DEVNULL)
+
+
 def cost_of_start(project: Path, environment: dict[str, str], rounds: int) -> dict[str, float]:
     """Return the seconds until each app can be called, by turns."""
     seconds: dict[str, list[float]] = {name: [] for name in APPS}
     for round_ in range(rounds + 1):
         for name in APPS:
             began = time.perf_counter()
-            with started(name, project, environment):
+            with served(name, project, environment):
                 if round_:
                     seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(each) for name, each in seconds.items()}
@@ -144,7 +150,7 @@ def main() -> int:
         environment, token = flyte.told["environment"], flyte.told["token"]
         headers = {"Authorization": f"Bearer {token}"}
         start = cost_of_start(project, environment, options.rounds)
-        servers = {name: stack.enter_context(started(name, project, environment)) for name in APPS}
+        servers = {name: stack.enter_context(served(name, project, environment)) for name in APPS}
         with httpx.Client(
             base_url=servers["ours"].told["url"], headers=headers, timeout=60, trust_env=False
         ) as client:
