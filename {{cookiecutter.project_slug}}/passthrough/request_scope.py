@@ -131,7 +131,8 @@ class Client:
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
     def _listen(self) -> None:
-        if not self._is_read:  # a pending receive() will report it
+        # A pending receive() will report it; once the response is complete nothing is to be ended.
+        if not self._is_read and not self._timer.cancelled():
             self._listening = asyncio.create_task(self._await_disconnect())
 
     async def _await_disconnect(self) -> None:
