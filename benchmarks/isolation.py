@@ -96,8 +96,10 @@ class Crowd:
             self.look(answer.text.split()[-1], person)
         return str(answer.status_code)
 
-    async def leave(self, person: Person, request: str, body: bytes | None = None) -> str:
-        """Ask for something, and leave when the answer has begun; or in the middle of a body."""
+    async def leave(
+        self, person: Person, request: str, body: bytes | None = None, until: bytes = b"\r\n\r\n"
+    ) -> str:
+        """Ask for something, and leave when so much was answered; or in the middle of a body."""
         url = httpx.URL(self.url)
         reader, writer = await asyncio.open_connection(url.host, url.port)
         headers = {"Host": url.host, **person.headers}
@@ -107,7 +109,11 @@ class Crowd:
         writer.write("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
         outcome = "left"
         if not body:
-            outcome = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+            try:
+                answer = await reader.readuntil(until)
+            except asyncio.IncompleteReadError as cut_off:  # Flyte has failed
+                answer = cut_off.partial
+            outcome = answer.split()[1].decode()
         await asyncio.sleep(0.1)
         writer.transport.abort()
         return outcome
@@ -178,7 +184,7 @@ async def nobody(crowd: Crowd, _: Person) -> str:
 
 async def leaving_viewer(crowd: Crowd, person: Person) -> str:
     """Look at a run for a moment."""
-    return await crowd.leave(person, f"GET /who/watch/{crowd.run}")
+    return await crowd.leave(person, f"GET /who/watch/{crowd.run}", until=b"ActionPhase.")
 
 
 async def leaving_uploader(crowd: Crowd, person: Person) -> str:
@@ -216,12 +222,13 @@ EXPECTED = {
 """The outcomes that are right; of all others: 200, or that Flyte has failed."""
 
 
-def idle(server: Server) -> tuple[dict[str, Any], float]:
-    """Return what a server that nobody calls reports, and the share of a core that it takes."""
-    before, began = server.usage(), time.monotonic()
+def idle(server: Server, flyte: Server) -> dict[str, Any]:
+    """Return what is reported of a server that nobody calls, and what it does in a second."""
+    before, began = server.usage() | flyte.usage(), time.monotonic()
     time.sleep(1)
-    after = server.usage()
-    return after, (after["cpu"] - before["cpu"]) / (time.monotonic() - began)
+    after = server.usage() | flyte.usage()
+    share = (after["cpu"] - before["cpu"]) / (time.monotonic() - began)
+    return {**after, "share": share, "new": after["received"] - before["received"]}
 
 
 async def one_round(crowd: Crowd, options: argparse.Namespace) -> None:
@@ -247,18 +254,16 @@ def measure(
 ) -> dict[str, Any]:
     """Let the crowd call one app; return what has gone wrong, by its description."""
     memory, left = [], Counter[str]()
-    fresh = {**idle(server)[0], **flyte.usage()}
-    share = 0.0
+    fresh = idle(server, flyte)
     for _ in range(ROUNDS):
         asyncio.run(one_round(crowd, options))
         deadline = time.monotonic() + SETTLED
         while True:
-            now, share = idle(server)
-            now |= flyte.usage()
+            now = idle(server, flyte)
             rest = {name: max(0, now[name] - fresh[name]) for name in ("tasks", "sockets", "calls")}
-            if not any(rest.values()) or time.monotonic() > deadline:
+            if not any([*rest.values(), now["new"]]) or time.monotonic() > deadline:
                 break
-        left.update(rest)
+        left.update(rest, new=now["new"])
         memory.append(now["memory"] / 1e6)
     wrong = {
         (kind, outcome): times
@@ -288,7 +293,8 @@ def measure(
         "tasks left after the rounds": left["tasks"],
         "connections left": left["sockets"],
         "calls left at Flyte": left["calls"],
-        "CPU when all have gone, % of a core": round(100 * share),
+        "calls to Flyte in a second in which nobody calls": left["new"],
+        "CPU when all have gone, % of a core": round(100 * now["share"]),
         "MB after each round": ", ".join(f"{each:.0f}" for each in memory),
         "memory": memory,
     }

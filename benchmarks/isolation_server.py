@@ -140,13 +140,15 @@ def flyte(people: int) -> None:
                 else:
                     with local_flyte.hang(method):
                         stopped.wait(0.3)
+                told["received"] += len(local_flyte.calls)
                 local_flyte.clear_calls()  # each is kept, else
 
         failing = threading.Thread(target=fail_now_and_then)
         failing.start()
         for _ in sys.stdin:
             methods = ("UserInfo", "GetRunDetails", "WatchActionDetails")
-            say(calls=sum(map(local_flyte.open_calls, methods)))
+            received = told["received"] + len(local_flyte.calls)
+            say(calls=sum(map(local_flyte.open_calls, methods)), received=received)
         stopped.set()
         failing.join()
 
