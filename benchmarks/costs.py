@@ -86,6 +86,13 @@ def cost_of_start(project: Path, environment: dict[str, str], rounds: int) -> di
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 
+def memory_of_a_stream(server: Server, token: str, run: str, many: int) -> float:
+    """Return the kilobytes that each of so many silent streams takes."""
+    url, path = server.told["url"], f"/runs/{run}/events"
+    taken, _ = asyncio.run(idle_streams(server, url, token, path, many, seconds=0))
+    return taken / 1000
+
+
 def rows(table: Table, digits: int) -> list[str]:
     """Return the rows of a Markdown table of apps."""
     return [
@@ -154,21 +161,16 @@ def main() -> int:
         with httpx.Client(
             base_url=servers["ours"].told["url"], headers=headers, timeout=60, trust_env=False
         ) as client:
-            ended = run_of(client, "greet", name="Ada")
-            client.get(f"/runs/{ended}/events")  # until it has
-            requests = cost_of_requests(servers, headers, ended, options)
+            # First, as what requests leave behind would be used again.
             going_on = run_of(client, "count", to=100_000)
-            path = f"/runs/{going_on}/events"
             streams = {
-                name: asyncio.run(
-                    idle_streams(
-                        server, server.told["url"], token, path, options.streams, seconds=0
-                    )
-                )[0]
-                / 1000
+                name: memory_of_a_stream(server, token, going_on, options.streams)
                 for name, server in servers.items()
             }
             client.post(f"/runs/{going_on}/abort")
+            ended = run_of(client, "greet", name="Ada")
+            client.get(f"/runs/{ended}/events")  # until it has
+            requests = cost_of_requests(servers, headers, ended, options)
     label = f"kB of memory for each of {options.streams:,} silent streams"
     text = page(alone, requests, {label: streams}, {"seconds until it can be called": start})
     (options.docs / "numbers.md").write_text(text, "utf-8")

@@ -87,7 +87,7 @@ def test_the_page_and_a_viewer_with_curl_go_on_when_the_replica_is_replaced(
     first, second = replicas
     with in_front_of(tmp_path, first.port) as nginx:
         with client_of(nginx.url, "alice") as api:
-            name = started(api, "count", to=40)
+            name = started(api, "count", to=40, pause=0.4)
         curl = Curl(f"{nginx.url}/runs/{name}/logs")
         visitors = Visitors(browser, nginx)
         page = visitors("alice").go(f"runs/{name}")
