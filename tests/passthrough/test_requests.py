@@ -366,20 +366,26 @@ def test_a_background_task_may_go_on_as_the_caller(alice: httpx.Client) -> None:
     assert heard == ["Alice Adams"]
 
 
-def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
-    """Also if the app was still listening to it, and stops only then."""
-    asked = 0
+class Connection:
+    """A connection on which nothing comes after the request."""
 
-    async def receive() -> Message:
-        nonlocal asked
-        asked += 1
-        return await asyncio.Future()
+    def __init__(self, *messages: Message) -> None:
+        self.messages, self.asked = [*messages], 0
 
-    async def send(_: Message) -> None:
+    async def receive(self) -> Message:
+        self.asked += 1
+        return self.messages.pop() if self.messages else await asyncio.Future()
+
+    async def send(self, message: Message) -> None:
         pass
 
+
+def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
+    """Also if the app was still listening to it, and stops only then."""
+    connection = Connection()
+
     async def serve() -> None:
-        client = Client(receive, send, after=0)
+        client = Client(connection.receive, connection.send, after=0)
         reading = asyncio.create_task(client.receive())
         await asyncio.sleep(0.01)  # longer than ``after``
         await client.send({"type": "http.response.body"})
@@ -388,7 +394,20 @@ def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(serve())
-    assert asked == 1
+    assert connection.asked == 1
+
+
+def test_a_connection_is_listened_to_once_however_busy_the_loop_is() -> None:
+    connection = Connection({"type": "http.request", "body": b"", "more_body": True})
+
+    async def serve() -> None:
+        client = Client(connection.receive, connection.send, after=0)
+        await client.receive()  # so late that the time is up, before the loop has noticed
+        await asyncio.sleep(0.01)
+        client.stop_listening()
+
+    asyncio.run(serve())
+    assert connection.asked == 2
 
 
 def test_a_thread_of_its_own_has_no_credentials_and_calls_nobody(

@@ -132,7 +132,8 @@ class Client:
 
     def _listen(self) -> None:
         # A pending receive() will report it; once the response is complete nothing is to be ended.
-        if not self._is_read and not self._timer.cancelled():
+        needed = not self._is_read and not self._timer.cancelled()
+        if needed and self._listening is None:
             self._listening = asyncio.create_task(self._await_disconnect())
 
     async def _await_disconnect(self) -> None:
