@@ -102,15 +102,16 @@ def rows(table: Table, digits: int) -> list[str]:
     ]
 
 
-def page(alone: Table, requests: Table, streams: Table, start: Table) -> str:
+def page(rounds: int, alone: Table, requests: Table, streams: Table, start: Table) -> str:
     """Return docs/numbers.md."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("flyte", "fastapi", "uvicorn"))
     lines = [
         "# Numbers",
         "",
-        "Made by `python benchmarks/costs.py`, in one run, by turns. Python"
-        f" {platform.python_version()}, {packages}.",
-        "The numbers are the machine's; the ratios are what to look at.",
+        "Made by `python benchmarks/costs.py`, in one run, by turns; medians of"
+        f" {rounds} rounds. Python {platform.python_version()}, {packages}.",
+        "The numbers are the machine's; the ratios are what to look at. Where something else runs,"
+        " a single one may be far off.",
         "",
         "The least app makes the same calls of `flyte.remote` as the generated one, and no more.",
         "",
@@ -172,7 +173,8 @@ def main() -> int:
             client.get(f"/runs/{ended}/events")  # until it has
             requests = cost_of_requests(servers, headers, ended, options)
     label = f"kB of memory for each of {options.streams:,} silent streams"
-    text = page(alone, requests, {label: streams}, {"seconds until it can be called": start})
+    started_in = {"seconds until it can be called": start}
+    text = page(options.rounds, alone, requests, {label: streams}, started_in)
     (options.docs / "numbers.md").write_text(text, "utf-8")
     draw("Microseconds of CPU per request", requests, COLOURS, options.docs / "numbers.svg")
     print(text)
