@@ -4,7 +4,7 @@ BIN := .venv/bin
 # In the order of tests/conftest.py.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-fast test-all coverage mutants bench pictures check format
+.PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -31,6 +31,10 @@ bench: .venv/installed  ## Compare the middleware with the SDK's, and the app wi
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/request_cost.py
+	$(BIN)/python benchmarks/costs.py
+
+load: .venv/installed  ## Have 2,000 people call at once, and see that they are kept apart (minutes)
+	$(BIN)/python benchmarks/isolation.py
 
 pictures: .venv/installed  ## Take the picture in README.md again, from a run of the demo
 	$(BIN)/python tools/pictures.py

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 from chart import BLUE, GREY, ORANGE, draw
@@ -47,8 +47,8 @@ class Server:
         line: dict[str, Any] = json.loads(self._process.stdout.readline())
         return line
 
-    def usage(self) -> dict[str, float]:
-        """Return the CPU seconds and the bytes of memory that the process uses."""
+    def usage(self) -> dict[str, Any]:
+        """Return what the process reports: its CPU seconds and bytes of memory, and more."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -56,14 +56,21 @@ class Server:
 
 
 @contextmanager
-def started(role: str, project: Path, environment: dict[str, str]) -> Iterator[Server]:
+def started(
+    role: str,
+    project: Path,
+    environment: dict[str, str],
+    script: str = "request_server.py",
+    log: int | IO[bytes] | None = None,
+) -> Iterator[Server]:
     """Run a server until the block ends."""
     with subprocess.Popen(
-        [sys.executable, HERE / "request_server.py", role],
+        [sys.executable, HERE / script, *role.split()],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(project), "DO_NOT_TRACK": "1", **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
     ) as process:
         assert process.stdin
@@ -127,7 +134,9 @@ async def _open(url: httpx.URL, token: str, path: str) -> asyncio.StreamWriter:
     return writer
 
 
-async def idle_streams(server: Server, url: str, token: str, path: str, many: int) -> list[float]:
+async def idle_streams(
+    server: Server, url: str, token: str, path: str, many: int, *, seconds: float = IDLE_SECONDS
+) -> list[float]:
     """Open event streams, and return the bytes that each takes and the share of a core of all."""
     warm = [await _open(httpx.URL(url), token, path) for _ in range(20)]
     before = server.usage()["memory"]
@@ -136,12 +145,12 @@ async def idle_streams(server: Server, url: str, token: str, path: str, many: in
         opened += await asyncio.gather(*(_open(httpx.URL(url), token, path) for _ in range(50)))
     used = server.usage()
     began = time.monotonic()
-    await asyncio.sleep(IDLE_SECONDS)
+    await asyncio.sleep(seconds)
     later = server.usage()
     for writer in opened:
         writer.close()
-    seconds = time.monotonic() - began
-    return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / seconds]
+    passed = time.monotonic() - began
+    return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / passed]
 
 
 def main() -> int:

@@ -12,14 +12,14 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 ROLE = sys.argv[1]
 
 
-def usage() -> dict[str, float]:
+def usage(_: Any = None) -> dict[str, float]:
     """Return the CPU seconds used so far and the memory held now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
@@ -94,8 +94,8 @@ def smallest(*, sdk_middleware: bool) -> Any:
     return app
 
 
-def serve(app: Any, **options: Any) -> None:
-    """Serve an app as ``uvicorn`` does, with a log of requests."""
+def serve(app: Any, report: Callable[[Any], dict[str, Any]], **options: Any) -> None:
+    """Serve an app as ``uvicorn`` does, with a log of requests; tell what is reported of it."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, **options))
@@ -105,7 +105,7 @@ def serve(app: Any, **options: Any) -> None:
         time.sleep(0.02)
     say(url=f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     for _ in sys.stdin:
-        say(**usage())
+        say(**report(server))
     server.should_exit = True
     thread.join()
 
@@ -118,6 +118,6 @@ if __name__ == "__main__":
 
         from passthrough.serving import UVICORN
 
-        serve(ours, **UVICORN)
+        serve(ours, usage, **UVICORN)
     else:
-        serve(smallest(sdk_middleware=ROLE == "sdk"))
+        serve(smallest(sdk_middleware=ROLE == "sdk"), usage)

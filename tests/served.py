@@ -34,7 +34,8 @@ class App:
     ) -> None:
         # Kept open while the app is away: who asks meanwhile waits, and the address stays.
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._project = project
         self._module = module
         self._log = log
@@ -63,6 +64,12 @@ class App:
     def stop(self) -> None:
         """End it, as a crash would."""
         self._process.kill()
+        self._process.wait()
+
+    def replace(self) -> None:
+        """Ask it to stop, as when another replica takes its place, and give its address back."""
+        self._listener.close()
+        self._process.terminate()
         self._process.wait()
 
     def close(self) -> None:

@@ -4,13 +4,8 @@ That the project deploys and serves is tested by the project itself.
 """
 
 import re
-import shlex
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,55 +14,13 @@ import pytest
 from local_flyte import PEOPLE, LocalFlyte
 
 from .baking import Baker, clean_environment
+from .replicas import BIN, free_port, started
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
 APP = "my-flyte-app"
 UVICORN = "uvicorn app.main:app --port"
 NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
-
-
-@contextmanager
-def started(
-    command: str, folder: Path, url: str, **environment: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the end of the block, which begins when ``url`` answers or it has ended.
-
-    Its output is in the file ``log``; it is shown when nothing answers.
-    """
-    log = folder / "log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            shlex.split(f"{BIN}/{command}"),
-            cwd=folder,
-            env=clean_environment(PYTHONPATH=str(folder), **environment),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            deadline = time.monotonic() + 120
-            while process.poll() is None and not answers(url):
-                assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.terminate()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False, timeout=60).status_code > 0
-    except httpx.TransportError:
-        return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def token(name: str) -> dict[str, str]:
@@ -130,7 +83,7 @@ def test_flyte_serve_starts_the_app_for_its_callers(baker: Baker, tmp_path: Path
     command = "flyte --config flyte.yaml serve --local elsewhere.py app_env"
     with (
         LocalFlyte() as local_flyte,
-        started(command, project, f"{url}/health", **local_flyte.app_environment()) as process,
+        started(command, project, f"{url}/health", local_flyte.app_environment()) as process,
     ):
         log = project / "log"
         assert process.poll() is None, log.read_text()
@@ -172,11 +125,11 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(
     with LocalFlyte(plaintext=True, authorization=False) as devbox:
         environment = devbox.app_environment()
         assert environment["_U_INSECURE"] == "true"
-        with started(f"{UVICORN} {port}", project, f"{url}/health", **environment) as process:
+        with started(f"{UVICORN} {port}", project, f"{url}/health", environment) as process:
             assert process.wait(60) != 0
         assert "ALLOW_ANONYMOUS" in log.read_text()
         environment["ALLOW_ANONYMOUS"] = "true"
-        with started(f"{UVICORN} {port}", project, f"{url}/health", **environment) as process:
+        with started(f"{UVICORN} {port}", project, f"{url}/health", environment) as process:
             assert process.poll() is None, log.read_text()
             for headers in ({}, token("bob")):
                 me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()

@@ -1,17 +1,25 @@
 """People who visit the page of the generated app, and runs to look at."""
 
+from typing import Protocol
+
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from local_flyte import sign_in
 
-from ..served import SECRET, TASKS, App
+from ..served import SECRET, TASKS
+
+
+class Served(Protocol):
+    """What serves the page."""
+
+    url: str
 
 
 class Visitor:
     """Someone with a browser window of their own, in which nothing may go wrong unnoticed."""
 
-    def __init__(self, context: BrowserContext, app: App, name: str | None) -> None:
+    def __init__(self, context: BrowserContext, app: Served, name: str | None) -> None:
         self.page: Page = context.new_page()
         self.app = app
         self.complaints: list[str] = []
@@ -31,7 +39,7 @@ class Visitor:
 class Visitors:
     """Opens browser windows, and closes them all."""
 
-    def __init__(self, browser: Browser, app: App) -> None:
+    def __init__(self, browser: Browser, app: Served) -> None:
         self._browser = browser
         self._app = app
         self._opened: list[Visitor] = []

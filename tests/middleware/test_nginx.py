@@ -1,8 +1,6 @@
 """Two people behind one nginx that reuses its connection to the app: the leak, as it is met."""
 
-import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,41 +8,8 @@ import get_nginx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from .harness import Class, Connection, free_port, metadata, serve, wait_until
-
-CONFIGURATION = """
-daemon off;
-worker_processes 1;
-{user}
-pid {directory}/nginx.pid;
-error_log stderr error;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    upstream app {{ server 127.0.0.1:{upstream}; keepalive 1; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
-    }}
-}}
-"""
-
-
-@pytest.fixture(scope="session")
-def nginx() -> str:
-    """The nginx binary; `make` unpacks one where the machine has none, if it can."""
-    if not (found := get_nginx.find()):
-        pytest.skip("there is no nginx here (Debian: apt-get install nginx-light; or set NGINX)")
-    return found
+from ..nginx import in_front_of
+from .harness import Class, Connection, metadata, serve
 
 
 def test_it_is_unpacked_from_a_folder_that_nobody_else_can_write(
@@ -75,31 +40,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def proxy(middleware_class: Class, nginx: str, tmp_path: Path) -> Iterator[int]:
-    with serve(middleware_class(app, None, {"/health"}), http="httptools") as upstream:
-        port = free_port()
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = tmp_path / "nginx.conf"
-        configuration.write_text(
-            CONFIGURATION.format(user=user, directory=tmp_path, upstream=upstream, port=port)
-        )
-        command = [nginx, "-p", str(tmp_path), "-e", "stderr", "-c", str(configuration)]
-        process = subprocess.Popen(command)
-        try:
-            wait_until(lambda: _answers(process, port))
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    assert process.poll() is None, "nginx did not start"
-    try:
-        with Connection(port):
-            return True
-    except ConnectionRefusedError:
-        return False
+def proxy(middleware_class: Class, tmp_path: Path) -> Iterator[int]:
+    with (
+        serve(middleware_class(app, None, {"/health"}), http="httptools") as upstream,
+        in_front_of(tmp_path, upstream) as nginx,
+    ):
+        yield nginx.port
 
 
 @pytest.mark.sdk_fails("behind nginx the next caller on the connection runs as the previous one")

@@ -15,11 +15,12 @@ from connectrpc.code import Code
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flyte import remote
+from starlette.types import Message
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.request_scope import OnlySending
+from passthrough.request_scope import Client, OnlySending
 
 from .support import bearer, wait_until
 
@@ -363,6 +364,50 @@ def test_a_background_task_may_go_on_as_the_caller(alice: httpx.Client) -> None:
         assert client.get(f"{alice.base_url}/background").json() == "answered"
     wait_until(lambda: heard)
     assert heard == ["Alice Adams"]
+
+
+class Connection:
+    """A connection on which nothing comes after the request."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.messages, self.asked = [*messages], 0
+
+    async def receive(self) -> Message:
+        self.asked += 1
+        return self.messages.pop() if self.messages else await asyncio.Future()
+
+    async def send(self, message: Message) -> None:
+        pass
+
+
+def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
+    """Also if the app was still listening to it, and stops only then."""
+    connection = Connection()
+
+    async def serve() -> None:
+        client = Client(connection.receive, connection.send, after=0)
+        reading = asyncio.create_task(client.receive())
+        await asyncio.sleep(0.01)  # longer than ``after``
+        await client.send({"type": "http.response.body"})
+        reading.cancel()
+        await asyncio.wait({reading})
+        await asyncio.sleep(0)
+
+    asyncio.run(serve())
+    assert connection.asked == 1
+
+
+def test_a_connection_is_listened_to_once_however_busy_the_loop_is() -> None:
+    connection = Connection({"type": "http.request", "body": b"", "more_body": True})
+
+    async def serve() -> None:
+        client = Client(connection.receive, connection.send, after=0)
+        await client.receive()  # so late that the time is up, before the loop has noticed
+        await asyncio.sleep(0.01)
+        client.stop_listening()
+
+    asyncio.run(serve())
+    assert connection.asked == 2
 
 
 def test_a_thread_of_its_own_has_no_credentials_and_calls_nobody(

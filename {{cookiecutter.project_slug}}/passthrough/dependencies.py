@@ -19,6 +19,7 @@ from .literals import inputs_schema, outputs_schema
 from .literals.limits import MAX_NAMES
 from .problems import FLYTE_ERRORS
 from .sdk import act_in, current_calls, initialised
+from .stopping import stopping
 
 
 # Not named as in the query: FastAPI would take them for the {project} and {domain} of a path.
@@ -165,12 +166,20 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
 @asynccontextmanager
 async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
-    """Leave the block after this time, early enough to answer, and when Flyte fails in it."""
+    """Leave the block after this time, early enough to answer, and when Flyte fails in it.
+
+    The same holds when the server is asked to stop.
+    """
     calls = current_calls.get()
     longest = min(calls.limits.timeout, 0.9 * calls.time_left()) if calls else seconds
-    with suppress(*FLYTE_ERRORS):
-        async with asyncio.timeout(min(seconds, longest)):
-            yield
+    limit = asyncio.timeout(min(seconds, longest))
+    try:
+        with suppress(*FLYTE_ERRORS):
+            async with limit:
+                stopping.ends(limit)
+                yield
+    finally:
+        stopping.leaves(limit)
 
 
 def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -11,9 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, is_safe, make_safe
+from .stopping import stopping
 
 LARGEST_BODY = 1024 * 1024  # bytes
 MOST_UNREAD = 16  # messages of a WebSocket
+COME_BACK = b"retry: 1000\n\n"
+"""The end of a stream of events that has more to tell: reconnect after so many milliseconds."""
 
 
 class FlyteMiddleware:
@@ -23,6 +26,7 @@ class FlyteMiddleware:
     Flyte. The app then keeps to what was initialised when its start-up was complete, whatever other
     apps in the process do. A request whose client disconnects is cancelled, and with it its calls
     to Flyte. Background tasks belong to the request; what else goes on after it is cancelled.
+    Streams of events end when the server is asked to stop.
     """
 
     def __init__(
@@ -73,7 +77,9 @@ class FlyteMiddleware:
                 await self.app(scope, client.receive, client.send)
         except (TimeoutError, asyncio.CancelledError):
             if not client.has_left:
-                raise
+                if not (stopping.begun and client.present.expired()):
+                    raise
+                await client.send({"type": "http.response.body", "body": COME_BACK})
         finally:
             client.stop_listening()
 
@@ -99,6 +105,7 @@ class FlyteMiddleware:
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 self._initialised()
+                stopping.listen()
             if not isinstance(sys.exception(), StartError):
                 await send(message)
 
@@ -114,7 +121,7 @@ class Client:
 
     def __init__(self, receive: Receive, send: Send, after: float = 1.0) -> None:
         self.present = asyncio.timeout(None)
-        """Expires when the client disconnects."""
+        """Expires when the client disconnects, or is told to come back."""
         self.has_left = False
         self._receive, self._send = receive, send
         self._is_read = False
@@ -124,7 +131,9 @@ class Client:
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
     def _listen(self) -> None:
-        if not self._is_read:  # a pending receive() will report it
+        # A pending receive() will report it; once the response is complete nothing is to be ended.
+        needed = not self._is_read and not self._timer.cancelled()
+        if needed and self._listening is None:
             self._listening = asyncio.create_task(self._await_disconnect())
 
     async def _await_disconnect(self) -> None:
@@ -136,7 +145,8 @@ class Client:
             self._is_whole = not message.get("more_body", False)
             self._news.set()
         self._end_calls()
-        self.present.reschedule(asyncio.get_running_loop().time())
+        if not self.present.expired():
+            self.present.reschedule(asyncio.get_running_loop().time())
 
     def _end_calls(self) -> None:
         """End them now: the request can't end while a thread of it waits for Flyte."""
@@ -146,6 +156,7 @@ class Client:
 
     def stop_listening(self) -> None:
         """Leave the connection alone."""
+        stopping.leaves(self.present)
         self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()
@@ -170,6 +181,8 @@ class Client:
 
     async def send(self, message: Message) -> None:
         """Send a part of the response."""
+        if message["type"] == "http.response.start" and _is_events(message):
+            stopping.ends(self.present)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.stop_listening()  # background tasks come after this and are not cancelled
         await self._send(message)
@@ -221,6 +234,13 @@ class Socket:
         await self._send(message)
         if message["type"] == "websocket.accept":
             self._listening = asyncio.create_task(self._listen())
+
+
+def _is_events(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start.get("headers", ())
+    )
 
 
 class OnlySending:

@@ -1,0 +1,349 @@
+"""Whether callers are kept apart under load, in the generated app and under the SDK's middleware.
+
+    python benchmarks/isolation.py [--people N] [--at-once N] [--seconds N] [--only-ours]
+
+Generates the default project, adds the endpoints of ``isolation_server.py`` to its app, and has
+many people call them at once, over connections that they share as behind a proxy: JSON, events,
+WebSockets, sync endpoints, background tasks, uploads, endpoints that raise, another site's pages,
+and clients that leave or don't read; while Flyte, in a process of its own, fails now and then. Then
+the same for the least app with the SDK's middleware. Prints a Markdown table of what has gone
+wrong, and exits with 1 if anything has in ours. Linux only: it reads /proc.
+"""
+
+import argparse
+import asyncio
+import copy
+import random
+import re
+import ssl
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from request_cost import Server, generate, run_of, started
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+ROUNDS = 3
+LONGEST = 20.0  # seconds until a request counts as hung
+SETTLED = 10.0  # seconds in which everything that clients have left behind must end
+UPLOAD = bytes(300 * 1024)
+FLYTE_FAILED = {"502", "503", "504"}
+TOKEN = re.compile(r"\bp\d{4}-[\w-]{20,}")  # as the local Flyte makes them
+
+
+class Person:
+    """Someone who calls, half of them with a cookie."""
+
+    def __init__(self, subject: str, token: str, cookie: str) -> None:
+        self.subject, self.name = subject, subject.partition("-")[0]
+        by_cookie = int(self.name[1:]) % 2
+        self.headers = {"Cookie": cookie} if by_cookie else {"Authorization": f"Bearer {token}"}
+
+
+class Crowd:
+    """Many people, who call one app at once; and what they have seen."""
+
+    client: httpx.AsyncClient
+    run: str
+
+    def __init__(self, url: str, people: list[Person]) -> None:
+        self.url, self.people = url, people
+        self.seen: Counter[tuple[str, str]] = Counter()
+        self.mixed: list[str] = []
+        self.chance = random.Random(0)  # noqa: S311
+
+    async def call(self, until: Callable[[], bool], at_once: int) -> None:
+        """Call until it is enough, so many at once."""
+        await asyncio.gather(*(self._one_after_another(until) for _ in range(at_once)))
+
+    async def _one_after_another(self, until: Callable[[], bool]) -> None:
+        """Call as one person after another, over a connection that is kept."""
+        crowd = copy.copy(self)
+        options: dict[str, Any] = {
+            "limits": httpx.Limits(keepalive_expiry=2),  # sooner than uvicorn's
+            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used; the default takes long
+        }
+        async with httpx.AsyncClient(
+            base_url=self.url, timeout=LONGEST, trust_env=False, **options
+        ) as crowd.client:
+            while not until():
+                kind, act = self.chance.choice([*KINDS.items()])
+                try:
+                    async with asyncio.timeout(LONGEST):
+                        outcome = await act(crowd, self.chance.choice(self.people))
+                except (TimeoutError, httpx.TimeoutException):
+                    outcome = "hung"
+                except (httpx.TransportError, OSError, EOFError):
+                    outcome = "connection lost"
+                self.seen[kind, outcome] += 1
+
+    def look(self, who: str, person: Person) -> None:
+        """Compare who an answer is for with who has asked."""
+        self.mixed += [who] * (who != person.subject)
+
+    async def ask(self, person: Person, path: str, method: str = "GET", **options: Any) -> str:
+        """Ask for something that only the person may get."""
+        headers = person.headers | options.pop("headers", {})
+        answer = await self.client.request(method, path, headers=headers, **options)
+        if answer.status_code == 200:
+            self.look(answer.text.split()[-1], person)
+        return str(answer.status_code)
+
+    async def leave(
+        self, person: Person, request: str, body: bytes | None = None, until: bytes = b"\r\n\r\n"
+    ) -> str:
+        """Ask for something, and leave when so much was answered; or in the middle of a body."""
+        url = httpx.URL(self.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        headers = {"Host": url.host, **person.headers}
+        if body:
+            headers["Content-Length"] = str(2 * len(body))
+        lines = [f"{request} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        writer.write("\r\n".join([*lines, "\r\n"]).encode() + (body or b""))
+        outcome = "left"
+        if not body:
+            try:
+                answer = await reader.readuntil(until)
+            except asyncio.IncompleteReadError as cut_off:  # Flyte has failed
+                answer = cut_off.partial
+            outcome = answer.split()[1].decode()
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        return outcome
+
+
+async def json(crowd: Crowd, person: Person) -> str:
+    """Ask an async endpoint."""
+    return await crowd.ask(person, "/who")
+
+
+async def sync(crowd: Crowd, person: Person) -> str:
+    """Ask a sync endpoint, which has a thread."""
+    return await crowd.ask(person, "/who/sync")
+
+
+async def background(crowd: Crowd, person: Person) -> str:
+    """Have something done after the answer."""
+    return await crowd.ask(person, f"/who/background?expected={person.subject}", "POST")
+
+
+async def upload(crowd: Crowd, person: Person) -> str:
+    """Send more than uvicorn reads at once."""
+    return await crowd.ask(person, "/who/upload", "POST", content=UPLOAD)
+
+
+async def fail(crowd: Crowd, person: Person) -> str:
+    """Ask an endpoint that raises."""
+    return await crowd.ask(person, "/who/raise")
+
+
+async def events(crowd: Crowd, person: Person) -> str:
+    """Read events; if Flyte fails on the way they are cut off."""
+    request = crowd.client.stream("GET", "/who/events", headers=person.headers)
+    async with request as answer:
+        with suppress(httpx.RemoteProtocolError):
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    crowd.look(line.removeprefix("data: "), person)
+        return str(answer.status_code)
+
+
+async def socket(crowd: Crowd, person: Person) -> str:
+    """Listen to a WebSocket."""
+    url = crowd.url.replace("http", "ws", 1) + "/who/socket"
+    try:
+        async with connect(url, additional_headers=person.headers, proxy=None) as websocket:
+            with suppress(ConnectionClosed):
+                while True:
+                    crowd.look(str(await websocket.recv()), person)
+        return str(websocket.close_code)
+    except InvalidStatus as refused:
+        return str(refused.response.status_code)
+
+
+async def cross_site(crowd: Crowd, person: Person) -> str:
+    """Have a page of another site send something with its visitor's credentials."""
+    path = f"/who/background?expected={person.subject}"
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    return await crowd.ask(person, path, "POST", headers=headers)
+
+
+async def nobody(crowd: Crowd, _: Person) -> str:
+    """Ask without credentials where none are needed, on a connection that others have used."""
+    answer = await crowd.client.get("/who/nobody")
+    crowd.mixed += [answer.text] * (answer.text != "nobody")
+    return str(answer.status_code)
+
+
+async def leaving_viewer(crowd: Crowd, person: Person) -> str:
+    """Look at a run for a moment."""
+    return await crowd.leave(person, f"GET /who/watch/{crowd.run}", until=b"ActionPhase.")
+
+
+async def leaving_uploader(crowd: Crowd, person: Person) -> str:
+    """Leave in the middle of an upload."""
+    return await crowd.leave(person, "POST /who/upload", UPLOAD[: len(UPLOAD) // 2])
+
+
+async def silent_reader(crowd: Crowd, person: Person) -> str:
+    """Ask for much, and don't read it."""
+    return await crowd.leave(person, f"GET /who/large?expected={person.name}")
+
+
+KINDS: dict[str, Callable[[Crowd, Person], Awaitable[str]]] = {
+    "JSON": json,
+    "sync endpoint": sync,
+    "background task": background,
+    "upload": upload,
+    "raising endpoint": fail,
+    "events": events,
+    "WebSocket": socket,
+    "cross-site": cross_site,
+    "nobody": nobody,
+    "viewer who leaves": leaving_viewer,
+    "uploader who leaves": leaving_uploader,
+    "client who does not read": silent_reader,
+}
+EXPECTED = {
+    "raising endpoint": {"500"} | FLYTE_FAILED,
+    "WebSocket": {"1000", "1011"},
+    "cross-site": {"403"},
+    "nobody": {"200"},
+    "uploader who leaves": {"left"},
+    "client who does not read": {"200"},
+}
+"""The outcomes that are right; of all others: 200, or that Flyte has failed."""
+
+
+def idle(server: Server, flyte: Server) -> dict[str, Any]:
+    """Return what is reported of a server that nobody calls, and what it does in a second."""
+    before, began = server.usage() | flyte.usage(), time.monotonic()
+    time.sleep(1)
+    after = server.usage() | flyte.usage()
+    share = (after["cpu"] - before["cpu"]) / (time.monotonic() - began)
+    return {**after, "share": share, "new": after["received"] - before["received"]}
+
+
+async def one_round(crowd: Crowd, options: argparse.Namespace) -> None:
+    """Call for as long, or as often, as the options say."""
+    ends = time.monotonic() + options.seconds / ROUNDS
+    most = crowd.seen.total() + (options.requests or 0) / ROUNDS
+
+    def until() -> bool:
+        return crowd.seen.total() >= most if options.requests else time.monotonic() >= ends
+
+    await crowd.call(until, options.at_once)
+
+
+def start_run(crowd: Crowd) -> str:
+    """Start a run that goes on, through the endpoints that only our app has; return its name."""
+    headers = crowd.people[0].headers
+    with httpx.Client(base_url=crowd.url, headers=headers, timeout=60, trust_env=False) as client:
+        return run_of(client, "count", to=100_000)
+
+
+def measure(
+    server: Server, flyte: Server, log: Path, crowd: Crowd, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Let the crowd call one app; return what has gone wrong, by its description."""
+    memory, left = [], Counter[str]()
+    fresh = idle(server, flyte)
+    for _ in range(ROUNDS):
+        asyncio.run(one_round(crowd, options))
+        deadline = time.monotonic() + SETTLED
+        while True:
+            now = idle(server, flyte)
+            rest = {name: max(0, now[name] - fresh[name]) for name in ("tasks", "sockets", "calls")}
+            if not any([*rest.values(), now["new"]]) or time.monotonic() > deadline:
+                break
+        left.update(rest, new=now["new"])
+        memory.append(now["memory"] / 1e6)
+    wrong = {
+        (kind, outcome): times
+        for (kind, outcome), times in crowd.seen.items()
+        if outcome not in EXPECTED.get(kind, {"200", *FLYTE_FAILED})
+    }
+    printed = log.read_text("utf-8", "replace")
+    tracebacks = [
+        each
+        for each in printed.split("Traceback (most recent call last)")[1:]
+        if "DeliberateError" not in each
+    ]
+    if options.details:
+        print(dict(crowd.seen), *tracebacks[:3], sep="\n", file=sys.stderr)
+    hung = sum(times for (_, outcome), times in wrong.items() if outcome == "hung")
+    crossed = sum(times for (kind, _), times in wrong.items() if kind == "cross-site")
+    return {
+        "requests": crowd.seen.total(),
+        "answers that are not the asker's": len(crowd.mixed),
+        "background tasks as somebody else": now["background"],
+        "clean-ups as somebody else": now["clean-up"],
+        "cross-site requests served": crossed,
+        "requests that hung": hung,
+        "other outcomes that nobody expects": sum(wrong.values()) - hung - crossed,
+        "tracebacks, but for those of endpoints that raise": len(tracebacks),
+        "credentials in the log": len(TOKEN.findall(printed)),
+        "tasks left after the rounds": left["tasks"],
+        "connections left": left["sockets"],
+        "calls left at Flyte": left["calls"],
+        "calls to Flyte in a second in which nobody calls": left["new"],
+        "CPU when all have gone, % of a core": round(100 * now["share"]),
+        "MB after each round": ", ".join(f"{each:.0f}" for each in memory),
+        "memory": memory,
+    }
+
+
+def main() -> int:
+    """Measure both, print, and judge ours."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--people", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60, help="of each app, in three rounds")
+    parser.add_argument("--requests", type=int, help="so many instead")
+    parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument("--details", action="store_true", help="tell what has been seen, too")
+    options = parser.parse_args()
+    apps = ["ours"] if options.only_ours else ["ours", "sdk"]
+    found = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        project = generate(folder)
+
+        def start(role: str, environment: dict[str, str]) -> tuple[Server, Path]:
+            log = folder / role.partition(" ")[0]
+            output = stack.enter_context(log.open("wb"))
+            script = "isolation_server.py"
+            return stack.enter_context(started(role, project, environment, script, output)), log
+
+        flyte, _ = start(f"flyte {options.people}", {})
+        people = [Person(subject, *both) for subject, both in flyte.told["people"].items()]
+        run = None
+        for app in apps:
+            server, log = start(app, flyte.told["environment"])
+            crowd = Crowd(server.told["url"], people)
+            crowd.run = run = run or start_run(crowd)
+            found[app] = measure(server, flyte, log, crowd, options)
+    print(f"| {options.people} people, {options.at_once} at once | {' | '.join(apps)} |")
+    print(f"|---|{'---|' * len(apps)}")
+    memory = {app: found[app].pop("memory") for app in apps}
+    for row in found[apps[0]]:
+        print(f"| {row} | {' | '.join(str(found[app][row]) for app in apps)} |")
+    ours = found["ours"]
+    wrong = [row for row in [*ours][1:-2] if ours[row]]
+    if ours["CPU when all have gone, % of a core"] > 10:
+        wrong.append("CPU when all have gone, % of a core")
+    if memory["ours"][-1] > 1.05 * memory["ours"][-2] + 2:
+        wrong.append("memory grows")
+    print(f"\n{'; '.join(wrong) or 'ours: nothing has gone wrong'}")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

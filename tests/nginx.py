@@ -1,0 +1,92 @@
+"""An nginx in front of apps, as a test needs it."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import get_nginx
+import pytest
+
+from .served import wait_until
+
+CONFIGURATION = """
+daemon off;
+worker_processes 1;
+{user}
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    upstream app {{ {servers} keepalive 1; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """An nginx, on a port that was free."""
+
+    def __init__(self, folder: Path, *upstreams: int) -> None:
+        if not (binary := get_nginx.find()):
+            pytest.skip("there is no nginx (Debian: apt-get install nginx-light; or set NGINX)")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder, self._configuration = folder, folder / "nginx.conf"
+        self._write(*upstreams)
+        command = [binary, "-p", str(folder), "-e", "stderr", "-c", str(self._configuration)]
+        self.process = subprocess.Popen(command)
+
+    def _write(self, *upstreams: int) -> None:
+        text = CONFIGURATION.format(
+            user="user root;" if os.geteuid() == 0 else "",
+            directory=self._folder,
+            servers="".join(f"server 127.0.0.1:{each} max_fails=0; " for each in upstreams),
+            port=self.port,
+        )
+        self._configuration.write_text(text)
+
+    def lead_to(self, *upstreams: int) -> None:
+        """Have new requests go elsewhere; those that are being served are left alone."""
+        self._write(*upstreams)
+        self.process.send_signal(signal.SIGHUP)
+
+    def answers(self) -> bool:
+        """Tell whether it has started."""
+        assert self.process.poll() is None, "nginx did not start"
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+@contextmanager
+def in_front_of(folder: Path, *upstreams: int) -> Iterator[Nginx]:
+    """Serve what is served on these ports, in turn and over connections that are kept."""
+    nginx = Nginx(folder, *upstreams)
+    try:
+        wait_until(nginx.answers)
+        yield nginx
+    finally:
+        nginx.process.terminate()
+        nginx.process.wait(20)

@@ -1,0 +1,270 @@
+"""What becomes of callers when Flyte, or the way to it, fails; ``docs/faults.md`` is made of it.
+
+To write the page anew, run this file as a module, with the template's folder in PYTHONPATH.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flyte
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+
+from local_flyte import LocalFlyte, ReceivedCall
+from passthrough import health
+from passthrough.problems import problem_event
+
+from . import faulty
+from .faulty import FaultyWay
+from .support import acting_as, bearer, build_app, client_of, long_run, serving, wait_until
+
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
+TIMEOUT = 3.0
+is_met = re.compile(rb"/(UserInfo|CreateRun) ")
+CUTS = 3
+ATTEMPTS = 3  # to be in time: this machine may be busy
+Received = Callable[[], list[ReceivedCall]]
+
+router = APIRouter()
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).name()
+
+
+@router.post("/greet")
+async def greet() -> str:
+    task = remote.Task.get("tests.greet", auto_version="latest")
+    return (await flyte.run.aio(task, name="Ada")).name
+
+
+@router.get("/events/{name}", response_class=EventSourceResponse)
+@problem_event
+async def events(request: Request, name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    async for state in run.watch():
+        yield ServerSentEvent(event="phase", data=state.phase)
+
+
+@router.get("/logs/{name}", response_class=EventSourceResponse)
+@problem_event
+async def logs(request: Request, name: str) -> Any:
+    run = await remote.Run.get.aio(name)
+    async for line in run.get_logs.aio():
+        yield ServerSentEvent(raw_data=line.strip())
+
+
+class Row(NamedTuple):
+    """What is told of a fault."""
+
+    answer: int
+    """The status of a caller's answer."""
+    others: str
+    """Who is served meanwhile."""
+    ready: int
+    """The status of ``/ready``."""
+    starts: int
+    """How often Flyte receives the start of a run, if that is what the fault meets."""
+
+
+def answers(fault: faulty.Fault) -> Callable[[FaultyWay], None]:
+    """Let answers meet a fault."""
+
+    def begin(way: FaultyWay) -> None:
+        way.fault = fault
+
+    return begin
+
+
+FLYTE = "all whose answers come"
+NO_FLYTE = "whatever does not call Flyte"
+FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
+    "refuses connections": (FaultyWay.refuse_connections, Row(503, NO_FLYTE, 503, 0)),
+    "resets connections": (FaultyWay.reset_connections, Row(503, NO_FLYTE, 503, 0)),
+    "accepts connections and says nothing": (
+        FaultyWay.never_answer_hellos,
+        Row(504, NO_FLYTE, 504, 0),
+    ),
+    "has an expired certificate": (
+        lambda way: way.listen("expired"),
+        Row(503, NO_FLYTE, 503, 0),
+    ),
+    "has the certificate of another host": (
+        lambda way: way.listen("another host's"),
+        Row(503, NO_FLYTE, 503, 0),
+    ),
+    "has a certificate of an unknown authority": (
+        lambda way: way.listen("unknown authority's"),
+        Row(503, NO_FLYTE, 503, 0),
+    ),
+    "hangs before its answer": (answers(faulty.hang_before_headers), Row(504, FLYTE, 504, 1)),
+    "hangs after the headers": (answers(faulty.hang_after_headers), Row(504, FLYTE, 504, 1)),
+    "answers a byte at a time": (answers(faulty.answer_slowly), Row(504, FLYTE, 504, 1)),
+    "dies before its answer": (answers(faulty.die_before_headers), Row(503, FLYTE, 503, 1)),
+    "dies in the middle of its answer": (answers(faulty.die_in_the_body), Row(503, FLYTE, 503, 1)),
+    "answers something that is not HTTP": (answers(faulty.answer_garbage), Row(503, FLYTE, 503, 1)),
+    "answers with a proxy's page": (answers(faulty.answer_a_page), Row(503, FLYTE, 503, 1)),
+    "answers something that is no message": (
+        answers(faulty.answer_no_message),
+        Row(413, FLYTE, 502, 1),
+    ),
+}
+UNRESOLVED = Row(503, NO_FLYTE, 503, 0)
+
+
+INTRODUCTION = """\
+# When Flyte fails
+
+`tests/passthrough/test_faults.py` causes each of these faults, in turn, for one app, and makes
+this page. What is the same for all of them:
+
+- A caller's answer comes within `FLYTE_TIMEOUT` plus a second, as a problem (RFC 9457).
+- Once the fault is over, callers are served again and `/ready` is 200, without a restart. `/ready`
+  asks Flyte at most once a second, so it may be that late. `/health` is 200 throughout.
+- The app sends the start of a run once. If the answer is lost, the caller is told of a failure,
+  and the list of runs says whether the run has started.
+
+| Flyte, or the way to it, | answer | served meanwhile | `/ready` | start of a run |
+|---|---|---|---|---|
+"""
+STARTS = ["does not reach Flyte", "reaches Flyte once"]
+ENDING = """
+Streams:
+
+| What is cut off | What a viewer sees |
+|---|---|
+| the watch of a run | nothing: the app subscribes again |
+| a log | a `problem` event, which is the last; `Last-Event-ID` continues from there |
+"""
+
+
+def page() -> str:
+    """Return docs/faults.md."""
+    told = {**{name: row for name, (_, row) in FAULTS.items()}, "has no address": UNRESOLVED}
+    rows = [
+        f"| {name} | {row.answer} | {row.others} | {row.ready} | {STARTS[row.starts]} |\n"
+        for name, row in told.items()
+    ]
+    return "".join([INTRODUCTION, *rows, ENDING])
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text("utf-8") == page(), "write it anew: see the top of this file"
+
+
+@pytest.fixture(scope="module")
+def way(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyWay]:
+    port = int(local_flyte.url.rpartition(":")[2])
+    way = FaultyWay(port, local_flyte.ca_file, tmp_path_factory.mktemp("way"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(way.trusted))
+        patch.setattr(health, "INTERVAL", 0.1)
+        yield way
+    way.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_fault(way: FaultyWay) -> None:
+    way.listen()
+
+
+@pytest.fixture(scope="module")
+def url(way: FaultyWay) -> Iterator[str]:
+    """One app, which is not started again whatever becomes of Flyte."""
+    endpoint = f"dns:///127.0.0.1:{way.port}"
+    app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint=endpoint)
+    with serving(app) as url:
+        yield url
+
+
+def in_time(client: httpx.Client, path: str) -> httpx.Response:
+    """Ask, and see that the answer comes within the deadline plus a second."""
+    for _ in range(ATTEMPTS):
+        began = time.monotonic()
+        answer = client.get(path)
+        if time.monotonic() - began < TIMEOUT + 1:
+            return answer
+    raise AssertionError(f"not within {TIMEOUT + 1} s: {answer.status_code}")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_flytes_is_answered_in_time_and_is_over_when_it_is_over(
+    url: str, way: FaultyWay, received: Received, name: str
+) -> None:
+    begin, expected = FAULTS[name]
+    with client_of(url, "alice") as alice, client_of(url, "bob") as bob, ThreadPoolExecutor() as do:
+        assert alice.get("/me").json() == "Alice Adams"
+
+        # Not for bob, who has to be served meanwhile if anybody can be.
+        way.meets = lambda head: is_met.search(head) and bearer("bob").encode() not in head
+        begin(way)
+        answer = do.submit(in_time, alice, "/me")
+        start = do.submit(alice.post, "/greet")
+        assert bob.get("/health").is_success
+        others = FLYTE if bob.get("/me").is_success else NO_FLYTE
+        wait_until(lambda: not alice.get("/ready").is_success)  # once it asks
+        ready = in_time(alice, "/ready").status_code
+        status = answer.result().status_code
+        assert start.result().headers["content-type"] == "application/problem+json"
+        starts = sum(call.method == "CreateRun" for call in received())
+
+        way.listen()
+        wait_until(lambda: alice.get("/ready").is_success)
+        assert alice.get("/me").json() == "Alice Adams"
+    assert Row(status, others, ready, starts) == expected
+
+
+def test_a_name_that_does_not_resolve_is_answered_in_time(
+    way: FaultyWay, received: Received
+) -> None:
+    app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint="dns:///flyte.invalid")
+    with serving(app) as url, client_of(url, "alice") as alice:
+        status = in_time(alice, "/me").status_code
+        ready = in_time(alice, "/ready").status_code
+        assert alice.get("/health").is_success
+    assert Row(status, NO_FLYTE, ready, len(received())) == UNRESOLVED
+
+
+def phases(stream: httpx.Response) -> Iterator[str]:
+    """Yield what a stream of events says."""
+    for line in stream.iter_lines():
+        if line.startswith("data: "):
+            yield line.removeprefix("data: ")
+
+
+def test_a_viewer_does_not_notice_that_the_watch_of_a_run_was_cut_off(
+    url: str, way: FaultyWay, received: Received
+) -> None:
+    def watches() -> int:
+        return sum(call.method == "WatchActionDetails" for call in received())
+
+    way.cut_after = CUTS
+    with (
+        long_run() as run,
+        client_of(url, "alice") as alice,
+        alice.stream("GET", f"/events/{run}") as stream,
+    ):
+        wait_until(lambda: watches() == CUTS + 1)
+        with acting_as("alice"):
+            remote.Run.get(run).abort()
+        assert [*phases(stream)][-1] == '"aborted"'
+
+
+def test_a_viewer_is_told_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
+    with long_run() as run, client_of(url, "alice") as alice:
+        way.cut_after = 1
+        text = alice.get(f"/logs/{run}").text
+    assert text.count("event: problem") == 1
+    assert '"status":503' in text.replace(" ", "")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

@@ -1,0 +1,60 @@
+"""The generated app, served by the command that serves it, until it is asked to stop."""
+
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from .baking import clean_environment
+
+BIN = Path(sys.executable).parent
+
+
+@contextmanager
+def started(
+    command: str, folder: Path, url: str, environment: dict[str, str], log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the end of the block, which begins when ``url`` answers or it has ended.
+
+    Its output is in a file, by default ``log``; it is shown when nothing answers.
+    """
+    log = log or folder / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            shlex.split(f"{BIN}/{command}"),
+            cwd=folder,
+            env=clean_environment(**{"PYTHONPATH": str(folder)} | environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while process.poll() is None and not answers(url):
+                assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    """Tell whether anything answers at an address."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=60).status_code > 0
+    except httpx.TransportError:
+        return False
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,18 @@
+"""A short form of ``benchmarks/isolation.py``, which CONTRIBUTING.md has people run at length."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from .baking import run
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_callers_are_kept_apart_under_load() -> None:
+    command = [sys.executable, "benchmarks/isolation.py", "--only-ours", "--details"]
+    printed = run([*command, "--people", "100", "--at-once", "40", "--requests", "600"], ROOT)
+    assert printed.endswith("ours: nothing has gone wrong\n"), printed

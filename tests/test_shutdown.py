@@ -1,0 +1,142 @@
+"""SIGTERM with requests and streams open, however the app was started."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from local_flyte import PEOPLE, LocalFlyte
+from passthrough.request_scope import COME_BACK
+from passthrough.serving import COMMAND_LINE
+
+from .replicas import free_port, started
+from .served import TASKS, wait_until
+
+pytestmark = pytest.mark.slow
+
+ALICE = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
+OPEN = {"WatchActionDetails": 3, "TailLogs": 1, "UserInfo": 1}
+"""The calls to Flyte that are open when the app is asked to stop."""
+NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
+
+
+def left(flyte: LocalFlyte) -> dict[str, int]:
+    return {method: flyte.open_calls(method) for method in OPEN}
+
+
+def long_run(url: str) -> str:
+    """Start a run that goes on; return its name."""
+    path = f"{url}/tasks/{TASKS}.count/runs"
+    body = {"inputs": {"to": 10_000}}
+    answer = httpx.post(path, json=body, headers=ALICE, timeout=60, trust_env=False)
+    return str(answer.json()["name"])
+
+
+async def read(client: httpx.AsyncClient, path: str) -> str:
+    """Read a stream of events to its end, which must be one."""
+    return (await client.get(path)).text
+
+
+async def listen(url: str) -> int | None:
+    """Listen to a WebSocket until it is closed; return the code."""
+    address = url.replace("http", "ws", 1)
+    async with connect(address, additional_headers=ALICE, proxy=None) as websocket:
+        try:
+            while True:
+                await websocket.recv()
+        except ConnectionClosed:
+            return websocket.close_code
+
+
+async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> None:
+    """Have all kinds of requests open, stop the app, and see how each of them ends."""
+    run = await asyncio.to_thread(long_run, url)
+    async with httpx.AsyncClient(
+        base_url=url, headers=ALICE, timeout=120, trust_env=False
+    ) as client:
+        streams = [
+            asyncio.create_task(read(client, f"/runs/{run}/{kind}")) for kind in ("events", "logs")
+        ]
+        socket = asyncio.create_task(listen(f"{url}/runs/{run}/watch"))
+        path = f"/tasks/{TASKS}.count/runs?wait=25"
+        body = {"inputs": {"to": 10_000}}
+        with flyte.hang("UserInfo"):
+            short = asyncio.create_task(client.get("/me"))
+            waiting = asyncio.create_task(client.post(path, json=body))
+            await asyncio.to_thread(wait_until, lambda: left(flyte) == OPEN)
+            stop()
+            for stream in streams:
+                assert (await stream).encode().endswith(COME_BACK)
+            assert await socket == 1012
+            assert (await waiting).status_code == 201
+            assert not short.done()
+        assert (await short).json()["subject"] == PEOPLE["alice"].subject
+    await asyncio.to_thread(wait_until, lambda: not any(left(flyte).values()))
+
+
+def test_under_uvicorn_short_requests_finish_and_streams_are_told_to_come_back(
+    flyte: LocalFlyte, default_project: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
+    command = f"uvicorn app.main:app --port {port} {COMMAND_LINE}"
+    variables = flyte.app_environment()
+    with started(command, default_project, f"{url}/health", variables, log) as app:
+        began = time.monotonic()
+        asyncio.run(all_at_once(url, flyte, app.terminate))
+        app.wait(60)
+    assert "Traceback" not in log.read_text()
+    assert "Cancel" not in log.read_text(), time.monotonic() - began
+    flyte.reset()
+
+
+def fserve(port: str) -> int:
+    """Return the process that serves a deployed app on a port (Linux)."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            if b"fserve" in command and f"={port}\0".encode() in (folder / "environ").read_bytes():
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("there is no such process")
+
+
+def test_so_they_do_under_fserve(flyte: LocalFlyte, default_project: Path) -> None:
+    flyte.deploy(default_project, "deployment.py", "app_env")
+    url = flyte.wait_app("my-flyte-app", seconds=300)
+    app = fserve(url.rpartition(":")[2])
+    asyncio.run(all_at_once(url, flyte, lambda: os.kill(app, signal.SIGTERM)))
+    wait_until(lambda: not Path(f"/proc/{app}").exists())
+    flyte.reset()
+
+
+def test_under_flyte_serve_which_ends_at_once_nothing_is_left(
+    flyte: LocalFlyte, default_project: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    (tmp_path / "elsewhere.py").write_text(
+        "import flyte.app\nfrom deployment import app_env\n"
+        f"app_env.port = flyte.app.Port(port={port})\n"
+    )
+    (tmp_path / "flyte.yaml").write_text(NOWHERE)
+    url = f"http://127.0.0.1:{port}"
+    command = "flyte --config flyte.yaml serve --local elsewhere.py app_env"
+    variables = {**flyte.app_environment(), "PYTHONPATH": str(default_project)}
+    with started(command, tmp_path, f"{url}/health", variables) as app:
+        run = long_run(url)
+        with httpx.stream(
+            "GET", f"{url}/runs/{run}/events", headers=ALICE, timeout=60, trust_env=False
+        ) as events:
+            assert next(events.iter_lines()) == "event: phase"
+            app.terminate()
+            app.wait(60)
+    wait_until(lambda: not any(left(flyte).values()))
+    flyte.reset()

@@ -1,0 +1,59 @@
+"""Streams and long waits end when the server is asked to stop.
+
+A server waits for the requests that are being served, and tells the app to shut down after that. A
+stream would make it wait for as long as it may, and then be cut off. Here it ends when the signal
+comes, so that its viewer can come back, to another replica.
+"""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+
+class Stopping:
+    """Whether this process has been asked to stop, by SIGTERM or Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
+
+    def listen(self) -> None:
+        """Hear of the signals that stop the server, which has its own handler already."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # no signal stops this server alone
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                self._precede(number, handler)
+
+    def _precede(
+        self, number: signal.Signals, handler: Callable[[int, FrameType | None], object]
+    ) -> None:
+        def handle(received: int, frame: FrameType | None) -> None:
+            self.begun = True
+            for timeout, loop in [*self._timeouts.items()]:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(self._expire, timeout)
+            handler(received, frame)
+
+        signal.signal(number, handle)
+
+    def ends(self, timeout: asyncio.Timeout) -> None:
+        """Have a timeout that has been entered, or is just about to be, expire at the signal."""
+        self._timeouts[timeout] = asyncio.get_running_loop()
+        if self.begun:
+            self._timeouts[timeout].call_soon(self._expire, timeout)
+
+    def leaves(self, timeout: asyncio.Timeout) -> None:
+        """Let a timeout be what it is."""
+        self._timeouts.pop(timeout, None)
+
+    def _expire(self, timeout: asyncio.Timeout) -> None:
+        loop = self._timeouts.pop(timeout, None)
+        if loop and not timeout.expired():
+            timeout.reschedule(loop.time())
+
+
+stopping = Stopping()
