@@ -126,6 +126,14 @@ def test_a_trusted_origin_reads_that_its_request_is_too_large(trusting: httpx.Cl
         assert response.headers["Content-Type"] == "application/problem+json"
 
 
+def test_the_owner_may_allow_larger_bodies(local_flyte: LocalFlyte) -> None:
+    app = build_app(router, largest_body=2 * LARGEST_BODY)
+    with serving(app) as url, client_of(url, "alice") as client:
+        for extra, status in ((0, 200), (1, 413)):
+            body = bytes(2 * LARGEST_BODY + extra)
+            assert client.post("/things", content=body).status_code == status
+
+
 # Pages of other sites
 
 

@@ -21,7 +21,6 @@ from .access_log import AccessLogMiddleware
 from .credentials import keep_handshakes_out_of_the_log
 from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
 from .problems import Problem, ProblemMiddleware, documented, respond
-from .request_scope import LARGEST_BODY
 from .settings import Settings
 from .telemetry import TELEMETRY, UncoverMiddleware, covered
 
@@ -85,7 +84,7 @@ class App(FastAPI):
             Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             *middleware,
             Middleware(RoutePathMiddleware),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
         ]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,

@@ -11,7 +11,6 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem_response
-from .request_scope import LARGEST_BODY
 from .settings import Settings
 
 LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools none
@@ -108,8 +107,8 @@ class GuardMiddleware:
             return HTTPException(431, "the headers of the request are too large")
         sent = dict(headers)
         length = sent.get(b"content-length", b"")[:20]
-        if length.isdigit() and int(length) > LARGEST_BODY:
-            return HTTPException(413, f"the body of a request may have {LARGEST_BODY} bytes")
+        if length.isdigit() and int(length) > (most := self.settings.largest_body):
+            return HTTPException(413, f"the body of a request may have {most} bytes")
         if scope["path"] in self.public:
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):

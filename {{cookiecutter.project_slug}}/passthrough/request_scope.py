@@ -71,7 +71,8 @@ class FlyteMiddleware:
             current_calls.reset(token)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = Client(receive, send)
+        settings = getattr(scope.get("app"), "settings", None)
+        client = Client(receive, send, getattr(settings, "largest_body", LARGEST_BODY))
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
@@ -119,11 +120,11 @@ class Client:
     request takes longer than ``after`` seconds; few do.
     """
 
-    def __init__(self, receive: Receive, send: Send, after: float = 1.0) -> None:
+    def __init__(self, receive: Receive, send: Send, largest_body: int, after: float = 1.0) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects, or is told to come back."""
         self.has_left = False
-        self._receive, self._send = receive, send
+        self._receive, self._send, self._largest_body = receive, send, largest_body
         self._is_read = False
         self._body, self._heard, self._is_whole = bytearray(), 0, False
         self._news = asyncio.Event()
@@ -139,7 +140,7 @@ class Client:
     async def _await_disconnect(self) -> None:
         while (message := await self._receive())["type"] != "http.disconnect":
             body = message.get("body", b"")
-            if self._heard <= LARGEST_BODY:  # a longer body has been refused already
+            if self._heard <= self._largest_body:  # a longer body has been refused already
                 self._body += body
             self._heard += len(body)
             self._is_whole = not message.get("more_body", False)

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from .request_scope import LARGEST_BODY
 from .sdk import StartError
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,9 @@ class Settings(BaseModel):
     Under any other name a page could reach it that a visitor's browser has been led to (DNS
     rebinding). Where callers sign in, their credentials belong to a name already.
     """
+
+    largest_body: int = env("LARGEST_BODY", default=LARGEST_BODY, gt=0, le=2**30)
+    """Bytes that the body of a request may have; each request may take as much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
     """How each request is logged."""
@@ -229,7 +233,7 @@ class SettingsError(StartError):
 
 
 CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
-SAFE_TO_SHOW = (*CONNECTION, "FLYTE_TIMEOUT")
+SAFE_TO_SHOW = (*CONNECTION, "FLYTE_TIMEOUT", "LARGEST_BODY")
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
