@@ -66,18 +66,21 @@ class App(FastAPI):
             middleware: Inside of the app's own, from the outside in.
             options: As for FastAPI.
         """
-        around = [  # from the outside in
-            Middleware(UncoverMiddleware),
-            Middleware(AccessLogMiddleware, form=settings.access_log),
-            Middleware(HeadersMiddleware),
+        cors = [  # so that pages of trusted origins can call, and read what they get
             Middleware(
-                CORSMiddleware,  # so that pages of trusted origins can call, and read what they get
+                CORSMiddleware,
                 allow_origins=settings.trusted_origins,
                 allow_credentials=True,
                 allow_methods=["*"],
                 allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
                 expose_headers=["Location", "X-Request-ID"],
-            ),
+            )
+        ] * bool(settings.trusted_origins)
+        around = [  # from the outside in
+            Middleware(UncoverMiddleware),
+            Middleware(AccessLogMiddleware, form=settings.access_log),
+            Middleware(HeadersMiddleware),
+            *cors,
             Middleware(RoutePathMiddleware),
             Middleware(GuardMiddleware, settings=settings, public=public),
             # One call to Flyte may take flyte_timeout; what is done for a request, twice that.

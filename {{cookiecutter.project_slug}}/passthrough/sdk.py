@@ -845,8 +845,9 @@ def initialised() -> Any:
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
     """Have Flyte called with this configuration from here on, in the current context."""
-    changed = {"project": project or config.project, "domain": domain or config.domain}
-    _config_variable().set(config.replace(**changed))
+    if project or domain:
+        config = config.replace(project=project or config.project, domain=domain or config.domain)
+    _config_variable().set(config)
 
 
 def _config_variable() -> ContextVar[Any]:
