@@ -135,7 +135,7 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(
                 me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
                 assert (me["anonymous"], me["subject"]) == (True, None)
             assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 200
-    assert "every caller acts as nobody" in log.read_text()
+    assert "every caller is anonymous" in log.read_text()
 
 
 @pytest.mark.parametrize("said", ["", "0"])

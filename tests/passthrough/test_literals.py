@@ -415,7 +415,7 @@ def test_the_schema_says_what_a_task_takes() -> None:
                 "required": ["uri"],
                 "additionalProperties": False,
             },
-            "g": {"not": {}, "description": "a Python object, which Flyte keeps as a pickle"},
+            "g": {"not": {}, "description": "a Python object, which Flyte stores as a pickle"},
         },
         "required": ["a", "c", "d", "e", "f", "g", "h"],
         "additionalProperties": False,
@@ -530,11 +530,11 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (File, "report.csv", [((), "must be of the format uri")]),
     (File, {"uri": "s3://b", "path": "x"}, [(("path",), "there is no such field")]),
     (File, {"kind": "pickle", "uri": "s3://b"}, [(("kind",), "must be file")]),
-    (bytes, "AA==", [((), "cannot be given: a Python object, which Flyte keeps as a pickle")]),
+    (bytes, "AA==", [((), "cannot be given: a Python object, which Flyte stores as a pickle")]),
     (
         bytes | None,
         "AA==",
-        [((), "cannot be given: a Python object, which Flyte keeps as a pickle")],
+        [((), "cannot be given: a Python object, which Flyte stores as a pickle")],
     ),
 ]
 

@@ -190,7 +190,7 @@ def test_wrong_values_are_located_and_not_repeated(alice: httpx.Client) -> None:
         (TimeoutError(), 504, "this took too long; a run that was started goes on"),
         (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
         (InvalidInputs([(("a",), "wrong")]), 422, "the task cannot be run with these inputs"),
-        (RequestValidationError([]), 422, "the request holds values that cannot be used"),
+        (RequestValidationError([]), 422, "the request contains invalid values"),
         (RuntimeError("a bug"), 500, None),
     ],
 )

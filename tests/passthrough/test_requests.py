@@ -413,7 +413,7 @@ def test_a_connection_is_listened_to_once_however_busy_the_loop_is() -> None:
 def test_a_thread_of_its_own_has_no_credentials_and_calls_nobody(
     alice: httpx.Client, counting: str, received: Received
 ) -> None:
-    assert "there are no credentials of a caller here" in alice.get(f"/thread/{counting}").json()
+    assert "there are no caller's credentials here" in alice.get(f"/thread/{counting}").json()
     assert received() == []
 
 
@@ -452,7 +452,7 @@ def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
 ) -> None:
     assert alice.get(f"/blocks/{what}/{counting}").status_code == 500
     assert instead in caplog.text
-    assert "blocks, and in an `async def` it would stop every caller" in caplog.text
+    assert "blocks, and in an `async def` it would block every caller" in caplog.text
 
 
 def test_sync_endpoints_serve_many_callers_at_once(

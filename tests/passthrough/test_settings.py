@@ -190,8 +190,8 @@ def test_a_misspelt_setting_is_a_warning_at_start_and_refused_at_the_desk(
     name: str, meant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     load(OwnSettings, {name: "5"})
-    assert f"{name} is not a setting of the app; is {meant} meant?" in caplog.text
-    with pytest.raises(SettingsError, match=f"is {meant} meant"):
+    assert f"{name} is not a setting of the app; did you mean {meant}?" in caplog.text
+    with pytest.raises(SettingsError, match=f"did you mean {meant}"):
         checked(OwnSettings, {name: "5"})
 
 
@@ -218,7 +218,7 @@ def refusal(settings: Settings) -> str:
 
 def test_without_an_endpoint_the_app_says_what_to_set() -> None:
     message = refusal(load_settings())
-    assert "neither FLYTE_ENDPOINT nor what Flyte injects, _U_EP_OVERRIDE" in message
+    assert "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set" in message
     assert says_what_to_deploy(message)
 
 
@@ -272,7 +272,7 @@ def test_a_refusal_at_start_is_one_message_and_no_traceback(
         ({"FLYTE_TIMEOUT": "soon"}, "FLYTE_TIMEOUT='soon': Input should be a valid number"),
         (
             {"FLYTE_TIMOUT": "5"},
-            "FLYTE_TIMOUT is not a setting of the app; is FLYTE_TIMEOUT meant?",
+            "FLYTE_TIMOUT is not a setting of the app; did you mean FLYTE_TIMEOUT?",
         ),
     ],
 )
