@@ -41,7 +41,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @env.task
 async def count(to: int = 5, pause: float = 0.2) -> int:
-    """Count aloud, and fail if there is nothing to count."""
+    """Print numbers, and fail if there is nothing to count."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):

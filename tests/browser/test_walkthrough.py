@@ -99,7 +99,10 @@ def test_an_address_that_names_another_run_runs_the_task_that_is_shown(
     visit: Visitors, api: httpx.Client
 ) -> None:
     visitor, other = visit("alice"), started(api, "count", to=0)
-    for run, told in (("gone", "Nothing is known of gone"), (other, f"Filled in from {other}")):
+    for run, told in (
+        ("gone", "No inputs found for gone"),
+        (other, f"Filled in from {other}"),
+    ):
         page = visitor.go(f"tasks/{TASKS}.greet?from={run}")
         expect(page.get_by_text(told)).to_be_visible()
         page.get_by_label("name").fill("Ada")
@@ -156,7 +159,7 @@ def test_runs_are_listed_live_filtered_and_paged(
     page.get_by_role("combobox", name="Phase").select_option("Not ended")
     expect(runs).to_have_count(1)
     api.post(f"/runs/{new}/abort", json={})
-    expect(page.get_by_text("There is no such run.")).to_be_visible()
+    expect(page.get_by_text("No matching runs.")).to_be_visible()
     page.get_by_role("combobox", name="Phase").select_option("Any phase")
     expect(runs).to_have_count(3)
     expect(runs.first).to_contain_text(new)
@@ -174,7 +177,7 @@ def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
     run.click()
     refusal = page.get_by_role("alert")
     expect(refusal).to_contain_text("Flyte does not let you do this")
-    expect(refusal).not_to_contain_text("may have been started")
+    expect(refusal).not_to_contain_text("may have started")
     expect(page.get_by_label("name")).to_have_value("Victor")
     expect(run).to_be_enabled()  # rights can be given meanwhile
 
@@ -194,7 +197,7 @@ def test_a_run_that_may_have_started_is_not_called_a_failure(visit: Visitors) ->
     page.get_by_label("name").fill("Ada")
     page.route("**/runs*", lambda route: (route.fetch(), route.abort()))
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text("The run may have been started all the same.")).to_be_visible()
+    expect(page.get_by_text("The run may have started anyway.")).to_be_visible()
     page.unroute_all()
     page.get_by_role("link", name="its runs", exact=True).click()
     expect(page.get_by_role("listitem")).to_have_count(1)
@@ -207,7 +210,7 @@ def test_carol_is_told_what_she_lacks(visit: Visitors) -> None:
         page.goto(f"{page.url.split('#')[0]}#/{place}")
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("Flyte does not let you do this")
-        expect(alert).to_contain_text("Those who administer the project on Flyte can change that.")
+        expect(alert).to_contain_text("Administrators of the project in Flyte can change that.")
 
 
 def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -> None:
@@ -375,11 +378,11 @@ def test_a_log_that_breaks_off_is_taken_up_without_losing_a_line(
     visitor = visit("alice")
     visitor.page.route("**/logs*", break_off)
     page = visitor.go(f"runs/{name}")
-    expect(page.get_by_text("Gateway Timeout. The log goes on")).to_be_visible()
+    expect(page.get_by_text("Gateway Timeout. The log will continue")).to_be_visible()
     wait_until(lambda: page.title() and again)
     again[0].continue_()
     wait_until(lambda: log_lines(page) == ["1 of 3", "2 of 3", "3 of 3"])
-    expect(page.get_by_text("The log goes on")).to_have_count(0)
+    expect(page.get_by_text("The log will continue")).to_have_count(0)
 
 
 def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx.Client) -> None:
@@ -417,12 +420,12 @@ def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
     page = visit("alice").go(f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("3 of 40")
     app.stop()
-    expect(page.get_by_text("The page goes on as soon as that is over.")).to_be_visible()
+    expect(page.get_by_text("The page will continue as soon as this is over.")).to_be_visible()
     app.start()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])
     assert log_lines(page) == [f"{number} of 40" for number in range(1, 41)]
-    expect(page.get_by_text("The page goes on as soon as that is over.")).to_have_count(0)
+    expect(page.get_by_text("The page will continue as soon as this is over.")).to_have_count(0)
 
 
 def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, app: App) -> None:
@@ -456,9 +459,9 @@ def test_who_acts_as_nobody_is_told_so(
             app.start()
             visitors = Visitors(browser, app)
             page = visitors(None).go("tasks")
-            expect(page.get_by_text("You act as nobody.")).to_be_visible()
+            expect(page.get_by_text("You are anonymous.")).to_be_visible()
             who = page.get_by_role("group", name="Who you are")
-            expect(who).to_contain_text("nobody")
+            expect(who).to_contain_text("anonymous")
             expect(page.get_by_role("alert")).to_have_count(0)
             assert visitors.close() == []
 
