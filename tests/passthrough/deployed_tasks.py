@@ -60,7 +60,7 @@ async def describe(  # noqa: PLR0917
     sizes: list[Size],
     files: list[File],
 ) -> str:
-    """Take all that an app may have made itself, and read it."""
+    """Take a value of every kind that an app may create, and read it."""
     content = []
     for each in (file, *files):
         with each.open_sync("rb") as opened:
