@@ -122,7 +122,7 @@ def browser() -> Iterator[httpx.Client]:
 
 
 def test_an_exported_address_of_another_flyte_is_ignored_with_a_message(printed: str) -> None:
-    assert "Not used here" in printed
+    assert "Not used with the local Flyte" in printed
     assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
 
 
@@ -187,7 +187,7 @@ def test_settings_are_read_from_a_file_which_is_neither_committed_nor_deployed(
     settings = example.replace("=text", "=json") + "FLYTE_ENDPOINT=dns:///flyte.example.com\n"
     (project / ".env").write_text(settings)
     with started(python, project, "--no-reload") as (command, printed):
-        assert "Not used here, where Flyte is the local one: FLYTE_ENDPOINT\n" in printed
+        assert "Not used with the local Flyte: FLYTE_ENDPOINT\n" in printed
         assert paste(curl_lines(printed)[0])
         wait_until(lambda: '"route": "/me"' in command.printed())
         flyte(flyte_lines(printed)[-1], project, tmp_path)
