@@ -1,7 +1,7 @@
-# Thin: the logic is in tools/ and tests/. README.md spells the commands out for those without make.
+# Thin: the logic is in tools/ and tests/. README.md has the commands for use without make.
 PYTHON ?= python3
 BIN := .venv/bin
-# In the order of tests/conftest.py.
+# Keeps the order of tests/conftest.py.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
@@ -21,13 +21,13 @@ test-fast: .venv/installed  ## Run the tests that install and start nothing
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
 	$(BIN)/python -m pytest $(IN_TWO)
 
-coverage: .venv/installed  ## Run a generated project's tests and show which lines of its app they miss
+coverage: .venv/installed  ## Run a generated project's tests and show the lines of its app that they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes
 
-mutants: .venv/installed  ## Mutate the middleware and see that its tests notice (a quarter of an hour)
+mutants: .venv/installed  ## Mutate the middleware and check that its tests fail (a quarter of an hour)
 	$(BIN)/python -m tests.mutants.run
 
-bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with the least one
+bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/request_cost.py
@@ -39,7 +39,7 @@ load: .venv/installed  ## Have 2,000 people call at once, and see that they are 
 pictures: .venv/installed  ## Take the picture in README.md again, from a run of the demo
 	$(BIN)/python tools/pictures.py
 
-check: .venv/installed  ## Check format, lint and types, of the template folder too
+check: .venv/installed  ## Check format, lint and types, also of the template folder
 	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
 	run $(BIN)/ruff format --check; \
 	run $(BIN)/ruff check; \

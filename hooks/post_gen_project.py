@@ -1,7 +1,8 @@
-"""Remove what the answers leave out, and tell what to do next.
+"""Remove the parts that were not chosen, and print the next steps.
 
-Cookiecutter renders this file and runs the copy in the generated project, so it can import nothing
-of the template's. Standard library only, offline, and safe to run again: cruft does at each update.
+Cookiecutter renders this file and runs the copy in the generated project, so it cannot import
+anything from the template. Standard library only, offline, and safe to run again at each cruft
+update.
 """
 
 import json
@@ -13,12 +14,12 @@ from pathlib import Path
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 THE_PAGE = ("app/page", "tests/test_page.py")
-# What tools leave in a clone of the template in which someone works, and cookiecutter copies.
+# Caches in a working copy of the template, which cookiecutter copies.
 CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 
 
 def remove_left_out(project: Path, answers: dict[str, str]) -> None:
-    """Remove the page if it is not wanted, and folders that a file left out has left empty."""
+    """Remove the page if it was not chosen, and folders that are empty without their only file."""
     for name in THE_PAGE if answers["page"] == "no" else ():
         path = project / name
         if path.is_dir():
@@ -31,7 +32,7 @@ def remove_left_out(project: Path, answers: dict[str, str]) -> None:
 
 
 def remove_caches(project: Path) -> None:
-    """Remove caches; those of a project that is generated again are made anew when needed."""
+    """Remove caches, including those of a project that is generated again."""
     for name in CACHES:
         for folder in [*project.glob(name), *project.glob(f"[!.]*/**/{name}")]:
             shutil.rmtree(folder)
@@ -40,7 +41,7 @@ def remove_caches(project: Path) -> None:
 def next_steps(
     answers: dict[str, str], *, make: bool, windows: bool = False, git: bool = True
 ) -> str:
-    """What to run now, as commands that can be pasted one after the other.
+    """Return the next steps, as commands that can be pasted one after the other.
 
     Args:
         answers: The rendered answer to each prompt.
@@ -64,7 +65,7 @@ def next_steps(
     steps = {
         dev: "run it on a local Flyte; Ctrl-C stops both",
         test: "run its tests",
-        deploy: "deploy it to your Flyte cluster; README.md says what that needs",
+        deploy: "deploy it to your Flyte cluster; see README.md first",
     }
     width = max(map(len, steps))
     lines = [f"cd {name}", *setup, *(f"{step:{width}}  # {why}" for step, why in steps.items())]

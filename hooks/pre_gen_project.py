@@ -1,6 +1,6 @@
 """Refuse, before anything is written, answers that Python, HTTP or Flyte would refuse later.
 
-Cookiecutter renders this file and runs the copy, so it can import nothing of the template's.
+Cookiecutter renders this file and runs the copy, so it cannot import anything from the template.
 Standard library only, offline, no side effects except the one named in ``main``.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# What was answered, and (cookiecutter tells, cruft does not) what was typed on the command line.
+# The answers, and the values on the command line (from cookiecutter; cruft does not pass them on).
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 TYPED: dict[str, object] = json.loads(r"""{{ _cookiecutter | default({}) | tojson }}""")
 
-# The words of each prompt, as cookiecutter.json asks them: cookiecutter does not pass them on.
+# The prompts from cookiecutter.json, which cookiecutter does not pass on.
 PROMPTS = {
     "project_slug": "Name of the app and its folder",
     "description": "What the app does, in one line",
@@ -30,24 +30,24 @@ PROMPTS = {
 # flyteidl2.app.Identifier.name and flyteidl2.app.Profile.short_description.
 APP_NAME_LENGTH = 30
 DESCRIPTION_LENGTH = 100
-# RFC 1123 label; the longest project and domain that flyteidl2's identifiers take.
+# RFC 1123 label; the longest project and domain in flyteidl2's identifiers.
 LABEL_LENGTH = 63
 AUTHOR_LENGTH = 100
 
-# Names that Windows keeps for devices: no folder can be called so there.
+# Names that Windows reserves for devices: no folder can have them.
 DEVICES = frozenset({"aux", "con", "nul", "prn"}) | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
 }
 
-# What passthrough_auth.py lets nobody set on a call to Flyte, or forwards already: tests hold the
-# two together, since this file can import nothing.
+# Headers that passthrough_auth.py never sets on a call to Flyte, or already forwards. Tests keep the
+# two files consistent, since this one cannot import the other.
 UNFORWARDABLE = re.compile(
     r"(content|connect|grpc|proxy)-.*|accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade"
 )
 ALREADY_FORWARDED = ("authorization", "cookie")
 
-# A problem is what is wrong with the value, and a value that would work.
+# The reason why a value is invalid, and a valid value.
 Problem = tuple[str, str]
 JINJA = "two braces, or a brace with % or #, would be run as a template"
 
@@ -62,13 +62,13 @@ class Correction:
     suggestion: str
 
     def __str__(self) -> str:
-        """Say what is wrong, in the words of the prompt."""
+        """Return the message, with the prompt."""
         told = f"{PROMPTS[self.key]}: {_shown(self.answer)}\n      {self.wrong}."
         return f"  {told}\n      Try: {self.suggestion}\n"
 
 
 def app_name(value: str) -> Problem | None:
-    """An app's name is a DNS label that Flyte takes, and the name of a folder."""
+    """Check an app's name: it must be a DNS label, valid in Flyte, and the name of a folder."""
     words = re.findall(r"[a-z0-9]+", value.lower())
     name = re.sub(r"^[0-9-]+", "", "-".join(words))[:APP_NAME_LENGTH].rstrip("-")
     if not name or name in DEVICES:
@@ -76,7 +76,7 @@ def app_name(value: str) -> Problem | None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", value):
         return "use lower-case letters and digits, with single dashes between them", name
     if value[0].isdigit():
-        return "begin with a letter: a Kubernetes service cannot be named otherwise", name
+        return "begin with a letter, as the name of a Kubernetes service must", name
     if len(value) > APP_NAME_LENGTH:
         return f"{len(value)} characters are too many: Flyte takes {APP_NAME_LENGTH}", name
     if value in DEVICES:
@@ -85,7 +85,7 @@ def app_name(value: str) -> Problem | None:
 
 
 def label(fallback: str) -> Callable[[str], Problem | None]:
-    """Flyte's project and domain become parts of Kubernetes names: RFC 1123 labels."""
+    """Check a project or domain: Kubernetes names contain them, so they are RFC 1123 labels."""
 
     def check(value: str) -> Problem | None:
         suggestion = "-".join(re.findall(r"[a-z0-9]+", value.lower()))[:LABEL_LENGTH].rstrip("-")
@@ -100,7 +100,7 @@ def label(fallback: str) -> Callable[[str], Problem | None]:
 
 
 def credential_headers(value: str) -> Problem | None:
-    """Header names (RFC 9110 tokens) that may be sent on to Flyte, each once."""
+    """Check header names: RFC 9110 tokens that may be forwarded to Flyte, each listed once."""
     names = [name.strip() for name in value.split(",")]
     if names == [""]:
         return None
@@ -124,7 +124,7 @@ def _unforwardable(name: str, seen: list[str]) -> str | None:
         return f"{shown} is not the name of one header (RFC 9110, 5.6.2)"
     lower = name.lower()
     if lower in ALREADY_FORWARDED:
-        return f"{shown} is a credential already"
+        return f"{shown} is already a credential"
     if UNFORWARDABLE.fullmatch(lower):
         return f"{shown} describes the connection or the message, not the caller"
     if lower in {other.lower() for other in seen}:
@@ -133,7 +133,7 @@ def _unforwardable(name: str, seen: list[str]) -> str | None:
 
 
 def line(longest: int, fallback: str) -> Callable[[str], Problem | None]:
-    """One line of text that TOML, YAML, Markdown and Python can hold as it is."""
+    """Check one line of text, which TOML, YAML, Markdown and Python can contain unchanged."""
 
     def check(value: str) -> Problem | None:
         cleaned = re.sub(r"\{+(?=[%#{])", "", "".join(c for c in value if not _invisible(c)))
@@ -158,7 +158,7 @@ def _is_jinja(text: str) -> bool:
 
 
 def _invisible(character: str) -> bool:
-    """Whether it ends a line somewhere, cannot be written as UTF-8, or hides or reorders text.
+    """Tell whether a character can end a line, is not valid UTF-8, or hides or reorders text.
 
     Controls, line and paragraph separators, surrogates, noncharacters, zero-width spaces and the
     bidirectional controls of CVE-2021-42574. The joiners that emoji are made of may stay.
@@ -191,8 +191,8 @@ def corrections(answers: dict[str, str], typed: dict[str, object]) -> Iterator[C
 
     Args:
         answers: The rendered answer to each prompt.
-        typed: The same as they came from the command line, before cookiecutter rendered them as
-            templates: what looks like an answer may be the result of running one.
+        typed: The answers on the command line before cookiecutter rendered them as templates: an
+            innocent answer may be the result of running one.
     """
     for key, check in CHECKS.items():
         value = str(answers[key])
@@ -205,10 +205,10 @@ def corrections(answers: dict[str, str], typed: dict[str, object]) -> Iterator[C
 
 
 def command(answers: dict[str, str], *, cruft: bool) -> str:
-    """Return the command that generates with these answers, as far as they are not the defaults."""
+    """Return the command that generates with these answers, without those that are defaults."""
     try:
         template = json.loads(Path(answers["_repo_dir"], "cookiecutter.json").read_text("utf-8"))
-    except (KeyError, OSError, ValueError):  # then all of them
+    except (KeyError, OSError, ValueError):  # list all answers
         template = {}
     questions = [key for key in template or answers if not key.startswith("_")]
     given = {key: answers[key] for key in questions if answers[key] != _first(template.get(key))}
@@ -237,7 +237,7 @@ def _shown(value: str) -> str:
 
 
 def _remove_empty_parents(project: Path, output: Path) -> None:
-    """Cookiecutter removes the folder it made, but a name like ``a/b`` made it make two."""
+    """Remove the outer folder of a name like ``a/b``; cookiecutter removes only the inner one."""
     os.chdir(output)
     for folder in [project, *project.parents]:
         if output not in folder.parents:
@@ -256,7 +256,7 @@ def main() -> int:
     many = "these answers" if len(found) > 1 else "this answer"
     print(f"\nNothing was generated. Please change {many}:\n", *found, sep="\n", file=sys.stderr)
     corrected = ANSWERS | {each.key: each.suggestion for each in found}
-    print("With the suggested values that is:\n", file=sys.stderr)
+    print("With the suggested values, the command is:\n", file=sys.stderr)
     print(f"  {command(corrected, cruft=not TYPED)}\n", file=sys.stderr)
     output, project = Path(ANSWERS.get("_output_dir", "")), Path.cwd()
     if ANSWERS.get("_output_dir") and project.parent != output:

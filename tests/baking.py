@@ -1,4 +1,4 @@
-"""Generating projects, and what is known of every project that the template generates."""
+"""Helpers to generate projects from the template, and facts about every generated project."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ LONGEST_COMMAND = 600  # seconds
 
 PROJECT = "{{cookiecutter.project_slug}}"
 
-# Two values for what is free text and changes what is generated; every choice of what is a choice.
+# Two values for each free text that changes what is generated; all values of each choice.
 VARIANTS: dict[str, list[str]] = {
     "license": QUESTIONS["license"],
     "ci": QUESTIONS["ci"],
@@ -37,10 +37,10 @@ VARIANTS: dict[str, list[str]] = {
 
 
 def _pairs() -> Iterator[dict[str, str]]:
-    """Yield combinations in which every two answers meet; the Python version takes turns."""
+    """Yield combinations that cover every pair of answers; the Python versions take turns."""
     versions = itertools.cycle(QUESTIONS["python_version"])
     for number, choice in itertools.product(range(4), range(2)):
-        # Any two of these differ in a way that the others do not decide.
+        # Every two of these bits vary independently of the others.
         chosen = (number, choice, choice ^ (number & 1), choice ^ (number >> 1))
         values = zip(VARIANTS.items(), chosen, strict=True)
         yield {key: each[at] for (key, each), at in values} | {"python_version": next(versions)}
@@ -50,12 +50,12 @@ COMBINATIONS = list(_pairs())
 
 
 def name_of(answers: Mapping[str, str]) -> str:
-    """A readable name for a combination of answers."""
+    """Return a readable name for a combination of answers."""
     return ",".join(value or "-" for value in answers.values())
 
 
 class UnknownAnswerError(Exception):
-    """Cookiecutter would ignore an answer to a question that it does not ask."""
+    """An answer to a question that does not exist, which cookiecutter would ignore."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Baker:
         """Generate a project below ``output`` and return its folder.
 
         Raises:
-            UnknownAnswerError: If there is no such question, or no such choice.
+            UnknownAnswerError: If the question or the choice does not exist.
             cookiecutter.exceptions.FailedHookException: If a hook refuses an answer.
         """
         for key, value in answers.items():
@@ -111,7 +111,7 @@ def files_in(project: Path) -> list[str]:
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return the environment for a command of a generated project: nothing of this one's venv."""
+    """Return an environment for a generated project's commands, without this venv's variables."""
     leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COVERAGE_", "MAKE", "FLYTE", "_U_", "_F_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
     return inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | extra
@@ -136,7 +136,7 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
         try:
             printed, _ = process.communicate(timeout=LONGEST_COMMAND)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+            os.killpg(process.pid, signal.SIGKILL)  # with its children
             printed = f"{process.communicate()[0]}\n(not done after {LONGEST_COMMAND} s)"
     output = textwrap.indent(printed[-8000:], "    ")
     words = " ".join(map(str, command))
@@ -145,7 +145,7 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
 
 
 def find_python(version: str) -> str | None:
-    """Return a Python of this version ("3.12") that is on this machine, if there is one."""
+    """Return an installed Python of this version ("3.12"), if there is one."""
     finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
     managed = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
     candidates = [str(path) for path in Path(managed).glob(f"versions/{version}.*/bin/python")]

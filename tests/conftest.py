@@ -1,4 +1,4 @@
-"""What the tests share: a clean copy of the template, and a way to generate projects from it."""
+"""Shared fixtures: a clean copy of the template, and a way to generate projects from it."""
 
 import contextlib
 import fcntl
@@ -19,13 +19,13 @@ LONGEST_FIRST = ["readme", "owner_deletes", "real_flyte", "breakages"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, so that no worker is left with one at the end."""
+    """Run the slowest files first, so that no worker is left with one at the end."""
     order = {f"test_{name}": place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have recorded as their summary, from other processes too."""
+    """Show the summaries that tests have recorded, including those in other processes."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "summary":
@@ -35,20 +35,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
-    """Generate projects from the template as it would be cloned."""
+    """Return a function that generates projects from a clean copy of the template."""
     folder = tmp_path_factory.mktemp("template")
     return Baker(copy_template(folder / "cookiecutter-flyte-app"), folder)
 
 
 @pytest.fixture(scope="session")
 def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the project of the default answers. Read it; do not change it."""
+    """Return the project with the default answers. Don't change it."""
     return baker(tmp_path_factory.mktemp("default"))
 
 
 @pytest.fixture(scope="session")
 def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python environment with what the project needs, but not the project."""
+    """A Python environment with the project's dependencies, but not the project."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # one for all workers
         root = root.parent
@@ -68,7 +68,7 @@ def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def flyte() -> Iterator[LocalFlyte]:
-    """A local Flyte, on which the tasks of these tests are deployed."""
+    """A local Flyte with the tasks of these tests."""
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path(__file__).parent / "browser", "page_tasks.py", "env")
         yield local_flyte
@@ -78,13 +78,13 @@ def flyte() -> Iterator[LocalFlyte]:
 def serve(
     default_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[dict[str, str]], App]:
-    """Make an app of the default project, given its variables."""
+    """Return a function that starts the default project's app with these variables."""
     return lambda variables: App(default_project, tmp_path_factory.mktemp("app") / "log", variables)
 
 
 @pytest.fixture(scope="session")
 def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
-    """The app on the local Flyte."""
+    """The app, connected to the local Flyte."""
     variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
     with contextlib.closing(serve(variables)) as app:
         app.start()

@@ -1,4 +1,4 @@
-"""Commands that run until Ctrl-C: start one, read what it prints, stop it, look what is left."""
+"""Commands that run until Ctrl-C: start one, read its output, stop it, see what is left."""
 
 import os
 import re
@@ -19,7 +19,7 @@ READY = "Press Ctrl-C to stop."
 
 
 class Running:
-    """A command that has started."""
+    """A running command."""
 
     def __init__(self, command: Sequence[str], cwd: Path, environment: dict[str, str]) -> None:
         self.mark = uuid.uuid4().hex
@@ -50,18 +50,18 @@ class Running:
         return "".join(self._lines)
 
     def wait_until_ready(self, seconds: float = 300) -> str:
-        """Return what it printed until it said how to stop it."""
+        """Return its output up to the line that says how to stop it."""
         assert self._ready.wait(seconds), f"not ready after {seconds} s:\n{self.printed()}"
         assert READY in self.printed(), f"ended:\n{self.printed()}"
         return self.printed()
 
     def interrupt(self) -> int:
-        """Do what Ctrl-C does, signal the whole group; return the exit code."""
+        """Signal the whole process group, as Ctrl-C does; return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(60)
 
     def left_over(self) -> list[str]:
-        """Return the command lines of processes that it started and that still run (Linux)."""
+        """Return the command lines of its processes that still run (Linux)."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:

@@ -1,4 +1,4 @@
-"""The generated app in a process of its own."""
+"""The generated app in a separate process."""
 
 import socket
 import subprocess
@@ -15,7 +15,7 @@ from .baking import clean_environment
 
 SECRET = "only-for-this-test"
 TASKS = "page-tests"
-"""What the names of the tasks in browser/page_tasks.py begin with."""
+"""The prefix of the tasks in browser/page_tasks.py."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
@@ -27,12 +27,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 
 class App:
-    """The app, as ``python -m local_flyte`` would serve it, in a process that can be ended."""
+    """The app, served as ``python -m local_flyte`` would, in a process that can be stopped."""
 
     def __init__(
         self, project: Path, log: Path, variables: dict[str, str], module: str = sign_in.__name__
     ) -> None:
-        # Kept open while the app is away: who asks meanwhile waits, and the address stays.
+        # Kept open while the app is down: clients wait, and the address stays the same.
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -42,7 +42,7 @@ class App:
         self._environment = clean_environment(**variables)
 
     def start(self) -> None:
-        """Start it; return when it answers."""
+        """Start the app and wait until it answers."""
         command = [sys.executable, "-m", "uvicorn", "--factory", f"{self._module}:create_app"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -62,7 +62,7 @@ class App:
             return False
 
     def stop(self) -> None:
-        """End it, as a crash would."""
+        """Kill the app, as a crash would."""
         self._process.kill()
         self._process.wait()
 
@@ -73,6 +73,6 @@ class App:
         self._process.wait()
 
     def close(self) -> None:
-        """End it, and give its address back."""
+        """Kill the app, and release its address."""
         self._listener.close()
         self.stop()

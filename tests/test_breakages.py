@@ -1,4 +1,4 @@
-"""The generated project's tests notice what must never happen: each breakage fails one of them."""
+"""The generated project's tests catch what must never happen: each breakage fails one of them."""
 
 import re
 import subprocess
@@ -42,7 +42,9 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
-def test_a_breakage_is_noticed(what: str, environment: Path, baker: Baker, tmp_path: Path) -> None:
+def test_the_projects_tests_fail_for_each_breakage(
+    what: str, environment: Path, baker: Baker, tmp_path: Path
+) -> None:
     file, old, new, tests = BREAKAGES[what]
     project = baker(tmp_path)
     path = project / file

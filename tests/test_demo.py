@@ -1,4 +1,4 @@
-"""README.md, "Try it": what it says, done in a fresh clone."""
+"""The steps in README.md, "Try it", in a fresh clone."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
         assert [line.split()[0] for line in lines][:2] == ["cd", ".venv/bin/flyte"]
         assert len(lines) == 4
-        # Pasted into another terminal where the demo was started.
+        # Pasted into another terminal, in the folder where the demo was started.
         environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1"}
         said = run(["sh", "-ec", "\n".join(lines)], cloned, **environment)
         assert "my-flyte-app-tasks" in said
@@ -50,8 +50,8 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
 
 
 @pytest.mark.weekly
-def test_the_demo_for_those_without_make(cloned: Path, tmp_path: Path) -> None:
-    """In the same clone: what is installed is found, and the project is generated again."""
+def test_the_demo_without_make(cloned: Path, tmp_path: Path) -> None:
+    """In the same clone: installed packages are reused, and the project is generated again."""
     *setup, demo = code_block("Try it", 1)
     path = path_with_tools(tmp_path / "bin")
     shutil.rmtree(cloned / ".venv", ignore_errors=True)

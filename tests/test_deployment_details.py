@@ -1,6 +1,6 @@
-"""What ``flyte deploy`` says and sends, and the ways to start the app, of the default project.
+"""The output and calls of ``flyte deploy``, and the ways to start the default project's app.
 
-That the project deploys and serves is tested by the project itself.
+The project's own tests check that it deploys and serves.
 """
 
 import re
@@ -51,11 +51,11 @@ def test_a_change_that_is_deployed_again_replaces_the_app(baker: Baker, tmp_path
     ],
     ids=["broken import", "missing file"],
 )
-def test_a_deployment_that_would_not_run_fails_and_says_why(
+def test_a_broken_deployment_fails_with_the_reason(
     file: str, line: str, message: str, baker: Baker, tmp_path: Path
 ) -> None:
     project, config = baker(tmp_path), tmp_path / "flyte.yaml"
-    config.write_text(NOWHERE)  # which a dry run does not call
+    config.write_text(NOWHERE)  # a dry run makes no calls
     with (project / file).open("a", encoding="utf-8") as opened:
         opened.write(f"\n{line}\n")
     result = subprocess.run(
@@ -100,14 +100,14 @@ def test_flyte_serve_starts_the_app_for_its_callers(baker: Baker, tmp_path: Path
         ({"FLYTE_TIMEOUT": "-1"}, r"\n +FLYTE_TIMEOUT='-1': .*greater than 0"),
     ],
 )
-def test_an_app_that_cannot_work_does_not_start_and_says_why(
+def test_an_app_that_cannot_work_does_not_start_and_prints_the_reason(
     environment: dict[str, str], message: str, default_project: Path
 ) -> None:
     result = subprocess.run(
         [BIN / "uvicorn", "app.main:app", "--port", "0"],
         cwd=default_project,
         env=clean_environment(**environment),
-        stdout=subprocess.PIPE,  # where the SDK prints what ended the process
+        stdout=subprocess.PIPE,  # the SDK prints the reason there
         stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
@@ -117,7 +117,7 @@ def test_an_app_that_cannot_work_does_not_start_and_says_why(
     assert re.search(rf"cannot start with .*{message}", result.stdout, re.DOTALL)
 
 
-def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(
+def test_on_the_devbox_callers_are_anonymous_if_the_owner_allows_it(
     baker: Baker, tmp_path: Path
 ) -> None:
     project, port = baker(tmp_path), free_port()
@@ -135,11 +135,11 @@ def test_on_the_devbox_everybody_acts_as_nobody_once_the_owner_says_so(
                 me = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
                 assert (me["anonymous"], me["subject"]) == (True, None)
             assert httpx.get(f"{url}/runs", trust_env=False, timeout=60).status_code == 200
-    assert "every caller acts as nobody" in log.read_text()
+    assert "every caller is anonymous" in log.read_text()
 
 
 @pytest.mark.parametrize("said", ["", "0"])
-def test_the_sdk_reports_to_nobody_unless_the_owner_says_so(
+def test_the_sdk_sends_no_reports_unless_the_owner_turns_them_on(
     said: str, default_project: Path
 ) -> None:
     start = (

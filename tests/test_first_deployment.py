@@ -1,4 +1,4 @@
-"""The first deployment needs no more on the PATH than what the project brings."""
+"""The first deployment needs nothing on the PATH besides the project's own tools."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_image_is_built_and_everything_deployed(
     command: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     if shutil.which("uv", path=BARE):
-        pytest.skip("uv is installed for everybody here, so that it would be found anyway")
+        pytest.skip("uv is installed system-wide here, so it would be found anyway")
     project = baker(tmp_path)
     assert command in (project / "README.md").read_text("utf-8")
     (project / ".venv").symlink_to(environment)

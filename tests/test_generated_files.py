@@ -1,4 +1,4 @@
-"""What is generated: every combination of answers, file by file."""
+"""The generated files for every pair of answers."""
 
 import ast
 import hashlib
@@ -15,13 +15,13 @@ from template import copy_template, tracked_files
 
 from .baking import COMBINATIONS, PROJECT, Baker, files_in, name_of, texts
 
-# What the template folder holds, under the names that it generates: no cache, and nothing lost.
+# The template folder's files, under their generated names: no caches, and nothing missing.
 FILES = {
     re.sub(r"\{%.*?%\}", "", path.relative_to(PROJECT).as_posix())
     for path in tracked_files()
     if path.parts[0] == PROJECT
 }
-# Text of GitHub Actions and of Flyte that looks like Jinja's.
+# Text of GitHub Actions and of Flyte that looks like Jinja.
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}|\{\{\.\w+\}\}")
 JINJA = re.compile(r"\{[{%#]|cookiecutter\.")
 
@@ -67,7 +67,7 @@ def parse(name: str, text: str) -> None:
 
 
 def check_answers(project: Path, answers: dict[str, str]) -> None:
-    """Check that each answer has arrived where it counts."""
+    """Check that each answer is in the right places."""
     pyproject = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     expression = {"none": "LicenseRef-Proprietary"}.get(answers["license"], answers["license"])
     assert pyproject["license"] == expression
@@ -101,7 +101,7 @@ def test_the_template_is_copied_without_the_caches_of_a_working_copy(baker: Bake
     assert not [path for path in baker.template.rglob("*") if "cache" in path.name]
 
 
-def test_a_clone_in_which_someone_works_generates_the_same_project(
+def test_a_working_copy_with_caches_generates_the_same_project(
     default_project: Path, tmp_path: Path
 ) -> None:
     template = copy_template(tmp_path / "template")
@@ -150,7 +150,7 @@ def test_generating_again_over_a_project_keeps_what_is_not_the_templates(
 def test_a_template_with_windows_line_ends_generates_the_same_project(
     default_project: Path, tmp_path: Path
 ) -> None:
-    """As git checks it out on Windows unless told otherwise."""
+    """As git checks it out on Windows by default."""
     template = copy_template(tmp_path / "template")
     for path in (template / "hooks").iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

@@ -1,4 +1,4 @@
-"""Free text that breaks quoting elsewhere arrives in TOML, Python, Markdown and text as it is."""
+"""Free text that is hard to quote arrives unchanged in TOML, Python, Markdown and plain text."""
 
 import json
 import re
@@ -47,7 +47,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def small_baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
-    """Generate only the files that free text gets into, which is quicker."""
+    """Generate only the files that contain free text, which is quicker."""
     folder = tmp_path_factory.mktemp("template")
     template = copy_template(folder / "template")
     for path in (template / PROJECT).rglob("*"):
@@ -57,7 +57,7 @@ def small_baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_it_arrives_as_it_is_and_everything_parses(
+def test_free_text_arrives_unchanged_and_every_file_parses(
     small_baker: Baker, tmp_path: Path, text: str
 ) -> None:
     project = small_baker(tmp_path, description=text, author=text, license="MIT")
@@ -71,7 +71,7 @@ def test_it_arrives_as_it_is_and_everything_parses(
     assert f"{text}\n" in [token.content for token in tokens if token.type == "code_block"]
 
 
-# What the prompt accepts; the rest is refused, which test_prompts.py shows.
+# Text that the prompt accepts; test_prompts.py checks that other text is refused.
 ORDINARY = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=100)
 MARKUP = st.text("`*_[]<>&#|~-+.=:123\\\"'(){}! a", max_size=20)
 ACCEPTED = (ORDINARY | MARKUP).filter(

@@ -1,4 +1,4 @@
-"""The template's own house, and the workflow that it generates: linted as they come out."""
+"""Lints the template's own files and the generated ones, and checks its documentation."""
 
 import json
 import re
@@ -18,7 +18,7 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def tool(*command: str | Path, cwd: Path = ROOT) -> None:
-    """Run a tool of this environment; fail with what it says."""
+    """Run a tool of this environment; fail with its output."""
     name, *arguments = command
     done = subprocess.run(
         [SCRIPTS / name, *arguments],
@@ -51,7 +51,7 @@ def test_the_generated_workflow_passes_actionlint_and_zizmor(default_project: Pa
 
 
 def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project: Path) -> None:
-    """Dependabot does not see the template folder: an update of ours asks for the other."""
+    """Dependabot does not see the template folder: after an update of ours, update the other."""
     used = re.compile(r"uses: (\S+ # \S+)")
     ours = used.findall((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
     theirs = used.findall((default_project / ".github/workflows/ci.yml").read_text("utf-8"))
@@ -74,7 +74,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("answers", NAMES, ids=name_of)
-def test_untouched_output_is_formatted_and_linted_whatever_the_names(
+def test_untouched_output_is_formatted_and_linted_with_any_names(
     baker: Baker, tmp_path: Path, answers: dict[str, str]
 ) -> None:
     project = baker(tmp_path, **answers)
@@ -82,12 +82,12 @@ def test_untouched_output_is_formatted_and_linted_whatever_the_names(
     tool("ruff", "check", "--no-cache", cwd=project)
 
 
-def test_our_own_code_is_formatted_and_linted_and_so_is_the_template_unrendered() -> None:
+def test_our_own_code_and_the_unrendered_template_are_formatted_and_linted() -> None:
     tool("ruff", "format", "--check", "--no-cache")
     tool("ruff", "check", "--no-cache")
 
 
-def test_what_owners_leave_alone_is_linted_by_our_rules() -> None:
+def test_the_templates_own_folders_are_linted_by_our_rules() -> None:
     ours: list[str | Path] = ["--config", ROOT / "pyproject.toml", "--no-cache", *TEMPLATES_OWN]
     tool("ruff", "format", "--check", *ours)
     tool("ruff", "check", *ours)
@@ -102,7 +102,7 @@ def make_targets(makefile: Path) -> set[str]:
     return set(re.findall(r"^([a-z-]+):", makefile.read_text("utf-8"), re.MULTILINE))
 
 
-def test_every_make_target_that_is_written_about_exists(default_project: Path) -> None:
+def test_every_make_target_in_the_docs_exists(default_project: Path) -> None:
     for folder in (ROOT, default_project):
         known = make_targets(ROOT / "Makefile") | make_targets(default_project / "Makefile")
         if folder == default_project:
@@ -135,7 +135,7 @@ def test_make_lists_what_there_is_to_run(default_project: Path) -> None:
         assert listed == make_targets(folder / "Makefile")
 
 
-def test_the_questions_are_told_about_in_the_readme() -> None:
+def test_the_readme_lists_the_questions() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for key, value in QUESTIONS.items():
         default = value[0] if isinstance(value, list) else value
@@ -156,7 +156,7 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert not any(host.encode() in content for host in hosts), path
 
 
-def test_every_mutant_that_is_explained_is_one_of_the_middleware() -> None:
+def test_every_explained_mutant_changes_a_line_of_the_middleware() -> None:
     changed = re.findall(r"^- (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
     lines = {line.strip() for line in MIDDLEWARE.read_text("utf-8").splitlines()}
     assert changed
@@ -179,4 +179,4 @@ def test_private_variables_come_last_and_are_all_used() -> None:
             text += f"{path}\n{(ROOT / path).read_text('utf-8')}\n"
     for name in {*names} - {"__prompts__", "_copy_without_render"}:
         used = f"cookiecutter.{name}" in text or f'answers["{name}"]' in text
-        assert used, f"{name} is asked for, or derived, for nothing"
+        assert used, f"{name} is not used"

@@ -1,4 +1,4 @@
-"""What the app's image would hold is enough for the app, and no more than it needs."""
+"""The app's image contains everything that the app needs, and nothing else."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from .baking import Baker, run
 
 pytestmark = pytest.mark.slow
 
-# Run in the environment of a developer; the app is served from the other one.
+# Runs in a developer's environment; the app is served from the image's.
 SERVE = """
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ with LocalFlyte(app_bin=Path(sys.argv[1])) as local_flyte:
 """
 
 
-# Stands in for docker: looks at what comes, and runs the Dockerfile's `uv sync` for real.
+# A stand-in for docker: checks its arguments, and really runs the Dockerfile's `uv sync`.
 DOCKER = r"""#!{python}
 import os, re, shlex, shutil, subprocess, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The oldest versions that the generated project and the page of the middleware claim."""
+"""The oldest versions that the generated project and the middleware's page claim to support."""
 
 import json
 import os
@@ -26,7 +26,7 @@ print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:
 def test_the_oldest_versions_of_everything_on_the_oldest_python(
     baker: Baker, tmp_path: Path
 ) -> None:
-    """By the command that the generated project has for it; no licence."""
+    """With the generated project's own command; without a licence."""
     python = needs_python("3.11")
     project = baker(tmp_path, license="none", python_version="3.11")
     path = path_with_tools(tmp_path / "bin")
@@ -52,7 +52,7 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
 
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
 SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
-# What depends on how a Python collects garbage, switches contexts and serves sockets.
+# Tests that depend on how Python collects garbage, switches contexts and serves sockets.
 ISOLATION = ["test_abandoned_streams.py", "test_copied_alone.py", "test_isolation.py"]
 ISOLATION += ["test_sockets.py", "test_wire.py"]
 

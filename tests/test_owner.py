@@ -1,4 +1,4 @@
-"""An owner's first week: what is wanted is added, and nothing breaks."""
+"""An owner's first week: nothing breaks after additions."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
 
-# About every endpoint at once.
+# These tests cover every endpoint at once.
 ABOUT_ALL = ["tests/test_promises.py"]
 
 
 def cut(file: Path, *texts: str) -> None:
-    """Take texts out of a file."""
+    """Remove texts from a file."""
     content = file.read_text("utf-8")
     for text in texts:
         assert text in content, f"{file.name} has no {text!r}"
@@ -24,14 +24,14 @@ def cut(file: Path, *texts: str) -> None:
 
 
 def put(file: Path, before: str, text: str) -> None:
-    """Put a text into a file, before another."""
+    """Insert a text into a file, before another."""
     content = file.read_text("utf-8")
     assert content.count(before) == 1, f"{file.name} has {before!r} {content.count(before)} times"
     file.write_text(content.replace(before, text + before), "utf-8")
 
 
 def check(project: Path, environment: Path) -> None:
-    """Do what ``make format`` and ``make check`` do, in an environment that is there already."""
+    """Do what ``make format`` and ``make check`` do, in an existing environment."""
     tools = environment / "bin"
     run([tools / "ruff", "check", "--fix", "--quiet"], project)
     run([tools / "ruff", "format", "--quiet"], project)
@@ -74,7 +74,7 @@ def add_everything(project: Path) -> None:
     put(deployment, "    resources=", include)
 
 
-def test_an_endpoint_a_task_a_setting_and_a_file_are_added_and_all_tests_pass(
+def test_all_tests_pass_after_an_owner_adds_an_endpoint_a_task_a_setting_and_a_file(
     baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
@@ -101,7 +101,7 @@ async def echo(body: list[str]) -> list[str]:
 }
 
 
-def test_an_endpoint_that_asks_flyte_nothing_is_told_what_to_change(
+def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
     baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)

@@ -1,6 +1,6 @@
-"""An owner's first week: what is not wanted is deleted, and nothing breaks.
+"""An owner's first week: nothing breaks after deletions.
 
-Each part is deleted together with its test file and the lines that name it, nothing else.
+Each part is deleted with its test file and the lines that name it, and nothing else.
 """
 
 import re
@@ -60,7 +60,7 @@ def without_tasks(project: Path) -> None:
 
 
 def with_only_health(project: Path) -> None:
-    """Runs go last: the tasks' answers and the streams' are runs."""
+    """Delete runs last: tasks and streams return runs."""
     without_streams_page_and_samples(project)
     for name in ("me", "projects", "tasks", "runs"):
         without_router(project, name)
@@ -71,7 +71,8 @@ def with_only_health(project: Path) -> None:
     cut(project / "app/main.py", loop, "from passthrough.dependencies import ProjectDomain\n")
 
 
-# How to delete parts, and what a test says that might need one; those run, with those about all.
+# Functions that delete parts, and patterns for tests that may need them. Those tests run, and the
+# tests of every endpoint.
 DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "WebSocket, me, projects": (without_small_parts, 'WEBSOCKET|/watch|"/me|/projects'),
     "streams, page, sample tasks": (
@@ -91,7 +92,7 @@ SMALLER = {"streams, page, sample tasks", "tasks"}
     "part",
     [pytest.param(each, marks=[pytest.mark.weekly] * (each in SMALLER)) for each in DELETIONS],
 )
-def test_parts_go_with_their_test_files_and_nothing_else(
+def test_parts_can_be_deleted_with_only_their_test_files(
     part: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
@@ -106,5 +107,5 @@ def test_parts_go_with_their_test_files_and_nothing_else(
     pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
     said = run([*pytest_command, *tests], project)
     assert re.search(r"\d{2,} passed", said), said
-    # The rest is imported, so a test that cannot do without the part is noticed.
+    # The other tests are imported, so one that needs the part fails.
     run([*pytest_command, "--collect-only"], project)

@@ -26,7 +26,7 @@ DEFAULTS = {key: value[0] if isinstance(value, list) else value for key, value i
 CONTROL = "leave out line breaks, tabs and other invisible characters"
 JINJA = "would be run as a template"
 
-# The question, an answer that is refused, and what is said of it.
+# The question, an answer that is refused, and part of the message.
 REFUSED: list[tuple[str, str, str]] = [
     ("project_slug", "My App", "lower-case letters and digits"),
     ("project_slug", "my_app", "lower-case letters and digits"),
@@ -71,8 +71,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("credential_headers", "X-Clé", "is not the name of one header"),
     ("credential_headers", "X-Key,,X-Other", "remove the extra comma"),
     ("credential_headers", "X-Key, x-key", "is listed twice"),
-    ("credential_headers", "Authorization", "is a credential already"),
-    ("credential_headers", "COOKIE", "is a credential already"),
+    ("credential_headers", "Authorization", "is already a credential"),
+    ("credential_headers", "COOKIE", "is already a credential"),
     ("credential_headers", "Connection", "describes the connection or the message"),
     ("credential_headers", "Transfer-Encoding", "describes the connection or the message"),
     ("credential_headers", "Content-Length", "describes the connection or the message"),
@@ -131,7 +131,7 @@ def test_every_question_has_a_text_that_the_terminal_shows_as_written() -> None:
         assert re.fullmatch(r"[A-Z][^\[\]\n]{3,95}", text)  # brackets are markup to Rich
 
 
-def test_the_hook_names_the_prompts_in_the_words_they_were_asked_in(hook: ModuleType) -> None:
+def test_the_hook_uses_the_prompts_of_cookiecutter_json(hook: ModuleType) -> None:
     assert {key: PROMPTS[key] for key in hook.CHECKS} == hook.PROMPTS
 
 
@@ -145,7 +145,7 @@ def test_the_defaults_are_accepted(hook: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "said"), REFUSED)
-def test_a_refusal_names_the_prompt_the_value_what_is_wrong_and_a_value_that_works(
+def test_a_refusal_shows_the_prompt_the_value_the_reason_and_a_valid_value(
     hook: ModuleType, key: str, value: str, said: str
 ) -> None:
     (problem,) = problems(hook, **{key: value})
@@ -158,7 +158,7 @@ def test_a_refusal_names_the_prompt_the_value_what_is_wrong_and_a_value_that_wor
 
 
 @pytest.mark.parametrize(("key", "value"), ACCEPTED)
-def test_what_works_is_accepted(hook: ModuleType, key: str, value: str) -> None:
+def test_valid_answers_are_accepted(hook: ModuleType, key: str, value: str) -> None:
     assert problems(hook, **{key: value}) == []
 
 
@@ -166,7 +166,7 @@ def test_what_works_is_accepted(hook: ModuleType, key: str, value: str) -> None:
     key=st.sampled_from([key for key, value in QUESTIONS.items() if isinstance(value, str)]),
     data=st.data(),
 )
-def test_whatever_is_refused_comes_with_a_value_that_works(
+def test_every_refusal_suggests_a_valid_value(
     hook: ModuleType, key: str, data: st.DataObject
 ) -> None:
     value = data.draw(st.text() | st.text("abc-_, {%0123456789"))
@@ -186,7 +186,7 @@ HEADERS = [
 @given(
     name=st.sampled_from(HEADERS) | st.from_regex(r"\A[!-~]{1,20}\Z").filter(lambda n: "," not in n)
 )
-def test_a_header_is_refused_here_if_and_only_if_the_app_would_refuse_to_start_with_it(
+def test_a_header_is_refused_if_and_only_if_the_app_would_not_start_with_it(
     hook: ModuleType, name: str
 ) -> None:
     environment = {"FLYTE_PROJECT": "p", "FLYTE_DOMAIN": "d", "CREDENTIAL_HEADERS": name}
@@ -197,7 +197,7 @@ def test_a_header_is_refused_here_if_and_only_if_the_app_would_refuse_to_start_w
     assert (problems(hook, credential_headers=name) == []) == started
 
 
-def test_all_problems_are_told_at_once_and_nothing_is_left(
+def test_all_problems_are_printed_at_once_and_nothing_is_generated(
     baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     answers = {"project_slug": "My App", "flyte_domain": "Dev", "credential_headers": "Host"}
@@ -207,7 +207,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_left(
     for key, value in answers.items():
         assert f"{PROMPTS[key]}: {value!r}" in told or f"{PROMPTS[key]}: '" in told
     assert told.count("Try: ") == 3
-    assert "cookiecutter " in told.rpartition("With the suggested values that is:")[2]
+    assert "cookiecutter " in told.rpartition("With the suggested values, the command is:")[2]
     assert "Nothing was generated" in told
     assert list(tmp_path.iterdir()) == []
 
@@ -226,8 +226,8 @@ def test_the_command_that_a_refusal_prints_generates_the_project(
     assert 'Ada\'s \\"own\\"' in (tmp_path / "my-app" / "pyproject.toml").read_text("utf-8")
 
 
-def test_a_refusal_of_crufts_prints_a_command_of_crufts(tmp_path: Path) -> None:
-    """Cruft tells hooks neither what was typed nor where the template is."""
+def test_a_refusal_under_cruft_prints_a_cruft_command(tmp_path: Path) -> None:
+    """Cruft passes hooks neither the typed answers nor the template's address."""
     answers = DEFAULTS | {"_template": "https://example.org/template.git"}
     hook = load_hook(tmp_path, "pre_gen_project.py", None, **answers)
     command = shlex.split(hook.command(hook.ANSWERS, cruft=True))
@@ -242,7 +242,7 @@ def test_a_refusal_of_crufts_prints_a_command_of_crufts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slug", ["a/b/c", "../up"])
-def test_a_name_that_is_a_path_leaves_nothing_anywhere(
+def test_a_name_that_is_a_path_creates_no_folder(
     baker: Baker, tmp_path: Path, slug: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
@@ -253,7 +253,7 @@ def test_a_name_that_is_a_path_leaves_nothing_anywhere(
     assert list(tmp_path.rglob("*")) == [output]
 
 
-def test_a_folder_that_exists_is_not_touched_by_a_refusal(baker: Baker, tmp_path: Path) -> None:
+def test_a_refusal_does_not_touch_an_existing_folder(baker: Baker, tmp_path: Path) -> None:
     mine = tmp_path / "my-flyte-app" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
@@ -262,7 +262,7 @@ def test_a_folder_that_exists_is_not_touched_by_a_refusal(baker: Baker, tmp_path
     assert files_in(tmp_path) == ["my-flyte-app/mine.txt"]
 
 
-def test_a_template_on_the_command_line_is_refused_even_if_its_result_is_fine(
+def test_a_template_on_the_command_line_is_refused_even_if_its_result_is_valid(
     baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(FailedHookException):
@@ -272,7 +272,7 @@ def test_a_template_on_the_command_line_is_refused_even_if_its_result_is_fine(
     assert "Try: Ada\n" in told
 
 
-def test_a_refusal_on_the_command_line_shows_no_traceback_of_ours(
+def test_a_refusal_on_the_command_line_shows_no_traceback_of_the_hook(
     baker: Baker, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "cookiecutter", "--no-input", str(baker.template)]
@@ -327,7 +327,7 @@ def test_the_prompts_are_asked_as_written_and_an_answer_is_taken_as_it_is(
         assert text in shown
 
 
-def test_the_test_helper_refuses_what_cookiecutter_would_ignore(
+def test_the_test_helper_refuses_answers_that_cookiecutter_would_ignore(
     baker: Baker, tmp_path: Path
 ) -> None:
     with pytest.raises(UnknownAnswerError):

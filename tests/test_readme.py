@@ -1,4 +1,4 @@
-"""README.md, "Generate your own": what it says, done."""
+"""The steps in README.md, "Generate your own"."""
 
 import os
 import re
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project that the README has people generate, committed by them."""
+    """A project that is generated and committed as the README shows."""
     folder = tmp_path_factory.mktemp("readme")
     search_path = path_with_tools(folder / "bin")
     home = folder / "home"
@@ -54,7 +54,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def installed(generated: Project) -> Project:
-    """The same, set up as a devcontainer does it: by the first of make's targets."""
+    """The same, set up as in a devcontainer, by make."""
     generated.run(*shlex.split(devcontainer(generated.path)["postCreateCommand"]))
     return generated
 
@@ -85,7 +85,7 @@ def test_make_test_passes_in_the_generated_project_and_covers_its_app(
         PATH=installed.search_path,
         PYTEST_ADDOPTS="--cov=app --cov-report=term-missing:skip-covered",
         COVERAGE_FILE=str(installed.path.parent / "coverage"),
-        COVERAGE_CORE="sysmon",  # from Python 3.12 on, and hardly slower than without
+        COVERAGE_CORE="sysmon",  # from Python 3.12 on; adds almost no time
         **PYTHON,
     )
     total = re.search(r"^TOTAL .* (\d+)%$", said, re.MULTILINE)
@@ -156,16 +156,16 @@ def test_other_answers_pass_a_dry_run_of_flyte_deploy(
     config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")
     for project in (others, baker(tmp_path / "hostile", description=hostile, project_slug="a")):
         command = [str(installed.path / ".venv/bin/flyte"), "deploy", "--dry-run"]
-        # Ahead of the environment, in which a project of the same name is installed.
+        # Before the environment's own, which has a project of the same name.
         variables = {"PYTHONPATH": str(project), "FLYTECTL_CONFIG": str(config)}
         run([*command, "deployment.py", "app_env"], project, **variables)
 
 
 @pytest.mark.weekly
 def test_the_lock_file_that_is_made_is_the_one_make_uses(installed: Project) -> None:
-    """Comes last: what is installed is what the lock says, afterwards."""
+    """Runs last, because it installs the versions in the lock file."""
     run(["uv", "lock"], installed.path, PATH=installed.search_path)
-    # A lock that does not fit pyproject.toml must be noticed, which shows that it is read.
+    # A lock that does not fit pyproject.toml fails, which shows that make reads it.
     pyproject = installed.path / "pyproject.toml"
     fitting = pyproject.read_text("utf-8")
     pyproject.write_text(fitting.replace("httpx>=0.28", "httpx>=0.28,!=0.28.7"), "utf-8")

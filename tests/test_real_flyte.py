@@ -1,7 +1,7 @@
-"""The generated project's tests against a Flyte that is not theirs, as its README says.
+"""The generated project's tests against another Flyte, as its README describes.
 
-No cluster is available here: a local Flyte in a process of its own stands for one, and is of both
-kinds that tell callers apart.
+No cluster is available here. A local Flyte in a separate process stands in for one, in both of the
+kinds that have sign-in.
 """
 
 import re
@@ -43,7 +43,7 @@ def test_the_projects_tests_run_against_another_flyte(
         said = run(
             [python, "-m", "pytest", *tests],
             project,
-            # Open source tells an app no endpoint: its owner does.
+            # Open-source Flyte injects no endpoint: the owner sets it.
             FLYTE_TEST_ENDPOINT=variables.get("_U_EP_OVERRIDE") or variables["FLYTE_ENDPOINT"],
             FLYTE_TEST_TOKEN_ALICE=tokens["alice"],
             FLYTE_TEST_TOKEN_BOB=tokens["bob"],

@@ -1,4 +1,4 @@
-"""The security pages, ours and the project's, name a test for each promise."""
+"""Both security pages, ours and the project's, name a test for each promise."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_there_are_promises(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
-def test_a_promise_names_a_test_and_nothing_that_its_file_does_not_know(
+def test_a_promise_names_a_test_and_only_names_that_occur_in_its_file(
     folder: Path, line: str
 ) -> None:
     _, promise, held_by, _ = line.split("|")

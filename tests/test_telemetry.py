@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span of each request and of each call to Flyte, and no credential in any."""
+"""OpenTelemetry: a span for each request and each call to Flyte, without credentials."""
 
 import contextlib
 import http.server
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
 
-# The app as an owner may set it up, with a few endpoints that the tests need.
+# The app as an owner may configure it, with a few endpoints for the tests.
 OWNERS = """
 import json, os, sys
 from typing import Any
@@ -82,7 +82,7 @@ async def keeps(name: str) -> None:
 def serve_traced(
     flyte: LocalFlyte, default_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., contextlib.AbstractContextManager[httpx.Client]]:
-    """Serve the app with some variables; it is called as alice."""
+    """Return a function that serves the app with some variables, and yields alice's client."""
 
     @contextlib.contextmanager
     def serve(**variables: str) -> Iterator[httpx.Client]:
@@ -104,21 +104,21 @@ def serve_traced(
 
 @pytest.fixture(scope="module")
 def alice(serve_traced: Any) -> Iterator[httpx.Client]:
-    """Alice, calling an app whose owner has set an in-memory exporter up."""
+    """Alice's client of an app with an in-memory exporter."""
     with serve_traced(IN_MEMORY="1") as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def counting(alice: httpx.Client) -> Iterator[str]:
-    """The name of a run that goes on and on."""
+    """The name of a run that does not end."""
     started = alice.post(f"/tasks/{TASKS}.count/runs", json={"inputs": {"to": 100_000}})
     yield started.json()["name"]
     alice.post(f"/runs/{started.json()['name']}/abort")
 
 
 class Spans:
-    """The spans that have ended since it was made."""
+    """The spans that have ended since this object was created."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -128,16 +128,16 @@ class Spans:
         return list(self._client.get("/spans").json())
 
     def __call__(self) -> list[Any]:
-        """Return them, in the order of their ends."""
+        """Return the spans in the order in which they ended."""
         found = self._all()[self._before :]
         return [span for span in found if span["name"] != "GET /spans"]
 
     def named(self, name: str) -> list[Any]:
-        """Return those of a request, such as ``GET /me``, or of a method of Flyte's."""
+        """Return the spans of a request, such as ``GET /me``, or of a method of Flyte."""
         return [span for span in self() if span["name"].rpartition("Service/")[2] == name]
 
     def one(self, name: str) -> Any:
-        """Wait until there is one, and return it."""
+        """Wait for a span with this name, and return it."""
         wait_until(lambda: self.named(name))
         (span,) = self.named(name)
         return span
@@ -176,7 +176,7 @@ def test_a_call_that_fails_has_a_status_and_no_text(alice: httpx.Client, flyte: 
     assert call["events"] == []
 
 
-def test_a_call_that_is_made_again_is_one_span(alice: httpx.Client, flyte: LocalFlyte) -> None:
+def test_a_retried_call_is_one_span(alice: httpx.Client, flyte: LocalFlyte) -> None:
     spans = Spans(alice)
     flyte.fail_next("ListProjects", Code.UNAVAILABLE, times=2)
     assert alice.get("/projects").status_code == 200
@@ -234,7 +234,7 @@ TOLD = {
 }
 
 
-def test_whatever_a_client_sends_is_in_no_span_and_follows_no_call(
+def test_no_span_and_no_call_contains_other_data_of_a_client(
     alice: httpx.Client, flyte: LocalFlyte
 ) -> None:
     spans = Spans(alice)
@@ -253,7 +253,7 @@ def test_whatever_a_client_sends_is_in_no_span_and_follows_no_call(
         headers = everywhere | {"Authorization": authorization}
         for path in ("/me", "/raises", f"/runs/{SECRET}", f"/{SECRET}", "/health"):
             alice.get(path, params={"token": SECRET, "sig": SECRET}, headers=headers)
-        # The next request on this connection is read in the context of this one.
+        # The server reads the next request on this connection in this one's context.
         inputs = {"inputs": {"name": SECRET, "excited": "x" * 200_000}}
         alice.post(f"/tasks/{SECRET}/runs", json=inputs, headers=headers)
     alice.get("/projects")  # without a trace of its own
@@ -277,7 +277,7 @@ Received = list[tuple[str, bytes]]
 
 @pytest.fixture
 def collector() -> Iterator[tuple[str, Received]]:
-    """The address of an OTLP collector, and what it has received."""
+    """The address of an OTLP collector, and the data that it has received."""
     received: Received = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
@@ -296,7 +296,7 @@ def collector() -> Iterator[tuple[str, Received]]:
         server.shutdown()
 
 
-def test_the_standard_variables_are_all_that_it_takes(
+def test_the_standard_variables_are_enough_to_export(
     serve_traced: Any, collector: tuple[str, Received]
 ) -> None:
     address, received = collector
@@ -332,12 +332,12 @@ def test_without_them_the_sdk_is_not_even_imported(serve_traced: Any, flyte: Loc
     assert not any("traceparent" in call.headers for call in flyte.calls)
 
 
-def test_the_image_gets_the_exporter_by_one_word(baker: Baker, tmp_path: Path) -> None:
+def test_one_extra_adds_the_exporter_to_the_image(baker: Baker, tmp_path: Path) -> None:
     project = baker(tmp_path)
     word = "fastapi[opentelemetry]"
     assert f"`{word}`" in (project / "docs/operating.md").read_text("utf-8")
     pyproject = project / "pyproject.toml"
-    # As the image's layer is made, and a lock file.
+    # The way the image's layer and a lock file are made.
     export = [sys.executable, "-m", "uv", "export", "--no-dev", "--quiet", "--no-hashes"]
     assert "opentelemetry-sdk" not in run(export, project)
     pyproject.write_text(pyproject.read_text("utf-8").replace('"fastapi>', f'"{word}>'), "utf-8")

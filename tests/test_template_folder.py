@@ -1,4 +1,4 @@
-"""The template folder as it is, before it is rendered: so people can work on it in an editor."""
+"""The unrendered template folder is valid, so that people can work on it in an editor."""
 
 import ast
 import json

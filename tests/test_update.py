@@ -52,13 +52,13 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 
 def cruft(*arguments: str, cwd: Path) -> str:
-    # As `python -m cruft`, which it does not offer.
+    # There is no `python -m cruft`.
     return run(sys.executable, "-c", "from cruft._cli import app; app()", *arguments, cwd=cwd)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A git repository of one branch."""
+    """A git repository with one branch."""
 
     path: Path
 
@@ -66,7 +66,7 @@ class Repository:
         if not (self.path / ".git").exists():
             run("git", "init", "--quiet", "--initial-branch=main", cwd=self.path)
         run("git", "add", "--all", cwd=self.path)
-        # Allowed to be empty: right after a release, the present is the release.
+        # May be empty: right after a release nothing has changed.
         run("git", "commit", "--quiet", "--allow-empty", f"--message={message}", cwd=self.path)
 
     def status(self) -> list[str]:
@@ -95,10 +95,10 @@ def release(commit: str, destination: Path) -> None:
 
 
 def earlier(destination: Path) -> None:
-    """Write a template to ``destination`` that differs from today's in every way one may.
+    """Write a template to ``destination`` that differs from today's in every possible way.
 
-    A line that has been added since, one that has been changed, one that has been removed, a file
-    that has been added, and one that has been removed.
+    Since then, a line was added, another changed and another removed, and a file was added and
+    another removed.
     """
     copy_template(destination)
     makefile = destination / PROJECT / "Makefile"
@@ -113,7 +113,7 @@ def earlier(destination: Path) -> None:
 
 
 def work_on(project: Path) -> dict[str, str]:
-    """Do what owners do; return what must still be there after an update."""
+    """Edit the project as an owner would; return the texts that must survive an update."""
     package = project / "app"
     main = package / "main.py"
     added = "        ours.router,\n    ):\n"
@@ -167,7 +167,7 @@ def test_an_update_from_a_version_that_differs_in_every_way(baker: Baker, tmp_pa
 
 
 def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
-    """Require that an updated project is the present template's, but for what its owners did."""
+    """Require that an updated project is the current template's, except for the owner's edits."""
     inside = {name for name in files_in(updated) if not name.startswith(".git/")}
     assert inside - {".cruft.json", "app/ours.py"} == set(files_in(fresh))
     for name in files_in(fresh):
@@ -185,12 +185,12 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["known", pytest.param("unknown", marks=pytest.mark.weekly)])
-def test_the_printed_update_and_what_is_said_of_a_conflict(
+def test_the_printed_update_works_and_so_does_a_conflict(
     base: str, baker: Baker, tmp_path: Path
 ) -> None:
-    """An owner and the template have changed one line; with uvx, which fetches cruft.
+    """An owner and the template have changed the same line; uvx fetches cruft.
 
-    git merges into the file if the project's history has the file as it was generated.
+    git merges within the file if the project's history contains the generated version of it.
     """
     template = Repository(tmp_path / "cookiecutter-flyte-app")
     template.path.mkdir()
@@ -234,7 +234,7 @@ def test_the_printed_update_and_what_is_said_of_a_conflict(
 @pytest.mark.slow
 @pytest.mark.parametrize("version", RELEASES)
 def test_an_update_from_a_release(version: str, baker: Baker, tmp_path: Path) -> None:
-    """What owners have added stays; what they have not touched is the present template's."""
+    """Owners' additions stay; files that they have not edited match the current template."""
     if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
         pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
     template = Repository(tmp_path / "cookiecutter-flyte-app")

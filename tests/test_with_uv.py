@@ -1,4 +1,4 @@
-"""Another project, on the newest Python, by uv."""
+"""Another project, on the newest Python, set up with uv."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 
 def test_the_steps_with_uv_on_python_3_13(baker: Baker, tmp_path: Path) -> None:
-    """Names as long as they may be, all the other options."""
+    """With the longest names, and the options that other tests don't use."""
     answers = {
         "project_slug": "z" + "-z" * 14 + "z",
         "description": "漢字 " * 33 + "!",

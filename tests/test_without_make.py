@@ -1,4 +1,4 @@
-"""Another project, set up and tested as those without make are told."""
+"""Another project, set up and tested with the steps for people without make."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from .walkthrough import check_quality, needs_python
 # Left out of `make test`, which has the same commands through make; `make test-all` runs them.
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
-# What the answers can change: names, credentials, metadata. All run on 3.12 in test_readme.py.
+# Tests that depend on the answers: names, credentials, metadata. test_readme.py runs all on 3.12.
 SOME_OF_THE_TESTS = " ".join(
     f"tests/test_{name}.py"
     for name in ("callers", "credentials", "deployment", "me", "openapi", "settings")
 )
 
 
-def test_the_steps_for_those_without_make_on_python_3_12(baker: Baker, tmp_path: Path) -> None:
-    """Short names, another licence, no CI, and text that needs quoting everywhere."""
+def test_the_steps_without_make_on_python_3_12(baker: Baker, tmp_path: Path) -> None:
+    """With short names, another licence, no CI, and text that needs quoting everywhere."""
     answers = {
         "project_slug": "a",
         "description": 'It\'s "hostile" \\n 🚀 <b> ${HOME} `id` --x',

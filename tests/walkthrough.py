@@ -1,4 +1,4 @@
-"""Running commands as they are written for people, on real installs."""
+"""Runs the commands in the documentation, on real installs."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from template import ROOT, tracked_files
 from .baking import find_python, run
 from .long_running import Running, curl_lines
 
-# For make: the Python of the default image, between the oldest and the newest of the other tests.
+# For make: the default image's Python; other tests use the oldest and the newest.
 PYTHON = {"PYTHON": find_python("3.12") or sys.executable}
 
 
@@ -42,7 +42,7 @@ def code_block(heading: str, number: int = 0) -> list[str]:
 
 
 def clone(destination: Path) -> Path:
-    """Make what a clone of this repository, as it is now, would be."""
+    """Make a copy of this repository's working tree as a clone would have it."""
     for path in tracked_files():
         target = destination / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def commit(folder: Path) -> None:
 
 
 def path_with_tools(folder: Path) -> str:
-    """Return a PATH on which ``uv`` and ``uvx`` are those of the template, and python3 this one."""
+    """Return a PATH with the template's ``uv`` and ``uvx``, and with this Python as python3."""
     folder.mkdir(exist_ok=True)
     scripts = Path(sys.executable).parent
     for name in ("uv", "uvx"):
@@ -74,7 +74,7 @@ def path_with_tools(folder: Path) -> str:
 
 
 def as_alice_and_bob(app: Running) -> dict[str, str]:
-    """Paste the ``curl`` lines that were printed; return their answers by what they asked."""
+    """Run the printed ``curl`` lines; return the answers by path."""
     answers = {}
     for number, command in enumerate(curl_lines(app.wait_until_ready())):
         done = subprocess.run(
@@ -97,7 +97,7 @@ def check_two_people(app: Running) -> None:
 
 
 def check_ends(app: Running) -> None:
-    # An interrupted make fails or dies of the signal; what it ran ends well.
+    # An interrupted make fails or is killed by the signal; its command exits cleanly.
     assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
     assert "Traceback" not in app.printed()
     assert app.left_over() == []

@@ -17,7 +17,7 @@ DEMO = ROOT / ".demo"
 
 
 def remove_all_but_the_environment(project: Path) -> None:
-    """An earlier run may have left files that the template no longer has."""
+    """Remove files of an earlier run, which the template may no longer have."""
     for path in project.iterdir() if project.exists() else ():
         if path.is_dir() and path.name != ".venv":
             shutil.rmtree(path)
@@ -27,7 +27,7 @@ def remove_all_but_the_environment(project: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hide what the hooks print: the next steps are for somebody who has to take them."""
+    """Hide the hooks' output: the demo takes the next steps itself."""
     sys.stdout.flush()
     stdout = os.dup(1)
     with Path(os.devnull).open("wb") as nowhere:
@@ -62,7 +62,7 @@ def generate() -> Path:
 
 
 def install(project: Path) -> Path:
-    """Install the project and what it is developed with; return its environment's Python."""
+    """Install the project with its development tools; return its environment's Python."""
     environment = project / ".venv"
     python = environment / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
@@ -86,7 +86,7 @@ def main() -> NoReturn:
     python = install(project)
     os.chdir(project)
     command = [str(python), "-m", "local_flyte", *sys.argv[1:]]
-    # Become the app: Ctrl-C and other signals reach it and nothing stands in between.
+    # Replace this process, so that Ctrl-C and other signals reach the app directly.
     os.execv(command[0], command)  # noqa: S606
 
 

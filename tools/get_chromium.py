@@ -1,7 +1,7 @@
-"""Install Chromium, which the tests of the page need, if the machine has none and it can be done.
+"""Install Chromium, which the tests of the page need, if it is missing and can be installed.
 
-Debian's package, as root: a browser is too large, and has too many libraries, to be unpacked on the
-side. Where that is not possible the tests say so and are skipped.
+This needs root and Debian's package: a browser is too large, and has too many libraries, to unpack
+into the environment. If it cannot be installed, the tests are skipped with that reason.
 """
 
 import os
@@ -25,7 +25,7 @@ def quietly(*command: str) -> bool:
 
 
 def main() -> int:
-    """Install Chromium if there is none. Never fails: most tests do without."""
+    """Install Chromium if it is missing. Never fails: most tests don't need it."""
     if not find() and shutil.which("apt-get") and os.geteuid() == 0:
         install = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
         # A new machine has no list of packages yet.

@@ -1,7 +1,7 @@
 """Put nginx, which one test needs, into this environment if the machine has none.
 
-Unpacks Debian's package below ``sys.prefix``; nothing is installed and nothing started. Where that
-is not possible the test says so and is skipped.
+This unpacks Debian's package below ``sys.prefix``, without installing or starting anything. If that
+is not possible, the test is skipped with that reason.
 """
 
 import os
@@ -30,11 +30,11 @@ def quietly(*command: str | Path, cwd: Path | None = None) -> bool:
 
 
 def main() -> int:
-    """Unpack nginx if there is none. Never fails: it is one test's."""
+    """Unpack nginx if there is none. Never fails: only one test needs it."""
     if find() or not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         return 0
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)  # nobody else's: what is in there is run later
+        folder = Path(name)  # private to this user, because the package is run later
         if not quietly("apt-get", "download", "nginx", cwd=folder):
             # A new machine has no list of packages yet.
             quietly("apt-get", "update")

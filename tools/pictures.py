@@ -1,4 +1,4 @@
-"""``make pictures``: run ``make demo``, and take README.md's picture of what two people see."""
+"""``make pictures``: run ``make demo``, and take the picture of two people in README.md."""
 
 import base64
 import signal
@@ -13,7 +13,7 @@ PICTURE = ROOT / "docs" / "images" / "two-people.png"
 
 
 def photograph_two_people(links: dict[str, str]) -> None:
-    """Let alice start a run, and take a picture of how she and bob see it, side by side."""
+    """Start a run as alice, and take a picture of her view and bob's, side by side."""
     with sync_playwright() as playwright:
         path, flags = get_chromium.find(), ["--headless", "--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=path, args=flags)
@@ -40,7 +40,7 @@ def photograph_two_people(links: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """Start the demo, and end it once the picture is taken."""
+    """Start the demo, take the picture, and stop the demo."""
     links = {}
     command = [sys.executable, str(ROOT / "tools" / "demo.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:

@@ -1,4 +1,4 @@
-"""The template as it would be cloned: without the caches that tools leave in a working copy."""
+"""The template as in a clone, without the caches that tools leave in a working copy."""
 
 import shutil
 import subprocess
@@ -20,10 +20,10 @@ def tracked_files(root: Path = ROOT) -> list[Path]:
 
 
 def copy_template(destination: Path) -> Path:
-    """Copy what cookiecutter needs of this repository into ``destination`` and return it.
+    """Copy the files that cookiecutter needs into ``destination`` and return it.
 
-    Cookiecutter takes every file it finds. In a working copy that includes ``__pycache__`` and
-    the like, which nobody who clones the template would get.
+    Cookiecutter takes every file that it finds. In a working copy that includes caches such as
+    ``__pycache__``, which a clone does not have.
     """
     parts = {"cookiecutter.json", "hooks", "{{cookiecutter.project_slug}}"}
     for path in tracked_files():

@@ -17,39 +17,39 @@ app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",
     description=app.description,
     app=app,
-    # No port: then the SDK sets the one that the container is told to listen on.
+    # No port: the SDK then sets the one that the container must listen on.
     uvicorn_config=uvicorn.Config(app, port=None, **UVICORN),  # type: ignore[arg-type]
     image=image,
     depends_on=[task_env],
-    # The bundle holds the Python modules that are imported here. Any other file that the app reads
-    # has to be named: "app/data.csv", say.
+    # The bundle contains the Python modules that are imported here. Any other file that the app
+    # reads must be listed, such as "app/data.csv".
     include=tuple(map(str, page.FILES)),
     resources=flyte.Resources(cpu=1, memory="1Gi"),
     scaling=flyte.app.Scaling(
-        replicas=(0, 1),  # lowest and highest; (0, 1) sleeps while nobody calls
+        replicas=(0, 1),  # minimum and maximum; with 0, an unused app is stopped
         metric=flyte.app.Scaling.Concurrency(val=50),
     ),
-    # Flyte's own gate in front of the app. The app checks again and passes the caller on.
+    # Flyte's own check in front of the app. The app also requires credentials, and forwards them.
     requires_auth=True,
-    # Settings of the app (app/settings.py); they outrank what Flyte injects.
+    # Settings of the app (app/settings.py); they override those that Flyte injects.
     env_vars=checked(
         Settings,
         {
-            "DO_NOT_TRACK": "1",  # else the Flyte SDK sends usage reports
-            # Union injects its address, so nothing is needed there. Open source, behind a proxy with
-            # TLS and sign-in: where Flyte is, and the header in which the proxy hands on the caller's
-            # token, if the proxy strips a client's own.
+            "DO_NOT_TRACK": "1",  # otherwise the Flyte SDK sends usage reports
+            # Union injects its address, so it needs nothing here. Open source, behind a proxy with TLS
+            # and sign-in: set Flyte's address and, if the proxy removes it from clients' requests, the
+            # header in which the proxy passes on the caller's token.
             # "FLYTE_ENDPOINT": "dns:///flyte.example.com",
             # "TOKEN_HEADER": "X-Forwarded-Access-Token",
-            # Devbox, which knows no callers: everybody acts as nobody.
+            # Devbox, which has no sign-in: every caller is anonymous.
             # "ALLOW_ANONYMOUS": "true",
-            # A certificate authority of your own, in the image: `.with_source_file(Path("ca.pem"),
-            # "/etc/ssl/own/")` at the end of app/image.py. The file replaces the system's authorities:
-            # it must hold the public ones too if the store of Flyte's code bundles, say, needs them.
+            # A private certificate authority: add `.with_source_file(Path("ca.pem"), "/etc/ssl/own/")`
+            # at the end of app/image.py. The file replaces the system's authorities, so include the
+            # public ones if something else, such as the store of code bundles, needs them.
             # "SSL_CERT_FILE": "/etc/ssl/own/ca.pem",
         },
     ),
-    # Streams end after 300 s otherwise. Seconds; the cluster's own limit counts, 3600 is the most.
+    # In seconds. By default streams end after 300 s; the maximum is 3600, or the cluster's own limit.
     # timeouts=flyte.app.Timeouts(request=600),
     # domain=flyte.app.Domain(subdomain="{{ cookiecutter.project_slug }}"),
     # secrets=flyte.Secret("my-key", as_env_var="MY_KEY"),

@@ -1,4 +1,4 @@
-"""The tests on every Python and at both ends of the dependencies that pyproject.toml allows.
+"""Run the tests on every Python, with the oldest and newest dependencies in pyproject.toml.
 
 ``nox --list`` shows the sessions; a Python that is not on this machine is skipped.
 """
@@ -6,7 +6,7 @@
 import nox
 
 nox.options.default_venv_backend = "uv"
-# Use the Pythons that are here; do not download others.
+# Use the installed Pythons; do not download others.
 nox.options.download_python = "never"
 
 

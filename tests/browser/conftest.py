@@ -1,4 +1,4 @@
-"""The machine's Chromium, to look at the page of the generated app with."""
+"""Fixtures to view the generated app's page in the machine's Chromium."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ expect.set_options(timeout=120_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this is slow, and needs a browser."""
+    """Mark all of these tests as slow, and skip them if there is no browser."""
     here = Path(__file__).parent
     missing = pytest.mark.skip(reason="there is no Chromium on this machine")
     for item in items:
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End what a test has started, so that the next one has the machine for itself."""
+    """Abort the runs that a test has started, so that they don't slow down the next one."""
     flyte = request.getfixturevalue("flyte") if "flyte" in request.fixturenames else None
     yield
     if flyte:

@@ -1,4 +1,4 @@
-"""Tasks for the page to show: one for each kind of input and output, and for what goes wrong."""
+"""Tasks for the page to show: one for each kind of input and output, and for failures."""
 
 import asyncio
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ async def greet(name: str, excited: bool = False) -> str:
     """Greet someone by name.
 
     Args:
-        name: Who is greeted.
+        name: The name to greet.
         excited: Whether the greeting ends with an exclamation mark.
     """
     print(f"greeting {name}")
@@ -41,7 +41,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @env.task
 async def count(to: int = 5, pause: float = 0.2) -> int:
-    """Count aloud, and fail if there is nothing to count."""
+    """Print numbers, and fail if there is nothing to count."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):
@@ -58,7 +58,7 @@ async def talk(lines: int) -> None:
 
 @env.task
 async def echo(text: str, fail: bool = False) -> str:
-    """Say a text in the log and as the output, or as an error."""
+    """Write a text to the log, and return it or raise it as an error."""
     print(text)
     if fail:
         raise ValueError(text)
@@ -80,7 +80,7 @@ async def survey(
     source: File | None = None,
     since: datetime = datetime(1970, 1, 1, tzinfo=UTC),
 ) -> str:
-    """Take one input of each kind, and tell what arrived."""
+    """Take one input of each kind, and return a description of them."""
     uri = source.path if source else None
     told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
     return " ".join(map(str, [*told, person.age, person.born, colour.value, note, uri, since]))
@@ -88,12 +88,12 @@ async def survey(
 
 @env.task
 async def hostile(text: str) -> tuple[list[dict[str, str]], File]:
-    """Give a text as a table's header and cell, and a file whose address is a script."""
+    """Return a text as a table's header and cell, and a file whose URL is a script."""
     return [{text: text}], File(path="javascript:alert(1)")
 
 
 @env.task
 async def report() -> tuple[list[dict[str, str]], File]:
-    """Give a list of records, and a file."""
+    """Return a list of records, and a file."""
     towns = [{"town": "Berlin", "river": "Spree"}, {"town": "Paris", "river": "Seine"}]
     return towns, File(path="s3://bucket/towns.csv")

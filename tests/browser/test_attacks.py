@@ -1,4 +1,4 @@
-"""What others try with a visitor's browser: pages of other sites, and text that is no text."""
+"""Attacks on a visitor's browser: by pages of other sites, and by text that contains markup."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ PLAIN_FORM = """<form method=post enctype="text/plain" action="{app}/tasks/{task
 
 @contextmanager
 def another_site() -> Iterator[tuple[str, dict[str, str]]]:
-    """Serve pages from an origin of their own; yield it, and the pages by their paths."""
+    """Serve pages from a separate origin; yield the origin, and the pages by path."""
     pages: dict[str, str] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,11 +54,11 @@ def another_site() -> Iterator[tuple[str, dict[str, str]]]:
             thread.join()
 
 
-# Another port is another origin on the same site, to which the browser does send the cookie,
-# however strict its SameSite; another host is another site.
+# Another port is another origin on the same site, so the browser sends the cookie even with a
+# strict SameSite; another host is another site.
 @pytest.fixture(params=["127.0.0.1", "localhost"], ids=["same site", "other site"])
 def attacker(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str]]]:
-    """A site that alice visits in the browser in which she is signed in."""
+    """A site that alice visits with the browser that she is signed in with."""
     with another_site() as (origin, pages):
         yield origin.replace("HOST", request.param), pages
 
@@ -68,7 +68,7 @@ def runs(api: httpx.Client) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_form_of_another_site_starts_nothing(
+def test_a_form_of_another_site_cannot_start_anything(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
 ) -> None:
     origin, pages = attacker
@@ -77,12 +77,12 @@ def test_a_form_of_another_site_starts_nothing(
     with page.expect_response(lambda response: response.request.method == "POST") as answered:
         page.goto(f"{origin}/")
     assert answered.value.url.startswith(app.url)
-    # Without the cookie nobody is known (401); with it, it is known where it comes from (403).
+    # Without the cookie the answer is 401; with it, 403 because of the other site.
     assert answered.value.status in {401, 403}
     assert runs(api) == []
 
 
-def test_a_form_of_another_site_aborts_nothing(
+def test_a_form_of_another_site_cannot_abort_anything(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=600)
@@ -112,7 +112,7 @@ ATTEMPTS: dict[str, dict[str, object]] = {
 }
 
 
-def test_a_script_of_another_site_starts_nothing_and_reads_nothing(
+def test_a_script_of_another_site_cannot_start_or_read_anything(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
 ) -> None:
     origin, pages = attacker
@@ -140,7 +140,7 @@ def test_a_script_of_another_site_starts_nothing_and_reads_nothing(
     assert runs(api) == []
 
 
-def test_a_script_of_a_trusted_origin_reads_what_its_visitor_may(
+def test_a_script_of_a_trusted_origin_may_read_as_its_visitor(
     flyte: LocalFlyte, serve: Callable[[dict[str, str]], App], browser: Browser
 ) -> None:
     with another_site() as (site, pages):
@@ -187,7 +187,7 @@ def test_no_page_of_another_site_can_frame_the_app(
         assert "alice" not in page.frames[-1].content().lower(), path
 
 
-def test_a_script_that_reads_an_answer_as_script_or_image_learns_nothing(
+def test_another_site_cannot_load_a_response_as_a_script_or_image(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
 ) -> None:
     origin, pages = attacker
@@ -201,7 +201,7 @@ def test_a_script_that_reads_an_answer_as_script_or_image_learns_nothing(
     assert [sheet for sheet in page.evaluate(STYLES) if sheet != "unreadable"] == []
 
 
-def test_the_sign_in_link_of_another_start_signs_nobody_in(visit: Visitors, app: App) -> None:
+def test_the_sign_in_link_of_an_earlier_start_does_not_work(visit: Visitors, app: App) -> None:
     page = visit(None).page
     response = page.goto(f"{app.url}/sign-in/alice?secret=guessed")
     assert response is not None
@@ -210,11 +210,11 @@ def test_the_sign_in_link_of_another_start_signs_nobody_in(visit: Visitors, app:
     assert page.context.cookies() == []
 
 
-# Text that somebody else wrote
+# Untrusted text
 
 
 def check_harmless(page: Page) -> None:
-    """Require that nothing of the markup has become any."""
+    """Require that no text has become markup."""
     made = page.evaluate(
         """() => document.querySelectorAll(
             "main img, main script, main svg, main iframe, [onerror], a[href^='javascript']"
@@ -225,7 +225,7 @@ def check_harmless(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def hostile_task(flyte: LocalFlyte) -> str:
-    """A task whose name, version and description are markup, deployed by somebody else."""
+    """A task with markup in its name, version and description, deployed by somebody else."""
     task = "task.TaskService"
     listed = call(flyte, f"{task}/ListTasks", {"projectId": PROJECT}, person="bob").json()["tasks"]
     found = next(each["taskId"] for each in listed if each["taskId"]["name"] == f"{TASKS}.echo")
@@ -304,7 +304,7 @@ def test_a_persons_name_is_text(flyte: LocalFlyte, app: App, visit: Visitors) ->
     check_harmless(page)
 
 
-def test_an_address_made_by_somebody_else_does_no_harm(visit: Visitors) -> None:
+def test_a_malicious_url_of_the_page_does_no_harm(visit: Visitors) -> None:
     visitor = visit("alice")
     for place in (
         "tasks/%3Cimg%20src=x%20onerror=alert(1)%3E",
@@ -321,7 +321,7 @@ def test_an_address_made_by_somebody_else_does_no_harm(visit: Visitors) -> None:
         check_harmless(page)
 
 
-def test_the_browser_itself_makes_no_markup_of_text(visit: Visitors) -> None:
+def test_the_browser_refuses_to_turn_text_into_markup(visit: Visitors) -> None:
     page = visit("alice").page
     for attempt in (
         "document.body.innerHTML = '<b>x</b>'",
@@ -334,7 +334,7 @@ def test_the_browser_itself_makes_no_markup_of_text(visit: Visitors) -> None:
         assert outcome == "TypeError", attempt
 
 
-def test_no_page_of_another_address_is_a_runs_console(visit: Visitors, api: httpx.Client) -> None:
+def test_no_other_url_is_linked_as_flytes_console(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     visitor = visit("alice")
     finished(api, name)
@@ -349,7 +349,7 @@ def test_no_page_of_another_address_is_a_runs_console(visit: Visitors, api: http
     expect(page.get_by_role("link", name="console")).to_have_count(0)
 
 
-def test_credentials_are_nowhere_a_script_could_find_them(visit: Visitors) -> None:
+def test_scripts_cannot_read_credentials(visit: Visitors) -> None:
     page = visit("alice").page
     _, _, secret = PEOPLE["alice"].cookie.partition("=")
     found = page.evaluate(

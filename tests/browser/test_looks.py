@@ -1,4 +1,4 @@
-"""How the page looks: on each width, in both colour schemes, and to those who can't see it."""
+"""The page's appearance: at each width, in both colour schemes, and for screen readers."""
 
 import json
 from importlib.resources import files
@@ -27,7 +27,7 @@ LOOKS = [
 
 
 def faults(page: Page) -> list[str]:
-    """Return what axe-core finds, each as a line."""
+    """Return axe-core's findings, one per line."""
     page.evaluate(AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations', 'incomplete']})")
     return [
@@ -38,14 +38,14 @@ def faults(page: Page) -> list[str]:
 
 
 class Album:
-    """Looks at places of the page: takes their pictures, and collects what is wrong with them."""
+    """Takes pictures of the page's views, and collects their faults."""
 
     def __init__(self, page: Page, name: str) -> None:
         self.page, self.name = page, name
         self.faults: dict[str, list[str]] = {}
 
     def add(self, place: str) -> None:
-        """Look at what is shown now."""
+        """Take a picture of the current view and check it."""
         self.page.screenshot(path=SCREENSHOTS / f"{place}-{self.name}.png")
         self.faults[place] = faults(self.page)
         if wide := self.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
@@ -53,7 +53,7 @@ class Album:
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_every_place_is_accessible_and_fits_whatever_the_screen(
+def test_every_view_is_accessible_and_fits_every_screen(
     size: dict[str, int],
     scheme: str,
     *,
@@ -121,7 +121,7 @@ def test_it_fits_320_pixels(visit: Visitors, api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_the_sign_in_is_accessible_too(
+def test_the_sign_in_page_is_accessible(
     size: dict[str, int], scheme: str, visit: Visitors, request: pytest.FixtureRequest
 ) -> None:
     visitor = visit(None, viewport=size, color_scheme=scheme)
@@ -159,7 +159,7 @@ def test_the_page_is_light(default_project: Path) -> None:
     assert sum(sizes) <= HEAVIEST, f"{sum(sizes)} bytes"
 
 
-def test_everything_is_within_reach_of_the_keyboard(visit: Visitors) -> None:
+def test_everything_can_be_reached_with_the_keyboard(visit: Visitors) -> None:
     page = visit("alice").page
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
     page.keyboard.press("Tab")

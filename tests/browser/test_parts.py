@@ -1,4 +1,4 @@
-"""Parts of the page without an app: forms of schemas, and outputs, that somebody else wrote."""
+"""Parts of the page without an app: forms for untrusted schemas, and untrusted outputs."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ WIDE = [f"p{number}" for number in range(12)]
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page that has the files of the app's."""
+    """An empty page with the app's files."""
     with browser.new_context() as context:
         page = context.new_page()
 
@@ -34,7 +34,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def show(page: Page, schema: dict[str, Any], given: dict[str, Any] | None = None) -> None:
-    """Make the form and wait for it, but not for ever as `evaluate` would."""
+    """Make the form and wait for it, with a timeout, which `evaluate` does not have."""
     page.evaluate(
         """([schema, given]) => setTimeout(async () => {
             const { schemaForm } = await import("/form.js");
@@ -93,16 +93,14 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("definitions", HOSTILE.values(), ids=HOSTILE)
-def test_a_schema_asks_for_no_more_than_a_page_can_hold(
-    definitions: dict[str, Any], page: Page
-) -> None:
+def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: Page) -> None:
     show(page, {**record({"first": refer("l0"), "last": {"type": "string"}}), "$defs": definitions})
     assert page.locator(".field").count() < MOST_ROWS
     assert len(page.content()) < 10_000_000
     expect(page.get_by_label("last", exact=False).last).to_be_editable()
 
 
-def test_what_is_too_much_for_one_form_can_be_given_as_json(page: Page) -> None:
+def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> None:
     show(
         page,
         record({"many": {"type": "array", "items": {"type": "integer"}}}),
@@ -112,7 +110,7 @@ def test_what_is_too_much_for_one_form_can_be_given_as_json(page: Page) -> None:
     assert page.locator("textarea").count() == 1
 
 
-def test_what_was_made_by_hand_does_not_count(page: Page) -> None:
+def test_rows_added_by_hand_do_not_count_towards_the_limit(page: Page) -> None:
     show(
         page,
         record({"many": {"type": "array", "items": {"type": "integer"}}}),
@@ -127,7 +125,7 @@ NAMES = ["constructor", "toString", "hasOwnProperty", "__proto__"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_input_may_have_a_name_that_objects_know(name: str, page: Page) -> None:
+def test_an_input_may_have_the_name_of_an_object_property(name: str, page: Page) -> None:
     schema = record({name: {"type": "integer"}, "other": {"$ref": f"#/$defs/{name}"}})
     show(page, {**schema, "required": [*NAMES, "other"]})
     assert page.locator("main .stack > .field").count() == 2
@@ -139,7 +137,7 @@ def test_an_input_may_have_a_name_that_objects_know(name: str, page: Page) -> No
     assert page.evaluate("JSON.stringify(form.read())") == f'{{"{name}":3,"other":[]}}'
 
 
-def test_a_table_has_no_more_columns_than_one_can_look_at(page: Page) -> None:
+def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     records = [{f"column {number}": number for number in range(20_000)}, *[{} for _ in range(99)]]
     page.evaluate(
         """records => setTimeout(async () => {

@@ -1,4 +1,4 @@
-"""What people do on the page, in a real browser, on the local Flyte."""
+"""What people do on the page, in a real browser, with the local Flyte."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from .visiting import Visitors, finished, started
 
 
 def log_lines(page: Page) -> list[str]:
-    """Return what a task has written, of the log that is shown."""
+    """Return the task's lines in the log on the page."""
     shown = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
     return [line for line in shown if not line.startswith("[flyte]")]
 
@@ -28,7 +28,7 @@ def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitor
     expect(who).to_contain_text("Alice Adams")
     page.get_by_role("searchbox", name="Search tasks").fill("greet")
     page.get_by_role("link", name=f"{TASKS}.greet").click()
-    expect(page.get_by_text("Who is greeted.")).to_be_visible()
+    expect(page.get_by_text("The name to greet.")).to_be_visible()
     page.get_by_label("name").fill("Ada")
     page.get_by_label("excited").check()
     page.get_by_role("button", name="Run").click()
@@ -39,7 +39,7 @@ def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitor
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
 
 
-def test_a_run_shows_its_phases_and_its_log_while_it_goes_on(visit: Visitors) -> None:
+def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors) -> None:
     page = visit("alice").go(f"tasks/{TASKS}.count")
     page.get_by_label("to", exact=False).first.fill("15")
     page.get_by_role("button", name="Run").click()
@@ -47,14 +47,14 @@ def test_a_run_shows_its_phases_and_its_log_while_it_goes_on(visit: Visitors) ->
     expect(page.get_by_role("log")).to_contain_text("1 of 15")
     expect(phases).to_contain_text("Running")
     assert "15 of 15" not in log_lines(page)
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("once it has succeeded")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("once the run has succeeded")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     expect(phases.get_by_role("listitem").last).to_contain_text("Succeeded")
     wait_until(lambda: log_lines(page) == [f"{number} of 15" for number in range(1, 16)])
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("15")
 
 
-def test_a_run_is_aborted_once_that_is_confirmed(visit: Visitors, api: httpx.Client) -> None:
+def test_a_run_is_aborted_after_confirmation(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "count", to=600)
     page = visit("alice").go(f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("1 of 600")
@@ -76,10 +76,10 @@ def test_a_run_is_aborted_once_that_is_confirmed(visit: Visitors, api: httpx.Cli
 def test_a_failed_run_shows_its_error(visit: Visitors, api: httpx.Client) -> None:
     page = visit("alice").go(f"runs/{started(api, 'count', to=0)}")
     expect(page.get_by_role("region", name="Error")).to_contain_text("cannot count to 0")
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("it did not succeed")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("the run did not succeed")
 
 
-def test_running_again_begins_with_the_same_inputs_and_sends_those_that_were_changed(
+def test_running_again_fills_in_the_same_inputs_and_sends_the_changed_ones(
     app: App, visit: Visitors, api: httpx.Client
 ) -> None:
     name = started(api, "greet", name="Ada", excited=True)
@@ -95,11 +95,14 @@ def test_running_again_begins_with_the_same_inputs_and_sends_those_that_were_cha
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Grace!")
 
 
-def test_an_address_that_names_another_run_runs_the_task_that_is_shown(
+def test_a_url_with_another_tasks_run_runs_the_task_that_is_shown(
     visit: Visitors, api: httpx.Client
 ) -> None:
     visitor, other = visit("alice"), started(api, "count", to=0)
-    for run, told in (("gone", "Nothing is known of gone"), (other, f"Filled in from {other}")):
+    for run, told in (
+        ("gone", "No inputs found for gone"),
+        (other, f"Filled in from {other}"),
+    ):
         page = visitor.go(f"tasks/{TASKS}.greet?from={run}")
         expect(page.get_by_text(told)).to_be_visible()
         page.get_by_label("name").fill("Ada")
@@ -107,7 +110,7 @@ def test_an_address_that_names_another_run_runs_the_task_that_is_shown(
         expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
-def test_enter_starts_nothing(visit: Visitors, api: httpx.Client) -> None:
+def test_pressing_enter_does_not_start_a_run(visit: Visitors, api: httpx.Client) -> None:
     for task, field in (("greet", "name"), ("count", "pause"), ("talk", "lines")):
         page = visit("alice").go(f"tasks/{TASKS}.{task}")
         page.get_by_label(field).fill("1")
@@ -132,12 +135,12 @@ def test_runs_are_listed_live_filtered_and_paged(
     app: App, visit: Visitors, api: httpx.Client
 ) -> None:
     oldest = started(api, "count", to=0)
-    time.sleep(1.1)  # Flyte tells in whole seconds when a run was started
+    time.sleep(1.1)  # Flyte rounds the start time of a run to seconds
     names = [started(api, "count", to=0) for _ in range(2)]
     page = visit("alice").page
 
     def shorten(route: Route) -> None:
-        """Have a few runs fill more than one page."""
+        """Make a few runs fill more than one page."""
         answer = route.fetch()
         route.fulfill(response=answer, body=answer.text().replace("PAGE = 25", "PAGE = 3"))
 
@@ -156,7 +159,7 @@ def test_runs_are_listed_live_filtered_and_paged(
     page.get_by_role("combobox", name="Phase").select_option("Not ended")
     expect(runs).to_have_count(1)
     api.post(f"/runs/{new}/abort", json={})
-    expect(page.get_by_text("There is no such run.")).to_be_visible()
+    expect(page.get_by_text("No matching runs.")).to_be_visible()
     page.get_by_role("combobox", name="Phase").select_option("Any phase")
     expect(runs).to_have_count(3)
     expect(runs.first).to_contain_text(new)
@@ -166,7 +169,7 @@ def test_runs_are_listed_live_filtered_and_paged(
     expect(runs.first).to_contain_text(oldest)
 
 
-def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
+def test_victor_may_only_view(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "count", to=600)
     page = visit("victor").go(f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Victor")
@@ -174,9 +177,9 @@ def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
     run.click()
     refusal = page.get_by_role("alert")
     expect(refusal).to_contain_text("Flyte does not let you do this")
-    expect(refusal).not_to_contain_text("may have been started")
+    expect(refusal).not_to_contain_text("may have started")
     expect(page.get_by_label("name")).to_have_value("Victor")
-    expect(run).to_be_enabled()  # rights can be given meanwhile
+    expect(run).to_be_enabled()  # rights may be granted in the meantime
 
     page.goto(f"{page.url.split('#')[0]}#/runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("1 of 600")
@@ -186,31 +189,31 @@ def test_victor_may_look_only(visit: Visitors, api: httpx.Client) -> None:
     assert api.get(f"/runs/{name}").json()["phase"] == "running"
     api.post(f"/runs/{name}/abort", json={})
     expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
-    expect(refusal).to_have_count(0)  # there is nothing left to refuse
+    expect(refusal).to_have_count(0)  # the run has ended
 
 
-def test_a_run_that_may_have_started_is_not_called_a_failure(visit: Visitors) -> None:
+def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visitors) -> None:
     page = visit("alice").go(f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Ada")
     page.route("**/runs*", lambda route: (route.fetch(), route.abort()))
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text("The run may have been started all the same.")).to_be_visible()
+    expect(page.get_by_text("The run may have started anyway.")).to_be_visible()
     page.unroute_all()
     page.get_by_role("link", name="its runs", exact=True).click()
     expect(page.get_by_role("listitem")).to_have_count(1)
 
 
-def test_carol_is_told_what_she_lacks(visit: Visitors) -> None:
+def test_carol_sees_that_she_has_no_rights(visit: Visitors) -> None:
     page = visit("carol").page
     expect(page.get_by_role("group", name="Who you are")).to_contain_text("Carol Clark")
     for place in ("tasks", "runs"):
         page.goto(f"{page.url.split('#')[0]}#/{place}")
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("Flyte does not let you do this")
-        expect(alert).to_contain_text("Those who administer the project on Flyte can change that.")
+        expect(alert).to_contain_text("Administrators of the project in Flyte can change that.")
 
 
-def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -> None:
+def test_an_anonymous_visitor_can_sign_in_and_continue(visit: Visitors) -> None:
     visitor = visit(None)
     page = visitor.go("tasks")
     expect(page.get_by_role("alert").first).to_contain_text("You are not signed in")
@@ -222,14 +225,14 @@ def test_nobody_is_told_where_to_sign_in_and_goes_on_after_it(visit: Visitors) -
     opened.value.goto(sign_in.choice(visitor.app.url, SECRET))  # as printed
     opened.value.get_by_role("link", name="alice").click()
     expect(opened.value.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-    # Coming back to the first tab; one that is never shown is not told that it is hidden.
+    # Return to the first tab. A headless browser does not send this event itself.
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_role("group", name="Who you are")).to_contain_text("Alice Adams")
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
-def test_what_was_typed_survives_a_sign_in_that_has_expired(visit: Visitors) -> None:
+def test_typed_inputs_survive_an_expired_session(visit: Visitors) -> None:
     visitor = visit("alice")
     page = visitor.go(f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Ada")
@@ -252,7 +255,7 @@ def test_a_form_takes_every_kind_of_input(visit: Visitors) -> None:
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
     page.get_by_label("big", exact=False).first.fill("9007199254740993")
     page.get_by_label("at date and time", exact=False).fill("2026-07-01T12:00:00")
-    # Flyte keeps a date as a point in time. In Berlin, this one begins on the day before in UTC.
+    # Flyte stores a date as a point in time. In Berlin, this one begins on the day before in UTC.
     page.get_by_label("day", exact=False).first.fill("2026-07-02T00:00:00")
     expect(page.get_by_label("since", exact=False)).to_have_value(re.compile("1970-01-01T00:00"))
     page.get_by_label("pause", exact=False).first.fill("1 h 30 min")
@@ -285,20 +288,20 @@ def test_a_form_takes_every_kind_of_input(visit: Visitors) -> None:
     expect(outputs).to_contain_text("red hello s3://bucket/file.csv 1970-01-01")
 
 
-def test_errors_stand_beside_their_fields(visit: Visitors) -> None:
+def test_errors_are_shown_beside_their_fields(visit: Visitors) -> None:
     page = visit("alice").go(f"tasks/{TASKS}.count")
     to = page.get_by_label("to", exact=False).first
     to.fill("many")
     page.get_by_role("button", name="Run").click()
     expect(to).to_have_accessible_description("Give a whole number, such as 42")
-    to.fill("99999999999999999999")  # a whole number, but more than Flyte takes
+    to.fill("99999999999999999999")  # a whole number, but too large for Flyte
     page.get_by_role("button", name="Run").click()
     expect(to).to_have_attribute("aria-invalid", "true")
     expect(to).to_be_focused()
     expect(to).to_have_value("99999999999999999999")
 
 
-def test_outputs_are_shown_as_what_they_are(visit: Visitors, api: httpx.Client) -> None:
+def test_outputs_are_shown_by_kind(visit: Visitors, api: httpx.Client) -> None:
     page = visit("alice").go(f"runs/{started(api, 'report')}")
     table = page.get_by_role("table")
     expect(table.get_by_role("row")).to_have_count(3)
@@ -310,7 +313,7 @@ def test_outputs_are_shown_as_what_they_are(visit: Visitors, api: httpx.Client) 
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("s3://bucket/towns.csv")
 
 
-def test_a_log_of_ten_thousand_lines_is_followed_until_one_scrolls_up(
+def test_a_log_of_ten_thousand_lines_is_followed_until_the_user_scrolls_up(
     visit: Visitors, api: httpx.Client
 ) -> None:
     page = visit("alice").go(f"runs/{started(api, 'talk', lines=10_000)}")
@@ -320,7 +323,7 @@ def test_a_log_of_ten_thousand_lines_is_followed_until_one_scrolls_up(
     wait_until(
         lambda: log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 24")
     )
-    # A frame is drawn while it scrolls: what is out of sight is not laid out.
+    # Scrolling stays smooth, because lines out of sight are not laid out.
     longest = log.evaluate(
         """async log => {
             let longest = 0, before = performance.now();
@@ -346,14 +349,14 @@ def test_a_log_is_followed_while_it_is_written(visit: Visitors, api: httpx.Clien
     at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
     wait_until(lambda: log.evaluate(at_its_end))
     expect(page.get_by_label("Follow")).to_be_checked()
-    for width in (320, 1280):  # what is wrapped anew is longer, or shorter
+    for width in (320, 1280):  # rewrapping makes the log longer or shorter
         page.set_viewport_size({"width": width, "height": 800})
         page.get_by_label("Wrap lines").click()
         wait_until(lambda: log.evaluate(at_its_end))
         expect(page.get_by_label("Follow")).to_be_checked()
 
 
-def test_a_log_that_breaks_off_is_taken_up_without_losing_a_line(
+def test_an_interrupted_log_resumes_without_losing_a_line(
     visit: Visitors, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=3)
@@ -375,11 +378,11 @@ def test_a_log_that_breaks_off_is_taken_up_without_losing_a_line(
     visitor = visit("alice")
     visitor.page.route("**/logs*", break_off)
     page = visitor.go(f"runs/{name}")
-    expect(page.get_by_text("Gateway Timeout. The log goes on")).to_be_visible()
+    expect(page.get_by_text("Gateway Timeout. The log will continue")).to_be_visible()
     wait_until(lambda: page.title() and again)
     again[0].continue_()
     wait_until(lambda: log_lines(page) == ["1 of 3", "2 of 3", "3 of 3"])
-    expect(page.get_by_text("The log goes on")).to_have_count(0)
+    expect(page.get_by_text("The log will continue")).to_have_count(0)
 
 
 def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx.Client) -> None:
@@ -394,7 +397,7 @@ def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx
     expect(page.get_by_role("log").get_by_role("link")).to_have_count(0)
 
 
-def test_a_log_that_is_gone_is_not_promised(visit: Visitors, api: httpx.Client) -> None:
+def test_a_log_that_is_gone_is_reported_as_gone(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     finished(api, name)
     gone = json.dumps({"title": "Not Found", "status": 404, "detail": "There is no log any more."})
@@ -407,7 +410,7 @@ def test_a_log_that_is_gone_is_not_promised(visit: Visitors, api: httpx.Client) 
     )
     log = visitor.go(f"runs/{name}").get_by_role("region", name="Log")
     expect(log).to_contain_text("There is no log any more.")
-    expect(log).not_to_contain_text("as soon as that is over")
+    expect(log).not_to_contain_text("as soon as this is over")
 
 
 def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
@@ -417,20 +420,20 @@ def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
     page = visit("alice").go(f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("3 of 40")
     app.stop()
-    expect(page.get_by_text("The page goes on as soon as that is over.")).to_be_visible()
+    expect(page.get_by_text("The page will continue as soon as this is over.")).to_be_visible()
     app.start()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])
     assert log_lines(page) == [f"{number} of 40" for number in range(1, 41)]
-    expect(page.get_by_text("The page goes on as soon as that is over.")).to_have_count(0)
+    expect(page.get_by_text("The page will continue as soon as this is over.")).to_have_count(0)
 
 
-def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, app: App) -> None:
+def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) -> None:
     page = visit(None).page
     prefix = "http://proxy.example/some/path"
 
     def hand_on(route: Route) -> None:
-        """Do what such a proxy does: it signs people in, and hands its own name on."""
+        """Do what such a proxy does: sign people in, and pass on its own host name."""
         alice = {"authorization": f"Bearer {PEOPLE['alice'].token}", "origin": app.url}
         url = route.request.url.replace(prefix, app.url)
         route.fulfill(response=route.fetch(url=url, headers=route.request.headers | alice))
@@ -447,7 +450,7 @@ def test_the_page_works_below_a_path_that_only_a_proxy_knows(visit: Visitors, ap
     page.unroute_all(behavior="ignoreErrors")
 
 
-def test_who_acts_as_nobody_is_told_so(
+def test_an_anonymous_user_sees_a_banner(
     serve: Callable[[dict[str, str]], App], browser: Browser
 ) -> None:
     with LocalFlyte(plaintext=True) as flyte:
@@ -456,9 +459,9 @@ def test_who_acts_as_nobody_is_told_so(
             app.start()
             visitors = Visitors(browser, app)
             page = visitors(None).go("tasks")
-            expect(page.get_by_text("You act as nobody.")).to_be_visible()
+            expect(page.get_by_text("You are anonymous.")).to_be_visible()
             who = page.get_by_role("group", name="Who you are")
-            expect(who).to_contain_text("nobody")
+            expect(who).to_contain_text("anonymous")
             expect(page.get_by_role("alert")).to_have_count(0)
             assert visitors.close() == []
 
@@ -483,7 +486,7 @@ def test_flytes_console_is_linked_where_there_is_one(visit: Visitors, api: httpx
     expect(console).to_have_attribute("rel", "noopener noreferrer")
 
 
-def test_what_is_wrong_is_said_once(flyte: LocalFlyte, visit: Visitors) -> None:
+def test_a_problem_is_shown_once(flyte: LocalFlyte, visit: Visitors) -> None:
     visitor = visit("alice")
     problem = {"title": "Service Unavailable", "status": 503}
     visitor.page.route(
@@ -497,7 +500,7 @@ def test_what_is_wrong_is_said_once(flyte: LocalFlyte, visit: Visitors) -> None:
     )
 
 
-def test_it_is_told_when_flyte_does_not_answer(flyte: LocalFlyte, visit: Visitors) -> None:
+def test_the_page_reports_that_flyte_does_not_answer(flyte: LocalFlyte, visit: Visitors) -> None:
     flyte.fail_next("ListTasks", Code.UNAVAILABLE, times=1000)
     page = visit("alice").page
     expect(page.get_by_role("alert")).to_contain_text(re.compile("Flyte can.t be reached"))

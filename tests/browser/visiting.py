@@ -1,4 +1,4 @@
-"""People who visit the page of the generated app, and runs to look at."""
+"""Visitors of the generated app's page, and runs for them to view."""
 
 from typing import Protocol
 
@@ -17,7 +17,7 @@ class Served(Protocol):
 
 
 class Visitor:
-    """Someone with a browser window of their own, in which nothing may go wrong unnoticed."""
+    """A person with their own browser window; any error in it fails the test."""
 
     def __init__(self, context: BrowserContext, app: Served, name: str | None) -> None:
         self.page: Page = context.new_page()
@@ -30,7 +30,7 @@ class Visitor:
             assert self.page.url == f"{app.url}/"
 
     def go(self, path: str = "") -> Page:
-        """Open a place of the page, as a link to it would."""
+        """Open a view of the page, as a link to it would."""
         self.page.goto("about:blank")
         self.page.goto(f"{self.app.url}/#/{path}")
         return self.page
@@ -45,14 +45,14 @@ class Visitors:
         self._opened: list[Visitor] = []
 
     def __call__(self, name: str | None, **options: object) -> Visitor:
-        """Open a window as a person, or as nobody; options are those of a browser context."""
+        """Open a window as a person, or anonymously; options are those of a browser context."""
         settings = {"locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
         visitor = Visitor(self._browser.new_context(**settings), self._app, name)  # type: ignore[arg-type]
         self._opened.append(visitor)
         return visitor
 
     def close(self) -> list[str]:
-        """Close the windows, and return what went wrong in them."""
+        """Close the windows, and return the errors in them."""
         for visitor in self._opened:
             visitor.page.context.close()
         return [complaint for visitor in self._opened for complaint in visitor.complaints]

@@ -45,7 +45,7 @@ def test_the_local_flyte_answers_as_expected(
     assert runner.run(case) == []
 
 
-def test_a_difference_is_noticed() -> None:
+def test_every_kind_of_difference_is_detected() -> None:
     """Whatever the runner compares, it sees that it is not there."""
     with local_target("union") as target:
         case = next(case for case in CASES if case.name == "a project has three domains")
@@ -100,7 +100,7 @@ def union() -> Iterator[LocalFlyte]:
         ([], "alice", "Say which Flyte it is"),
     ],
 )
-def test_what_makes_a_comparison_impossible_is_said_in_a_sentence(
+def test_a_comparison_that_cannot_start_prints_the_reason(
     union: LocalFlyte,
     options: list[str],
     token: str | None,
@@ -187,7 +187,7 @@ def test_an_interrupted_run_shows_what_is_there_and_ends_what_it_has_started(
     assert wait_for("ABORTED") == []
 
 
-def test_some_cases_can_be_run_and_each_is_told_as_it_ends(
+def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
     ask_union: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = case("the wrong project", {**PROJECT, "answer": {"project": {"id": "another"}}})
@@ -208,7 +208,7 @@ def test_some_cases_can_be_run_and_each_is_told_as_it_ends(
     assert re.fullmatch(r"  1/3 +\d+\.\d s  as expected RunService: a project", printed[0])
 
 
-def test_what_can_not_come_any_more_is_not_waited_for() -> None:
+def test_a_phase_that_can_no_longer_occur_is_not_awaited() -> None:
     """A phase in which a run stays is not the one that was expected."""
     with local_target("union") as target:
         runner = Runner(replace(target, wait_seconds=float("inf")))
@@ -229,7 +229,7 @@ def test_what_can_not_come_any_more_is_not_waited_for() -> None:
 
 @pytest.mark.slow
 @pytest.mark.weekly
-def test_it_needs_no_more_than_the_sdk_and_yaml_where_a_cluster_is(union: LocalFlyte) -> None:
+def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> None:
     """As tests/conformance/README.md says, and with what it prints there."""
     command = [
         sys.executable,

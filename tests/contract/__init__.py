@@ -1,1 +1,1 @@
-"""The HTTP API as a contract, held by tools that know nothing of the app but its document."""
+"""The HTTP API as a contract, checked by tools that only read the app's OpenAPI document."""

@@ -1,4 +1,4 @@
-"""What the app's OpenAPI document promises, checked by tools that know nothing else of the app."""
+"""The promises of the app's OpenAPI document, checked by tools that only read that document."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.served import App
 
 BIN = Path(sys.executable).parent
 
-# No schema can say which tokens have been given out, or which inputs the task in the path takes.
+# A schema can't describe which tokens are valid, or which inputs the task in the path takes.
 SCHEMATHESIS = """
 seed = 1
 color = false
@@ -60,10 +60,8 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
         pytest.param("", "coverage", id="nobody", marks=pytest.mark.weekly),
     ],
 )
-def test_schemathesis_has_nothing_to_complain_of(
-    app: App, caller: str, phases: str, tmp_path: Path
-) -> None:
-    # The whole of its checks: statuses, media types, headers, schemas, 405 with Allow, no 5xx.
+def test_schemathesis_finds_no_problem(app: App, caller: str, phases: str, tmp_path: Path) -> None:
+    # All of its checks: statuses, media types, headers, schemas, 405 with Allow, no 5xx.
     headers = f'headers.Authorization = "Bearer {PEOPLE[caller].token}"\n' if caller else ""
     (tmp_path / "schemathesis.toml").write_text(headers + SCHEMATHESIS, "utf-8")
     said = run(
@@ -71,11 +69,11 @@ def test_schemathesis_has_nothing_to_complain_of(
     )
     summary = said[said.index("SUMMARY") :]
     print(summary)
-    # What gets no answer fails no check.
+    # A request without an answer does not fail a check.
     assert "errored" not in summary
 
 
-def test_a_generated_client_runs_a_task_and_reads_what_came_out(app: App, tmp_path: Path) -> None:
+def test_a_generated_client_runs_a_task_and_reads_its_outputs(app: App, tmp_path: Path) -> None:
     client = tmp_path / "client"
     generate: list[str | Path] = [
         BIN / "openapi-python-client",

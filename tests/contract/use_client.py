@@ -1,4 +1,4 @@
-"""Run ``greet`` with the client that openapi-python-client has generated; print what came out."""
+"""Run ``greet`` with the client that openapi-python-client has generated; print its output."""
 
 import os
 

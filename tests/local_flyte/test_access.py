@@ -28,7 +28,7 @@ def test_people_are_told_apart_by_token_and_by_cookie(
     assert answer["email"] == person.email
 
 
-def test_authorization_decides_when_a_cookie_comes_too(local_flyte: LocalFlyte) -> None:
+def test_authorization_takes_precedence_over_a_cookie(local_flyte: LocalFlyte) -> None:
     both = {
         "Authorization": f"Bearer {PEOPLE['alice'].token}",
         "Cookie": PEOPLE["bob"].cookie,
@@ -50,9 +50,7 @@ def test_authorization_decides_when_a_cookie_comes_too(local_flyte: LocalFlyte) 
         {"Cookie": PEOPLE["alice"].token},
     ],
 )
-def test_without_valid_credentials_nobody_gets_in(
-    local_flyte: LocalFlyte, headers: dict[str, str]
-) -> None:
+def test_invalid_credentials_are_refused(local_flyte: LocalFlyte, headers: dict[str, str]) -> None:
     for method in ("auth.IdentityService/UserInfo", "project.ProjectService/ListProjects"):
         refusal = call(local_flyte, method, headers=headers)
         assert refusal.status_code == 401
@@ -60,7 +58,7 @@ def test_without_valid_credentials_nobody_gets_in(
         assert all(value not in refusal.text for value in headers.values())
 
 
-def test_without_rights_on_the_project_one_is_somebody_but_sees_nothing(
+def test_a_person_without_rights_is_identified_but_sees_nothing(
     local_flyte: LocalFlyte,
 ) -> None:
     assert call(local_flyte, "auth.IdentityService/UserInfo", person="carol").status_code == 200
@@ -106,7 +104,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(local_flyte: LocalFlyte) -
         "project.ProjectService/CreateProject",  # a method that is left out of one that is
     ],
 )
-def test_what_it_does_not_know_it_refuses_by_name(local_flyte: LocalFlyte, method: str) -> None:
+def test_an_unknown_method_is_refused_with_its_name(local_flyte: LocalFlyte, method: str) -> None:
     refusal = call(local_flyte, method, person="alice")
     assert refusal.status_code == 501
     assert refusal.json()["code"] == "unimplemented"
@@ -116,9 +114,7 @@ def test_what_it_does_not_know_it_refuses_by_name(local_flyte: LocalFlyte, metho
 @pytest.mark.parametrize(
     "method", ["secret.SecretService/WatchSecrets", "workflow.RunService/WatchRuns"]
 )
-def test_streams_that_it_does_not_know_it_refuses_by_name(
-    local_flyte: LocalFlyte, method: str
-) -> None:
+def test_an_unknown_stream_is_refused_with_its_name(local_flyte: LocalFlyte, method: str) -> None:
     refusal = stream(local_flyte, method, {"projectId": PROJECT}, person="alice")
     assert refusal[0] == 2  # the last message of a stream, in which its error is
     error = json.loads(refusal[5:])["error"]
@@ -126,7 +122,7 @@ def test_streams_that_it_does_not_know_it_refuses_by_name(
     assert method in error["message"]
 
 
-def test_what_arrived_is_recorded_with_its_headers_and_shown_without_credentials(
+def test_calls_are_recorded_with_headers_and_shown_without_credentials(
     local_flyte: LocalFlyte,
 ) -> None:
     local_flyte.clear_calls()
@@ -142,7 +138,7 @@ def test_what_arrived_is_recorded_with_its_headers_and_shown_without_credentials
     assert PEOPLE["bob"].token not in repr(PEOPLE["bob"])
 
 
-def test_people_are_recognised_by_their_key_in_a_header_that_is_named() -> None:
+def test_people_are_recognised_by_an_api_key_in_a_configured_header() -> None:
     alice, bob = PEOPLE["alice"], PEOPLE["bob"]
     by_key = {"X-Api-Key": alice.api_key}
     with LocalFlyte(credential_headers=["X-Tenant", "X-Api-Key"]) as flyte:
@@ -161,7 +157,7 @@ def test_people_are_recognised_by_their_key_in_a_header_that_is_named() -> None:
         assert answer.status_code == 401
 
 
-def test_nobody_can_know_credentials_beforehand_or_see_them_in_passing() -> None:
+def test_credentials_are_random_and_not_in_reprs() -> None:
     show = "import local_flyte; print(*map(repr, local_flyte.PEOPLE.values()), sep='\\n')"
     tell = (
         "print(*(s for p in local_flyte.PEOPLE.values() for s in (p.token, p.cookie, p.api_key)))"
@@ -181,7 +177,7 @@ def test_nobody_can_know_credentials_beforehand_or_see_them_in_passing() -> None
     assert not any(secret in shown for secret in first)
 
 
-def test_credentials_and_keys_stand_in_files_that_nobody_else_can_read(tmp_path: Path) -> None:
+def test_credentials_and_keys_are_in_files_that_only_their_owner_can_read(tmp_path: Path) -> None:
     with LocalFlyte(home=tmp_path / "home") as flyte:
         config = flyte.config_file("bob").read_text()
         assert PEOPLE["bob"].token not in config  # from where it would get on a command line
@@ -191,7 +187,7 @@ def test_credentials_and_keys_stand_in_files_that_nobody_else_can_read(tmp_path:
         assert PEOPLE["bob"].token not in repr(vars(flyte))
 
 
-def test_someone_added_is_someone_of_their_own(local_flyte: LocalFlyte) -> None:
+def test_an_added_person_has_an_identity_of_their_own(local_flyte: LocalFlyte) -> None:
     dave = local_flyte.add_person("dave")
     headers = {"Authorization": f"Bearer {dave.token}"}
     answer = call(local_flyte, "auth.IdentityService/UserInfo", headers=headers).json()

@@ -58,7 +58,7 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_what_is_deployed_runs_until_it_is_deployed_anew(
+def test_an_app_runs_until_it_is_deployed_again(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:
     url = local_flyte.wait_app("tiny")
@@ -89,7 +89,7 @@ def test_what_is_deployed_runs_until_it_is_deployed_anew(
     assert http.get(url).json()["version"] == "2"
 
 
-def test_what_was_deleted_is_deployed_anew(
+def test_a_deleted_app_is_deployed_from_scratch(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:
     for _ in range(2):
@@ -107,7 +107,7 @@ def test_its_process_does_not_see_the_source_tree(
     assert http.get(url).json()["page"] == "a page"
 
 
-def test_what_was_deleted_can_be_deployed_again(
+def test_a_deleted_app_can_be_deployed_again(
     local_flyte: LocalFlyte, http: httpx.Client, tmp_path: Path
 ) -> None:
     (tmp_path / "again.py").write_text(re.sub("tiny", "again", APP))
@@ -120,7 +120,7 @@ def test_what_was_deleted_can_be_deployed_again(
     assert http.get(local_flyte.wait_app("again")).json()["page"] == "second"
 
 
-def test_what_can_not_be_served_says_why(local_flyte: LocalFlyte) -> None:
+def test_an_app_that_cannot_be_served_fails_with_the_reason(local_flyte: LocalFlyte) -> None:
     id_ = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "blocked"}
     apps = local_flyte.home / "work" / "apps"
     apps.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,9 @@ def test_an_app_with_a_command_of_its_own_is_refused_with_the_reason(
         local_flyte.deploy(tmp_path, "own.py", "env")
 
 
-def test_what_ends_at_once_says_why(local_flyte: LocalFlyte, tmp_path: Path) -> None:
+def test_an_app_that_exits_at_once_fails_with_the_reason(
+    local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
     # Deployed in good health, it breaks where only this file's import in the container goes wrong.
     broken = 'import os\nif "_U_EP_OVERRIDE" in os.environ:\n    import no_such_module\n'
     (tmp_path / "broken.py").write_text(broken + re.sub("tiny", "broken", APP))

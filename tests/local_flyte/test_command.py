@@ -83,7 +83,9 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
-def test_the_printed_lines_work_and_ctrl_c_ends_it_all(python: Path, default_project: Path) -> None:
+def test_the_printed_commands_work_and_ctrl_c_stops_everything(
+    python: Path, default_project: Path
+) -> None:
     with started(python, default_project) as (command, printed):
         for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
             assert step in printed
@@ -119,8 +121,8 @@ def browser() -> Iterator[httpx.Client]:
         yield client
 
 
-def test_an_exported_address_of_another_flyte_is_not_used_and_that_is_said(printed: str) -> None:
-    assert "Not used here" in printed
+def test_an_exported_address_of_another_flyte_is_ignored_with_a_message(printed: str) -> None:
+    assert "Not used with the local Flyte" in printed
     assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
 
 
@@ -138,7 +140,7 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert browser.get(me, headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_what_is_to_be_opened_first_is_a_choice_of_people(
+def test_the_first_printed_link_shows_a_choice_of_people(
     printed: str, browser: httpx.Client
 ) -> None:
     first = printed.partition("\nOpen ")[2].split()[0]
@@ -185,7 +187,7 @@ def test_settings_are_read_from_a_file_which_is_neither_committed_nor_deployed(
     settings = example.replace("=text", "=json") + "FLYTE_ENDPOINT=dns:///flyte.example.com\n"
     (project / ".env").write_text(settings)
     with started(python, project, "--no-reload") as (command, printed):
-        assert "Not used here, where Flyte is the local one: FLYTE_ENDPOINT\n" in printed
+        assert "Not used with the local Flyte: FLYTE_ENDPOINT\n" in printed
         assert paste(curl_lines(printed)[0])
         wait_until(lambda: '"route": "/me"' in command.printed())
         flyte(flyte_lines(printed)[-1], project, tmp_path)
@@ -234,7 +236,7 @@ async def nap() -> None:
 """
 
 
-def test_whatever_deployment_names_is_registered_under_any_name(
+def test_all_task_environments_in_deployment_py_are_registered(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -265,7 +267,7 @@ def test_whatever_deployment_names_is_registered_under_any_name(
         check_ends(command, signal.SIGINT)
 
 
-def test_only_what_the_app_offers_is_printed(
+def test_only_links_to_existing_endpoints_are_printed(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -279,7 +281,7 @@ def test_only_what_the_app_offers_is_printed(
         check_ends(command, signal.SIGINT)
 
 
-def test_a_project_without_sample_tasks_starts_too(
+def test_a_project_without_sample_tasks_starts(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -296,7 +298,7 @@ def test_a_project_without_sample_tasks_starts_too(
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "http"])
-def test_what_is_no_port_is_refused(python: Path, default_project: Path, port: str) -> None:
+def test_an_invalid_port_is_refused(python: Path, default_project: Path, port: str) -> None:
     with pytest.raises(AssertionError, match=r"--port: not a port|expected one argument"):
         run([python, "-m", "local_flyte", "--port", port], default_project)
 
@@ -355,7 +357,7 @@ def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_w
         (["--plaintext"], []),
     ],
 )
-def test_flyte_alone_works_with_the_cli_and_tells_whom_it_knows(
+def test_flyte_alone_works_with_the_cli_and_lists_its_people(
     python: Path,
     default_project: Path,
     tmp_path: Path,

@@ -76,7 +76,7 @@ async def leave(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_it_notices_at_once_that_those_who_watched_a_silent_run_have_left(
+def test_it_notices_at_once_when_viewers_of_a_silent_run_leave(
     local_flyte: LocalFlyte,
 ) -> None:
     async def watch() -> None:
@@ -93,7 +93,7 @@ def test_it_notices_at_once_that_those_who_watched_a_silent_run_have_left(
     asyncio.run(watch())
 
 
-def test_a_stream_hangs_before_its_first_message_or_after_as_many_as_told(
+def test_a_stream_hangs_before_its_first_message_or_after_a_given_number(
     local_flyte: LocalFlyte,
 ) -> None:
     async def watch() -> None:
@@ -118,7 +118,7 @@ def test_a_stream_hangs_before_its_first_message_or_after_as_many_as_told(
     asyncio.run(watch())
 
 
-def test_it_notices_that_those_have_left_whom_it_never_answered(local_flyte: LocalFlyte) -> None:
+def test_it_notices_when_callers_of_a_hanging_method_leave(local_flyte: LocalFlyte) -> None:
     async def ask() -> None:
         caller = Caller(local_flyte)
         action = await caller.run()
@@ -132,7 +132,7 @@ def test_it_notices_that_those_have_left_whom_it_never_answered(local_flyte: Loc
     asyncio.run(ask())
 
 
-def test_the_next_calls_fail_in_the_words_of_the_test(local_flyte: LocalFlyte) -> None:
+def test_the_next_calls_fail_with_the_given_message(local_flyte: LocalFlyte) -> None:
     async def ask() -> list[ConnectError]:
         caller = Caller(local_flyte)
         action = await caller.run()

@@ -162,7 +162,7 @@ def test_an_error_names_its_cause(runs: Runs) -> None:
     assert "13 is unlucky" in action["errorInfo"]["message"]
 
 
-def test_a_run_is_aborted_by_who_may_run_whoever_started_it_and_then_all_of_it_ends(
+def test_a_contributor_may_abort_anyones_run_with_all_its_actions(
     runs: Runs, local_flyte: LocalFlyte
 ) -> None:
     run = runs.start("parent_of_endless", person="bob")

@@ -61,7 +61,7 @@ def test_no_image_is_known_before_it_was_built(root: Path) -> None:
         assert len(builds(flyte)) == 1
 
 
-def test_a_build_fails_without_what_the_image_takes_from_its_context(tmp_path: Path) -> None:
+def test_a_build_fails_if_its_context_lacks_a_file(tmp_path: Path) -> None:
     spec = definition_pb2.ImageSpec()
     spec.layers.add().requirements.file = "needed.txt"
     (tmp_path / "spec.pb").write_bytes(spec.SerializeToString())
@@ -81,7 +81,7 @@ def test_a_build_fails_without_what_the_image_takes_from_its_context(tmp_path: P
     assert error == {"message": "the context of the build has no needed.txt", "kind": "KIND_USER"}
 
 
-def test_the_sdk_says_that_a_build_failed_and_where(root: Path) -> None:
+def test_the_sdk_reports_a_failed_build_with_its_run(root: Path) -> None:
     with LocalFlyte(builds_images=True) as flyte:
         (flyte.home / "data").mkdir(exist_ok=True)
         (flyte.home / "data" / "registry").touch()  # no folder, so no image can be put into it
@@ -95,7 +95,7 @@ def test_the_open_source_flyte_builds_no_images(root: Path) -> None:
         flyte.deploy(root, "layered.py", "env")
 
 
-def test_unless_it_is_told_to_build_images_it_takes_them_for_built(root: Path) -> None:
+def test_without_image_building_all_images_count_as_built(root: Path) -> None:
     with LocalFlyte() as flyte:
         assert "already exists" in flyte.deploy(root, "layered.py", "env")
         assert builds(flyte) == []

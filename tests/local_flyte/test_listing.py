@@ -68,7 +68,7 @@ def test_order_is_by_the_first_field_and_then_the_next() -> None:
     assert page([25, 5, 15], ListRequest(sort_by=missing_first))[0] == [5, 25, 15]
 
 
-def test_what_is_equal_is_in_the_order_of_its_names() -> None:
+def test_equal_items_are_sorted_by_name() -> None:
     newest = Sort(key="parity", direction=Sort.DESCENDING)
     assert page([5, 2, 3, 1], ListRequest(sort_by=newest))[0] == [1, 3, 5, 2]
 
@@ -101,7 +101,7 @@ def test_some_lists_give_a_token_whenever_the_page_is_full() -> None:
         ListRequest(filters=[Filter(function=Filter.NOT_EXISTS, field="number", values=["3"])]),
     ],
 )
-def test_what_makes_no_sense_is_an_invalid_argument(request_: ListRequest) -> None:
+def test_a_nonsensical_request_is_an_invalid_argument(request_: ListRequest) -> None:
     with pytest.raises(ConnectError) as refusal:
         page(NUMBERS, request_)
     assert refusal.value.code.value == "invalid_argument"

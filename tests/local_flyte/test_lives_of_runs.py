@@ -105,7 +105,7 @@ def inputs(flyte: LocalFlyte, name: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(("end", "code"), [("exit 0", 0), ("exit 3", 3)])
-def test_what_ends_without_outputs_or_an_error_fails_when_it_was_tried_four_times(
+def test_a_run_without_outputs_or_an_error_fails_after_four_tries(
     local_flyte: LocalFlyte, end: str, code: int, tmp_path: Path
 ) -> None:
     name, tries = f"ends-with-{code}", tmp_path / "tries"
@@ -124,7 +124,7 @@ def test_what_ends_without_outputs_or_an_error_fails_when_it_was_tried_four_time
     assert log(local_flyte, name) == "said\n"
 
 
-def test_what_ends_well_when_it_is_tried_again_succeeds(
+def test_a_run_that_succeeds_on_its_second_try_succeeds(
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     tried = tmp_path / "tried"
@@ -196,7 +196,7 @@ def test_a_watch_may_end_before_the_status_says_so(local_flyte: LocalFlyte) -> N
     until(local_flyte, "late", is_in("SUCCEEDED"))
 
 
-def test_inputs_of_more_than_2_mib_are_not_handed_out(local_flyte: LocalFlyte) -> None:
+def test_inputs_of_more_than_2_mib_are_not_returned(local_flyte: LocalFlyte) -> None:
     start(local_flyte, "large", "exit 0", "x" * 2 * 2**20)
     refusal = inputs(local_flyte, "large")
     assert refusal.status_code == 500

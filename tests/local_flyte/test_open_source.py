@@ -62,13 +62,13 @@ def newest_run(flyte: LocalFlyte, headers: dict[str, str]) -> dict[str, Any]:
         ({"X-Amzn-Oidc-Data": signed({"sub": "x", "email": "x@y.z"}) + "=="}, "x@y.z"),
     ],
 )
-def test_the_caller_is_whom_the_token_names(
+def test_the_caller_is_the_subject_of_the_token(
     open_flyte: LocalFlyte, headers: dict[str, str], expected: str
 ) -> None:
     assert call(open_flyte, USER_INFO, headers=headers).json()["email"] == expected
 
 
-def test_the_proxys_headers_go_before_the_token(open_flyte: LocalFlyte) -> None:
+def test_the_proxys_headers_take_precedence_over_the_token(open_flyte: LocalFlyte) -> None:
     headers = {
         "Authorization": f"Bearer {PEOPLE['alice'].jwt}",
         "X-Amzn-Oidc-Identity": "somebody",
@@ -93,7 +93,7 @@ def test_the_proxys_headers_go_before_the_token(open_flyte: LocalFlyte) -> None:
         *("a number for an address", "null for an address", "a list"),
     ],
 )
-def test_whoever_is_not_named_is_nobody_and_may_do_everything(
+def test_an_unidentified_caller_is_anonymous_and_may_do_everything(
     open_flyte: LocalFlyte, headers: dict[str, str]
 ) -> None:
     refusal = call(open_flyte, USER_INFO, headers=headers)
@@ -132,7 +132,7 @@ def test_the_cluster_has_tls_if_the_proxy_says_so(
     assert answer["clusterEndpoint"] == flyte.url.replace("https", scheme)
 
 
-def test_only_attribution_tells_callers_apart(open_flyte: LocalFlyte) -> None:
+def test_callers_differ_only_in_who_started_a_run(open_flyte: LocalFlyte) -> None:
     cli(open_flyte, "run", "--follow", "deployed-task", "open.double", "--number", "4")
     bob = {"Authorization": f"Bearer {PEOPLE['bob'].jwt}"}
     run = newest_run(open_flyte, bob)["action"]
@@ -151,7 +151,7 @@ def test_an_app_is_told_of_no_endpoint(open_flyte: LocalFlyte) -> None:
     }
 
 
-def test_on_the_devbox_everyone_is_nobody(devbox: LocalFlyte, tmp_path: Path) -> None:
+def test_on_the_devbox_everyone_is_anonymous(devbox: LocalFlyte, tmp_path: Path) -> None:
     alice = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
     assert call(devbox, USER_INFO, headers=alice).status_code == 401
     cli(devbox, "run", "--follow", "deployed-task", "open.quadruple", "--number", "4")

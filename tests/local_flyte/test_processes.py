@@ -67,7 +67,7 @@ def test_the_source_tree_cannot_be_imported_though_it_is_installed(
     assert asyncio.run(running) == ["False\n"]
 
 
-def test_output_comes_by_lines_however_long(tmp_path: Path) -> None:
+def test_output_arrives_in_lines_of_any_length(tmp_path: Path) -> None:
     program = "print('x' * 3_000_000); print('short'); print(end='no line break')"
     lines = asyncio.run(output_of(tmp_path, "python", "-c", program))
     assert [len(line) for line in lines] == [3_000_001, 6, 13]

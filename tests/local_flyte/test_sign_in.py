@@ -63,7 +63,7 @@ def follow_link(browser: httpx.Client, name: str, secret: str = SECRET) -> httpx
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "LocalHost:8080", "[::1]:1"])
-def test_this_machine_is_answered_by_its_own_names(browser: httpx.Client, host: str) -> None:
+def test_the_names_of_this_machine_are_accepted(browser: httpx.Client, host: str) -> None:
     assert browser.get("/tasks", headers={"Host": host}).text == "GET /tasks "
 
 
@@ -116,7 +116,7 @@ def test_following_a_link_signs_that_person_in(browser: httpx.Client, name: str)
 
 
 @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], "ü"])
-def test_a_link_that_was_not_printed_signs_nobody_in(browser: httpx.Client, secret: str) -> None:
+def test_a_link_that_was_not_printed_does_not_sign_in(browser: httpx.Client, secret: str) -> None:
     for path in ("/sign-in/alice", "/sign-out"):
         response = browser.get(path, params={"secret": secret})
         assert response.status_code == 403
@@ -124,7 +124,7 @@ def test_a_link_that_was_not_printed_signs_nobody_in(browser: httpx.Client, secr
         assert "terminal" in response.text
 
 
-def test_who_is_not_there_cannot_be_chosen(browser: httpx.Client) -> None:
+def test_an_unknown_person_cannot_be_chosen(browser: httpx.Client) -> None:
     assert follow_link(browser, "mallory").status_code == 404
     assert browser.post(f"/sign-in/alice?secret={SECRET}").status_code == 405
 
@@ -150,7 +150,9 @@ def test_the_first_link_leads_to_a_choice_of_people(browser: httpx.Client) -> No
 
 
 @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], "ü"])
-def test_nobody_else_is_shown_the_choice(browser: httpx.Client, secret: str) -> None:
+def test_only_the_printed_link_shows_the_choice_of_people(
+    browser: httpx.Client, secret: str
+) -> None:
     page = browser.get("/sign-in", params={"secret": secret})
     assert page.status_code == 403
     assert SECRET not in page.text
@@ -186,7 +188,7 @@ def test_other_users_of_the_machine_are_refused_where_it_is_asked_for(
     assert asyncio.run(ask()) == status
 
 
-def test_the_pages_may_use_their_own_style_only(browser: httpx.Client) -> None:
+def test_the_pages_may_only_use_their_own_styles(browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"secret": SECRET})
     style = page.text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -194,7 +196,7 @@ def test_the_pages_may_use_their_own_style_only(browser: httpx.Client) -> None:
     assert "script-src" not in page.headers["content-security-policy"]
 
 
-def test_who_has_followed_a_link_may_choose_again(browser: httpx.Client) -> None:
+def test_a_signed_in_user_can_choose_another_person(browser: httpx.Client) -> None:
     unknown = browser.get("/sign-in")
     assert unknown.status_code == 403
     assert SECRET not in unknown.text

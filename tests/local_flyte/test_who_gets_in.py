@@ -101,7 +101,7 @@ def test_its_own_names_are_answered(flyte: LocalFlyte, host: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_what_a_page_may_send_anywhere_is_not_taken(
+def test_simple_requests_of_other_sites_are_refused(
     flyte: LocalFlyte, kind: str, tmp_path: Path
 ) -> None:
     """A page of another site may send these without asking first (CORS's simple requests)."""
@@ -130,9 +130,7 @@ def altered(token: str) -> str:
         {},
     ],
 )
-def test_the_proxy_lets_nobody_in_with_a_token_that_was_made_up(
-    headers: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_proxy_refuses_a_made_up_token(headers: dict[str, str], tmp_path: Path) -> None:
     with LocalFlyte(authorization=False) as flyte:
         values = {
             "altered": altered(flyte.token("alice")),
@@ -213,7 +211,7 @@ def test_the_user_of_a_connection_is_read_from_the_systems_table(
     assert sent[0]["status"] == status
 
 
-def test_where_the_system_does_not_tell_users_apart_the_banner_says_so(
+def test_the_banner_warns_if_the_system_cannot_identify_users(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sentence = "every user of this machine can run programs as you"

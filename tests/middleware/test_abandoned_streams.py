@@ -116,7 +116,9 @@ def collector_on_demand(middleware_class: Class) -> Iterator[None]:
 @sdk_fails("clean-up after one caller's stream calls Flyte as another caller")
 @pytest.mark.usefixtures("collector_on_demand")
 @pytest.mark.parametrize("kind", ["async_generator", "sync_generator", "object"])
-def test_clean_up_after_an_abandoned_stream_is_nobodys(port: int, app: App, kind: str) -> None:
+def test_clean_up_after_an_abandoned_stream_has_no_credentials(
+    port: int, app: App, kind: str
+) -> None:
     app.cleaned_up_by.clear()
     app.ended.clear()
     with Connection(port) as alice:

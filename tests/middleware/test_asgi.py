@@ -62,7 +62,7 @@ async def _no_receive() -> Message:
 
 
 @sdk_fails("BaseHTTPMiddleware turns every message into its own", raises=AssertionError)
-def test_messages_pass_as_they_are(middleware_class: Class) -> None:
+def test_messages_pass_unchanged(middleware_class: Class) -> None:
     sent: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
         {"type": "http.response.body", "body": b"", "more_body": True},

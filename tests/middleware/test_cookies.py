@@ -43,7 +43,7 @@ def test_answers_to_cookies_vary_on_cookie(
 
 
 @pytest.mark.parametrize("headers", [[ALICE], [(b"x-api-key", b"k")]])
-def test_answers_to_other_credentials_are_left_alone(
+def test_answers_to_other_credentials_are_unchanged(
     either_class: Class, headers: list[tuple[bytes, bytes]]
 ) -> None:
     answer = ask(either_class, http_scope(headers=headers), [lambda _: ("x-a", "1")])
@@ -128,13 +128,13 @@ def test_other_cookies_do_not_count_as_credentials(middleware_class: Class, name
 
 
 @sdk_fails(NO_OPTION, raises=TypeError)
-def test_only_blanks_around_a_cookie_are_not_part_of_it(middleware_class: Class) -> None:
+def test_only_spaces_and_tabs_around_a_cookie_are_removed(middleware_class: Class) -> None:
     scope = http_scope(headers=[(b"cookie", b"a=1;\x0bsession=s")])
     assert ask(middleware_class, scope, cookie_names={"session"}).status == 401
 
 
 @sdk_fails(NO_OPTION, raises=TypeError)
-def test_a_cookie_that_is_not_forwarded_may_hold_anything(middleware_class: Class) -> None:
+def test_a_cookie_that_is_not_forwarded_may_have_any_value(middleware_class: Class) -> None:
     scope = http_scope(headers=[(b"cookie", b"ad=\xff; session=s; \xe9=1")])
     answer = ask(middleware_class, scope, cookie_names={"session"})
     assert answer.credentials == {"cookie": "session=s"}

@@ -145,14 +145,14 @@ def running(directory: Path, app: str) -> Iterator[Connection]:
         process.stdout.close()
 
 
-def test_in_a_plain_starlette_app(directory: Path) -> None:
+def test_it_works_in_a_plain_starlette_app(directory: Path) -> None:
     with running(directory, STARLETTE) as connection:
         assert connection.ask("GET", "/who", ALICE).json == BEARER
         assert connection.ask("GET", "/who").status == 401
         assert connection.ask("GET", "/health", ALICE).json == {}
 
 
-def test_in_a_fastapi_app_written_for_the_sdks_class_with_the_import_line_swapped(
+def test_it_works_in_a_fastapi_app_written_for_the_sdks_class(
     directory: Path,
 ) -> None:
     assert FASTAPI.count(SDK_IMPORT) == 1
@@ -179,7 +179,7 @@ def test_in_a_fastapi_app_written_for_the_sdks_class_with_the_import_line_swappe
     assert ours[:-1] == sdk[:-1]
 
 
-def test_mounted_under_a_sub_app(directory: Path) -> None:
+def test_it_works_in_a_mounted_app(directory: Path) -> None:
     with running(directory, MOUNTED) as connection:
         assert connection.ask("GET", "/inner/who", ALICE).json == BEARER
         assert connection.ask("GET", "/inner/who").status == 401
@@ -215,11 +215,11 @@ def test_it_has_at_most_260_lines_of_code() -> None:
     assert len(lines) <= 260
 
 
-def test_it_holds_nothing_that_the_template_would_fill_in() -> None:
+def test_it_contains_no_jinja() -> None:
     assert not re.search(r"\{[{%#]", middleware_file().read_text("utf-8"))
 
 
-def test_it_tells_its_version_and_hash_and_the_page_for_copiers_lists_them(
+def test_it_prints_its_version_and_hash_and_the_docs_list_them(
     directory: Path,
 ) -> None:
     command = [sys.executable, "-W", "ignore", "passthrough_auth.py"]

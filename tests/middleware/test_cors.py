@@ -40,7 +40,7 @@ def test_a_preflight_with_credentials_is_an_ordinary_request(middleware_class: C
         ("POST", PREFLIGHT),
     ],
 )
-def test_what_is_not_quite_a_preflight_is_refused(
+def test_an_incomplete_preflight_is_refused(
     middleware_class: Class, method: str, headers: list[tuple[bytes, bytes]]
 ) -> None:
     assert ask(middleware_class, http_scope(headers=headers, method=method)).status == 401

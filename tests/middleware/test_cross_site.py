@@ -56,7 +56,7 @@ ELSEWHERE = {
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
 @pytest.mark.parametrize("credential", AMBIENT.values(), ids=AMBIENT.keys())
-def test_an_unsafe_request_from_elsewhere_cannot_ride_on_ambient_credentials(
+def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
     middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
 ) -> None:
     answer = ask(middleware_class, http_scope(headers=[credential, *headers], method="POST"))
@@ -74,7 +74,7 @@ def test_every_method_but_the_safe_ones_is_unsafe(middleware_class: Class, metho
 
 @sdk_fails(WEBSOCKET)
 @pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_a_websocket_from_elsewhere_cannot_ride_on_a_cookie(
+def test_a_websocket_from_another_site_cannot_use_a_cookie(
     middleware_class: Class, headers: list[tuple[bytes, bytes]]
 ) -> None:
     answer = ask(middleware_class, websocket_scope(headers=[COOKIE, *headers], **DENIAL))
@@ -175,7 +175,7 @@ def test_a_blank_authorization_header_shows_no_intent(
         (service_account, []),
     ],
 )
-def test_what_an_extractor_makes_of_ambient_credentials_is_ambient(
+def test_a_credential_made_from_ambient_credentials_is_ambient(
     middleware_class: Class, extractor: Any, headers: list[tuple[bytes, bytes]]
 ) -> None:
     scope = http_scope(headers=[*headers, EVIL], method="POST")
@@ -219,7 +219,7 @@ ADDED_BY_A_PROXY = [
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize("prefix", [b"", b"Bearer "])
 @pytest.mark.parametrize("name", SET_BY_ANY_PAGE + ADDED_BY_A_PROXY)
-def test_a_header_that_says_nothing_of_intent_does_not_make_a_cookie_one(
+def test_a_header_without_intent_does_not_make_a_cookie_intended(
     middleware_class: Class, name: str, prefix: bytes
 ) -> None:
     repeated = (name.lower().encode(), prefix + b"alice")
@@ -240,9 +240,7 @@ def test_a_credential_that_a_proxy_adds_is_ambient(middleware_class: Class, name
 
 
 @pytest.mark.parametrize("name", ["x-token", "accepted", "security", "x-msg", "hosts", "iff"])
-def test_a_header_that_only_looks_like_those_speaks_for_intent(
-    middleware_class: Class, name: str
-) -> None:
+def test_a_header_with_a_similar_name_shows_intent(middleware_class: Class, name: str) -> None:
     headers = [COOKIE, (name.encode(), b"alice"), EVIL]
     assert (
         ask(middleware_class, http_scope(headers=headers, method="POST"), [cookie_as_bearer]).status
@@ -256,7 +254,7 @@ AS_IF_AMBIENT = [ALICE, (b"x-api-key", b"k"), COOKIE]
 @sdk_fails(NO_OPTION, raises=TypeError)
 @pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
 @pytest.mark.parametrize("credential", AS_IF_AMBIENT)
-def test_with_assume_ambient_nothing_unsafe_comes_from_elsewhere(
+def test_with_assume_ambient_unsafe_requests_from_other_sites_are_refused(
     middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
 ) -> None:
     cls: Any = middleware_class
@@ -291,14 +289,16 @@ def test_with_assume_ambient_safe_own_and_trusted_requests_pass(
 
 
 @sdk_fails(CROSS_SITE)
-def test_a_cookie_is_ambient_even_if_the_end_of_it_is_known(middleware_class: Class) -> None:
+def test_a_cookie_is_ambient_even_if_its_last_word_is_in_another_header(
+    middleware_class: Class,
+) -> None:
     jar = (b"cookie", b"session=alice; theme=dark")
     scope = http_scope(headers=[jar, (b"x-theme", b"theme=dark"), EVIL], method="POST")
     assert ask(middleware_class, scope).status == 403
 
 
 @pytest.mark.parametrize("key", ["k", "k\tl"])
-def test_what_an_extractor_makes_of_a_custom_header_is_not_ambient(
+def test_a_credential_made_from_a_custom_header_is_not_ambient(
     middleware_class: Class, key: str
 ) -> None:
     scope = http_scope(headers=[COOKIE, (b"x-api-key", key.encode()), EVIL], method="POST")
@@ -308,14 +308,14 @@ def test_what_an_extractor_makes_of_a_custom_header_is_not_ambient(
 
 
 @sdk_fails(CROSS_SITE)
-def test_an_origin_without_a_host_to_compare_with_is_refused(middleware_class: Class) -> None:
+def test_an_origin_is_refused_if_there_is_no_host_to_compare(middleware_class: Class) -> None:
     scope = http_scope(method="POST")
     scope["headers"] = [COOKIE, (b"origin", b"null")]
     assert ask(middleware_class, scope).status == 403
 
 
 @sdk_fails(NO_OPTION, raises=TypeError)
-def test_a_trusted_origin_may_ride_on_a_cookie(middleware_class: Class) -> None:
+def test_a_trusted_origin_may_use_a_cookie(middleware_class: Class) -> None:
     trusted = ["https://ui.example", "http://localhost:3000"]
     for origin in trusted:
         headers = [COOKIE, (b"origin", origin.encode()), (b"sec-fetch-site", b"cross-site")]
@@ -363,7 +363,7 @@ def test_trusted_origins_are_exact(middleware_class: Class, origin: str) -> None
         "https://ui.example\n",
     ],
 )
-def test_what_is_not_an_origin_is_refused_at_construction(ours: Class, origin: str) -> None:
+def test_an_invalid_origin_is_refused_at_construction(ours: Class, origin: str) -> None:
     with pytest.raises(ValueError, match="not an origin") as error:
         ours(Probe(), trusted_origins=[origin])
     assert repr(origin) in str(error.value)

@@ -22,7 +22,7 @@ def test_a_list_of_extractors_replaces_the_defaults(middleware_class: Class) -> 
     assert ask(middleware_class, http_scope(headers=[ALICE]), only_key).status == 401
 
 
-def test_an_empty_list_of_extractors_admits_nobody(middleware_class: Class) -> None:
+def test_without_extractors_every_request_is_refused(middleware_class: Class) -> None:
     assert ask(middleware_class, http_scope(headers=[ALICE, COOKIE]), []).status == 401
 
 
@@ -185,7 +185,7 @@ NO_PAIR = {
 
 @sdk_fails("anything that is not None counts as a credential", raises=Exception)
 @pytest.mark.parametrize("result", NO_PAIR.values(), ids=NO_PAIR.keys())
-def test_what_is_not_a_pair_of_strings_is_no_credential(
+def test_a_result_that_is_not_a_pair_of_strings_is_no_credential(
     middleware_class: Class, result: Any
 ) -> None:
     answer = ask(middleware_class, http_scope(), [lambda _: result])
@@ -193,7 +193,7 @@ def test_what_is_not_a_pair_of_strings_is_no_credential(
     assert answer.status == 401
 
 
-def test_what_is_no_pair_is_logged_without_being_shown(
+def test_a_result_that_is_not_a_pair_is_logged_without_its_value(
     ours: Class, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert ask(ours, http_scope(), [lambda _: "s3cret"]).status == 401
@@ -255,12 +255,12 @@ def test_no_extractor_can_be_made_for_a_name_that_is_never_set(ours: Any, name: 
 
 
 @pytest.mark.parametrize("name", ["x-host", "hosts", "contents", "x-content-type", "user", "t"])
-def test_names_that_only_look_like_those_are_set(middleware_class: Class, name: str) -> None:
+def test_similar_names_are_set(middleware_class: Class, name: str) -> None:
     assert ask(middleware_class, http_scope(), [lambda _: (name, "1")]).credentials == {name: "1"}
 
 
 @sdk_fails("keys that differ in case are all sent")
-def test_keys_that_differ_in_case_are_one_key(middleware_class: Class) -> None:
+def test_keys_that_differ_only_in_case_are_the_same_key(middleware_class: Class) -> None:
     extractors = [lambda _: ("Authorization", "a"), lambda _: ("authorization", "b")]
     assert ask(middleware_class, http_scope(), extractors).credentials == {"authorization": "b"}
 
@@ -290,7 +290,7 @@ class AsyncExtractor:
 
 @sdk_fails("a coroutine counts as a credential", raises=Exception)
 @pytest.mark.parametrize("result", [None, "ab", ("authorization", "")])
-def test_an_async_extractor_that_finds_nothing_admits_nobody(
+def test_an_async_extractor_that_finds_nothing_gives_a_401(
     middleware_class: Class, result: Any
 ) -> None:
     with AsyncExtractor(lambda _: result) as extractor:

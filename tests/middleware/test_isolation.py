@@ -42,7 +42,7 @@ def test_ambient_metadata_survives_on_excluded_paths_only(middleware_class: Clas
     assert probe.seen == [{"x-ambient": "1"}, {"authorization": "Bearer alice"}]
 
 
-def test_of_stacked_instances_the_inner_wins(middleware_class: Class) -> None:
+def test_the_inner_of_two_instances_wins(middleware_class: Class) -> None:
     probe = Probe()
     inner = middleware_class(probe, [lambda _: ("x-inner", "1")], {"/inner-excluded"})
     app = middleware_class(inner)
@@ -223,7 +223,7 @@ class Cycle:
         self.act()
 
 
-def test_a_collection_takes_nothing_from_the_request_in_which_it_happens(ours: Class) -> None:
+def test_a_collection_does_not_change_the_current_requests_credentials(ours: Class) -> None:
     seen: dict[str, Any] = {}
 
     def act() -> None:
@@ -245,7 +245,7 @@ def test_a_collection_takes_nothing_from_the_request_in_which_it_happens(ours: C
     }
 
 
-def test_collections_at_any_moment_change_nobodys_credentials(ours: Class) -> None:
+def test_a_collection_at_any_moment_changes_no_credentials(ours: Class) -> None:
     """Python 3.11 collects whenever something is allocated, even within setting a variable."""
     thresholds = gc.get_threshold()
     variables = [contextvars.ContextVar(f"v{number}", default=-1) for number in range(20)]
@@ -315,7 +315,7 @@ def test_collections_of_two_threads_may_overlap(ours: Class) -> None:
     }
 
 
-def test_the_collector_is_hooked_once_however_many_copies_and_instances_there_are(
+def test_the_collector_is_hooked_once_per_process(
     ours: Class, passthrough_auth: ModuleType
 ) -> None:
     """Two would leave each other's context, and the request in the wrong one."""

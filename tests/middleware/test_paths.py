@@ -62,7 +62,7 @@ def test_a_mount_does_not_widen_an_excluded_path(middleware_class: Class) -> Non
     assert probe.seen == [{}]
 
 
-def test_credentials_are_not_looked_at_on_excluded_paths(middleware_class: Class) -> None:
+def test_credentials_are_not_checked_on_excluded_paths(middleware_class: Class) -> None:
     scope = http_scope("/health", headers=[ALICE])
     assert ask(middleware_class, scope, None, {"/health"}).credentials == {}
 
@@ -87,7 +87,7 @@ def test_a_path_excluded_later_counts(middleware_class: Class) -> None:
         b"\xff",
     ],
 )
-def test_the_host_header_has_no_say_in_the_path(middleware_class: Class, host: bytes) -> None:
+def test_the_host_header_does_not_affect_the_path(middleware_class: Class, host: bytes) -> None:
     scope = http_scope("/admin")
     scope["headers"] = [(b"host", host)]
     assert ask(middleware_class, scope, None, {"/health"}).status == 401

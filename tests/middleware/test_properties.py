@@ -160,7 +160,7 @@ def test_exactly_the_excluded_paths_are_excluded(ours: Class, path: str, exempt:
 
 @given(st.text(max_size=8), st.text(max_size=8))
 @thorough
-def test_a_string_excludes_at_most_itself(ours: Class, given_path: str, path: str) -> None:
+def test_a_string_excludes_only_itself(ours: Class, given_path: str, path: str) -> None:
     assert ask(ours, http_scope(path), None, given_path).refused == (path != given_path)
 
 

@@ -75,14 +75,14 @@ def test_an_owners_handler_denies_websockets_where_the_server_can(middleware_cla
     assert len(handler.given) == 1
 
 
-def test_an_owners_handler_is_not_asked_about_what_passes(ours: Class) -> None:
+def test_an_owners_handler_is_not_called_for_admitted_requests(ours: Class) -> None:
     handler = Handler()
     scope = http_scope(headers=[ALICE])
     assert ask(ours, scope, refusal_handler=handler).status == 200
     assert handler.given == []
 
 
-def test_an_owners_handler_that_raises_admits_nobody(ours: Class) -> None:
+def test_an_owners_handler_that_raises_does_not_admit_the_request(ours: Class) -> None:
     def broken(connection: HTTPConnection, error: HTTPException) -> Response:
         raise RuntimeError
 

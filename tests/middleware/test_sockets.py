@@ -116,7 +116,7 @@ def port(either_class: Class, server: dict[str, str], app: App) -> Iterator[int]
 
 
 @leaks
-def test_after_a_large_upload_the_next_request_is_nobodys(port: int) -> None:
+def test_after_a_large_upload_the_next_request_has_no_credentials(port: int) -> None:
     with Connection(port) as connection:
         for _ in range(3):
             upload = connection.ask("POST", "/upload", ALICE, body=LARGE)
@@ -125,7 +125,7 @@ def test_after_a_large_upload_the_next_request_is_nobodys(port: int) -> None:
 
 
 @leaks
-def test_after_a_large_upload_an_excluded_websocket_is_nobodys(port: int) -> None:
+def test_after_a_large_upload_an_excluded_websocket_has_no_credentials(port: int) -> None:
     with Connection(port) as connection:
         assert connection.ask("POST", "/upload", ALICE, body=LARGE).body == b"Bearer alice"
         assert connection.open_websocket("/open-websocket").status == 101
@@ -133,7 +133,7 @@ def test_after_a_large_upload_an_excluded_websocket_is_nobodys(port: int) -> Non
 
 
 @leaks
-def test_after_a_large_upload_a_sibling_of_a_mount_is_nobodys(
+def test_after_a_large_upload_a_sibling_of_a_mount_has_no_credentials(
     either_class: Class, server: dict[str, str]
 ) -> None:
     app = App()
@@ -142,7 +142,7 @@ def test_after_a_large_upload_a_sibling_of_a_mount_is_nobodys(
         assert connection.ask("GET", "/beside").body == b"nobody"
 
 
-def test_a_pipelined_request_is_nobodys(port: int) -> None:
+def test_a_pipelined_request_has_no_credentials(port: int) -> None:
     with Connection(port) as connection:
         connection.send(message("GET", "/", ALICE) + message("GET", "/health"))
         assert connection.read_response().body == b"Bearer alice"
@@ -150,7 +150,7 @@ def test_a_pipelined_request_is_nobodys(port: int) -> None:
 
 
 @may_leak
-def test_a_pipelined_request_behind_an_upload_is_nobodys(port: int) -> None:
+def test_a_pipelined_request_behind_an_upload_has_no_credentials(port: int) -> None:
     with Connection(port) as connection:
         connection.send(message("POST", "/", ALICE, body=LARGE))
         connection.send(message("GET", "/health") + message("GET", "/", BOB))
@@ -165,7 +165,7 @@ def test_a_request_answered_before_its_upload_was_read_leaves_nothing(port: int)
         assert connection.ask("GET", "/health").body == b"nobody"
 
 
-def test_a_refused_upload_leaves_the_connection_in_order(port: int) -> None:
+def test_a_refused_upload_leaves_the_connection_usable(port: int) -> None:
     with Connection(port) as connection:
         for _ in range(2):
             assert connection.ask("POST", "/", body=b"x" * 50_000).status == 401
@@ -233,7 +233,7 @@ LINES: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize(("lines", "status", "who"), LINES.values(), ids=LINES.keys())
-def test_header_lines_are_judged_as_they_arrive(
+def test_credentials_are_checked_byte_for_byte(
     ours: Class, server: dict[str, str], lines: list[str], status: int, who: str
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

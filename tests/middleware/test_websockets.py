@@ -80,7 +80,7 @@ def test_a_method_in_a_websocket_scope_does_not_make_it_safe(middleware_class: C
     assert ask(middleware_class, websocket_scope(headers=preflight, method="OPTIONS")).refused
 
 
-def test_a_websocket_of_a_subclass_with_its_own_dispatch_is_judged(ours: Class) -> None:
+def test_a_websocket_of_a_subclass_with_its_own_dispatch_is_checked(ours: Class) -> None:
     class Overriding(ours):  # type: ignore[misc, valid-type]
         async def dispatch(self, *_: Any) -> Response:
             raise AssertionError("not for WebSockets")

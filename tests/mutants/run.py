@@ -2,9 +2,9 @@
 
 Usage: python -m tests.mutants.run   (not part of `make test`: it takes long)
 
-mutmut wants a project of its own, so one is made in a temporary directory. A mutant that survives
-must be explained in README.md beside this file, by a code block that holds its diff; any other
-makes the command fail. The arguments are passed on to ``mutmut run``.
+mutmut needs its own project, so this makes one in a temporary directory. Every mutant that survives
+must be explained in README.md beside this file, in a code block with its diff; otherwise the
+command fails. The arguments are passed on to ``mutmut run``.
 """
 
 import os
@@ -17,10 +17,10 @@ from pathlib import Path
 TEMPLATE = Path(__file__).resolve().parents[2]
 MIDDLEWARE = TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 PAGE = Path(__file__).with_name("README.md")
-# What starts servers or processes is left out: too slow, and mutmut's switch does not reach there.
+# Tests that start servers or processes are left out: they are slow, and out of mutmut's reach.
 LEFT_OUT = ("sockets", "abandoned_streams", "nginx", "wire", "copied_alone")
-# mutmut's own switch sets a context variable, which nothing may do while Python 3.11 collects; and
-# what a file does as it is imported is seen in processes where the switch does not reach.
+# mutmut itself sets a context variable, which must not happen while Python 3.11 collects garbage;
+# and the checks at import are tested in separate processes, which mutmut does not reach.
 NOT_MUTATED = (
     "def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:",
     "def _check_isolation() -> None:",
@@ -37,7 +37,7 @@ addopts = ["--import-mode=importlib"]
 
 
 def main(arguments: list[str]) -> int:
-    """Run mutmut, list what survived, and return 0 if the page explains all of it."""
+    """Run mutmut, list the mutants that survived, and return 0 if the page explains them all."""
     page = PAGE.read_text("utf-8")
     with tempfile.TemporaryDirectory() as name:
         project = Path(name)
@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _diff(command: list[str], project: Path) -> str:
-    """Return the lines that a mutant changes, as they stand in the page."""
+    """Return the lines that a mutant changes, in the form used in the page."""
     shown = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
     lines = shown.stdout.splitlines()
     changed = [line for line in lines if line[:1] in "+-" and not line.startswith(("+++", "---"))]

@@ -1,1 +1,1 @@
-"""Tests of the template's own package, by apps that are not the generated one."""
+"""Tests of the template's own package, with small apps instead of the generated one."""

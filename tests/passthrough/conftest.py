@@ -1,6 +1,6 @@
-"""What these tests share: a local Flyte, the SDK made safe, and apps of a few endpoints each.
+"""Shared fixtures: a local Flyte, the SDK made safe, and apps with a few endpoints each.
 
-A test module names its endpoints ``router``; its app is what ``alice`` and the others call.
+A test module defines its endpoints as ``router``; ``alice`` and the other clients call that app.
 """
 
 import importlib
@@ -26,7 +26,7 @@ def _started_flyte() -> Iterator[LocalFlyte]:
 
 @pytest.fixture(scope="package")
 def _safe_sdk() -> Iterator[None]:
-    """Make the SDK safe, and leave it to tests of others as it was."""
+    """Make the SDK safe, and restore it for other tests."""
     for name in flyte.remote.__all__:
         getattr(flyte.remote, name)
     importlib.import_module("flyte.remote._client.controlplane")
@@ -47,10 +47,10 @@ def _safe_sdk() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFlyte]:
-    """The local Flyte, with the tests' tasks and nothing else; the environment leads to it."""
+    """The local Flyte, with only the tests' tasks; the environment has its address."""
     _started_flyte.reset()
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FLYTE_ENDPOINT", raising=False)  # would outrank the other
+        patch.delenv("FLYTE_ENDPOINT", raising=False)  # it would take precedence
         for name, value in _started_flyte.app_environment().items():
             patch.setenv(name, value)
         yield _started_flyte
@@ -58,7 +58,7 @@ def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFl
 
 @pytest.fixture
 def received(local_flyte: LocalFlyte) -> Iterator[Callable[[], list[ReceivedCall]]]:
-    """What the local Flyte has received since the test began."""
+    """The calls that the local Flyte has received since the test began."""
     local_flyte.clear_calls()
     yield lambda: local_flyte.calls
     local_flyte.clear_calls()
@@ -73,21 +73,21 @@ def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str
 
 @pytest.fixture(scope="module")
 def alice(url: str) -> Iterator[httpx.Client]:
-    """Someone who may run tasks."""
+    """A client of someone who may run tasks."""
     with client_of(url, "alice") as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def bob(url: str) -> Iterator[httpx.Client]:
-    """Someone else who may run tasks."""
+    """A client of someone else who may run tasks."""
     with client_of(url, "bob") as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def hurried(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """Alice, calling an app that gives Flyte little time."""
+    """Alice's client of an app with a short timeout for Flyte."""
     app = build_app(request.module.router, flyte_timeout=1.0)
     with serving(app) as url, client_of(url, "alice") as client:
         yield client
@@ -95,12 +95,12 @@ def hurried(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator
 
 @pytest.fixture(scope="module")
 def greeting(local_flyte: LocalFlyte) -> str:
-    """The name of a run of alice's that has succeeded."""
+    """The name of a run by alice that has succeeded."""
     return ended(start("greet", name="Ada"))
 
 
 @pytest.fixture(scope="module")
 def counting(local_flyte: LocalFlyte) -> Iterator[str]:
-    """The name of a run of alice's that goes on and on."""
+    """The name of a run by alice that does not end."""
     with long_run() as run:
         yield run

@@ -37,7 +37,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @env.task
 async def count(to: int = 5) -> int:
-    """Count aloud, and fail if there is nothing to count."""
+    """Print numbers, and fail if there is nothing to count."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):
@@ -60,7 +60,7 @@ async def describe(  # noqa: PLR0917
     sizes: list[Size],
     files: list[File],
 ) -> str:
-    """Take all that an app may have made itself, and read it."""
+    """Take a value of every kind that an app may create, and read it."""
     content = []
     for each in (file, *files):
         with each.open_sync("rb") as opened:

@@ -1,6 +1,6 @@
-"""Endpoints by somebody who has just generated a project and knows Flyte's documentation.
+"""Endpoints by somebody who has just generated a project and has read Flyte's documentation.
 
-They are naive on purpose: what goes wrong here has to go well. ``test_fifteen.py`` calls them.
+They are naive on purpose, and have to be safe anyway. ``test_fifteen.py`` calls them.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ async def words(text: File, day: date) -> int:
 
 
 class Gift:
-    """Whoever unpickles it runs a program."""
+    """Unpickling it runs a program."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (UNPICKLED,)

@@ -1,4 +1,4 @@
-"""Apps with a few endpoints each, on real sockets, and people who call them."""
+"""Apps with a few endpoints each, on real sockets, and clients for them."""
 
 import asyncio
 import os
@@ -29,15 +29,15 @@ from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent
 TASKS = "tests"
-"""What the names of the tests' tasks begin with: ``tests.greet``, ``tests.count``, ..."""
+"""The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 
 
 PUBLIC = {*health.PATHS, *docs.PATHS}
 
 
 def build_app(*routers: APIRouter, **changed: Any) -> App:
-    """Build an app as a generated one is built, with some settings changed."""
-    patient = {"flyte_timeout": 120.0}  # so that nothing depends on how busy the machine is
+    """Build an app like a generated one, with some settings changed."""
+    patient = {"flyte_timeout": 120.0}  # enough even on a busy machine
     settings = load_settings(Settings).model_copy(update=patient | changed)
 
     @asynccontextmanager
@@ -103,12 +103,12 @@ def bearer(name: str) -> str:
 
 
 def client_of(url: str, name: str | None) -> httpx.Client:
-    """Make a client that calls as a person, by bearer token, or as nobody."""
+    """Make a client that calls as a person, with a bearer token, or anonymously."""
     headers = {"Authorization": bearer(name)} if name else {}
     return httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False)
 
 
-# Runs, by the SDK, outside of any app
+# Runs, started with the SDK outside any app
 
 
 @contextmanager
@@ -144,5 +144,5 @@ def long_run() -> Iterator[str]:
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
-    """Return this process's environment with some variables changed, for another process."""
+    """Return an environment for another process: this one's, with some variables changed."""
     return {**os.environ, **variables}

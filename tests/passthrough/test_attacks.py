@@ -1,4 +1,4 @@
-"""What attackers found in the house as it is now; each failed before its fix."""
+"""Attacks that once worked; each test failed before the fix."""
 
 import asyncio
 import json
@@ -40,13 +40,13 @@ async def run(task: TaskDep, inputs: Inputs) -> str:
 
 
 @pytest.mark.parametrize("container", [{}, [], {"a": {}}, [[]]])
-def test_containers_are_counted_as_they_are_read(container: Any) -> None:
+def test_the_number_of_containers_is_limited_while_they_are_read(container: Any) -> None:
     packed = msgpack.packb([container] * 30_000)
     literal = Literal(scalar=Scalar(binary=Binary(value=packed, tag="msgpack")))
     assert to_json([("o0", literal)])["o0"]["kind"] == "too large"
 
 
-def test_a_websockets_silence_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_websocket_earns_no_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
 
     class Loop:
@@ -75,12 +75,12 @@ def test_a_websockets_silence_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["self", "task", "obj", "recover"])
-def test_an_argument_of_the_sdks_own_is_no_input(alice: httpx.Client, name: str) -> None:
+def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client, name: str) -> None:
     answer = alice.post("/tasks/tests.greet/runs", json={"name": "Ada", name: 1})
     assert answer.status_code == 422, answer.text
 
 
-def test_many_inputs_are_refused_before_they_are_looked_at(alice: httpx.Client) -> None:
+def test_too_many_inputs_are_refused_before_they_are_converted(alice: httpx.Client) -> None:
     inputs = {f"x{number}": 1 for number in range(60_000)}
     answer = alice.post("/tasks/tests.greet/runs", json=inputs)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
@@ -155,7 +155,7 @@ def test_a_connection_that_uvloop_finds_closed_is_no_fault(
     assert caplog.records == []
 
 
-def test_secrets_are_found_however_many_there_are() -> None:
+def test_secrets_are_found_among_many() -> None:
     words = [f"word-number-{number:05}" for number in range(5000)]
     assert quotes("... number-04999 ...", words)
     assert not quotes("nothing of the kind", words)
@@ -170,7 +170,7 @@ async def greet_and_wait(name: str) -> str:
     return run.name
 
 
-def test_a_run_that_was_started_is_told_whatever_the_deadline_does_afterwards(
+def test_a_started_run_is_reported_even_after_the_deadline(
     local_flyte: LocalFlyte,
 ) -> None:
     with (
@@ -184,7 +184,7 @@ def test_a_run_that_was_started_is_told_whatever_the_deadline_does_afterwards(
         assert remote.Run.get(name=answer.json()).name == answer.json()
 
 
-def test_the_start_of_a_run_puts_the_deadline_off() -> None:
+def test_starting_a_run_extends_the_deadline() -> None:
     async def start() -> float:
         async with asyncio.timeout(5) as deadline:
             calls = Calls(Limits(timeout=60), None, deadline)

@@ -1,4 +1,4 @@
-"""Where the caller's credentials may come from, besides Authorization and Cookie."""
+"""Sources of the caller's credentials besides Authorization and Cookie."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,15 +23,15 @@ async def me() -> str:
 
 @pytest.fixture(scope="module")
 def proxied(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """Someone before an app that trusts a proxy's header."""
+    """A client of an app that trusts a proxy's header."""
     with serving(build_app(router, token_header=HEADER)) as url, client_of(url, None) as client:
         yield client
 
 
-def test_the_token_that_a_proxy_hands_on_is_the_callers(
+def test_the_token_that_a_proxy_passes_on_is_used(
     proxied: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    # A proxy may put another token in Authorization: oauth2-proxy the ID token, if it is told to.
+    # A proxy may put another token in Authorization: oauth2-proxy can send the ID token there.
     headers = {HEADER: BOB, "Authorization": bearer("alice")}
     assert proxied.get("/me", headers=headers).json() == PEOPLE["bob"].subject
     assert {call.headers["authorization"] for call in received()} == {bearer("bob")}
@@ -39,7 +39,7 @@ def test_the_token_that_a_proxy_hands_on_is_the_callers(
 
 
 @pytest.mark.parametrize("values", [[], [""]])
-def test_without_it_what_authorization_says_does_not_count(
+def test_without_the_proxys_header_authorization_is_ignored(
     proxied: httpx.Client, values: list[str]
 ) -> None:
     headers = [("Authorization", bearer("alice")), *((HEADER, value) for value in values)]
@@ -50,7 +50,7 @@ def test_without_it_what_authorization_says_does_not_count(
 @pytest.mark.parametrize(
     "other", [("Authorization", bearer("alice")), ("Cookie", PEOPLE["alice"].cookie)]
 )
-def test_two_that_differ_are_refused_whatever_else_is_sent(
+def test_two_different_tokens_are_refused(
     proxied: httpx.Client, values: list[str], other: tuple[str, str]
 ) -> None:
     refused = proxied.get("/me", headers=[other, *((HEADER, value) for value in values)])
@@ -58,11 +58,11 @@ def test_two_that_differ_are_refused_whatever_else_is_sent(
     assert refused.headers["Content-Type"] == "application/problem+json"
 
 
-def test_two_that_are_the_same_are_one(proxied: httpx.Client) -> None:
+def test_two_equal_tokens_count_as_one(proxied: httpx.Client) -> None:
     assert proxied.get("/me", headers=[(HEADER, BOB)] * 2).json() == PEOPLE["bob"].subject
 
 
-def test_a_page_of_another_site_does_not_use_it(proxied: httpx.Client) -> None:
+def test_a_page_of_another_site_cannot_use_the_proxys_header(proxied: httpx.Client) -> None:
     sent = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", HEADER: BOB}
     assert proxied.post("/me", headers=sent).status_code == 403
 

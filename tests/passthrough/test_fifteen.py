@@ -1,6 +1,6 @@
-"""What happens to endpoints that are written from Flyte's documentation: the table in docs/.
+"""Tests of endpoints that are written from Flyte's documentation: the table in docs/.
 
-To write the page anew, run this file as a module, with the template's folder in PYTHONPATH.
+To regenerate the page, run this file as a module, with the template's folder in PYTHONPATH.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ router.include_router(fifteen.router, dependencies=[ProjectDomain])  # as app/ma
 
 
 class Row(NamedTuple):
-    """An endpoint, what people get, what was tried on it, and what came of that."""
+    """An endpoint, the statuses that people get, an attack or failure, and its outcome."""
 
     endpoint: str
     people: str
@@ -52,7 +52,7 @@ RUNNERS = "200 200 403 403 401 401"
 ERRORS = "Flyte hangs, fails, is back"
 IN_TIME = "504 after `FLYTE_TIMEOUT`; 502; then 200"
 WRONG = "all inputs wrong; one named `task` or `run_name`"
-AT_ONCE = "422, each with its place"
+AT_ONCE = "422, each with its location"
 STRANGE = "a run that returned a pickle, `file:///etc/passwd`, 500 levels, NaN"
 DATA = "`{kind: pickle}`, a URI, `{kind: too large}`, `NaN`; nothing loaded or opened"
 LEAVING = "viewers leave before its end"
@@ -90,8 +90,8 @@ ROWS = [
     Row(
         "POST /count",
         RUNNERS,
-        "its task is named at the top of the module",
-        "each caller asks for it",
+        "its task is defined at module level",
+        "each caller fetches it",
     ),
     Row("POST /count-many?times=1", RUNNERS, "", ""),
     Row("GET /runs", VIEWERS, ERRORS, IN_TIME),
@@ -101,7 +101,7 @@ ROWS = [
     Row("WS /runs/{run}/live", "101 101 101 1011 1011 401", LEAVING, ENDS),
     Row("GET /runs/{run}/logs", VIEWERS, LEAVING, ENDS),
     Row("GET /runs/{run}/logs-sync", "200 200 200 cut cut 401", LEAVING, ENDS),
-    Row("GET /runs/{run}/first-line", VIEWERS, "left in the middle of a log", ENDS),
+    Row("GET /runs/{run}/first-line", VIEWERS, "the endpoint stops in the middle of a log", ENDS),
     Row("GET /runs/{run}/result", VIEWERS, STRANGE, DATA),
     Row("GET /runs/{run}/io", VIEWERS, STRANGE, DATA),
     Row("POST /runs/{run}/again", RUNNERS, WRONG, AT_ONCE, {"name": "Bob"}),
@@ -126,18 +126,19 @@ ROWS = [
 ]
 
 INTRODUCTION = """\
-# Fifteen endpoints, and what was done to them
+# Fifteen naive endpoints under attack
 
 An owner's router, [written from Flyte's documentation](../tests/passthrough/fifteen.py) by somebody
-who had not read `passthrough/`: naive code, on the local Flyte, called by people with and without
-rights and by attackers. Written by `tests/passthrough/test_fifteen.py`, which makes these calls.
+who had not read `passthrough/`. The naive code runs on the local Flyte. People with and without
+rights call it, and attackers. `tests/passthrough/test_fifteen.py` makes these calls and generates
+this page.
 
 """
 
 
 def page() -> str:
     """Return docs/fifteen-endpoints.md."""
-    titles = ["endpoint", *TITLES, "tried", "what happened"]
+    titles = ["endpoint", *TITLES, "attempt", "outcome"]
     lines = [titles, ["---"] * len(titles)]
     for row in ROWS:
         lines.append([f"`{row.endpoint}`", *row.people.split(), row.tried, row.outcome])
@@ -145,12 +146,12 @@ def page() -> str:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "write it anew: see the top of this file"
+    assert PAGE.read_text() == page(), "regenerate it: see the top of this file"
 
 
 @pytest.fixture(scope="module")
 def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
-    """The runs that the rows name, and the task that gives strange things."""
+    """The runs in the rows, and the task with strange outputs."""
     local_flyte.deploy(FOLDER, "fifteen.py", "env")
     runs = {"failed": start("count", to=0), "doomed": start("count", to=100_000)}
     with acting_as("alice"):
@@ -163,13 +164,13 @@ def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def people(url: str) -> Iterator[list[httpx.Client]]:
-    """Clients of those in `WHO`."""
+    """Clients of the people in `WHO`."""
     with ExitStack() as stack:
         yield [stack.enter_context(client_of(url, who)) for who in WHO]
 
 
 def status(client: httpx.Client, endpoint: str, body: Any) -> str:
-    """Call an endpoint; abort the run that it has started, which need not run."""
+    """Call an endpoint; abort the run that it starts, if any."""
     method, path = endpoint.split()
     if method == "WS":
         return socket_status(str(client.base_url) + path, client.headers.get("Authorization"))
@@ -198,7 +199,7 @@ def socket_status(address: str, credential: str | None) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.endpoint)
-def test_everyone_gets_what_is_theirs(
+def test_every_person_gets_the_expected_status(
     people: list[httpx.Client], names: dict[str, str], row: Row
 ) -> None:
     endpoint = row.endpoint.format(**names)
@@ -207,7 +208,7 @@ def test_everyone_gets_what_is_theirs(
     assert " ".join(found) == row.people
 
 
-def test_people_at_once_are_never_mixed_up_and_no_log_has_a_token(
+def test_concurrent_people_are_never_mixed_up_and_no_log_has_a_token(
     url: str, names: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = ["/whoami", f"/runs/{names['run']}/result", "/projects", "/runs"]
@@ -251,7 +252,7 @@ def test_people_at_once_are_never_mixed_up_and_no_log_has_a_token(
         ("/runs/{run}/actions", "ListActions"),
     ],
 )
-def test_a_flyte_that_hangs_or_fails_is_told_and_forgotten_when_it_is_back(
+def test_a_flyte_that_hangs_or_fails_gives_an_error_until_it_is_back(
     hurried: httpx.Client, local_flyte: LocalFlyte, names: dict[str, str], path: str, call: str
 ) -> None:
     path = path.format(**names)
@@ -266,7 +267,7 @@ def test_a_flyte_that_hangs_or_fails_is_told_and_forgotten_when_it_is_back(
 @pytest.mark.parametrize(
     "path", [f"/tasks/{GREET}/run", f"/tasks/{GREET}/run-sync", "/runs/{run}/again"]
 )
-def test_wrong_inputs_are_told_all_at_once(
+def test_all_invalid_inputs_of_a_run_are_reported_at_once(
     alice: httpx.Client, names: dict[str, str], path: str
 ) -> None:
     path = path.format(**names)
@@ -286,7 +287,7 @@ def test_wrong_inputs_are_told_all_at_once(
         (f"GET /runs/{'x' * 5000}", 400),
     ],
 )
-def test_what_makes_no_sense_is_the_callers_mistake(
+def test_a_nonsensical_request_is_a_client_error(
     alice: httpx.Client, request_: str, expected: int
 ) -> None:
     assert alice.request(*request_.split(), json=ADA).status_code == expected
@@ -296,7 +297,7 @@ def test_a_large_file_is_refused(alice: httpx.Client) -> None:
     assert alice.post("/words", content=bytes(2 * 1024 * 1024)).status_code == 413
 
 
-def test_what_a_stranger_stored_is_data(alice: httpx.Client, names: dict[str, str]) -> None:
+def test_values_that_a_stranger_stored_are_data(alice: httpx.Client, names: dict[str, str]) -> None:
     outputs = [
         {"kind": "pickle"},
         {"kind": "file", "uri": "file:///etc/passwd"},
@@ -326,7 +327,7 @@ def test_what_a_stranger_stored_is_data(alice: httpx.Client, names: dict[str, st
         ("first-line", "TailLogs"),
     ],
 )
-def test_nothing_remains_of_viewers_who_leave(
+def test_nothing_remains_when_viewers_leave(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str, call: str
 ) -> None:
     path = f"/runs/{counting}/{path}"
@@ -338,11 +339,11 @@ def test_nothing_remains_of_viewers_who_leave(
     wait_until(lambda: local_flyte.open_calls(call) == 0)
 
 
-def test_a_request_does_not_last_as_long_as_a_run_may(hurried: httpx.Client) -> None:
+def test_a_request_does_not_last_as_long_as_its_run(hurried: httpx.Client) -> None:
     assert hurried.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
 
 
-def test_what_is_refused_is_explained_in_the_log(
+def test_refused_calls_are_explained_in_the_log(
     alice: httpx.Client, names: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert alice.post(f"/tasks/{GREET}/run-blocking", json=ADA).status_code == 500

@@ -1,4 +1,4 @@
-"""What responses tell browsers and caches, and which requests are refused for their headers."""
+"""The headers of responses, and requests that are refused because of theirs."""
 
 import socket
 from collections.abc import AsyncGenerator, Iterator
@@ -44,7 +44,7 @@ async def watch(websocket: WebSocket) -> None:
 
 @pytest.fixture(scope="module")
 def trusting_url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """An app that trusts the pages of one other origin."""
+    """The URL of an app that trusts the pages of one other origin."""
     changed = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
     with serving(build_app(router, **changed)) as url:
         yield url
@@ -52,19 +52,19 @@ def trusting_url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trusting(trusting_url: str) -> Iterator[httpx.Client]:
-    """Alice, calling it."""
+    """Alice's client of it."""
     with client_of(trusting_url, "alice") as client:
         yield client
 
 
-# What responses say
+# Response headers
 
 
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/things", 200), ("/events", 200), ("/health", 200), ("/openapi.json", 200), ("/none", 404)],
 )
-def test_every_response_is_kept_from_frames_caches_and_guesses(
+def test_no_response_can_be_framed_cached_or_sniffed(
     alice: httpx.Client, path: str, status: int
 ) -> None:
     for response, expected in (
@@ -75,7 +75,7 @@ def test_every_response_is_kept_from_frames_caches_and_guesses(
         assert {name: response.headers[name] for name in HEADERS} == HEADERS
 
 
-def test_a_405_says_what_is_allowed(alice: httpx.Client) -> None:
+def test_a_405_lists_the_allowed_methods(alice: httpx.Client) -> None:
     response = alice.delete("/health")
     assert (response.status_code, response.headers["Allow"]) == (405, "GET")
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -89,7 +89,7 @@ def test_no_redirect_is_built_from_the_host_that_a_client_names(
     assert "elsewhere" not in response.headers.get("Location", "")
 
 
-# How much a request may say
+# Sizes of requests
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
@@ -100,13 +100,13 @@ def test_headers_that_are_too_large_are_refused(
         line = "x" * 8000
         many = {f"X-Line-{i}": line for i in range(LARGEST_HEADERS // len(line) + 1)}
         assert client.get("/things", headers={"X-Line": line}).status_code == 200
-        # h11 has a lower limit of its own, which counts if the headers come in pieces.
+        # h11 has a lower limit of its own, which applies if the headers arrive in pieces.
         expected = {431, 400 if http == "h11" else 431}
         for path in ("/things", "/health"):
             assert client.get(path, headers=many).status_code in expected
 
 
-def test_many_small_headers_are_too_large_as_well(local_flyte: LocalFlyte) -> None:
+def test_many_small_headers_are_too_large(local_flyte: LocalFlyte) -> None:
     with serving(build_app(router), http="httptools") as url:
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port)) as client:
@@ -114,7 +114,7 @@ def test_many_small_headers_are_too_large_as_well(local_flyte: LocalFlyte) -> No
             assert client.makefile("rb").readline().startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_trusted_origin_reads_that_its_request_is_too_large(trusting: httpx.Client) -> None:
+def test_a_trusted_origin_can_read_that_its_request_is_too_large(trusting: httpx.Client) -> None:
     headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
     many = {f"X-Line-{number}": "x" * 8000 for number in range(9)}
     for response, status in (
@@ -138,11 +138,11 @@ def test_the_owner_may_allow_larger_bodies(local_flyte: LocalFlyte) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
-def test_whatever_the_credential_a_page_of_another_site_changes_nothing(
+def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
     trusting_url: str, header: str
 ) -> None:
     value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
-    # A browser that is too old for Sec-Fetch-Site sends an Origin all the same.
+    # A browser too old for Sec-Fetch-Site still sends an Origin.
     for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
         with client_of(trusting_url, None) as client:
             refused = client.post("/things", headers={**origin, header: value})
@@ -167,7 +167,7 @@ SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
         ((), 200),  # not a browser
     ],
 )
-def test_another_sites_page_cannot_time_answers_but_may_link_to_them(
+def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
     trusting: httpx.Client, values: tuple[str, ...], status: int
 ) -> None:
     sent = dict(zip(SEC_FETCH, values, strict=False))
@@ -178,7 +178,7 @@ def test_another_sites_page_cannot_time_answers_but_may_link_to_them(
         assert trusting.get("/things", headers=trusted).status_code == 200
 
 
-def test_a_page_of_another_site_opens_no_websocket(trusting_url: str) -> None:
+def test_a_page_of_another_site_cannot_open_a_websocket(trusting_url: str) -> None:
     url = f"{trusting_url.replace('http', 'ws', 1)}/watch"
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with pytest.raises(InvalidStatus) as refused:
@@ -190,7 +190,7 @@ def test_a_page_of_another_site_opens_no_websocket(trusting_url: str) -> None:
 
 
 @pytest.mark.parametrize("origin", [TRUSTED, ELSEWHERE["Origin"]])
-def test_only_a_trusted_origin_is_told_that_it_may(trusting: httpx.Client, origin: str) -> None:
+def test_only_a_trusted_origin_passes_a_preflight(trusting: httpx.Client, origin: str) -> None:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
@@ -214,7 +214,7 @@ def test_only_a_trusted_origin_is_told_that_it_may(trusting: httpx.Client, origi
         ("GET", "/events", {}),
     ],
 )
-def test_a_trusted_origin_reads_every_answer_whether_good_or_bad(
+def test_a_trusted_origin_can_read_successes_and_errors(
     trusting: httpx.Client, method: str, path: str, headers: dict[str, str]
 ) -> None:
     headers = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
@@ -225,12 +225,12 @@ def test_a_trusted_origin_reads_every_answer_whether_good_or_bad(
     assert "Origin" in response.headers["Vary"]
 
 
-# An app to which everybody is nobody, and DNS rebinding
+# An app with anonymous access, and DNS rebinding
 
 
 @pytest.fixture(scope="module")
 def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """Nobody, calling an app that lets everybody in, and has a name."""
+    """An anonymous client of an app without sign-in that has a host name."""
     changed: dict[str, Any] = {
         "flyte_endpoint": "http://127.0.0.1:1",
         "flyte_plaintext": True,
@@ -247,7 +247,7 @@ def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
         ("rebound.elsewhere.example:8080", 421),
         ("notlocalhost", 421),
         ("127.0.0.1.elsewhere.example", 421),
-        ("[", 421),  # is no URL
+        ("[", 421),  # not a URL
         ("", 421),
         ("other.app.example", 421),
         ("localhost:8080", 200),
@@ -257,7 +257,7 @@ def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
         ("App.Example:8080", 200),
     ],
 )
-def test_without_sign_in_the_app_answers_only_under_names_that_no_page_can_take(
+def test_without_sign_in_the_app_is_served_only_under_safe_host_names(
     open_to_all: httpx.Client, alice: httpx.Client, host: str, status: int
 ) -> None:
     answer = open_to_all.get("/things", headers={"Host": host})
@@ -265,11 +265,11 @@ def test_without_sign_in_the_app_answers_only_under_names_that_no_page_can_take(
     assert "ALLOWED_HOSTS" in answer.text or status == 200
     assert open_to_all.post("/things", headers={"Host": host}).status_code == status
     assert open_to_all.get("/health", headers={"Host": host}).status_code == 200  # for probes
-    # Where people sign in, their credentials belong to a name.
+    # With sign-in, credentials belong to a host name.
     assert alice.get("/things", headers={"Host": host}).status_code == 200
 
 
-def test_nobody_opens_a_websocket_under_another_name(open_to_all: httpx.Client) -> None:
+def test_a_websocket_under_another_host_name_is_refused(open_to_all: httpx.Client) -> None:
     url = f"{str(open_to_all.base_url).replace('http', 'ws', 1)}/watch"
     with pytest.raises(InvalidStatus) as refused:
         connect(
@@ -280,7 +280,7 @@ def test_nobody_opens_a_websocket_under_another_name(open_to_all: httpx.Client) 
     assert refused.value.response.status_code == 421
 
 
-# A prefix that the server is told of
+# A path prefix of the server (--root-path)
 
 
 @pytest.mark.parametrize(
@@ -290,12 +290,12 @@ def test_nobody_opens_a_websocket_under_another_name(open_to_all: httpx.Client) 
         ("/docs", 200),
         ("/openapi.json", 200),
         ("/things", 401),
-        ("/pre/health", 401),  # the server has put its own /pre before it
+        ("/pre/health", 401),  # the server adds another /pre
         ("/pre/things", 401),
         ("/none", 401),
     ],
 )
-def test_what_needs_no_credentials_needs_none_below_a_prefix(
+def test_public_paths_are_public_under_a_prefix(
     local_flyte: LocalFlyte, path: str, status: int
 ) -> None:
     with serving(build_app(router), root_path="/pre") as url:
@@ -306,11 +306,11 @@ def test_what_needs_no_credentials_needs_none_below_a_prefix(
             assert alice.get("/openapi.json").json()["servers"] == [{"url": "/pre"}]
 
 
-def test_a_prefix_that_is_the_name_of_something_public_opens_nothing_else(
+def test_a_prefix_with_the_name_of_a_public_path_makes_nothing_else_public(
     local_flyte: LocalFlyte,
 ) -> None:
     own = APIRouter()
     own.get("/start.js")(things)
-    # The server has put /docs before it, and what is routed is /docs/start.js less another /docs.
+    # The server adds /docs, and routing removes it again from /docs/docs/start.js.
     with serving(build_app(own), root_path="/docs") as url, client_of(url, None) as client:
         assert client.get("/start.js").status_code == 401

@@ -1,4 +1,4 @@
-"""GET /health and /ready: for the platform, without credentials."""
+"""GET /health and /ready, which the platform calls without credentials."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_readiness_fails_when_flyte_does_not_answer(
 
 
 async def crowd(url: str) -> list[httpx.Response]:
-    """Have fifty ask at once, one of them with credentials."""
+    """Send fifty requests at once, one of them with credentials."""
     headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
         requests = [client.get("/ready", headers=headers if i == 0 else {}) for i in range(50)]
@@ -57,7 +57,7 @@ def test_many_probes_make_one_anonymous_call(
     assert "authorization" not in calls[0].headers
 
 
-def test_a_probe_that_leaves_takes_no_other_along(
+def test_a_probe_that_disconnects_does_not_cancel_the_others(
     local_flyte: LocalFlyte,
     received: Callable[[], list[ReceivedCall]],
     monkeypatch: pytest.MonkeyPatch,
@@ -87,4 +87,4 @@ def test_probes_leave_no_open_calls_when_flyte_hangs(
         answers = asyncio.run(crowd(str(hurried.base_url)))
         assert {response.status_code for response in answers} == {504}
         wait_until(lambda: local_flyte.open_calls("UserInfo") == 0)
-    assert caplog.text.count("GET '/ready': status 504") < 10  # not one for each who asks
+    assert caplog.text.count("GET '/ready': status 504") < 10  # not one for each probe

@@ -1,7 +1,7 @@
-"""Malicious literals and types: they stay data, and cost little.
+"""Malicious literals and types: they stay data, and take little work.
 
-Python itself is asked (by an audit hook) whether anything was opened, connected to, imported,
-compiled or unpickled while such a message was translated.
+A Python audit hook checks that nothing is opened, connected to, imported, compiled or unpickled
+while such a message is translated.
 """
 
 import json
@@ -50,7 +50,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from passthrough.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
 
-CPU_SECONDS = 2.0  # many times what the worst takes; what is not bounded takes minutes
+CPU_SECONDS = 2.0  # many times the worst case; unbounded work takes minutes
 MUST_NOT_HAPPEN = (
     "open",
     "os.",
@@ -82,7 +82,7 @@ sys.addaudithook(_audit)
 
 @contextmanager
 def only_data_and_little_work() -> Iterator[None]:
-    """Fail if anything but computing happens inside, or for long."""
+    """Fail if the block does anything but compute, or takes long."""
     global watching  # noqa: PLW0603
     happened.clear()
     start = time.process_time()
@@ -97,7 +97,7 @@ def only_data_and_little_work() -> Iterator[None]:
 
 
 def as_sent(value: Any) -> str:
-    """Write a value as an endpoint would."""
+    """Encode a value as an endpoint would."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False).encode().decode()
 
 
@@ -138,9 +138,9 @@ def offloaded(uri: str) -> Literal:
 
 
 def colliding_keys() -> bytes:
-    """Write a map whose keys fill a dict's table so that each further one takes 30,000 steps.
+    """Return a map whose keys fill a dict's table so that each further one takes 30,000 steps.
 
-    A dict looks at the places that this loop computes (CPython, ``Objects/dictobject.c``).
+    A dict probes the slots that this loop computes (CPython, ``Objects/dictobject.c``).
     """
     size, places = 2**17, [0]
     for _ in range(55_000):
@@ -167,7 +167,7 @@ def nested(literal: Literal, levels: int) -> Literal:
 
 INTEGER = scalar(primitive=Primitive(integer=1))
 
-# What is sent, and what is shown of it: all of it, or at least these parts of a reference.
+# Literals, and how they are shown: completely, or at least these parts of a reference.
 LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": len(PICKLE)}),
     "pickle tagged pickle": (
@@ -273,7 +273,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         generic({"a": float("nan"), "b": float("-inf"), "c": 1e308, "d": -0.0, "e": 2.0**60}),
         {"a": "NaN", "b": "-Infinity", "c": 1e308, "d": 0, "e": 2.0**60},
     ),
-    "number that is none": (scalar(primitive=Primitive(float_value=float("nan"))), "NaN"),
+    "number that is NaN": (scalar(primitive=Primitive(float_value=float("nan"))), "NaN"),
     "time beyond time": (
         scalar(primitive=Primitive(datetime=Timestamp(seconds=2**62, nanos=-1))),
         {"kind": "datetime", "seconds": 2**62, "nanos": -1},
@@ -320,7 +320,7 @@ def whatever_is_imported_once_is_imported() -> None:
 
 
 @pytest.mark.parametrize("name", LITERALS)
-def test_a_hostile_literal_is_shown_and_nothing_else(name: str) -> None:
+def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
     literal, expected = LITERALS[name]
     with only_data_and_little_work():
         shown = to_json([("a", literal)])["a"]
@@ -342,7 +342,7 @@ def test_literals_may_have_any_names() -> None:
     assert shown == {name: 1 for name in NAMES if len(name) < MEBIBYTE}
 
 
-def test_literals_together_are_not_shown_at_any_length() -> None:
+def test_the_total_size_of_shown_literals_is_limited() -> None:
     large = binary(b"\xdd\x00\x07\x00\x00" + b"\x80" * 0x70000)
     literals = [(str(number), large) for number in range(30)]
     many = [(str(number), INTEGER) for number in range(100_000)]
@@ -353,7 +353,7 @@ def test_literals_together_are_not_shown_at_any_length() -> None:
     assert shown_of_many["..."] == {"kind": "too large"}
 
 
-def test_a_literal_10_000_levels_deep_is_no_message() -> None:
+def test_a_literal_10_000_levels_deep_cannot_be_parsed() -> None:
     raw = b""
     for _ in range(10_000):
         for tag in (b"\x0a", b"\x12"):  # literals=1 in collection=2
@@ -380,7 +380,7 @@ def listed(kind: LiteralType, levels: int) -> LiteralType:
 
 
 def doubling(levels: int) -> dict[str, Any]:
-    """Make a schema that is 2 ** levels times as large once its references are followed."""
+    """Make a schema that grows 2 ** levels times as large when its references are resolved."""
     definitions: dict[str, Any] = {
         f"L{level}": {
             "type": "object",
@@ -395,7 +395,7 @@ def doubling(levels: int) -> dict[str, Any]:
 
 
 def unions(levels: int, width: int) -> LiteralType:
-    """Make a union of lists of unions of lists ..., all of which have to be tried."""
+    """Make a union of lists of unions of lists ..., where every variant has to be tried."""
     kind = LiteralType(simple=SimpleType.INTEGER)
     for _ in range(levels):
         variants = [LiteralType(collection_type=kind)] * width
@@ -419,7 +419,7 @@ def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
 
 
 def self_filling() -> dict[str, Any]:
-    """Make a schema whose defaults have defaults, without an end."""
+    """Make a schema whose defaults have defaults, endlessly."""
     sides = {side: {"$ref": "#/$defs/A", "default": {}} for side in ("left", "right")}
     return {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": sides}}}
 
@@ -622,7 +622,7 @@ def kinds_of(interface: TypedInterface) -> dict[str, LiteralType]:
 
 
 def converted(interface: TypedInterface, value: Any) -> str:
-    """Convert a value, and say what came of it."""
+    """Convert a value, and return a description of the outcome."""
     try:
         return f"sent, {to_literals({'a': value}, kinds_of(interface))['a'].ByteSize()} bytes"
     except InvalidInputs as error:
@@ -631,7 +631,7 @@ def converted(interface: TypedInterface, value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_hostile_type_is_described_and_nothing_else(name: str) -> None:
+def test_a_hostile_type_is_described_without_side_effects(name: str) -> None:
     interface = interface_of(TYPES[name])
     with only_data_and_little_work():
         schemas = inputs_schema(interface), outputs_schema(interface)
@@ -660,11 +660,11 @@ def test_any_value_for_a_hostile_type_is_sent_or_refused(name: str) -> None:
         ("list of a dataframe of a large schema", ["s3://a"] * 100),
     ],
 )
-def test_what_is_sent_for_a_small_value_is_not_large(name: str, value: Any) -> None:
+def test_a_small_value_does_not_become_a_large_message(name: str, value: Any) -> None:
     assert converted(interface_of(TYPES[name]), value).startswith("refused: a: too large")
 
 
-def test_a_type_that_is_given_up_leaves_no_names_behind() -> None:
+def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:
     deep: dict[str, Any] = {"$ref": "#/$defs/A"}
     for _ in range(12):
         deep = {"properties": {"x": deep}}
@@ -682,7 +682,7 @@ def test_a_type_that_is_given_up_leaves_no_names_behind() -> None:
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
-def test_a_moment_that_is_before_or_after_time_in_utc_is_refused(moment: str) -> None:
+def test_a_time_out_of_range_in_utc_is_refused(moment: str) -> None:
     kinds = (
         LiteralType(simple=SimpleType.DATETIME),
         struct({"type": "string", "format": "date-time"}),
@@ -705,7 +705,7 @@ def test_inputs_may_have_any_names() -> None:
     assert len(as_sent(caught.value.errors)) < 10_000
 
 
-def test_a_task_of_100_000_inputs_is_not_run() -> None:
+def test_a_task_with_100_000_inputs_is_refused() -> None:
     interface = TypedInterface()
     for number in range(100_000):
         interface.inputs.variables.add(key=str(number), value=Variable(type=SIMPLE))

@@ -1,4 +1,4 @@
-"""Literals and JSON, held against what the SDK's own type engine makes of the same values."""
+"""Literals and JSON, compared with the SDK's own type engine on the same values."""
 
 import asyncio
 import datetime as dt
@@ -52,7 +52,7 @@ class Square:
 
 @dataclass
 class Everything:
-    """What a dataclass can hold; every field is required, so that their order is known."""
+    """Every kind of field of a dataclass; all are required, so that their order is known."""
 
     number: int
     ratio: float
@@ -201,7 +201,7 @@ SHARED_JSON: dict[str, Any] = {
     "anything": [1, {"a": None}],
     "distinct": [3],
 }
-# The order of the fields is for the test of the one in the message to be worth something.
+# The order of the fields differs, so that the test of their order in the message is useful.
 EVERYTHING = Everything(
     **SHARED,
     raw=b"\x00\xff",
@@ -290,7 +290,7 @@ CASES: list[tuple[Any, Any, Any]] = [
 
 
 def interface_of(*kinds: Any, outputs: Sequence[Any] = ()) -> TypedInterface:
-    """Make the interface of a task that takes these, called a, b, ..."""
+    """Make the interface of a task with inputs of these types, called a, b, ..."""
     made = TypedInterface()
     for variables, names, wanted in (
         (made.inputs.variables, "abcdefgh", kinds),
@@ -328,7 +328,7 @@ def test_a_task_receives_byte_for_byte_what_the_sdk_would_send(
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
-def test_what_is_shown_can_be_given_again(kind: Any, native: Any, given: Any) -> None:
+def test_shown_values_can_be_used_as_inputs(kind: Any, native: Any, given: Any) -> None:
     literal = as_the_sdk(native, kind)
     shown = to_json([("a", literal)])
     json.dumps(shown, allow_nan=False)
@@ -338,20 +338,20 @@ def test_what_is_shown_can_be_given_again(kind: Any, native: Any, given: Any) ->
     assert wire(to_literal(shown["a"], kind)) == wire(literal)
 
 
-def test_the_older_form_of_structs_is_shown() -> None:
+def test_the_older_encoding_of_structs_is_shown() -> None:
     struct = struct_pb2.Struct()
     struct.update({"x": 1, "y": 2.5})
     literal = literals_pb2.Literal(scalar=literals_pb2.Scalar(generic=struct))
     assert to_json([("a", literal)]) == {"a": {"x": 1, "y": 2.5}}
 
 
-def test_keys_that_are_no_text_reach_the_task_as_they_should() -> None:
+def test_keys_that_are_not_text_reach_the_task_unchanged() -> None:
     made = to_literal({"1": "one"}, dict[int, str])
     received = asyncio.run(read_by_the_sdk(made, dict[int, str]))
     assert received == {1: "one"}
 
 
-def test_files_inside_a_dataclass_reach_the_task_as_they_should() -> None:
+def test_files_inside_a_dataclass_reach_the_task_as_files() -> None:
     native = WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d"), DataFrame(uri="s3://b/t"))
     given = {
         "file": {"path": "s3://b/f.csv"},
@@ -363,7 +363,7 @@ def test_files_inside_a_dataclass_reach_the_task_as_they_should() -> None:
     assert (received.table.uri, received.table.format) == ("s3://b/t", "csv")
 
 
-def test_defaults_of_fields_are_filled_in_as_far_as_the_schema_tells_them() -> None:
+def test_defaults_of_fields_are_filled_in_from_the_schema() -> None:
     made = to_literal({"name": "n"}, WithDefaults)
     assert to_json([("a", made)]) == {"a": {"name": "n", "size": 5, "ratio": 1.0}}
     received = asyncio.run(read_by_the_sdk(made, WithDefaults))
@@ -371,7 +371,7 @@ def test_defaults_of_fields_are_filled_in_as_far_as_the_schema_tells_them() -> N
     assert type(received.size) is int
 
 
-def test_what_json_cannot_hold_is_shown_as_a_reference() -> None:
+def test_values_that_json_cannot_hold_are_shown_as_references() -> None:
     pickled = as_the_sdk({1, 2}, set[int])
     named = [
         ("pickle", pickled),
@@ -387,7 +387,7 @@ def test_what_json_cannot_hold_is_shown_as_a_reference() -> None:
     }
 
 
-def test_the_schema_says_what_a_task_takes() -> None:
+def test_the_schema_describes_a_tasks_inputs() -> None:
     interface = interface_of(str, int, Color, list[int], Color | None, File, bytes, Everything)
     interface.inputs.variables[0].value.description = "who"
     default = NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int)))
@@ -415,7 +415,7 @@ def test_the_schema_says_what_a_task_takes() -> None:
                 "required": ["uri"],
                 "additionalProperties": False,
             },
-            "g": {"not": {}, "description": "a Python object, which Flyte keeps as a pickle"},
+            "g": {"not": {}, "description": "a Python object, which Flyte stores as a pickle"},
         },
         "required": ["a", "c", "d", "e", "f", "g", "h"],
         "additionalProperties": False,
@@ -530,17 +530,17 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (File, "report.csv", [((), "must be of the format uri")]),
     (File, {"uri": "s3://b", "path": "x"}, [(("path",), "there is no such field")]),
     (File, {"kind": "pickle", "uri": "s3://b"}, [(("kind",), "must be file")]),
-    (bytes, "AA==", [((), "cannot be given: a Python object, which Flyte keeps as a pickle")]),
+    (bytes, "AA==", [((), "cannot be given: a Python object, which Flyte stores as a pickle")]),
     (
         bytes | None,
         "AA==",
-        [((), "cannot be given: a Python object, which Flyte keeps as a pickle")],
+        [((), "cannot be given: a Python object, which Flyte stores as a pickle")],
     ),
 ]
 
 
 @pytest.mark.parametrize(("kind", "given", "errors"), WRONG)
-def test_every_place_that_is_wrong_is_named(
+def test_every_invalid_value_is_reported_with_its_location(
     kind: Any, given: Any, errors: list[tuple[tuple[str | int, ...], str]]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:
@@ -548,7 +548,7 @@ def test_every_place_that_is_wrong_is_named(
     assert caught.value.errors == [(("a", *location), message) for location, message in errors]
 
 
-def test_unknown_and_missing_inputs_are_named_and_optional_ones_are_left_out() -> None:
+def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_out() -> None:
     interface = interface_of(int, bytes, int)
     default = NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(b"x", bytes)))
     assert "default" not in inputs_schema(interface, [default])["properties"]["b"]

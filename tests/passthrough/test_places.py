@@ -1,4 +1,4 @@
-"""Each of the four places at which the SDK is changed is needed, and is looked for at start-up."""
+"""Each of the four places where the SDK is changed is necessary, and is checked at start-up."""
 
 import json
 import os
@@ -18,7 +18,7 @@ PLACES = {
     "_types": "unpickled",
     "_lazy_tasks": "keeps_nothing",
 }
-"""What is taken out, and in the name of the promise that notices first."""
+"""The place that is left out, and part of the name of the promise that fails first."""
 PARTS = (
     "flyte.remote._client.controlplane:create_session_config",
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute",
@@ -46,7 +46,7 @@ PARTS = (
     "flyte._initialize:get_init_config",
     "flyte._initialize:_context_init_config",
 )
-"""Everything private to the SDK that is relied on."""
+"""Every private name of the SDK that is used."""
 
 WITHOUT_EACH = """
 import json, pkgutil, sys
@@ -101,7 +101,7 @@ def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return baker(tmp_path_factory.mktemp("places"))
 
 
-def test_a_flyte_without_one_of_the_places_does_not_start_the_app(project: Path) -> None:
+def test_the_app_does_not_start_if_flyte_lacks_one_of_the_places(project: Path) -> None:
     ran = python(WITHOUT_EACH, json.dumps(PARTS), project)
     assert ran.returncode == 0, ran.stderr
     for part, told in json.loads(ran.stdout).items():
@@ -112,7 +112,7 @@ def test_a_flyte_without_one_of_the_places_does_not_start_the_app(project: Path)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_promises_break_when_a_place_is_taken_out(project: Path, place: str) -> None:
+def test_a_promise_breaks_without_each_place(project: Path, place: str) -> None:
     ran = python(WITHOUT_ONE, f"{place} {PLACES[place]}", project)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert re.search("[1-9] (failed|error)", ran.stdout), ran.stdout

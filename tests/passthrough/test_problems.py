@@ -1,4 +1,4 @@
-"""When something fails, the caller gets the right problem, in time, and no secrets."""
+"""If something fails, the caller gets the right problem, in time, without secrets."""
 
 import asyncio
 import logging
@@ -90,7 +90,7 @@ async def slow() -> None:
         left.set()
 
 
-# What Flyte says
+# Flyte's messages
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ async def slow() -> None:
         (Code.DEADLINE_EXCEEDED, 504),
     ],
 )
-def test_an_error_of_flytes_has_its_status_and_a_line_in_the_log_if_it_is_no_callers(
+def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_fault(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     caplog: pytest.LogCaptureFixture,
@@ -126,13 +126,13 @@ def test_an_error_of_flytes_has_its_status_and_a_line_in_the_log_if_it_is_no_cal
     lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.problems"]
     call = "flyteidl2.project.ProjectService/ListProjects"
     expected = f"GET '/projects': status {status}, {code.name} from {call}"
-    # Whether the caller or the app has asked wrongly, nobody knows: 400 has a line as well.
+    # A 400 may be the fault of the caller or of the app, so it is logged as well.
     wanted = 1 if status == 400 or status >= 500 else 0
     assert [line.startswith(expected) for line in lines] == [True] * wanted
     assert "\n" not in "".join(lines)
 
 
-def test_what_flyte_says_is_passed_on_in_part_if_it_is_long(
+def test_a_long_message_of_flytes_is_shortened(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("ListProjects", Code.NOT_FOUND, message="no " * 10_000)
@@ -143,7 +143,7 @@ def test_what_flyte_says_is_passed_on_in_part_if_it_is_long(
     ("method", "path", "rpc"),
     [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun"), ("GET", "/ready", "UserInfo")],
 )
-def test_a_flyte_that_does_not_answer_is_a_504(
+def test_a_flyte_that_does_not_answer_gives_a_504(
     hurried: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
 ) -> None:
     with local_flyte.hang(rpc):
@@ -151,18 +151,18 @@ def test_a_flyte_that_does_not_answer_is_a_504(
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
-def test_a_401_says_where_to_sign_in(local_flyte: LocalFlyte, authorization: str) -> None:
+def test_a_401_contains_the_sign_in_url(local_flyte: LocalFlyte, authorization: str) -> None:
     page = "https://flyte.example/login"
     with serving(build_app(router, sign_in_url=page)) as url, client_of(url, None) as client:
         refused = client.get("/me", headers={"Authorization": authorization})
     assert (refused.status_code, refused.json()["sign_in"]) == (401, page)
 
 
-# What the app says itself
+# The app's own errors
 
 
 @pytest.mark.parametrize("status", [400, 404, 418, 499, 503])
-def test_any_status_and_any_detail_of_the_owners_is_a_problem(
+def test_an_owners_own_status_and_detail_become_a_problem(
     alice: httpx.Client, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = alice.get(f"/refusals/{status}")
@@ -173,7 +173,7 @@ def test_any_status_and_any_detail_of_the_owners_is_a_problem(
         assert caplog.text == ""
 
 
-def test_wrong_values_are_located_and_not_repeated(alice: httpx.Client) -> None:
+def test_invalid_values_are_reported_by_location_only(alice: httpx.Client) -> None:
     response = alice.post("/echo", json={"a": "s3cret", "b": 1})
     assert response.status_code == 422
     (error,) = response.json()["errors"]
@@ -190,7 +190,7 @@ def test_wrong_values_are_located_and_not_repeated(alice: httpx.Client) -> None:
         (TimeoutError(), 504, "this took too long; a run that was started goes on"),
         (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
         (InvalidInputs([(("a",), "wrong")]), 422, "the task cannot be run with these inputs"),
-        (RequestValidationError([]), 422, "the request holds values that cannot be used"),
+        (RequestValidationError([]), 422, "the request contains invalid values"),
         (RuntimeError("a bug"), 500, None),
     ],
 )
@@ -220,7 +220,7 @@ BUG = KeyError("what the bug says")
         ([ExceptionGroup("inner", [NO]), NO], 401, []),
     ],
 )
-def test_a_group_of_failures_is_the_worst_of_them_and_hides_no_fault(
+def test_a_group_of_failures_gives_the_worst_status_and_logs_every_fault(
     errors: list[Exception], status: int, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     problem = problem_for(request_with_credentials(), ExceptionGroup("tasks", errors))
@@ -229,9 +229,7 @@ def test_a_group_of_failures_is_the_worst_of_them_and_hides_no_fault(
     assert [line.partition("status ")[2].splitlines()[0].split(":")[0] for line in lines] == logged
 
 
-def test_concurrent_calls_that_are_refused_are_a_refusal(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_group_of_refused_calls_is_a_refusal(url: str, caplog: pytest.LogCaptureFixture) -> None:
     with client_of(url, "expired") as expired:
         response = expired.get("/both")
     assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -252,12 +250,12 @@ def test_events_end_with_the_problem_of_a_group(
 # Bugs
 
 
-def test_a_bug_is_answered_and_logged_with_its_traceback_and_not_by_the_server(
+def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     alice: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = alice.get("/bug")
     assert (response.status_code, response.json()["title"]) == (500, "Internal Server Error")
-    # What has begun can't be taken back, but the client notices that it has not ended.
+    # A response that has started can't be changed, but the client notices that it is incomplete.
     with pytest.raises(httpx.RemoteProtocolError):
         alice.get("/half")
     assert "what the bug says" not in response.text
@@ -307,7 +305,7 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
 
 
 async def leaving(scope_type: str, gone: Exception) -> None:
-    """Have the app send something to a client that has gone."""
+    """Make the app send something to a client that has left."""
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -345,7 +343,7 @@ TOKEN = "local-token-of-someone"
 
 
 def request_with_credentials() -> HTTPConnection:
-    """A request that carries a token, a sign-in cookie and a cookie of no interest to Flyte."""
+    """A request with a token, a sign-in cookie and a cookie that is not for Flyte."""
     headers = [
         (b"authorization", f"Bearer {TOKEN}".encode()),
         (b"cookie", b"theme=development; flyte_at=local-session-of-someone"),
@@ -365,7 +363,7 @@ def request_with_credentials() -> HTTPConnection:
         (Code.INTERNAL, "panic in store.go", None),
     ],
 )
-def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
+def test_flytes_message_is_returned_unless_it_contains_a_secret(
     code: Code, message: str, told: str | None
 ) -> None:
     assert problem_for(request_with_credentials(), ConnectError(code, message)).detail == told
@@ -380,7 +378,7 @@ def test_flytes_words_are_passed_on_unless_they_hold_a_secret(
         ExceptionGroup(TOKEN, [RuntimeError(f"a bug with {TOKEN}")]),
     ],
 )
-def test_the_operators_line_holds_no_credential(
+def test_the_log_line_contains_no_credential(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -397,7 +395,7 @@ def test_the_operators_line_holds_no_credential(
         {"Authorization": "Bearer a-credential-that-nobody-may-see\x01"},
     ],
 )
-def test_credentials_are_neither_told_nor_logged(
+def test_credentials_are_neither_returned_nor_logged(
     url: str, headers: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG), client_of(url, None) as client:

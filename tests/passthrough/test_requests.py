@@ -1,4 +1,4 @@
-"""What an endpoint has asked of Flyte ends with its request, however the endpoint is written."""
+"""An endpoint's calls to Flyte end with its request, however the endpoint is written."""
 
 import asyncio
 import logging
@@ -31,9 +31,9 @@ Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
 kept: list[Any] = []
-"""What an endpoint has not thrown away."""
+"""Objects that an endpoint keeps."""
 heard: list[str] = []
-"""What was done after the answer."""
+"""Results of work after the response."""
 
 
 @router.get("/watch/{name}")
@@ -107,11 +107,11 @@ STREAMS = {
     "/sync/wait/{run}": "WatchActionDetails",
     "/sync/logs/{run}": "TailLogs",
 }
-"""The call to Flyte that each of them holds."""
+"""The call to Flyte that each of them keeps open."""
 
 
 async def view(client: httpx.AsyncClient, url: str) -> None:
-    """Look at something until cancelled."""
+    """Read a stream until cancelled."""
     if "/socket/" in url:
         async with connect(
             url.replace("http", "ws", 1), additional_headers=ALICE, proxy=None, open_timeout=60
@@ -126,7 +126,7 @@ async def view(client: httpx.AsyncClient, url: str) -> None:
 
 
 async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIEWERS) -> None:
-    """Have many viewers come, and leave together when they are all there."""
+    """Connect many viewers, and disconnect them all once they are all there."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         headers=ALICE, timeout=120, limits=limits, trust_env=False
@@ -141,7 +141,7 @@ async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIE
 
 
 def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
-    """See that the calls end, and that nothing follows and nothing is being worked on."""
+    """Check that the calls end, that no others follow, and that the process is idle."""
     wait_until(lambda: local_flyte.open_calls(call) == 0)
     local_flyte.clear_calls()
     before, began = time.process_time(), time.monotonic()
@@ -157,7 +157,7 @@ OTHERS = ("httpx", "asyncio")
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
-    """What the app has logged, or the SDK; the viewers are clients of httpx."""
+    """The logs of the app and the SDK, without those of the viewers' httpx."""
     sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
     with caplog.at_level(logging.WARNING):
         sdk.addHandler(caplog.handler)
@@ -167,7 +167,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
 
 @pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
 @pytest.mark.parametrize("path", STREAMS)
-def test_nothing_remains_of_viewers_who_leave(
+def test_nothing_remains_when_viewers_leave(
     *,
     url: str,
     local_flyte: LocalFlyte,
@@ -216,7 +216,7 @@ async def converse(websocket: WebSocket) -> None:
         heard.append((await remote.User.get.aio()).name())
 
 
-def test_an_endpoint_that_reads_is_told_that_its_client_has_left_and_may_call_flyte_then(
+def test_an_endpoint_that_reads_sees_its_client_leave_and_can_still_call_flyte(
     url: str,
 ) -> None:
     heard.clear()
@@ -229,7 +229,7 @@ def test_an_endpoint_that_reads_is_told_that_its_client_has_left_and_may_call_fl
     assert heard == ["one", "two", "Alice Adams"]
 
 
-# What an endpoint leaves behind
+# Work that an endpoint leaves behind
 
 
 @router.get("/left/{name}")
@@ -246,7 +246,7 @@ async def keep(name: str) -> str:
     lines = run.get_logs.aio()
     kept.append(lines)
     first = await anext(lines)
-    await asyncio.sleep(0.5)  # so that the next has come, and waits to be asked for
+    await asyncio.sleep(0.5)  # so that the next message has arrived, and waits to be read
     return str(first)
 
 
@@ -295,7 +295,7 @@ async def leave_a_task_that_calls_later() -> str:
 @router.get("/background")
 async def background(tasks: BackgroundTasks) -> str:
     async def after() -> None:
-        await asyncio.sleep(1.5)  # the client is listened to after one second
+        await asyncio.sleep(1.5)  # the app starts listening for a disconnect after one second
         heard.append((await remote.User.get.aio()).name())
 
     tasks.add_task(after)
@@ -325,14 +325,14 @@ def _nothing_kept() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", ["/left/{run}", "/kept/{run}", "/sync/kept/{run}"])
-def test_an_iterator_left_in_the_middle_ends_with_the_request(
+def test_an_unfinished_iterator_ends_with_the_request(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
 ) -> None:
     assert alice.get(path.format(run=counting)).json()
     all_is_quiet(local_flyte, "TailLogs")
 
 
-def test_of_two_calls_of_which_one_fails_the_other_ends_too(
+def test_if_one_of_two_concurrent_calls_fails_the_other_ends(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
     local_flyte.fail_next("UserInfo", Code.PERMISSION_DENIED)
@@ -341,7 +341,7 @@ def test_of_two_calls_of_which_one_fails_the_other_ends_too(
         all_is_quiet(local_flyte, "GetRunDetails")
 
 
-def test_a_task_that_an_endpoint_leaves_behind_ends_its_calls(
+def test_calls_of_a_task_that_an_endpoint_leaves_running_end(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
     assert alice.get(f"/leftover/{counting}").json() == "answered"
@@ -350,7 +350,9 @@ def test_a_task_that_an_endpoint_leaves_behind_ends_its_calls(
     assert kept[0].cancelled()
 
 
-def test_it_can_call_nothing_later(alice: httpx.Client, received: Received) -> None:
+def test_a_task_that_outlives_its_request_cannot_call_flyte(
+    alice: httpx.Client, received: Received
+) -> None:
     assert alice.get("/leftover-later").json() == "answered"
     task, go_on = kept[0]
     go_on()
@@ -359,7 +361,7 @@ def test_it_can_call_nothing_later(alice: httpx.Client, received: Received) -> N
     assert received() == []
 
 
-def test_a_background_task_may_go_on_as_the_caller(alice: httpx.Client) -> None:
+def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None:
     with httpx.Client(headers=ALICE, trust_env=False) as client:
         assert client.get(f"{alice.base_url}/background").json() == "answered"
     wait_until(lambda: heard)
@@ -367,7 +369,7 @@ def test_a_background_task_may_go_on_as_the_caller(alice: httpx.Client) -> None:
 
 
 class Connection:
-    """A connection on which nothing comes after the request."""
+    """A connection that receives nothing after the request."""
 
     def __init__(self, *messages: Message) -> None:
         self.messages, self.asked = [*messages], 0
@@ -381,7 +383,7 @@ class Connection:
 
 
 def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
-    """Also if the app was still listening to it, and stops only then."""
+    """Even if the app was still listening to it, and stops only then."""
     connection = Connection()
 
     async def serve() -> None:
@@ -397,12 +399,12 @@ def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
     assert connection.asked == 1
 
 
-def test_a_connection_is_listened_to_once_however_busy_the_loop_is() -> None:
+def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
         client = Client(connection.receive, connection.send, after=0)
-        await client.receive()  # so late that the time is up, before the loop has noticed
+        await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
         client.stop_listening()
 
@@ -410,14 +412,14 @@ def test_a_connection_is_listened_to_once_however_busy_the_loop_is() -> None:
     assert connection.asked == 2
 
 
-def test_a_thread_of_its_own_has_no_credentials_and_calls_nobody(
+def test_a_plain_thread_has_no_credentials_and_makes_no_call(
     alice: httpx.Client, counting: str, received: Received
 ) -> None:
-    assert "there are no credentials of a caller here" in alice.get(f"/thread/{counting}").json()
+    assert "there are no caller's credentials here" in alice.get(f"/thread/{counting}").json()
     assert received() == []
 
 
-# What blocks
+# Blocking calls
 
 
 @router.get("/blocks/{what}/{name}")
@@ -452,7 +454,7 @@ def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
 ) -> None:
     assert alice.get(f"/blocks/{what}/{counting}").status_code == 500
     assert instead in caplog.text
-    assert "blocks, and in an `async def` it would stop every caller" in caplog.text
+    assert "blocks, and in an `async def` it would block every caller" in caplog.text
 
 
 def test_sync_endpoints_serve_many_callers_at_once(

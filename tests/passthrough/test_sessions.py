@@ -1,4 +1,4 @@
-"""What leaves the app for Flyte: as whom, where to, for how long, and what is never told of it."""
+"""The app's calls to Flyte: their destination, retries, deadline and caller, and their secrets."""
 
 import logging
 import os
@@ -91,11 +91,11 @@ async def abort(name: str) -> None:
     await (await remote.Run.get.aio(name)).abort.aio()
 
 
-# Where it goes
+# The destination
 
 
 class Elsewhere:
-    """A server that is not Flyte: it records what it is sent, and answers what it is told to."""
+    """A server that is not Flyte: it records requests, and sends a given answer."""
 
     def __init__(self) -> None:
         self.received: list[dict[bytes, bytes]] = []
@@ -125,7 +125,7 @@ class Elsewhere:
 def certificate(
     local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A server's certificate, of an authority that the app trusts besides Flyte's."""
+    """A server's certificate from an authority that the app trusts besides Flyte's."""
     folder, authority = tmp_path_factory.mktemp("elsewhere"), trustme.CA()
     server = authority.issue_cert("127.0.0.1", "localhost")
     server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
@@ -139,14 +139,14 @@ def certificate(
 
 @pytest.fixture(scope="module")
 def url(certificate: Path, local_flyte: LocalFlyte) -> Iterator[str]:
-    """An app that takes a credential of its own making, too."""
+    """The URL of an app with a credential header of its own."""
     with serving(build_app(router)) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def hurried(certificate: Path, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """Alice, with that credential, calling an app that gives Flyte little time."""
+    """Alice's client, with that credential, of an app with a short timeout for Flyte."""
     with serving(build_app(router, flyte_timeout=1.0)) as url, client_of(url, "alice") as client:
         client.headers["X-Api-Key"] = KEY
         yield client
@@ -154,7 +154,7 @@ def hurried(certificate: Path, local_flyte: LocalFlyte) -> Iterator[httpx.Client
 
 @contextmanager
 def elsewhere(certificate: Path, scheme: str = "https") -> Iterator[Elsewhere]:
-    """Serve somewhere that is not Flyte."""
+    """Start such a server."""
     server = Elsewhere()
     options = {"ssl_certfile": certificate} if scheme == "https" else {}
     with serving(server, lifespan="off", **options) as url:
@@ -163,14 +163,14 @@ def elsewhere(certificate: Path, scheme: str = "https") -> Iterator[Elsewhere]:
 
 
 def ask(client: httpx.Client, run: str) -> list[int]:
-    """Do all for which Flyte may name another place: read data, read a log, send inputs."""
+    """Make every call for which Flyte may name another address: read data, read a log, run."""
     client.headers["X-Api-Key"] = KEY
     answers = (client.get(f"/io/{run}"), client.get(f"/logs/{run}"), client.post("/greet"))
     return [answer.status_code for answer in answers]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
+def test_data_at_a_foreign_address_is_not_fetched(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
@@ -189,7 +189,7 @@ def test_data_that_is_said_to_be_elsewhere_is_not_asked_for_there(
 @pytest.mark.parametrize(
     "address", ["https://[", "[", "dns:///", "ftp://127.0.0.1", "//", "?", " ", "https://a b/"]
 )
-def test_data_that_is_said_to_be_nowhere_is_a_fault_of_flytes(
+def test_a_missing_data_address_is_reported_as_a_fault_of_flyte(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: str, address: str
 ) -> None:
     with local_flyte.cluster_at(address):
@@ -204,7 +204,7 @@ def test_flytes_own_address_is_called_over_tls_however_it_is_written(
         assert ask(alice, greeting) == [200] * 3
 
 
-def test_a_cluster_that_the_settings_name_is_asked_if_it_has_tls(
+def test_a_cluster_listed_in_the_settings_is_called_only_over_tls(
     local_flyte: LocalFlyte, certificate: Path, greeting: str
 ) -> None:
     for written, is_asked in (("https://", 1), ("dns:///", 1), ("", 1), ("http://", 0)):
@@ -249,7 +249,7 @@ def test_a_cluster_that_the_settings_name_is_asked_if_it_has_tls(
         ("https://[::1]", "https://[::2]", False),
     ],
 )
-def test_only_hosts_in_the_domain_of_flyte_may_keep_its_data(
+def test_only_hosts_in_flytes_domain_may_store_its_data(
     flyte: str, address: str, is_one: bool
 ) -> None:
     assert is_neighbour(address, flyte) is is_one
@@ -269,12 +269,12 @@ def test_a_redirect_is_not_followed(certificate: Path, scheme: str, path: str) -
         assert server.received == []
 
 
-# How much of it
+# Sizes of answers
 
 
-def test_what_cannot_be_read_is_asked_for_once_and_said_to_be_so(certificate: Path) -> None:
+def test_an_unreadable_answer_is_reported_and_not_retried(certificate: Path) -> None:
     with elsewhere(certificate) as flyte:
-        flyte.answer = [b"\xff"]  # protobuf says the same of what is nested over 100 levels
+        flyte.answer = [b"\xff"]  # protobuf fails the same way on more than 100 levels of nesting
         with (
             serving(build_app(router, flyte_endpoint=flyte.address)) as url,
             client_of(url, "alice") as client,
@@ -287,7 +287,7 @@ def test_what_cannot_be_read_is_asked_for_once_and_said_to_be_so(certificate: Pa
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """See that the block does not keep much of what it is sent."""
+    """Check that the block keeps little of what it receives in memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -295,7 +295,7 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("length", ["told", "not told"])
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(certificate: Path, length: str) -> None:
+def test_reading_stops_at_an_answer_that_is_too_large(certificate: Path, length: str) -> None:
     with elsewhere(certificate) as flyte:
         flyte.answer = [MEBIBYTE] * 200
         flyte.length = len(MEBIBYTE) * 200 if length == "told" else None
@@ -312,7 +312,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(certificate: Path, l
 def log_elsewhere(
     local_flyte: LocalFlyte, certificate: Path, *messages: bytes
 ) -> Iterator[tuple[httpx.Client, Elsewhere]]:
-    """Have a cluster send a log in a stream of these messages."""
+    """Make a cluster send a log as a stream of these messages."""
     with ExitStack() as stack:
         server = stack.enter_context(elsewhere(certificate))
         server.kind, server.answer = b"application/connect+proto", [*messages]
@@ -323,7 +323,7 @@ def log_elsewhere(
 
 
 def envelope(data: bytes, flags: int = 0) -> bytes:
-    """Return a message of a stream, as the Connect protocol has it."""
+    """Return a message of a stream in the Connect protocol."""
     return bytes([flags]) + len(data).to_bytes(4, "big") + data
 
 
@@ -346,7 +346,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     assert str(LARGEST_MESSAGE) in answer.json()["detail"]
 
 
-def test_messages_of_a_stream_come_whole_however_they_are_cut(
+def test_messages_of_a_stream_arrive_whole_however_they_are_split(
     local_flyte: LocalFlyte, certificate: Path, greeting: str
 ) -> None:
     whole = b"".join(lines(f"line {n}") for n in range(30)) + envelope(b"{}", 2)
@@ -357,7 +357,7 @@ def test_messages_of_a_stream_come_whole_however_they_are_cut(
 
 
 @pytest.mark.parametrize("code", ["unauthenticated", "unknown", "internal", "unavailable"])
-def test_a_stream_that_fails_is_not_begun_again(
+def test_a_failed_stream_is_not_retried(
     local_flyte: LocalFlyte, certificate: Path, greeting: str, code: str
 ) -> None:
     end = envelope(b'{"error": {"code": "%s", "message": "unauthorized"}}' % code.encode(), 2)
@@ -370,10 +370,10 @@ def test_a_stream_that_fails_is_not_begun_again(
     assert len(events) == 5
 
 
-# How often, and for how long
+# Retries and deadlines
 
 
-def test_what_is_unavailable_is_asked_for_four_times_if_it_only_reads(
+def test_a_call_that_only_reads_is_tried_four_times(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: str, received: Received
 ) -> None:
     for path, method, times in (
@@ -390,7 +390,7 @@ def test_what_is_unavailable_is_asked_for_four_times_if_it_only_reads(
 
 @pytest.mark.parametrize("code", [Code.UNAUTHENTICATED, Code.UNKNOWN, Code.INTERNAL])
 @pytest.mark.parametrize("method", ["UserInfo", "AbortRun"])
-def test_a_call_that_was_refused_is_not_repeated(
+def test_a_refused_call_is_not_retried(
     *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
@@ -407,7 +407,7 @@ def test_a_call_that_was_refused_is_not_repeated(
     assert len([call for call in received() if call.method == method]) == 1
 
 
-def test_a_bad_token_is_asked_about_once(url: str, received: Received) -> None:
+def test_a_call_with_a_bad_token_is_made_once(url: str, received: Received) -> None:
     headers = {"Authorization": "Bearer nobody-knows-this-token"}
     answer = httpx.get(f"{url}/me", headers=headers, timeout=60, trust_env=False)
     assert answer.status_code == 401
@@ -429,10 +429,10 @@ def test_a_flyte_that_hangs_has_a_deadline(
     assert len([call for call in received() if call.method == method]) == 1
 
 
-# As whom
+# Callers
 
 
-def test_callers_are_not_merged_and_nothing_is_kept_for_another(
+def test_concurrent_callers_are_not_merged_and_share_no_cache(
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,
@@ -451,12 +451,12 @@ def test_callers_are_not_merged_and_nothing_is_kept_for_another(
         assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
 
 
-# What is never told
+# Secrets
 
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Everything that is logged, also where a logger keeps its records from the root."""
+    """Everything that is logged, including loggers that do not propagate to the root."""
     sdk = logging.getLogger("flyte")
     level = sdk.level
     with caplog.at_level(logging.DEBUG):
@@ -468,7 +468,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("code", Code)
-def test_a_credential_that_flyte_quotes_is_in_no_answer_and_no_log(
+def test_no_response_and_no_log_has_a_credential_that_flyte_quotes(
     *,
     hurried: httpx.Client,
     local_flyte: LocalFlyte,

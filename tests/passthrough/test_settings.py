@@ -1,4 +1,4 @@
-"""What the environment may say, and what the app says to the rest."""
+"""Valid settings in the environment, and the messages about invalid ones."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def load_settings(**variables: str) -> Settings:
 
 
 def says_what_to_deploy(message: str) -> bool:
-    """Tell whether a message has the lines for Union, for open source and for the devbox."""
+    """Tell whether a message has the lines for Union, open source and the devbox."""
     lines = ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}')
     return all(line in message for line in lines)
 
@@ -35,7 +35,7 @@ def test_everything_but_the_endpoint_has_a_default() -> None:
     assert "flyte_rt" not in (settings.cookie_names or ())
 
 
-def test_what_flyte_injects_is_used_and_what_the_owner_sets_wins() -> None:
+def test_the_owners_settings_override_those_that_flyte_injects() -> None:
     injected = {"_U_EP_OVERRIDE": "dns:///injected", "FLYTE_INTERNAL_EXECUTION_PROJECT": "injected"}
     assert load_settings(**injected).flyte_endpoint == "dns:///injected"
     assert load_settings(**injected).flyte_project == "injected"
@@ -105,7 +105,7 @@ def test_a_wrong_value_is_named_with_its_variable_and_what_to_give_instead(
     assert says_what_to_deploy(str(refused.value)) is (name in CONNECTION)
 
 
-def test_a_default_of_the_owners_that_does_not_fit_is_named_by_its_variable() -> None:
+def test_an_invalid_default_is_reported_with_its_variable() -> None:
     class Wrong(Settings):
         size: int = env("SIZE", default="small")
 
@@ -130,7 +130,7 @@ def test_a_credential_given_by_mistake_is_not_shown(name: str, value: str) -> No
     assert "s3cret" not in str(refused.value)
 
 
-def test_all_wrong_values_are_named_at_once() -> None:
+def test_all_invalid_values_are_reported_at_once() -> None:
     with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT='soon'.*COOKIE_NAMES"):
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
 
@@ -145,7 +145,7 @@ def test_all_wrong_values_are_named_at_once() -> None:
         ({"_U_EP_OVERRIDE": "flyte.example"}, "flyte.example", False),
         ({"_U_EP_OVERRIDE": "flyte:8090", "_U_INSECURE": "true"}, "flyte:8090", True),
         ({"_U_EP_OVERRIDE": "http://flyte:8090"}, "http://flyte:8090", True),
-        # What the devbox injects does not turn an endpoint with TLS into one without.
+        # The devbox's variables do not turn an endpoint with TLS into one without.
         (
             {
                 "FLYTE_ENDPOINT": "dns:///flyte.example",
@@ -167,11 +167,11 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("FLYTE_DATA_ADDRESSES", "https://Data.example:443"),  # compared with what Flyte says
+        ("FLYTE_DATA_ADDRESSES", "https://Data.example:443"),  # compared with Flyte's answer
         ("TRUSTED_ORIGINS", "http://[::1]:443,https://ui.example:80,https://a.example:8443"),
     ],
 )
-def test_values_that_only_look_wrong_are_taken(name: str, value: str) -> None:
+def test_valid_values_that_look_wrong_are_accepted(name: str, value: str) -> None:
     load_settings(**{name: value})
 
 
@@ -186,16 +186,16 @@ def test_values_that_only_look_wrong_are_taken(name: str, value: str) -> None:
         ("COLORS", "COLOURS"),
     ],
 )
-def test_a_misspelt_setting_is_a_warning_at_start_and_refused_at_the_desk(
+def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying(
     name: str, meant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     load(OwnSettings, {name: "5"})
-    assert f"{name} is not a setting of the app; is {meant} meant?" in caplog.text
-    with pytest.raises(SettingsError, match=f"is {meant} meant"):
+    assert f"{name} is not a setting of the app; did you mean {meant}?" in caplog.text
+    with pytest.raises(SettingsError, match=f"did you mean {meant}"):
         checked(OwnSettings, {name: "5"})
 
 
-def test_what_is_no_setting_and_like_none_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     others = {
         "DO_NOT_TRACK": "1",
         "FLYTE_INTERNAL_TASK_PROJECT": "x",
@@ -216,9 +216,9 @@ def refusal(settings: Settings) -> str:
     return str(refused.value)
 
 
-def test_without_an_endpoint_the_app_says_what_to_set() -> None:
+def test_without_an_endpoint_the_message_says_what_to_set() -> None:
     message = refusal(load_settings())
-    assert "neither FLYTE_ENDPOINT nor what Flyte injects, _U_EP_OVERRIDE" in message
+    assert "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set" in message
     assert says_what_to_deploy(message)
 
 
@@ -257,7 +257,7 @@ UVICORN = [BIN / "uvicorn", "app.main:app", "--port", "0"]
         ([sys.executable, "-c", "import app.main"], {"COOKIE_NAMES": "a b"}, "COOKIE_NAMES: holds"),
     ],
 )
-def test_a_refusal_at_start_is_one_message_and_no_traceback(
+def test_a_refusal_at_start_is_one_message_without_a_traceback(
     command: list[str | Path], environment: dict[str, str], message: str, default_project: Path
 ) -> None:
     printed = failing(command, default_project, **environment)
@@ -272,7 +272,7 @@ def test_a_refusal_at_start_is_one_message_and_no_traceback(
         ({"FLYTE_TIMEOUT": "soon"}, "FLYTE_TIMEOUT='soon': Input should be a valid number"),
         (
             {"FLYTE_TIMOUT": "5"},
-            "FLYTE_TIMOUT is not a setting of the app; is FLYTE_TIMEOUT meant?",
+            "FLYTE_TIMOUT is not a setting of the app; did you mean FLYTE_TIMEOUT?",
         ),
     ],
 )
@@ -286,7 +286,7 @@ def test_a_wrong_or_misspelt_setting_in_deployment_py_fails_a_dry_run(
     config = tmp_path / "flyte.yaml"
     config.write_text(
         "admin: {endpoint: 'dns:///127.0.0.1:1'}\n", "utf-8"
-    )  # a dry run calls nobody
+    )  # a dry run makes no calls
     command = ["flyte", "--config", str(config), "deploy", "--dry-run"]
     printed = failing(
         [BIN / command[0], *command[1:], str(tmp_path / "wrong.py"), "app_env"], default_project

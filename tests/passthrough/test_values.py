@@ -1,4 +1,4 @@
-"""Endpoints as Flyte's documentation shows them: what goes in, what comes out, and as whom."""
+"""Endpoints as in Flyte's documentation: their inputs, their outputs, and their caller."""
 
 import dataclasses
 import enum
@@ -27,7 +27,7 @@ Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
 
 GREET = remote.Task.get("tests.greet", auto_version="latest")
-"""At the top of a module, for all callers."""
+"""At module level, for all callers."""
 
 
 @router.post("/tasks/{name}/run")
@@ -129,7 +129,7 @@ async def run_with_nameless_inputs() -> str:
     return (await flyte.run.aio(GREET, "Ada", True)).name
 
 
-def test_inputs_of_a_remote_task_are_named_because_their_order_is_not_known(
+def test_inputs_of_a_remote_task_must_be_passed_by_name(
     alice: httpx.Client, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert alice.post("/greet/positional").status_code == 500
@@ -147,7 +147,7 @@ def test_inputs_of_a_remote_task_are_named_because_their_order_is_not_known(
         ("/rerun/{run}", "run_name"),
     ],
 )
-def test_an_input_named_like_an_argument_of_the_sdks_is_invalid(
+def test_an_input_with_the_name_of_an_sdk_argument_is_invalid(
     alice: httpx.Client, greeting: str, path: str, name: str
 ) -> None:
     answer = alice.post(path.format(run=greeting), json={name: 1})
@@ -156,7 +156,7 @@ def test_an_input_named_like_an_argument_of_the_sdks_is_invalid(
 
 
 @pytest.mark.parametrize("path", ["/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"])
-def test_all_wrong_inputs_are_told_at_once_each_with_its_place(
+def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
     alice: httpx.Client, greeting: str, received: Received, path: str
 ) -> None:
     wrong = {"name": 1, "excited": "very", "loud": True}
@@ -167,7 +167,7 @@ def test_all_wrong_inputs_are_told_at_once_each_with_its_place(
     assert "CreateRun" not in {call.method for call in received()}
 
 
-def test_what_is_missing_is_told_with_its_place(alice: httpx.Client) -> None:
+def test_a_missing_input_is_reported_with_its_location(alice: httpx.Client) -> None:
     answer = alice.post("/tasks/greet/run", json={})
     assert answer.status_code == 422
     assert [each["location"] for each in answer.json()["errors"]] == [["inputs", "name"]]
@@ -180,7 +180,7 @@ def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeti
     assert other == {"name": "Ada", "excited": True, "o0": "Hello, Ada!"}
 
 
-def test_an_interface_tells_its_json_schema(alice: httpx.Client) -> None:
+def test_an_interface_has_a_json_schema(alice: httpx.Client) -> None:
     answer = alice.get("/interface/greet").json()
     assert answer["inputs"] == ["excited", "name"]
     assert answer["required"] == ["name"]
@@ -192,13 +192,13 @@ def test_an_interface_tells_its_json_schema(alice: httpx.Client) -> None:
     assert answer["schema"]["required"] == ["name"]
 
 
-def test_outputs_are_given_as_types_that_the_endpoint_asks_for(
+def test_outputs_are_converted_to_the_types_that_the_endpoint_requests(
     alice: httpx.Client, greeting: str
 ) -> None:
     assert alice.get(f"/typed/{greeting}").json() == ["Hello, Ada.", "Ada"]
 
 
-# Values of the endpoint's own
+# Values that the endpoint creates
 
 
 class Colour(enum.Enum):
@@ -250,7 +250,7 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 
 
-def test_values_that_the_endpoint_made_itself_arrive_as_what_they_are(
+def test_values_that_the_endpoint_created_keep_their_types(
     alice: httpx.Client, notes: Path
 ) -> None:
     answer = alice.post("/describe", headers={"X-File": str(notes)})
@@ -290,10 +290,10 @@ def test_a_signed_url_is_not_logged(
     assert "signature=" not in caplog.text.lower()
 
 
-# As whom, and where
+# Callers, projects and apps
 
 
-def test_a_task_at_the_top_of_a_module_is_fetched_by_each_caller(
+def test_a_task_at_module_level_is_fetched_by_each_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
     for path in ("/greet", "/greet/override"):
@@ -304,7 +304,7 @@ def test_a_task_at_the_top_of_a_module_is_fetched_by_each_caller(
         assert callers == [bearer("alice"), bearer("bob"), bearer("alice")] * 2
 
 
-def test_who_may_not_see_a_task_does_not_get_what_another_has_fetched(
+def test_a_caller_without_access_does_not_get_a_task_that_another_has_fetched(
     url: str, alice: httpx.Client
 ) -> None:
     assert alice.post("/greet").status_code == 200
@@ -314,7 +314,7 @@ def test_who_may_not_see_a_task_does_not_get_what_another_has_fetched(
         assert nobody.post("/greet").status_code == 401
 
 
-def test_a_context_of_a_run_is_taken(alice: httpx.Client) -> None:
+def test_flyte_with_runcontext_works(alice: httpx.Client) -> None:
     assert alice.post("/greet/labelled").json() == {"for": "ada"}
 
 
@@ -357,7 +357,7 @@ def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte)
         asked = {"project": "three", "domain": "third"}
         assert alice_of_two.get("/where", params=asked).json() == [*asked.values()]
         assert alice_of_two.get("/where").json() == ["two", "development"]
-        with_names = alice_of_two.get("/a/b/where", params=asked)  # whose path is its own
+        with_names = alice_of_two.get("/a/b/where", params=asked)  # a path of its own
         assert with_names.json() == ["a", "b", *asked.values()]
         with local_flyte.hang("ListTasks"):
             assert alice_of_two.post("/greet").status_code == 504

@@ -1,4 +1,4 @@
-"""WebSockets on which only the app speaks: what their clients send costs next to nothing."""
+"""WebSockets that only the app sends on: messages from clients take almost no work."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ async def watch(websocket: WebSocket) -> None:
 
 @pytest.fixture
 def connection(local_flyte: LocalFlyte) -> Iterator[ClientConnection]:
-    """A WebSocket that has been told something."""
+    """A WebSocket that has received a message."""
     with (
         serving(build_app(router)) as url,  # stops only when no request is left
         connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as websocket,
@@ -49,7 +49,7 @@ def connection(local_flyte: LocalFlyte) -> Iterator[ClientConnection]:
 
 
 @pytest.mark.parametrize("said", ["hello", "", b"\x00"])
-def test_a_client_that_says_anything_is_disconnected(
+def test_a_client_that_sends_a_message_is_disconnected(
     connection: ClientConnection, said: str | bytes
 ) -> None:
     connection.send(said)
@@ -74,7 +74,7 @@ def test_a_flood_of_pings_or_of_empty_frames_is_cut_off(
 ) -> None:
     ping, begins = b"\x89\x80", b"\x01\x80\0\0\0\0"
     flood = begins * (frame != ping) + (frame + b"\0\0\0\0") * 10_000
-    with suppress(OSError):  # it is cut off before all is sent
+    with suppress(OSError):  # it is cut off before everything is sent
         connection.socket.sendall(flood)
     with pytest.raises(ConnectionClosed):
         connection.recv(timeout=60)
@@ -91,7 +91,7 @@ def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -
     assert "*COMMAND_LINE.split()" in development
 
 
-def test_nothing_is_left_of_it_when_its_client_has_gone(connection: ClientConnection) -> None:
+def test_nothing_remains_when_a_websockets_client_leaves(connection: ClientConnection) -> None:
     connection.close()
     wait_until(ended.is_set)
 
@@ -111,7 +111,7 @@ def test_its_headers_are_not_logged(
     assert HEADERS["Authorization"] not in "\n".join(server)
 
 
-def test_a_refusal_is_no_error_in_the_log(
+def test_a_refusal_is_not_logged_as_an_error(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)

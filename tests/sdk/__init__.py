@@ -1,1 +1,1 @@
-"""Defects of the SDK: docs/sdk-findings.md tells of them, and its reproductions run here."""
+"""Runs the reproductions of the SDK's defects in docs/sdk-findings.md."""

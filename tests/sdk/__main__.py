@@ -1,4 +1,4 @@
-"""Run the reproductions of docs/sdk-findings.md: ``python -m tests.sdk``, or with a number, one."""
+"""Run the reproductions in docs/sdk-findings.md: ``python -m tests.sdk``; add a number for one."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ class Finding:
     number: str
     title: str
     unnecessary: str
-    """What of the template it makes unnecessary when it is fixed."""
+    """The parts of the template that are unnecessary once it is fixed."""
     code: str
 
 
@@ -42,16 +42,16 @@ def findings() -> list[Finding]:
 
 
 def reproduce(finding: Finding) -> None:
-    """Run a reproduction in a process of its own.
+    """Run a reproduction in a separate process.
 
     Raises:
-        AssertionError: The SDK does not behave so any more, or the reproduction is broken.
+        AssertionError: The SDK no longer behaves like this, or the reproduction is broken.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tests.sdk", "-"],
         input=finding.code,
         cwd=PAGE.parents[1],
-        # Unless its reproduction says otherwise, the SDK reports nothing. It looks for pytest, too.
+        # Unless a reproduction changes it, the SDK sends no reports. It also checks for pytest.
         env={**os.environ, "DO_NOT_TRACK": "1", "PYTEST_CURRENT_TEST": ""},
         capture_output=True,
         encoding="utf-8",
@@ -71,7 +71,7 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def run_here(code: str) -> None:
-    """Run a reproduction as alice, connected by passthrough to a control plane over TLS."""
+    """Run a reproduction as alice, with passthrough authentication to a control plane over TLS."""
     import flyte  # noqa: PLC0415 - slow, and only needed here
     from connectrpc.code import Code  # noqa: PLC0415
     from connectrpc.errors import ConnectError  # noqa: PLC0415
@@ -105,7 +105,7 @@ def run_here(code: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run what is asked for."""
+    """Run the given reproductions, or all."""
     if arguments == ["-"]:
         run_here(sys.stdin.read())
         return

@@ -1,4 +1,4 @@
-"""A control plane of a few lines, over TLS and in plaintext, that records what it receives."""
+"""A small control plane, over TLS and in plaintext, that records the calls it receives."""
 
 import asyncio
 import socket
@@ -42,25 +42,25 @@ TASK = task_definition_pb2.TaskIdentifier(org="o", project="p", domain="d", name
 
 @dataclass
 class ControlPlane:
-    """What the control plane has received, and how it is to behave."""
+    """The calls that the control plane has received, and settings for its behaviour."""
 
     endpoint: str = ""
     calls: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """The method and the headers of each call, in order."""
     messages: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    """What calls have asked, by method."""
+    """The requests by method."""
     cluster_endpoint: str = ""
-    """What SelectCluster answers."""
+    """The answer of SelectCluster."""
     redirect_to: str = ""
-    """Where every call is redirected to, if anywhere."""
+    """The target of a redirect for every call, if any."""
     failures: dict[str, list[ConnectError]] = field(default_factory=lambda: defaultdict(list))
-    """How the next calls of a method fail, when they have done their work."""
+    """The errors of the next calls of a method; they are raised after the call's work is done."""
     subject: str = "someone"
     log: list[str] = field(default_factory=list)
     inputs: common_pb2.Inputs = field(default_factory=common_pb2.Inputs)
     interface: TypedInterface = field(default_factory=TypedInterface)
     answers: threading.Event = field(default_factory=threading.Event)
-    """Unset while it answers neither UserInfo nor watches."""
+    """Cleared while UserInfo and watches hang."""
 
     def count(self, method: str) -> int:
         """Return how often a method has been called."""
@@ -71,7 +71,7 @@ class ControlPlane:
         return [headers.get(header) for name, headers in self.calls if name == method]
 
     def store(self, kind: LiteralType, literal: Literal) -> None:
-        """Let somebody have started the run ``r`` with this as its input."""
+        """Store a run ``r`` with this input."""
         self.interface.ClearField("inputs")
         self.interface.inputs.variables.add(key="x", value=Variable(type=kind))
         self.inputs = common_pb2.Inputs(literals=[NamedLiteral(name="x", value=literal)])
@@ -184,7 +184,7 @@ class _Runs(run_service_connect.RunService):
     ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
         self._plane.fail("WatchActionDetails")
         await asyncio.to_thread(self._plane.answers.wait)
-        while True:  # a long run: the same again and again, so that a client's leaving is noticed
+        while True:  # a long run: repeat the state, so that the server notices when a client leaves
             yield run_service_pb2.WatchActionDetailsResponse(details=self._details())
             await asyncio.sleep(0.05)
 

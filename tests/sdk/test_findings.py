@@ -1,4 +1,4 @@
-"""docs/sdk-findings.md: each finding is there as long as the SDK behaves so, and no longer."""
+"""docs/sdk-findings.md lists exactly those findings that can still be reproduced."""
 
 import re
 
@@ -12,18 +12,18 @@ from .__main__ import PAGE, Finding, findings, reproduce
 @pytest.mark.slow
 @pytest.mark.weekly  # each starts the SDK and a control plane anew
 @pytest.mark.parametrize("finding", findings(), ids=lambda finding: finding.title)
-def test_the_sdk_still_behaves_so(finding: Finding) -> None:
+def test_the_finding_can_still_be_reproduced(finding: Finding) -> None:
     reproduce(finding)
 
 
 @pytest.mark.slow
-def test_a_finding_that_is_fixed_says_what_can_go() -> None:
+def test_a_fixed_finding_fails_with_what_it_makes_unnecessary() -> None:
     fixed = Finding("1", "It was a defect", "the place *types*", "assert plane.count('UserInfo')")
     with pytest.raises(AssertionError, match=r"this can go: the place \*types\*"):
         reproduce(fixed)
 
 
-def test_the_table_tells_of_each_finding_and_of_its_severity() -> None:
+def test_the_table_lists_each_finding_with_its_severity() -> None:
     page = PAGE.read_text("utf-8")
     rows = re.findall(r"^\| \[(\d+)\]\(#\S+\) \| (.+?) \| (\w+) \| [\w ]+ \| [SM] \|$", page, re.M)
     sections = re.findall(r"^### (\d+)\. (.+)\n\n(\w+), ", page, re.M)
@@ -37,7 +37,7 @@ def test_a_reproduction_is_short() -> None:
         assert len(lines) <= 12, finding.title
 
 
-def test_what_can_go_is_there() -> None:
+def test_names_of_unnecessary_parts_exist() -> None:
     files = [*(ROOT / PROJECT).glob("passthrough/*.py"), *(ROOT / PROJECT).glob("app/**/*.py")]
     code = "\n".join(path.read_text("utf-8") for path in files)
     named = [name for each in findings() for name in re.findall(r"`(.+?)`", each.unnecessary)]

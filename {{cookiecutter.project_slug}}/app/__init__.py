@@ -1,1 +1,1 @@
-"""{{ cookiecutter.project_slug }}: a FastAPI app that calls Flyte as whoever is calling it."""
+"""{{ cookiecutter.project_slug }}: a FastAPI app that calls Flyte as its callers."""

@@ -1,8 +1,8 @@
 """The container image that the app and its tasks run in.
 
-It holds what ``[project] dependencies`` in ``pyproject.toml`` names, the one place where
-dependencies are declared (and exactly what ``uv.lock`` names, once there is one). The code is not
-in the image: ``flyte deploy`` ships it as a bundle, so a change to code alone needs no new image.
+It contains the dependencies listed in ``[project] dependencies`` in ``pyproject.toml``, the only
+place that declares them (with the exact versions in ``uv.lock``, once there is one). The code is
+not in the image: ``flyte deploy`` ships it as a bundle, so changing only code needs no new image.
 """
 
 from pathlib import Path

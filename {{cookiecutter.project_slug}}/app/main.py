@@ -19,7 +19,7 @@ from .routers import me, page, projects, runs, streams, tasks
 from .settings import Settings
 
 PUBLIC = {*health.PATHS, *docs.PATHS, *page.PATHS}
-"""What needs no credentials."""
+"""Paths that need no credentials."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,14 +37,14 @@ def create_app(settings: Settings) -> FastAPI:
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
-        middleware=[  # from the outside in
+        middleware=[  # the outermost first
             Middleware(
                 FastAPIPassthroughAuthMiddleware,
                 header_extractors=credential_extractors(settings),
                 excluded_paths=PUBLIC,
                 cookie_names=settings.cookie_names,
                 trusted_origins=settings.trusted_origins,
-                assume_ambient=True,  # a proxy may turn a cookie into any credential
+                assume_ambient=True,  # a proxy may turn a cookie into another credential
                 refusal_handler=problem_response,
             ),
             Middleware(

@@ -1,4 +1,4 @@
-"""What the API shows of a run."""
+"""The API's representation of a run."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -17,9 +17,9 @@ LINKS = {
     }
     for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run", "rerun")
 }
-"""What can be done with a run that is answered, for clients that follow OpenAPI's links.
+"""Operations on the run in a response, for clients that follow OpenAPI links.
 
-Those to operations that the app does not have are left out of its document.
+Links to operations that the app does not have are left out of its OpenAPI document.
 """
 
 
@@ -31,16 +31,16 @@ class Run(BaseModel):
     domain: str
     task: str | None = Field(description="The task's full name")
     version: str | None = Field(description="The task's version")
-    phase: ActionPhase | None = Field(description="Null until Flyte tells one")
-    attempts: int = Field(description="How often it has been tried")
-    executed_by: Identity | None = Field(description="Whose run this is, if Flyte knows")
+    phase: ActionPhase | None = Field(description="Null until Flyte returns one")
+    attempts: int = Field(description="The number of attempts so far")
+    executed_by: Identity | None = Field(description="Who started the run, if Flyte knows")
     started_at: datetime | None
     ended_at: datetime | None
-    url: str = Field(description="Where Flyte's console shows it")
+    url: str = Field(description="The run's page in Flyte's console")
 
     @classmethod
     def of(cls, run: remote.Run, **more: Any) -> Self:
-        """Take what is shown of a run."""
+        """Convert a run of the SDK."""
         root = run.pb2.action
         return cls(
             name=run.name,
@@ -65,20 +65,20 @@ class Run(BaseModel):
 
 
 class EndedRun(Run):
-    """A run and its state, and what came of it once it has ended."""
+    """A run and its state, with its result once it has ended."""
 
     error: str | None = Field(default=None, description="Why it failed")
     outputs: dict[str, Any] | None = Field(
         default=None,
-        description="Only with `wait`, and of a run that has succeeded",
+        description="Only with `wait`, and only if the run has succeeded",
         examples=[{"o0": "Hello, Ada."}],
     )
 
     @classmethod
     async def after(cls, run: remote.Run, waited: float) -> Self:
-        """Take what is shown of a run, and fetch what came of it.
+        """Convert a run of the SDK, and fetch its result.
 
-        If there are outputs but they can't be had, ``GET /runs/{name}/io`` says why.
+        If there are outputs but they can't be fetched, ``GET /runs/{name}/io`` returns the reason.
         """
         error = outputs = None
         async with in_time():

@@ -1,11 +1,11 @@
-"""The app's settings. What it needs to reach Flyte is in ``passthrough/settings.py``."""
+"""The app's settings. Those for the connection to Flyte are in ``passthrough/settings.py``."""
 
 from passthrough.settings import Settings as FlyteSettings
 from passthrough.settings import env
 
 
 class Settings(FlyteSettings):
-    """Read from the environment. A setting of your own is one more line like these."""
+    """Settings from the environment. To add one of your own, add a line like these."""
 
     flyte_project: str = env(
         "FLYTE_PROJECT",

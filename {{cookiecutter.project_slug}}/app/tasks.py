@@ -1,7 +1,7 @@
 """Sample tasks, registered together with the app by ``flyte deploy``. Replace them with your own.
 
-The app never calls these functions: it asks Flyte for a task by name, as the caller, and Flyte
-runs it. So the tasks you offer may as well live in another project.
+The app never calls these functions: it asks Flyte, as the caller, to run a task by its name. So the
+tasks that your users run can also be in another project.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ async def greet(name: str, excited: bool = False) -> str:
     """Greet someone by name.
 
     Args:
-        name: Who is greeted.
+        name: The name to greet.
         excited: Whether the greeting ends with an exclamation mark.
     """
     print(f"greeting {name}")
@@ -31,7 +31,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @task_env.task
 async def count(to: int = 5) -> int:
-    """Count aloud, one number a second, so that there is a run to watch.
+    """Print one number a second, so that there is a run to watch.
 
     Args:
         to: The last number, at least 1.

@@ -1,10 +1,10 @@
-"""A small Flyte to develop and test against: never part of what is deployed.
+"""A small Flyte for development and tests. It is never deployed.
 
-It belongs to the template this project was made from, where its tests are: updating the project
-replaces this folder, so change nothing here.
+It belongs to the template that generated this project, and is tested there. Don't edit it: updates
+of the project replace this folder.
 
-It answers the SDK over the wire as a Flyte cluster does, tells people apart, and really executes
-tasks. What it does not know it refuses with UNIMPLEMENTED, naming the method.
+It answers the SDK over the wire like a Flyte cluster, authenticates people, and really executes
+tasks. For an unknown method it returns UNIMPLEMENTED with the method's name.
 """
 
 from connectrpc.code import Code

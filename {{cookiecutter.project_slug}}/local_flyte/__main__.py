@@ -35,8 +35,8 @@ HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 60
 STOP_SECONDS = 5
-# How long to sleep at most. The system may hand a signal to another of our threads, and then
-# nothing wakes this one, in which Python handles it.
+# The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
+# one, although Python handles signals here.
 WAKE_SECONDS = 0.2
 
 
@@ -44,24 +44,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start everything, wait for Ctrl-C or SIGTERM, stop everything.
 
     Returns:
-        The exit code: 0 if it was asked to stop, 1 if something did not start.
+        The exit code: 0 if it was stopped by a signal, 1 if something did not start.
     """
     parser = argparse.ArgumentParser(
         prog="python -m local_flyte",
-        description="Run the app on a local Flyte that tells people apart and really runs tasks.",
+        description="Run the app on a local Flyte that has users and really runs tasks.",
     )
     parser.add_argument(
         "--port",
         type=_port,
         metavar="PORT",
         default=PORT,
-        help="port of the app (default: 8080, else any)",
+        help="port of the app (default: 8080, or a free one)",
     )
     parser.add_argument("--no-reload", action="store_true", help="do not restart when files change")
     parser.add_argument(
         "--flyte-only",
         action="store_true",
-        help="start Flyte without the app, and print what an app needs to know to use it",
+        help="start Flyte without the app, and print the settings for an app to use it",
     )
     parser.add_argument(
         "--no-authorization",
@@ -71,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--plaintext",
         action="store_true",
-        help="act like Flyte's devbox: no TLS, and every caller is nobody",
+        help="act like Flyte's devbox: no TLS, and every caller is anonymous",
     )
     options = parser.parse_args(arguments)
 
-    load_dotenv(SETTINGS)  # what is exported outranks it
+    load_dotenv(SETTINGS)  # exported variables take precedence
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
         signal.signal(number, signal.default_int_handler)
     try:
@@ -92,9 +92,9 @@ def _run(options: argparse.Namespace) -> int:
     names = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
     headers = [name.strip() for name in names.split(",") if name.strip()]
     if ignored := sorted(filter(leads_elsewhere, os.environ)):
-        print(f"Not used here, where Flyte is the local one: {', '.join(ignored)}", flush=True)
+        print(f"Not used with the local Flyte: {', '.join(ignored)}", flush=True)
     with contextlib.ExitStack() as stack:
-        # Taken now and kept, so that nobody else can take it before the app listens.
+        # Taken now, so that nobody else can take it before the app listens.
         listener = stack.enter_context(_listen(options.port))
         print("Starting local Flyte…", flush=True)
         local_flyte = stack.enter_context(
@@ -120,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
             people = []
         environment = {
             "DO_NOT_TRACK": "1",
-            "ACCESS_LOG": "off",  # what is printed stays in sight
+            "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
             **app_variables(local_flyte),
             **sign_in.environment(people, secret, same_user=local_flyte.mode is Mode.DEVBOX),
@@ -151,11 +151,11 @@ def _run(options: argparse.Namespace) -> int:
             time.sleep(WAKE_SECONDS)
             if reload:
                 registered.update()
-        return app.returncode or 1  # it does not end by itself unless something is wrong
+        return app.returncode or 1  # the app exits by itself only if something is wrong
 
 
 class _Registered:
-    """The tasks, as they are registered: now, and when a file that says what they are changes."""
+    """Registers the project's tasks, now and whenever one of their files changes."""
 
     def __init__(self, local_flyte: LocalFlyte) -> None:
         self._local_flyte = local_flyte
@@ -168,7 +168,7 @@ class _Registered:
             print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
 
     def update(self) -> None:
-        """Register them again if one of the files has changed; a mistake in it is told of."""
+        """Register the tasks again if one of the files has changed; print an error in it."""
         versions = _versions(self.files)
         if versions == self._versions or None in versions:
             return
@@ -179,7 +179,7 @@ class _Registered:
         ]
         try:
             self._register()
-            print(f"{', '.join(changed)} has changed: tasks are registered again.", flush=True)
+            print(f"{', '.join(changed)} has changed: registering the tasks again.", flush=True)
         except RuntimeError as error:
             print(error, file=sys.stderr, flush=True)
 
@@ -200,7 +200,7 @@ def _versions(files: Sequence[str]) -> list[int | None]:
 def _version(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:  # some editors write a file by replacing it
+    except FileNotFoundError:  # some editors replace a file to write it
         return None
 
 
@@ -211,13 +211,13 @@ def _port(text: str) -> int:
 
 
 def _ignore_further_signals() -> None:
-    # What runs when the stack unwinds must not be interrupted by a second Ctrl-C.
+    # A second Ctrl-C must not interrupt the clean-up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _listen(wanted: int) -> socket.socket:
-    """Take the wanted port if it is free, else another that is."""
+    """Take the wanted port, or another one if it is in use."""
     try:
         return socket.create_server((HOST, wanted))
     except OSError:
@@ -233,7 +233,8 @@ def _app(
     command += ["--log-level", "warning", *COMMAND_LINE.split()]
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
-    # In a group of its own, so that Ctrl-C reaches us only, and we can end it with its children.
+    # In its own process group, so that only this process gets Ctrl-C, and can end the app with its
+    # children.
     app = subprocess.Popen(
         command,
         env=environment,
@@ -274,7 +275,7 @@ def _is_ready(port: int) -> bool:
 
 
 def _offered(port: int) -> set[str]:
-    """Ask the app which paths it has: its owner may have taken some out."""
+    """Return the app's paths: its owner may have deleted some."""
     document: dict[str, Any] = json.loads(_get(port, "/openapi.json") or "{}")
     return set(document.get("paths", ()))
 

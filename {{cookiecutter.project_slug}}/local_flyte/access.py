@@ -1,7 +1,7 @@
-"""The door of the local Flyte: who calls, may they, and does the call go wrong on purpose.
+"""Access control of the local Flyte, and calls that fail on purpose.
 
-A Connect interceptor in front of every service. Which right a method needs is written down here,
-once, so that the services hold no checks. Rights are by role, never by who started a run.
+A Connect interceptor in front of every service. It lists the right that each method needs, so the
+services need no checks. Rights depend on a person's role, never on who started a run.
 """
 
 import asyncio
@@ -26,33 +26,33 @@ Response = TypeVar("Response")
 _caller: ContextVar[Person | None] = ContextVar("caller")
 
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
-"""Anyone who is someone may call these."""
+"""Every known caller may call these."""
 
 MAY_BE_EMPTY = ("org", "organization", "content_md5")
-"""Fields that must have a value by their rules, while Flyte takes requests without."""
+"""Fields that are required by their rules, although Flyte accepts requests without them."""
 
 NEEDS_RUN = {
     *("CreateRun", "AbortRun", "AbortAction", "EnqueueAction", "AbortQueuedAction"),
     *("UploadInputs", "CreateUploadLocation", "DeployTask", "Create", "Update", "Delete"),
     *("DeployTrigger", "UpdateTriggers", "DeleteTriggers"),
 }
-"""These change something. Every other method needs the right to view."""
+"""Methods that change something. Every other method needs the right to view."""
 
 
 def caller() -> Person | None:
-    """Return who makes the call that is being answered; None for someone unknown."""
+    """Return the caller of the current call; None if it is unknown."""
     return _caller.get()
 
 
 def known_caller() -> Person:
-    """Return who makes the call that is being answered, or raise UNAUTHENTICATED."""
+    """Return the caller of the current call, or raise UNAUTHENTICATED if it is unknown."""
     if (someone := _caller.get()) is None:
         raise ConnectError(Code.UNAUTHENTICATED, "missing or unknown credentials")
     return someone
 
 
 def set_caller(someone: Person | None) -> None:
-    """Say who makes the call that is about to be answered in the current context."""
+    """Set the caller for the call that will be answered in the current context."""
     _caller.set(someone)
 
 
@@ -63,53 +63,53 @@ class _Hold:
 
 
 class Faults:
-    """Calls that shall go wrong, by method name."""
+    """Calls that fail or hang on purpose, by method name."""
 
     def __init__(self) -> None:
         self._errors: dict[str, deque[ConnectError]] = {}
         self._held: dict[str, _Hold] = {}
 
     def fail(self, method: str, error: ConnectError, times: int) -> None:
-        """Answer the next ``times`` calls of ``method`` with ``error``."""
+        """Make the next ``times`` calls of ``method`` fail with ``error``."""
         self._errors[method] = deque([error] * times)
 
     def hold(self, method: str, after: int) -> None:
-        """Leave calls of ``method`` without an answer, or without any after the first ``after``."""
+        """Make calls of ``method`` hang, after they have sent ``after`` messages."""
         self._held[method] = _Hold(after)
 
     def release(self, *methods: str) -> None:
-        """Let go of the calls of ``methods``, or of every method when none is named."""
+        """Release the hanging calls of ``methods``, or of all methods if none is given."""
         for method in methods or tuple(self._held):
             if (hold := self._held.pop(method, None)) is not None:
                 hold.released.set()
 
     def clear(self) -> None:
-        """Let everything go right again."""
+        """Remove all faults."""
         self._errors.clear()
         self.release()
 
     async def wait(self, method: str, sent: int = 0) -> None:
-        """Wait, if calls of ``method`` hang once they have sent this number of answers."""
+        """Wait, if calls of ``method`` hang after this number of messages."""
         hold = self._held.get(method)
         if hold is not None and sent >= hold.after:
             await hold.released.wait()
 
     def check(self, method: str) -> None:
-        """Fail, if that is what the next call of ``method`` shall do."""
+        """Raise the error for the next call of ``method``, if there is one."""
         if errors := self._errors.get(method):
             raise errors.popleft()
 
 
 class Access:
-    """Connect interceptor that admits a call or refuses it as a Flyte cluster would."""
+    """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
 
     def __init__(self, faults: Faults, mode: Mode, proxy: Directory | None) -> None:
         """Prepare.
 
         Args:
-            faults: Calls that shall go wrong.
-            mode: Which Flyte it is like.
-            proxy: Whom the proxy in front lets in; None if there is no proxy.
+            faults: Calls that fail on purpose.
+            mode: The kind of Flyte.
+            proxy: The people that the proxy in front admits; None if there is no proxy.
         """
         self._faults = faults
         self._mode = mode
@@ -121,7 +121,7 @@ class Access:
         request: Request,
         ctx: RequestContext[Any, Any],
     ) -> Response:
-        """Admit a call with one answer."""
+        """Admit a call with a single answer."""
         await self._admit(request, ctx)
         try:
             return await call_next(request, ctx)
@@ -134,7 +134,7 @@ class Access:
         request: Request,
         ctx: RequestContext[Any, Any],
     ) -> AsyncGenerator[Response]:
-        """Admit a call that is answered by a stream."""
+        """Admit a call that returns a stream."""
         await self._admit(request, ctx)
         method, sent = ctx.method().name, 0
         try:
@@ -143,7 +143,7 @@ class Access:
                     await self._faults.wait(method, sent)
                     yield response
                     sent += 1
-            await self._faults.wait(method, sent)  # nor is the end told
+            await self._faults.wait(method, sent)  # the stream does not end, either
         except ConnectError as error:
             raise _named(error, ctx) from error
 
@@ -152,7 +152,7 @@ class Access:
         await self._faults.wait(method)
         self._faults.check(method)
         if self._proxy is not None and not self._proxy.lets_in(ctx.request_headers()):
-            raise ConnectError(Code.UNAUTHENTICATED, "the proxy knows no such credentials")
+            raise ConnectError(Code.UNAUTHENTICATED, "the proxy does not accept these credentials")
         if self._mode is not Mode.UNION:
             return
         someone = known_caller()
@@ -168,10 +168,10 @@ class Access:
 
 
 def _check(request: Any) -> None:
-    """Hold a request against the rules in its definition, which the open-source Flyte does not.
+    """Check a request against the rules in its definition, unlike the open-source Flyte.
 
     Raises:
-        ConnectError: INVALID_ARGUMENT, naming the fields that break one.
+        ConnectError: INVALID_ARGUMENT, with the fields that break a rule.
     """
     broken = [
         f"{name}: {violation.proto.message}"
@@ -188,12 +188,12 @@ def _field_name(violation: protovalidate.Violation) -> str:
 
 
 def unimplemented(service: str, method: str) -> ConnectError:
-    """Return the error for a method that the local Flyte does not know."""
+    """Return the error for a method that the local Flyte does not have."""
     return ConnectError(Code.UNIMPLEMENTED, f"{service}/{method} is not part of the local Flyte")
 
 
 def _named(error: ConnectError, ctx: RequestContext[Any, Any]) -> ConnectError:
-    # The stubs answer what a service leaves out without naming the method.
+    # For methods that a service leaves out, the stubs' error does not name the method.
     if error.code is Code.UNIMPLEMENTED and error.message == "Not implemented":
         return unimplemented(ctx.method().service_name, ctx.method().name)
     return error

@@ -1,4 +1,4 @@
-"""Runs and the actions they are made of: what the local Flyte remembers about executions."""
+"""Runs and their actions: the local Flyte's record of executions."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .people import Person
 
 ROOT = "a0"
-"""The name of the action a run begins with, as on a Flyte cluster."""
+"""The name of a run's first action, as on a Flyte cluster."""
 
 TERMINAL = {
     phase_pb2.ACTION_PHASE_SUCCEEDED,
@@ -29,35 +29,35 @@ TERMINAL = {
 
 
 def now() -> Timestamp:
-    """Return the present as protobuf has it."""
+    """Return the current time as a protobuf timestamp."""
     timestamp = Timestamp()
     timestamp.GetCurrentTime()
     return timestamp
 
 
 class Signal:
-    """Something that happens again and again, and that many may wait for."""
+    """A recurring event that several tasks can wait for."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def fire(self) -> None:
-        """Wake everyone who waits."""
+        """Wake all waiting tasks."""
         self._next.set()
         self._next = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait for the next time."""
+        """Wait for the next event."""
         await self._next.wait()
 
 
 @dataclass
 class Action:
-    """One execution of one task (or a trace, which has ended when Flyte hears of it).
+    """One execution of one task (or a trace, which is reported to Flyte after it has ended).
 
-    As on the real Flyte its state is kept twice: what the executor has reported, event by event,
-    is shown as its attempt; what the database says of it as its status, which an abort changes
-    before the executor has anything to report.
+    As on the real Flyte there are two copies of its state. The executor's events are shown as its
+    attempt. The database record is its status, which an abort changes before the executor reports
+    anything.
     """
 
     details: run_definition_pb2.ActionDetails
@@ -65,20 +65,20 @@ class Action:
     input_uri: str
     """The folder of its inputs."""
     output_base: str
-    """The folder of the run, where its actions have their outputs below."""
+    """The folder of the run, which contains the outputs of its actions."""
     changed: Signal
     """Fires when any action of the run changes, or prints something."""
     error: execution_pb2.ExecutionError | None = None
     log: list[payload_pb2.LogLine] = field(default_factory=list)
     has_pod: bool = False
-    """Whether what it ran in is still there, and its log with it."""
+    """Whether its pod still exists, and therefore its log."""
     running: bool = False
-    """Whether its process runs, whatever its state says: see ``Executor.start``."""
+    """Whether its process is running, which its state may not show: see ``Executor.start``."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
-    """How often those who watch have been told of a change; several may tell of the same."""
+    """The number of notifications to watchers; several may be about the same change."""
     status_lag: float = 0
-    """Seconds by which the status follows the events."""
+    """Seconds by which the status lags behind the events."""
 
     def __post_init__(self) -> None:
         self.details.status.attempts = 1
@@ -92,12 +92,12 @@ class Action:
 
     @property
     def phase(self) -> phase_pb2.ActionPhase:
-        """Where it is in its life."""
+        """Its current phase."""
         return self.details.status.phase
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, for better or worse."""
+        """Whether it has ended, successfully or not."""
         return self.phase in TERMINAL
 
     @property
@@ -107,7 +107,7 @@ class Action:
 
     @property
     def created_at(self) -> datetime:
-        """When it came."""
+        """When it was created."""
         created: datetime = self.details.status.start_time.ToDatetime(UTC)
         return created
 
@@ -120,7 +120,7 @@ class Action:
 
     @property
     def outputs(self) -> Path:
-        """The folder that ``a0`` writes the outputs, or the error, to."""
+        """The folder that ``a0`` writes its outputs or error to."""
         return Path(self.output_base, self.name)
 
     @property
@@ -131,7 +131,7 @@ class Action:
         )
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
-        """Go on to another phase, as the executor reports it, and tell those who watch."""
+        """Enter another phase, as reported by the executor, and notify watchers."""
         if self.reported_done:
             return
         self._record(phase)
@@ -151,7 +151,7 @@ class Action:
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
 
     def abort(self, reason: str) -> None:
-        """Call it aborted, even if it has ended; that it ended is for the executor to report."""
+        """Mark it as aborted, even if it has ended; the executor reports the end itself."""
         self._set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
@@ -184,14 +184,14 @@ class Action:
 
     def _set_status(self, phase: phase_pb2.ActionPhase) -> None:
         self.updated_at, status = now(), self.details.status
-        if status.phase != phase_pb2.ACTION_PHASE_ABORTED:  # nothing comes after that
+        if status.phase != phase_pb2.ACTION_PHASE_ABORTED:  # that is final
             status.phase = phase
             if phase == phase_pb2.ACTION_PHASE_FAILED:
                 self.details.error_info.CopyFrom(self.details.attempts[0].error_info)
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
         if self.details.attempts:
-            status.start_time.nanos = 0  # the time of its resource, which has whole seconds
+            status.start_time.nanos = 0  # the time of its resource, in whole seconds
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
             milliseconds = status.end_time.ToMilliseconds() - status.start_time.ToMilliseconds()
@@ -201,7 +201,7 @@ class Action:
 
 @dataclass
 class Run:
-    """A run: who started it, and its actions in the order in which they came."""
+    """A run: who started it, and its actions in the order of their creation."""
 
     id: identifier_pb2.RunIdentifier
     spec: run_pb2.RunSpec
@@ -211,7 +211,7 @@ class Run:
     changed: Signal = field(default_factory=Signal)
 
     def has_id(self, id_: identifier_pb2.RunIdentifier) -> bool:
-        """Say whether it is meant, whatever the organization."""
+        """Tell whether the run has this identifier, ignoring the organization."""
         return (self.id.project, self.id.domain, self.id.name) == (
             id_.project,
             id_.domain,
@@ -220,30 +220,30 @@ class Run:
 
     @property
     def has_resource(self) -> bool:
-        """Whether the cluster still holds what executes, or has executed, the run.
+        """Whether the cluster still has the resource that executes, or has executed, the run.
 
-        It goes at once with an abort, otherwise some time (an hour) after the end.
+        An abort deletes it at once; otherwise it is deleted an hour after the end.
         """
         return self.root.has_pod or not self.root.reported_done
 
     @property
     def root(self) -> Action:
-        """The action that the run began with."""
+        """The run's first action."""
         return self.actions[ROOT]
 
     def children(self, parent: str) -> list[Action]:
-        """Return the actions that the action of this name has started."""
+        """Return the actions started by the action with this name."""
         return [each for each in self.actions.values() if each.details.metadata.parent == parent]
 
     def descendants(self, parent: str) -> Iterator[Action]:
-        """Return the actions that the action of this name, or its children, have started."""
+        """Return the actions started by the action with this name, or by their children."""
         for child in self.children(parent):
             yield child
             yield from self.descendants(child.name)
 
 
 class Runs:
-    """All runs, by project, domain and name; never by organisation, which the SDK makes up."""
+    """All runs, by project, domain and name; not by organization, which the SDK makes up."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str, str], Run] = {}
@@ -252,11 +252,11 @@ class Runs:
         return iter(tuple(self._runs.values()))
 
     def add(self, run: Run) -> Run:
-        """Keep a new run, or return the one that already has its name."""
+        """Store a new run, or return the existing one with its name."""
         return self._runs.setdefault((run.id.project, run.id.domain, run.id.name), run)
 
     def blocks(self, run: Run) -> bool:
-        """Say whether a run of another domain has the name that the run's resource needs."""
+        """Tell whether a run in another domain has the name that the run's resource needs."""
         return any(
             each.id.project == run.id.project
             and each.id.name == run.id.name

@@ -1,7 +1,7 @@
 """AppService and AppLogsService: deployed apps, and the processes that serve them.
 
-What a cluster has in front of an app is missing on purpose: no sign-in, no scaling (one replica,
-always), no rolling update (the old revision ends before the new one starts).
+Unlike on a cluster, there is nothing in front of an app: no sign-in, no scaling (always one
+replica), no rolling update (the old revision ends before the new one starts).
 """
 
 import asyncio
@@ -38,19 +38,19 @@ _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 2
-TAIL = 20  # lines of the log that the message of a failure quotes
+TAIL = 20  # lines of the log in the message about a failure
 
 
 @dataclass
 class App:
-    """An app, its current revision's process, and what that has printed."""
+    """An app, its current revision's process, and the process's output."""
 
     state: app_definition_pb2.App
     """All of its state, as the API shows it."""
     port: int
-    """Where its process listens, in every revision."""
+    """The port that its process listens on, in every revision."""
     tls_port: int
-    """Where it is reached by TLS, as Flyte says."""
+    """Its public port, with TLS."""
     changed: Signal = field(default_factory=Signal)
     process: asyncio.Task[None] | None = None
     log: list[payload_pb2.LogLine] = field(default_factory=list)
@@ -62,12 +62,12 @@ class App:
 
     @property
     def url(self) -> str:
-        """Where it answers without TLS, and without a sign-in in front."""
+        """Its address without TLS, and without a sign-in in front."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def status(self) -> int:
-        """The deployment status that was reached last."""
+        """The latest deployment status."""
         status: int = self.state.status.conditions[-1].deployment_status
         return status
 
@@ -78,12 +78,12 @@ class App:
 
     @property
     def settled(self) -> bool:
-        """Whether its revision is up, or will not be."""
+        """Whether its revision is up, or has failed."""
         failed, stopped = _Status.DEPLOYMENT_STATUS_FAILED, _Status.DEPLOYMENT_STATUS_STOPPED
         return self.active or self.status in (failed, stopped)
 
     def enter(self, status: int, message: str = "") -> None:
-        """Reach another deployment status, and tell those who watch."""
+        """Enter another deployment status, and notify watchers."""
         moment = now()
         self.state.status.last_updated_at.CopyFrom(moment)
         self.state.status.conditions.add(
@@ -95,7 +95,7 @@ class App:
         self.changed.fire()
 
     async def settle(self, seconds: float) -> None:
-        """Wait until its revision is up or will not be, but no longer than this."""
+        """Wait until its revision is up or has failed, but no longer than this."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.settled:
@@ -116,7 +116,7 @@ FIELDS: Fields[App] = {
 
 
 class Apps:
-    """All apps, by project, domain and name; and what serves them."""
+    """All apps, by project, domain and name, and their processes."""
 
     def __init__(
         self,
@@ -129,11 +129,11 @@ class Apps:
         """Prepare to serve.
 
         Args:
-            containers: What starts processes.
+            containers: Starts processes.
             work: Folder for their working directories.
-            environment: What a cluster injects into an app's container.
-            url: Where this Flyte is.
-            tls: What apps speak TLS with; None for the open-source Flyte, whose apps do not.
+            environment: The variables that a cluster injects into an app's container.
+            url: The address of this Flyte.
+            tls: The TLS context for apps; None for the open-source Flyte, where apps have no TLS.
         """
         self._url = url
         self._tls = tls
@@ -156,7 +156,7 @@ class Apps:
             ) from None
 
     async def add(self, state: app_definition_pb2.App) -> App:
-        """Keep a new app and serve it, or make it what the one of its name is from now on."""
+        """Store and serve a new app, or replace the one with its name."""
         id_ = state.metadata.id
         if (present := self._apps.get(_key(id_))) is not None:
             await self.replace(present, state.spec)
@@ -166,13 +166,13 @@ class Apps:
         state.status.created_at.CopyFrom(now())
         with_tls = f"https://{HOST}:{app.tls_port}"
         state.status.ingress.public_url = with_tls if self._tls else app.url
-        state.metadata.revision = 0  # as it stays: Flyte counts none
+        state.metadata.revision = 0  # it stays 0: Flyte does not count revisions
         self._apps[_key(id_)] = app
         self._start(app)
         return app
 
     async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
-        """Serve the app as ``spec`` says from now on, which may be not at all."""
+        """Serve the app with a new spec, which may stop it."""
         _check_servable(spec)
         await self._end(app)
         app.state.spec.CopyFrom(spec)
@@ -187,24 +187,24 @@ class Apps:
         app.process = asyncio.create_task(self._serve(app))
 
     async def remove(self, id_: app_definition_pb2.Identifier) -> None:
-        """End the app, if there is one, and forget it."""
+        """Stop and delete the app, if there is one."""
         if (app := self._apps.pop(_key(id_), None)) is not None:
             await self._end(app)
             app.changed.fire()
 
     async def close(self) -> None:
-        """End all apps and all that watch them."""
+        """Stop all apps, and end all watches."""
         self._closed = True
         await asyncio.gather(*(self._end(app) for app in self))
         for app in self:
             app.changed.fire()
 
     def holds(self, app: App) -> bool:
-        """Say whether there is anything left to learn about the app."""
+        """Tell whether this app is still deployed."""
         return not self._closed and self._apps.get(_key(app.state.metadata.id)) is app
 
     async def _serve(self, app: App) -> None:
-        """Run the container of the current revision until it ends or is ended."""
+        """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
         listening = asyncio.create_task(self._relay(app))
@@ -223,7 +223,7 @@ class Apps:
             )
             tail = "".join(line.message for line in app.log[-TAIL:])
             message = f"the app's process ended with exit code {code}:\n{tail}"
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the app is not served
+        except Exception as failure:  # noqa: BLE001 - any failure means that the app is not served
             message = f"the app can't be served: {failure}"
         finally:
             listening.cancel()
@@ -235,13 +235,13 @@ class Apps:
         return Path(tempfile.mkdtemp(dir=revisions))
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
-        # The owner may have said where Flyte is and which authority to trust: here both are ours.
+        # The owner may have set Flyte's address and an authority to trust: here both are local.
         declared = {each.key: each.value for each in container.env}
         declared.pop("SSL_CERT_FILE", None)
         return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
     async def _relay(self, app: App) -> None:
-        """Wait until the app listens, then accept connections for it, with TLS if apps have it."""
+        """Wait until the app listens, then relay connections to it, with TLS if apps have TLS."""
 
         async def connect(said: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
             with contextlib.closing(answer), contextlib.suppress(OSError):
@@ -266,7 +266,7 @@ class Apps:
 
 
 class AppService(app_service_connect.AppService):
-    """Deploys apps: each one is served from its spec alone."""
+    """Deploys apps, each from its spec alone."""
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
@@ -274,7 +274,7 @@ class AppService(app_service_connect.AppService):
     async def create(
         self, request: app_payload_pb2.CreateRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.CreateResponse:
-        """Deploy an app, for the first time or anew."""
+        """Deploy an app, for the first time or again."""
         if (someone := caller()) is not None:
             request.app.spec.creator.CopyFrom(someone.identity)
         app = await self._apps.add(request.app)
@@ -283,13 +283,13 @@ class AppService(app_service_connect.AppService):
     async def get(
         self, request: app_payload_pb2.GetRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.GetResponse:
-        """Show an app."""
+        """Return an app."""
         return app_payload_pb2.GetResponse(app=self._apps.get(request.app_id).state)
 
     async def update(
         self, request: app_payload_pb2.UpdateRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.UpdateResponse:
-        """Deploy an app anew, or stop or start it: either is a new revision."""
+        """Deploy an app again, or stop or start it; each makes a new revision."""
         app = self._apps.get(request.app.metadata.id)
         await self._apps.replace(app, request.app.spec)
         return app_payload_pb2.UpdateResponse(app=app.state)
@@ -297,7 +297,7 @@ class AppService(app_service_connect.AppService):
     async def delete(
         self, request: app_payload_pb2.DeleteRequest, ctx: RequestContext[Any, Any]
     ) -> app_payload_pb2.DeleteResponse:
-        """Take an app down for good; one that does not exist is down."""
+        """Delete an app; it may not exist."""
         await self._apps.remove(request.app_id)
         return app_payload_pb2.DeleteResponse()
 
@@ -306,7 +306,7 @@ class AppService(app_service_connect.AppService):
     ) -> app_payload_pb2.ListResponse:
         """List the apps of a project and domain."""
         if not request.HasField("project"):
-            raise ConnectError(Code.INVALID_ARGUMENT, "apps are listed by project only")
+            raise ConnectError(Code.INVALID_ARGUMENT, "apps can be listed only by project")
         scope = (request.project.name, request.project.domain)
         apps = (each for each in self._apps if _key(each.state.metadata.id)[:2] == scope)
         found, token = page(apps, request.request, FIELDS, name=lambda app: app.name)
@@ -315,7 +315,7 @@ class AppService(app_service_connect.AppService):
     async def watch(
         self, request: app_payload_pb2.WatchRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[app_payload_pb2.WatchResponse]:
-        """Show an app now and at each change, until it is deleted."""
+        """Send an app now and at each change, until it is deleted."""
         app = self._apps.get(request.app_id)
         sent = 0
         while self._apps.holds(app):
@@ -328,7 +328,7 @@ class AppService(app_service_connect.AppService):
 
 
 class AppLogsService(app_logs_service_connect.AppLogsService):
-    """Shows what apps print."""
+    """Returns the output of apps."""
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
@@ -336,7 +336,7 @@ class AppLogsService(app_logs_service_connect.AppLogsService):
     async def tail_logs(
         self, request: app_logs_payload_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[app_logs_payload_pb2.TailLogsResponse]:
-        """Send the log of the current revision as it grows, until its process ends."""
+        """Send the log of the current revision as it is written, until its process ends."""
         replica = request.HasField("replica_id")
         app = self._apps.get(request.replica_id.app_id if replica else request.app_id)
         process, sent = app.process, 0
@@ -367,26 +367,26 @@ def _key(id_: app_definition_pb2.Identifier) -> _Key:
 
 def _check_servable(spec: app_definition_pb2.Spec) -> None:
     words = [*spec.container.command, *spec.container.args]
-    # After the dashes would come a command of the app's.
+    # The dashes are followed by the app's own command, if it has one.
     if words[:1] != ["fserve"] or words[-1] != "--":
         raise ConnectError(
             Code.FAILED_PRECONDITION,
-            "the local Flyte serves apps that ask the SDK for their port, as a "
-            "FastAPIAppEnvironment does, not those with a command of their own",
+            "the local Flyte serves apps that get their port from the SDK, such as a "
+            "FastAPIAppEnvironment, not apps with a command of their own",
         )
 
 
 def other_port(port: int) -> dict[str, str]:
-    """Tell the SDK, where it serves an app, to use another port than the container's.
+    """Return variables that make the SDK serve an app on another port than the container's.
 
-    A container has all ports for itself; here apps share the machine's. So they do where the SDK
-    serves them on the host of a development cluster, for which it has these variables.
+    A container has all ports for itself; here, apps share the machine's ports. The SDK has these
+    variables for a development cluster, where apps on the host do the same.
     """
     return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
 
 
 def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
+    """Return a port that is free at the moment."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

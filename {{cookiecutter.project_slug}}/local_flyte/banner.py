@@ -1,4 +1,4 @@
-"""What ``python -m local_flyte`` prints: lines that work as they are, where it was started."""
+"""The output of ``python -m local_flyte``: commands to paste, for the folder it runs in."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from .same_user import is_known
 from .sign_in import choice, link
 
 ASIDE = ("expired",)
-"""People who are of use to tests only."""
+"""People who are useful only for tests."""
 
 
 NEEDS = {
@@ -21,11 +21,11 @@ NEEDS = {
     Mode.OPEN_SOURCE: ', once the line "FLYTE_ENDPOINT" in deployment.py is uncommented',
     Mode.DEVBOX: ', once the line "ALLOW_ANONYMOUS" in deployment.py is uncommented',
 }
-"""What the app's owner does before it is deployed."""
+"""What the app's owner must do before deploying."""
 
 
 def app_variables(local_flyte: LocalFlyte) -> dict[str, str]:
-    """Return what a cluster sets for an app, and what its owner adds on this kind of Flyte."""
+    """Return the variables that a cluster sets for an app, and those that its owner must add."""
     added = {
         Mode.UNION: {},
         Mode.OPEN_SOURCE: {"FLYTE_ENDPOINT": local_flyte.endpoint},
@@ -45,17 +45,17 @@ def app_banner(
     api_key_header: str | None,
     notes: Sequence[str] = (),
 ) -> str:
-    """Say where the app is, and how to use it as one person or another.
+    """Return the app's address, and how to use it as different people.
 
     Args:
-        local_flyte: What the app runs on.
-        url: Where the app answers.
-        secret: What the sign-in links hold.
-        offered: The paths that the app has, as its OpenAPI document writes them.
-        task_variables: What the environments of tasks are called in deployment.py.
-        task: A task that takes a name; None if there is none to show.
-        api_key_header: A header by which people are recognised too; None if there is none.
-        notes: What else to say.
+        local_flyte: The local Flyte that the app uses.
+        url: The app's address.
+        secret: The secret in the sign-in links.
+        offered: The app's paths, as in its OpenAPI document.
+        task_variables: The variables for task environments in deployment.py.
+        task: A task with a name as its input; None if there is none to show.
+        api_key_header: A header for API keys; None if there is none.
+        notes: Further lines.
     """
     flyte = flyte_command(local_flyte)
     runs = f"{url}/tasks/{task}/runs" if task and "/tasks/{name}/runs" in offered else None
@@ -67,7 +67,7 @@ def app_banner(
             people = _people_without_rights(local_flyte, me, runs)
         case Mode.DEVBOX:
             people = _nobody(me, runs)
-    # Like the app, it takes cookies in this mode only.
+    # Cookies work only in this mode, as they do for the app.
     start = choice(url, secret) if local_flyte.mode is Mode.UNION else url
     parts = [
         f"Open       {start}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
@@ -77,7 +77,7 @@ def app_banner(
     ]
     if api_key_header and me and local_flyte.mode is Mode.UNION:
         header = f"{api_key_header}: {PEOPLE['alice'].api_key}"
-        parts.append(_lines(f"Or as alice, by {api_key_header}:", [_curl(me, header)]))
+        parts.append(_lines(f"Or as alice, with {api_key_header}:", [_curl(me, header)]))
     parts += [*_to_the_project(), _command_line(local_flyte)]
     if task_variables:
         register = [f"{flyte} deploy deployment.py {name}" for name in task_variables]
@@ -98,7 +98,7 @@ def _people_with_rights(
     shown = [person for person in PEOPLE.values() if person.name not in ASIDE]
     links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
     bearer = {person.name: _bearer(local_flyte, person.name) for person in shown}
-    choose = "There you choose who to be. Or sign in at once, as one of four people:"
+    choose = "You can choose a user there. Or sign in directly, as one of four people:"
     parts = [_lines(choose, links)]
     if me:
         headers = [bearer["alice"], bearer["bob"], f"Cookie: {PEOPLE['bob'].cookie}"]
@@ -109,7 +109,7 @@ def _people_with_rights(
         refused = _curl_to_run(runs, "victor", bearer["victor"])
         parts += [
             _lines("Start a run, as alice or as bob:", start),
-            _lines("Victor may only look, so Flyte refuses to start his (403):", [refused]),
+            _lines("Victor may only view, so Flyte refuses to start his run (403):", [refused]),
         ]
     return parts
 
@@ -117,8 +117,8 @@ def _people_with_rights(
 def _people_without_rights(local_flyte: LocalFlyte, me: str | None, runs: str | None) -> list[str]:
     bearer = {name: _bearer(local_flyte, name) for name in ("alice", "bob")}
     parts = [
-        "It is like the open-source Flyte behind a proxy that signs people in: it believes what a\n"
-        "token says, reads no cookie, and lets everybody do everything.",
+        "It acts like the open-source Flyte behind a proxy that signs people in: it trusts any\n"
+        "token, ignores cookies, and lets everybody do everything.",
     ]
     if me:
         lines = [_curl(me, header) for header in bearer.values()]
@@ -131,14 +131,15 @@ def _people_without_rights(local_flyte: LocalFlyte, me: str | None, runs: str | 
 
 def _devbox() -> str:
     text = (
-        "It is like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is\n"
-        "nobody, and may do everything. "
+        "It acts like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is\n"
+        "anonymous, and may do everything. "
     )
     if is_known():
         return text + "Other users of this machine are refused."
     return text + (
-        "This system does not say which user a connection comes\n"
-        "from, so every user of this machine can run programs as you: share it with nobody."
+        "This system does not show which user a connection comes\n"
+        "from, so every user of this machine can run programs as you: don't use it on a shared\n"
+        "machine."
     )
 
 
@@ -152,11 +153,11 @@ def _nobody(me: str | None, runs: str | None) -> list[str]:
 
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:
-    """Say how to use the local Flyte without the app."""
+    """Return how to use the local Flyte without the app."""
     variables = app_variables(local_flyte).items()
     parts = [
         _lines(
-            "What an app needs to know to use this Flyte:",
+            "Settings for an app that uses this Flyte:",
             [f"export {name}={shlex.quote(value)}" for name, value in variables],
         ),
         *_tokens(local_flyte),
@@ -168,7 +169,7 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
 
 
 def _tokens(local_flyte: LocalFlyte) -> list[str]:
-    """List whom this kind of Flyte tells apart, with what tells them apart there."""
+    """List the people that this kind of Flyte distinguishes, with their tokens."""
     tokens = {name: local_flyte.token(name) for name in PEOPLE}
     match local_flyte.mode:
         case Mode.UNION:
@@ -176,13 +177,13 @@ def _tokens(local_flyte: LocalFlyte) -> list[str]:
             return [_lines("The people, and their tokens:", people)]
         case Mode.OPEN_SOURCE:
             people = [f"{name:8}{tokens[name]}" for name in PEOPLE if name not in ASIDE]
-            return [_lines("The people, who all may do everything, and their tokens:", people)]
+            return [_lines("The people, who may all do everything, and their tokens:", people)]
         case Mode.DEVBOX:
             return [_devbox()]
 
 
 def _to_the_project() -> list[str]:
-    """Tell how to get here, if what started us, such as the template's demo, is somewhere else."""
+    """Return how to get to this folder, if the command was started elsewhere, as by the demo."""
     here, there = Path.cwd(), os.environ.get("PWD", "")
     if not there or Path(there).resolve() == here.resolve():
         return []

@@ -1,4 +1,4 @@
-"""What clients are told of the local Flyte: the ``flyte`` command, apps, and running tasks."""
+"""Configuration of the local Flyte's clients: the ``flyte`` command, apps, and running tasks."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from .modes import Mode
 from .people import Directory, Person, signed
 from .serving import HOST
 
-# Registers the tasks that deployment.py names in depends_on, whatever they are called there, and
-# prints what they are. A script, as the modules that are loaded are uploaded with the tasks.
+# Registers the tasks in depends_on in deployment.py, under any variable names, and prints them. It
+# is a separate script, because all loaded modules are uploaded with the tasks.
 REGISTER = """
 import json, sys
 from pathlib import Path
@@ -42,21 +42,21 @@ print(json.dumps({
 
 
 def leads_elsewhere(variable: str) -> bool:
-    """Tell whether a variable could lead the app or the ``flyte`` command to another Flyte."""
+    """Tell whether a variable could make the app or the ``flyte`` command use another Flyte."""
     return variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_")) and variable != "FLYTE_TIMEOUT"
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment, without what could lead to another Flyte."""
+    """Return this process's environment without variables for another Flyte."""
     return {name: value for name, value in os.environ.items() if not leads_elsewhere(name)}
 
 
 @dataclass(frozen=True)
 class Clients:
-    """Configures clients, each in the way that it is configured for any Flyte."""
+    """Configures clients in the same way as for any Flyte."""
 
     home: Path
-    """Folder for the configuration, which nobody else may read."""
+    """Folder for the configuration, which no other user may read."""
     port: int
     project: str
     domain: str
@@ -65,7 +65,7 @@ class Clients:
 
     @property
     def endpoint(self) -> str:
-        """The address in the form in which Flyte is configured with it."""
+        """The address as it is written in Flyte's configuration."""
         return f"dns:///{HOST}:{self.port}"
 
     @property
@@ -75,7 +75,7 @@ class Clients:
 
     @property
     def scheme(self) -> str:
-        """How it is spoken to."""
+        """The scheme of the address."""
         return "http" if self.mode is Mode.DEVBOX else "https"
 
     @property
@@ -88,12 +88,12 @@ class Clients:
         return self._write_config(name, self.token(name))
 
     def token(self, name: str) -> str:
-        """Return the bearer token by which a person is known."""
+        """Return a person's bearer token."""
         someone = self.people[name]
         return someone.token if self.mode is Mode.UNION else someone.jwt
 
     def api_key(self, name: str) -> str:
-        """Return an API key by which an application calls as a person."""
+        """Return an API key with which an application calls as a person."""
         key = f"{HOST}:{self.port}:{name}:{self.people[name].api_key}:local"
         return b64encode(key.encode()).decode()
 
@@ -101,7 +101,7 @@ class Clients:
         file = self._write(f"{name}.token", f"{token}\n")
         login = {
             "authType": "ExternalCommand",
-            # As an argument of a command, anyone on this machine could see the token.
+            # A token in a command's arguments would be visible to anyone on this machine.
             "command": ["cat", str(file)],
             "caCertFilePath": str(self.ca_file),
         }
@@ -113,14 +113,14 @@ class Clients:
             "image": {"builder": "remote"},
             "task": {"org": "local", "project": self.project, "domain": self.domain},
         }
-        # JSON is YAML, and quotes what needs quoting.
+        # JSON is valid YAML, and takes care of quoting.
         lines = (f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
         return self._write(f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
         """Return the variables that a Flyte cluster sets for an app, and the authority to trust.
 
-        The chart of the open-source Flyte names no endpoint, unless it is told to as in the devbox.
+        The open-source Flyte's chart sets no endpoint by default; in the devbox it does.
         """
         scope = {
             "FLYTE_INTERNAL_EXECUTION_PROJECT": self.project,
@@ -134,12 +134,12 @@ class Clients:
         return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
     def task_environment(self, owner: Person | None) -> dict[str, str]:
-        """Return the variables by which a running task calls Flyte as the owner of its run."""
+        """Return the variables with which a running task calls Flyte as the owner of its run."""
         if owner is None or self.mode is not Mode.UNION:
             nobody = self._write_config("nobody", signed({}))
             return {"UCTL_CONFIG": str(nobody), "_U_USE_ACTIONS": "1"}
-        # Every SDK we support reads its credentials from a mounted file; from variables
-        # (FLYTE_AUTH_TYPE) only the newer ones do.
+        # Every supported SDK can read its credentials from a mounted file; only newer ones can read
+        # them from variables (FLYTE_AUTH_TYPE).
         return {"UCTL_CONFIG": str(self.config_file(owner.name))}
 
     def deploy(self, root: Path, file: str, env: str, name: str) -> str:
@@ -154,10 +154,10 @@ class Clients:
         return self._run(command, root, f"flyte deploy {file} {env} failed:")
 
     def register(self, root: Path, name: str) -> dict[str, list[str]]:
-        """Register a project's own tasks as a person; return what they are, as `REGISTER` says.
+        """Register a project's own tasks as a person; return the data that `REGISTER` prints.
 
         Raises:
-            RuntimeError: With what was printed, if they can't be registered.
+            RuntimeError: With the output, if they can't be registered.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file(name))]
         said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
@@ -170,8 +170,8 @@ class Clients:
             cwd=root,
             env={
                 **inherited_environment(),
-                # A home of its own, as the SDK remembers there what it has uploaded to an
-                # endpoint: a port that had belonged to an earlier local Flyte would mislead it.
+                # A separate home folder: the SDK caches its uploads there by endpoint, and an
+                # earlier local Flyte may have had the same port.
                 "HOME": str(self.home),
                 "TERM": "dumb",
                 "DO_NOT_TRACK": "1",
@@ -187,7 +187,7 @@ class Clients:
         return result.stdout
 
     def _write(self, file: str, text: str) -> Path:
-        # Someone may be reading an earlier copy.
+        # A client may be reading an earlier copy.
         partial = self.home / f"{file}.{threading.get_ident()}"
         partial.touch(mode=0o600)
         partial.write_text(text)

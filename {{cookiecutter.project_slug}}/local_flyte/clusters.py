@@ -1,4 +1,4 @@
-"""ClusterService: which cluster has the data."""
+"""ClusterService: the address of the cluster that stores data."""
 
 from typing import Any
 
@@ -9,20 +9,19 @@ from .modes import Mode
 
 
 class ClusterService(service_connect.ClusterService):
-    """Answers that there is only one cluster, this one."""
+    """Returns this Flyte's address, as the only cluster."""
 
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self.endpoint: str | None = None
-        """Where the data is said to be; None for the address that the caller has called."""
+        """The address to return; None for the one that the caller used."""
 
     async def select_cluster(
         self, request: payload_pb2.SelectClusterRequest, ctx: RequestContext[Any, Any]
     ) -> payload_pb2.SelectClusterResponse:
-        """Name the address that was called.
+        """Return the address that the caller used.
 
-        The open-source Flyte does not see the TLS that ends in front of it: that takes a proxy
-        which says so.
+        The open-source Flyte does not see TLS that ends at a proxy, unless the proxy sets a header.
         """
         headers = ctx.request_headers()
         scheme = "https"

@@ -1,4 +1,4 @@
-"""DataProxyService: inputs, outputs, uploads and logs; and the folder that is our object store."""
+"""DataProxyService: inputs, outputs, uploads and logs; and a folder as the object store."""
 
 import hashlib
 import secrets
@@ -25,7 +25,7 @@ from .tasks import TaskService
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE = 2 * 2**20
-"""How many bytes of inputs or of outputs the control plane hands on."""
+"""The most bytes of inputs or outputs that the control plane returns."""
 MAX_UPLOAD = 100 * 2**20
 MAX_SECONDS = 3600
 
@@ -34,26 +34,26 @@ MAX_SECONDS = 3600
 class _Upload:
     path: Path
     md5: bytes
-    """What the content must have, unless it is empty."""
+    """The expected MD5 of the content, if it is not empty."""
     expires: float
-    """By the monotonic clock."""
+    """On the monotonic clock."""
 
 
 class Storage:
-    """A folder that stands for the object store of a Flyte cluster.
+    """A folder in place of the object store of a Flyte cluster.
 
-    Uploads are plain HTTP PUTs to a URL that nobody can guess, as with signed URLs: they carry no
-    credentials, and so need no TLS, on which every client would have to trust our authority.
+    Uploads are plain HTTP PUTs to a URL that nobody can guess, as with signed URLs. They carry no
+    credentials, so they need no TLS, for which every client would have to trust our authority.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._expected: dict[str, _Upload] = {}
         self.address = ""
-        """Where uploads go, as ``http://host:port``."""
+        """The address for uploads, as ``http://host:port``."""
 
     def uploads(self, project: str, domain: str) -> Path:
-        """Return the folder of what is uploaded to a project and domain."""
+        """Return the folder for uploads to a project and domain."""
         return self._folder / "uploads" / project / domain
 
     def run_base(self, run: identifier_pb2.RunIdentifier) -> str:
@@ -70,7 +70,7 @@ class Storage:
         """Return the message stored at a URI, or None if there is none.
 
         Raises:
-            ConnectError: INTERNAL, if it is larger than what the control plane hands on.
+            ConnectError: INTERNAL, if it is larger than the control plane returns.
         """
         path = Path(unquote(urlsplit(uri).path))
         if not path.is_file():
@@ -80,23 +80,23 @@ class Storage:
         return kind.FromString(path.read_bytes())
 
     def differs(self, path: Path, md5: bytes) -> bool:
-        """Tell whether there is a file already, and not with the content of this MD5."""
+        """Tell whether there is already a file, with another MD5."""
         return path.is_file() and (
             hashlib.md5(path.read_bytes(), usedforsecurity=False).digest() != md5
         )
 
     def expect(self, path: Path, md5: bytes, seconds: float) -> tuple[str, str]:
-        """Await an upload; return the URL to PUT it to, and where it will then be."""
+        """Expect an upload; return the URL to PUT it to, and its later location."""
         key = secrets.token_urlsafe()
         self._expected[f"/upload/{key}"] = _Upload(path, md5, time.monotonic() + seconds)
-        return f"{self.address}/upload/{key}", str(path)  # File.open() takes no file:// URI
+        return f"{self.address}/upload/{key}", str(path)  # File.open() accepts no file:// URI
 
     def put(self, url_path: str, content_md5: str, content: bytes) -> int:
-        """Take an upload, and return the HTTP status to answer with.
+        """Store an upload, and return the HTTP status of the answer.
 
         Args:
             url_path: The path of the signed URL.
-            content_md5: The Content-MD5 header, which is a part of what is signed.
+            content_md5: The Content-MD5 header, which is covered by the signature.
             content: The body.
         """
         upload = self._expected.get(url_path)
@@ -137,7 +137,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if seconds > MAX_SECONDS or request.content_length > MAX_UPLOAD:
             raise ConnectError(
                 Code.INVALID_ARGUMENT,
-                f"an upload may take {MAX_SECONDS} s and have {MAX_UPLOAD} bytes at most",
+                f"an upload may take at most {MAX_SECONDS} s and have at most {MAX_UPLOAD} bytes",
             )
         root = request.filename_root or b32encode(md5).decode().rstrip("=")
         path = Path(root, request.filename or "upload")
@@ -145,7 +145,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             raise ConnectError(Code.INVALID_ARGUMENT, f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
         if request.filename_root and request.filename and self._storage.differs(file, md5):
-            raise ConnectError(Code.ALREADY_EXISTS, f"{path} exists already, and has other content")
+            raise ConnectError(Code.ALREADY_EXISTS, f"{path} already exists with other content")
         signed_url, native_url = self._storage.expect(file, md5, seconds)
         answer = dataproxy_service_pb2.CreateUploadLocationResponse(
             signed_url=signed_url,
@@ -158,13 +158,13 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     async def upload_inputs(
         self, request: dataproxy_service_pb2.UploadInputsRequest, ctx: RequestContext[Any, Any]
     ) -> dataproxy_service_pb2.UploadInputsResponse:
-        """Store the inputs of a run that is about to be created."""
+        """Store the inputs of a run that will be created next."""
         of_run = request.HasField("run_id")
         project = request.run_id.project if of_run else request.project_id.name
         domain = request.run_id.domain if of_run else request.project_id.domain
         self._projects.check(project)
         if request.WhichOneof("task") is None:
-            raise ConnectError(Code.INVALID_ARGUMENT, "inputs are those of a task")
+            raise ConnectError(Code.INVALID_ARGUMENT, "inputs need a task")
         if request.HasField("task_id"):
             self._tasks.get(request.task_id)
         hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
@@ -178,7 +178,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     async def get_action_data(
         self, request: dataproxy_service_pb2.GetActionDataRequest, ctx: RequestContext[Any, Any]
     ) -> dataproxy_service_pb2.GetActionDataResponse:
-        """Read the inputs and, if it has succeeded, the outputs."""
+        """Return the inputs and, if the action has succeeded, the outputs."""
         action = self._runs.action(request.action_id)
         answer = dataproxy_service_pb2.GetActionDataResponse(outputs=common_pb2.Outputs())
         if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
@@ -196,7 +196,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     async def tail_logs(
         self, request: dataproxy_service_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
-        """Send the log as it grows, until the pod that prints it ends."""
+        """Send the log as it is written, until its pod ends."""
         action = self._runs.action(request.action_id)
         if request.attempt != 1 or not action.has_pod:
             raise ConnectError(
@@ -215,7 +215,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
 
 
 def _fnv1a(content: bytes) -> str:
-    """Return the 64-bit FNV-1a hash, as Flyte writes it."""
+    """Return the 64-bit FNV-1a hash in Flyte's format."""
     value = 0xCBF29CE484222325
     for byte in content:
         value = (value ^ byte) * 0x100000001B3 % 2**64

@@ -1,4 +1,4 @@
-"""Where calls and uploads arrive: who calls is found out, and the call goes to its service."""
+"""The entry for calls and uploads: identifies the caller, and passes the call to its service."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,19 +20,19 @@ FORWARDED_PROTO = b"x-forwarded-proto"
 
 @dataclass(frozen=True)
 class ReceivedCall:
-    """A call as it arrived, admitted or not."""
+    """A call that was received, admitted or not."""
 
     service: str
     """Full name, such as ``flyteidl2.auth.IdentityService``."""
     method: str
     headers: Mapping[str, str] = field(repr=False)
-    """By lower-cased name; credentials included, hence not in ``repr``."""
+    """By lower-case name; not in ``repr``, since they include credentials."""
     person: Person | None
-    """Who the credentials say it is; None if they say nothing."""
+    """The owner of the credentials; None if it is unknown."""
 
 
 class Door:
-    """An ASGI application: every service of the local Flyte, by its path."""
+    """An ASGI application with every service of the local Flyte, by path."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class Door:
         *,
         forwarded_proto: bytes | None = None,
     ) -> None:
-        """Open.
+        """Create the application.
 
         Args:
-            find: Says who makes a call with these headers; None if that is nobody, ever.
-            services: What answers, by path.
-            forwarded_proto: What a proxy in front says of how it was called, in place of what
-                its client says; None if there is no such proxy.
+            find: Returns the person who makes a call with these headers; None if there are none.
+            services: The services by path.
+            forwarded_proto: The X-Forwarded-Proto that a proxy in front sets, in place of the
+                client's; None if there is no such proxy.
         """
         self.received: list[ReceivedCall] = []
         self.open_calls = OpenCalls()
@@ -56,11 +56,11 @@ class Door:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call: record it, and hand it to its service."""
+        """Record a call, and pass it to its service."""
         if self._forwarded_proto is not None:
             others = [each for each in scope["headers"] if each[0] != FORWARDED_PROTO]
             scope["headers"] = [*others, (FORWARDED_PROTO, self._forwarded_proto)]
-        # The stubs want the header's order; we want one value per name (RFC 9110, 5.3).
+        # The stubs keep the headers' order; here each name has one value (RFC 9110, 5.3).
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -75,7 +75,7 @@ class Door:
 
 
 class Uploads:
-    """An ASGI application: takes what is PUT to signed URLs into the storage."""
+    """An ASGI application that stores uploads to signed URLs."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -89,7 +89,7 @@ class Uploads:
 
 
 def _refuse(error: ConnectError, headers: Mapping[str, str]) -> Response:
-    """Put an error into the form that the Connect protocol has for the kind of call."""
+    """Return an error in the Connect protocol's form for this kind of call."""
     body = {"code": error.code.value, "message": error.message}
     if not headers.get("content-type", "").startswith("application/connect+"):
         return Response(json.dumps(body), 501, media_type="application/json")

@@ -1,7 +1,6 @@
 """Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
 
-What a scheduler does is missing on purpose: no retries of the user's, no cache, no timeouts, no
-resources.
+There is no scheduler: no user-defined retries, no cache, no timeouts, no resources.
 """
 
 import asyncio
@@ -22,18 +21,18 @@ from .people import Person
 from .processes import Containers, substituted
 
 ORG = "local"
-"""What tasks are told of their organization, which Flyte itself leaves out."""
+"""The organization for tasks; Flyte itself leaves it out."""
 
 NO_RESULT = "NoResult"
 TRIES = 4
-"""How often an action is started whose container ends without outputs and without an error.
+"""How often an action is started if its container ends without outputs and without an error.
 
-Like Flyte's executor, which keeps all of it in one attempt. Where the container has crashed that
-would go on without end: it counts such failures from the beginning each time the container runs.
+Flyte's executor does the same, in one attempt. If the container crashes, it would go on endlessly,
+because it resets its count of such failures each time the container runs.
 """
 
 TAIL = 20
-"""Log lines quoted when an action ends without saying why."""
+"""Log lines to quote if an action ends without an error message."""
 
 
 class Executor:
@@ -48,19 +47,19 @@ class Executor:
         """Prepare to execute.
 
         Args:
-            containers: What starts processes.
+            containers: Starts processes.
             work: Folder for their working directories.
-            cluster_environment: What a cluster injects into a task's container, for the person
-                as whom the task calls Flyte.
+            cluster_environment: Returns the variables that a cluster injects into a task's
+                container, for the person that the task calls Flyte as.
         """
         self._containers = containers
         self._work = work
         self._cluster_environment = cluster_environment
-        # Only runs queue: an action of a run must start while its parent, waiting for it, runs.
+        # Only runs queue: other actions must start while their parent is waiting for them.
         self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._running: dict[int, asyncio.Task[None]] = {}
         self.status_lag: float = 0
-        """Seconds by which an action's status is to follow its events."""
+        """Seconds by which an action's status lags behind its events."""
 
     @staticmethod
     def check(spec: task_definition_pb2.TaskSpec) -> None:
@@ -71,8 +70,8 @@ class Executor:
     def start(self, run: Run, action: Action) -> None:
         """Execute ``action`` in the background.
 
-        One that has ended is executed again, though its state stays as it is, as on the real Flyte
-        where the name of a run is used again.
+        One that has ended is executed again, but its state does not change, as on the real Flyte
+        when the name of a run is used again.
         """
         if id(action) in self._running:
             return
@@ -82,14 +81,14 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Call ``action`` aborted, even if it has ended, and end all it started."""
+        """Mark ``action`` as aborted, even if it has ended, and stop everything it started."""
         action.abort(reason)
         self._cancel(run, action)
         for each in (action, *run.descendants(action.name)):
             each.has_pod &= id(each) in self._running  # its process ends first
 
     async def close(self) -> None:
-        """End everything, and wait for all processes to be gone."""
+        """Stop everything, and wait until all processes have ended."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
@@ -123,7 +122,7 @@ class Executor:
             self._cancel(run, child)
 
     async def _try(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
-        """Run the action's container to its end, and say what went wrong, if anything did."""
+        """Run the action's container to its end, and return its error, if any."""
         container = action.details.task.task_template.container
         tasks = self._work / "tasks"
         tasks.mkdir(parents=True, exist_ok=True)
@@ -181,12 +180,12 @@ def _action_environment(action: Action) -> dict[str, str]:
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": id_.run.domain,
         "_U_ORG_NAME": ORG,
         "_U_RUN_BASE": action.output_base,
-        "FSSPEC_FILE_AUTO_MKDIR": "true",  # folders are our object store, which has no folders
+        "FSSPEC_FILE_AUTO_MKDIR": "true",  # object stores need no folders; this one does
     }
 
 
 def _error(action: Action, code: int) -> execution_pb2.ExecutionError | None:
-    """Say why an action failed, or None if it succeeded."""
+    """Return the error of an action, or None if it succeeded."""
     document = action.outputs / "error.pb"
     if document.exists():  # a0 exits with 0 even then
         error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error

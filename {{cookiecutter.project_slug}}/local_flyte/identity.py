@@ -1,4 +1,4 @@
-"""Who the caller is, and what applications get their tokens by."""
+"""The caller's identity, and tokens for applications."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from .people import Directory
 
 
 class IdentityService(identity_connect.IdentityService):
-    """Answers with the person whose credentials the call carries."""
+    """Returns the owner of a call's credentials."""
 
     async def user_info(
         self, request: identity_pb2.UserInfoRequest, ctx: RequestContext[Any, Any]
     ) -> identity_pb2.UserInfoResponse:
-        """Describe the caller."""
+        """Return the caller."""
         person = known_caller()
         return identity_pb2.UserInfoResponse(
             subject=person.subject,
@@ -35,7 +35,7 @@ class IdentityService(identity_connect.IdentityService):
 
 
 class AuthMetadataService(auth_service_connect.AuthMetadataService):
-    """Answers where, and how, API keys are exchanged for tokens."""
+    """Returns where and how to exchange API keys for tokens."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -43,7 +43,7 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
     async def get_o_auth2_metadata(
         self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: RequestContext[Any, Any]
     ) -> auth_service_pb2.GetOAuth2MetadataResponse:
-        """Name the address that gives tokens out."""
+        """Return the token endpoint."""
         return auth_service_pb2.GetOAuth2MetadataResponse(
             token_endpoint=f"{self._url}/oauth2/token"
         )
@@ -51,18 +51,18 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
     async def get_public_client_config(
         self, request: auth_service_pb2.GetPublicClientConfigRequest, ctx: RequestContext[Any, Any]
     ) -> auth_service_pb2.GetPublicClientConfigResponse:
-        """Name the scopes to ask for."""
+        """Return the scopes to request."""
         return auth_service_pb2.GetPublicClientConfigResponse(scopes=["all"])
 
 
 class Tokens:
-    """An ASGI application: gives out tokens for API keys, as RFC 6749 4.4 says."""
+    """An ASGI application that issues tokens for API keys (RFC 6749 4.4)."""
 
     def __init__(self, people: Directory) -> None:
         self._people = people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a token of the person whose API key was sent."""
+        """Return a token for the owner of the API key in the request."""
         request = Request(scope, receive)
         someone = self._people.of_key(request.headers.get("authorization", ""))
         if someone is None or b"grant_type=client_credentials" not in await request.body():

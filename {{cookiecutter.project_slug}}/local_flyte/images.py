@@ -1,4 +1,4 @@
-"""ImageService and the task that builds images, as Union has them."""
+"""ImageService and the task that builds images, as on Union."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from flyteidl2.task import task_definition_pb2
 BUILDER = task_definition_pb2.TaskIdentifier(
     project="system", domain="production", name="build-image", version="local"
 )
-"""The task that the SDK runs where images are built remotely."""
+"""The task that the SDK runs to build an image remotely."""
 
 
 def builder(registry: Path) -> task_definition_pb2.TaskSpec:
-    """Return the task, which puts the images that it has built into a folder."""
+    """Return the task, which records the images that it has built in a folder."""
     spec = task_definition_pb2.TaskSpec(short_name=BUILDER.name)
     template = spec.task_template
     template.id.project, template.id.domain = BUILDER.project, BUILDER.domain
     template.id.name, template.id.version = BUILDER.name, BUILDER.version
     template.type = "python"
     template.container.command.extend(["python", "-m", "build_image"])
-    opening, closing = "{" * 2, "}" * 2  # spelled so because cookiecutter reads this file first
+    opening, closing = "{" * 2, "}" * 2  # written like this because cookiecutter renders this file
     given = [f"{opening}.{name}{closing}" for name in ("input", "outputPrefix")]
     template.container.args.extend([*given, str(registry)])
     text = interface_pb2.Variable(type=types_pb2.LiteralType(simple=types_pb2.STRING))
@@ -35,23 +35,22 @@ def builder(registry: Path) -> task_definition_pb2.TaskSpec:
 
 
 class ImageService(service_connect.ImageService):
-    """Knows the images that were built.
+    """Returns the images that were built.
 
-    The open-source Flyte has no such service: there the SDK asks the registry that the owner has
-    pushed images to with Docker.
+    The open-source Flyte has no such service: the SDK asks the registry that Docker pushes to.
     """
 
     def __init__(self, registry: Path | None) -> None:
-        """Serve a registry, which is a folder; None for one that has every image.
+        """Create the service for a registry, which is a folder; None for one that has every image.
 
-        A Python environment of this machine stands for them all, so that can be true.
+        This is possible because one Python environment of this machine replaces all images.
         """
         self._registry = registry
 
     async def get_image(
         self, request: payload_pb2.GetImageRequest, ctx: RequestContext[Any, Any]
     ) -> payload_pb2.GetImageResponse:
-        """Answer that the image exists, or raise NOT_FOUND."""
+        """Return the image, or raise NOT_FOUND."""
         name = Path(request.id.name).name
         if self._registry is not None and not (self._registry / name).is_file():
             raise ConnectError(Code.NOT_FOUND, f"no image {request.id.name} was built")

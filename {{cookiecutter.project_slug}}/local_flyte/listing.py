@@ -1,4 +1,4 @@
-"""Filters, order and pages, as ``flyteidl2.common.ListRequest`` asks for them."""
+"""Filters, sorting and pages for a ``flyteidl2.common.ListRequest``."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from flyteidl2.common import list_pb2
 Item = TypeVar("Item")
 Value = str | int | datetime | None
 Fields = Mapping[str, Callable[[Item], Value]]
-"""What may be filtered and sorted by, and how to get at it."""
+"""The fields for filters and sorting, with functions that return their values."""
 
 _Filter = list_pb2.Filter
 PAGE = 50
@@ -27,22 +27,21 @@ def page(
     default: Sequence[list_pb2.Sort] = (),
     eager: bool = False,
 ) -> tuple[list[Item], str]:
-    """Filter and sort ``items`` and cut one page out of them.
+    """Filter and sort ``items`` and return one page.
 
     Args:
-        items: What there is.
-        request: Which page, of what, in which order.
-        fields: What may be filtered and sorted by.
-        name: By what items are sorted that are equal in the order asked for.
-        default: The order when none is asked for.
-        eager: Whether a full page has a token even if nothing comes after it.
+        items: All items.
+        request: The filters, order and page.
+        fields: The fields for filters and sorting.
+        name: The sort key for items that are equal in the requested order.
+        default: The default order.
+        eager: Whether a full page has a token even if it is the last one.
 
     Returns:
-        The items of the page, and the token that gets the next one ("" on the last page).
+        The items of the page, and the token for the next one ("" on the last page).
 
     Raises:
-        ConnectError: INVALID_ARGUMENT for a field, function, value, limit or token that makes no
-            sense.
+        ConnectError: INVALID_ARGUMENT for an invalid field, function, value, limit or token.
     """
     if request.limit > MAX_PAGE:
         raise ConnectError(
@@ -62,10 +61,10 @@ def page(
 def matching(
     items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
 ) -> list[Item]:
-    """Return the items that every filter of the request lets through.
+    """Return the items that match every filter of the request.
 
     Raises:
-        ConnectError: INVALID_ARGUMENT for a field, function or value that makes no sense.
+        ConnectError: INVALID_ARGUMENT for an invalid field, function or value.
     """
     for each in request.filters:
         _check(each, fields)
@@ -73,10 +72,10 @@ def matching(
 
 
 def offset_of(token: str) -> int:
-    """Return where the page of a token starts.
+    """Return the start of a token's page.
 
     Raises:
-        ConnectError: INVALID_ARGUMENT for a token that is none.
+        ConnectError: INVALID_ARGUMENT for an invalid token.
     """
     if token and not (token.isascii() and token.isdigit()):
         raise ConnectError(Code.INVALID_ARGUMENT, f"invalid page token {token!r}")
@@ -98,7 +97,7 @@ def _sorted(
 ) -> list[Item]:
     def key(item: Item) -> tuple[bool, Value]:
         value = field(item)
-        return value is None, value  # None counts as the greatest, and is compared with no value
+        return value is None, value  # None is greatest, and never compared
 
     return sorted(items, key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
 

@@ -1,17 +1,17 @@
-"""The three Flytes that the local one can be like."""
+"""The three kinds of Flyte that the local one can act like."""
 
 from enum import Enum, auto
 
 
 class Mode(Enum):
-    """A way in which Flyte is run, and so what it knows of its callers."""
+    """A kind of Flyte, which determines how it identifies callers."""
 
     UNION = auto()
-    """Callers prove who they are, and have rights on a project."""
+    """Callers are authenticated, and have rights on a project."""
     OPEN_SOURCE = auto()
-    """A proxy in front authenticates; who has passed it may do everything.
+    """A proxy in front authenticates callers, who may then do everything.
 
-    Callers are whom their token, or the proxy's headers, claim.
+    The caller's identity comes from the token or the proxy's headers, unverified.
     """
     DEVBOX = auto()
-    """Plaintext: everyone is nobody, and may do everything."""
+    """Plaintext: every caller is anonymous, and may do everything."""

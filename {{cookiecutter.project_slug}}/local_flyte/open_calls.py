@@ -1,4 +1,4 @@
-"""The calls that are being answered: how many there are, and what ends them."""
+"""Counts open calls, and ends those whose client has left."""
 
 import asyncio
 from collections import Counter
@@ -7,22 +7,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class OpenCalls:
-    """Answers calls, counts them, and cancels the answer of a client that has left."""
+    """Answers calls, counts them, and cancels them if the client leaves."""
 
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
 
     def __getitem__(self, method: str) -> int:
-        """How many calls of a method, such as ``WatchActionDetails``, are being answered."""
+        """Return the number of open calls of a method, such as ``WatchActionDetails``."""
         return self._count[method]
 
     async def answer(
         self, method: str, application: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let ``application`` answer a call, for as long as its client is there.
+        """Let ``application`` answer a call, until its client leaves.
 
-        The Connect server looks for a client's leaving only when it has something to send, which
-        a stream about something silent never has, nor a call that is made to hang.
+        The Connect server notices that a client has left only when it sends something. A silent
+        stream never sends anything, nor does a call that hangs on purpose.
         """
         self._count[method] += 1
         try:
@@ -52,5 +52,5 @@ async def _until_left(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     finally:
         listening.cancel()
         serving.cancel()
-        # Streams turn the cancellation into an error of their own.
+        # Streams turn a cancellation into another error.
         await asyncio.gather(serving, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The people one can be on the local Flyte, and how their credentials are recognised."""
+"""The local Flyte's people, and how their credentials are recognised."""
 
 import hmac
 import json
@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from flyteidl2.common import identifier_pb2, identity_pb2
 
 COOKIE = "flyte_at"
-"""The cookie in which the sign-in page of a Flyte cluster keeps the access token."""
+"""The cookie with the access token, set by the sign-in page of a Flyte cluster."""
 
 CLAIMS = ("sub", "email", "given_name", "family_name")
-"""What is read from a JWT."""
+"""The claims that are read from a JWT."""
 
 _SIGNING_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
 class Person:
-    """Someone the local Flyte knows.
+    """A person with credentials for the local Flyte.
 
-    The credentials are random, and new in each process: other users of this machine, who reach its
-    loopback interface too, can't guess them. They are left out of ``repr``.
+    The credentials are random, and new in each process: other users of this machine, who can also
+    reach its loopback interface, can't guess them. They are left out of ``repr``.
     """
 
     name: str
@@ -32,37 +32,36 @@ class Person:
     family_name: str
     email: str
     token: str = field(repr=False)
-    """Goes into ``Authorization: Bearer <token>``."""
+    """For ``Authorization: Bearer <token>``."""
     cookie: str = field(repr=False)
-    """A whole ``Cookie`` header value, naming one cookie."""
+    """A complete ``Cookie`` header value with one cookie."""
     api_key: str = field(repr=False)
-    """The secret of their API key, and the value of any other header that the local Flyte was told
-    to take credentials from."""
+    """The secret of their API key, and the value for any further credential header."""
     can_view: bool = True
     """May see the project's tasks, runs and apps."""
     can_run: bool = True
-    """May start and abort runs, whoever's they are, and deploy."""
+    """May deploy, start runs, and abort anyone's runs."""
     expired: bool = False
-    """The credentials were good once: they are refused as no longer valid."""
+    """The credentials are refused as no longer valid."""
 
     @property
     def rights(self) -> str:
-        """What the person may do, for people to read."""
+        """A description of the person's rights."""
         if self.expired:
             return "is refused: the token has expired"
         if self.can_run:
             return "may run tasks"
-        return "may only look" if self.can_view else "has no rights here"
+        return "may only view" if self.can_view else "has no rights here"
 
     @property
     def jwt(self) -> str:
-        """A bearer token that names the person to a Flyte that verifies nothing itself."""
+        """A bearer token with the person's name, for a Flyte that does not verify tokens."""
         values = (self.subject, self.email, self.given_name, self.family_name)
         return signed(dict(zip(CLAIMS, values, strict=True)))
 
     @property
     def identity(self) -> identity_pb2.EnrichedIdentity:
-        """The person as Flyte names them in ``executed_by``, ``deployed_by`` and the like."""
+        """The person in Flyte's format for ``executed_by``, ``deployed_by`` and similar fields."""
         user = identity_pb2.User(id=identifier_pb2.UserIdentifier(subject=self.subject))
         if self.given_name or self.family_name or self.email:
             user.spec.first_name = self.given_name
@@ -79,7 +78,7 @@ def person(
     can_run: bool = True,
     expired: bool = False,
 ) -> Person:
-    """Make a person with new credentials; subject and e-mail address derive from ``name``."""
+    """Make a person with new credentials, and a subject and e-mail address based on ``name``."""
 
     def secret() -> str:
         return f"{name}-{secrets.token_urlsafe(24)}"
@@ -109,20 +108,19 @@ PEOPLE: Mapping[str, Person] = {
         person("expired", "Evans", expired=True),
     )
 }
-"""The people every local Flyte of this process knows: alice and bob may view and run, victor may
-only view, carol has no rights on the project, and expired holds credentials that are no longer
-valid."""
+"""The people of every local Flyte in this process: alice and bob may view and run, victor may only
+view, carol has no rights on the project, and the credentials of expired are no longer valid."""
 
 
 class Directory:
-    """Everyone a running local Flyte knows, found by the credentials a call carries."""
+    """The people of a running local Flyte, by their credentials."""
 
     def __init__(self, people: Iterable[Person], headers: Iterable[str] = ()) -> None:
-        """Know these people.
+        """Create a directory.
 
         Args:
-            people: Whom to know.
-            headers: Names of the headers that may hold an API key.
+            people: The people in it.
+            headers: Names of the headers that may contain an API key.
         """
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
@@ -134,7 +132,7 @@ class Directory:
         return self._by_name[name]
 
     def add(self, someone: Person) -> None:
-        """Make ``someone`` known, in place of anyone of the same name."""
+        """Add a person, replacing anyone with the same name."""
         self._by_name[someone.name] = someone
         self._by_credential[f"Bearer {someone.token}"] = someone
         self._by_credential[someone.cookie] = someone
@@ -144,14 +142,14 @@ class Directory:
             self._by_credential[f"{name}: {someone.api_key}"] = someone
 
     def of_key(self, authorization: str) -> Person | None:
-        """Say whose API key a client authenticates by, or None if it is nobody's."""
+        """Return the owner of the API key in a Basic Authorization header, or None."""
         is_basic = authorization.startswith("Basic ")
         return self._by_credential.get(authorization) if is_basic else None
 
     def lets_in(self, headers: Mapping[str, str]) -> bool:
-        """Say whether the proxy of an open-source Flyte lets a call with these headers in.
+        """Tell whether the proxy of an open-source Flyte admits a call with these headers.
 
-        It does so with any token that was given out here, whatever that says to Flyte.
+        It admits any token that was issued here, whatever its claims.
         """
         bearer = headers.get("authorization", "").partition(" ")[2]
         if _is_signed(bearer) or _is_signed(headers.get("x-amzn-oidc-data", "")):
@@ -160,9 +158,9 @@ class Directory:
         return someone is not None and not someone.expired
 
     def find(self, headers: Mapping[str, str]) -> Person | None:
-        """Say who makes a call with these lower-cased headers, or None if nobody known does.
+        """Return the person who makes a call with these lower-case headers, or None.
 
-        The first of these that is there decides alone: the Authorization header, the headers for
+        Only the first of these that is present counts: the Authorization header, the headers for
         API keys, the sign-in cookie.
         """
         if (authorization := headers.get("authorization")) is not None:
@@ -179,10 +177,9 @@ class Directory:
 
 
 def claimed(headers: Mapping[str, str]) -> Person | None:
-    """Say who a call claims to be from, as the open-source Flyte does: it verifies nothing.
+    """Return the person that a call claims to be from, as the open-source Flyte does.
 
-    A proxy in front of it does. No cookie is read, and an opaque token says
-    nothing.
+    It verifies nothing, since a proxy in front does. It ignores cookies and opaque tokens.
     """
     if (someone := _of_jwt(headers.get("x-amzn-oidc-data", ""))) is not None:
         return someone
@@ -193,7 +190,7 @@ def claimed(headers: Mapping[str, str]) -> Person | None:
 
 
 def signed(claims: object) -> str:
-    """Return claims as the JWT of the identity provider whose tokens the proxy lets in."""
+    """Return a JWT with these claims from the identity provider that the proxy trusts."""
     unsigned = ".".join(
         urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
         for part in ({"alg": "HS256"}, claims)

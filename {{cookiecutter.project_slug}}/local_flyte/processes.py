@@ -1,4 +1,4 @@
-"""Child processes: what a container would hold, started as on a machine that has only its image."""
+"""Child processes in place of containers, started as on a machine that has only the image."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import cast
 
 SITE = Path(__file__).parent / "container"
-"""A folder with what Python itself is told in a container."""
+"""A folder with Python's own start-up code for a container."""
 
 
 class Containers:
-    """Starts processes with the program files of one Python environment, and nothing else of ours.
+    """Starts processes with the programs of one Python environment, isolated from this process.
 
-    They get an environment of their own: the container's variables on top of the few that any
-    container has. Nothing is inherited, no credentials in particular.
+    Their environment consists of the container's variables and the few that any container has. They
+    inherit nothing, in particular no credentials.
     """
 
     def __init__(self, programs: Path, home: Path) -> None:
@@ -27,8 +27,8 @@ class Containers:
             "PATH": f"{programs}{os.pathsep}{os.defpath}",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(SITE),
-            "PYTHONUNBUFFERED": "1",  # so that logs arrive while they are news
-            "DO_NOT_TRACK": "1",  # the SDK's error reports would go out to the internet
+            "PYTHONUNBUFFERED": "1",  # so that logs arrive at once
+            "DO_NOT_TRACK": "1",  # the SDK would send error reports to the internet
         }
 
     async def run(
@@ -43,7 +43,7 @@ class Containers:
     ) -> int:
         """Run ``command`` to its end.
 
-        Cancelling it ends the process with all its children; so does its own end.
+        When it is cancelled, or the process exits, all child processes are ended, too.
 
         Args:
             command: Program, looked up in the Python environment, and arguments.
@@ -51,7 +51,7 @@ class Containers:
             environment: The container's variables.
             started: Called once the process runs.
             output: Called with each line of output, line break included.
-            grace_seconds: How long it has to end by itself, after SIGTERM, when cancelled.
+            grace_seconds: The time it has to exit after SIGTERM, when cancelled.
 
         Returns:
             The exit code.
@@ -63,13 +63,13 @@ class Containers:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # a group of its own: Ctrl-C is for us, and we end it whole
+            start_new_session=True,  # Ctrl-C does not reach it; killed as a group
         )
         started()
         reader = asyncio.create_task(_read(cast("asyncio.StreamReader", process.stdout), output))
         try:
             code = await process.wait()
-            # What the process left behind may hold the pipe open.
+            # Child processes may keep the pipe open.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(reader), timeout=1)
             return code
@@ -79,7 +79,7 @@ class Containers:
                     _signal_group(process.pid, signal.SIGTERM)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(process.wait(), grace_seconds)
-            finally:  # even when cancelled once more
+            finally:  # even when cancelled again
                 if process.returncode is None or not reader.done():
                     _signal_group(process.pid, signal.SIGKILL)
             await process.wait()
@@ -87,7 +87,7 @@ class Containers:
 
 
 def substituted(text: str, values: Mapping[str, str]) -> str:
-    """Fill in the variables, such as ``.runName`` in double braces, that Flyte knows at launch."""
+    """Fill in Flyte's variables, such as ``.runName`` in double braces."""
     return re.sub(r"\{\{\.(\w+)\}\}", lambda found: values.get(found[1], found[0]), text)
 
 

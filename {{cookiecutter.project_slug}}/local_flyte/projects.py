@@ -1,4 +1,4 @@
-"""ProjectService: the one project there is."""
+"""ProjectService: the only project."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from .listing import offset_of
 
 DOMAINS = ("development", "production", "staging")
 COLUMNS = ("created_at", "description", "id", "identifier", "name", "state", "updated_at")
-"""What projects may be sorted by."""
+"""The columns that projects can be sorted by."""
 
 
 class ProjectService(project_service_connect.ProjectService):
@@ -31,12 +31,12 @@ class ProjectService(project_service_connect.ProjectService):
         )
 
     def check(self, name: str) -> None:
-        """Raise NOT_FOUND for a project that does not exist. Domains are not looked at."""
+        """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
         if name != self._project.id:
             raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
 
     def _matches(self, filters: str) -> bool:
-        # As the SDK writes them: eq(name, flytesnacks)+eq(state, 0)
+        # In the SDK's format: eq(name, flytesnacks)+eq(state, 0)
         project = self._project
         columns = {
             **dict.fromkeys(("id", "identifier"), project.id),
@@ -47,7 +47,7 @@ class ProjectService(project_service_connect.ProjectService):
             found = re.fullmatch(r"\s*eq\((\w+),\s*(.*?)\s*\)\s*", each)
             if found is None or found[1] not in columns:
                 raise ConnectError(
-                    Code.UNIMPLEMENTED, f"the local Flyte knows no filter {each!r} of projects"
+                    Code.UNIMPLEMENTED, f"the local Flyte has no filter {each!r} for projects"
                 )
             if columns[found[1]] != found[2]:
                 return False
@@ -56,7 +56,7 @@ class ProjectService(project_service_connect.ProjectService):
     async def list_projects(
         self, request: project_service_pb2.ListProjectsRequest, ctx: RequestContext[Any, Any]
     ) -> project_service_pb2.ListProjectsResponse:
-        """List the project for those who may view it, nothing for others."""
+        """List the project, if the caller may view it."""
         if request.sort_by.key and request.sort_by.key not in COLUMNS:
             raise ConnectError(Code.INVALID_ARGUMENT, f"no column {request.sort_by.key!r}")
         someone = caller()
@@ -66,7 +66,7 @@ class ProjectService(project_service_connect.ProjectService):
         return project_service_pb2.ListProjectsResponse(
             projects=project_service_pb2.Projects(
                 projects=found,
-                # A page that is full has a token, whether or not anything comes after it.
+                # A full page has a token, even if it is the last one.
                 token="1" if found and request.limit == 1 else "",
             )
         )

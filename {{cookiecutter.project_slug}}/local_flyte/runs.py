@@ -43,7 +43,7 @@ ACTION_FIELDS: Fields[Action] = {
     "trigger_task_name": lambda action: action.details.metadata.trigger_id.name.task_name or None,
     "trigger_revision": lambda action: action.details.metadata.trigger_id.revision or None,
 }
-"""Labels, a parent's name and ``created_by`` can't be filtered by, on the real one either."""
+"""As on the real one, there are no filters for labels, a parent's name or ``created_by``."""
 
 
 def _of_root(field: Callable[[Action], Value]) -> Callable[[Run], Value]:
@@ -62,7 +62,7 @@ RANDOM_NAME = string.ascii_lowercase + string.digits
 
 
 class RunService(run_service_connect.RunService):
-    """Runs belong to the project: who may change one may change them all."""
+    """Runs belong to the project: a person who may change one may change them all."""
 
     def __init__(
         self,
@@ -81,10 +81,10 @@ class RunService(run_service_connect.RunService):
     async def create_run(
         self, request: run_service_pb2.CreateRunRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.CreateRunResponse:
-        """Create a run of a deployed task, or of one that comes along, and start it.
+        """Create and start a run of a deployed task, or of a task in the request.
 
-        A name that is in use is no error: the caller gets the run that has it, whoever started
-        that. If nothing of it is left on the cluster it runs again, while it is shown as it was.
+        If the name is in use, the caller gets the existing run, even another person's. If nothing
+        of it is left on the cluster, it runs again, but its record does not change.
         """
         run_id = _run_id(request)
         self._projects.check(run_id.project)
@@ -122,7 +122,7 @@ class RunService(run_service_connect.RunService):
         if request.HasField("task_id"):
             try:
                 return self._tasks.get(request.task_id).spec
-            except ConnectError as error:  # the real one has no code for it either
+            except ConnectError as error:  # the real one has no code for it, either
                 raise ConnectError(Code.UNKNOWN, error.message) from error
         if request.HasField("task_spec"):
             return request.task_spec
@@ -140,7 +140,7 @@ class RunService(run_service_connect.RunService):
     async def abort_run(
         self, request: run_service_pb2.AbortRunRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.AbortRunResponse:
-        """End a run. One that has ended is called aborted all the same."""
+        """Abort a run. One that has ended is also marked as aborted."""
         run = self._runs.get(request.run_id)
         self._executor.abort(run, run.root, request.reason or NO_REASON)
         return run_service_pb2.AbortRunResponse()
@@ -148,7 +148,7 @@ class RunService(run_service_connect.RunService):
     async def abort_action(
         self, request: run_service_pb2.AbortActionRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.AbortActionResponse:
-        """End one action, and what it started."""
+        """Abort one action, and the actions that it started."""
         run = self._runs.get(request.action_id.run)
         action = self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason or NO_REASON)
@@ -157,7 +157,7 @@ class RunService(run_service_connect.RunService):
     async def get_run_details(
         self, request: run_service_pb2.GetRunDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.GetRunDetailsResponse:
-        """Show a run."""
+        """Return a run."""
         run = self._runs.get(request.run_id)
         details = run_definition_pb2.RunDetails(run_spec=run.spec, action=run.root.details)
         details.action.id.run.org = request.run_id.org
@@ -166,17 +166,17 @@ class RunService(run_service_connect.RunService):
     async def get_action_details(
         self, request: run_service_pb2.GetActionDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> run_service_pb2.GetActionDetailsResponse:
-        """Show an action."""
+        """Return an action."""
         action = self._runs.action(request.action_id)
         return run_service_pb2.GetActionDetailsResponse(details=action.details)
 
     async def watch_action_details(
         self, request: run_service_pb2.WatchActionDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
-        """Show an action at once and at each notification, until its end has been reported.
+        """Send an action now and at each notification, until its end has been reported.
 
-        Several notifications may tell of the same phase, and the end may be reported before, or
-        (after an abort) after, the status says so.
+        Several notifications may have the same phase. The end may be reported before the status
+        shows it or, after an abort, later.
         """
         action = self._runs.action(request.action_id)
         told, ended = action.notifications, False
@@ -228,7 +228,7 @@ class RunService(run_service_connect.RunService):
 
 
 def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
-    """Describe an action that executes a task."""
+    """Return the metadata of an action that executes a task."""
     template = spec.task_template
     return run_definition_pb2.ActionMetadata(
         action_type=run_definition_pb2.ACTION_TYPE_TASK,
@@ -242,7 +242,7 @@ def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.Acti
 
 
 def _run_id(request: run_service_pb2.CreateRunRequest) -> identifier_pb2.RunIdentifier:
-    """Say which run to create, without an organization: Flyte never names one."""
+    """Return the identifier of the run to create, without an organization, as in Flyte."""
     if not request.HasField("run_id"):
         return identifier_pb2.RunIdentifier(
             project=request.project_id.name,
@@ -262,7 +262,7 @@ def _run_id(request: run_service_pb2.CreateRunRequest) -> identifier_pb2.RunIden
 
 
 def _check_database(request: list_pb2.ListRequest) -> None:
-    """Fail on the filters for which Flyte writes a statement that its database does not take."""
+    """Fail on filters that Flyte turns into a statement that its database rejects."""
     for each in request.filters:
         if each.field == "trigger_type":
             raise ConnectError(Code.INTERNAL, 'column "trigger_type" does not exist')
@@ -292,7 +292,7 @@ def _in_scope(run: Run, request: run_service_pb2.ListRunsRequest) -> bool:
 def _task_id(
     id_: core_identifier_pb2.Identifier | task_definition_pb2.TaskIdentifier,
 ) -> task_definition_pb2.TaskIdentifier:
-    """Identify a task, without an organization."""
+    """Return a task's identifier without an organization."""
     return task_definition_pb2.TaskIdentifier(
         project=id_.project, domain=id_.domain, name=id_.name, version=id_.version
     )

@@ -1,4 +1,4 @@
-"""Answers only the user who started this, where the system tells whose a connection is."""
+"""Refuses other users of this machine, if the system shows which user a connection belongs to."""
 
 import os
 import socket
@@ -9,17 +9,17 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 TABLES = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
-"""Linux lists its TCP sockets here, each with the user who owns it."""
+"""Linux lists its TCP sockets here, with the user who owns each."""
 REFUSAL = "only the user who started this may use it"
 
 
 def is_known() -> bool:
-    """Say whether this system tells whose a connection is."""
+    """Tell whether this system shows which user a connection belongs to."""
     return TABLES[0].exists()
 
 
 class SameUser:
-    """ASGI middleware for what can't ask for a secret: other users of this machine get a 403."""
+    """ASGI middleware for servers without credentials: other users of this machine get a 403."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap ``app``, which listens on an IPv4 address."""
@@ -34,13 +34,13 @@ class SameUser:
 
 
 def _is_ours(scope: Scope) -> bool:
-    # A socket that speaks both versions of IP is in the second table, with the same last digits.
+    # A socket for both versions of IP is in the second table, with the same last digits.
     ends = _written(*scope["client"]), _written(*scope["server"])
     for table in TABLES:
         for line in table.read_text().splitlines()[1:] if table.exists() else ():
             fields = line.split()
             if (fields[1][-13:], fields[2][-13:]) == ends:
-                # Of a socket that was closed already the user is unknown, written as root's.
+                # The user of a closed socket is unknown; it is listed as root's.
                 return fields[9] != "0" and int(fields[7]) == os.getuid()
     return False
 

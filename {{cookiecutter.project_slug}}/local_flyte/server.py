@@ -1,4 +1,4 @@
-"""The local Flyte as a whole."""
+"""The complete local Flyte."""
 
 import contextlib
 import shutil
@@ -30,9 +30,9 @@ from .serving import HOST, STOP_SECONDS, Background
 class LocalFlyte:
     """A stand-in for a Flyte cluster, for development and tests. A context manager.
 
-    It speaks TLS with an authority of its own on the loopback interface, tells people apart by
-    their credentials, keeps everything in memory and in ``home``, and executes what is run or
-    deployed as processes of this machine. It holds nothing after it stops.
+    It listens on the loopback interface, with TLS and an authority of its own, identifies people by
+    their credentials, stores everything in memory and in ``home``, and executes runs and apps as
+    processes on this machine. It keeps nothing after it stops.
     """
 
     def __init__(
@@ -49,26 +49,25 @@ class LocalFlyte:
         proxied: bool = True,
         builds_images: bool = False,
     ) -> None:
-        """Prepare; entering the context starts it.
+        """Configure it; entering the context starts it.
 
         Args:
-            project: The one project that the people have their rights on.
-            domain: The domain that clients are told to use.
-            home: Folder for keys, configuration and data; None for one that is removed at the end.
-            port: Port for clients; 0 for one that the operating system chooses.
+            project: The only project, which people have rights on.
+            domain: The domain in clients' configurations.
+            home: Folder for keys, configuration and data; None for a temporary one.
+            port: Port for clients; 0 to let the operating system choose.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
-                environment that stands for the image of tasks and apps; None for the current one.
-            credential_headers: Names of headers by which people are recognised too, when one holds
-                their ``api_key``.
-            authorization: Whether people have rights, and must prove who they are, as on Union;
-                otherwise it is like the open-source Flyte behind an authenticating proxy.
-            plaintext: Whether it is like the devbox of the open-source Flyte, without TLS.
-            proxied: Whether a proxy is in front of the open-source Flyte. It lets in only who has
-                a token that was given out here, and tells, by X-Forwarded-Proto, that it was
-                called with TLS. Without, SelectCluster answers with an ``http://`` address.
-            builds_images: Whether an image is known only once the SDK has had it built by the
-                remote builder, which the open-source Flyte has not. Otherwise every image is
-                taken for built, so that deploying needs neither ``uv`` nor a package index.
+                environment that replaces the image of tasks and apps; None for the current one.
+            credential_headers: Names of further headers that may contain a person's ``api_key``.
+            authorization: Whether people are authenticated and have rights, as on Union; otherwise
+                it acts like the open-source Flyte behind an authenticating proxy.
+            plaintext: Whether it acts like the devbox of the open-source Flyte, without TLS.
+            proxied: Whether a proxy is in front of the open-source Flyte. The proxy admits only
+                tokens that were issued here, and sets X-Forwarded-Proto because it was called with
+                TLS. Without it, SelectCluster returns an ``http://`` address.
+            builds_images: Whether an image exists only after the remote builder, which the
+                open-source Flyte does not have, has built it. Otherwise every image counts as
+                built, so that deploying needs neither ``uv`` nor a package index.
         """
         self.project = project
         self.domain = domain
@@ -82,23 +81,23 @@ class LocalFlyte:
         self._builds_images = builds_images
         self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
 
-    # What clients need to know, once it is started
+    # For clients, once it is started
 
     home: Path
     """The folder of its keys, configuration and data."""
     endpoint: str
-    """The address in the form in which Flyte is configured with it."""
+    """The address as it is written in Flyte's configuration."""
     url: str
     """The address as a URL."""
     ca_file: Path
     """The certificate authority to trust, in PEM form."""
 
     def token(self, person: str) -> str:
-        """Return what a person's ``Authorization: Bearer`` header holds."""
+        """Return the token for a person's ``Authorization: Bearer`` header."""
         return self._clients.token(person)
 
     def api_key(self, person: str) -> str:
-        """Return an API key of Flyte's, in the form of ``FLYTE_API_KEY``, that acts as a person."""
+        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
         return self._clients.api_key(person)
 
     def config_file(self, person: str = "alice") -> Path:
@@ -126,16 +125,16 @@ class LocalFlyte:
             ``tasks``, their names; the ``variables`` of their environments; and their ``files``.
 
         Raises:
-            RuntimeError: With what was printed, if they can't be registered.
+            RuntimeError: With the output, if they can't be registered.
         """
         return self._clients.register(root, person)
 
     def wait_app(self, name: str, seconds: float = 60) -> str:
-        """Wait until the latest revision of a deployed app is up, and return where it answers.
+        """Wait until the latest revision of a deployed app is up, and return its address.
 
         Raises:
             ConnectError: NOT_FOUND, if there is no such app.
-            RuntimeError: With what the app has printed, if it ends instead, or takes too long.
+            RuntimeError: With the app's output, if it exits instead, or takes too long.
         """
 
         async def wait() -> str:
@@ -153,21 +152,21 @@ class LocalFlyte:
             app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
         )
 
-    # What tests need
+    # For tests
 
     def add_person(self, name: str) -> Person:
-        """Make someone known who may view and run."""
+        """Add a person who may view and run."""
         someone = person(name)
         self._people.add(someone)
         return someone
 
     @property
     def calls(self) -> list[ReceivedCall]:
-        """What has arrived so far, in order."""
+        """The calls received so far, in order."""
         return list(self._door.received)
 
     def clear_calls(self) -> None:
-        """Forget what has arrived."""
+        """Forget the received calls."""
         self._door.received.clear()
 
     def reset(self) -> None:
@@ -176,23 +175,23 @@ class LocalFlyte:
         self.clear_calls()
 
     def open_calls(self, method: str) -> int:
-        """Count the calls of a method, streams above all, whose client still waits for more."""
+        """Return the number of open calls of a method, such as streams."""
         return self._background.call(lambda: self._door.open_calls[method])
 
     def fail_next(
         self, method: str, code: Code, times: int = 1, message: str = "a test wants it to fail"
     ) -> None:
-        """Answer the next calls of a method, such as ``ListRuns``, with an error."""
+        """Make the next calls of a method, such as ``ListRuns``, fail with an error."""
         error = ConnectError(code, message)
         self._background.call(lambda: self._services.faults.fail(method, error, times))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Leave calls of a method unanswered inside the ``with`` block.
+        """Make calls of a method hang inside the ``with`` block.
 
         Args:
             method: Such as ``WatchActionDetails``.
-            after: How many messages a stream sends before it hangs.
+            after: The number of messages that a stream sends before it hangs.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))
@@ -203,7 +202,7 @@ class LocalFlyte:
 
     @contextlib.contextmanager
     def cluster_at(self, endpoint: str) -> Iterator[None]:
-        """Answer SelectCluster with another address, such as ``http://...``, inside the block."""
+        """Make SelectCluster return another address, such as ``http://...``, inside the block."""
         self._services.clusters.endpoint = endpoint
         try:
             yield
@@ -212,7 +211,7 @@ class LocalFlyte:
 
     @contextlib.contextmanager
     def status_lag(self, seconds: float) -> Iterator[None]:
-        """Let the status of actions that start inside the block follow what is reported late."""
+        """Delay the status of actions that start inside the block."""
         self._services.executor.status_lag = seconds
         try:
             yield
@@ -220,16 +219,16 @@ class LocalFlyte:
             self._services.executor.status_lag = 0
 
     def remove_pods(self, run: str) -> None:
-        """Remove what is left of a run that has ended, as a cluster does after a while.
+        """Delete the pods of a run that has ended, as a cluster does after a while.
 
-        Its logs are gone then, and its name may run again.
+        This deletes its logs, and its name may run again.
         """
         self._background.call(lambda: self._services.remove_pods(run))
 
-    # Life
+    # Start and stop
 
     def __enter__(self) -> Self:
-        """Start; return when clients can connect."""
+        """Start, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
             home = self._make_home(stack)
             background = Background()
@@ -276,7 +275,7 @@ class LocalFlyte:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop: end every process, stream and connection."""
+        """Stop every process, stream and connection."""
         self._running.close()
 
     def _make_home(self, stack: contextlib.ExitStack) -> Path:
@@ -287,6 +286,6 @@ class LocalFlyte:
             return Path(stack.enter_context(temporary)).resolve()
         home = self._given_home.resolve()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in ("data", "work"):  # of an earlier one with the same home
+        for leftover in ("data", "work"):  # from an earlier one with the same home
             shutil.rmtree(home / leftover, ignore_errors=True)
         return home

@@ -1,4 +1,4 @@
-"""The services of the local Flyte, put together."""
+"""Puts the services of the local Flyte together."""
 
 import asyncio
 import ssl
@@ -40,7 +40,7 @@ from .triggers import TriggerService
 
 
 class Services:
-    """What all services share, and the services as ASGI applications."""
+    """The state that all services share, and the services as ASGI applications."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Services:
         *,
         builds_images: bool,
     ) -> None:
-        """Begin with nothing deployed and nothing run.
+        """Create the services, without deployments or runs.
 
         Args:
-            clients: What tasks and apps are told of the local Flyte; data goes into its home.
-            containers: What starts their processes.
-            proxy: Whom the proxy in front lets in; None if there is no proxy.
-            tls: What apps speak TLS with, where they do.
-            builds_images: Whether an image has to be built before it is known.
+            clients: The configuration for tasks and apps; data goes into its home.
+            containers: Starts their processes.
+            proxy: The people that the proxy in front admits; None if there is no proxy.
+            tls: The TLS context for apps, if they have TLS.
+            builds_images: Whether an image exists only after it was built.
         """
         work = clients.home / "work"
         self.faults = Faults()
@@ -97,26 +97,26 @@ class Services:
         else:
             services.append((ActionsServiceASGIApplication, ActionsService(subtasks)))
         served = [kind(service, interceptors=access) for kind, service in services]
-        # A client without a token may ask how to get one.
+        # A client without a token may look up how to get one.
         served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
         if clients.mode is Mode.UNION:
             self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
-        """End all runs and apps and forget them, and let nothing go wrong; tasks stay deployed."""
+        """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""
         self.faults.clear()
         removals = (self.apps.remove(app.state.metadata.id) for app in self.apps)
         await asyncio.gather(self.executor.close(), *removals)
         self._runs.clear()
 
     async def close(self) -> None:
-        """End all runs, apps and streams, and whatever hangs."""
+        """Stop all runs, apps and streams, and release hanging calls."""
         self.faults.release()
         await asyncio.gather(self.executor.close(), self.apps.close())
 
     def remove_pods(self, name: str) -> None:
-        """Remove what is left of the runs of this name that have ended."""
+        """Delete the pods of the runs with this name that have ended."""
         for run in self._runs:
             if run.id.name == name:
                 for action in run.actions.values():

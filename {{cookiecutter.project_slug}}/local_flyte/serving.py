@@ -1,4 +1,4 @@
-"""Serves ASGI applications from a thread of its own."""
+"""Serves ASGI applications in a thread."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 
 Result = TypeVar("Result")
 
-HOST = "127.0.0.1"  # not "localhost": the SDK takes that for a server without TLS
-# Another name in the Host header means that a page of another site had its name lead here.
+HOST = "127.0.0.1"  # not "localhost": the SDK assumes that a server with that name has no TLS
+# Another name in the Host header means DNS rebinding by a page of another site.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 STOP_SECONDS = 10
 
@@ -32,12 +32,12 @@ class Background:
     def add(
         self, application: ASGIApp, listener: socket.socket, certificate: Path | None = None
     ) -> None:
-        """Take an application to serve to who calls this machine by its own name.
+        """Add an application, for requests that use this machine's own name.
 
         Args:
-            application: What to serve.
-            listener: Where to serve it.
-            certificate: File with a chain and its key, to speak TLS; None for plain HTTP.
+            application: The application to serve.
+            listener: The socket to serve it on.
+            certificate: File with a certificate chain and its key, for TLS; None for plain HTTP.
         """
         config = uvicorn.Config(
             TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
@@ -46,15 +46,15 @@ class Background:
             ws="none",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # who connects is asked of the system, not of the client
-            timeout_keep_alive=60,  # longer than clients keep theirs, or they run into our closing
+            proxy_headers=False,  # the system identifies the client, not a header
+            timeout_keep_alive=60,  # longer than clients', so that they close first
             timeout_graceful_shutdown=1,
             ssl_certfile=certificate,
         )
         self._servers.append((uvicorn.Server(config), listener))
 
     def start(self) -> None:
-        """Serve what was added."""
+        """Serve the added applications."""
         self._thread.start()
         self._started.wait()
 
@@ -70,12 +70,12 @@ class Background:
         """Run a coroutine in the event loop to its end, and return what it returns.
 
         Raises:
-            TimeoutError: If it takes longer than it may.
+            TimeoutError: If it takes too long.
         """
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     def stop(self) -> None:
-        """End every connection and the thread."""
+        """Close every connection, and end the thread."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
@@ -93,7 +93,7 @@ class Background:
         for server, _ in self._servers:
             server.should_exit = True
         await asyncio.gather(*serving)
-        # Clients that keep their connections never answer TLS's goodbye.
+        # Clients that keep connections open never answer TLS's close_notify.
         for server, _ in self._servers:
             for connection in server.server_state.connections:
                 connection.transport.abort()

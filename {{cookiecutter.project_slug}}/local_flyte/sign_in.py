@@ -1,9 +1,9 @@
-"""The app as ``python -m local_flyte`` serves it: answering this machine only, with a sign-in.
+"""Wraps the app for ``python -m local_flyte``: serves only this machine, and adds a sign-in.
 
-On a cluster Flyte's own sign-in stands in front of an app and sets the cookie. Here following a
-link does: one leads to a choice of the local Flyte's people, and there is one for each of them. A
-link holds a secret that is new at each start, so that nobody else on this machine can make up one.
-None of it is part of the app.
+On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
+choice of the local Flyte's people, and there is one for each of them. The links contain a secret
+that is new at each start, so that other users of this machine cannot guess them. The app itself
+contains none of this.
 """
 
 import base64
@@ -30,7 +30,7 @@ from .serving import HOSTS
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
 OUR_COOKIE = "local_flyte_sign_in"
-KNOWS = "local_flyte.knows"  # in a scope: whether its query string held the secret
+KNOWS = "local_flyte.knows"  # in a scope: whether its query string contained the secret
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif;
   background: light-dark(#f7f7fa, #121118); color: light-dark(#1d1b26, #eceaf3); }
@@ -75,9 +75,9 @@ def environment(
     """Return the variables with which uvicorn serves ``create_app``.
 
     Args:
-        people: Who one can sign in as, if anybody.
-        secret: What the links hold.
-        same_user: Whether other users of this machine are refused.
+        people: The people to sign in as, if any.
+        secret: The secret in the links.
+        same_user: Whether to refuse other users of this machine.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
@@ -86,33 +86,33 @@ def environment(
 
 
 def choice(origin: str, secret: str) -> str:
-    """Return the address at which one chooses whom to sign in as."""
+    """Return the URL of the page with a choice of people."""
     return f"{origin}{URL}?secret={secret}"
 
 
 def link(origin: str, name: str, secret: str) -> str:
-    """Return the address that signs a person in."""
+    """Return the URL that signs a person in."""
     return f"{origin}{URL}/{name}?secret={secret}"
 
 
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
-    known = json.loads(os.environ.pop(VARIABLE))  # not for the app to see
+    known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
     app = SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
     return SameUser(app) if known["same_user"] else app
 
 
 class SignIn:
-    """ASGI middleware: a page that says who one can be, and links that set their cookies."""
+    """ASGI middleware: a page with a choice of people, and links that set their cookies."""
 
     def __init__(self, app: ASGIApp, secret: str, people: dict[str, Any]) -> None:
         """Wrap ``app``.
 
         Args:
-            app: What else is served.
-            secret: What the links hold.
-            people: The value of the sign-in cookie, and a word on the rights, of each person.
-                Without people there is nothing to sign in to, and everything is the app's.
+            app: The application for all other requests.
+            secret: The secret in the links.
+            people: The value of the sign-in cookie, and a description of the rights, of each
+                person. Without people there is no sign-in, and every path belongs to the app.
         """
         self._app = app
         self._secret = secret
@@ -128,12 +128,12 @@ class SignIn:
         self._local = TrustedHostMiddleware(self._serve, allowed_hosts=HOSTS, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve who calls this machine by its own name."""
+        """Serve requests that use this machine's own name."""
         if scope["type"] != "lifespan":
             given = QueryParams(scope["query_string"]).get("secret")
             scope[KNOWS] = self._is_secret(given)
             if scope[KNOWS]:
-                scope["query_string"] = b""  # uvicorn logs what stands here, whoever answers
+                scope["query_string"] = b""  # uvicorn logs it
         await self._local(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,7 +159,7 @@ class SignIn:
             return _refusal()
         name = request.path_params["name"]
         if name not in self._people:
-            return _page("<p>There is nobody of this name.</p>", HTTPStatus.NOT_FOUND)
+            return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
         response.set_cookie(COOKIE, self._people[name][0], httponly=True, samesite="lax")
         response.set_cookie(OUR_COOKIE, self._secret, path=URL, httponly=True, samesite="strict")
@@ -182,7 +182,7 @@ def _page(content: str, status: int = HTTPStatus.OK) -> Response:
 
 def _refusal() -> Response:
     return _page(
-        "<p>Follow one of the links that are printed in the terminal where the app was started."
+        "<p>Follow one of the links printed in the terminal where the app was started."
         " They are new at each start.</p>",
         HTTPStatus.FORBIDDEN,
     )

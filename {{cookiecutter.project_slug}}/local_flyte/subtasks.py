@@ -1,7 +1,7 @@
-"""How a running task starts others, and learns what became of them.
+"""Services with which a running task starts other tasks and follows them.
 
-Only ``a0`` calls these services, with the rights of the run's owner: QueueService and StateService
-on Union, ActionsService on the open-source Flyte.
+Only ``a0`` calls them, with the rights of the run's owner: QueueService and StateService on Union,
+ActionsService on the open-source Flyte.
 """
 
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ from .runs import task_metadata
 
 
 class Subtasks:
-    """What the services have in common."""
+    """Code that the services share."""
 
     def __init__(self, runs: Runs, executor: Executor) -> None:
         self._runs = runs
@@ -35,12 +35,12 @@ class Subtasks:
     def start(
         self, wanted: queue_service_pb2.EnqueueActionRequest | actions_service_pb2.Action
     ) -> None:
-        """Start an action, or take note of a trace, on behalf of a running one."""
+        """Start an action, or record a trace, for a running one."""
         run = self._runs.get(wanted.action_id.run)
         if wanted.action_id.name in run.actions:
-            raise ConnectError(Code.ALREADY_EXISTS, f"{wanted.action_id.name} exists already")
+            raise ConnectError(Code.ALREADY_EXISTS, f"{wanted.action_id.name} already exists")
         details = run_definition_pb2.ActionDetails(id=wanted.action_id)
-        details.id.run.org = ""  # Flyte never names one
+        details.id.run.org = ""  # as in Flyte's answers
         if wanted.HasField("task"):
             self._executor.check(wanted.task.spec)
             details.metadata.CopyFrom(task_metadata(wanted.task.spec))
@@ -66,13 +66,13 @@ class Subtasks:
             action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
 
     def abort(self, id_: identifier_pb2.ActionIdentifier, reason: str) -> None:
-        """End an action that is no longer wanted."""
+        """Abort an action that is no longer needed."""
         self._executor.abort(self._runs.get(id_.run), self._runs.action(id_), reason)
 
     async def news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[dict[str, Any]]:
-        """Tell of the actions that an action has started, say so, then tell of changes.
+        """Yield the actions that an action has started, then a marker, then changes.
 
-        Each is the fields of an answer.
+        Each item is a dictionary with the fields of an answer.
         """
         parent, run = self._runs.action(id_), self._runs.get(id_.run)
         sent: dict[str, phase_pb2.ActionPhase] = {}
@@ -90,7 +90,7 @@ class Subtasks:
 
 
 class QueueService(queue_service_connect.QueueService):
-    """Takes the actions that running tasks start on Union."""
+    """Starts actions for running tasks on Union."""
 
     def __init__(self, subtasks: Subtasks) -> None:
         self._subtasks = subtasks
@@ -105,13 +105,13 @@ class QueueService(queue_service_connect.QueueService):
     async def abort_queued_action(
         self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: RequestContext[Any, Any]
     ) -> queue_service_pb2.AbortQueuedActionResponse:
-        """End an action."""
+        """Abort an action."""
         self._subtasks.abort(request.action_id, request.reason)
         return queue_service_pb2.AbortQueuedActionResponse()
 
 
 class StateService(state_service_connect.StateService):
-    """Tells a running task on Union about the actions it has started."""
+    """Reports the states of actions to the running task that has started them, on Union."""
 
     def __init__(self, subtasks: Subtasks) -> None:
         self._subtasks = subtasks
@@ -119,13 +119,13 @@ class StateService(state_service_connect.StateService):
     async def watch(
         self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[state_service_pb2.WatchResponse]:
-        """Tell what becomes of them."""
+        """Send the actions and their changes."""
         async for fields in self._subtasks.news(request.parent_action_id):
             yield state_service_pb2.WatchResponse(**fields)
 
 
 class ActionsService(actions_service_connect.ActionsService):
-    """Does both on the open-source Flyte."""
+    """Combines both services, on the open-source Flyte."""
 
     def __init__(self, subtasks: Subtasks) -> None:
         self._subtasks = subtasks
@@ -140,14 +140,14 @@ class ActionsService(actions_service_connect.ActionsService):
     async def abort(
         self, request: actions_service_pb2.AbortRequest, ctx: RequestContext[Any, Any]
     ) -> actions_service_pb2.AbortResponse:
-        """End an action."""
+        """Abort an action."""
         self._subtasks.abort(request.action_id, request.reason)
         return actions_service_pb2.AbortResponse()
 
     async def watch_for_updates(
         self, request: actions_service_pb2.WatchForUpdatesRequest, ctx: RequestContext[Any, Any]
     ) -> AsyncIterator[actions_service_pb2.WatchForUpdatesResponse]:
-        """Tell what becomes of them."""
+        """Send the actions and their changes."""
         async for fields in self._subtasks.news(request.parent_action_id):
             yield actions_service_pb2.WatchForUpdatesResponse(**fields)
 

@@ -1,4 +1,4 @@
-"""TaskService: the tasks that have been deployed, in all their versions."""
+"""TaskService: the deployed tasks, in all their versions."""
 
 from datetime import UTC
 from typing import Any
@@ -22,13 +22,13 @@ FIELDS: Fields[_Details] = {
     "name": lambda task: task.task_id.name,
     "version": lambda task: task.task_id.version,
     "environment": lambda task: task.metadata.environment_name,
-    "deployed_by": lambda _: None,  # Flyte keeps nobody's name with a task
+    "deployed_by": lambda _: None,  # Flyte does not store who deployed a task
     "created_at": lambda task: task.metadata.deployed_at.ToDatetime(UTC),
 }
 
 
 class TaskService(task_service_connect.TaskService):
-    """Keeps tasks by project, domain, name and version."""
+    """Stores tasks by project, domain, name and version."""
 
     def __init__(self, projects: ProjectService, triggers: TriggerService) -> None:
         self._projects = projects
@@ -48,7 +48,7 @@ class TaskService(task_service_connect.TaskService):
     def keep(
         self, id_: task_definition_pb2.TaskIdentifier, spec: task_definition_pb2.TaskSpec
     ) -> None:
-        """Keep a version of a task, in place of an earlier one of the same name."""
+        """Store a version of a task, replacing one with the same name."""
         versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
         earlier = versions.get(id_.version)
         versions[id_.version] = _Details(
@@ -65,7 +65,7 @@ class TaskService(task_service_connect.TaskService):
     async def deploy_task(
         self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.DeployTaskResponse:
-        """Keep a version of a task and its triggers, in place of earlier ones of the same names."""
+        """Store a version of a task and its triggers, replacing those with the same names."""
         self._projects.check(request.task_id.project)
         if not request.HasField("spec"):
             raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
@@ -92,7 +92,7 @@ class TaskService(task_service_connect.TaskService):
     async def get_task_details(
         self, request: task_service_pb2.GetTaskDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> task_service_pb2.GetTaskDetailsResponse:
-        """Show one version of a task."""
+        """Return one version of a task."""
         return task_service_pb2.GetTaskDetailsResponse(details=self.get(request.task_id))
 
     async def list_tasks(
@@ -106,7 +106,7 @@ class TaskService(task_service_connect.TaskService):
             if (project, domain) == scope and not request.known_filters  # by who deployed it
             for each in versions.values()
         )
-        # As the real one does: of each task, the last deployed of the versions that were asked for.
+        # As in the real one: for each task, the newest of the requested versions.
         found = matching(versions, request.request, FIELDS)
         latest = {each.task_id.name: each for each in found}.values()
         details, token = page(

@@ -1,4 +1,4 @@
-"""TriggerService: the schedules of tasks. They are kept and shown; none starts a run by itself."""
+"""TriggerService: the schedules of tasks. They are stored and listed, but never start runs."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ ACTIVE_THEN_NEWEST = [
 
 
 class TriggerService(trigger_service_connect.TriggerService):
-    """Keeps triggers by project, domain, task and name, each in its latest revision."""
+    """Stores triggers by project, domain, task and name, each in its latest revision."""
 
     def __init__(self) -> None:
         self._triggers: dict[_Key, _Details] = {}
@@ -46,7 +46,7 @@ class TriggerService(trigger_service_connect.TriggerService):
         spec: trigger_definition_pb2.TriggerSpec,
         automation: common_pb2.TriggerAutomationSpec,
     ) -> _Details:
-        """Keep a trigger, in place of an earlier one of the same name."""
+        """Store a trigger, replacing one with the same name."""
         earlier = self._triggers.get(_key(name), _Details())
         name.org = ""
         trigger = _Details(spec=spec, automation_spec=automation, description=spec.description)
@@ -62,20 +62,20 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def deploy_trigger(
         self, request: trigger_service_pb2.DeployTriggerRequest, ctx: RequestContext[Any, Any]
     ) -> trigger_service_pb2.DeployTriggerResponse:
-        """Keep a trigger, in place of an earlier one of the same name."""
+        """Store a trigger, replacing one with the same name."""
         trigger = self.keep(request.name, request.spec, request.automation_spec)
         return trigger_service_pb2.DeployTriggerResponse(trigger=trigger)
 
     async def get_trigger_details(
         self, request: trigger_service_pb2.GetTriggerDetailsRequest, ctx: RequestContext[Any, Any]
     ) -> trigger_service_pb2.GetTriggerDetailsResponse:
-        """Show a trigger."""
+        """Return a trigger."""
         return trigger_service_pb2.GetTriggerDetailsResponse(trigger=self.get(request.name))
 
     async def list_triggers(
         self, request: trigger_service_pb2.ListTriggersRequest, ctx: RequestContext[Any, Any]
     ) -> trigger_service_pb2.ListTriggersResponse:
-        """List the triggers of a project and domain, or of a task; those that are active first."""
+        """List the triggers of a project and domain, or of a task; active ones first."""
         scope = request.task_name if request.HasField("task_name") else request.task_id
         prefix: tuple[str, ...] = (scope.project, scope.domain, scope.name)
         if request.HasField("project_id"):
@@ -109,7 +109,7 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def update_triggers(
         self, request: trigger_service_pb2.UpdateTriggersRequest, ctx: RequestContext[Any, Any]
     ) -> trigger_service_pb2.UpdateTriggersResponse:
-        """Activate or deactivate triggers. Names that there are none of are passed over."""
+        """Activate or deactivate triggers. Unknown names are ignored."""
         for name in request.names:
             trigger = self._triggers.get(_key(name))
             if trigger is not None and trigger.spec.active != request.active:
@@ -121,7 +121,7 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def delete_triggers(
         self, request: trigger_service_pb2.DeleteTriggersRequest, ctx: RequestContext[Any, Any]
     ) -> trigger_service_pb2.DeleteTriggersResponse:
-        """Forget triggers. Names that there are none of are passed over."""
+        """Delete triggers. Unknown names are ignored."""
         for name in request.names:
             self._triggers.pop(_key(name), None)
         return trigger_service_pb2.DeleteTriggersResponse()

@@ -1,4 +1,4 @@
-"""What makes the app act as its callers. An update of the template replaces it: leave it alone.
+"""Makes the app act as its callers. Don't edit it: updates of the template replace it.
 
-``app/`` uses it; nothing in here knows ``app/``.
+``app/`` imports this package; nothing in here imports ``app/``.
 """

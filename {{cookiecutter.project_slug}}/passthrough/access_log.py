@@ -1,4 +1,4 @@
-"""One line in the log for each request, and an identifier that leads from it to Flyte's own log."""
+"""One log line per request, with an identifier that also appears in Flyte's own log."""
 
 import json
 import logging
@@ -20,15 +20,15 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class AccessLogMiddleware:
-    """Logs each request when it has ended: never a query, a header or a credential.
+    """Logs each request when it ends, without its query, headers or credentials.
 
-    A request keeps the ``X-Request-ID`` that it came with, or gets one. The response and each call
-    to Flyte have it too, and its span if requests are traced.
+    A request keeps its ``X-Request-ID``, or gets one. It is added to the response, to each call to
+    Flyte, and to the request's span if requests are traced.
     """
 
     def __init__(self, app: ASGIApp, form: Literal["text", "json", "off"]) -> None:
         self.app, self.form = app, form
-        if form != "off" and not logger.hasHandlers():  # else they are the owner's
+        if form != "off" and not logger.hasHandlers():  # keep the owner's handlers
             logger.addHandler(logging.StreamHandler(sys.stdout))
             logger.setLevel(logging.INFO)
             logger.propagate = False

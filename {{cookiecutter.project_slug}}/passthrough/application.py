@@ -1,7 +1,7 @@
-"""The API's description of itself: what FastAPI can't know of the app is added to its document.
+"""The app class, and what it adds to the OpenAPI document.
 
-The middleware asks for credentials and refuses, and any call to Flyte may fail, wherever a route
-is. So that is said here, once, for all routes.
+Any route may be refused by the middleware for lack of credentials, and any call to Flyte may fail.
+FastAPI does not know that, so it is described here, once, for all routes.
 """
 
 import pkgutil
@@ -29,16 +29,16 @@ COOKIE = {
     "type": "apiKey",
     "in": "cookie",
     "name": "flyte_at",
-    "description": "Flyte's sign-in cookie, which a signed-in browser sends by itself.",
+    "description": "Flyte's sign-in cookie; the browser of a signed-in user sends it.",
 }
 
 ANYWHERE = (413, 431, 500)
 WITH_CREDENTIALS = (400, 401, 403, 404, 408, 409, 422, 429, 501, 502, 503, 504)
-"""Flyte may answer any call with any code of Connect's, and endpoints pass them on."""
+"""Flyte may answer any call with any of Connect's error codes, and endpoints pass them on."""
 
 
 def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
-    """Return the ways to be someone, by name: any one of them will do."""
+    """Return the ways to authenticate, by name; any one of them is enough."""
     return {"bearer": BEARER, "cookie": COOKIE} | {
         name: {"type": "apiKey", "in": "header", "name": name, "description": "A credential."}
         for name in settings.credential_headers
@@ -46,9 +46,9 @@ def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 class App(FastAPI):
-    """A FastAPI app with documentation, probes and problem responses, which Flyte can pickle.
+    """A FastAPI app with documentation, probes and problem responses. Flyte can pickle it.
 
-    Its document tells everything that the app may answer.
+    Its OpenAPI document lists every response that the app may return.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class App(FastAPI):
         """Build an app.
 
         Args:
-            settings: What it was told from outside.
+            settings: The app's configuration.
             public: Paths that need no credentials.
-            middleware: Inside of the app's own, from the outside in.
-            options: As for FastAPI.
+            middleware: Further middleware, inside the app's own; the outermost first.
+            options: Passed on to FastAPI.
         """
-        cors = [  # so that pages of trusted origins can call, and read what they get
+        cors = [  # lets pages of trusted origins call the app and read the answers
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.trusted_origins,
@@ -76,14 +76,14 @@ class App(FastAPI):
                 expose_headers=["Location", "X-Request-ID"],
             )
         ] * bool(settings.trusted_origins)
-        around = [  # from the outside in
+        around = [  # the outermost first
             Middleware(UncoverMiddleware),
             Middleware(AccessLogMiddleware, form=settings.access_log),
             Middleware(HeadersMiddleware),
             *cors,
             Middleware(RoutePathMiddleware),
             Middleware(GuardMiddleware, settings=settings, public=public),
-            # One call to Flyte may take flyte_timeout; what is done for a request, twice that.
+            # One call to Flyte may take flyte_timeout; a whole request, twice that.
             Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
             *middleware,
             Middleware(RoutePathMiddleware),
@@ -93,7 +93,7 @@ class App(FastAPI):
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,
             redoc_url=None,
-            redirect_slashes=False,  # redirects would name the host that the client says it called
+            redirect_slashes=False,  # a redirect would contain the client's Host header
             middleware=around,
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
@@ -104,21 +104,21 @@ class App(FastAPI):
         self.include_router(docs.router)
         self.include_router(health.router)
         keep_handshakes_out_of_the_log()
-        self.build_middleware_stack()  # what a middleware refuses stops the app now
+        self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         await super().__call__(covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by name, for ``flyte deploy`` to hash: routers hold locks, and code is hashed."""
+        """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
         return pkgutil.resolve_name, ("app.main:app",)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         document = super().openapi()
         components = document.setdefault("components", {})
-        if "securitySchemes" not in components:  # FastAPI has made it anew
+        if "securitySchemes" not in components:  # FastAPI has just built the document
             components["securitySchemes"] = security_schemes(self.settings)
             _add_problem(components.setdefault("schemas", {}))
             for path, operations in document["paths"].items():
@@ -133,21 +133,21 @@ class App(FastAPI):
             schemes = security_schemes(self.settings)
             operation["security"] = [{name: []} for name in schemes]
             if self.settings.flyte_plaintext:
-                operation["security"].append({})  # nobody's credentials reach Flyte
+                operation["security"].append({})  # no credentials reach Flyte anyway
             statuses += WITH_CREDENTIALS
         responses = operation["responses"]
-        if "422" in responses:  # FastAPI's own, in a form that this app does not use
+        if "422" in responses:  # FastAPI's own, in a format that this app does not use
             statuses.append(422)
             del responses["422"]
         told = {str(status): response for status, response in documented(*statuses).items()}
         operation["responses"] = dict(sorted((told | responses).items()))
         for response in responses.values():
             if events := response.get("content", {}).get("text/event-stream"):
-                events.clear()  # what it is a stream of can be said from OpenAPI 3.2 on
+                events.clear()  # OpenAPI before 3.2 cannot describe the events of a stream
 
 
 def _keep_links_that_lead_somewhere(paths: dict[str, Any]) -> None:
-    """Remove links to what the app does not offer, because its owner has deleted it."""
+    """Remove links to operations that the owner has deleted from the app."""
     operations = [operation for path in paths.values() for operation in path.values()]
     offered = {operation["operationId"] for operation in operations}
     for operation in operations:

@@ -1,4 +1,4 @@
-"""Where a request has its caller's credentials, as the settings say, and where it must not."""
+"""Which headers and cookies of a request hold its caller's credentials, according to settings."""
 
 import logging
 from pathlib import Path
@@ -11,10 +11,10 @@ from .settings import Settings
 
 
 def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
-    """Return what takes the credentials out of a request.
+    """Return the functions that extract the credentials from a request.
 
-    Where the owner has named a proxy's header, what the client itself says in Authorization is not
-    looked at, whether or not the proxy's is there.
+    If ``token_header`` is set, Authorization is ignored, even in requests without that header: the
+    client sets Authorization, not the proxy.
     """
     extractors: list[HeaderExtractor] = [
         PassthroughAuth.extract_cookie_header,
@@ -29,32 +29,32 @@ def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
 
 
 def _handed_on(token_header: str) -> HeaderExtractor:
-    """Take the bearer token that a proxy hands on."""
+    """Extract the bearer token that a proxy passes on."""
 
     def extract_handed_on_token(request: HTTPConnection) -> tuple[str, str] | None:
         values = ",".join(request.headers.getlist(token_header)).split(",")  # RFC 9110 5.3
         tokens = dict.fromkeys(token for value in values if (token := value.strip()))
-        # Of two that differ one is not the proxy's. Which, nobody can tell: a line break between
-        # them makes it a value that the middleware refuses.
+        # If two tokens differ, one of them does not come from the proxy, and there is no way to
+        # tell which. The line break makes a value that the middleware refuses.
         return ("authorization", "Bearer " + "\n".join(tokens)) if tokens else None
 
     return extract_handed_on_token
 
 
 def _nobody(_: HTTPConnection) -> tuple[str, str]:
-    """Let everybody in as nobody, where Flyte is told of no credentials anyway.
+    """Admit every caller anonymously, for a Flyte that gets no credentials anyway.
 
-    Something that passes for a credential, rather than ``required=False``: a page of another site
-    is then refused as it is where people sign in.
+    This returns a placeholder credential rather than setting ``required=False``, so that requests
+    from other sites' pages are refused, as they are in an app with sign-in.
     """
     return "x-flyte-caller", "nobody"
 
 
 def keep_handshakes_out_of_the_log() -> None:
-    """Have uvicorn not log the headers of WebSockets, credentials and all, as it does at DEBUG."""
+    """Stop uvicorn from logging the headers of WebSockets, with credentials, at DEBUG."""
     logging.getLogger("uvicorn.error").addFilter(_is_no_transcript)
 
 
 def _is_no_transcript(record: logging.LogRecord) -> bool:
-    """Tell whether a record is something else than what the WebSocket library sees go by."""
+    """Tell whether a record is not one of the WebSocket library's logs of its traffic."""
     return record.levelno > logging.DEBUG or "websockets" not in Path(record.pathname).parts

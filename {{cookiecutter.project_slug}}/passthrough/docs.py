@@ -1,8 +1,8 @@
-"""The API's documentation at /docs, from files of the app's own origin.
+"""The API's documentation at /docs, served entirely from the app's own origin.
 
-FastAPI's own page takes them from another site and holds a script inline, which the app's
-Content-Security-Policy forbids. Swagger UI comes from the package ``fastapi-offline``, of which no
-code is used.
+FastAPI's own page loads files from another site and has an inline script; the app's
+Content-Security-Policy forbids both. The Swagger UI files are those in the package
+``fastapi-offline``; none of its code runs.
 """
 
 from html import escape
@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from .headers import HEADERS
 
-# Addresses are relative, so that they also hold below a proxy's prefix.
+# URLs are relative, so that they also work under a proxy's path prefix.
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -36,7 +36,7 @@ START = """SwaggerUIBundle({
 """
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 PATHS = {"/docs", "/openapi.json", "/docs/start.js", *(f"/docs/{name}" for name in FILES)}
-"""What needs no credentials: it says what the app can do, which its source does too."""
+"""Paths that need no credentials: they reveal no more than the app's source code."""
 
 CSP = HEADERS["content-security-policy"].replace("style-src", "style-src 'unsafe-inline'")
 
@@ -46,20 +46,20 @@ files = StaticFiles(packages=[("fastapi_offline", "static")])
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """Show Swagger UI, which sets styles from its script."""
+    """Serve Swagger UI, which sets inline styles."""
     page = PAGE.replace("{title}", escape(request.app.title))
     return HTMLResponse(page, headers={"Content-Security-Policy": CSP})
 
 
 @router.get("/docs/start.js")
 async def start() -> Response:
-    """Start it."""
+    """Serve the script that starts Swagger UI."""
     return Response(START, media_type="text/javascript")
 
 
 @router.get("/docs/{name}")
 async def file(name: Literal[FILES], request: Request) -> Response:  # type: ignore[valid-type]
-    """Serve one of the files that the page uses."""
+    """Serve one of Swagger UI's files."""
     response = await files.get_response(name, request.scope)
     response.headers["Cache-Control"] = "public, max-age=86400"
     return response

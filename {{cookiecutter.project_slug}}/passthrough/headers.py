@@ -1,11 +1,11 @@
-"""The headers of requests and responses: which requests are refused, what browsers are told."""
+"""Checks on request headers, and the headers of responses."""
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette._utils import get_route_path  # what Starlette itself routes by
+from starlette._utils import get_route_path  # Starlette's own routing uses it
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +17,7 @@ LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools
 AROUND_HEADER = len(": \r\n")
 
 HEADERS = {
-    # Answers are their caller's alone, so no cache keeps them (RFC 9111 5.2.2.5).
+    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
     # Pages load only the app's files and cannot be framed.
     "content-security-policy": (
@@ -25,16 +25,16 @@ HEADERS = {
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
-    # No page of another site shows an answer as its image or script, or holds on to a window that
-    # it has opened. What CORS lets a trusted origin read is not affected.
+    # Pages of other sites cannot embed a response as an image or script, or keep a reference to a
+    # window that they open. CORS for trusted origins still works.
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    # URLs name runs and tasks, which linked sites must not see.
+    # URLs contain names of runs and tasks, which linked sites must not see.
     "referrer-policy": "no-referrer",
-    # Task output is never interpreted as script or page.
+    # Browsers must never run task output as a script or show it as a page.
     "x-content-type-options": "nosniff",
 }
-"""Sent with every response that does not say otherwise."""
+"""Added to every response that does not set them itself."""
 
 
 class HeadersMiddleware:
@@ -51,8 +51,8 @@ class HeadersMiddleware:
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"].endswith("http.response.start"):  # a WebSocket's refusal as well
-                # "no-cache" is what FastAPI says of events, and lets caches keep them.
+            if message["type"].endswith("http.response.start"):  # also when a WebSocket is refused
+                # FastAPI sets "no-cache" on event streams, which lets caches store them.
                 headers = [
                     h for h in message.get("headers", ()) if h != (b"cache-control", b"no-cache")
                 ]
@@ -65,10 +65,10 @@ class HeadersMiddleware:
 
 
 class RoutePathMiddleware:
-    """Has what is between two of it see the path that is routed, as paths without credentials are.
+    """Used twice: the outer one removes the server's path prefix, the inner one restores it.
 
-    A server that is told of a prefix (``uvicorn --root-path /pre``) puts it before each path, and
-    it is left out when the path is routed. The inner of the two puts it back.
+    With ``uvicorn --root-path /pre`` each path starts with the prefix, which routing ignores.
+    Middleware in between sees the routed path, and can compare it with the public paths.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -85,10 +85,10 @@ class RoutePathMiddleware:
 
 
 class GuardMiddleware:
-    """Refuses requests that are too large, that another site's page makes, or under a foreign name.
+    """Refuses requests that are too large, come from another site's page, or use a foreign host.
 
-    A body that turns out to be larger than it says is refused while it is read, by Starlette's
-    ``RequestBodyLimitMiddleware``, which answers in plain text where the length gives it away.
+    Starlette's ``RequestBodyLimitMiddleware`` refuses a body without a length while it is read. A
+    Content-Length that is too large is refused here, since Starlette would answer in plain text.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
@@ -108,19 +108,19 @@ class GuardMiddleware:
         sent = dict(headers)
         length = sent.get(b"content-length", b"")[:20]
         if length.isdigit() and int(length) > (most := self.settings.largest_body):
-            return HTTPException(413, f"the body of a request may have {most} bytes")
+            return HTTPException(413, f"the body of a request may have up to {most} bytes")
         if scope["path"] in self.public:
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
             return HTTPException(
-                421, "the app does not answer under this name: see ALLOWED_HOSTS in its settings"
+                421, "the app is not served under this host name: see ALLOWED_HOSTS in its settings"
             )
         if self._is_foreign(sent):
             return HTTPException(403, "Cross-site request refused")
         return None
 
     def _is_ours(self, host: bytes) -> bool:
-        """Tell whether a Host header can't be that of a page which DNS has led here."""
+        """Tell whether a Host header is safe from DNS rebinding."""
         with suppress(ValueError):
             name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
             ours = ("localhost", *self.settings.allowed_hosts)
@@ -128,10 +128,10 @@ class GuardMiddleware:
         return False
 
     def _is_foreign(self, sent: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a page of another origin makes the request, and is not merely left for it.
+        """Tell whether a page of another origin sent the request, other than by following a link.
 
-        The middleware refuses that where something is changed; but also how long an answer takes
-        can tell another site about its visitor.
+        The middleware refuses only unsafe methods. But even the time that a GET takes can tell
+        another site something about its visitor.
         """
         if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return False

@@ -1,4 +1,4 @@
-"""Liveness and readiness; public: nothing here acts for a caller."""
+"""Liveness and readiness probes. They need no credentials: they never act for a caller."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ from .sdk import Calls, Limits, act_in, current_calls, initialised
 router = APIRouter(tags=["health"])
 PATHS = {"/health", "/ready"}
 
-INTERVAL = 1.0  # seconds for which an answer of Flyte counts
-LONGEST = 2.0  # seconds that Flyte may take; platforms give a probe hardly more
+INTERVAL = 1.0  # seconds for which Flyte's answer is reused
+LONGEST = 2.0  # seconds that Flyte may take; platforms seldom give a probe more
 
 
 class Health(BaseModel):
@@ -29,7 +29,7 @@ class Health(BaseModel):
 
 
 class Readiness:
-    """One check for all probes, at most one a second."""
+    """One check of Flyte shared by all probes, at most once a second."""
 
     def __init__(self, timeout: float) -> None:
         self.limits = Limits(min(LONGEST, timeout), anonymous=True, pauses=())
@@ -37,7 +37,7 @@ class Readiness:
         self.asking: asyncio.Task[Problem | None] | None = None
 
     async def problem(self, request: Request) -> Problem | None:
-        """Return what keeps the app from working, if anything does."""
+        """Return the reason why the app cannot work, or None."""
         due = time.monotonic() - self.asked_at >= INTERVAL
         if self.asking is None or (self.asking.done() and due):
             self.asked_at = time.monotonic()
@@ -57,25 +57,25 @@ class Readiness:
                 problem = problem_for(request, error)
                 if problem.status in {503, 504}:
                     return problem
-                # Whatever else Flyte answers to nobody, it is not what a probe has asked for.
+                # Any other answer to a call without credentials means a fault in Flyte.
                 return Problem(title=HTTPStatus.BAD_GATEWAY.phrase, status=HTTPStatus.BAD_GATEWAY)
-        except Exception as error:  # noqa: BLE001 - the askers are told, whatever it is
+        except Exception as error:  # noqa: BLE001 - every failure is reported to the probe
             return problem_for(request, error)
         return None
 
 
 @router.get("/health", summary="Is the app alive?")
 async def health() -> Health:
-    """Answers as long as the process does."""
+    """Returns `ok` as long as the process responds."""
     return Health()
 
 
 @router.get("/ready", summary="Can the app reach Flyte?", responses=documented(502, 503, 504))
 async def ready(request: Request) -> Health:
-    """Answers once Flyte does. Asked by many, it asks Flyte once a second.
+    """Returns `ok` if Flyte responds. Calls Flyte at most once a second.
 
-    Behind a proxy that lets nobody through without credentials, only the proxy is seen: such a
-    Flyte may hang, and the answer is still `ok`.
+    If a proxy in front of Flyte refuses calls without credentials, this checks only the proxy: the
+    answer is `ok` even if Flyte hangs.
     """
     readiness: Readiness = request.app.readiness
     if problem := await readiness.problem(request):

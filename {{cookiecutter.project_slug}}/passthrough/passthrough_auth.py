@@ -9,16 +9,16 @@
 
 It takes the credentials from the request's headers and enters ``flyte.remote.auth_metadata`` around
 the application, so that each Flyte call made while serving the request carries them. It keeps
-nothing from one request to the next, and refuses what it cannot judge. Use it in place of
+nothing between requests, and refuses requests whose credentials are ambiguous. Use it in place of
 ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
 Importing this file also makes the garbage collector finalise objects in an empty context: clean-up
-after a stream that was abandoned (``finally``, ``__del__``) has nobody's credentials.
+after an abandoned stream (``finally``, ``__del__``) runs without credentials.
 """
 
-from __future__ import annotations  # else those of the inner functions cost time in each request
+from __future__ import annotations  # inner functions' annotations would cost time in each request
 
 import contextvars
 import ctypes
@@ -45,25 +45,25 @@ __version__ = "2.0.0"
 logger = logging.getLogger(__name__)
 
 Credential = tuple[str, str]
-"""A header name and its value, as Flyte is to receive them."""
+"""A header name and value to send to Flyte."""
 HeaderExtractor = Callable[[Any], Credential | Awaitable[Credential | None] | None]
-"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``; None means: no such credential."""
+"""Takes the ``Request``, or a WebSocket's ``HTTPConnection``; returns None if it finds nothing."""
 
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
-# A name in lower case (RFC 9110 5.6.2) that may be set on a call to Flyte: none that steers the
+# Lower-case names (RFC 9110 5.6.2) that may be set on a call to Flyte: not those that control the
 # connection (RFC 9110 7.6.1), the framing or the RPC.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
 )
-# Headers that tell nothing of what the caller knows or intends: a page of any site can have them
-# sent without a preflight, a browser sends them on its own, or a proxy adds them.
+# Headers that don't show what the caller knows or intends: any site's page can set them without a
+# preflight, the browser sends them on its own, or a proxy adds them.
 _UNINTENDED = re.compile(
     rb"(accept|cf|content|if|ping|sec|upgrade|x-(amzn|auth-request|forwarded|goog|ms|real))(-.*)?"
     rb"|cache-control|connection|cookie|date|dnt|forwarded|host|last-event-id|origin|pragma|priority"
     rb"|range|referer|save-data|te|user-agent|via"
 )
-# Schemes whose credentials browsers remember, and attach by themselves.
+# Schemes whose credentials browsers remember and attach on their own.
 _AMBIENT_SCHEME = re.compile(rb"\s*(basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; browsers send no TRACE
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
@@ -74,8 +74,8 @@ _REFUSAL = f"cannot isolate callers (Python {sys.version.split()[0]}, flyte {ver
 def _find_metadata_var() -> contextvars.ContextVar[Any]:
     """Return the context variable in which ``auth_metadata`` keeps the credentials.
 
-    Flyte has no public name for it. But in an empty context it is the one variable that entering
-    ``auth_metadata`` sets; should that change, this file refuses to be imported.
+    Flyte has no public name for it. It is the only variable that ``auth_metadata`` sets in an empty
+    context; if that changes, importing this file fails.
     """
     probe, context = remote.auth_metadata(("authorization", "probe")), contextvars.Context()
     context.run(probe.__enter__)
@@ -91,11 +91,11 @@ _collecting = threading.local()  # on Python 3.12, collections of several thread
 
 
 def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
-    """Have the collector finalise in an empty context, not in that of whoever is being served.
+    """Make the collector finalise objects in an empty context, not in the current request's.
 
-    What it finalises may be another caller's: a generator left at its ``yield``, an object. The C
-    API is needed, since Python 3.11 collects even while it is about to set a variable: to set one
-    from here, as from any finaliser, can undo that or crash the process.
+    An object, or a generator stopped at its ``yield``, may belong to another caller. This needs the
+    C API: Python 3.11 may collect in the middle of setting a context variable, and setting another
+    one here, as in any finaliser, can undo that or crash the process.
     """
     contexts = vars(_collecting).setdefault("contexts", [])
     if phase == "start":
@@ -105,17 +105,17 @@ def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:
         ctypes.pythonapi.PyContext_Exit(ctypes.py_object(contexts.pop()))
 
 
-# Once per process, even with several copies of this file: two would leave each other's context.
+# Once per process, even with several copies of this file: two hooks would mix up their contexts.
 if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook in gc.callbacks]:
     gc.callbacks.append(_finalise_as_nobody)
 
 
 def _check_isolation() -> None:
-    """Refuse to be imported where what is not the request finds its credentials.
+    """Fail the import if code outside the request would find its credentials.
 
-    That is what the collector finalises; and threads, since those of a pool outlive the request
-    that started them. Python 3.14 may start them in a copy of its context
-    (``sys.flags.thread_inherit_context``); no earlier one does.
+    That is true of finalisers, and of threads: those in a pool outlive the request that started
+    them. Python 3.14 can start threads in a copy of the current context
+    (``sys.flags.thread_inherit_context``); earlier versions never do.
     """
     found: dict[str, Any] = {}
 
@@ -127,7 +127,7 @@ def _check_isolation() -> None:
     probe.itself = probe
     with remote.auth_metadata(("authorization", "probe")), ThreadPoolExecutor() as pool:
         del probe
-        gc.collect(1)  # the youngest; all of it would take 50 ms
+        gc.collect(1)  # only the young generations; a full collection takes 50 ms
         found["a new thread"] = pool.submit(_METADATA.get).result()
     nobodys = contextvars.Context().run(_METADATA.get)
     if wrong := [what for what, credentials in found.items() if credentials != nobodys]:
@@ -140,10 +140,10 @@ _check_isolation()
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
-    From within them a server starts the connection's next request, or registers the callback that
-    will, and either inherits the context of that moment (CPython issue 140947). Only Flyte's
-    variable goes back to what it was before; all others stay visible to outer middleware.
-    With ``vary``, the response's headers tell caches that it depends on the cookies.
+    Inside them a server starts the connection's next request, or registers a callback that will;
+    either way the next request inherits the current context (CPython issue 140947). Only Flyte's
+    variable is reset; all others stay visible to outer middleware. With ``vary``, the response gets
+    a header for caches that it depends on the cookies.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -159,14 +159,14 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return the name of a header in lower case, if it may be set on a call to Flyte."""
+    """Return a header's name in lower case, if the header may be set on a call to Flyte."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
 
 
 class _Header:
-    """The extractor of one header: for its users, a function with a name."""
+    """An extractor for one header, which can be used as a function with a name."""
 
     def __init__(self, header: str, name: str) -> None:
         self.key, self.__name__ = _settable(header), name
@@ -180,11 +180,11 @@ class _Header:
 
 
 class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
-    """Serves HTTP requests and WebSockets with the Flyte credentials of whoever sent them.
+    """Serves HTTP requests and WebSockets with the Flyte credentials of their senders.
 
-    Requests are refused with 401 if they have no credentials, 400 or 431 if these are ambiguous or
-    cannot be passed on as they came, and 403 if a page of another origin may be using them without
-    knowing them. A WebSocket is refused before it is accepted. CORS preflights pass.
+    A request is refused with 401 if it has no credentials, with 400 or 431 if they are ambiguous or
+    cannot be forwarded unchanged, and with 403 if a page of another origin may be using them
+    without knowing them. A WebSocket is refused before it is accepted. CORS preflights pass.
     """
 
     extract_authorization_header = _Header("authorization", "extract_authorization_header")
@@ -209,18 +209,18 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         Args:
             app: the ASGI application.
             header_extractors: plain or async callables that take the request and return a
-                credential or None. They replace the default: Authorization, then Cookie. One that
-                raises, or returns anything but two non-blank strings, has found nothing.
-            excluded_paths: paths served as if this class were not there, each equal to the whole
-                of ``scope["path"]``. The collection itself is kept: later additions count.
-            required: whether to refuse requests without credentials; else they are served without.
-            cookie_names: the cookies that are passed on and count; None means the whole header.
+                credential or None. They replace the default: Authorization, then Cookie. If one
+                raises, or returns anything but two non-blank strings, it has found nothing.
+            excluded_paths: paths served as if this class were not there, each compared with the
+                whole of ``scope["path"]``. The collection is not copied: later additions count.
+            required: whether to refuse requests without credentials instead of serving them.
+            cookie_names: the cookies to forward as credentials; None means the whole header.
             trusted_origins: other origins, such as ``https://example.com``, whose pages may send
                 unsafe requests and open WebSockets with ambient credentials.
-            assume_ambient: whether to take every credential for ambient, that is, attached without
-                the page that sent the request knowing it. Cookies and Basic always are. Set it
-                behind a proxy that turns a session cookie into Authorization or another header.
-            refusal_handler: makes the response of a refusal; by default ``{"detail": ...}``.
+            assume_ambient: whether to treat every credential as ambient, that is, attached although
+                the page that sent the request does not know it. Cookies and Basic always are. Set
+                it behind a proxy that turns a session cookie into Authorization or another header.
+            refusal_handler: makes the response to a refused request; default: ``{"detail": ...}``.
 
         Raises:
             ValueError: an entry of trusted_origins is not an origin.
@@ -239,7 +239,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         self._overridden = type(self).dispatch is not FastAPIPassthroughAuthMiddleware.dispatch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope: ``http`` and ``websocket`` are judged, any other passes."""
+        """Serve one ASGI scope: check ``http`` and ``websocket``; pass on any other."""
         before = _METADATA.get()
         if self._overridden and scope["type"] == "http":  # Starlette knows how to call dispatch
             await super().__call__(scope, _outside(receive, before), _outside(send, before))
@@ -258,10 +258,10 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             await app(scope, receive, send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Judge one HTTP request and, if it may pass, await ``call_next`` with its credentials.
+        """Check one HTTP request and, if it may pass, await ``call_next`` with its credentials.
 
-        It may be overridden, or called with any ``call_next``. Keeping the credentials away from
-        the server's callables is up to ``__call__``, also around an overriding method.
+        Subclasses may override it, or call it with any ``call_next``. ``__call__`` keeps the
+        credentials away from the server's callables, even around an overriding method.
         """
         try:
             credentials = await self._judge(request.scope)
@@ -276,13 +276,13 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         return response
 
     def _refuse(self, scope: Scope, refusal: HTTPException) -> ASGIApp:
-        """Return the application that answers in place of the one that was asked."""
+        """Return an application that answers with the refusal."""
         if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or ()):
             return self.refusal_handler(_connection(scope), refusal)
         return WebSocketClose(1008, refusal.detail)
 
     async def _judge(self, scope: Scope) -> dict[str, str]:
-        """Return the credentials to serve with, or none to serve without; or refuse."""
+        """Return the request's credentials, which may be none, or raise to refuse the request."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
         method = scope["method"] if scope["type"] == "http" else None
@@ -316,19 +316,19 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         origin = _text(headers, b"origin")
         if origin in self.trusted_origins:
             return False
-        # Browsers since 2023 say where a request comes from, and pages cannot change that.
+        # Browsers since 2023 send where a request comes from, and pages cannot change it.
         if site := _text(headers, b"sec-fetch-site"):
             return site not in ("same-origin", "none")
-        # An older browser, or with no Origin either, none: then nobody rides on anybody's
-        # credentials. The scheme is not compared: behind a proxy the app's own is not known.
+        # This is an older browser or, without Origin, no browser: then no page can misuse a user's
+        # credentials. The scheme is not compared: behind a proxy, the app does not know its own.
         own = f"//{_text(headers, b'host')}"
         return origin != "" and origin.partition(":")[2].lower() != own.lower()
 
     def _are_ambient(self, credentials: Mapping[str, str], headers: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a browser, or a proxy, could have attached all credentials on its own.
+        """Tell whether a browser or a proxy could have attached all credentials on its own.
 
-        It could unless one of them came, whatever the scheme in front of it, in a header that is
-        only sent by those who know the credential and mean to use it.
+        It could not if one of them also came, with any scheme before it, in a header that is sent
+        only by a client that knows the credential and intends to use it.
         """
         intended = {
             value.strip().split(b" ")[-1]
@@ -341,12 +341,12 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
     @staticmethod
     def extract_custom_header(header_name: str) -> HeaderExtractor:
-        """Return an extractor for the header of that name; its key is the name in lower case."""
+        """Return an extractor for the header with that name; its key is the name in lower case."""
         return _Header(header_name, f"extract_{header_name.replace('-', '_')}_header")
 
 
 def _refuse_in_json(_: HTTPConnection, refusal: HTTPException) -> Response:
-    body = b'{"detail":"%b"}' % refusal.detail.encode()  # all details are plain words
+    body = b'{"detail":"%b"}' % refusal.detail.encode()  # no detail needs escaping
     return Response(body, refusal.status_code, refusal.headers, "application/json")
 
 
@@ -360,7 +360,7 @@ def _connection(scope: Scope) -> HTTPConnection:
 
 
 def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers' values by name, those of a repeated one joined."""
+    """Return the headers' values by name; values of a repeated header are joined."""
     if len(found := dict(headers)) < len(headers):
         repeated: dict[bytes, list[bytes]] = {name: [] for name in found}
         for name, value in headers:
@@ -370,7 +370,7 @@ def _by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _join(name: bytes, values: Sequence[bytes]) -> bytes:
-    """Return one value for several that are not blank (RFC 9110 5.3, RFC 9113 8.2.3)."""
+    """Join the values that are not blank (RFC 9110 5.3, RFC 9113 8.2.3)."""
     values = [value for value in values if value.strip()]
     if name != b"cookie" and len({value.strip() for value in values}) < 2:
         return b"".join(values[:1])
@@ -384,7 +384,7 @@ def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
 
 
 async def _ask(extractor: HeaderExtractor, scope: Scope) -> tuple[str, bytes]:
-    """Return what an extractor found, as a key in lower case and bytes; blank if nothing."""
+    """Return an extractor's result: a lower-case key and bytes, both blank if it found nothing."""
     try:
         result: Any = extractor(_connection(scope))
         if hasattr(result, "__await__"):
@@ -392,8 +392,8 @@ async def _ask(extractor: HeaderExtractor, scope: Scope) -> tuple[str, bytes]:
         if result is not None:
             key, value = result if isinstance(result, tuple | list) else ("", "")
             return _settable(key), _as_bytes(value)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is no credential
-        # Neither the text nor the traceback is logged: both may hold the credential.
+    except Exception as error:  # noqa: BLE001 - any failure means that there is no credential
+        # Neither the text nor the traceback is logged: both may contain the credential.
         function = getattr(extractor, "func", extractor)
         name = getattr(function, "__name__", type(function).__name__)
         logger.warning("Header extractor %s failed: %s", name, type(error).__name__)
@@ -401,12 +401,12 @@ async def _ask(extractor: HeaderExtractor, scope: Scope) -> tuple[str, bytes]:
 
 
 def _as_bytes(value: str) -> bytes:
-    """Return header bytes that Starlette has read as Latin-1, or text that is more than that."""
+    """Encode a value: as Latin-1, which Starlette decodes headers as, or as UTF-8 if it must be."""
     return value.encode("latin-1" if value.isascii() or max(value) <= "\xff" else "utf-8")
 
 
 def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
-    """Return the cookies of those names; two that contradict each other are refused."""
+    """Return the cookies with those names; refuse two with one name and different values."""
     cookies = [cookie.strip(b" \t") for cookie in value.split(b";")]
     chosen = {c: name for c in cookies if (name := c.partition(b"=")[0].decode("latin-1")) in names}
     if len(chosen) > len(set(chosen.values())):
@@ -415,8 +415,8 @@ def _choose_cookies(value: bytes, names: Collection[str]) -> bytes:
 
 
 def _sendable(value: bytes) -> str:
-    """Return the text that the SDK will encode, as UTF-8, to these very bytes; or refuse."""
-    if len(value) > 65_536:  # servers and proxies on the way to Flyte give up well below that
+    """Return the text that the SDK will encode (as UTF-8) to exactly these bytes, or refuse."""
+    if len(value) > 65_536:  # servers and proxies before Flyte have lower limits
         raise HTTPException(431, "Credentials too large")
     text = value.decode("utf-8", "replace")
     if "\ufffd" in text or value.translate(None, _FIELD_BYTES):
@@ -425,7 +425,7 @@ def _sendable(value: bytes) -> str:
 
 
 def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return response headers in which a single Vary names Cookie besides what it named before."""
+    """Return the response headers with Cookie added to a single Vary header."""
     vary = [value for name, value in headers if name.lower() == b"vary"]
     others = [pair for pair in headers if pair[0].lower() != b"vary"] if vary else headers
     return [*others, (b"vary", b", ".join([*vary, b"Cookie"]))]

@@ -1,7 +1,7 @@
-"""What went wrong, as RFC 9457 problem responses.
+"""Turns exceptions into RFC 9457 problem responses.
 
-Endpoints let the SDK's exceptions pass. Here they are turned into responses, and those that are no
-caller's fault are logged, once; neither holds a credential of the request.
+Endpoints don't catch the SDK's exceptions. Here they become responses; those that are not the
+caller's fault are logged, once. Neither contains a credential of the request.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ STATUS_OF_CODE = {
     Code.ALREADY_EXISTS: 409,
     Code.ABORTED: 409,
     Code.FAILED_PRECONDITION: 409,
-    Code.INVALID_ARGUMENT: 400,  # whether the caller or the app has asked wrongly is not told
+    Code.INVALID_ARGUMENT: 400,  # the fault may be the caller's or the app's
     Code.OUT_OF_RANGE: 400,
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-"""Statuses of the errors Flyte answers with; any other code is a fault of Flyte's: 502."""
+"""Statuses for Flyte's error codes; any other code is a fault in Flyte: 502."""
 
 STATUS_OF_SDK_ERROR = {
     "DataValidationError": 422,
@@ -61,33 +61,33 @@ STATUS_OF_SDK_ERROR = {
     "RemoteTaskNotFoundError": 404,
     "RunAlreadyExistsError": 409,
 }
-"""Statuses of the SDK's own errors, by their ``code``."""
+"""Statuses for the SDK's own errors, by their ``code``."""
 
 
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
-"""What a call to Flyte raises when it fails."""
+"""The exceptions of a failed call to Flyte."""
 
 TAKEN = re.compile(
     r"(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument '(\w+)'"
 )
-"""What Python says if an input is named like an argument: ``flyte.run(task, **{"task": 1})``."""
+"""Python's message if an input has an argument's name: ``flyte.run(task, **{"task": 1})``."""
 
 PROBLEM = "#/components/schemas/Problem"
 TOO_LONG = "this took too long; a run that was started goes on"
 BODY_LATE = "the body of the request did not arrive in time"
-MOST_ERRORS = 100  # of one request; nobody reads more
-CLIENT_HAS_LEFT = 499  # as nginx calls it; nobody reads it
+MOST_ERRORS = 100  # per request; nobody reads more
+CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 
 
 class InvalidValue(BaseModel):
-    """One value of the request that cannot be used."""
+    """An invalid value in the request."""
 
     location: list[str | int] = Field(examples=[["inputs", "name"]])
     detail: str = Field(examples=["Field required"])
 
 
 class Problem(BaseModel):
-    """A problem as RFC 9457 describes it, sent as ``application/problem+json``."""
+    """A problem as defined by RFC 9457, sent as ``application/problem+json``."""
 
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
@@ -98,9 +98,9 @@ class Problem(BaseModel):
 
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
-        """Find the problem that an exception of Flyte's, FastAPI's or Python's stands for.
+        """Return the problem for an exception from Flyte, FastAPI or Python.
 
-        Its title is the phrase of its status, as RFC 9457 4.2.1 has it for ``about:blank``.
+        Its title is the status phrase, as RFC 9457 4.2.1 requires for ``about:blank``.
         """
         status, detail, errors = 500, None, None
         match error:
@@ -118,7 +118,7 @@ class Problem(BaseModel):
                 status, detail = 422, str(error)
             case TypeError() if taken := TAKEN.fullmatch(str(error)):
                 status, detail = 422, "the task cannot be run with these inputs"
-                what = "is an argument of the SDK's own, and cannot be given"
+                what = "is the name of an argument of the SDK, so it cannot be used for an input"
                 errors = [InvalidValue(location=["inputs", taken[1]], detail=what)]
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
@@ -129,7 +129,7 @@ class Problem(BaseModel):
             case TimeoutError():
                 status, detail = 504, TOO_LONG
             case RequestValidationError():
-                status, detail = 422, "the request holds values that cannot be used"
+                status, detail = 422, "the request contains invalid values"
                 errors = [
                     InvalidValue(location=e["loc"], detail=e["msg"])
                     for e in error.errors()[:MOST_ERRORS]
@@ -144,7 +144,7 @@ class Problem(BaseModel):
         )
 
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
-        """Make the response; a 401 says how to authenticate, as RFC 9110 11.6.1 asks."""
+        """Make the response; a 401 has WWW-Authenticate, as RFC 9110 11.6.1 requires."""
         if self.status == 401:
             headers = {"www-authenticate": "Bearer", **(headers or {})}
         return JSONResponse(
@@ -163,16 +163,15 @@ def _title(status: int) -> str:
 
 
 def _is_of_the_sdk(error: ValueError) -> bool:
-    """Tell whether ``flyte.run`` or ``flyte.rerun`` has refused the names of inputs."""
+    """Tell whether ``flyte.run`` or ``flyte.rerun`` rejected the names of inputs."""
     return str(error).startswith(("Unknown input(s)", "Missing required inputs"))
 
 
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
-    """Find the problem to tell the caller about, and log it if it is not the caller's.
+    """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
-    What Flyte says of a caller's mistake helps the caller; what it says of its own faults is for
-    the app's operators. A text that quotes a credential of the request is neither
-    returned nor logged.
+    Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
+    to the log only. A text that quotes one of the request's credentials goes to neither.
     """
     secrets = list(_credentials(connection))
     if isinstance(error, BaseExceptionGroup):
@@ -194,22 +193,22 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
 
 
 def problem_response(connection: HTTPConnection, error: Exception) -> JSONResponse:
-    """Answer a request with the problem that an exception stands for."""
+    """Return the response for an exception."""
     headers = getattr(error, "headers", None) or {}
     return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
 
 
 async def respond(connection: Any, error: Exception) -> JSONResponse:
-    """Handle an exception of the app's own, such as 404 and 422."""
+    """Handle FastAPI's own exceptions, such as 404 and 422."""
     return problem_response(connection, error)
 
 
 def problem_event(
     stream: Callable[P, AsyncGenerator[ServerSentEvent]],
 ) -> Callable[P, AsyncGenerator[ServerSentEvent]]:
-    """Have an endpoint that yields events tell what failed, as a last event named ``problem``.
+    """Make an endpoint that yields events report a failure as a last event named ``problem``.
 
-    The response has begun by then, so its status can't. The endpoint must take the ``request``.
+    By then the response has started, so its status is fixed. The endpoint must take ``request``.
     """
 
     @functools.wraps(stream)
@@ -218,7 +217,7 @@ def problem_event(
             try:
                 async for event in events:
                     yield event
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told here
+            except Exception as error:  # noqa: BLE001 - every failure is reported here
                 request = next(each for each in kwargs.values() if isinstance(each, HTTPConnection))
                 yield ServerSentEvent(event="problem", data=problem_for(request, error))
 
@@ -226,11 +225,11 @@ def problem_event(
 
 
 class ProblemMiddleware:
-    """Answers with a problem where the application raises, or does not answer in time.
+    """Answers with a problem if the application raises, or does not answer in time.
 
-    No exception goes further: servers print the traceback of what reaches them, and with it what
-    Flyte said, token and all. The deadline is for the answer to begin (a WebSocket: to be
-    accepted); streams have their own deadlines. The SDK has no timeout.
+    No exception gets past it: servers print tracebacks, and Flyte's messages in them may hold a
+    token. The deadline is for the start of the response, or the acceptance of a WebSocket; streams
+    have deadlines of their own. The SDK has no timeout.
     """
 
     def __init__(self, app: ASGIApp, timeout: float) -> None:
@@ -252,7 +251,7 @@ class ProblemMiddleware:
                 await send(message)
             except OSError:
                 raise ClientDisconnect from None
-            except RuntimeError as error:  # uvicorn's word for it, and uvloop's
+            except RuntimeError as error:  # uvicorn and uvloop raise it if the client has left
                 if scope["type"] == "websocket" or "closed" in str(error):
                     raise ClientDisconnect from None
                 raise
@@ -270,19 +269,19 @@ class ProblemMiddleware:
                 scope.setdefault("state", {})["deadline"] = deadline
                 await self.app(scope, noting_receive, noting_send)
                 if not started and scope["type"] == "http":
-                    raise ClientDisconnect  # outer middleware may need some response
+                    raise ClientDisconnect  # outer middleware may need a response
         except (ClientDisconnect, WebSocketDisconnect):
             if not started and scope["type"] == "http":
                 await Response(status_code=CLIENT_HAS_LEFT)(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered here
+        except Exception as error:  # noqa: BLE001 - every failure is answered here
             connection = HTTPConnection(scope)
             if not started:
                 late = deadline.expired() and not arrived and _has_body(connection)
                 answered = HTTPException(408, BODY_LATE) if late else error
                 await problem_response(connection, answered)(scope, receive, send)
                 return
-            # Too late to say so. A server cuts off what is left unfinished, so that the client
-            # does not take it for the whole; a WebSocket is closed with "internal error".
+            # The response has started. The server cuts an unfinished one off, so that the client
+            # does not take it for complete; a WebSocket is closed with "internal error".
             problem = problem_for(connection, error)
             if scope["type"] == "websocket":
                 await WebSocketClose(1011, problem.title)(scope, receive, send)
@@ -297,7 +296,7 @@ def _settings(connection: HTTPConnection) -> Settings | None:
 
 
 def _credentials(connection: HTTPConnection) -> Iterator[str]:
-    """Yield what of a request is passed on to prove who sent it, without schemes and names."""
+    """Yield the request's forwarded credentials, without schemes and names."""
     settings = _settings(connection) or Settings()
     for cookie, value in connection.cookies.items():
         if settings.cookie_names is None or cookie in settings.cookie_names:
@@ -310,7 +309,7 @@ def _credentials(connection: HTTPConnection) -> Iterator[str]:
 def _log(
     connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
 ) -> None:
-    """Leave one line for the app's operators, and the traceback if the fault is the app's own."""
+    """Log one line for the app's operators, with the traceback if the fault is the app's own."""
     request = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
     said = type(error).__name__
     for cause in _causes(error):
@@ -322,7 +321,7 @@ def _log(
     text = problem.detail or ""
     if problem.status == 500:
         trace = "".join(traceback.format_exception(error))
-        if quotes(trace, secrets):  # keep where it happened, not what it said
+        if quotes(trace, secrets):  # log the place without the message
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
     elif text:
@@ -337,7 +336,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _rpc(error: BaseException) -> str | None:
-    """Name the call to Flyte that raised, such as ``flyteidl2.workflow.RunService/ListRuns``."""
+    """Return the call to Flyte that raised, such as ``flyteidl2.workflow.RunService/ListRuns``."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         for value in frame.f_locals.values():
             if isinstance(value, RequestContext):
@@ -346,7 +345,7 @@ def _rpc(error: BaseException) -> str | None:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe problem responses of these statuses for OpenAPI (``responses=``)."""
+    """Describe problem responses with these statuses for OpenAPI (``responses=``)."""
     return {
         status: {
             "description": _title(status),

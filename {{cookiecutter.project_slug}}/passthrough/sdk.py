@@ -1,12 +1,12 @@
-"""The Flyte SDK, made fit for a process that serves many callers.
+"""Makes the Flyte SDK safe in a process that serves many callers.
 
-The SDK is made for one user per process. At the few places through which all of it goes it is
-changed here, once, when the app starts; then ``flyte.remote``, ``flyte.run`` and ``flyte.rerun``
-can be used as Flyte's documentation shows them. `make_safe` says what each place is for. Nothing
-else touches a private name of the SDK. A version of flyte that lacks one of the places does not
-start the app.
+The SDK is made for one user per process. `make_safe` changes it once, when the app starts, in the
+few places that everything passes through; after that, use ``flyte.remote``, ``flyte.run`` and
+``flyte.rerun`` as Flyte's documentation shows. Its docstring explains each place. No other module
+touches a private name of the SDK. The app does not start with a version of flyte that lacks one of
+these places.
 
-`FlyteMiddleware` in ``request_scope.py`` calls this, and says which request a call belongs to.
+`FlyteMiddleware` in ``request_scope.py`` calls this and sets the request that calls belong to.
 """
 
 import asyncio
@@ -50,31 +50,31 @@ from .literals import sdk_types
 Call = RequestContext[Any, Any]
 
 PAUSES = (0.25, 0.5, 1.0)
-"""Seconds before a call that only reads is made again, because Flyte could not be reached."""
+"""Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
-"""Bytes in one message of Flyte's. Inputs and outputs of a run have 2 MiB at most."""
+"""Bytes in one message from Flyte. The inputs or outputs of a run are limited to 2 MiB."""
 
 RENEWAL = 4
-"""After so many times ``timeout`` of silence, Flyte is asked anew for the state of an action."""
+"""A watch of an action that is silent for this many times ``timeout`` is opened again."""
 
-LONGEST_ERROR = 1000  # characters of what Flyte says about an error
+LONGEST_ERROR = 1000  # characters of Flyte's error message
 SHORTEST_SECRET = 8
 QUOTE = 12  # consecutive characters of a credential that count as a quote
 
 REFUSED = {
-    "Action.download_code": "serve code from where it is kept, such as its repository",
+    "Action.download_code": "serve code from its own source, such as its repository",
     "Action.get_report": "link to the run's page, run.url, which shows its report",
     "Action.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "Artifact.to_python": "pass the artifact to flyte.run as an input, or show artifact.url",
-    "Run.download_code": "serve code from where it is kept, such as its repository",
+    "Run.download_code": "serve code from its own source, such as its repository",
     "Run.get_report": "link to the run's page, run.url, which shows its report",
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "App.show_logs": "link to the app's page, app.url, which shows its log",
     "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
     "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
 }
-"""What is refused: it prints, opens what Flyte names, or runs a task in this process."""
+"""Calls that are refused because they print, open an address from Flyte, or run a task here."""
 
 
 class StartError(SystemExit):
@@ -82,11 +82,11 @@ class StartError(SystemExit):
 
 
 class UnsupportedFlyteError(StartError):
-    """The installed flyte lacks a place where it is made safe. The message says what to pin."""
+    """The installed flyte lacks a place that `make_safe` changes. The message says what to pin."""
 
 
 class NotForManyCallersError(RuntimeError):
-    """This part of the SDK is not for many callers. The message says what to use instead."""
+    """This part of the SDK is unsafe with many callers. The message says what to use instead."""
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
@@ -97,7 +97,7 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 
 
 class TooLargeError(ConnectError):
-    """What Flyte has stored is too large, or nested too deep, to be shown."""
+    """A stored value is too large, or nested too deep, to be shown."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
@@ -105,14 +105,14 @@ class TooLargeError(ConnectError):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What calls may do.
+    """The limits on calls to Flyte.
 
     Attributes:
-        timeout: Seconds until a call must have been answered, or a watch have begun.
-        data_addresses: Clusters, ``https://host[:port]``, that credentials are also sent to. Those
-            in the domain of Flyte's own address need not be named.
-        anonymous: Whether to call Flyte where there are no credentials.
-        pauses: Seconds before each repetition of a call that could not be delivered.
+        timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
+        data_addresses: Further clusters that get credentials, as ``https://host[:port]``. Those
+            in the domain of Flyte's own address need not be listed.
+        anonymous: Whether to call Flyte without credentials if there are none.
+        pauses: Seconds before each retry of a call that could not be delivered.
     """
 
     timeout: float = 30.0
@@ -122,7 +122,7 @@ class Limits:
 
 
 class Calls:
-    """The calls to Flyte that are under way for one request, and the tasks fetched for it."""
+    """One request's open calls to Flyte, and the tasks fetched for it."""
 
     def __init__(
         self,
@@ -133,29 +133,29 @@ class Calls:
         self.limits, self.request_id, self._deadline = limits, request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
-        """What calls that have one answer have taken, together."""
+        """Total time spent in calls with a single answer."""
         self.subject: str | None = None
-        """Flyte's identifier of the caller, if the endpoint has asked."""
+        """Flyte's identifier of the caller, if the endpoint has looked it up."""
         self._cancel: dict[Any, Callable[[], object]] = {}
         self._ended = False
 
     def begin(self, key: Any, cancel: Callable[[], object]) -> None:
-        """Note a call, and how it is cancelled.
+        """Record a call and how to cancel it.
 
         Raises:
             asyncio.CancelledError: The request has ended.
         """
         if self._ended:
-            raise asyncio.CancelledError("the request that this call to Flyte is for has ended")
+            raise asyncio.CancelledError("the request that made this call to Flyte has ended")
         self._cancel[key] = cancel
 
     def time_left(self) -> float:
-        """Return the seconds until the request must have been answered."""
+        """Return the seconds left to answer the request."""
         when = self._deadline and self._deadline.when()
         return when - asyncio.get_running_loop().time() if when else self.limits.timeout
 
     def take_time(self) -> None:
-        """Put the deadline off for the start of a run: that it was started must be told."""
+        """Extend the deadline when a run is started: the caller must learn that it was."""
         if self._deadline and self._deadline.when() and not self._deadline.expired():
             now = asyncio.get_running_loop().time()
             self._deadline.reschedule(
@@ -167,7 +167,7 @@ class Calls:
         self._cancel.pop(key, None)
 
     def end(self) -> None:
-        """Cancel what is under way; what is called from now on is refused."""
+        """Cancel open calls, and refuse new ones."""
         self._ended = True
         for cancel in [*self._cancel.values()]:
             with suppress(RuntimeError):  # its event loop is closed
@@ -175,7 +175,7 @@ class Calls:
 
 
 current_calls: ContextVar[Calls | None] = ContextVar("current_calls", default=None)
-"""The calls of the request that is being served."""
+"""The calls of the current request."""
 
 _without_request = Limits()
 
@@ -187,7 +187,7 @@ def current_limits() -> Limits:
 
 
 def _belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], None]:
-    """Have a task cancelled when its request ends; return what says that it has nothing open."""
+    """Cancel a task when its request ends; return a function to call when it is done."""
     calls = current_calls.get()
     if not calls or not task:
         return lambda: None
@@ -196,30 +196,30 @@ def _belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], No
     return functools.partial(calls.done, task)
 
 
-# The first place: sessions, through which every call goes
+# The first place: sessions, which every call goes through
 
 
 class _Tracer:
-    """Makes a span of each call, if OpenTelemetry is set up; around `_Guard`.
+    """Makes a span for each call, if OpenTelemetry is set up; wraps `_Guard`.
 
-    Flyte gets the ``traceparent``, so that a trace of its own can belong to the same: a header of
-    random numbers. What else OpenTelemetry might send on (baggage) has been written by others.
+    Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own spans
+    can join the trace. Baggage is not sent on: clients write it.
     """
 
-    _tracer = trace.get_tracer("passthrough")  # of the provider that will have been set by then
+    _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
     _propagator = TraceContextTextMapPropagator()
 
     async def intercept_unary(
         self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
     ) -> Any:
-        """Trace a call that has one answer."""
+        """Trace a call with a single answer."""
         with self._span(ctx):
             return await call_next(request, ctx)
 
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
     ) -> AsyncGenerator[Any]:
-        """Trace a call that is answered by a stream."""
+        """Trace a call that returns a stream."""
         with self._span(ctx):
             async with aclosing(call_next(request, ctx)) as stream:
                 async for message in stream:
@@ -227,7 +227,7 @@ class _Tracer:
 
     @contextmanager
     def _span(self, ctx: Call) -> Iterator[None]:
-        """Have a span for the block; it ends with the request if the block does not."""
+        """Open a span for the block; it ends no later than the request."""
         method = f"{ctx.method().service_name}/{ctx.method().name}"
         attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
         span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes)
@@ -242,7 +242,7 @@ class _Tracer:
                 span.set_attribute("error.type", type(error).__qualname__)
                 if isinstance(error, ConnectError):
                     span.set_attribute("rpc.response.status_code", error.code.value)
-                if isinstance(error, Exception):  # that a viewer leaves is none
+                if isinstance(error, Exception):  # a cancellation (the client left) is no error
                     span.set_status(trace.StatusCode.ERROR)
             raise
         finally:
@@ -253,10 +253,10 @@ class _Tracer:
 
 
 class _Guard:
-    """Makes each call as the caller, with a deadline, and for no longer than the request lasts.
+    """Makes each call as the caller, with a deadline, and ends it with the request.
 
-    In place of the SDK's own interceptors, which repeat a call that was refused, and a stream of
-    which some has been delivered.
+    Replaces the SDK's own interceptors, which retry calls that were refused, and streams that have
+    already delivered something.
     """
 
     def __init__(self, is_plaintext: bool) -> None:
@@ -265,7 +265,7 @@ class _Guard:
     async def intercept_unary(
         self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
     ) -> Any:
-        """Make a call that has one answer; if it only reads, again while Flyte is out of reach."""
+        """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         secrets = self._authenticate(ctx)
         limits = current_limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
@@ -279,7 +279,7 @@ class _Guard:
                     try:
                         return await call_next(request, ctx)
                     except ConnectError as error:
-                        # Within the timeout, which knows its own cancellation again.
+                        # Inside the timeout, which recognises its own cancellation.
                         failure = _meaning(error, secrets)
                     if pause is None or failure.code is not Code.UNAVAILABLE:
                         break
@@ -295,7 +295,7 @@ class _Guard:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Call], AsyncIterator[Any]], request: Any, ctx: Call
     ) -> AsyncGenerator[Any]:
-        """Make a call that is answered by a stream, and end it when it has nothing more to tell."""
+        """Make a call that returns a stream, and end it when nothing more will come."""
         secrets = self._authenticate(ctx)
         stream = call_next(request, ctx)
         calls, timeout = current_calls.get(), current_limits().timeout
@@ -303,8 +303,8 @@ class _Guard:
         loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
 
         def end() -> None:
-            # This generator may be at its ``yield`` for as long as it is kept. What it waits for is
-            # cancelled, which ends the stream; if that has come already, the stream is closed.
+            # This generator may stay at its ``yield`` as long as something refers to it. Cancelling
+            # the pending message ends the stream; if it has already arrived, close the stream.
             if not coming.cancel() and not closing and isinstance(stream, AsyncGenerator):
                 closing.add(_quietly(stream.aclose()))
 
@@ -331,17 +331,17 @@ class _Guard:
         except ConnectError as error:
             failure = _meaning(error, secrets)
         finally:
-            end()  # by a task of its own: anyio cancels what is awaited here again and again
+            end()  # in a separate task: anyio keeps cancelling anything awaited here
             if calls:
                 calls.done(stream)
             await asyncio.wait({coming, *closing})
         raise failure
 
     def _authenticate(self, ctx: Call) -> list[str]:
-        """Set the caller's credentials, and return what of them must never be told.
+        """Add the caller's credentials, and return the secrets in them.
 
         Raises:
-            ConnectError: There are none, so Flyte would be called as nobody.
+            ConnectError: There are none, so the call would be anonymous.
         """
         calls, headers = current_calls.get(), ctx.request_headers()
         headers["x-request-id"] = (calls and calls.request_id) or str(uuid.uuid4())
@@ -351,8 +351,8 @@ class _Guard:
         if not credentials and not current_limits().anonymous:
             raise ConnectError(
                 Code.UNAUTHENTICATED,
-                "there are no credentials of a caller here: Flyte is called in a request, not in a"
-                " thread or at start-up",
+                "there are no caller's credentials here: call Flyte while serving a request, not in"
+                " a thread of your own or at start-up",
             )
         headers.update(credentials)
         return [word for value in credentials.values() for word in re.split(r"[\s;=]+", value)]
@@ -360,19 +360,19 @@ class _Guard:
 
 def _quietly(work: Awaitable[Any]) -> asyncio.Future[Any]:
     task = asyncio.ensure_future(work)
-    # Nobody may be left to see how it has failed.
+    # Retrieve the exception: there may be nobody left to await it.
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return task
 
 
 async def _has_nothing_more(request: Any, method: str, received: int, silent: float) -> bool:
-    """Tell whether a silent stream is of no use any more.
+    """Tell whether a silent stream can be given up.
 
-    Flyte leaves the log of a run open when the run has ended, and tells the state of an action at
-    once; after that, silence is normal while a task works, but it is also how a hung Flyte looks.
+    Flyte keeps a log open after the run has ended. It sends the state of an action at once; after
+    that, silence means that the task is working, or that Flyte hangs.
 
     Raises:
-        DeadlineExceededError: Flyte has not even begun.
+        DeadlineExceededError: Flyte has not sent anything.
     """
     timeout = current_limits().timeout
     if method == "TailLogs" and hasattr(request, "action_id"):
@@ -383,29 +383,29 @@ async def _has_nothing_more(request: Any, method: str, received: int, silent: fl
 
 
 def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
-    """Return the error as it may be told: short, without credentials and details.
+    """Return the error in a form that is safe to show: short, without credentials or details.
 
     Raises:
-        asyncio.CancelledError: The Connect client calls that CANCELED, and the SDK would go on.
+        asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
     if isinstance(error.__cause__, asyncio.CancelledError):
         raise asyncio.CancelledError
     if isinstance(error, TooLargeError):
         return error
     if isinstance(error.__cause__, DecodeError):
-        return TooLargeError("what Flyte has stored is too large, or nested too deep, to be read")
+        return TooLargeError("the stored value is too large, or nested too deep, to be read")
     if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
-        return TooLargeError("Flyte hands out inputs and outputs of up to 2 MiB")
+        return TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     text = error.message[:LONGEST_ERROR]
     if quotes(text, secrets):
         text = "(removed: it contains a credential)"
     meaning = ConnectError(error.code, text)
-    meaning.__cause__ = error.__cause__  # by it the SDK tells a stream that was reset
+    meaning.__cause__ = error.__cause__  # the SDK recognises a reset stream by it
     return meaning
 
 
 def quotes(text: str, secrets: Iterable[str]) -> bool:
-    """Tell whether a text quotes a secret, or a good part of one."""
+    """Tell whether a text contains a secret, or a good part of one."""
     pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
     told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
     long = "\n".join(secret for secret in told if len(secret) >= QUOTE)
@@ -415,21 +415,21 @@ def quotes(text: str, secrets: Iterable[str]) -> bool:
 
 
 class Transport:
-    """Sends requests, follows no redirect, and reads no message that is too large.
+    """Sends requests without following redirects, and stops reading messages that are too large.
 
-    The Connect client looks at the size of a message when it has all of it.
+    The Connect client checks the size of a message only after reading all of it.
     """
 
     def __init__(self, tls_ca_cert: bytes | None) -> None:
         self._transport = pyqwest.HTTPTransport(
-            follow_redirects=False,  # one would take credentials to another host
+            follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             connect_timeout=30.0,
             pool_idle_timeout=90.0,
             tcp_keepalive_interval=30.0,
             use_system_dns=True,
-            enable_otel=False,  # a span of each call is there already
+            enable_otel=False,  # each call already has a span
         )
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
@@ -450,7 +450,7 @@ class Transport:
 
 
 async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield an answer as it comes, whose length was not told."""
+    """Yield the chunks of an answer without a Content-Length."""
     received = 0
     async with response:
         async for chunk in response.content:
@@ -461,7 +461,7 @@ async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 
 
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield a stream as it comes. Before each message come a flag and its length: 1 + 4 bytes."""
+    """Yield the chunks of a stream. Each message starts with a flag and its length, 1 + 4 bytes."""
     prefix, missing = b"", 0
     async with response:
         async for chunk in response.content:
@@ -482,11 +482,11 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 
 
 def _too_large() -> ConnectError:
-    return TooLargeError(f"a message of Flyte has more than {LARGEST_MESSAGE} bytes")
+    return TooLargeError(f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes")
 
 
 def _sessions() -> None:
-    """Have every session made by ``flyte.init*``, and for each cluster, be one of ours."""
+    """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
     session_module = _module("flyte.remote._client.auth._session")
     controlplane = _module("flyte.remote._client.controlplane")
     original = _function(controlplane, "create_session_config", {"endpoint", "auth_endpoint"})
@@ -494,7 +494,7 @@ def _sessions() -> None:
 
     class Session(session_class):  # type: ignore[misc, valid-type]
         def connect_kwargs(self) -> dict[str, Any]:
-            # Uncompressed, a message is as large as it says, and a small one is sent sooner.
+            # Uncompressed, a message has the size in its prefix, and small ones are sent sooner.
             plain = {"accept_compression": (), "send_compression": None}
             return {**super().connect_kwargs(), **plain}
 
@@ -512,7 +512,7 @@ def _sessions() -> None:
         if api_key or options.get("auth_type") != "Passthrough":
             raise NotForManyCallersError(
                 "with an identity of its own the app would act as itself for everybody; initialise"
-                " Flyte by flyte.init_passthrough.aio()"
+                " Flyte with flyte.init_passthrough.aio()"
             )
         assert endpoint
         if auth_endpoint:
@@ -534,7 +534,7 @@ def _sessions() -> None:
 
     controlplane.create_session_config = create_session_config
     _safe_sessions.append(Session)
-    # Which cluster a caller may use is for that caller to ask.
+    # Each caller must ask Flyte for itself which cluster it may use.
     cache = _class(_module("flyte._utils.async_cache"), "ThreadSafeCache", set())
     _function(cache, "get_or_compute", {"key", "factory"})
 
@@ -548,9 +548,9 @@ _safe_sessions: list[type] = []
 
 
 def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
-    """Return Flyte's own session if that is what is meant, or None for another good address.
+    """Return Flyte's own session if the cluster is Flyte itself, or None for another good address.
 
-    The open-source Flyte names the host that it was called by, with http:// if TLS ends before it.
+    The open-source Flyte returns the host name it was called by, with http:// behind a TLS proxy.
 
     Raises:
         ConnectError: Credentials must not be sent there.
@@ -573,14 +573,14 @@ def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
 def _netloc(url: str) -> str | None:
     try:
         return urlsplit(url).netloc
-    except ValueError:  # it is no URL
+    except ValueError:  # not a URL
         return None
 
 
 def is_neighbour(address: str, flyte_address: str) -> bool:
-    """Tell whether an address has TLS and is in the same domain as Flyte's: a cluster of its own.
+    """Tell whether an address has TLS and is in the same domain as Flyte's, as its clusters are.
 
-    ``https://cluster.acme.example`` is one of ``https://flyte.acme.example``. No address is a
+    ``https://cluster.acme.example`` is a neighbour of ``https://flyte.acme.example``. Nothing is a
     neighbour of ``flyte.co.uk``: anyone can register a name under ``co.uk`` (publicsuffix.org).
     """
     domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
@@ -593,7 +593,7 @@ def is_neighbour(address: str, flyte_address: str) -> bool:
 
 @functools.cache
 def _public_suffixes() -> PublicSuffixList:
-    """Return the list, which takes a tenth of a second to read."""
+    """Return the list; reading it takes a tenth of a second."""
     return PublicSuffixList()
 
 
@@ -601,7 +601,7 @@ def _public_suffixes() -> PublicSuffixList:
 
 
 def _loop() -> None:
-    """Run what is awaited in the caller's own task: it is cancelled with it, and hops nowhere."""
+    """Run awaited calls in the caller's own task and thread, so that they are cancelled with it."""
     background = _module("flyte.syncify").syncify._bg_loop
     kind = type(background)
     for name, parameters in (
@@ -638,7 +638,7 @@ def _loop() -> None:
 
     action: Any = remote.Action
     _function(action, "wait", {"quiet", "wait_for"})
-    action.wait = wait  # the SDK's own prints, and swallows that it is cancelled
+    action.wait = wait  # the SDK's own prints, and swallows a cancellation
     kind.is_in_loop = is_in_loop
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
@@ -653,7 +653,7 @@ def _is_in_a_loop() -> bool:
 
 
 def _refuse_to_block(call: Any) -> None:
-    """Refuse a blocking call in the event loop: it would stop every caller, for ever."""
+    """Refuse a blocking call in the event loop: it would block every caller for ever."""
     if not _is_in_a_loop():
         return
     name = getattr(call, "__qualname__", "a call")
@@ -663,7 +663,7 @@ def _refuse_to_block(call: Any) -> None:
     else:
         written = f"async for … in ….{name.rpartition('.')[2]}.aio(…)"
     raise NotForManyCallersError(
-        f"{name} blocks, and in an `async def` it would stop every caller: write `{written}`, or"
+        f"{name} blocks, and in an `async def` it would block every caller: write `{written}`, or"
         " make the endpoint a plain `def`"
     )
 
@@ -672,7 +672,7 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _types() -> None:
-    """Make nothing of what other people have stored but JSON, and open nothing that it names."""
+    """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
     types = _module("flyte.types")
     engine = _class(types, "TypeEngine", set())
     interface = _class(_module("flyte.models"), "NativeInterface", {"inputs", "outputs"})
@@ -689,7 +689,7 @@ def _types() -> None:
     async def rerun(self: Any, run_name: str, action_name: str = "a0", **given: Any) -> Any:
         try:
             return await rerun_as_it_was(self, run_name, action_name, **given)
-        except ValueError:  # the SDK names unknown inputs only: have all that is wrong told
+        except ValueError:  # the SDK reports only unknown inputs: report everything that is wrong
             details = await remote.ActionDetails.get.aio(run_name=run_name, name=action_name)
             known = types.guess_interface(details.pb2.task.task_template.interface).inputs
             inputs = {name: value for name, value in given.items() if name not in options}
@@ -701,8 +701,8 @@ def _types() -> None:
 
     def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
-            "the app would read and write storage with its own rights, for whoever asks: send"
-            " files by flyte.remote.upload_file.aio(), pass them on by their URI, as"
+            "the app would read and write storage with its own rights for every caller: upload"
+            " files with flyte.remote.upload_file.aio(), pass them on by URI, as"
             " File.from_existing_remote(uri), and let tasks read them"
         )
 
@@ -711,11 +711,11 @@ def _types() -> None:
         storage.get_underlying_filesystem = get_underlying_filesystem
 
 
-# The fourth place: what is kept
+# The fourth place: lazy tasks
 
 
 def _lazy_tasks() -> None:
-    """Fetch a task once per request: as its caller, also if it is named at the top of a module."""
+    """Fetch a task once per request, as its caller, even if it is defined at module level."""
     lazy = _class(_module("flyte.remote._task"), "LazyEntity", set())
     _function(lazy, "__init__", {"name", "getter"})
     _function(lazy, "fetch", set())
@@ -740,7 +740,7 @@ def _lazy_tasks() -> None:
 
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
     data = _module("flyte.remote._data")
-    # It remembers files by their path, and a temporary file's may be used again.
+    # It caches hashes by path, and the path of a temporary file may be reused.
     hash_file = _function(data, "hash_file", {"file_path"})
     data.hash_file = getattr(hash_file, "__wrapped__", hash_file)
     # It remembers images and their builds: the next caller would be answered without asking Flyte.
@@ -759,15 +759,15 @@ _done: list[str] = []
 
 
 def make_safe() -> None:
-    """Make the SDK fit for many callers; once per process, however often it is called.
+    """Make the SDK safe for many callers. Only the first call in a process has an effect.
 
-    1. Its sessions: each call acts as the caller of the request and ends with it, has a deadline,
-       follows no redirect, goes to no cluster outside Flyte's domain or without TLS, and tells
-       credentials to nobody.
-    2. Its loop: what is awaited runs in the caller's own task. What blocks is refused in the event
-       loop, and in a thread it ends with the request.
-    3. Its types: values are JSON, in and out. Nothing is loaded, built or opened.
-    4. Its lazy tasks, and what it knows of images: each caller asks anew.
+    1. Sessions: each call acts as the request's caller and ends with the request. It has a
+       deadline, follows no redirect, reaches no cluster outside Flyte's domain or without TLS, and
+       leaks no credentials in errors.
+    2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
+       loop; in a thread they end with the request.
+    3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
+    4. Lazy tasks, and the SDK's cache of images: fetched again for each caller.
 
     Raises:
         UnsupportedFlyteError: The installed flyte lacks one of these places.
@@ -775,7 +775,7 @@ def make_safe() -> None:
     with _lock:
         if _done:
             return
-        os.environ.setdefault("DO_NOT_TRACK", "1")  # else the SDK reports errors, with their texts
+        os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
         try:
             for place in (_sessions, _loop, _types, _lazy_tasks, _config_variable):
                 place()
@@ -806,7 +806,7 @@ def _refusal(name: str, instead: str) -> Any:
 
 
 def _without_credentials(record: logging.LogRecord) -> bool:
-    """Leave signatures out of URLs, and drop what quotes the caller's credentials."""
+    """Remove signatures from URLs, and drop records that quote the caller's credentials."""
     text = record.getMessage()
     if quotes(
         text, (word for _, value in forwarded_credentials() for word in re.split(r"[\s;=]+", value))
@@ -835,7 +835,7 @@ def is_safe(config: Any) -> bool:
 
 
 def initialised() -> Any:
-    """Return what the process has last been initialised with, for `act_in`.
+    """Return the configuration from the last ``flyte.init*`` in this process, for `act_in`.
 
     Raises:
         flyte.errors.InitializationError: Flyte has not been initialised.
@@ -844,14 +844,14 @@ def initialised() -> Any:
 
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
-    """Have Flyte called with this configuration from here on, in the current context."""
+    """Use this configuration for calls to Flyte from here on, in the current context."""
     if project or domain:
         config = config.replace(project=project or config.project, domain=domain or config.domain)
     _config_variable().set(config)
 
 
 def _config_variable() -> ContextVar[Any]:
-    """Return the variable that the SDK has for servers that vary its configuration per request."""
+    """Return the SDK's context variable for a configuration that varies by request."""
     variable = getattr(_module("flyte._initialize"), "_context_init_config", None)
     if not isinstance(variable, ContextVar):
         raise _unsupported("flyte._initialize._context_init_config")
@@ -885,7 +885,7 @@ def _function(owner: Any, name: str, parameters: set[str]) -> Any:
 
 def _unsupported(place: str) -> UnsupportedFlyteError:
     return UnsupportedFlyteError(
-        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} is not what it"
-        " was in flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
+        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} has changed since"
+        " flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
         " template."
     )

@@ -1,6 +1,6 @@
 """Configuration, read once from the environment when the app is imported.
 
-Everything has a default or comes from what Flyte injects into an app's container. Lists are
+Every setting has a default, or a value that Flyte injects into an app's container. Lists are
 separated by commas.
 """
 
@@ -35,44 +35,44 @@ HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 ORIGIN = re.compile(
     r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
 )
-# Without a scheme there must be a port or a dot, so that a typing mistake is noticed.
+# Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
 ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
 LISTS = {tuple, frozenset, list, set}
 PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
 
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
-"""Where Flyte's sign-in keeps access and identity tokens; calls do not need its refresh token."""
+"""Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
 WHERE = """
   For deployment.py, one of:
     Union:                                env_vars={}    # Union injects its address
     open source, behind a proxy with TLS and sign-in:
                                           env_vars={"FLYTE_ENDPOINT": "dns:///flyte.example.com"}
-    devbox, where everybody acts as nobody:
+    devbox, without sign-in: every caller is anonymous:
                                           env_vars={"ALLOW_ANONYMOUS": "true"}
   On your own machine, `make dev` starts the app with a local Flyte."""
 
 
 def env(*names: str, **kwargs: Any) -> Any:
-    """Declare a setting that is read from the first of these environment variables."""
+    """Declare a setting; the first of these environment variables that is set gives its value."""
     return Field(validation_alias=AliasChoices(*names), **kwargs)
 
 
 class Settings(BaseModel):
-    """What the app can be told from outside. Later names of a variable are what Flyte injects."""
+    """The app's settings. Where one has several names, the later ones are injected by Flyte."""
 
     model_config = ConfigDict(
         frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
 
     flyte_endpoint: str | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
-    """Where Flyte is: ``dns:///host[:port]``; ``http://`` means without TLS."""
+    """Flyte's address: ``dns:///host[:port]``; ``http://`` means without TLS."""
 
     flyte_plaintext: bool = env("_U_INSECURE", default=False)
-    """Whether Flyte is spoken to without TLS: the SDK then sends no credentials."""
+    """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
     allow_anonymous: bool = env("ALLOW_ANONYMOUS", default=False)
-    """Whether to start when ``flyte_plaintext``: every caller then acts as nobody."""
+    """Whether to start if ``flyte_plaintext`` is set: every caller is then anonymous."""
 
     flyte_org: str | None = env("FLYTE_ORG", "_U_ORG_NAME", default=None)
     flyte_project: str = env(
@@ -86,52 +86,52 @@ class Settings(BaseModel):
         default="development",
     )
     flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
-    """Seconds that Flyte may take to answer a call; a day at most."""
+    """Seconds that Flyte may take to answer a call; at most a day."""
 
     flyte_data_addresses: tuple[str, ...] = env("FLYTE_DATA_ADDRESSES", default=())
     """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
 
-    Where the data of runs is, is told by Flyte; credentials are sent there only if it is in the
-    domain of ``flyte_endpoint``, or named here.
+    Flyte returns the address that stores a run's data. Credentials are sent there only if it is in
+    the domain of ``flyte_endpoint`` or listed here.
     """
 
     image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
     """What builds images for ``flyte.build``: Flyte, or a Docker that the app itself reaches."""
 
     cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
-    """Cookies that are credentials and forwarded; ``*`` (``None`` here) forwards all of them."""
+    """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
 
     credential_headers: tuple[str, ...] = env(
         "CREDENTIAL_HEADERS",
         default="",
     )
-    """Further request headers that are credentials and forwarded."""
+    """Further request headers to forward as credentials."""
 
     token_header: str | None = env("TOKEN_HEADER", default=None)
-    """The request header in which a proxy in front of the app hands on the caller's token.
+    """The request header in which a proxy in front of the app passes on the caller's token.
 
-    Only for an app that nobody can reach but through that proxy, and a proxy that strips a
-    client's own copy of the header. ``Authorization`` is then not looked at.
+    Set it only if the app cannot be reached except through that proxy, and the proxy removes the
+    header from clients' requests. ``Authorization`` is then ignored.
     """
 
     trusted_origins: tuple[str, ...] = env("TRUSTED_ORIGINS", default=())
-    """Other web origins whose pages may use the app as their visitor, ``https://host[:port]``."""
+    """Other origins, ``https://host[:port]``, whose pages may call the app as their visitors."""
 
     allowed_hosts: tuple[str, ...] = env("ALLOWED_HOSTS", default=())
-    """Host names of an app to which everybody is nobody, besides localhost and IP addresses.
+    """Host names for an app with ``allow_anonymous``, besides localhost and IP addresses.
 
-    Under any other name a page could reach it that a visitor's browser has been led to (DNS
-    rebinding). Where callers sign in, their credentials belong to a name already.
+    Other names are refused: a malicious page could use one to reach the app (DNS rebinding). With
+    sign-in this is not needed: browsers send credentials only to the name they belong to.
     """
 
     largest_body: int = env("LARGEST_BODY", default=LARGEST_BODY, gt=0, le=2**30)
     """Bytes that the body of a request may have; each request may take as much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
-    """How each request is logged."""
+    """The format of the access log."""
 
     sign_in_url: str | None = env("SIGN_IN_URL", default=None)
-    """Where a person signs in; each 401 names it."""
+    """Where people sign in; every 401 contains it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +145,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _split(cls, value: object, info: ValidationInfo) -> object:
-        """Read a list: of a setting of the owner's, too."""
+        """Split lists, including those of the owner's own settings."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if not isinstance(value, str) or not LISTS & {
             get_origin(k) for k in (kind, *get_args(kind))
@@ -165,7 +165,7 @@ class Settings(BaseModel):
 
 
 def _is_a_credential_header(name: str) -> bool:
-    """Tell whether a header may be set on a call to Flyte, and is not forwarded in any case."""
+    """Tell whether a header may be set on calls to Flyte and is not forwarded anyway."""
     try:
         PassthroughAuth.extract_custom_header(name)
     except ValueError:
@@ -180,20 +180,20 @@ def _is_endpoint(address: str) -> bool:
 
 A_NAME = (
     re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch,  # RFC 1123
-    "is not a name that Flyte takes; give lower-case letters, digits and dashes, as in flytesnacks",
+    "is not a valid name in Flyte; use lower-case letters, digits and dashes, as in flytesnacks",
 )
 RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "flyte_endpoint": (
         _is_endpoint,
-        "is not the address of a Flyte; give dns:///host[:port] (spoken to over TLS), or"
-        " http://host:port for one without TLS, with a port within 1 to 65535",
+        "is not the address of a Flyte server; give dns:///host[:port] to connect with TLS, or"
+        " http://host:port without, and a port from 1 to 65535",
     ),
     "flyte_project": A_NAME,
     "flyte_domain": A_NAME,
     "flyte_data_addresses": (
         re.compile(rf"https://{HOST}(:\d+)?", re.ASCII).fullmatch,
         "holds something that is not an address with TLS; write each as https://host[:port],"
-        " without a path and without *",
+        " without a path or *",
     ),
     "cookie_names": (
         NAME.fullmatch,
@@ -207,14 +207,14 @@ RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     ),
     "token_header": (
         _is_a_credential_header,
-        "is not the name of a header in which a proxy hands on a token; give one, such as"
+        "is not the name of a header in which a proxy can pass on a token; give one, such as"
         " X-Forwarded-Access-Token. Without it the token is taken from Authorization",
     ),
     "trusted_origins": (
         ORIGIN.fullmatch,
         "holds something that is not an origin as browsers send it; write each as"
-        " https://host[:port]: in lower case, without a path, without *, without :443 after"
-        " https:// and :80 after http://, and a host that is not ASCII as xn--...",
+        " https://host[:port] in lower case, without a path, without *, without :443 after"
+        " https:// or :80 after http://, and with a non-ASCII host as xn--...",
     ),
     "allowed_hosts": (
         re.compile(HOST.replace("A-Z", "")).fullmatch,
@@ -222,14 +222,14 @@ RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     ),
     "sign_in_url": (
         PAGE.fullmatch,
-        "is not the address of a page; give https://host/path or /path",
+        "is not the URL of a page; give https://host/path or /path",
     ),
 }
-"""What a setting, or each part of a list, must be, and what is said of one that is not."""
+"""A check for each setting, or each item of a list, and the error message if it fails."""
 
 
 class SettingsError(StartError):
-    """The app cannot work with this environment; the message names the variables and the remedy."""
+    """The app cannot work with this environment; the message says which variables to change."""
 
 
 CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
@@ -243,8 +243,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: Naming every variable that is wrong and what to give instead. Values are
-            left out where a credential may have been put by mistake.
+        SettingsError: Lists every variable that is wrong and what to give instead. Values that
+            may be credentials, given by mistake, are not shown.
     """
     environment = {name: value for name, value in environ.items() if value}
     for warning in _misspelt(kind, environment):
@@ -266,7 +266,7 @@ def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of a deployment if the app will start with them.
 
     Raises:
-        SettingsError: One has a wrong value, or looks like a setting with a typing mistake.
+        SettingsError: One has a wrong value, or looks like a misspelt setting.
     """
     for warning in _misspelt(kind, variables):
         raise SettingsError(warning)
@@ -275,13 +275,13 @@ def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
 
 
 def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
-    """Yield what to say of variables that look like settings, but are none."""
+    """Yield a warning for each variable that looks like a misspelt setting."""
     known = {name for field in kind.model_fields.values() for name in names(field)}
     for name in variables:
-        # What Flyte injects into containers begins like this, and is no mistake.
+        # Variables that Flyte injects into containers start like this.
         if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
             for meant in get_close_matches(name, known, n=1, cutoff=0.9):
-                yield f"{name} is not a setting of the app; is {meant} meant?"
+                yield f"{name} is not a setting of the app; did you mean {meant}?"
 
 
 def _complaints(
@@ -289,14 +289,14 @@ def _complaints(
 ) -> Iterator[tuple[str, str]]:
     """Yield the variables that are wrong, and why."""
     for each in error.errors(include_url=False):
-        at = each["loc"][0]  # of a default, the name of the field
+        at = each["loc"][0]  # for a default, the name of the field
         field = next(f for n, f in kind.model_fields.items() if at in (n, *names(f)))
         name = next((n for n in names(field) if n in environment), names(field)[0])
         yield name, each["msg"].removeprefix("Value error, ")
 
 
 def _shown(name: str, value: str) -> str:
-    """Show a variable, without its value if that may hold a credential."""
+    """Return a variable with its value, or without if the value may hold a credential."""
     return f"{name}={value!r}" if name in SAFE_TO_SHOW and "@" not in value else name
 
 
@@ -306,33 +306,33 @@ def names(field: Any) -> list[str]:
 
 
 async def connect(settings: Settings) -> None:
-    """Initialise the SDK so that it calls Flyte as whoever is calling. Sends nothing yet.
+    """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
 
     Raises:
-        SettingsError: If there is no address of a Flyte, or if Flyte would be spoken to in
-            plaintext, over which the SDK silently leaves the caller's credentials out
+        SettingsError: If there is no address for Flyte, or the connection would be plaintext. The
+            SDK silently drops the caller's credentials on plaintext connections
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
     found = [_shown(name, os.environ[name]) for name in CONNECTION if os.environ.get(name)]
-    beginning = f"cannot start with {', '.join(found) or 'no address of a Flyte'}: "
+    beginning = f"cannot start with {', '.join(found) or 'no address for Flyte'}: "
     if not settings.flyte_endpoint:
         raise SettingsError(
-            f"{beginning}neither FLYTE_ENDPOINT nor what Flyte injects, _U_EP_OVERRIDE, says where"
-            f" Flyte is.{WHERE}"
+            f"{beginning}neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set."
+            f"{WHERE}"
         )
     if settings.flyte_plaintext and not settings.allow_anonymous:
         raise SettingsError(
-            f"{beginning}Flyte would be spoken to in plaintext, and over plaintext the Flyte SDK"
-            " drops the caller's credentials. Give FLYTE_ENDPOINT an address with TLS, or set"
-            f" ALLOW_ANONYMOUS=true to let everybody act as nobody.{WHERE}"
+            f"{beginning}the connection to Flyte would be plaintext, and over plaintext the Flyte"
+            " SDK drops the caller's credentials. Set FLYTE_ENDPOINT to an address with TLS, or set"
+            f" ALLOW_ANONYMOUS=true to make every caller anonymous.{WHERE}"
         )
     if settings.allow_anonymous and not settings.flyte_plaintext:
         logger.warning(
-            "ALLOW_ANONYMOUS has no effect: Flyte is spoken to over TLS, and callers without"
+            "ALLOW_ANONYMOUS has no effect: the connection to Flyte has TLS, and callers without"
             " credentials are refused"
         )
     if settings.flyte_plaintext:
-        logger.warning("Flyte is spoken to in plaintext: every caller acts as nobody")
+        logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,
@@ -341,5 +341,5 @@ async def connect(settings: Settings) -> None:
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
         image_builder=settings.image_builder,
-        batch_size=200,  # as many as Flyte lists at once
+        batch_size=200,  # the most that Flyte lists at once
     )

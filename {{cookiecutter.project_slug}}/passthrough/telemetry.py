@@ -1,25 +1,25 @@
-"""What OpenTelemetry gets to know of a request.
+"""What OpenTelemetry records about a request.
 
-FastAPI makes a span and metrics of each, once there is something to send them to. It would tell
-the path, the query and the Host header, and what exceptions say. Here it sees as much as the
-access log has: names of runs, and what a client has put where it does not belong, stay here.
+FastAPI makes a span and metrics for each request once an exporter is configured. By default they
+include the path, the query, the Host header and the texts of exceptions. Here they hold no more
+than the access log, so names of runs and misplaced credentials are not exported.
 """
 
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 TELEMETRY: TelemetryConfig = {
-    "auto_configure": True,  # where OTEL_EXPORTER_OTLP_ENDPOINT is set
-    "logs": False,  # of exceptions: problems.py logs them, without credentials
-    "operation_spans": False,  # of FastAPI's own steps
+    "auto_configure": True,  # if OTEL_EXPORTER_OTLP_ENDPOINT is set
+    "logs": False,  # problems.py logs exceptions, without credentials
+    "operation_spans": False,  # FastAPI's own steps
 }
 
 
 def covered(scope: Scope) -> Scope:
-    """Return a request as FastAPI's telemetry may see it; `UncoverMiddleware` shows all of it."""
+    """Hide from FastAPI's telemetry what it must not see; `UncoverMiddleware` restores it."""
     if scope["type"] not in ("http", "websocket"):
         return scope
-    # What else a client says of a trace (tracestate, baggage) can be any text.
+    # A client's other trace headers (tracestate, baggage) can hold any text.
     headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
     seen = {"path": "", "query_string": b"", "headers": headers}
     hidden = {name: scope[name] for name in seen}
@@ -27,7 +27,7 @@ def covered(scope: Scope) -> Scope:
 
 
 class UncoverMiddleware:
-    """Serves the request as it came."""
+    """Restores the request as it arrived."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -20,7 +20,7 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @env.task
 async def count(to: int = 5) -> int:
-    """Count aloud, five numbers a second, and fail if there is nothing to count."""
+    """Print five numbers a second, and fail if there is nothing to count."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):

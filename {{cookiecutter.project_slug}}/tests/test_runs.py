@@ -152,7 +152,7 @@ def test_aborting_what_has_ended_is_refused_and_changes_nothing(
     before = get_run(alice, greeting)
     refused = alice.post(f"/runs/{greeting['name']}/abort")
     assert refused.status_code == 409
-    assert refused.json()["detail"] == f"the run '{greeting['name']}' has ended already"
+    assert refused.json()["detail"] == f"the run '{greeting['name']}' has already ended"
     assert get_run(alice, greeting) == before
 
 

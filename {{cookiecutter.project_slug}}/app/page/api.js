@@ -1,9 +1,9 @@
-// The app's API, as any other client uses it: JSON, problems (RFC 9457), and streams.
+// A client of the app's API: JSON, problems (RFC 9457), and streams.
 
-/** Where the app is: the page may be under a path that only a proxy knows. */
+/** The app's base URL; a proxy may serve the page under a path prefix. */
 export const BASE = new URL(".", location.href.split("#")[0]);
 
-/** Why a request was not granted. */
+/** The reason why a request failed. */
 export class Problem extends Error {
   constructor(problem) {
     super(problem.detail || problem.title || `Status ${problem.status}`);
@@ -11,7 +11,7 @@ export class Problem extends Error {
   }
 }
 
-/** Parse JSON; integers that a number would round become a BigInt. */
+/** Parse JSON; integers too large for a number become a BigInt. */
 export function parse(text) {
   return JSON.parse(text, (_, value, context) => {
     if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
@@ -19,7 +19,7 @@ export function parse(text) {
   });
 }
 
-/** Write JSON, with a BigInt as the number that it is. */
+/** Write JSON, with a BigInt as a number. */
 export const stringify = (value, indent) =>
   JSON.stringify(value, (_, each) => (typeof each === "bigint" ? JSON.rawJSON(each) : each), indent);
 
@@ -45,9 +45,9 @@ async function send(method, path, { query = {}, body, signal, headers = {} } = {
   try {
     Object.assign(problem, parse(await response.text()), { status: response.status });
   } catch {
-    // These are not the app's words.
+    // The answer does not come from the app.
   }
-  // A gate in front of the app sends people to its sign-in page, where a script can't follow.
+  // A proxy in front of the app redirects to its sign-in page, which a script can't follow.
   if (response.type === "opaqueredirect") problem.status = 401;
   const error = new Problem(problem);
   if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
@@ -57,16 +57,16 @@ async function send(method, path, { query = {}, body, signal, headers = {} } = {
 async function json(method, path, given) {
   const response = await send(method, path, given);
   if (response.headers.get("Content-Type")?.includes("json")) return parse(await response.text());
-  throw new Problem({ title: "Something other than the app answered" });
+  throw new Problem({ title: "The answer did not come from the app" });
 }
 
-/** GET a path. What is undefined or null in the query is left out. */
+/** GET a path. Undefined and null values in the query are left out. */
 export const get = (path, query, signal) => json("GET", path, { query, signal });
 export const post = (path, query, body) => json("POST", path, { query, body });
 export const part = encodeURIComponent;
 
 /**
- * Stream server-sent events, as lists of those that came together: `{ id, data }`.
+ * Stream server-sent events, in lists of those that arrived together: `{ id, data }`.
  *
  * @param last The id of the event after which to go on.
  */
@@ -99,8 +99,8 @@ const FIRST_PAUSE = 500; // milliseconds
 const LONGEST_PAUSE = 10_000;
 
 /**
- * Keep a stream open, and none while nobody looks, since other tabs need the few connections too.
- * `attempt` returns whether it is done; `trouble` is told the problem, and null when it is over.
+ * Keep a stream open while the page is visible; other tabs need the few connections, too.
+ * `attempt` returns whether it is done; `trouble` gets each problem, and null once it is over.
  */
 export async function persist(attempt, signal, trouble) {
   for (let failures = 0; !signal.aborted; ) {
@@ -126,7 +126,7 @@ export async function persist(attempt, signal, trouble) {
   }
 }
 
-/** Wait, but not after the signal, and not for longer than until somebody looks again. */
+/** Wait, but end early on the signal, or when the page becomes visible again. */
 export function pause(milliseconds, signal) {
   const over = new AbortController();
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-// Elements, made without markup: whatever text is given, text it stays.
+// Creates elements without parsing markup: text always stays text.
 import { stringify } from "./api.js";
 
 /**
@@ -20,11 +20,11 @@ export function h(kind, ...parts) {
   return element;
 }
 
-/** Make a button that sends no form. */
+/** Make a button that does not submit a form. */
 export const button = (label, click, properties = {}) =>
   h("button", { type: "button", click, ...properties }, label);
 
-/** Make a part of a view, with a title of its own. */
+/** Make a section of a view, with a title. */
 export function card(title, ...parts) {
   const id = newId();
   return h("section.card", { "aria-labelledby": id }, h("h2", { id }, title), parts);
@@ -37,10 +37,10 @@ export const isRecord = (value) =>
 let ids = 0;
 export const newId = () => `i${++ids}`;
 
-/** A name that somebody gave: kept from turning the text around it. */
+/** A name from a user, isolated so that its direction does not affect the text around it. */
 export const name = (text, properties) => h("bdi", properties, text);
 
-/** A task's name: what it belongs to small, what it is called large. */
+/** A task's name, with its prefix in small print. */
 export function taskName(full) {
   const dot = full.lastIndexOf(".");
   if (dot < 1) return [name(full)];
@@ -74,7 +74,7 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DAY = 86_400_000;
 
-/** When something was: the time of day, or how long ago, which goes on. */
+/** The time of an event: the time of day, or how long ago, kept up to date. */
 export function when(iso, timeOfDay) {
   const at = new Date(iso);
   const element = h("time", { datetime: iso, title: exact.format(at) });
@@ -84,7 +84,7 @@ export function when(iso, timeOfDay) {
   return element;
 }
 
-/** How long a run has taken; goes on until it has ended. */
+/** A run's duration, kept up to date until it has ended. */
 export function runDuration({ phase, started_at: start, ended_at: end }) {
   const since = (until) => duration(until - new Date(start));
   if (!start) return "–";
@@ -92,7 +92,7 @@ export function runDuration({ phase, started_at: start, ended_at: end }) {
   return live(h("span"), () => since(Date.now()));
 }
 
-const ticking = new Map(); // by element, the text that changes with time
+const ticking = new Map(); // elements whose text changes with time, and functions that return it
 
 function live(element, text) {
   element.textContent = text();
@@ -107,7 +107,7 @@ setInterval(() => {
   }
 }, 1000);
 
-/** The address, if it is one that a browser may be sent to. */
+/** The URL, if it is safe to link to. */
 export function webLink(address, base) {
   const url = address && URL.parse(address, base);
   return ["http:", "https:"].includes(url?.protocol) ? url.href : null;

@@ -1,17 +1,17 @@
-// A form made from a JSON Schema, of rows: a label, a control, and what is wrong with it.
+// Builds a form from a JSON Schema. Each row has a label, a control and an error message.
 import { parse, stringify } from "./api.js";
 import { asText, button, h, isRecord, name, newId } from "./dom.js";
 
-const DEEPEST = 6; // levels of nesting that get controls; below, and for what is unknown, JSON
-const MOST = 2000; // rows made at once, where references ask for millions; then JSON
+const DEEPEST = 6; // levels of nesting with controls; deeper and unknown values are edited as JSON
+const MOST = 2000; // rows made at once, since references can expand to millions; then JSON
 const LEFT_OUT = Symbol("left out");
-const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // which JSON has no numbers for
+const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // not numbers in JSON
 
 class Invalid extends Error {}
 
 /**
- * Make the form of an object's schema. Its `read()` returns null if something typed can't be a
- * value; its `fail(errors)` shows errors beside their fields and returns those that have none.
+ * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
+ * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
  */
 export function schemaForm(schema, given = {}) {
   const { node, read, fail } = row(schema, given, { root: schema, depth: 0 });
@@ -34,7 +34,7 @@ export function schemaForm(schema, given = {}) {
 
 const own = (record = {}, key) => (Object.hasOwn(record, key) ? record[key] : undefined);
 
-/** Follow a schema's references. What stands beside a reference counts more. */
+/** Resolve a schema's references. Keywords beside a reference take precedence. */
 function resolve(schema, root) {
   let found = isRecord(schema) ? schema : {};
   for (let hops = 0; found.$ref && hops < 20; hops++) {
@@ -59,15 +59,15 @@ function kindOf(schema, depth) {
   return "json";
 }
 
-let left = MOST; // comes back with the next event
+let left = MOST; // reset before the next event
 
-/** What a row takes of it: the rows inside, and for 100 characters as for one. */
+/** A row's share of it: one for each row inside, and one for each 100 characters. */
 function price({ rows = () => {} }, schema, value) {
   const keys = Object.keys(rows(schema, value) ?? {});
   return keys.length + stringify([keys, value, schema.enum, schema.anyOf, schema.description]).length / 100;
 }
 
-/** Make a row. Without a label, its title stands elsewhere; what is optional may be left out. */
+/** Make a row. Without a label, its title is shown elsewhere; optional ones may be left out. */
 function row(given, start, { root, depth, label, optional }) {
   const schema = resolve(given, root);
   let value = start === undefined ? schema.default : start;
@@ -85,7 +85,7 @@ function row(given, start, { root, depth, label, optional }) {
     [depth && schema.description, control.hint].filter(Boolean).join("\n"));
   target.setAttribute("aria-describedby", `${hint.id} ${error.id}`);
 
-  // What has no default may still be left out: then the task's own holds.
+  // A field without a default may still be left out: the task then uses its own.
   const omitted = optional && value === undefined && kind !== KINDS.impossible;
   const body = h("div", { hidden: omitted }, node);
   const give = h("input", { type: "checkbox", change: () => (body.hidden = !give.checked) });
@@ -111,7 +111,7 @@ function row(given, start, { root, depth, label, optional }) {
         errors.push(show(problem.message));
       }
     },
-    /** Show an error where it belongs, or as near as can be; return false if that is nowhere. */
+    /** Show an error at its field, or the nearest one; return false if there is none. */
     fail(location, message) {
       const [step, ...rest] = location;
       const nearer = step !== undefined && control.at?.(step);
@@ -126,7 +126,7 @@ function required(text, from = (same) => same) {
   return from(text);
 }
 
-/** A line of text that stands for a value. As long as it is not touched, for the given one. */
+/** A line of text for a value. Until it is edited, it keeps the original value. */
 function line({ id, value }, { shown = String, from, hint, ...attributes } = {}) {
   const node = h("input", { id, type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
   node.value = value === undefined ? "" : shown(value);
@@ -158,19 +158,19 @@ function number(text) {
   return Number(text);
 }
 
-/** Make an ISO 8601 duration of "1 h 30 min", "2d", "90" or itself. */
+/** Make an ISO 8601 duration from "1 h 30 min", "2d", "90" or an ISO 8601 duration. */
 function duration(text) {
   const short = text.toUpperCase().replace(/\s|IN/g, "");
   const [, sign, days = "", time] = /^(-?)P?(\d+D)?T?(.*)$/.exec(short);
   const iso = `${sign}P${days}${time && `T${time}`}`.replace(/\d$/, "$&S");
   if (/^-?P(?=\d|T\d)(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$/.test(iso)) return iso;
-  throw new Invalid("Give it in d, h, min and s, or as PT1H30M");
+  throw new Invalid("Give d, h, min and s, or PT1H30M");
 }
 
 function file(at) {
   const known = isRecord(at.value) && at.value;
   const uri = line({ ...at, value: known ? known.uri : at.value }, {
-    hint: "Such as s3://bucket/path. It is not opened here.",
+    hint: "Such as s3://bucket/path. The app does not open it.",
   });
   return { ...uri, read: () => (known && uri.read() === known.uri ? known : uri.read()) };
 }
@@ -210,7 +210,7 @@ function union({ schema, value, inner, kindOf, root }) {
     variants.map((each, index) => h("option", { value: index }, each.title ?? kinds[index].called ?? "other")));
   target.value = Math.max(0, fitting);
   const place = h("div");
-  const made = []; // the rows of the variants that were looked at: what was typed there stays
+  const made = []; // the rows of the variants shown so far, to keep what was typed there
   const current = () => made[target.value];
   function show() {
     const index = Number(target.value);
@@ -239,7 +239,7 @@ function object({ schema, value, inner }) {
   };
 }
 
-/** Rows that come and go, each with a key of its own or none. */
+/** A list of rows that can be added and removed, with or without keys. */
 function growing(start, noun, makeRow) {
   const rows = [];
   const list = h("div.stack");
@@ -273,7 +273,7 @@ function dict({ schema, value = {}, inner }) {
   });
   const read = (errors) => {
     const pairs = entries.rows.map((each) => [each.key.value, each.read(errors)]);
-    if (new Set(pairs.map(([key]) => key)).size < pairs.length) throw new Invalid("A key is there twice");
+    if (new Set(pairs.map(([key]) => key)).size < pairs.length) throw new Invalid("Two entries have the same key");
     return Object.fromEntries(pairs);
   };
   return { ...entries, read, at: (key) => entries.rows.find((each) => each.key.value === key) };
@@ -287,7 +287,7 @@ function boolean({ id, value }) {
 const said = (text, value) => ({ id }) => ({ node: h("output", { id }, text), read: () => value });
 const isText = (value) => typeof value === "string";
 
-/** By kind: what it is called, which values it can show, what makes its control. */
+/** For each kind: its name, a test for the values it can show, and a function to make its control. */
 const KINDS = {
   string: { free: true, called: "text", fits: isText, make: string },
   bytes: { free: true, called: "bytes", fits: isText, make: bytes },
@@ -298,7 +298,7 @@ const KINDS = {
   number: { called: "number", fits: (value) => ["bigint", "number"].includes(typeof value) || NUMBERS.includes(value),
     make: (at) => line(at, { inputmode: "decimal", from: number }) },
   date: { called: "date", fits: isText, make: (at) => line(at, { type: "date" }) },
-  // Dates come as times, too: in UTC they stay the same day everywhere.
+  // Dates also come as date-times; in UTC they are the same day everywhere.
   "date-time": { called: "date and time", fits: (value) => isText(value) && !isNaN(Date.parse(value)),
     make: (at) => line(at, { type: "datetime-local", step: 1, hint: "In UTC.",
       shown: (iso) => new Date(iso).toISOString().slice(0, 19),
@@ -308,7 +308,7 @@ const KINDS = {
   choice: { called: "choice", fits: (value, schema) => options(schema).includes(value), make: choice },
   boolean: { free: true, called: "yes or no", fits: (value) => typeof value === "boolean", make: boolean },
   null: { free: true, called: "none", fits: (value) => value === null, make: said("nothing", null) },
-  impossible: { free: true, fits: () => true, make: said("No value can be given for it here.", LEFT_OUT) },
+  impossible: { free: true, fits: () => true, make: said("No value can be entered here.", LEFT_OUT) },
   union: { fits: () => true, rows() {}, make: union },
   object: { called: "object", fits: isRecord, make: object, rows: (schema) => schema.properties },
   dict: { called: "dictionary", fits: isRecord, make: dict, rows: (_, value) => value },

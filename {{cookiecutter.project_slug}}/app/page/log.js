@@ -1,16 +1,17 @@
-// A run's log, as it is written: followed, wrapped, copied, and taken up again where it broke off.
+// A run's log, shown as it is written. It can be followed, wrapped and copied, and resumes after
+// an interruption.
 import { events, part, persist } from "./api.js";
 import { card, copyButton, h } from "./dom.js";
 
-const CHUNK = 200; // lines that come and go together
-const MOST_LINES = 100_000; // kept
-// for a terminal: colours, links, titles (ECMA-48)
+const CHUNK = 200; // lines that are added and removed together
+const MOST_LINES = 100_000; // lines kept
+// control sequences for terminals: colours, links, titles (ECMA-48)
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
-/** Show the log of a run; `ended` says whether no more can come. */
+/** Show the log of a run; `ended` returns whether the run has ended. */
 export function logPanel(run, scope, signal, ended) {
   const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0, scroll() {
-    // Scrolling up is to read, scrolling to the end is to follow.
+    // Scrolling up stops following; scrolling to the end starts it again.
     follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
   } });
   const state = h("p.hint", { role: "status" });
@@ -49,7 +50,7 @@ export function logPanel(run, scope, signal, ended) {
   const say = (words) => {
     if (state.textContent !== words) state.textContent = words;
   };
-  const quiet = () => (last ? "" : ended() ? "It wrote nothing." : "Waiting for the first line…");
+  const quiet = () => (last ? "" : ended() ? "The log is empty." : "Waiting for the first line…");
 
   async function attempt(until, connected) {
     const before = last;
@@ -61,9 +62,9 @@ export function logPanel(run, scope, signal, ended) {
         say("");
       }
     } catch (error) {
-      if (error.status !== 404 || ended()) throw error; // it may still come
+      if (error.status !== 404 || ended()) throw error; // there may be a log later
     }
-    // What ends before the run was cut off, and what brought lines may have more.
+    // A stream that ends before the run was cut off; one that had lines may have more.
     return ended() && last === before;
   }
 
@@ -71,7 +72,7 @@ export function logPanel(run, scope, signal, ended) {
   persist(attempt, signal, (problem) => {
     if (!problem) say(quiet());
     else if (problem.status > 401 && problem.status < 429) say(problem.message);
-    else say(`${problem.message}. ${last ? "The log goes on" : "It is shown"} as soon as that is over.`);
+    else say(`${problem.message}. The log will ${last ? "continue" : "appear"} as soon as this is over.`);
   });
   return card("Log", tools, output, state);
 }

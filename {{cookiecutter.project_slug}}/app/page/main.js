@@ -1,4 +1,4 @@
-// The page's frame: which view is shown, for whom, and what holds for all of them.
+// The page's frame: chooses the view, shows who is signed in, and handles events for all views.
 import { Problem } from "./api.js";
 import { name } from "./dom.js";
 import { runView } from "./run.js";
@@ -12,7 +12,7 @@ const main = document.getElementById("main");
 let leaving = new AbortController();
 let first = true;
 
-/** Show what the address names. A view is given its signal, which ends with it. */
+/** Show the view for the current URL. Its signal is aborted when the view is left. */
 async function route() {
   if (location.hash && !location.hash.startsWith("#/")) return;
   const [path, search] = (location.hash.slice(2) || "tasks").split("?");
@@ -46,7 +46,7 @@ async function route() {
   }
 }
 
-/** Ask who this is; again after coming back, from signing in elsewhere perhaps. */
+/** Load who is signed in; also when the page becomes visible, as it may after a sign-in elsewhere. */
 async function identify() {
   if (document.hidden) return;
   try {
@@ -58,7 +58,7 @@ async function identify() {
 }
 
 addEventListener("hashchange", route);
-addEventListener("submit", (event) => event.preventDefault()); // Enter starts nothing
+addEventListener("submit", (event) => event.preventDefault()); // Enter does not submit
 addEventListener("signedout", (event) => signedOut(event.detail));
 document.addEventListener("visibilitychange", identify);
 document.querySelector(".skip").addEventListener("click", (event) => {

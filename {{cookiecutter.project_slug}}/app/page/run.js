@@ -1,4 +1,4 @@
-// One run: its phase as it changes, its log as it is written, and what went in and came out.
+// One run: its phase as it changes, its log as it is written, and its inputs and outputs.
 import { events, get, parse, part, persist, post } from "./api.js";
 import {
   button, card, h, hasEnded, name, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
@@ -23,7 +23,7 @@ export async function runView(view, { subject, signal }) {
     href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
   }, "Run again");
   const address = webLink(run.url);
-  const elsewhere = address && !/\/\/(localhost|127\.|\[::1)/.test(address) && // which has no console
+  const elsewhere = address && !/\/\/(localhost|127\.|\[::1)/.test(address) && // the local Flyte has no console
     h("a.button", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Flyte’s console");
   title.replaceChildren(...(run.task ? taskName(run.task) : ["A run"]), " ", badge);
   view.append(
@@ -32,7 +32,7 @@ export async function runView(view, { subject, signal }) {
       h("div.actions", abort, again, elsewhere)),
     refusal, facts, phases, error, trouble);
 
-  const seen = []; // phases, and when they began, as far as this page was told
+  const seen = []; // the phases that this page has seen, with their start times
   function draw(now, told = true) {
     if (seen.at(-1)?.phase !== now.phase) {
       const known = hasEnded(now) ? now.ended_at : now.phase === "running" && now.started_at;
@@ -62,7 +62,7 @@ export async function runView(view, { subject, signal }) {
   async function showValues() {
     try {
       const io = await get(`${path}/io`, scope, signal);
-      const none = hasEnded(run) ? "None, as it did not succeed." : "Shown once it has succeeded.";
+      const none = hasEnded(run) ? "None, because the run did not succeed." : "Shown once the run has succeeded.";
       inputs.replaceChildren(card("Inputs", values(io.inputs)));
       outputs.replaceChildren(card("Outputs", io.outputs ? values(io.outputs) : h("p.faint", none)));
     } catch (problem) {
@@ -75,7 +75,7 @@ export async function runView(view, { subject, signal }) {
   function confirmAbort() {
     const dialog = h("dialog", { "aria-label": "Abort this run?", close: () => dialog.remove() },
       h("h2", "Abort this run?"),
-      h("p", "What it has done stays done. It can’t be taken up again."),
+      h("p", "Its effects so far remain. It can’t be resumed."),
       h("div.actions",
         button("Let it run", () => dialog.close()), button("Abort the run", stop, { class: "danger" })));
     async function stop() {
@@ -105,7 +105,7 @@ export async function runView(view, { subject, signal }) {
     return hasEnded(run);
   }, signal, (problem) => {
     trouble.replaceChildren(...(problem
-      ? [problemBox(problem), h("p.hint", "The page goes on as soon as that is over.")] : []));
+      ? [problemBox(problem), h("p.hint", "The page will continue as soon as this is over.")] : []));
   });
 }
 

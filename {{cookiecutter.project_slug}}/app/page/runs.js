@@ -1,10 +1,10 @@
-// The runs of a project, newest first, as they go on.
+// The runs of a project, newest first, kept up to date.
 import { get, part, pause, stringify } from "./api.js";
 import { h, hasEnded, name, person, phaseBadge, runDuration, taskName, when } from "./dom.js";
 import { link, problemBox, session } from "./session.js";
 
 const PAGE = 25;
-const SOON = 2_000; // milliseconds until it is looked again, while something goes on
+const SOON = 2_000; // milliseconds between refreshes while a run is active
 const LATER = 10_000;
 const SUGGESTIONS = 200;
 
@@ -35,7 +35,7 @@ export async function runsView(view, { query, signal }) {
     problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
-    () => {}, // then one types the whole name
+    () => {}, // without suggestions, people type the whole name
   );
 
   function filter() {
@@ -50,7 +50,7 @@ export async function runsView(view, { query, signal }) {
     list.replaceChildren(...runs.map(item));
     [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
     const filtered = query.task || query.phase || query.before;
-    status.replaceChildren(...(runs.length ? [] : filtered ? ["There is no such run."] : nothing()));
+    status.replaceChildren(...(runs.length ? [] : filtered ? ["No matching runs."] : nothing()));
     const before = runs.length === PAGE && runs.at(-1).started_at;
     older.hidden = !before;
     older.href = link("runs", { ...query, before });

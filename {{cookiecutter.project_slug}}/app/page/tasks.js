@@ -1,4 +1,4 @@
-// The tasks that one may see, and running one of them.
+// The tasks that the user may see, and a form to run one of them.
 import { get, part, post, stringify } from "./api.js";
 import { button, h, name, taskName } from "./dom.js";
 import { schemaForm } from "./form.js";
@@ -24,7 +24,7 @@ export async function tasksView(view, { signal }) {
     const found = tasks.filter(fits);
     list.replaceChildren(...found.map(item));
     status.replaceChildren(...(!tasks.length ? nothing() : [
-      !found.length && "There is no such task.",
+      !found.length && "No matching tasks.",
       tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
     ].filter(Boolean)));
   }
@@ -36,7 +36,7 @@ const item = (task) => h("li",
   task.description && h("span.about", { dir: "auto" }, task.description),
   h("code.version", name(task.version)));
 
-const nothing = () => ["No task is deployed here yet: ", h("code", "flyte deploy"), " does that."];
+const nothing = () => ["No tasks are deployed here yet. Deploy some with ", h("code", "flyte deploy"), "."];
 
 export async function taskView(view, { subject, query, signal }) {
   const { scope } = session;
@@ -55,7 +55,7 @@ export async function taskView(view, { subject, query, signal }) {
   view.append(
     h("p.lead", { dir: "auto" }, task.description),
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
-    before ? h("p.notice", before.inputs ? "Filled in from " : "Nothing is known of ",
+    before ? h("p.notice", before.inputs ? "Filled in from " : "No inputs found for ",
       h("a", { href: link(origin) }, name(query.from)), before.inputs && ". Change what you like.") : "",
     h("form.card", fields.node, problem, h("div.actions", run)));
 
@@ -65,7 +65,7 @@ export async function taskView(view, { subject, query, signal }) {
     if (!inputs || run.disabled) return;
     run.disabled = true;
     try {
-      // The address may name a run of something else.
+      // The URL may contain a run of another task.
       const again = before?.task === subject && before.version === task.version;
       const made = again ? await rerun(inputs) : await post(`${path}/runs`, { ...scope, version: task.version }, { inputs });
       location.hash = link(`runs/${part(made.name)}`);
@@ -76,7 +76,7 @@ export async function taskView(view, { subject, query, signal }) {
     }
   }
 
-  /** Run it again with what was changed: the rest may be values that no form can hold. */
+  /** Run it again with the changed inputs: the others may have values that no form can hold. */
   function rerun(inputs) {
     const changed = Object.entries(inputs).filter(([key, value]) =>
       !Object.hasOwn(before.inputs, key) || stringify(value) !== stringify(before.inputs[key]));
@@ -91,7 +91,7 @@ export async function taskView(view, { subject, query, signal }) {
     const detail = rest.map((each) => [...each.location, each.detail].join(": ")).join("\n") || error.detail;
     problem.replaceChildren(
       problemBox(Object.assign(error, { detail })),
-      error.status && error.status < 500 ? "" : h("p.hint", "The run may have been started all the same. See ",
+      error.status && error.status < 500 ? "" : h("p.hint", "The run may have started anyway. See ",
         h("a", { href: link("runs", { task: subject }) }, "its runs"), " before you try again."));
   }
 }

@@ -1,11 +1,11 @@
-// Inputs and outputs, as what they are: text, tables, references, and JSON for the rest.
+// Shows inputs and outputs: text, tables, references, and JSON for the rest.
 import { stringify } from "./api.js";
 import { asText, button, copyButton, h, isRecord, name } from "./dom.js";
 
 const LONGEST = 20_000; // characters shown at first
 const MOST_ROWS = 100;
 
-/** Show values by their names. */
+/** Show values with their names. */
 export function values(all) {
   const entries = Object.entries(all);
   if (!entries.length) return h("p.faint", "None.");

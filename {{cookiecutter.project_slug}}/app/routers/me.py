@@ -1,4 +1,4 @@
-"""Who the caller is, in Flyte's eyes."""
+"""Who the caller is, according to Flyte."""
 
 from fastapi import APIRouter
 
@@ -9,5 +9,5 @@ router = APIRouter(tags=["me"])
 
 @router.get("/me", summary="Who am I?")
 async def me(caller: CallerDep) -> Caller:
-    """Return the person whose credentials came with the request."""
+    """Return the owner of the request's credentials."""
     return caller

@@ -1,4 +1,4 @@
-"""What is at ``/``: the page in ``app/page``, or, once that folder is deleted, the documentation.
+"""Serves ``/``: the page in ``app/page`` or, if that folder is deleted, the documentation.
 
 Public: the files contain no data.
 """
@@ -16,11 +16,11 @@ from passthrough.headers import HEADERS
 PAGE = Path(__file__).parent.parent / "page"
 FILES = sorted(PAGE.glob("*"))
 PATHS = {"/", *(f"/page/{file.name}" for file in FILES)}
-"""What needs no credentials."""
+"""Paths that need no credentials."""
 
 PAGE_HEADERS = {
     "Cache-Control": "private, no-cache",  # cached, revalidated before each use
-    # In addition to the usual policy: Trusted Types stop scripts from making markup of text.
+    # In addition to the usual policy: Trusted Types stop scripts from turning text into markup.
     "Content-Security-Policy": HEADERS["content-security-policy"]
     + "; require-trusted-types-for 'script'; trusted-types 'none'",
 }
@@ -46,7 +46,7 @@ router.mount("/page", files)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
-    """Show the page."""
+    """Serve the page."""
     if FILES:
         return await files.get_response("index.html", request.scope)
-    return RedirectResponse("docs")  # relative, so that it holds below a proxy's prefix
+    return RedirectResponse("docs")  # relative, so that it works under a proxy's path prefix

@@ -19,7 +19,7 @@ class Project(BaseModel):
 
     @classmethod
     def of(cls, project: remote.Project) -> Self:
-        """Take what is shown of a project."""
+        """Convert a project of the SDK."""
         found = project.pb2
         return cls(
             id=found.id,

@@ -1,4 +1,4 @@
-"""Runs: what they are, what came out of them, running them again and stopping them."""
+"""Runs: list and show them, with their inputs and outputs; run them again; abort them."""
 
 from typing import Annotated, Any
 
@@ -17,20 +17,22 @@ router = APIRouter(tags=["runs"])
 
 
 class RunData(BaseModel):
-    """What went into a run and what came out, by name. Outputs are called o0, o1, ..."""
+    """A run's inputs and outputs, by name. Outputs are called o0, o1, ..."""
 
     inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}])
     outputs: dict[str, Any] | None = Field(
-        description="Only of a run that succeeded", examples=[{"o0": "Hello, Ada."}]
+        description="Only if the run succeeded", examples=[{"o0": "Hello, Ada."}]
     )
 
 
 class Rerun(BaseModel):
-    """What to change when a run is repeated."""
+    """What to change when running a run again."""
 
     model_config = ConfigDict(extra="forbid")
 
-    inputs: Inputs = Field(default={}, description="Those to change", examples=[{"name": "Ada"}])
+    inputs: Inputs = Field(
+        default={}, description="The inputs to change", examples=[{"name": "Ada"}]
+    )
 
 
 class Abort(BaseModel):
@@ -44,21 +46,23 @@ class Abort(BaseModel):
 @router.get("/runs", summary="List runs")
 async def list_runs(
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
-    phase: Annotated[list[ActionPhase] | None, Query(description="Only runs in these.")] = None,
+    phase: Annotated[
+        list[ActionPhase] | None, Query(description="Only runs in these phases.")
+    ] = None,
     subject: Annotated[
         str | None,
-        Query(description="Of these runs, only those started by this subject."),
+        Query(description="Of the runs found, only those started by this subject."),
     ] = None,
     before: Annotated[Time | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> list[Run]:
     """List the runs that the caller may see, newest first.
 
-    For older ones, give the `started_at` of the last as `before`. Of runs that were started at that
-    very moment, some may be left out.
+    For older ones, pass the `started_at` of the last run as `before`. This may skip other runs that
+    started at the same moment.
     """
     found = remote.Run.listall.aio(
-        in_phase=2 * tuple(phase or ()),  # one alone the SDK passes on digit by digit
+        in_phase=2 * tuple(phase or ()),  # the SDK splits a single phase into its digits
         task_name=task,
         created_at=remote.TimeFilter(before=before),
         sort_by=("created_at", "desc"),
@@ -67,7 +71,7 @@ async def list_runs(
     runs = [Run.of(run) async for run in found]
     if subject is None:
         return runs
-    # Of the runs that were found: Flyte refuses the filter that the SDK has for it.
+    # Filtered here, since Flyte refuses the SDK's filter for it.
     return [run for run in runs if run.executed_by and run.executed_by.subject == subject]
 
 
@@ -82,9 +86,9 @@ async def get_run(run: RunDep, wait: WaitQuery = 0) -> EndedRun:
     "/runs/{name}/io", summary="Get a run's inputs and outputs", responses=documented(404, 413)
 )
 async def get_run_io(run: RunDep) -> RunData:
-    """Return what went in, and what came out once the run has succeeded.
+    """Return the run's inputs, and its outputs once it has succeeded.
 
-    Values that JSON has no form for (files, pickles and the like) are shown as references.
+    Values that cannot be written as JSON, such as files and pickles, are shown as references.
     """
     inputs = await run.inputs.aio()
     succeeded = run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
@@ -111,8 +115,8 @@ async def rerun(
     "/runs/{name}/abort", status_code=202, summary="Abort a run", responses=documented(404, 409)
 )
 async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) -> Run:
-    """Ask Flyte to stop a run. Whether the caller may is for Flyte to say."""
-    if run.done():  # Flyte would mark it as aborted and no longer show its outputs
-        raise HTTPException(409, f"the run {run.name!r} has ended already")
+    """Ask Flyte to abort a run. Flyte decides whether the caller may do that."""
+    if run.done():  # Flyte would mark it as aborted and hide its outputs
+        raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
     return Run.of(await remote.Run.get.aio(run.name))

@@ -1,7 +1,7 @@
 """Watching a run: its phases as server-sent events or over a WebSocket, and its log.
 
-Deployments and proxies cut streams off after some minutes. Each can be taken up again where it was
-cut off, by ``Last-Event-ID``, as browsers do it.
+Deployments and proxies cut streams off after some minutes. A client can resume one where it was cut
+off by sending ``Last-Event-ID``, as browsers do.
 """
 
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
-LAST_EVENT_ID = "The id of the last event that was seen."
+LAST_EVENT_ID = "The id of the last event received."
 
 
 @router.get(
@@ -35,7 +35,7 @@ async def run_events(
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
 
-    If Flyte fails on the way, a `problem` event comes last.
+    If Flyte fails, the last event is a `problem`.
     """
     seen = last_event_id
     async for state in run.watch():
@@ -59,13 +59,13 @@ async def run_logs(
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log, an event for each message, until the run has ended.
 
-    If Flyte fails on the way, a `problem` event comes last.
+    If Flyte fails, the last event is a `problem`.
     """
     number = 0
     async for message in run.get_logs.aio():
         number += 1
         if number > last_event_id:
-            text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a blank before each
+            text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
             yield ServerSentEvent(id=str(number), raw_data=text)
 
 

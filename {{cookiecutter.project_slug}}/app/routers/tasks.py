@@ -1,4 +1,4 @@
-"""The tasks that the caller may run, and running them."""
+"""List and show the tasks that the caller may see, and run them."""
 
 from typing import Annotated, Any
 
@@ -24,14 +24,14 @@ class TaskSummary(BaseModel):
 
 
 class Task(TaskSummary):
-    """A version of a Flyte task, what it takes and what it returns."""
+    """A version of a Flyte task, with the schemas of its inputs and outputs."""
 
-    inputs: dict[str, Any] = Field(description="JSON Schema of an object that holds the inputs")
-    outputs: dict[str, Any] = Field(description="JSON Schema of an object that holds the outputs")
+    inputs: dict[str, Any] = Field(description="JSON Schema of an object with the inputs")
+    outputs: dict[str, Any] = Field(description="JSON Schema of an object with the outputs")
 
 
 class NewRun(BaseModel):
-    """What to run a task with."""
+    """The inputs of a new run."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +40,7 @@ class NewRun(BaseModel):
 
 @router.get("/tasks", summary="List tasks")
 async def list_tasks(
-    environment: Annotated[str | None, Query(description="Only tasks of this.")] = None,
+    environment: Annotated[str | None, Query(description="Only tasks in this environment.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[TaskSummary]:
     """List the deployed tasks that the caller may see, each in its latest version."""
@@ -56,7 +56,7 @@ async def list_tasks(
 
 @router.get("/tasks/{name}", summary="Get a task", responses=documented(404))
 async def get_task(task: TaskDep) -> Task:
-    """Return a task, and the schemas of what it takes and returns."""
+    """Return a task, with the schemas of its inputs and outputs."""
     inputs, outputs = schemas_of(task)
     description = task.pb2.spec.documentation.short_description
     return Task(

@@ -1,8 +1,7 @@
-"""The image builder of the local Flyte, as a task: it builds nothing, but looks at what came.
+"""The image builder of the local Flyte, as a task: it builds nothing, but checks the definition.
 
-The Python environment of this machine stands for every image. What the image's definition takes
-from the context must be in it, as for Union's builder, and the name goes into the registry, which
-is a folder.
+The Python environment of this machine replaces every image. As for Union's builder, the files in
+the image's definition must be in the context. The image's name goes into the registry, a folder.
 """
 
 import sys
@@ -15,16 +14,16 @@ from flyteidl2.imagebuilder import definition_pb2
 from flyteidl2.task import common_pb2
 
 FILES = {"file", "dir", "src", "pyproject", "uvlock", "source_dir", "poetry_lock"}
-"""Fields of a layer that name something in the context."""
+"""Fields of a layer that refer to the context."""
 
 
 def local_path(uri: str) -> Path:
-    """Return where an uploaded file is."""
+    """Return the path of an uploaded file."""
     return Path(unquote(urlsplit(uri).path))
 
 
 def check(spec: definition_pb2.ImageSpec, context: str) -> None:
-    """Raise ``FileNotFoundError`` for what is not in the context, and print the layers."""
+    """Raise ``FileNotFoundError`` for a file that is not in the context, and print the layers."""
     names: set[str] = set()
     if context:
         with tarfile.open(local_path(context)) as archive:
@@ -38,7 +37,7 @@ def check(spec: definition_pb2.ImageSpec, context: str) -> None:
 
 
 def main(inputs: str, output_prefix: str, registry: str) -> None:
-    """Read the inputs, and write the outputs or the error."""
+    """Read the inputs, and write the outputs or an error."""
     literals = common_pb2.Inputs.FromString(local_path(inputs).read_bytes()).literals
     given = {each.name: each.value.scalar.primitive.string_value for each in literals}
     outputs = Path(output_prefix)

@@ -1,8 +1,8 @@
-"""Python runs this at the start of every process that stands for a container.
+"""Python runs this at the start of every process that replaces a container.
 
-An editable install (what `pip install --editable` or `uv sync` makes of the project) puts the
-source tree on `sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so
-code that was left out of the bundle must not be found by accident.
+An editable install of the project (`pip install --editable` or `uv sync`) puts the source tree on
+`sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so code that was
+left out of the bundle must not be importable by accident.
 """
 
 import os

@@ -1,10 +1,10 @@
 """Flyte's literals and types, translated to JSON and JSON Schema and back: data in, data out.
 
-Whoever may deploy a task or start a run writes the messages that are read here. So nothing in
-them is ever loaded, imported, built, executed or opened, and the work on them is bounded. What JSON
-cannot hold (a file, a pickle) is shown as a reference: what kind it is, where it is, how large.
+Anyone who can deploy a task or start a run controls the messages that are read here. So nothing in
+them is ever loaded, imported, built, executed or opened, and the work on them is bounded. A value
+that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, URI and size.
 
-``sdk_types`` puts this in the place of the SDK's own translation.
+``sdk_types`` replaces the SDK's own translation with this one.
 """
 
 from .inputs import InvalidInputs, to_literals

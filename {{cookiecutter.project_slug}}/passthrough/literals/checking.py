@@ -1,4 +1,4 @@
-"""JSON values against JSON Schema, as far as `schemas` keeps of it."""
+"""Checks JSON values against the part of JSON Schema that `schemas` keeps."""
 
 import base64
 import math
@@ -27,7 +27,7 @@ TYPES: Mapping[type, str] = {
     list: "array",
     dict: "object",
 }
-"""What JSON Schema calls the values that Python makes of JSON."""
+"""JSON Schema's names for the Python types that JSON is parsed into."""
 
 NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
     "minimum": (lambda value, bound: value >= bound, "at least"),
@@ -38,14 +38,14 @@ NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
 
 
 class Checker:
-    """Checks values, and collects what is wrong with them.
+    """Checks values, and collects the errors.
 
-    A value that fits comes back as the SDK's own encoders write it: with the defaults of its
-    fields, a whole number as a float where the schema asks for one, a date in the one form.
+    A valid value is returned in the form that the SDK's own encoders produce: with its fields'
+    defaults, whole numbers as floats if the schema says so, and dates in a canonical format.
 
     Attributes:
-        errors: Places and what is wrong there.
-        is_dataclass: Whether mashumaro is to read it, or pydantic.
+        errors: Locations and error messages.
+        is_dataclass: Whether mashumaro will read the value, not pydantic.
     """
 
     def __init__(self, definitions: Mapping[str, Schema | bool], budget: Budget) -> None:
@@ -55,7 +55,7 @@ class Checker:
         self._budget = budget
 
     def fail(self, location: Location, message: str) -> None:
-        """Note what is wrong at a place. Only the first hundred are kept."""
+        """Record an error at a location. Only the first hundred are kept."""
         if len(self.errors) < MAX_ERRORS:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
@@ -67,7 +67,7 @@ class Checker:
             TooComplexError: When the budget is used up.
         """
         self._budget.spend(depth)
-        if hasattr(value, "as_json"):  # of the app's own
+        if hasattr(value, "as_json"):  # made by the app itself
             value = value.as_json()
         if isinstance(schema, bool):
             schema = {} if schema else {"not": {}}
@@ -92,7 +92,7 @@ class Checker:
         return value
 
     def is_within_bounds(self, value: Any, schema: Schema, at: Location) -> bool:
-        """Check a value against the keywords that bound it."""
+        """Check a value against the keywords that set bounds."""
         wrong = None
         if "enum" in schema:
             longest = len(value) if isinstance(value, str) else 0
@@ -118,7 +118,7 @@ class Checker:
         return not wrong
 
     def is_text(self, value: str, at: Location) -> bool:
-        """Check that a string can be sent: JSON may hold halves of characters."""
+        """Check that a string can be sent: JSON strings may contain lone surrogates."""
         self._budget.spend(0, len(value))
         try:
             value.encode()
@@ -128,7 +128,7 @@ class Checker:
         return True
 
     def _any_of(self, value: Any, schemas: list[Any], at: Location, depth: int) -> Any:
-        """Take the first schema that keeps the value's type, else the first that it fits."""
+        """Use the first schema that keeps the value's type, or else the first that it fits."""
         fitting: list[Any] = []
         before = self.errors
         for schema in schemas:
@@ -144,7 +144,7 @@ class Checker:
         return fitting[-1] if type(fitting[-1]) is type(value) else fitting[0]
 
     def _of_right_type(self, value: Any, schema: Schema, at: Location) -> Any:
-        """Check a value's type; a number is made an integer or a float as the schema asks."""
+        """Check a value's type; convert a number to an integer or a float if the schema says so."""
         name = TYPES.get(type(value))
         expected = schema.get("type", name)
         names = expected if isinstance(expected, list) else [expected]
@@ -158,7 +158,7 @@ class Checker:
         if name is None or name not in names:
             return self.fail(at, f"must be of type {' or '.join(map(str, names))}")
         if name == "integer":
-            top = 2**63 if schema.get("format") == "int64" else 2**64  # what msgpack holds
+            top = 2**63 if schema.get("format") == "int64" else 2**64  # msgpack's limit
             if not -(2**63) <= value < top:
                 return self.fail(at, "must be an integer of 64 bits")
         return value
@@ -185,7 +185,7 @@ class Checker:
     def _object(
         self, value: dict[str, Any], schema: Schema, at: Location, depth: int
     ) -> dict[Any, Any]:
-        """Convert the fields in the order of the class, as far as its schema tells."""
+        """Convert the fields in the schema's order, the required ones first."""
         properties = schema.get("properties", {})
         required = dict.fromkeys(schema.get("required", []))
         self._budget.spend(depth, 32 * (len(properties) + len(required) + len(value)))
@@ -211,7 +211,7 @@ class Checker:
         at: Location,
         depth: int,
     ) -> None:
-        """Convert a field that the schema does not name, or an entry of a dictionary."""
+        """Convert a field that is not in the schema, or an entry of a dictionary."""
         place = (*at, name)
         key: str | int = name
         rest = schema.get("additionalProperties", True)
@@ -227,7 +227,7 @@ class Checker:
         return None
 
     def _default(self, schema: Schema, at: Location, depth: int) -> Any:
-        """Convert the default of a field; one that does not fit its schema is taken as it is."""
+        """Convert a field's default; one that does not fit its schema is used unchanged."""
         before, self.errors = self.errors, []
         plain = self.check(schema["default"], schema, at, depth + 1)
         fits = not self.errors
@@ -237,7 +237,7 @@ class Checker:
         return plain
 
     def _pay_for(self, value: Any, depth: int) -> None:
-        """Pay for a value that is sent without being looked at."""
+        """Charge the budget for a value that is sent unchecked."""
         self._budget.spend(depth, len(value) if isinstance(value, str) else 0)
         if isinstance(value, dict):
             for name, part in value.items():
@@ -249,7 +249,7 @@ class Checker:
 
 
 def is_date(value: Any) -> bool:
-    """Tell a date from a date with a time, by its length."""
+    """Tell whether this is a date without a time, by its length."""
     return isinstance(value, str) and len(value) == 10
 
 
@@ -319,4 +319,4 @@ FORMATS: Mapping[str, Callable[[str, bool], str | bytes]] = {
     "base64": _base64,
     "uri": _uri,
 }
-"""Formats of text that are checked; each parser raises ValueError."""
+"""Parsers for the text formats that are checked; each raises ValueError."""

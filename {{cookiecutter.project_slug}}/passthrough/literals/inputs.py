@@ -41,10 +41,10 @@ SIMPLE_OF_TYPE: Mapping[type, int] = {
 
 
 class InvalidInputs(ValueError):  # noqa: N818
-    """Inputs that the task cannot be run with.
+    """The task cannot be run with these inputs.
 
     Attributes:
-        errors: The places that are wrong, and what is wrong there.
+        errors: Locations and error messages.
     """
 
     def __init__(self, errors: Sequence[tuple[Location, str]]) -> None:
@@ -55,7 +55,7 @@ class InvalidInputs(ValueError):  # noqa: N818
 def to_literals(
     values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str] = ()
 ) -> dict[str, Literal]:
-    """Make of JSON values what a task takes, as the SDK would.
+    """Convert JSON values to a task's inputs, as the SDK would.
 
     Args:
         values: The inputs by name, as parsed from JSON, or `Own` values.
@@ -63,7 +63,7 @@ def to_literals(
         optional: Inputs that may be left out.
 
     Raises:
-        InvalidInputs: If they do not fit what `inputs_schema` says; with all that is wrong.
+        InvalidInputs: If they do not fit the schema from `inputs_schema`; with all errors.
     """
     if len(kinds) > MAX_NAMES:
         raise InvalidInputs([((), f"the task has more than {MAX_NAMES} inputs")])
@@ -84,14 +84,14 @@ def to_literals(
 
 @dataclass(frozen=True)
 class Own:
-    """A value that the app itself has made and is no JSON: a date, an enum, a file, a model."""
+    """A value that the app itself made and that is not JSON: a date, an enum, a file, a model."""
 
     value: Any
     kind: LiteralType
     literal: Literal
 
     def fits(self, kind: LiteralType) -> bool:
-        """Tell whether a task that takes such a type can take the value."""
+        """Tell whether the value fits an input of this type."""
         which = self.kind.WhichOneof("type")
         if which != kind.WhichOneof("type"):
             return False
@@ -100,12 +100,12 @@ class Own:
         return which != "blob" or bool(self.kind.blob.dimensionality == kind.blob.dimensionality)
 
     def as_json(self) -> Any:
-        """Return the value as pydantic writes it, for where there is no type for it but JSON's."""
+        """Return the value as pydantic serialises it, for an input without a more specific type."""
         return to_jsonable_python(self.value)
 
 
 class _Converter(Checker):
-    """Converts the inputs of one run. What does not fit becomes an error, and no literal."""
+    """Converts the inputs of one run. One that does not fit adds an error instead of a literal."""
 
     def __init__(self) -> None:
         self._schemas = SchemaBuilder()
@@ -122,7 +122,7 @@ class _Converter(Checker):
     def _literal(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
-        self._budget.spend(depth, 32)  # a message takes longer to make than a value
+        self._budget.spend(depth, 32)  # building a message takes longer than checking a value
         if isinstance(value, Own) and kind.WhichOneof("type") != "union_type":
             if value.fits(kind):
                 return value.literal
@@ -182,7 +182,7 @@ class _Converter(Checker):
     ) -> Literal:
         """Choose the variant of a union as the SDK does.
 
-        That of the very type of the value; otherwise the only one that takes it.
+        This is the variant with the value's exact type, or else the only one that accepts it.
         """
         fitting: list[tuple[LiteralType, Literal]] = []
         wrong: list[list[tuple[Location, str]]] = []

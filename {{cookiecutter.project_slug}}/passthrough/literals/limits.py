@@ -1,32 +1,32 @@
 """Limits on one translation."""
 
 MAX_NAMES = 500
-"""Inputs, or outputs, that a task may have."""
+"""The most inputs, or outputs, that a task may have."""
 
 MAX_DEPTH = 30
-"""Levels of nesting. A union is three messages deep, and protobuf reads no more than 100."""
+"""Levels of nesting. A union takes three nested messages; protobuf reads at most 100."""
 
 MAX_STEPS = 25_000
-"""Values looked at in one translation; 32 bytes of text count as one more. The event loop waits for
-it, about 60 ms at worst, for a list of as many numbers as may be."""
+"""Values per translation; each 32 bytes of text count as one more. A translation blocks the event
+loop, for 60 ms at worst: a list with the most numbers."""
 
 
 class TooComplexError(ValueError):
-    """The translation was given up because it would take too much work."""
+    """The translation was stopped because it would take too much work."""
 
 
 class Budget:
-    """What is left of the work that one translation may be."""
+    """The amount of work that one translation has left."""
 
     def __init__(self) -> None:
         self._steps = MAX_STEPS
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Pay for one value.
+        """Charge for one value.
 
         Args:
-            depth: How deep it is nested.
-            size: How many bytes there are to go through.
+            depth: Its nesting depth.
+            size: The number of bytes to process.
 
         Raises:
             TooComplexError: If it is nested too deep, or costs more than is left.

@@ -1,9 +1,9 @@
 """Literal types to JSON Schema (2020-12).
 
-The type of a dataclass or a model carries a JSON Schema that its author's SDK wrote, so anybody's
-input. Of it only keywords that are known here are kept, each only if it has the form it should
-have. Patterns are not among them: a regular expression can take for ever. References stay
-references, so a schema is never larger than what it was made from.
+The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
+input. Only keywords listed here are kept, and only if their values are valid. ``pattern`` is not
+one of them: matching a regular expression can take for ever. References stay references, so a
+schema never grows beyond its source.
 """
 
 import re
@@ -47,7 +47,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    return not isinstance(value, list | dict)  # which take long to compare
+    return not isinstance(value, list | dict)  # those take long to compare
 
 
 def _is_names(value: Any) -> bool:
@@ -80,31 +80,31 @@ PLAIN_KEYWORDS: Mapping[str, Callable[[Any], bool]] = {
     "maxItems": _is_count,
     "required": _is_names,
 }
-"""Keywords that hold no schema, and what their values must be."""
+"""Keywords whose values are not schemas, each with a check for its value."""
 
 BOUNDS = PLAIN_KEYWORDS.keys() - {"type", "format", "default", "required"}
-"""Those that say more about a value whose structure is known."""
+"""Keywords that add bounds or descriptions to a value with a known structure."""
 
 
 def inputs_schema(
     interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
 ) -> dict[str, Any]:
-    """Describe the inputs that a task takes.
+    """Return the schema of a task's inputs.
 
     Args:
-        interface: The task's.
-        defaults: Its ``default_inputs``; an input that has one may be left out.
+        interface: The task's interface.
+        defaults: Its ``default_inputs``; an input with a default may be left out.
     """
     return SchemaBuilder().object_of(interface.inputs, default_literals(defaults))
 
 
 def outputs_schema(interface: TypedInterface) -> dict[str, Any]:
-    """Describe the outputs of a task, as `to_json` shows them."""
+    """Return the schema of a task's outputs in the form that `to_json` returns."""
     return SchemaBuilder(references=True).object_of(interface.outputs, {})
 
 
 def default_literals(defaults: Iterable[NamedParameter]) -> dict[str, Literal]:
-    """Find the defaults by the names of their inputs."""
+    """Return the defaults by input name."""
     return {
         named.name: named.parameter.default
         for named in islice(defaults, MAX_NAMES)
@@ -113,11 +113,11 @@ def default_literals(defaults: Iterable[NamedParameter]) -> dict[str, Literal]:
 
 
 class SchemaBuilder:
-    """Makes the schemas of the inputs of one task, or of its outputs.
+    """Builds the schema of one task's inputs or outputs.
 
     Args:
-        references: Whether what JSON cannot hold is described as the reference that is shown for
-            it; otherwise as what is taken for it.
+        references: Whether to describe a value that JSON cannot hold by its reference, as in
+            outputs, rather than by the form accepted in inputs.
     """
 
     def __init__(self, *, references: bool = False) -> None:
@@ -126,10 +126,10 @@ class SchemaBuilder:
         self._budget = Budget()
         self._names: dict[int, str] = {}
         self._queue: list[tuple[str, Any, list[Mapping[str, Any]]]] = []
-        self._kept: list[Any] = []  # what self._names knows by id, so that no id is used twice
+        self._kept: list[Any] = []  # keeps objects whose id is in self._names, so ids stay unique
 
     def object_of(self, variables: VariableMap, defaults: Mapping[str, Literal]) -> dict[str, Any]:
-        """Make the schema of an object that holds all the variables."""
+        """Return the schema of an object with all the variables."""
         entries = variables.variables
         if len(entries) > MAX_NAMES:
             return {"$schema": DIALECT, **self._unknown(f"more than {MAX_NAMES} values")}
@@ -151,7 +151,7 @@ class SchemaBuilder:
         }
 
     def _unknown(self, why: str) -> Schema:
-        """Make the schema of what can be shown in some form, but not given."""
+        """Return the schema of a value that can be shown in some form, but not given."""
         return {"description": why} if self._references else {"not": {}, "description": why}
 
     def _add_default(self, schema: Schema, default: Literal) -> None:
@@ -161,7 +161,7 @@ class SchemaBuilder:
             schema["description"] = "the default is too large to be shown"
 
     def of_type(self, literal_type: LiteralType) -> Schema:
-        """Make the schema of one value; its definitions are added to ``definitions``."""
+        """Return the schema of one value; add its definitions to ``definitions``."""
         known = set(self.definitions)
         try:
             schema = self._of_type(literal_type, 0)
@@ -181,7 +181,7 @@ class SchemaBuilder:
         schema = self._structure(kind, depth)
         is_struct = kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT
         if kind.HasField("metadata") and not is_struct and "not" not in schema:
-            # What pydantic.Field adds to a type: bounds, a title, a description.
+            # From pydantic.Field: bounds, a title, a description.
             added = self._of_schema(struct_to_json(kind.metadata, self._budget), [], depth)
             if isinstance(added, dict):
                 schema = {name: added[name] for name in added if name in BOUNDS} | schema
@@ -212,7 +212,7 @@ class SchemaBuilder:
                 return self._stored("pickle")
             case "union_type" if variants := kind.union_type.variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
-        return self._unknown("a type that JSON has no form for")
+        return self._unknown("a type that cannot be written as JSON")
 
     def _stored(self, kind: str) -> Schema:
         text = {"type": "string"}
@@ -226,7 +226,7 @@ class SchemaBuilder:
             properties["size"] = {"type": "integer"}
             return {"type": "object", "properties": properties, "required": ["kind"]}
         if kind == "pickle":
-            return self._unknown("a Python object, which Flyte keeps as a pickle")
+            return self._unknown("a Python object, which Flyte stores as a pickle")
         return {
             "type": ["string", "object"],
             "description": f"the URI of a {kind}",
@@ -244,12 +244,12 @@ class SchemaBuilder:
         return schema
 
     def _of_schema(self, given: Any, scopes: list[Mapping[str, Any]], depth: int) -> Schema | bool:
-        """Keep of a schema what is known here.
+        """Return a copy of a schema with only the known keywords.
 
         Args:
             given: The schema.
-            scopes: The definitions around it, the nearest last.
-            depth: How deep it is nested.
+            scopes: The enclosing definitions, the innermost last.
+            depth: Its nesting depth.
         """
         self._budget.spend(depth)
         if isinstance(given, bool):
@@ -265,7 +265,7 @@ class SchemaBuilder:
             if keyword in given and is_valid(given[keyword])
         }
         if "enum" in kept:
-            kept.pop("type", None)  # the SDK names the members of an IntEnum, and says integer
+            kept.pop("type", None)  # for an IntEnum the SDK lists names, but the type integer
         self._add_reference(kept, given.get("$ref"), scopes)
 
         def each(schemas: list[Any]) -> list[Schema | bool]:
@@ -280,7 +280,7 @@ class SchemaBuilder:
             kept["prefixItems"] = each(items)
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
-            # Of several allOf each would have to hold; the SDK's have one, beside a description.
+            # Several schemas in allOf would have to hold at once; the SDK writes only one.
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
                 kept["anyOf"] = each(variants)
         if given.get("propertyNames") == {"type": "integer"}:
@@ -288,7 +288,7 @@ class SchemaBuilder:
         return kept
 
     def _add_reference(self, kept: Schema, reference: Any, scopes: list[Mapping[str, Any]]) -> None:
-        """Refer to the definition in the schema that is being made, if there is such a one."""
+        """Add a reference to the definition in the new schema, if there is one."""
         text = reference if isinstance(reference, str) else ""
         found = re.fullmatch(r"#/(?:\$defs|definitions)/([^/]+)", text)
         if not found:

@@ -1,4 +1,4 @@
-"""The translation, in the places where the SDK translates literals to Python values and back."""
+"""Installs the translation in place of the SDK's own, from literals to Python values and back."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
@@ -17,23 +17,23 @@ PLAIN = (str, int, float, bool, type(None), Own)
 
 
 class _Checked:
-    """An input that has been translated already, together with all others."""
+    """An input that has already been translated, together with all the others."""
 
     def __init__(self, literal: Literal) -> None:
         self.literal = literal
 
 
 class JsonTransformer(TypeTransformer[Any]):
-    """What the SDK makes of a type that somebody else has declared: JSON, in and out."""
+    """Represents a remote task's declared type in the SDK: values are JSON, in and out."""
 
-    __hash__ = None  # type: ignore[assignment] # else ``typing`` would remember it
+    __hash__ = None  # type: ignore[assignment] # or ``typing`` would cache it
 
     def __init__(self, kind: LiteralType) -> None:
         super().__init__("json", object, enable_type_assertions=False)
         self.kind = kind
 
     def get_literal_type(self, t: Any = None) -> LiteralType:  # noqa: ARG002
-        """Return the type as it was declared."""
+        """Return the declared type."""
         return self.kind
 
     async def to_literal(self, python_val: Any, python_type: Any, expected: Any) -> Literal:  # noqa: ARG002
@@ -52,7 +52,7 @@ class JsonTransformer(TypeTransformer[Any]):
 
 
 async def _translated(value: Any) -> Any:
-    """Translate what the app itself has made and JSON does not know, by its own type."""
+    """Translate values that the app itself made and JSON cannot hold, by their own types."""
     if isinstance(value, list | tuple):
         return [await _translated(item) for item in value]
     if type(value) is dict:
@@ -72,31 +72,31 @@ def _is_json(value: Any) -> bool:
 
 
 def _kind(python_type: Any) -> LiteralType | None:
-    """Return the declared type behind a type of ours."""
+    """Return the declared type behind one of our types."""
     transformers = [each for each in get_args(python_type) if isinstance(each, JsonTransformer)]
     return transformers[0].kind if transformers else None
 
 
 def _kinds(interface: Any) -> dict[str, LiteralType] | None:
-    """Return the declared types of a task's inputs, if the task is somebody else's."""
+    """Return the declared types of a task's inputs, or None unless the task is remote."""
     kinds = {name: _kind(each[0]) for name, each in interface.inputs.items()}
     return None if None in kinds.values() else kinds  # type: ignore[return-value]
 
 
 class _Values(dict[str, Any]):
-    """Values by name; what somebody's task has declared and its run has not returned is None."""
+    """Values by name; an output that is declared but that the run did not return is None."""
 
     def __missing__(self, name: str) -> None:
         return None
 
 
 def _made(value: Any, python_type: Any) -> Any:
-    """Make a value of a type that the app itself asks for, by pydantic."""
+    """Convert a value with pydantic to a type that the app itself asks for."""
     return value if _kind(python_type) else TypeAdapter(python_type).validate_python(value)
 
 
 def install(engine: Any, interface: Any) -> None:
-    """Replace how the SDK guesses types, reads literals, and takes the inputs of a run.
+    """Replace how the SDK guesses types, reads literals, and converts the inputs of a run.
 
     Args:
         engine: ``flyte.types.TypeEngine``.

@@ -18,13 +18,13 @@ PICKLE_FORMAT = "PythonPickle"
 
 
 def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
-    """Show the inputs or outputs of a run.
+    """Convert the inputs or outputs of a run.
 
     Args:
-        literals: By name.
+        literals: Pairs of a name and a literal.
 
     Returns:
-        Each by its name, as values that any JSON encoder takes.
+        Values by name, which any JSON encoder accepts.
     """
     budget = Budget()
     shown: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
 
 
 def literal_to_json(literal: Literal, budget: Budget, depth: int = 0) -> Any:
-    """Show one literal.
+    """Convert one literal.
 
     Raises:
         TooComplexError: When the budget is used up.
@@ -87,7 +87,7 @@ def _scalar(literal: Literal, budget: Budget, depth: int) -> Any:
 
 
 def _stored(scalar: Scalar, content_hash: str, budget: Budget) -> Any:
-    """Show what is kept elsewhere, or says only what it is."""
+    """Convert a value that is stored elsewhere, or that has no data of its own."""
     match scalar.WhichOneof("value"):
         case "blob":
             kind = blob_kind(scalar.blob.metadata.type)
@@ -110,7 +110,7 @@ def _stored(scalar: Scalar, content_hash: str, budget: Budget) -> Any:
 
 
 def blob_kind(kind: BlobType) -> str:
-    """Name what a blob is, as references do."""
+    """Return the kind of a blob, as used in references."""
     if kind.format == PICKLE_FORMAT:
         return "pickle"
     return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"
@@ -145,7 +145,7 @@ def _primitive(primitive: Primitive, budget: Budget) -> Any:
 
 
 def _number(value: float) -> float | str:
-    """Return a number; those that JSON has no form for as protobuf's own JSON writes them."""
+    """Return a number; NaN and infinities become strings, as in protobuf's JSON format."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -166,7 +166,7 @@ def _duration(duration: Duration) -> str:
 
 
 def struct_to_json(struct: Struct, budget: Budget, depth: int = 0) -> dict[str, Any]:
-    """Show a protobuf struct, in which every number is a float: whole ones become integers."""
+    """Convert a protobuf struct. All its numbers are floats; whole ones become integers."""
     shown = {}
     for key, value in struct.fields.items():
         shown[_text(key, budget)] = _struct_value(value, budget, depth + 1)
@@ -197,7 +197,7 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
         kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
         return _reference(kind, budget, format=binary.tag, size=size)
     budget.spend(depth, size)
-    containers = Budget()  # each is a call back to here, while nothing else is done
+    containers = Budget()  # msgpack calls back for each one while the event loop is blocked
 
     def pairs(found: list[tuple[Any, Any]]) -> _Pairs:
         containers.spend(0)
@@ -224,12 +224,12 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
 
 
 class _Pairs(list[tuple[Any, Any]]):
-    """A map as it is written: a dict hashes keys that may have been chosen to collide."""
+    """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
 
 
 def _pairs(pairs: list[tuple[Any, Any]]) -> _Pairs:
     if any(isinstance(key, list) for key, _ in pairs):
-        raise TypeError("a list or a map is no key")
+        raise TypeError("a list or a map cannot be a key")
     return _Pairs(pairs)
 
 
@@ -255,6 +255,6 @@ def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
 
 
 def _key(key: Any, budget: Budget) -> str:
-    """Make a JSON key of a key: JSON has only text."""
+    """Convert a key to a string, the only kind of key in JSON."""
     shown = _unpacked(key, budget, 0)
     return shown if isinstance(shown, str) else "null" if shown is None else str(shown).lower()
