@@ -120,7 +120,9 @@ class Client:
     request takes longer than ``after`` seconds; few do.
     """
 
-    def __init__(self, receive: Receive, send: Send, largest_body: int, after: float = 1.0) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, largest_body: int = LARGEST_BODY, after: float = 1.0
+    ) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects, or is told to come back."""
         self.has_left = False
