@@ -1,4 +1,4 @@
-"""The API's representation of a run."""
+"""The models of the runs API."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -6,9 +6,9 @@ from urllib.parse import quote, urlencode
 
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from passthrough.dependencies import Identity, in_time, phase_of, time_of
+from passthrough.dependencies import Identity, Inputs, in_time, phase_of, time_of
 
 LINKS = {
     operation: {
@@ -88,3 +88,30 @@ class EndedRun(Run):
             elif waited and run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
                 outputs = (await run.outputs.aio()).named_outputs
         return cls.of(run, error=error, outputs=outputs)
+
+
+class RunData(BaseModel):
+    """A run's inputs and outputs, by name. Outputs are called o0, o1, ..."""
+
+    inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}])
+    outputs: dict[str, Any] | None = Field(
+        description="Only if the run succeeded", examples=[{"o0": "Hello, Ada."}]
+    )
+
+
+class Rerun(BaseModel):
+    """What to change when running a run again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: Inputs = Field(
+        default={}, description="The inputs to change", examples=[{"name": "Ada"}]
+    )
+
+
+class Abort(BaseModel):
+    """Why a run is aborted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="Aborted in the app", max_length=1000)

@@ -1,46 +1,18 @@
 """Runs: list and show them, with their inputs and outputs; run them again; abort them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import flyte
 from fastapi import APIRouter, Body, HTTPException, Query, Response
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import BaseModel, ConfigDict, Field
 
-from passthrough.dependencies import Inputs, RunDep, Time, WaitQuery, wait_for
+from passthrough.dependencies import RunDep, Time, WaitQuery, wait_for
 from passthrough.problems import documented
 
-from ..models import LINKS, EndedRun, Run
+from ..models import LINKS, Abort, EndedRun, Rerun, Run, RunData
 
 router = APIRouter(tags=["runs"])
-
-
-class RunData(BaseModel):
-    """A run's inputs and outputs, by name. Outputs are called o0, o1, ..."""
-
-    inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}])
-    outputs: dict[str, Any] | None = Field(
-        description="Only if the run succeeded", examples=[{"o0": "Hello, Ada."}]
-    )
-
-
-class Rerun(BaseModel):
-    """What to change when running a run again."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: Inputs = Field(
-        default={}, description="The inputs to change", examples=[{"name": "Ada"}]
-    )
-
-
-class Abort(BaseModel):
-    """Why a run is aborted."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = Field(default="Aborted in the app", max_length=1000)
 
 
 @router.get("/runs", summary="List runs")
