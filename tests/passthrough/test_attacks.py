@@ -119,13 +119,8 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
         "type": "http", "method": "GET", "path": "/me", "query_string": b"q=hidden",
         "headers": headers,
     }  # fmt: skip
-    logger = logging.getLogger("app.access")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(caplog.handler)
-    try:
+    with caplog.at_level(logging.INFO, "app.access"):
         asyncio.run(AccessLogMiddleware(app, form)(scope, None, send))  # type: ignore[arg-type]
-    finally:
-        logger.removeHandler(caplog.handler)
     line = caplog.records[-1].getMessage()
     assert line.isprintable()
     assert "secret" not in line

@@ -1,5 +1,6 @@
 """GET /runs, and what is at /runs/{name}: the run, its inputs and outputs, again, and its abort."""
 
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -29,7 +30,8 @@ def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
     assert run["task"] == f"{TASKS}.greet"
     assert run["version"]
     assert (run["phase"], run["error"], run["outputs"]) == ("succeeded", None, None)
-    assert run["started_at"] <= run["ended_at"]
+    started, ended = (datetime.fromisoformat(run[each]) for each in ("started_at", "ended_at"))
+    assert started <= ended
     assert run["url"].startswith("https://")
     place = f"/domain/{run['domain']}/project/{run['project']}/runs/{run['name']}"
     assert run["url"].endswith(place)
