@@ -31,7 +31,7 @@ def test_two_callers_have_different_subjects(alice: httpx.Client, bob: httpx.Cli
 def test_someone_whom_flyte_admits_but_does_not_know_is_told_so(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    """As behind a proxy that has checked an opaque token, and does not say whose it is."""
+    """This happens behind a proxy that checks an opaque token but does not pass on its owner."""
     local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED)
     answer = alice.get("/me")
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What the API says of itself, at /openapi.json and /docs."""
+"""The API's description, at /openapi.json and /docs."""
 
 import re
 from typing import Any

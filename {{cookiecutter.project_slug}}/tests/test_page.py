@@ -1,4 +1,4 @@
-"""The page at /: files for everybody, which can do no harm. What they show comes from the API."""
+"""The page at /: harmless public files. Their data comes from the API."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""GET /projects: what projects there are."""
+"""GET /projects: the list of projects."""
 
 import httpx
 

@@ -1,7 +1,7 @@
-"""What the template promises, over the wire, for every endpoint of the app: yours too.
+"""The template's promises, tested over the wire for every endpoint of the app, including yours.
 
-The endpoints are those of the OpenAPI document. Where one of yours needs more than a run or a task
-to be called with, say so in ``EXAMPLES``. If a newer flyte breaks a promise, it shows here.
+The endpoints are those in the OpenAPI document. If one of yours needs more than the name of a run or
+a task, add an example to ``EXAMPLES``. If a newer flyte breaks a promise, a test here fails.
 """
 
 import asyncio
@@ -46,8 +46,8 @@ Operation = tuple[str, str]
 EXAMPLES: dict[Operation, dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
 }
-"""What to send where: ``json``, ``params``, ``files``, or a ``path`` in place of one that names a run or
-a task. ``status`` is what may be answered instead of a success."""
+"""Example requests: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
+task. ``status`` is an acceptable status besides success."""
 
 READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
 STREAMS = [operation for operation, has_events in OPERATIONS.items() if has_events]
@@ -57,14 +57,14 @@ each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 
 
 def path_of(path: str, run: dict[str, Any]) -> str:
-    """Name a task or a run that exists."""
+    """Fill in the name of an existing task or run."""
     return re.sub(r"{\w+}", f"{TASKS}.greet" if path.startswith("/tasks") else run["name"], path)
 
 
 def call(
     client: httpx.Client, operation: Operation, run: dict[str, Any], **headers: str
 ) -> httpx.Response:
-    """Call an operation; of a stream, take what comes first."""
+    """Call an operation; for a stream, read only the first chunk."""
     method, path = operation
     example: dict[str, Any] = {"path": path_of(path, run)} | EXAMPLES.get(operation, {})
     path, _ = example.pop("path"), example.pop("status", None)
@@ -77,16 +77,16 @@ def call(
 
 
 def hint(operation: Operation) -> str:
-    """Say what to do about an operation of which nothing came."""
-    return f"{' '.join(operation)} did not work: say in EXAMPLES, above, what to send"
+    """Return what to do about an operation that failed."""
+    return f"{' '.join(operation)} failed: add an example request to EXAMPLES, above"
 
 
 def is_as_expected(operation: Operation, response: httpx.Response) -> bool:
-    """Tell whether somebody who may do everything was answered as they should be."""
+    """Tell whether this is the expected response to somebody who may do everything."""
     return response.is_success or response.status_code == EXAMPLES.get(operation, {}).get("status")
 
 
-# Nothing without the caller's own credentials
+# No access without valid credentials
 
 
 @each_operation
@@ -104,12 +104,12 @@ def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
 ) -> None:
     response = call(expired, operation, greeting)
     assert not response.is_success, (
-        f"{' '.join(operation)} serves whoever sends any token, because it asks Flyte nothing:"
+        f"{' '.join(operation)} accepts any token, because it does not call Flyte:"
         " give it a CallerDep parameter"
     )
     assert response.status_code != 422, (
-        f"{' '.join(operation)} has not asked Flyte who is calling before it refused its parameters:"
-        " give it a CallerDep parameter, or say in EXAMPLES, above, what to send"
+        f"{' '.join(operation)} refused its parameters before it called Flyte:"
+        " give it a CallerDep parameter, or add an example request to EXAMPLES, above"
     )
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -140,20 +140,20 @@ def test_nor_is_a_websocket_opened(
     assert refused.value.response.status_code == 401
 
 
-# As the caller, and as nobody else
+# The caller's own credentials only
 
 
 @pytest.fixture(scope="module")
 def asked_by_bob(
     app_url: str, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> dict[Operation, list[ReceivedCall]]:
-    """What Flyte has been asked for each operation, when bob's browser called it."""
+    """The calls to Flyte for each operation, when bob's browser calls it."""
     cookie = {"Cookie": f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"}
     asked = {}
     with client_of(app_url, None) as bob:
         for operation in OPERATIONS:
             local_flyte.clear_calls()
-            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # it is enough to have asked
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # one call is enough
             response = call(bob, operation, greeting, **cookie)
             assert "no-store" in response.headers["Cache-Control"]
             asked[operation] = local_flyte.calls
@@ -180,7 +180,7 @@ def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if offers(path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # for a service that signs what it sends: this is not signed
+        else:  # a webhook: this request is not signed
             assert anonymous.post(path, headers=headers).status_code >= 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
 
@@ -217,13 +217,13 @@ def test_many_people_at_once_are_never_mixed_up(
             assert each.headers["authorization"] == people[each.headers["x-request-id"]], each
 
 
-# For as long as the caller is there
+# Work ends when the client leaves
 
 
 async def come_and_leave(
     url: str, paths: list[str], is_there: Callable[[], bool] = lambda: False
 ) -> None:
-    """Call all at once as alice, and leave when something has come of each, or ``is_there`` says so."""
+    """Call all paths at once as alice; leave when each has sent something, or ``is_there`` is true."""
     alice = {"Authorization": authorization_of("alice")}
     seen = 0
 
@@ -287,14 +287,14 @@ def test_nor_of_a_request_for_which_flyte_hangs(
         wait_until(lambda: open_calls(local_flyte) == 0)
 
 
-# No token is told
+# No token is leaked
 
 
 @pytest.fixture
 def logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.LogCaptureFixture:
-    """Everything that is logged, also where a logger keeps its records from the root."""
+    """Everything that is logged, including loggers that do not propagate to the root."""
     caplog.set_level(logging.DEBUG)
     for name in ("flyte", "uvicorn", "app", "passthrough"):
         caplog.set_level(logging.DEBUG, name)
@@ -328,14 +328,14 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
     assert token not in "".join(capfd.readouterr())
 
 
-# Data stays data; the SDK keeps nothing and blocks nobody
+# Data stays data; the SDK caches nothing and blocks nobody
 
 
 def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
     trap = finished(alice, run_task(alice, "trap"))
     for operation in READING:
         assert is_as_expected(operation, call(alice, operation, trap)), hint(operation)
-    with calling_as(alice):  # in this process, which is the app's
+    with calling_as(alice):  # in this process, which also runs the app
         assert remote.Run.get(trap["name"]).outputs().named_outputs["o0"]["kind"] == "pickle"
     assert "SPRUNG" not in os.environ
 
@@ -344,7 +344,7 @@ kept = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
 
 
 def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
-    """Add what would serve everybody what the first has fetched, and what would stop everybody."""
+    """Add endpoints that, without the template, would share a cached task or block everybody."""
 
     @app.get("/kept")
     async def keep() -> str:

@@ -1,4 +1,4 @@
-"""GET /runs, and what is at /runs/{name}: the run, its inputs and outputs, again, and its abort."""
+"""GET /runs, and /runs/{name} with /io, /rerun and /abort."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .support import TASKS, finished, long_run, needs, run_task
 
 
 def get_run(client: httpx.Client, run: dict[str, Any], **query: Any) -> dict[str, Any]:
-    """Return a run as the app shows it."""
+    """Return the app's representation of a run."""
     shown: dict[str, Any] = client.get(f"/runs/{run['name']}", params=query).json()
     return shown
 
@@ -160,7 +160,7 @@ def test_aborting_what_has_ended_is_refused_and_changes_nothing(
 def test_data_that_is_too_large_for_flyte_to_hand_out_is_told_so(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
-    said = "limit exceeded. 3.1mb > 2mb."  # as Flyte says it
+    said = "limit exceeded. 3.1mb > 2mb."  # Flyte's message
     local_flyte.fail_next("GetActionData", Code.INTERNAL, message=said)
     refused = alice.get(f"/runs/{greeting['name']}/io")
     assert refused.status_code == 413

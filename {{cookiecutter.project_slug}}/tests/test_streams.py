@@ -14,7 +14,7 @@ from .support import authorization_of, needs, run_task
 
 
 def events(text: str) -> list[dict[str, str]]:
-    """Parse server-sent events: each a dictionary of its fields."""
+    """Parse server-sent events into dictionaries of their fields."""
     blocks = [block for block in text.split("\n\n") if block.strip()]
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
@@ -92,7 +92,7 @@ def test_a_stream_that_fails_says_so_in_its_last_event(
 
 
 def watch(url: str, run: str, **headers: str) -> tuple[list[dict[str, Any]], int | None]:
-    """Return what is told of a run until the end, and with which code that ends."""
+    """Return the messages about a run, and the code with which the WebSocket is closed."""
     address = f"{url.replace('http', 'ws', 1)}/runs/{run}/watch"
     with connect(address, additional_headers=headers, proxy=None, open_timeout=60) as websocket:
         return [json.loads(message) for message in websocket], websocket.close_code
