@@ -81,7 +81,7 @@ async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> 
     await asyncio.to_thread(wait_until, lambda: not any(left(flyte).values()))
 
 
-def test_under_uvicorn_short_requests_finish_and_streams_are_told_to_come_back(
+def test_under_uvicorn_short_requests_finish_and_streams_ask_to_reconnect(
     flyte: LocalFlyte, default_project: Path, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -109,7 +109,9 @@ def fserve(port: str) -> int:
     raise AssertionError("there is no such process")
 
 
-def test_so_they_do_under_fserve(flyte: LocalFlyte, default_project: Path) -> None:
+def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
+    flyte: LocalFlyte, default_project: Path
+) -> None:
     flyte.deploy(default_project, "deployment.py", "app_env")
     url = flyte.wait_app("my-flyte-app", seconds=300)
     app = fserve(url.rpartition(":")[2])
@@ -118,7 +120,7 @@ def test_so_they_do_under_fserve(flyte: LocalFlyte, default_project: Path) -> No
     flyte.reset()
 
 
-def test_under_flyte_serve_which_ends_at_once_nothing_is_left(
+def test_under_flyte_serve_the_app_ends_at_once_and_nothing_remains(
     flyte: LocalFlyte, default_project: Path, tmp_path: Path
 ) -> None:
     port = free_port()

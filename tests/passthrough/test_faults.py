@@ -196,7 +196,7 @@ def in_time(client: httpx.Client, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_flytes_is_answered_in_time_and_is_over_when_it_is_over(
+def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
     url: str, way: FaultyWay, received: Received, name: str
 ) -> None:
     begin, expected = FAULTS[name]
@@ -222,9 +222,7 @@ def test_a_fault_of_flytes_is_answered_in_time_and_is_over_when_it_is_over(
     assert Row(status, others, ready, starts) == expected
 
 
-def test_a_name_that_does_not_resolve_is_answered_in_time(
-    way: FaultyWay, received: Received
-) -> None:
+def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Received) -> None:
     app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint="dns:///flyte.invalid")
     with serving(app) as url, client_of(url, "alice") as alice:
         status = in_time(alice, "/me").status_code
@@ -240,7 +238,7 @@ def phases(stream: httpx.Response) -> Iterator[str]:
             yield line.removeprefix("data: ")
 
 
-def test_a_viewer_does_not_notice_that_the_watch_of_a_run_was_cut_off(
+def test_a_viewer_does_not_notice_an_interrupted_watch(
     url: str, way: FaultyWay, received: Received
 ) -> None:
     def watches() -> int:
@@ -258,7 +256,7 @@ def test_a_viewer_does_not_notice_that_the_watch_of_a_run_was_cut_off(
         assert [*phases(stream)][-1] == '"aborted"'
 
 
-def test_a_viewer_is_told_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
+def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
     with long_run() as run, client_of(url, "alice") as alice:
         way.cut_after = 1
         text = alice.get(f"/logs/{run}").text

@@ -49,7 +49,7 @@ class Caller(BaseModel):
     name: str | None = Field(examples=["Alice Liddell"])
     email: str | None = Field(examples=["alice@example.com"])
     anonymous: bool = Field(
-        description="Whether all callers are anonymous, because the connection to Flyte is plaintext"
+        description="Whether every caller is anonymous, because Flyte is called in plaintext"
     )
 
 

@@ -90,7 +90,7 @@ def is_as_expected(operation: Operation, response: httpx.Response) -> bool:
 
 
 @each_operation
-def test_without_credentials_nothing_is_served(
+def test_without_credentials_every_request_is_refused(
     anonymous: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     response = call(anonymous, operation, greeting)
@@ -99,7 +99,7 @@ def test_without_credentials_nothing_is_served(
 
 
 @each_operation
-def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
+def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
     expired: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     response = call(expired, operation, greeting)
@@ -118,7 +118,7 @@ def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
 
 @pytest.mark.authorization
 @pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
-def test_without_rights_on_the_project_its_things_are_forbidden(
+def test_without_rights_on_the_project_every_request_is_forbidden(
     carol: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     assert call(carol, operation, greeting).status_code == 403
@@ -126,7 +126,7 @@ def test_without_rights_on_the_project_its_things_are_forbidden(
 
 @pytest.mark.parametrize("path", WEBSOCKETS)
 @pytest.mark.parametrize("who", ["anonymous", "expired"])
-def test_nor_is_a_websocket_opened(
+def test_without_valid_credentials_no_websocket_is_opened(
     app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], path: str, who: str
 ) -> None:
     sent = request.getfixturevalue(who).headers
@@ -163,7 +163,7 @@ def asked_by_bob(
 
 @pytest.mark.reads_what_flyte_received
 @each_operation
-def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
+def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
     asked_by_bob: dict[Operation, list[ReceivedCall]], operation: Operation
 ) -> None:
     assert asked_by_bob[operation], hint(operation)
@@ -174,7 +174,7 @@ def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
 
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
+def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
@@ -186,7 +186,7 @@ def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
 
 
 @pytest.mark.skipif(not READING, reason="the app has no such endpoint")
-def test_many_people_at_once_are_never_mixed_up(
+def test_concurrent_callers_are_never_mixed_up(
     app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any]
 ) -> None:
     if REAL_ENDPOINT:
@@ -256,7 +256,7 @@ def open_calls(local_flyte: LocalFlyte) -> int:
 
 
 @pytest.mark.skipif(not (STREAMS or WEBSOCKETS), reason="the app has no streams")
-def test_nothing_is_left_of_a_stream_when_its_viewer_has_gone(
+def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
     settings: Settings, request: pytest.FixtureRequest, counting: dict[str, Any]
 ) -> None:
     with serving(create_app(settings)) as url:  # stops only when no request is left
@@ -270,7 +270,7 @@ def test_nothing_is_left_of_a_stream_when_its_viewer_has_gone(
 
 @pytest.mark.steers_flyte
 @pytest.mark.skipif(READING == STREAMS, reason="the app has no such endpoint")
-def test_nor_of_a_request_for_which_flyte_hangs(
+def test_nothing_remains_of_a_hanging_request_when_its_client_leaves(
     settings: Settings,
     local_flyte: LocalFlyte,
     greeting: dict[str, Any],
@@ -305,7 +305,7 @@ def logged(
 @pytest.mark.steers_flyte
 @pytest.mark.skipif(not OPERATIONS, reason="the app has no endpoint that calls Flyte")
 @pytest.mark.parametrize("code", [Code.UNKNOWN, Code.INVALID_ARGUMENT])
-def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
+def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     greeting: dict[str, Any],
@@ -331,7 +331,7 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
 # Data stays data; the SDK caches nothing and blocks nobody
 
 
-def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
+def test_a_runs_outputs_are_never_unpickled(alice: httpx.Client) -> None:
     trap = finished(alice, run_task(alice, "trap"))
     for operation in READING:
         assert is_as_expected(operation, call(alice, operation, trap)), hint(operation)
@@ -361,7 +361,7 @@ def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
     return app
 
 
-def test_the_sdk_keeps_nothing_for_another_caller_and_stops_nobody(
+def test_the_sdk_caches_nothing_for_another_caller_and_blocks_nobody(
     settings: Settings, expired: httpx.Client, logged: pytest.LogCaptureFixture
 ) -> None:
     app = with_endpoints_of_flytes_docs(create_app(settings))
