@@ -13,8 +13,8 @@ import pytest
 from ..baking import Baker
 
 PLACES = {
-    "_sessions": "keeps_nothing",
-    "_loop": "keeps_nothing",
+    "_sessions": "caches_nothing",
+    "_loop": "caches_nothing",
     "_types": "unpickled",
     "_lazy_tasks": "caches_nothing",
 }
