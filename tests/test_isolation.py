@@ -1,4 +1,4 @@
-"""A short form of ``benchmarks/isolation.py``, which CONTRIBUTING.md has people run at length."""
+"""A short form of ``benchmarks/isolation.py``; see CONTRIBUTING.md for the long one."""
 
 import sys
 from pathlib import Path

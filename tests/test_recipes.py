@@ -1,4 +1,4 @@
-"""docs/recipes of a generated project: each recipe as it is written, pasted where it says."""
+"""docs/recipes in a generated project: each recipe works as written, pasted where it says."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ WANTED = (
 class Recipe:
     title: str
     files: dict[str, str]
-    """What is pasted, by the path that the sentence before it names."""
+    """The code to paste, by the path in the sentence before it."""
 
     @property
     def code(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: reci
 
 
 def lines_of_code(path: str, text: str) -> list[str]:
-    """Return the lines that hold code: no blank lines, comments or docstrings."""
+    """Return the lines with code, without blank lines, comments and docstrings."""
     lines = text.splitlines()
     if path.endswith(".py"):
         for node in ast.walk(ast.parse(re.sub(r"\{\{.*?\}\}", "x", text))):
@@ -109,7 +109,7 @@ def test_endpoints_in_the_table_exist(default_project: Path) -> None:
 
 
 def paste(recipe: Recipe, project: Path) -> None:
-    """Do what a recipe says."""
+    """Apply a recipe."""
     for path, text in recipe.files.items():
         target = project / path
         if path == "app/tasks.py":

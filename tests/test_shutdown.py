@@ -1,4 +1,4 @@
-"""SIGTERM with requests and streams open, however the app was started."""
+"""SIGTERM with open requests and streams, for each way to start the app."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ALICE = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
 OPEN = {"WatchActionDetails": 3, "TailLogs": 1, "UserInfo": 1}
-"""The calls to Flyte that are open when the app is asked to stop."""
+"""The calls to Flyte that are open when the app gets the signal."""
 NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
 
 
@@ -32,7 +32,7 @@ def left(flyte: LocalFlyte) -> dict[str, int]:
 
 
 def long_run(url: str) -> str:
-    """Start a run that goes on; return its name."""
+    """Start a run that does not end; return its name."""
     path = f"{url}/tasks/{TASKS}.count/runs"
     body = {"inputs": {"to": 10_000}}
     answer = httpx.post(path, json=body, headers=ALICE, timeout=60, trust_env=False)
@@ -40,7 +40,7 @@ def long_run(url: str) -> str:
 
 
 async def read(client: httpx.AsyncClient, path: str) -> str:
-    """Read a stream of events to its end, which must be one."""
+    """Read an event stream to its end, which must be a proper one."""
     return (await client.get(path)).text
 
 
@@ -56,7 +56,7 @@ async def listen(url: str) -> int | None:
 
 
 async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> None:
-    """Have all kinds of requests open, stop the app, and see how each of them ends."""
+    """Open all kinds of requests, stop the app, and check how each of them ends."""
     run = await asyncio.to_thread(long_run, url)
     async with httpx.AsyncClient(
         base_url=url, headers=ALICE, timeout=120, trust_env=False

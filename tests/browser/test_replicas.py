@@ -34,7 +34,7 @@ def replicas(
 
 
 class Curl:
-    """Somebody who reads a log with curl, and asks again from where it was cut off."""
+    """A viewer who reads a log with curl, and resumes where it was cut off."""
 
     def __init__(self, url: str) -> None:
         self.lines: list[str] = []
@@ -55,7 +55,7 @@ class Curl:
                         self.last = value
                     elif field == "data" and value.endswith(" of 40"):
                         self.lines.append(value)
-            time.sleep(1)  # as it is told
+            time.sleep(1)  # as the stream's `retry` field requests
 
     def wait(self) -> None:
         """Wait until the last line has come."""

@@ -1,4 +1,4 @@
-"""Triggers: deployed with a task or alone, listed, switched off and on, run when asked."""
+"""Triggers: deployed with a task or alone, listed, switched off and on, and run by hand."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Calling another app as the caller: where credentials go, and where not."""
+"""Calling another app as the caller: where credentials are sent, and where not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ router = APIRouter()
 
 
 def app_at(address: str) -> remote.App:
-    """Make an app, as if Flyte had told that it is there."""
+    """Make an app, as if Flyte had returned this address for it."""
     app = app_definition_pb2.App()
     app.metadata.id.name = "other"
     app.status.ingress.public_url = address
@@ -35,7 +35,7 @@ async def call(address: str, path: str) -> dict[str, Any]:
 
 
 class Other:
-    """An app that notes what it is sent."""
+    """An app that records its requests."""
 
     def __init__(self) -> None:
         self.received: list[Request] = []

@@ -1,4 +1,4 @@
-"""flyte.build for many callers: each of them asks Flyte."""
+"""flyte.build for many callers: each of them calls Flyte."""
 
 from collections.abc import Callable
 

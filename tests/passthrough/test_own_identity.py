@@ -1,4 +1,4 @@
-"""Calling Flyte as the application that an API key belongs to."""
+"""Calling Flyte as the application that owns an API key."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
     for _ in range(3):
         assert alice.get("/robot").is_success
     assert exchanges() == 1
-    robot._ends -= 3600 - EARLY  # as if an hour had passed, but for a minute
+    robot._ends -= 3600 - EARLY  # as if almost an hour had passed
     assert alice.get("/robot").is_success
     assert exchanges() == 2
     assert not any(
