@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 GREY, ORANGE, BLUE = "#9aa4b2", "#d98e48", "#3b7dd8"
-LABELS = 185  # pixels for what is measured, left of the bars
+LABELS = 185  # pixels for labels, left of the bars
 
 
 def draw(

@@ -1,11 +1,11 @@
-"""How long the generated app takes from ``fserve`` to its first answer, against the smallest app.
+"""The time from ``fserve`` to the first answer, for the generated app and for the smallest app.
 
     python benchmarks/cold_start.py [rounds]
 
-Generates the default project, installs what its image would hold, deploys it and the smallest
-FastAPI app to a local Flyte with the real ``flyte deploy``, and starts what arrived there in turn:
-exactly the container commands, in empty directories. Prints the median of each and of the ratios of
-neighbours, which hold when the machine's speed drifts.
+Generates the default project, installs its image's packages, deploys it and the smallest FastAPI
+app to a local Flyte with the real ``flyte deploy``, and starts the deployed apps in turn, with
+exactly the container commands, in empty directories. Prints the median of each, and of the ratios
+of neighbouring runs, which are valid even if the machine's speed drifts.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ app_env = FastAPIAppEnvironment(name="smallest", app=app, image="auto")
 
 
 def prepare() -> None:
-    """Generate and install the project, and go on in its environment."""
+    """Generate and install the project, and continue in its environment."""
     from cookiecutter.main import cookiecutter
 
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def prepare() -> None:
 
 
 async def start(containers: Any, command: list[str], environment: dict[str, str]) -> float:
-    """Start an app, and return after how many seconds it has answered."""
+    """Start an app, and return the seconds until its first answer."""
     import httpx
 
     from local_flyte.apps import free_port, other_port
@@ -117,7 +117,7 @@ def measure(rounds: int) -> None:
             )
         containers = Containers(Path(sys.executable).parent, Path(folder) / "containers")
         times: dict[str, list[float]] = {name: [] for name in commands}
-        for round_ in range(rounds + 1):  # the first fills caches and does not count
+        for round_ in range(rounds + 1):  # the first one fills caches and does not count
             for name, command in commands.items():
                 seconds = asyncio.run(start(containers, command, flyte.app_environment()))
                 if round_:

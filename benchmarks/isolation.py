@@ -1,13 +1,13 @@
-"""Whether callers are kept apart under load, in the generated app and under the SDK's middleware.
+"""Tests whether callers are kept apart under load, with our middleware and with the SDK's.
 
     python benchmarks/isolation.py [--people N] [--at-once N] [--seconds N] [--only-ours]
 
-Generates the default project, adds the endpoints of ``isolation_server.py`` to its app, and has
-many people call them at once, over connections that they share as behind a proxy: JSON, events,
+Generates the default project, adds the endpoints of ``isolation_server.py`` to its app, and calls
+them as many people at once, over connections that they share as behind a proxy: JSON, events,
 WebSockets, sync endpoints, background tasks, uploads, endpoints that raise, another site's pages,
-and clients that leave or don't read; while Flyte, in a process of its own, fails now and then. Then
-the same for the least app with the SDK's middleware. Prints a Markdown table of what has gone
-wrong, and exits with 1 if anything has in ours. Linux only: it reads /proc.
+and clients that leave or don't read. Meanwhile Flyte, in a separate process, sometimes fails. Then
+it does the same with the minimal app and the SDK's middleware. Prints a Markdown table of errors,
+and exits with 1 if there are any in ours. Linux only: it reads /proc.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ROUNDS = 3
 LONGEST = 20.0  # seconds until a request counts as hung
-SETTLED = 10.0  # seconds in which everything that clients have left behind must end
+SETTLED = 10.0  # seconds in which all work that clients have left behind must end
 UPLOAD = bytes(300 * 1024)
 FLYTE_FAILED = {"502", "503", "504"}
-TOKEN = re.compile(r"\bp\d{4}-[\w-]{20,}")  # as the local Flyte makes them
+TOKEN = re.compile(r"\bp\d{4}-[\w-]{20,}")  # the local Flyte's format
 
 
 class Person:
-    """Someone who calls, half of them with a cookie."""
+    """A caller; half of them use a cookie."""
 
     def __init__(self, subject: str, token: str, cookie: str) -> None:
         self.subject, self.name = subject, subject.partition("-")[0]
@@ -48,7 +48,7 @@ class Person:
 
 
 class Crowd:
-    """Many people, who call one app at once; and what they have seen."""
+    """Many people who call one app at once, and their results."""
 
     client: httpx.AsyncClient
     run: str
@@ -60,15 +60,15 @@ class Crowd:
         self.chance = random.Random(0)  # noqa: S311
 
     async def call(self, until: Callable[[], bool], at_once: int) -> None:
-        """Call until it is enough, so many at once."""
+        """Call with this concurrency until a condition is true."""
         await asyncio.gather(*(self._one_after_another(until) for _ in range(at_once)))
 
     async def _one_after_another(self, until: Callable[[], bool]) -> None:
-        """Call as one person after another, over a connection that is kept."""
+        """Call as one person after another, over a persistent connection."""
         crowd = copy.copy(self)
         options: dict[str, Any] = {
             "limits": httpx.Limits(keepalive_expiry=2),  # sooner than uvicorn's
-            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used; the default takes long
+            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # not used; the default is slow
         }
         async with httpx.AsyncClient(
             base_url=self.url, timeout=LONGEST, trust_env=False, **options
@@ -85,11 +85,11 @@ class Crowd:
                 self.seen[kind, outcome] += 1
 
     def look(self, who: str, person: Person) -> None:
-        """Compare who an answer is for with who has asked."""
+        """Compare the person in an answer with the caller."""
         self.mixed += [who] * (who != person.subject)
 
     async def ask(self, person: Person, path: str, method: str = "GET", **options: Any) -> str:
-        """Ask for something that only the person may get."""
+        """Request something that only this person may get."""
         headers = person.headers | options.pop("headers", {})
         answer = await self.client.request(method, path, headers=headers, **options)
         if answer.status_code == 200:
@@ -99,7 +99,7 @@ class Crowd:
     async def leave(
         self, person: Person, request: str, body: bytes | None = None, until: bytes = b"\r\n\r\n"
     ) -> str:
-        """Ask for something, and leave when so much was answered; or in the middle of a body."""
+        """Send a request, and leave after part of the answer, or in the middle of the body."""
         url = httpx.URL(self.url)
         reader, writer = await asyncio.open_connection(url.host, url.port)
         headers = {"Host": url.host, **person.headers}
@@ -120,17 +120,17 @@ class Crowd:
 
 
 async def json(crowd: Crowd, person: Person) -> str:
-    """Ask an async endpoint."""
+    """Call an async endpoint."""
     return await crowd.ask(person, "/who")
 
 
 async def sync(crowd: Crowd, person: Person) -> str:
-    """Ask a sync endpoint, which has a thread."""
+    """Call a sync endpoint, which runs in a thread."""
     return await crowd.ask(person, "/who/sync")
 
 
 async def background(crowd: Crowd, person: Person) -> str:
-    """Have something done after the answer."""
+    """Start work that runs after the answer."""
     return await crowd.ask(person, f"/who/background?expected={person.subject}", "POST")
 
 
@@ -140,12 +140,12 @@ async def upload(crowd: Crowd, person: Person) -> str:
 
 
 async def fail(crowd: Crowd, person: Person) -> str:
-    """Ask an endpoint that raises."""
+    """Call an endpoint that raises."""
     return await crowd.ask(person, "/who/raise")
 
 
 async def events(crowd: Crowd, person: Person) -> str:
-    """Read events; if Flyte fails on the way they are cut off."""
+    """Read events; they are cut off if Flyte fails."""
     request = crowd.client.stream("GET", "/who/events", headers=person.headers)
     async with request as answer:
         with suppress(httpx.RemoteProtocolError):
@@ -169,21 +169,21 @@ async def socket(crowd: Crowd, person: Person) -> str:
 
 
 async def cross_site(crowd: Crowd, person: Person) -> str:
-    """Have a page of another site send something with its visitor's credentials."""
+    """Send a request as a page of another site, with its visitor's credentials."""
     path = f"/who/background?expected={person.subject}"
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
     return await crowd.ask(person, path, "POST", headers=headers)
 
 
 async def nobody(crowd: Crowd, _: Person) -> str:
-    """Ask without credentials where none are needed, on a connection that others have used."""
+    """Call a public path without credentials, on a connection that others have used."""
     answer = await crowd.client.get("/who/nobody")
     crowd.mixed += [answer.text] * (answer.text != "nobody")
     return str(answer.status_code)
 
 
 async def leaving_viewer(crowd: Crowd, person: Person) -> str:
-    """Look at a run for a moment."""
+    """View a run for a moment."""
     return await crowd.leave(person, f"GET /who/watch/{crowd.run}", until=b"ActionPhase.")
 
 
@@ -193,7 +193,7 @@ async def leaving_uploader(crowd: Crowd, person: Person) -> str:
 
 
 async def silent_reader(crowd: Crowd, person: Person) -> str:
-    """Ask for much, and don't read it."""
+    """Request a large answer, and don't read it."""
     return await crowd.leave(person, f"GET /who/large?expected={person.name}")
 
 
@@ -219,11 +219,11 @@ EXPECTED = {
     "uploader who leaves": {"left"},
     "client who does not read": {"200"},
 }
-"""The outcomes that are right; of all others: 200, or that Flyte has failed."""
+"""The right outcomes; for all others, 200 or a failure of Flyte."""
 
 
 def idle(server: Server, flyte: Server) -> dict[str, Any]:
-    """Return what is reported of a server that nobody calls, and what it does in a second."""
+    """Return the report of an idle server, and its activity in a second."""
     before, began = server.usage() | flyte.usage(), time.monotonic()
     time.sleep(1)
     after = server.usage() | flyte.usage()
@@ -232,7 +232,7 @@ def idle(server: Server, flyte: Server) -> dict[str, Any]:
 
 
 async def one_round(crowd: Crowd, options: argparse.Namespace) -> None:
-    """Call for as long, or as often, as the options say."""
+    """Call for the time, or the number of requests, in the options."""
     ends = time.monotonic() + options.seconds / ROUNDS
     most = crowd.seen.total() + (options.requests or 0) / ROUNDS
 
@@ -243,7 +243,7 @@ async def one_round(crowd: Crowd, options: argparse.Namespace) -> None:
 
 
 def start_run(crowd: Crowd) -> str:
-    """Start a run that goes on, through the endpoints that only our app has; return its name."""
+    """Start a run that does not end, through endpoints that only our app has; return its name."""
     headers = crowd.people[0].headers
     with httpx.Client(base_url=crowd.url, headers=headers, timeout=60, trust_env=False) as client:
         return run_of(client, "count", to=100_000)
@@ -252,7 +252,7 @@ def start_run(crowd: Crowd) -> str:
 def measure(
     server: Server, flyte: Server, log: Path, crowd: Crowd, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Let the crowd call one app; return what has gone wrong, by its description."""
+    """Let the crowd call one app; return the errors by description."""
     memory, left = [], Counter[str]()
     fresh = idle(server, flyte)
     for _ in range(ROUNDS):
@@ -282,33 +282,33 @@ def measure(
     crossed = sum(times for (kind, _), times in wrong.items() if kind == "cross-site")
     return {
         "requests": crowd.seen.total(),
-        "answers that are not the asker's": len(crowd.mixed),
-        "background tasks as somebody else": now["background"],
-        "clean-ups as somebody else": now["clean-up"],
+        "answers for the wrong person": len(crowd.mixed),
+        "background tasks as the wrong person": now["background"],
+        "clean-ups as the wrong person": now["clean-up"],
         "cross-site requests served": crossed,
         "requests that hung": hung,
-        "other outcomes that nobody expects": sum(wrong.values()) - hung - crossed,
-        "tracebacks, but for those of endpoints that raise": len(tracebacks),
+        "other unexpected outcomes": sum(wrong.values()) - hung - crossed,
+        "tracebacks, except those of endpoints that raise": len(tracebacks),
         "credentials in the log": len(TOKEN.findall(printed)),
         "tasks left after the rounds": left["tasks"],
         "connections left": left["sockets"],
         "calls left at Flyte": left["calls"],
-        "calls to Flyte in a second in which nobody calls": left["new"],
-        "CPU when all have gone, % of a core": round(100 * now["share"]),
+        "calls to Flyte in a second without requests": left["new"],
+        "CPU when idle, % of a core": round(100 * now["share"]),
         "MB after each round": ", ".join(f"{each:.0f}" for each in memory),
         "memory": memory,
     }
 
 
 def main() -> int:
-    """Measure both, print, and judge ours."""
+    """Measure both, print, and check ours."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=60, help="of each app, in three rounds")
-    parser.add_argument("--requests", type=int, help="so many instead")
+    parser.add_argument("--seconds", type=float, default=60, help="for each app, in three rounds")
+    parser.add_argument("--requests", type=int, help="number of requests, instead of seconds")
     parser.add_argument("--only-ours", action="store_true")
-    parser.add_argument("--details", action="store_true", help="tell what has been seen, too")
+    parser.add_argument("--details", action="store_true", help="also print all outcomes")
     options = parser.parse_args()
     apps = ["ours"] if options.only_ours else ["ours", "sdk"]
     found = {}
@@ -337,11 +337,11 @@ def main() -> int:
         print(f"| {row} | {' | '.join(str(found[app][row]) for app in apps)} |")
     ours = found["ours"]
     wrong = [row for row in [*ours][1:-2] if ours[row]]
-    if ours["CPU when all have gone, % of a core"] > 10:
-        wrong.append("CPU when all have gone, % of a core")
+    if ours["CPU when idle, % of a core"] > 10:
+        wrong.append("CPU when idle, % of a core")
     if memory["ours"][-1] > 1.05 * memory["ours"][-2] + 2:
         wrong.append("memory grows")
-    print(f"\n{'; '.join(wrong) or 'ours: nothing has gone wrong'}")
+    print(f"\n{'; '.join(wrong) or 'ours: no errors'}")
     return bool(wrong)
 
 

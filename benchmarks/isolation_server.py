@@ -1,9 +1,9 @@
-"""One process of ``benchmarks/isolation.py``: a local Flyte that fails now and then, or an app.
+"""One process of ``benchmarks/isolation.py``: a local Flyte that sometimes fails, or an app.
 
     python isolation_server.py flyte PEOPLE|ours|sdk
 
-As ``request_server.py``: run in the generated project's folder, it prints a line of JSON that says
-how to reach it, and another one for each line that it reads.
+Like ``request_server.py``: run in the generated project's folder, it prints a line of JSON with its
+address, and another one for each line that it reads.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from typing import Any
 
 from request_server import ROLE, say, serve, usage
 
-os.dup2(2, 1)  # what the apps log is looked at
+os.dup2(2, 1)  # the apps' logs are checked
 
 HEADERS = {"content-type": "text/plain"}
 NOBODY = "/who/nobody"
 told: Counter[str] = Counter()
-"""What endpoints have found that their callers can't see."""
+"""Errors found by endpoints that their callers can't see."""
 
 
 class DeliberateError(Exception):
@@ -33,7 +33,7 @@ class DeliberateError(Exception):
 
 
 def router() -> Any:
-    """Return endpoints as an owner writes them. Each says who its caller is, in Flyte's eyes."""
+    """Return endpoints as an owner writes them. Each returns its caller according to Flyte."""
     from fastapi import APIRouter, BackgroundTasks, Request, Response, WebSocket
     from fastapi.responses import StreamingResponse
     from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -86,7 +86,7 @@ def router() -> Any:
     async def nobody() -> Response:
         try:
             return Response(await subject(), headers=HEADERS)
-        except Exception:  # noqa: BLE001 - Flyte refuses, or the app does not even ask
+        except Exception:  # noqa: BLE001 - refused by Flyte, or by the app before the call
             return Response("nobody", headers=HEADERS)
 
     @router.get("/who/large")
@@ -119,7 +119,7 @@ def router() -> Any:
 
 
 def flyte(people: int) -> None:
-    """Start a local Flyte with the sample tasks and many people, which fails now and then."""
+    """Start a local Flyte with the sample tasks and many people, which sometimes fails."""
     from local_flyte import Code, LocalFlyte
 
     with LocalFlyte() as local_flyte:
@@ -141,7 +141,7 @@ def flyte(people: int) -> None:
                     with local_flyte.hang(method):
                         stopped.wait(0.3)
                 told["received"] += len(local_flyte.calls)
-                local_flyte.clear_calls()  # each is kept, else
+                local_flyte.clear_calls()  # otherwise all are stored
 
         failing = threading.Thread(target=fail_now_and_then)
         failing.start()
@@ -154,10 +154,10 @@ def flyte(people: int) -> None:
 
 
 def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
-    """Return the generated project's app, or the least with the SDK's middleware, and our router.
+    """Return our app, or the minimal one with the SDK's middleware, each with our router.
 
-    Both have one path that needs no credentials, at which nobody has any. Options for uvicorn come
-    along: with asyncio's loop an upload can leave its caller's credentials with the connection.
+    Both have one public path, where no credentials may be found. This also returns options for
+    uvicorn: with asyncio's loop, an upload can leave its caller's credentials on the connection.
     """
     options = {"loop": "asyncio"}
     if ours:
@@ -181,9 +181,9 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
 
 
 def report(server: Any) -> dict[str, Any]:
-    """Tell what is left in the process when everybody has gone."""
+    """Return the work that remains in the process after all clients have left."""
     gc.collect()
-    with suppress(RuntimeError):  # they change meanwhile
+    with suppress(RuntimeError):  # the set changes during iteration
         told["tasks"] = len(asyncio.all_tasks(server.servers[0].get_loop()))
     return {**usage(), **told, "sockets": len(server.server_state.connections)}
 

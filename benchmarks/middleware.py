@@ -1,10 +1,10 @@
-"""What a request costs in each middleware, in process: ours, the SDK's, the floor, and none.
+"""The cost of a request in each middleware, in process: ours, the SDK's, the floor, and none.
 
 Usage: python benchmarks/middleware.py [--rounds N]
 
 Prints a Markdown table of microseconds of CPU per request (medians over rounds that alternate
-between the contestants) and whether ours keeps to its bars, and draws ``middleware.svg``. Exits
-with 1 if a bar is missed.
+between the contestants) and whether ours is within its limits, and draws ``middleware.svg``. Exits
+with 1 if a limit is exceeded.
 """
 
 import argparse
@@ -70,13 +70,13 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG
 
 
 async def floor(scope: Scope, receive: Receive, send: Send) -> None:
-    """Do the one thing that no such middleware can do without."""
+    """Do only what every such middleware must do."""
     with auth_metadata(("authorization", "Bearer 0123456789")):
         await bare(scope, receive, send)
 
 
 def contestants() -> dict[str, ASGIApp]:
-    """Return every application to be measured, by its column."""
+    """Return every application to measure, by column."""
     sys.path.insert(0, str(FILE.parent))
     module = importlib.import_module("passthrough_auth")
     excluded = {"/health"}
@@ -89,7 +89,7 @@ def contestants() -> dict[str, ASGIApp]:
 
 
 async def measure(app: ASGIApp, scope: dict[str, Any], times: int) -> float:
-    """Return the microseconds per request, of that many requests."""
+    """Return the microseconds per request, for this many requests."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -136,7 +136,7 @@ async def measure_all(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def bars(table: dict[str, dict[str, float]]) -> list[tuple[str, float, float]]:
-    """Return what is promised: a description, what it is at most, and what was measured."""
+    """Return the limits: a description, the limit, and the measured value."""
     bearer, jwt, _, refused, excluded = table.values()
     promises = [
         ("bearer: floor + 3 us", bearer["floor"] + 3, bearer["ours"]),
@@ -144,7 +144,7 @@ def bars(table: dict[str, dict[str, float]]) -> list[tuple[str, float, float]]:
         ("401: a fifth of the SDK's", refused["SDK"] / 5, refused["ours"]),
         ("excluded: bare + 1 us", excluded["bare"] + 1, excluded["ours"]),
     ]
-    # What each adds to the bare app. A 401 has its own bar, above.
+    # The cost that each adds to the bare app. A 401 has its own limit, above.
     times = {"bearer, 2 headers": 12, "excluded path": 12}
     for profile in [profile for profile in table if profile != "401"]:
         row, least = table[profile], times.get(profile, 8)
@@ -154,7 +154,7 @@ def bars(table: dict[str, dict[str, float]]) -> list[tuple[str, float, float]]:
 
 
 def main() -> int:
-    """Measure, print, and judge."""
+    """Measure, print, and check the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=31)
     table = asyncio.run(measure_all(parser.parse_args().rounds))

@@ -1,12 +1,12 @@
-"""What a request costs in the generated app, beside the least app that calls Flyte the same way.
+"""The cost of a request in the generated app, and in a minimal app that calls Flyte the same way.
 
     python benchmarks/request_cost.py [--rounds N] [--streams N]
 
-Generates the default project and serves it in a process of its own; beside it the least FastAPI app
-with the same calls to the SDK, and that app with the SDK's middleware; behind them one local Flyte.
-Counts CPU time of the app's process (microseconds per request, medians over rounds that alternate
+Generates the default project and serves it in a separate process, and also a minimal FastAPI app
+with the same calls to the SDK, and that app with the SDK's middleware, all with one local Flyte.
+Measures CPU time of the app's process (microseconds per request, medians over rounds that alternate
 between the three), then opens event streams and leaves them idle. Prints Markdown, draws
-``request_cost.svg``, and exits with 1 if a promise is not kept. Linux only: it reads /proc.
+``request_cost.svg``, and exits with 1 if a limit is exceeded. Linux only: it reads /proc.
 """
 
 import argparse
@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 APPS = ("least", "sdk", "ours")
 MOST_TIMES_LEAST = 1.0
 MOST_IDLE_CPU = 0.02
-IDLE_SECONDS = 30  # long enough for the signs of life, which come every 15 seconds
+IDLE_SECONDS = 30  # long enough for keep-alives, which come every 15 seconds
 REQUESTS_PER_ROUND = 100
 
 
@@ -48,7 +48,7 @@ class Server:
         return line
 
     def usage(self) -> dict[str, Any]:
-        """Return what the process reports: its CPU seconds and bytes of memory, and more."""
+        """Return the process's report: its CPU seconds and bytes of memory, and more."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -99,7 +99,7 @@ def run_of(client: httpx.Client, task: str, **inputs: Any) -> str:
 
 
 def cost(server: Server, client: httpx.Client, path: str, times: int) -> float:
-    """Return the microseconds of CPU that a request costs the app."""
+    """Return the app's microseconds of CPU per request."""
     before = server.usage()["cpu"]
     for _ in range(times):
         client.get(path).raise_for_status()
@@ -137,7 +137,7 @@ async def _open(url: httpx.URL, token: str, path: str) -> asyncio.StreamWriter:
 async def idle_streams(
     server: Server, url: str, token: str, path: str, many: int, *, seconds: float = IDLE_SECONDS
 ) -> list[float]:
-    """Open event streams, and return the bytes that each takes and the share of a core of all."""
+    """Open event streams; return the bytes for each, and the share of a core for all."""
     warm = [await _open(httpx.URL(url), token, path) for _ in range(20)]
     before = server.usage()["memory"]
     opened = list(warm)
@@ -154,7 +154,7 @@ async def idle_streams(
 
 
 def main() -> int:
-    """Measure, print, and judge."""
+    """Measure, print, and check the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--streams", type=int, default=1000)
@@ -181,7 +181,7 @@ def main() -> int:
             for name, server in servers.items()
         }
         clients["ours"].post(f"/runs/{long_run}/abort")
-    print("| request | least app | with the SDK's middleware | ours | ours / least |")
+    print("| request | minimal app | with the SDK's middleware | ours | ours / minimal |")
     print("|---|---|---|---|---|")
     for request, row in table.items():
         cells = " | ".join(f"{row[name]:.0f}" for name in APPS)
@@ -193,10 +193,10 @@ def main() -> int:
     colours = dict(zip(APPS, (GREY, ORANGE, BLUE), strict=True))
     draw("Microseconds of CPU per request", table, colours, HERE / "request_cost.svg")
     promises = [
-        (f"{request}: times the least app", row["ours"] / row["least"], MOST_TIMES_LEAST)
+        (f"{request}: times the minimal app", row["ours"] / row["least"], MOST_TIMES_LEAST)
         for request, row in table.items()
     ]
-    promises.append(("an idle stream's memory, times the least app's", memory, MOST_TIMES_LEAST))
+    promises.append(("an idle stream's memory, times the minimal app's", memory, MOST_TIMES_LEAST))
     promises.append(("idle streams, share of a core", streams["ours"][1], MOST_IDLE_CPU))
     for promise, is_, limit in promises:
         print(f"{'kept' if is_ <= limit else 'MISSED'}: {promise}: {is_:.3g} (limit {limit:g})")

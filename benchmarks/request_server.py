@@ -1,9 +1,9 @@
-"""One process of ``benchmarks/request_cost.py``: the local Flyte, or an app that is measured.
+"""One process of ``benchmarks/request_cost.py``: the local Flyte, or an app to measure.
 
     python request_server.py flyte|least|sdk|ours
 
-Run in the generated project's folder. Prints one line of JSON that says how to reach it. For each
-line that it then reads it prints another one: the CPU seconds it has used, and its memory in bytes.
+Run in the generated project's folder. Prints one line of JSON with its address. For each line that
+it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes.
 """
 
 import json
@@ -20,13 +20,13 @@ ROLE = sys.argv[1]
 
 
 def usage(_: Any = None) -> dict[str, float]:
-    """Return the CPU seconds used so far and the memory held now."""
+    """Return the CPU seconds used so far and the current memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
 
 
 ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what the apps log
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the apps' logs
 
 
 def say(**what: Any) -> None:
@@ -45,7 +45,7 @@ def flyte() -> None:
 
 
 def smallest(*, sdk_middleware: bool) -> Any:
-    """Make an app that does with the SDK what ours does, and nothing else."""
+    """Make an app with the same calls to the SDK as ours, and nothing else."""
     import contextlib
 
     import flyte
@@ -95,7 +95,7 @@ def smallest(*, sdk_middleware: bool) -> Any:
 
 
 def serve(app: Any, report: Callable[[Any], dict[str, Any]], **options: Any) -> None:
-    """Serve an app as ``uvicorn`` does, with a log of requests; tell what is reported of it."""
+    """Serve an app as ``uvicorn`` does, with a log of requests; print reports about it."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, **options))

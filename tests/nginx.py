@@ -1,4 +1,4 @@
-"""An nginx in front of apps, as a test needs it."""
+"""An nginx in front of apps, for tests."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ class Nginx:
         self._configuration.write_text(text)
 
     def lead_to(self, *upstreams: int) -> None:
-        """Have new requests go elsewhere; those that are being served are left alone."""
+        """Send new requests to other apps; current ones are not interrupted."""
         self._write(*upstreams)
         self.process.send_signal(signal.SIGHUP)
 
@@ -82,7 +82,7 @@ class Nginx:
 
 @contextmanager
 def in_front_of(folder: Path, *upstreams: int) -> Iterator[Nginx]:
-    """Serve what is served on these ports, in turn and over connections that are kept."""
+    """Forward requests to these ports, in turn and over persistent connections."""
     nginx = Nginx(folder, *upstreams)
     try:
         wait_until(nginx.answers)

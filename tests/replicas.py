@@ -1,4 +1,4 @@
-"""The generated app, served by the command that serves it, until it is asked to stop."""
+"""The generated app, served by a real command, until it is asked to stop."""
 
 import shlex
 import socket
@@ -20,9 +20,9 @@ BIN = Path(sys.executable).parent
 def started(
     command: str, folder: Path, url: str, environment: dict[str, str], log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the end of the block, which begins when ``url`` answers or it has ended.
+    """Run a command for the block, which starts once ``url`` answers or the command has ended.
 
-    Its output is in a file, by default ``log``; it is shown when nothing answers.
+    The command's output is in a file, by default ``log``; it is shown if nothing answers.
     """
     log = log or folder / "log"
     with (
@@ -54,7 +54,7 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
+    """Return a port that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

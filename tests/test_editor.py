@@ -29,7 +29,7 @@ SECONDS = 120
 
 
 class Debugger:
-    """A client of one process that is debugged, in the Debug Adapter Protocol."""
+    """A client for debugging one process, with the Debug Adapter Protocol."""
 
     def __init__(self, said: IO[bytes], say: IO[bytes], hear: Callable[[Message], None]) -> None:
         self._said, self._say, self._hear = said, say, hear
@@ -66,7 +66,7 @@ class Debugger:
 
 
 class Editor:
-    """Debugs a configuration with one breakpoint, in the processes that it starts, too."""
+    """Debugs a configuration with one breakpoint, including its child processes."""
 
     def __init__(self, adapter: subprocess.Popen[bytes], breakpoint_at: tuple[Path, int]) -> None:
         assert adapter.stdout
@@ -138,7 +138,7 @@ def debugging(configuration: Message, project: Path, at: tuple[Path, int]) -> It
 
 @pytest.fixture
 def project(default_project: Path, environment: Path, tmp_path: Path) -> Path:
-    """A project that is set up."""
+    """A project with its environment."""
     copy = shutil.copytree(default_project, tmp_path / "project")
     (copy / ".venv").symlink_to(environment)
     return copy

@@ -86,15 +86,15 @@ def test_all_tests_pass_after_an_owner_adds_an_endpoint_a_task_a_setting_and_a_f
 
 
 ASKS_NOTHING = {
-    "GET /hello serves": """@router.get("/hello")
+    "GET /hello accepts any token": """@router.get("/hello")
 async def hello() -> str:
     return "Hello"
 """,
-    "GET /add has not asked Flyte": """@router.get("/add")
+    "GET /add refused its parameters": """@router.get("/add")
 async def add(a: int, b: int) -> int:
     return a + b
 """,
-    "POST /echo has not asked Flyte": """@router.post("/echo")
+    "POST /echo refused its parameters": """@router.post("/echo")
 async def echo(body: list[str]) -> list[str]:
     return body
 """,

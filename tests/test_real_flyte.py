@@ -69,7 +69,5 @@ def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
         check=False,
     )
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert done.stderr.startswith(
-        "ERROR: the tests need a Flyte with TLS, which tells callers apart"
-    )
+    assert done.stderr.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
     assert done.stderr.count("\n") <= 2

@@ -1,4 +1,4 @@
-"""docs/recipes of a generated project: each recipe as it is written, pasted where it says."""
+"""docs/recipes in a generated project: each recipe works as written, pasted where it says."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ WANTED = (
 class Recipe:
     title: str
     files: dict[str, str]
-    """What is pasted, by the path that the sentence before it names."""
+    """The code to paste, by the path in the sentence before it."""
 
     @property
     def code(self) -> dict[str, str]:
@@ -60,7 +60,7 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: reci
 
 
 def lines_of_code(path: str, text: str) -> list[str]:
-    """Return the lines that hold code: no blank lines, comments or docstrings."""
+    """Return the lines with code, without blank lines, comments and docstrings."""
     lines = text.splitlines()
     if path.endswith(".py"):
         for node in ast.walk(ast.parse(re.sub(r"\{\{.*?\}\}", "x", text))):
@@ -73,7 +73,7 @@ def lines_of_code(path: str, text: str) -> list[str]:
     return [line for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
-def test_all_recipes_are_there() -> None:
+def test_every_recipe_exists() -> None:
     assert {recipe.title for recipe in RECIPES} == set(WANTED)
 
 
@@ -84,12 +84,12 @@ def test_a_recipe_is_short_and_has_a_test(recipe: Recipe) -> None:
         assert len(lines_of_code(path, text)) <= LONGEST, path
 
 
-def test_a_line_too_many_is_noticed() -> None:
+def test_a_recipe_that_is_too_long_is_detected() -> None:
     text = '"""Text."""\n\n# Why.\n' + "x = 1\n" * LONGEST + 'def f():\n    """Text."""\n'
     assert len(lines_of_code("x.py", text)) == LONGEST + 1
 
 
-def test_each_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
+def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
     readme = (ROOT / PROJECT / "docs/recipes/README.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", readme, re.MULTILINE)
     operations = get_args(_webhook_app.WebhookEndpoint)
@@ -100,7 +100,7 @@ def test_each_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
     assert sum(map(len, paths)) == len(operations) == 18
 
 
-def test_what_the_table_names_is_there(default_project: Path) -> None:
+def test_endpoints_in_the_table_exist(default_project: Path) -> None:
     readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
     routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
     routers += (default_project / "passthrough/health.py").read_text("utf-8")
@@ -109,7 +109,7 @@ def test_what_the_table_names_is_there(default_project: Path) -> None:
 
 
 def paste(recipe: Recipe, project: Path) -> None:
-    """Do what a recipe says."""
+    """Apply a recipe."""
     for path, text in recipe.files.items():
         target = project / path
         if path == "app/tasks.py":
@@ -127,9 +127,7 @@ def paste(recipe: Recipe, project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_recipe_works_as_it_is_written(
-    baker: Baker, environment: Path, tmp_path: Path
-) -> None:
+def test_every_recipe_works_as_written(baker: Baker, environment: Path, tmp_path: Path) -> None:
     project = baker(tmp_path)
     pages = sorted((project / "docs/recipes").glob("*.md"))
     runs = (project / "docs/recipes/runs.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""SIGTERM with requests and streams open, however the app was started."""
+"""SIGTERM with open requests and streams, for each way to start the app."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ALICE = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
 OPEN = {"WatchActionDetails": 3, "TailLogs": 1, "UserInfo": 1}
-"""The calls to Flyte that are open when the app is asked to stop."""
+"""The calls to Flyte that are open when the app gets the signal."""
 NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
 
 
@@ -32,7 +32,7 @@ def left(flyte: LocalFlyte) -> dict[str, int]:
 
 
 def long_run(url: str) -> str:
-    """Start a run that goes on; return its name."""
+    """Start a run that does not end; return its name."""
     path = f"{url}/tasks/{TASKS}.count/runs"
     body = {"inputs": {"to": 10_000}}
     answer = httpx.post(path, json=body, headers=ALICE, timeout=60, trust_env=False)
@@ -40,7 +40,7 @@ def long_run(url: str) -> str:
 
 
 async def read(client: httpx.AsyncClient, path: str) -> str:
-    """Read a stream of events to its end, which must be one."""
+    """Read an event stream to its end, which must be a proper one."""
     return (await client.get(path)).text
 
 
@@ -56,7 +56,7 @@ async def listen(url: str) -> int | None:
 
 
 async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> None:
-    """Have all kinds of requests open, stop the app, and see how each of them ends."""
+    """Open all kinds of requests, stop the app, and check how each of them ends."""
     run = await asyncio.to_thread(long_run, url)
     async with httpx.AsyncClient(
         base_url=url, headers=ALICE, timeout=120, trust_env=False
@@ -81,7 +81,7 @@ async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> 
     await asyncio.to_thread(wait_until, lambda: not any(left(flyte).values()))
 
 
-def test_under_uvicorn_short_requests_finish_and_streams_are_told_to_come_back(
+def test_under_uvicorn_short_requests_finish_and_streams_ask_to_reconnect(
     flyte: LocalFlyte, default_project: Path, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -109,7 +109,9 @@ def fserve(port: str) -> int:
     raise AssertionError("there is no such process")
 
 
-def test_so_they_do_under_fserve(flyte: LocalFlyte, default_project: Path) -> None:
+def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
+    flyte: LocalFlyte, default_project: Path
+) -> None:
     flyte.deploy(default_project, "deployment.py", "app_env")
     url = flyte.wait_app("my-flyte-app", seconds=300)
     app = fserve(url.rpartition(":")[2])
@@ -118,7 +120,7 @@ def test_so_they_do_under_fserve(flyte: LocalFlyte, default_project: Path) -> No
     flyte.reset()
 
 
-def test_under_flyte_serve_which_ends_at_once_nothing_is_left(
+def test_under_flyte_serve_the_app_ends_at_once_and_nothing_remains(
     flyte: LocalFlyte, default_project: Path, tmp_path: Path
 ) -> None:
     port = free_port()

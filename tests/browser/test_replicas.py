@@ -34,7 +34,7 @@ def replicas(
 
 
 class Curl:
-    """Somebody who reads a log with curl, and asks again from where it was cut off."""
+    """A viewer who reads a log with curl, and resumes where it was cut off."""
 
     def __init__(self, url: str) -> None:
         self.lines: list[str] = []
@@ -55,7 +55,7 @@ class Curl:
                         self.last = value
                     elif field == "data" and value.endswith(" of 40"):
                         self.lines.append(value)
-            time.sleep(1)  # as it is told
+            time.sleep(1)  # as the stream's `retry` field requests
 
     def wait(self) -> None:
         """Wait until the last line has come."""
@@ -68,7 +68,7 @@ def client_of(url: str, name: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60)
 
 
-def test_a_caller_is_the_same_on_each_replica_and_sees_what_another_has_started(
+def test_a_caller_has_the_same_identity_and_runs_on_each_replica(
     replicas: tuple[App, App], tmp_path: Path
 ) -> None:
     first, second = replicas
@@ -81,7 +81,7 @@ def test_a_caller_is_the_same_on_each_replica_and_sees_what_another_has_started(
                 assert client.get("/me").json()["subject"] == PEOPLE[person].subject
 
 
-def test_the_page_and_a_viewer_with_curl_go_on_when_the_replica_is_replaced(
+def test_the_page_and_curl_continue_when_the_replica_is_replaced(
     replicas: tuple[App, App], tmp_path: Path, browser: Browser
 ) -> None:
     first, second = replicas

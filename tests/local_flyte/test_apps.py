@@ -99,7 +99,7 @@ def test_a_deleted_app_is_deployed_from_scratch(
     local_flyte.deploy(tiny, "tiny.py", "env")
 
 
-def test_its_process_does_not_see_the_source_tree(
+def test_an_apps_process_does_not_see_the_source_tree(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:
     url = local_flyte.wait_app("tiny")

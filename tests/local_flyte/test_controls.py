@@ -151,7 +151,7 @@ def test_the_next_calls_fail_with_the_given_message(local_flyte: LocalFlyte) -> 
         assert error.message == "as you say"
 
 
-def test_the_cluster_is_where_the_caller_has_called_or_where_the_test_says(
+def test_the_clusters_address_is_the_callers_or_the_tests(
     local_flyte: LocalFlyte,
 ) -> None:
     async def ask() -> str:
@@ -172,7 +172,7 @@ def test_the_cluster_is_where_the_caller_has_called_or_where_the_test_says(
         assert asyncio.run(ask()) == "http://127.0.0.1:1"
 
 
-def test_a_reset_ends_and_forgets_runs_and_lets_everything_go_right_again() -> None:
+def test_a_reset_deletes_runs_and_faults() -> None:
     async def count_runs(flyte: LocalFlyte) -> int:
         request = run_service_pb2.ListRunsRequest()
         request.project_id.CopyFrom(

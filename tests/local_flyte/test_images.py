@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_no_image_is_known_before_it_was_built(root: Path) -> None:
+def test_an_image_does_not_exist_before_it_was_built(root: Path) -> None:
     with LocalFlyte(builds_images=True) as flyte:
         refusal = call(
             flyte, GET_IMAGE, {"id": {"name": "layered:1"}, "projectId": PROJECT}, person="alice"

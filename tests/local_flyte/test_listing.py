@@ -21,7 +21,7 @@ def page(
     return listing.page(items, request, FIELDS, name=lambda number: f"{number:03}", eager=eager)
 
 
-def test_pages_join_up_to_the_whole() -> None:
+def test_the_pages_contain_every_item_once() -> None:
     request = ListRequest(limit=100)
     got: list[int] = []
     for _ in range(3):
@@ -56,7 +56,7 @@ def test_filters(filter_: Filter, count: int) -> None:
     assert len(got) == count
 
 
-def test_order_is_by_the_first_field_and_then_the_next() -> None:
+def test_items_are_sorted_by_the_first_field_and_then_the_next() -> None:
     by = [
         Sort(key="parity", direction=Sort.DESCENDING),
         Sort(key="number", direction=Sort.DESCENDING),
@@ -73,13 +73,13 @@ def test_equal_items_are_sorted_by_name() -> None:
     assert page([5, 2, 3, 1], ListRequest(sort_by=newest))[0] == [1, 3, 5, 2]
 
 
-def test_a_page_has_50_items_unless_told_and_a_token_if_there_are_more() -> None:
+def test_a_page_has_50_items_by_default_and_a_token_if_there_are_more() -> None:
     assert page(range(51), ListRequest()) == (list(range(50)), "50")
     assert page(range(50), ListRequest()) == (list(range(50)), "")
     assert page(range(51), ListRequest(token="50")) == ([50], "")
 
 
-def test_some_lists_give_a_token_whenever_the_page_is_full() -> None:
+def test_some_lists_return_a_token_for_every_full_page() -> None:
     assert page(range(50), ListRequest(), eager=True)[1] == "50"
     assert page(range(50), ListRequest(token="50"), eager=True) == ([], "")
     assert page(range(49), ListRequest(), eager=True)[1] == ""

@@ -133,7 +133,9 @@ def test_a_run_that_succeeds_on_its_second_try_succeeds(
     assert "errorInfo" not in action
 
 
-def test_a_log_goes_with_the_pod_and_then_the_name_runs_again(local_flyte: LocalFlyte) -> None:
+def test_a_log_is_deleted_with_the_pod_and_then_the_name_runs_again(
+    local_flyte: LocalFlyte,
+) -> None:
     first = start(local_flyte, "again", f"date +%N; {WRITE}", "one")
     until(local_flyte, "again", is_in("SUCCEEDED"))
     before = log(local_flyte, "again")
@@ -152,7 +154,7 @@ def test_a_log_goes_with_the_pod_and_then_the_name_runs_again(local_flyte: Local
     assert until(local_flyte, "again", bool) == shown
 
 
-def test_the_name_of_an_aborted_run_runs_again_and_no_state_shows_it(
+def test_the_name_of_an_aborted_run_runs_again_but_its_state_stays(
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
@@ -180,7 +182,7 @@ def test_the_name_of_an_aborted_run_runs_again_and_no_state_shows_it(
     assert len(pids.read_text().splitlines()) == 2
 
 
-def test_a_watch_may_end_before_the_status_says_so(local_flyte: LocalFlyte) -> None:
+def test_a_watch_may_end_before_the_status_shows_the_end(local_flyte: LocalFlyte) -> None:
     with local_flyte.status_lag(1):
         start(local_flyte, "late", WRITE)
         watch = "workflow.RunService/WatchActionDetails"
@@ -233,7 +235,7 @@ def test_outputs_are_empty_unless_the_action_has_succeeded(local_flyte: LocalFly
     assert "outputsUri" not in after
 
 
-def test_a_run_has_the_organization_that_it_is_asked_for_with(local_flyte: LocalFlyte) -> None:
+def test_a_run_has_the_organization_in_the_request(local_flyte: LocalFlyte) -> None:
     start(local_flyte, "org", WRITE)
     request = {"runId": {**run_id("org"), "org": "any"}}
     answer = call(local_flyte, DETAILS, request, person="alice").json()
@@ -266,7 +268,7 @@ def test_filters_that_flytes_database_does_not_take_fail(
         assert answer.status_code == status, answer.text
 
 
-def test_a_file_of_a_root_can_not_be_replaced_by_another(local_flyte: LocalFlyte) -> None:
+def test_an_uploaded_file_cannot_be_replaced(local_flyte: LocalFlyte) -> None:
     method = "dataproxy.DataProxyService/CreateUploadLocation"
     location = {
         "project": PROJECT["name"],
@@ -285,7 +287,7 @@ def test_a_file_of_a_root_can_not_be_replaced_by_another(local_flyte: LocalFlyte
         assert refusal.json()["code"] == "already_exists"
 
 
-def test_an_upload_is_taken_with_its_md5_and_under_its_url_only(local_flyte: LocalFlyte) -> None:
+def test_an_upload_needs_its_md5_and_its_url(local_flyte: LocalFlyte) -> None:
     md5 = base64.b64encode(bytes.fromhex("900150983cd24fb0d6963f7d28e17f72")).decode()  # of abc
     location = {
         "project": PROJECT["name"],

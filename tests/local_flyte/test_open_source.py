@@ -116,7 +116,7 @@ def test_an_unidentified_caller_is_anonymous_and_may_do_everything(
         (False, "wss", "http"),
     ],
 )
-def test_the_cluster_has_tls_if_the_proxy_says_so(
+def test_the_cluster_has_tls_if_the_proxy_sends_the_header(
     open_flyte: LocalFlyte, told: bool, header: str | None, scheme: str
 ) -> None:
     headers = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
@@ -143,7 +143,7 @@ def test_callers_differ_only_in_who_started_a_run(open_flyte: LocalFlyte) -> Non
     assert aborted.status_code == 200
 
 
-def test_an_app_is_told_of_no_endpoint(open_flyte: LocalFlyte) -> None:
+def test_an_app_gets_no_endpoint(open_flyte: LocalFlyte) -> None:
     assert set(open_flyte.app_environment()) == {
         "FLYTE_INTERNAL_EXECUTION_PROJECT",
         "FLYTE_INTERNAL_EXECUTION_DOMAIN",

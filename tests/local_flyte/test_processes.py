@@ -28,7 +28,7 @@ async def output_of(
     return lines
 
 
-def test_a_process_gets_no_variable_of_ours_and_all_of_the_containers(
+def test_a_process_gets_only_the_containers_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "1")
@@ -49,9 +49,7 @@ sys.meta_path.append(Finder)
 
 
 @pytest.mark.parametrize("kind", ["path", "hook"])
-def test_the_source_tree_cannot_be_imported_though_it_is_installed(
-    tmp_path: Path, kind: str
-) -> None:
+def test_an_installed_source_tree_cannot_be_imported(tmp_path: Path, kind: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "left_out.py").write_text("")

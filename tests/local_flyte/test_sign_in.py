@@ -80,7 +80,7 @@ def test_the_names_of_this_machine_are_accepted(browser: httpx.Client, host: str
         "",
     ],
 )
-def test_another_name_for_this_machine_is_refused(browser: httpx.Client, host: str) -> None:
+def test_a_foreign_host_name_for_this_machine_is_refused(browser: httpx.Client, host: str) -> None:
     for path in ("/", "/me", "/sign-in", f"/sign-in/alice?secret={SECRET}"):
         response = browser.get(path, headers={"Host": host})
         assert response.status_code == 400
@@ -95,7 +95,7 @@ def test_another_name_for_this_machine_is_refused_to_websockets(port: int) -> No
         connect("ws://evil.example/watch", sock=connection, proxy=None)
 
 
-def test_everything_else_is_the_apps(browser: httpx.Client, port: int) -> None:
+def test_all_other_paths_belong_to_the_app(browser: httpx.Client, port: int) -> None:
     for path in ("/", "/sign-in-or-not", "/sign", "/tasks/sign-in", "/sign-outside"):
         assert browser.get(path).text == f"GET {path} "
         assert browser.post(path).text == f"POST {path} "

@@ -1,4 +1,4 @@
-"""Triggers: deployed with a task or alone, listed, switched off and on, run when asked."""
+"""Triggers: deployed with a task or alone, listed, switched off and on, and run by hand."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def details(flyte: LocalFlyte, name: str) -> dict[str, Any]:
     return trigger
 
 
-def test_what_a_task_is_deployed_with_is_listed_active_ones_first(
+def test_triggers_of_a_deployed_task_are_listed_active_ones_first(
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
     project = {"projectId": PROJECT}
@@ -77,7 +77,9 @@ def test_what_a_task_is_deployed_with_is_listed_active_ones_first(
         assert len(triggers(local_flyte, taskId=id_)) == count
 
 
-def test_it_says_who_deployed_it_and_each_change_is_a_revision(local_flyte: LocalFlyte) -> None:
+def test_a_trigger_has_who_deployed_it_and_a_revision_for_each_change(
+    local_flyte: LocalFlyte,
+) -> None:
     before = details(local_flyte, "hourly")
     assert before["metadata"]["deployedBy"]["user"]["id"]["subject"] == "alice-subject"
     assert before["automationSpec"]["schedule"]["cron"]["expression"] == "0 * * * *"
@@ -88,17 +90,17 @@ def test_it_says_who_deployed_it_and_each_change_is_a_revision(local_flyte: Loca
     assert after["spec"]["active"] is True
 
 
-def test_who_may_only_view_changes_none(local_flyte: LocalFlyte) -> None:
+def test_a_viewer_cannot_change_triggers(local_flyte: LocalFlyte) -> None:
     assert update(local_flyte, "hourly", active=False, person="victor") == 403
     assert details(local_flyte, "hourly")["spec"]["active"] is True
 
 
-def test_a_name_that_there_is_none_of_can_be_updated_but_not_got(local_flyte: LocalFlyte) -> None:
+def test_an_unknown_trigger_can_be_updated_but_not_fetched(local_flyte: LocalFlyte) -> None:
     assert update(local_flyte, "none", active=True) == 200
     assert details(local_flyte, "none") == {"status": 404}
 
 
-def test_it_runs_when_asked_and_the_run_says_so(local_flyte: LocalFlyte) -> None:
+def test_a_trigger_can_be_run_by_hand_and_the_run_refers_to_it(local_flyte: LocalFlyte) -> None:
     body = {"projectId": PROJECT, "triggerName": named("daily")}
     body["inputs"] = details(local_flyte, "daily")["spec"].get("inputs", {})
     answer = call(local_flyte, "workflow.RunService/CreateRun", body, person="bob")
@@ -114,7 +116,7 @@ def test_it_runs_when_asked_and_the_run_says_so(local_flyte: LocalFlyte) -> None
     assert call(local_flyte, "workflow.RunService/CreateRun", body, person="bob").status_code == 404
 
 
-def test_the_command_lists_switches_and_deletes_them(local_flyte: LocalFlyte) -> None:
+def test_the_flyte_command_lists_switches_and_deletes_triggers(local_flyte: LocalFlyte) -> None:
     assert "daily" in cli(local_flyte, "get", "trigger")
     cli(local_flyte, "update", "trigger", "--deactivate", "hourly", "clocks.ring")
     assert "active" not in details(local_flyte, "hourly")["spec"]

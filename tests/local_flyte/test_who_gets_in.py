@@ -70,9 +70,7 @@ def runs(flyte: LocalFlyte) -> object:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example"])
-def test_a_name_that_was_made_to_lead_here_is_refused(
-    flyte: LocalFlyte, host: str, tmp_path: Path
-) -> None:
+def test_dns_rebinding_is_refused(flyte: LocalFlyte, host: str, tmp_path: Path) -> None:
     headers = {"Authorization": f"Bearer {flyte.token('alice')}"}
     location = {"project": PROJECT["name"], "domain": PROJECT["domain"], "filename": "x"}
     method = "dataproxy.DataProxyService/CreateUploadLocation"
@@ -91,7 +89,7 @@ def test_a_name_that_was_made_to_lead_here_is_refused(
 
 
 @pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
-def test_its_own_names_are_answered(flyte: LocalFlyte, host: str) -> None:
+def test_its_own_host_names_are_accepted(flyte: LocalFlyte, host: str) -> None:
     headers = {
         "Authorization": f"Bearer {flyte.token('alice')}",
         "Host": host.format(port=urlsplit(flyte.url).port),

@@ -1,4 +1,4 @@
-"""A way to Flyte on which answers get lost: a proxy in front of the local Flyte."""
+"""A faulty connection to Flyte, where answers get lost: a proxy in front of the local Flyte."""
 
 import asyncio
 import datetime
@@ -16,7 +16,7 @@ import trustme
 HOST = "127.0.0.1"
 
 Fault = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
-"""What becomes of the beginning of an answer: its head, and of its body at least a byte."""
+"""A function that handles the start of an answer: its head, and at least a byte of its body."""
 
 
 async def hang_before_headers(_: asyncio.StreamWriter, __: bytes) -> None:
@@ -60,7 +60,7 @@ async def answer_no_message(writer: asyncio.StreamWriter, _: bytes) -> None:
 
 
 class FaultyWay:
-    """A TLS proxy in a thread of its own. Requests always reach Flyte once they could be sent."""
+    """A TLS proxy in a thread. Every request that can be sent reaches Flyte."""
 
     def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
         self._upstream = HOST, flyte_port, ssl.create_default_context(cafile=flyte_authority)
@@ -77,7 +77,7 @@ class FaultyWay:
         self.trusted.write_bytes(flyte_authority.read_bytes() + good.cert_pem.bytes())
         self.fault: Fault | None = None
         self.meets: Callable[[bytes], object] = lambda _: True
-        """Tells by a request's head whether the fault is its answer's."""
+        """Decides by a request's head whether the fault applies to its answer."""
         self.cut_after = 0
         """How many of the next streams are cut off after their first message."""
         self._open: set[asyncio.StreamWriter] = set()
@@ -97,10 +97,10 @@ class FaultyWay:
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
-    # What a test does
+    # For tests
 
     def listen(self, certificate: str = "good") -> None:
-        """Listen with this certificate, and forward what comes; whoever is connected is cut off."""
+        """Listen with this certificate, and forward requests; close existing connections."""
 
         async def listen() -> None:
             await self._close()
@@ -125,7 +125,7 @@ class FaultyWay:
         self._run(listen())
 
     def never_answer_hellos(self) -> None:
-        """Accept connections, and say nothing."""
+        """Accept connections, and never answer."""
 
         async def listen() -> None:
             await self._close()
@@ -134,7 +134,7 @@ class FaultyWay:
         self._run(listen())
 
     def refuse_connections(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._run(self._close())
 
     def stop(self) -> None:
@@ -143,7 +143,7 @@ class FaultyWay:
         self._thread.join(60)
         self._loop.close()
 
-    # What becomes of a connection
+    # Connections
 
     async def _close(self) -> None:
         if self._server:

@@ -1,4 +1,4 @@
-"""Calling another app as the caller: where credentials go, and where not."""
+"""Calling another app as the caller: where credentials are sent, and where not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ router = APIRouter()
 
 
 def app_at(address: str) -> remote.App:
-    """Make an app, as if Flyte had told that it is there."""
+    """Make an app, as if Flyte had returned this address for it."""
     app = app_definition_pb2.App()
     app.metadata.id.name = "other"
     app.status.ingress.public_url = address
@@ -35,7 +35,7 @@ async def call(address: str, path: str) -> dict[str, Any]:
 
 
 class Other:
-    """An app that notes what it is sent."""
+    """An app that records its requests."""
 
     def __init__(self) -> None:
         self.received: list[Request] = []
@@ -108,7 +108,7 @@ def test_a_redirect_is_not_followed(alice: httpx.Client, other: tuple[Other, str
         "",
     ],
 )
-def test_no_other_address_is_sent_anything(
+def test_nothing_is_sent_to_any_other_address(
     alice: httpx.Client, other: tuple[Other, str], address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = address.format(port=other[1].rpartition(":")[2])
@@ -117,7 +117,7 @@ def test_no_other_address_is_sent_anything(
     assert other[0].received == []
 
 
-def test_an_address_may_be_named_in_the_settings(
+def test_an_address_in_the_settings_is_called(
     local_flyte: LocalFlyte, other: tuple[Other, str]
 ) -> None:
     address = other[1].replace("127.0.0.1", "localhost")
@@ -128,14 +128,14 @@ def test_an_address_may_be_named_in_the_settings(
     assert answer.status_code == 503
 
 
-def test_a_path_is_no_part_of_an_address(alice: httpx.Client, other: tuple[Other, str]) -> None:
+def test_a_path_cannot_change_the_address(alice: httpx.Client, other: tuple[Other, str]) -> None:
     for path in ("@example.com/", ".example.com/", ""):
         answer = alice.post("/call", params={"address": other[1], "path": path})
         assert answer.status_code == 500
     assert other[0].received == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_sent_nothing(
+def test_nothing_is_sent_to_an_untrusted_certificate(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     other: tuple[Other, str],
@@ -155,7 +155,7 @@ def test_an_app_that_hangs_is_left_at_the_deadline(
     wait_until(lambda: other[0].left)
 
 
-def test_an_answer_that_is_too_large_is_not_read(
+def test_a_response_that_is_too_large_is_not_read(
     alice: httpx.Client, other: tuple[Other, str]
 ) -> None:
     answer = alice.post("/call", params={"address": other[1], "path": "/large"})

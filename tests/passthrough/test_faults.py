@@ -1,6 +1,6 @@
-"""What becomes of callers when Flyte, or the way to it, fails; ``docs/faults.md`` is made of it.
+"""What callers see when Flyte, or the connection to it, fails. It generates ``docs/faults.md``.
 
-To write the page anew, run this file as a module, with the template's folder in PYTHONPATH.
+To regenerate the page, run this file as a module, with the template's folder in PYTHONPATH.
 """
 
 import re
@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 TIMEOUT = 3.0
 is_met = re.compile(rb"/(UserInfo|CreateRun) ")
 CUTS = 3
-ATTEMPTS = 3  # to be in time: this machine may be busy
+ATTEMPTS = 3  # to answer in time: this machine may be busy
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
@@ -63,20 +63,20 @@ async def logs(request: Request, name: str) -> Any:
 
 
 class Row(NamedTuple):
-    """What is told of a fault."""
+    """The expected effects of a fault."""
 
     answer: int
     """The status of a caller's answer."""
     others: str
-    """Who is served meanwhile."""
+    """The requests that succeed during the fault."""
     ready: int
     """The status of ``/ready``."""
     starts: int
-    """How often Flyte receives the start of a run, if that is what the fault meets."""
+    """How often Flyte receives the start of a run, if the fault affects that call."""
 
 
 def answers(fault: faulty.Fault) -> Callable[[FaultyWay], None]:
-    """Let answers meet a fault."""
+    """Return a function that applies a fault to answers."""
 
     def begin(way: FaultyWay) -> None:
         way.fault = fault
@@ -84,12 +84,12 @@ def answers(fault: faulty.Fault) -> Callable[[FaultyWay], None]:
     return begin
 
 
-FLYTE = "all whose answers come"
-NO_FLYTE = "whatever does not call Flyte"
+FLYTE = "requests that the fault does not affect"
+NO_FLYTE = "requests that do not call Flyte"
 FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
     "refuses connections": (FaultyWay.refuse_connections, Row(503, NO_FLYTE, 503, 0)),
     "resets connections": (FaultyWay.reset_connections, Row(503, NO_FLYTE, 503, 0)),
-    "accepts connections and says nothing": (
+    "accepts connections but never answers": (
         FaultyWay.never_answer_hellos,
         Row(504, NO_FLYTE, 504, 0),
     ),
@@ -101,7 +101,7 @@ FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
         lambda way: way.listen("another host's"),
         Row(503, NO_FLYTE, 503, 0),
     ),
-    "has a certificate of an unknown authority": (
+    "has a certificate from an unknown authority": (
         lambda way: way.listen("unknown authority's"),
         Row(503, NO_FLYTE, 503, 0),
     ),
@@ -110,9 +110,12 @@ FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
     "answers a byte at a time": (answers(faulty.answer_slowly), Row(504, FLYTE, 504, 1)),
     "dies before its answer": (answers(faulty.die_before_headers), Row(503, FLYTE, 503, 1)),
     "dies in the middle of its answer": (answers(faulty.die_in_the_body), Row(503, FLYTE, 503, 1)),
-    "answers something that is not HTTP": (answers(faulty.answer_garbage), Row(503, FLYTE, 503, 1)),
+    "answers with something other than HTTP": (
+        answers(faulty.answer_garbage),
+        Row(503, FLYTE, 503, 1),
+    ),
     "answers with a proxy's page": (answers(faulty.answer_a_page), Row(503, FLYTE, 503, 1)),
-    "answers something that is no message": (
+    "answers with an invalid message": (
         answers(faulty.answer_no_message),
         Row(413, FLYTE, 502, 1),
     ),
@@ -123,26 +126,26 @@ UNRESOLVED = Row(503, NO_FLYTE, 503, 0)
 INTRODUCTION = """\
 # When Flyte fails
 
-`tests/passthrough/test_faults.py` causes each of these faults, in turn, for one app, and makes
-this page. What is the same for all of them:
+`tests/passthrough/test_faults.py` causes each of these faults, in turn, for one app, and generates
+this page. These rules apply to all faults:
 
-- A caller's answer comes within `FLYTE_TIMEOUT` plus a second, as a problem (RFC 9457).
+- A caller gets an answer within `FLYTE_TIMEOUT` plus a second, as a problem (RFC 9457).
 - Once the fault is over, callers are served again and `/ready` is 200, without a restart. `/ready`
-  asks Flyte at most once a second, so it may be that late. `/health` is 200 throughout.
-- The app sends the start of a run once. If the answer is lost, the caller is told of a failure,
-  and the list of runs says whether the run has started.
+  calls Flyte at most once a second, so it may be a second late. `/health` is always 200.
+- The app sends the start of a run only once. If the answer is lost, the caller gets an error, and
+  the list of runs shows whether the run has started.
 
-| Flyte, or the way to it, | answer | served meanwhile | `/ready` | start of a run |
+| Flyte, or the connection to it, | answer | still served | `/ready` | start of a run |
 |---|---|---|---|---|
 """
 STARTS = ["does not reach Flyte", "reaches Flyte once"]
 ENDING = """
 Streams:
 
-| What is cut off | What a viewer sees |
+| interrupted stream | what a viewer sees |
 |---|---|
 | the watch of a run | nothing: the app subscribes again |
-| a log | a `problem` event, which is the last; `Last-Event-ID` continues from there |
+| a log | a `problem` event at the end; `Last-Event-ID` resumes from there |
 """
 
 
@@ -157,7 +160,7 @@ def page() -> str:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text("utf-8") == page(), "write it anew: see the top of this file"
+    assert PAGE.read_text("utf-8") == page(), "regenerate it: see the top of this file"
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +181,7 @@ def _no_fault(way: FaultyWay) -> None:
 
 @pytest.fixture(scope="module")
 def url(way: FaultyWay) -> Iterator[str]:
-    """One app, which is not started again whatever becomes of Flyte."""
+    """The URL of one app, which is not restarted when Flyte fails."""
     endpoint = f"dns:///127.0.0.1:{way.port}"
     app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint=endpoint)
     with serving(app) as url:
@@ -186,7 +189,7 @@ def url(way: FaultyWay) -> Iterator[str]:
 
 
 def in_time(client: httpx.Client, path: str) -> httpx.Response:
-    """Ask, and see that the answer comes within the deadline plus a second."""
+    """Send a request, and check that the answer arrives within the deadline plus a second."""
     for _ in range(ATTEMPTS):
         began = time.monotonic()
         answer = client.get(path)
@@ -196,21 +199,21 @@ def in_time(client: httpx.Client, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_of_flytes_is_answered_in_time_and_is_over_when_it_is_over(
+def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
     url: str, way: FaultyWay, received: Received, name: str
 ) -> None:
     begin, expected = FAULTS[name]
     with client_of(url, "alice") as alice, client_of(url, "bob") as bob, ThreadPoolExecutor() as do:
         assert alice.get("/me").json() == "Alice Adams"
 
-        # Not for bob, who has to be served meanwhile if anybody can be.
+        # Not for bob, who must still be served if anybody can be.
         way.meets = lambda head: is_met.search(head) and bearer("bob").encode() not in head
         begin(way)
         answer = do.submit(in_time, alice, "/me")
         start = do.submit(alice.post, "/greet")
         assert bob.get("/health").is_success
         others = FLYTE if bob.get("/me").is_success else NO_FLYTE
-        wait_until(lambda: not alice.get("/ready").is_success)  # once it asks
+        wait_until(lambda: not alice.get("/ready").is_success)  # after its next check
         ready = in_time(alice, "/ready").status_code
         status = answer.result().status_code
         assert start.result().headers["content-type"] == "application/problem+json"
@@ -222,9 +225,7 @@ def test_a_fault_of_flytes_is_answered_in_time_and_is_over_when_it_is_over(
     assert Row(status, others, ready, starts) == expected
 
 
-def test_a_name_that_does_not_resolve_is_answered_in_time(
-    way: FaultyWay, received: Received
-) -> None:
+def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Received) -> None:
     app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint="dns:///flyte.invalid")
     with serving(app) as url, client_of(url, "alice") as alice:
         status = in_time(alice, "/me").status_code
@@ -234,13 +235,13 @@ def test_a_name_that_does_not_resolve_is_answered_in_time(
 
 
 def phases(stream: httpx.Response) -> Iterator[str]:
-    """Yield what a stream of events says."""
+    """Yield the phases in an event stream."""
     for line in stream.iter_lines():
         if line.startswith("data: "):
             yield line.removeprefix("data: ")
 
 
-def test_a_viewer_does_not_notice_that_the_watch_of_a_run_was_cut_off(
+def test_a_viewer_does_not_notice_an_interrupted_watch(
     url: str, way: FaultyWay, received: Received
 ) -> None:
     def watches() -> int:
@@ -258,7 +259,7 @@ def test_a_viewer_does_not_notice_that_the_watch_of_a_run_was_cut_off(
         assert [*phases(stream)][-1] == '"aborted"'
 
 
-def test_a_viewer_is_told_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
+def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
     with long_run() as run, client_of(url, "alice") as alice:
         way.cut_after = 1
         text = alice.get(f"/logs/{run}").text

@@ -1,4 +1,4 @@
-"""flyte.build for many callers: each of them asks Flyte."""
+"""flyte.build for many callers: each of them calls Flyte."""
 
 from collections.abc import Callable
 
@@ -37,19 +37,19 @@ def test_each_caller_asks_whether_there_is_an_image(
     assert asked == [bearer("alice"), bearer("bob"), bearer("alice")]
 
 
-def test_each_caller_has_a_build_of_their_own(alice: httpx.Client, bob: httpx.Client) -> None:
+def test_each_caller_gets_a_separate_build(alice: httpx.Client, bob: httpx.Client) -> None:
     runs = [client.post("/build", params={"force": True}).json()["run"] for client in (alice, bob)]
     assert len({*runs}) == 2
     subjects = [alice.get(f"/executor/{run}").json() for run in runs]
     assert subjects == ["alice-subject", "bob-subject"]
 
 
-def test_a_build_that_is_waited_for_names_the_image(alice: httpx.Client) -> None:
+def test_a_build_with_wait_returns_the_image(alice: httpx.Client) -> None:
     built = alice.post("/build", params={"force": True, "wait": True}).json()
     assert built["image"].startswith("local/report:")
 
 
-def test_who_may_not_run_tasks_builds_nothing(local_flyte: LocalFlyte, url: str) -> None:
+def test_a_caller_who_may_not_run_tasks_cannot_build(local_flyte: LocalFlyte, url: str) -> None:
     headers = {"Authorization": bearer("victor")}
     with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as victor:
         assert victor.post("/build", params={"force": True}).status_code == 403

@@ -1,4 +1,4 @@
-"""Calling Flyte as the application that an API key belongs to."""
+"""Calling Flyte as the application that owns an API key."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
     for _ in range(3):
         assert alice.get("/robot").is_success
     assert exchanges() == 1
-    robot._ends -= 3600 - EARLY  # as if an hour had passed, but for a minute
+    robot._ends -= 3600 - EARLY  # as if almost an hour had passed
     assert alice.get("/robot").is_success
     assert exchanges() == 2
     assert not any(
@@ -72,7 +72,7 @@ def test_the_key_is_exchanged_once_for_as_long_as_the_token_lasts(
     )
 
 
-def test_a_key_that_flyte_refuses_is_told_to_nobody(
+def test_a_key_that_flyte_refuses_is_not_revealed(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     caplog: pytest.LogCaptureFixture,
@@ -86,7 +86,7 @@ def test_a_key_that_flyte_refuses_is_told_to_nobody(
     assert "a-secret-of-yesterday" not in answer.text + caplog.text
 
 
-def test_a_key_for_another_flyte_is_sent_nowhere(
+def test_a_key_for_another_flyte_is_not_sent(
     alice: httpx.Client,
     received: Callable[[], list[ReceivedCall]],
     caplog: pytest.LogCaptureFixture,
@@ -99,7 +99,7 @@ def test_a_key_for_another_flyte_is_sent_nowhere(
 
 
 @pytest.mark.parametrize("wrong", ["", "no key", key("host", "client", "secret")])
-def test_what_is_no_key_is_refused_without_being_quoted(
+def test_an_invalid_key_is_refused_and_not_quoted(
     alice: httpx.Client,
     wrong: str,
     caplog: pytest.LogCaptureFixture,
@@ -111,7 +111,7 @@ def test_what_is_no_key_is_refused_without_being_quoted(
     assert not wrong or wrong not in caplog.text
 
 
-def test_a_run_of_one_name_is_started_once_by_the_app(
+def test_run_once_starts_a_run_only_once(
     alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     assert [alice.post("/once/d1").json() for _ in range(2)] == ["d1", "d1"]
@@ -119,7 +119,7 @@ def test_a_run_of_one_name_is_started_once_by_the_app(
     assert created.headers["authorization"].startswith("Bearer robot-")
 
 
-def test_where_flyte_is_plaintext_no_key_is_sent(
+def test_no_key_is_sent_to_a_plaintext_flyte(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = build_app(

@@ -13,10 +13,10 @@ import pytest
 from ..baking import Baker
 
 PLACES = {
-    "_sessions": "keeps_nothing",
-    "_loop": "keeps_nothing",
+    "_sessions": "caches_nothing",
+    "_loop": "caches_nothing",
     "_types": "unpickled",
-    "_lazy_tasks": "keeps_nothing",
+    "_lazy_tasks": "caches_nothing",
 }
 """The place that is left out, and part of the name of the promise that fails first."""
 PARTS = (

@@ -382,7 +382,7 @@ class Connection:
         pass
 
 
-def test_a_connection_is_left_alone_once_the_response_is_complete() -> None:
+def test_a_connection_is_not_read_after_a_complete_response() -> None:
     """Even if the app was still listening to it, and stops only then."""
     connection = Connection()
 

@@ -24,15 +24,15 @@ from .sdk import (
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:
     """Call another app with the caller's credentials, and return its whole response.
 
-    The owner of that app can read the credentials: call apps that your code names, not apps that a
-    request names. Redirects are not followed.
+    The owner of that app can read the credentials, so call only apps with names in your code, never
+    with names from a request. Redirects are not followed.
 
     Args:
-        app: The app, as Flyte has told it to this caller: ``await remote.App.get.aio(name)``.
+        app: The app, fetched as this caller: ``await remote.App.get.aio(name)``.
         method: Such as ``GET``.
         path: The path, which begins with a slash.
-        options: ``params``, ``headers`` and ``content``, as pyqwest takes them. A dictionary as
-            ``content`` is sent as JSON.
+        options: ``params``, ``headers`` and ``content`` for pyqwest. A dictionary as ``content`` is
+            sent as JSON.
 
     Raises:
         ConnectError: Flyte's address for the app has no TLS or is not in its own domain, or the
@@ -40,7 +40,7 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
         DeadlineExceededError: The app did not answer in time.
     """
     if not path.startswith("/"):
-        raise ValueError(f"a path begins with a slash: {path!r}")
+        raise ValueError(f"the path must begin with a slash: {path!r}")
     address, limits = app.endpoint.rstrip("/"), current_limits()
     flyte_address = initialised().client.session_config.endpoint
     if not (
@@ -58,10 +58,10 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
 
 
 async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
-    """Send a request by the transport that Flyte is called with, and return the response.
+    """Send a request with the same transport as calls to Flyte, and return the response.
 
     Raises:
-        ConnectError: Nothing can be reached there.
+        ConnectError: The address cannot be reached.
         DeadlineExceededError: There was no response in time.
     """
     client = _client(os.environ.get("SSL_CERT_FILE"))
@@ -77,7 +77,7 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
 
 @functools.cache
 def _client(_: str | None) -> pyqwest.Client:
-    """Return a client that trusts the authorities of this file, which take a while to read."""
+    """Return a client that trusts the authorities in this file; reading them takes a while."""
     return pyqwest.Client(transport=Transport(None))
 
 

@@ -1,4 +1,4 @@
-"""What endpoints ask for: the caller, the run that a path names, and values of SDK objects."""
+"""Dependencies for endpoints: the caller, the run in the path, and values from SDK objects."""
 
 import asyncio
 import math
@@ -22,7 +22,7 @@ from .sdk import act_in, current_calls, initialised
 from .stopping import stopping
 
 
-# Not named as in the query: FastAPI would take them for the {project} and {domain} of a path.
+# Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
 async def _project_and_domain(
     in_project: Annotated[
         str | None, Query(alias="project", description="Default: the app's project.")
@@ -36,11 +36,11 @@ async def _project_and_domain(
 
 
 ProjectDomain = Depends(_project_and_domain)
-"""Has the endpoints of a router call Flyte in the project and domain that the request names."""
+"""Makes a router's endpoints call Flyte in the project and domain given in the request."""
 
 
 class Caller(BaseModel):
-    """A person, or an application with an identity of its own, as Flyte knows them."""
+    """A person, or an application with its own identity, according to Flyte."""
 
     subject: str | None = Field(
         description="Flyte's identifier of the caller; null if Flyte does not know who it is",
@@ -49,7 +49,7 @@ class Caller(BaseModel):
     name: str | None = Field(examples=["Alice Liddell"])
     email: str | None = Field(examples=["alice@example.com"])
     anonymous: bool = Field(
-        description="Whether all callers act as nobody, because Flyte is spoken to in plaintext"
+        description="Whether every caller is anonymous, because Flyte is called in plaintext"
     )
 
 
@@ -61,8 +61,8 @@ async def _caller(connection: HTTPConnection) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # Either the credentials are no good, or whoever checked them (a proxy in front of an
-        # open-source Flyte) did not say whose they are: then other calls are answered.
+        # Either the credentials are invalid, or the proxy that checked them (in front of an
+        # open-source Flyte) did not pass on their owner. In that case other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(subject=None, name=None, email=None, anonymous=False)
@@ -77,9 +77,9 @@ async def _caller(connection: HTTPConnection) -> Caller:
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]
-"""Who is calling. Flyte is asked, and refuses credentials that are no good.
+"""The caller, from a call to Flyte, which refuses invalid credentials.
 
-For endpoints that call Flyte for nothing else: the middleware only sees that there are credentials.
+For endpoints without other calls to Flyte: the middleware only sees that there are credentials.
 """
 
 
@@ -90,11 +90,11 @@ async def _run(
 
 
 RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run that the path names, fetched as the caller."""
+"""The run with the name in the path, fetched as the caller."""
 
 
 async def find_run(name: str) -> remote.Run | None:
-    """Return the run of this name, or None if there is none that the caller may see."""
+    """Return the run with this name, or None if there is none that the caller may see."""
     try:
         return await remote.Run.get.aio(name)
     except ConnectError as error:
@@ -112,7 +112,7 @@ async def _task(
 
 
 TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
-"""The task that the path names, fetched as the caller."""
+"""The task with the name in the path, fetched as the caller."""
 
 NOT_INPUTS = {
     "self",
@@ -130,12 +130,12 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
     if len(values) > MAX_NAMES:
         raise ValueError(f"more than {MAX_NAMES} inputs")
     if taken := NOT_INPUTS & values.keys():
-        raise ValueError(f"{min(taken)} is an argument of flyte.run or flyte.rerun itself")
+        raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
     return values
 
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
-"""Inputs of a task by name, to be passed on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
+"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -146,7 +146,7 @@ def _in_utc(time: datetime) -> datetime:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_in_utc)]
-"""A time in a query, as OpenAPI means it: Pydantic by itself takes numbers, too."""
+"""A time in a query, in OpenAPI's format only: Pydantic would also accept numbers."""
 
 WaitQuery = Annotated[
     float,
@@ -155,9 +155,9 @@ WaitQuery = Annotated[
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
-    """Wait for a run's end, but not longer than this; ``run`` then has its state of that moment.
+    """Wait for a run's end, but not longer than this; update ``run`` to the latest state.
 
-    Raises nothing that Flyte may fail with: that a run was started must be told in any case.
+    Flyte's errors are ignored: the caller must learn in any case that the run was started.
     """
     async with in_time(seconds):
         async for _ in run.watch():
@@ -166,9 +166,9 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
 @asynccontextmanager
 async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
-    """Leave the block after this time, early enough to answer, and when Flyte fails in it.
+    """Leave the block after this time, early enough to answer, or when Flyte fails.
 
-    The same holds when the server is asked to stop.
+    The block also ends when the server is asked to stop.
     """
     calls = current_calls.get()
     longest = min(calls.limits.timeout, 0.9 * calls.time_left()) if calls else seconds
@@ -183,20 +183,20 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 
 def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the JSON Schemas of what a task takes and returns: of two objects."""
+    """Return the JSON Schemas of a task's inputs and outputs, each an object."""
     interface = task.pb2.spec.task_template.interface
     return inputs_schema(interface, task.pb2.spec.default_inputs), outputs_schema(interface)
 
 
 class Identity(BaseModel):
-    """Who did something: a person, or an application with an identity of its own."""
+    """Who did something: a person, or an application with its own identity."""
 
     subject: str = Field(examples=["00u1alice"])
     name: str = Field(examples=["Alice Liddell"])
 
     @classmethod
     def of(cls, action: Any) -> Self | None:
-        """Read who started an action, if Flyte knows."""
+        """Return who started an action, if Flyte knows."""
         if not action.metadata.HasField("executed_by"):
             return None
         identity = action.metadata.executed_by
@@ -210,14 +210,14 @@ class Identity(BaseModel):
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
-    """Read a phase; None if Flyte does not tell it, or this version of the SDK does not know it."""
+    """Return a phase; None if it is missing, or unknown to this version of the SDK."""
     with suppress(ValueError):
         return ActionPhase.from_protobuf(action.raw_phase)
     return None
 
 
 def time_of(timestamp: Any) -> datetime | None:
-    """Read a time; None if there is none, or it is before the year 1 or after 9999."""
+    """Return a time; None if it is missing, before the year 1 or after 9999."""
     with suppress(ValueError):
         return timestamp.ToDatetime(UTC) if timestamp.seconds else None
     return None

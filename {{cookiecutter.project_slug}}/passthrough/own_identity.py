@@ -1,4 +1,4 @@
-"""The app's own identity, for requests that come from no caller of Flyte's, such as webhooks."""
+"""The app's own identity, for requests without Flyte credentials, such as webhooks."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from .apps import send
 from .dependencies import find_run
 from .sdk import initialised
 
-EARLY = 60  # seconds before its end that a token is replaced
+EARLY = 60  # replace a token this many seconds before it expires
 
 
 class OwnIdentity:
-    """Calls Flyte as the application that an API key of Flyte's belongs to.
+    """Calls Flyte as the application that owns a Flyte API key.
 
-    Only inside the block, so the requests of people are not affected::
+    This applies only inside the block, and does not affect people's requests::
 
         robot = OwnIdentity("ROBOT_API_KEY")
 
@@ -34,10 +34,10 @@ class OwnIdentity:
     """
 
     def __init__(self, variable: str) -> None:
-        """Take the key from an environment variable, when it is needed.
+        """Read the key from an environment variable when it is needed.
 
         Args:
-            variable: Its name. It holds a key in the form of ``FLYTE_API_KEY``.
+            variable: The variable's name. It holds a key in the format of ``FLYTE_API_KEY``.
         """
         self._variable = variable
         self._key, self._token, self._ends = "", "", 0.0
@@ -47,7 +47,7 @@ class OwnIdentity:
         """Call Flyte as the application inside the block.
 
         Raises:
-            ConnectError: The variable holds no key, or Flyte does not accept it.
+            ConnectError: The variable holds no valid key, or Flyte does not accept it.
         """
         key = os.environ.get(self._variable, "")
         if key != self._key or time.monotonic() > self._ends - EARLY:
@@ -56,10 +56,10 @@ class OwnIdentity:
             yield
 
     async def run_once(self, name: str, task: Any, /, **inputs: Any) -> remote.Run:
-        """Start a run of this name as the application, or return the run that has the name already.
+        """Start a run with this name as the application, or return the existing run with the name.
 
-        A name alone is not enough: where Flyte is open source, a name that is used again after an
-        hour runs again.
+        This checks first, because on the open-source Flyte a name that is used again after an hour
+        runs again.
         """
         async with self.acting():
             if run := await find_run(name):
@@ -67,7 +67,7 @@ class OwnIdentity:
             return await flyte.with_runcontext(name=name).run.aio(task, **inputs)
 
     async def _renew(self, key: str) -> None:
-        """Exchange the key for a token, as RFC 6749 4.4 says, where Flyte says."""
+        """Exchange the key for a token (RFC 6749 4.4) at the address that Flyte returns."""
         try:
             named, client, secret, _ = b64decode(key, validate=True).decode().rsplit(":", 3)
         except ValueError:
@@ -75,7 +75,7 @@ class OwnIdentity:
         host = re.sub("^[a-z]+:/*", "", named)
         flyte_address = initialised().client.session_config.endpoint
         if urlsplit(flyte_address).netloc != host:
-            raise ConnectError(Code.INTERNAL, f"{self._variable} is for {host}, another Flyte")
+            raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte, {host}")
         service = f"{flyte_address}/flyteidl2.auth.AuthMetadataService"
         asked = {"content-type": "application/json"}
         metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}")

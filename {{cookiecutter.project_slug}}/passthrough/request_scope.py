@@ -1,4 +1,4 @@
-"""What is done for a request ends with it, and the request ends when its client leaves."""
+"""All work for a request ends with it, and the request ends when its client leaves."""
 
 import asyncio
 import sys
@@ -16,17 +16,17 @@ from .stopping import stopping
 LARGEST_BODY = 1024 * 1024  # bytes
 MOST_UNREAD = 16  # messages of a WebSocket
 COME_BACK = b"retry: 1000\n\n"
-"""The end of a stream of events that has more to tell: reconnect after so many milliseconds."""
+"""The end of an unfinished event stream: the client reconnects after this many milliseconds."""
 
 
 class FlyteMiddleware:
-    """Lets the endpoints of one app call Flyte, by the SDK, for as long as their request lasts.
+    """Lets an app's endpoints call Flyte with the SDK, for as long as their request lasts.
 
     At start-up it makes the SDK safe (`make_safe`), before the app's own lifespan initialises
-    Flyte. The app then keeps to what was initialised when its start-up was complete, whatever other
-    apps in the process do. A request whose client disconnects is cancelled, and with it its calls
-    to Flyte. Background tasks belong to the request; what else goes on after it is cancelled.
-    Streams of events end when the server is asked to stop.
+    Flyte. The app then uses the configuration from its own start-up, whatever other apps in the
+    process do. When a client disconnects, its request and the request's calls to Flyte are
+    cancelled. Background tasks belong to the request; other work that outlives it is cancelled.
+    Event streams end when the server is asked to stop.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FlyteMiddleware:
             try:
                 make_safe()
                 await self.app(scope, receive, self._noting(send))
-            except StartError as error:  # one message, not a traceback that ends in it
+            except StartError as error:  # a message without a traceback
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         if scope["type"] not in ("http", "websocket"):
@@ -94,7 +94,7 @@ class FlyteMiddleware:
             socket.stop_listening()
 
     def _initialised(self) -> Any:
-        """Return what Flyte was initialised with, or None as long as it was not."""
+        """Return Flyte's configuration, or None if Flyte is not initialised yet."""
         make_safe()
         with suppress(flyte.errors.InitializationError):
             self._flyte = initialised()
@@ -114,9 +114,9 @@ class FlyteMiddleware:
 
 
 class Client:
-    """The other end of a request.
+    """The client of a request.
 
-    A server reports a disconnect only when ``receive()`` is called. That is done here once a
+    A server reports a disconnect only when ``receive()`` is called. This class calls it if a
     request takes longer than ``after`` seconds; few do.
     """
 
@@ -124,7 +124,7 @@ class Client:
         self, receive: Receive, send: Send, largest_body: int = LARGEST_BODY, after: float = 1.0
     ) -> None:
         self.present = asyncio.timeout(None)
-        """Expires when the client disconnects, or is told to come back."""
+        """Expires when the client disconnects, or when it should reconnect."""
         self.has_left = False
         self._receive, self._send, self._largest_body = receive, send, largest_body
         self._is_read = False
@@ -134,7 +134,7 @@ class Client:
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
     def _listen(self) -> None:
-        # A pending receive() will report it; once the response is complete nothing is to be ended.
+        # A pending receive() reports a disconnect; after a complete response it does not matter.
         needed = not self._is_read and not self._timer.cancelled()
         if needed and self._listening is None:
             self._listening = asyncio.create_task(self._await_disconnect())
@@ -152,20 +152,20 @@ class Client:
             self.present.reschedule(asyncio.get_running_loop().time())
 
     def _end_calls(self) -> None:
-        """End them now: the request can't end while a thread of it waits for Flyte."""
+        """End calls to Flyte now: the request can't end while one of its threads waits for them."""
         self.has_left = True
         if calls := current_calls.get():
             calls.end()
 
     def stop_listening(self) -> None:
-        """Leave the connection alone."""
+        """Stop reading from the connection."""
         stopping.leaves(self.present)
         self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()
 
     async def receive(self) -> Message:
-        """Receive what the client has sent."""
+        """Receive a message from the client."""
         if self._listening is not None:
             await self._news.wait()
             self._news.clear()
@@ -192,16 +192,16 @@ class Client:
 
 
 class Socket:
-    """The other end of a WebSocket.
+    """The client of a WebSocket.
 
-    It is listened to also while the endpoint does not read. If the client leaves then, the
-    endpoint's calls to Flyte are cancelled. An endpoint that reads is told instead. After
-    ``MOST_UNREAD`` messages that nobody reads, listening stops until one is read.
+    This class reads messages even while the endpoint does not. If the client leaves at that time,
+    the endpoint's calls to Flyte are cancelled. An endpoint that reads gets the disconnect message
+    instead. After ``MOST_UNREAD`` unread messages, reading pauses until the endpoint takes one.
     """
 
     def __init__(self, calls: Calls, receive: Receive, send: Send) -> None:
         self.has_left = False
-        """Whether the client has left without the endpoint being told."""
+        """Whether the client has left and the endpoint did not get the disconnect message."""
         self._calls, self._receive, self._send = calls, receive, send
         self._unread = asyncio.Queue[Message](MOST_UNREAD)
         self._is_read = False
@@ -218,13 +218,13 @@ class Socket:
             self._calls.end()
 
     def stop_listening(self) -> None:
-        """Leave the connection alone."""
+        """Stop reading from the connection."""
         if self._listening is not None:
             self._listening.cancel()
 
     async def receive(self) -> Message:
-        """Receive what the client has sent."""
-        if self._listening is None:  # it has not been accepted
+        """Receive a message from the client."""
+        if self._listening is None:  # the WebSocket is not accepted yet
             return await self._receive()
         self._is_read = True
         try:
@@ -247,9 +247,9 @@ def _is_events(start: Message) -> bool:
 
 
 class OnlySending:
-    """Accepts a WebSocket that only the app speaks on, and ends the block when its client leaves.
+    """Accepts a WebSocket that only the app sends on, and ends the block when its client leaves.
 
-    A client that says anything is disconnected, so that it cannot make the app read::
+    A client that sends anything is disconnected, so that it cannot make the app read::
 
         async with OnlySending(websocket):
             async for state in run.watch():

@@ -96,7 +96,7 @@ class Settings(BaseModel):
     """
 
     image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
-    """What builds images for ``flyte.build``: Flyte, or a Docker that the app itself reaches."""
+    """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""
 
     cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
@@ -125,7 +125,7 @@ class Settings(BaseModel):
     """
 
     largest_body: int = env("LARGEST_BODY", default=LARGEST_BODY, gt=0, le=2**30)
-    """Bytes that the body of a request may have; each request may take as much memory."""
+    """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
     """The format of the access log."""

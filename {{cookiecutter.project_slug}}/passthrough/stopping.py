@@ -1,8 +1,8 @@
 """Streams and long waits end when the server is asked to stop.
 
-A server waits for the requests that are being served, and tells the app to shut down after that. A
-stream would make it wait for as long as it may, and then be cut off. Here it ends when the signal
-comes, so that its viewer can come back, to another replica.
+A server waits for open requests before it tells the app to shut down. A stream would make it wait
+until its timeout, and then be cut off. Here the stream ends at the signal, so that its viewer can
+reconnect to another replica.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class Stopping:
         self._timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
 
     def listen(self) -> None:
-        """Hear of the signals that stop the server, which has its own handler already."""
+        """Handle the signals that stop the server, in addition to the server's own handler."""
         if threading.current_thread() is not threading.main_thread():
             return  # no signal stops this server alone
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -41,13 +41,13 @@ class Stopping:
         signal.signal(number, handle)
 
     def ends(self, timeout: asyncio.Timeout) -> None:
-        """Have a timeout that has been entered, or is just about to be, expire at the signal."""
+        """Make a timeout, entered or about to be entered, expire at the signal."""
         self._timeouts[timeout] = asyncio.get_running_loop()
         if self.begun:
             self._timeouts[timeout].call_soon(self._expire, timeout)
 
     def leaves(self, timeout: asyncio.Timeout) -> None:
-        """Let a timeout be what it is."""
+        """Undo this for a timeout."""
         self._timeouts.pop(timeout, None)
 
     def _expire(self, timeout: asyncio.Timeout) -> None:

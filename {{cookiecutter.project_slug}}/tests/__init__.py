@@ -1,4 +1,4 @@
-"""Tests of the app. What the environment says to the app is not for them, but for ``make deploy``."""
+"""Tests of the app. They ignore the app's variables in the environment."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""The app on a real socket, and people who call it; Flyte behind it is the local one.
+"""The app on a real socket, and people who call it, with the local Flyte behind it.
 
-It is started once, with the tests' own tasks. Nothing is taken for granted about what else is there:
-runs of other tests, or of other people. Set ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) to run
-the same tests against a real Flyte, as README.md says. Those that can't run there have a mark.
+The local Flyte is started once, with the tests' own tasks. Don't assume that it is otherwise empty:
+there may be runs of other tests or other people. Set ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``)
+to run the same tests against a real Flyte: see docs/testing.md. Tests that can't run there have a mark.
 """
 
 import os
@@ -31,29 +31,29 @@ from .support import (
 )
 
 NOT_ON_A_REAL_FLYTE = {
-    "authorization": "depends on who may do what, and needs others than alice and bob",
-    "steers_flyte": "makes Flyte fail or hang: only the local one can be told to",
-    "reads_what_flyte_received": "reads what Flyte has received: only the local one tells",
+    "authorization": "depends on rights, and needs other people than alice and bob",
+    "steers_flyte": "makes Flyte fail or hang, which only the local one can do",
+    "reads_what_flyte_received": "reads the calls to Flyte, which only the local one records",
     "deploys": "deploys this project, which a real Flyte would keep",
 }
-"""The marks, and why a test that has one is skipped. A test that has none runs on every Flyte."""
+"""The marks, with the reason to skip a test. A test without a mark runs on every Flyte."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known, and refuse a Flyte that can't tell alice from bob."""
+    """Register the marks, and refuse a Flyte without TLS and sign-in."""
     for name, reason in NOT_ON_A_REAL_FLYTE.items():
         config.addinivalue_line("markers", f"{name}: {reason}")
     tokens = [os.environ.get(f"FLYTE_TEST_TOKEN_{name}") for name in ("ALICE", "BOB")]
     if REAL_ENDPOINT and (REAL_ENDPOINT.startswith("http://") or None in tokens):
         raise pytest.UsageError(
-            "the tests need a Flyte with TLS, which tells callers apart: set FLYTE_TEST_ENDPOINT to"
+            "the tests need a Flyte with TLS and sign-in: set FLYTE_TEST_ENDPOINT to"
             " dns:///host[:port], and FLYTE_TEST_TOKEN_ALICE and FLYTE_TEST_TOKEN_BOB to the"
             " tokens of two people"
         )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only the local Flyte can show when the tests run against another."""
+    """Skip tests that need the local Flyte if they run against another one."""
     for item in items if REAL_ENDPOINT else ():
         for name, reason in NOT_ON_A_REAL_FLYTE.items():
             if item.get_closest_marker(name):
@@ -64,7 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_flyte() -> Iterator[LocalFlyte]:
     """The local Flyte, with the tests' tasks."""
-    assert not REAL_ENDPOINT, "a test of the local Flyte needs a mark: NOT_ON_A_REAL_FLYTE has them"
+    assert not REAL_ENDPOINT, (
+        "a test that uses the local Flyte needs a mark: see NOT_ON_A_REAL_FLYTE"
+    )
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(ROOT, "tests/deployed_tasks.py", "env")
         yield local_flyte
@@ -88,7 +90,7 @@ def deployed_app(local_flyte: LocalFlyte) -> str:
 
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
-    """The settings of a deployed app, from an environment that is this process's too."""
+    """The settings of a deployed app, from variables that are also set in this process."""
     if REAL_ENDPOINT:
         variables = {"_U_EP_OVERRIDE": REAL_ENDPOINT}
     else:
@@ -101,7 +103,7 @@ def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def app_url(settings: Settings) -> Iterator[str]:
-    """The running app."""
+    """The URL of the running app."""
     with serving(create_app(settings)) as url:
         yield url
         abort_what_is_left()
@@ -109,13 +111,13 @@ def app_url(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def received(local_flyte: LocalFlyte) -> Callable[[], list[ReceivedCall]]:
-    """What the local Flyte has received since the test began."""
+    """The calls that the local Flyte has received since the test began."""
     local_flyte.clear_calls()
     return lambda: local_flyte.calls
 
 
 def calling_as(name: str | None) -> Any:
-    """Make a fixture: a client of the app that calls as this person."""
+    """Make a fixture with a client of the app that calls as this person."""
 
     @pytest.fixture(scope="session")
     def client(app_url: str) -> Iterator[httpx.Client]:
@@ -126,23 +128,23 @@ def calling_as(name: str | None) -> Any:
 
 
 alice, bob = calling_as("alice"), calling_as("bob")  # may run tasks
-victor = calling_as("victor")  # may look at everything, and change nothing
+victor = calling_as("victor")  # may view everything, and change nothing
 carol = calling_as("carol")  # has no rights on the project
 anonymous = calling_as(None)
 
 
 @pytest.fixture(scope="session")
 def expired(app_url: str) -> Iterator[httpx.Client]:
-    """Someone whose token is not valid any more."""
+    """A client with a token that is no longer valid."""
     with client_of(app_url, "expired") as client:
         if is_admitted(client):
-            pytest.skip("this Flyte admits whoever sends a token")
+            pytest.skip("this Flyte accepts any token")
         yield client
 
 
 @pytest.fixture(scope="session")
 def hurried(settings: Settings) -> Iterator[httpx.Client]:
-    """Alice, calling an app that gives Flyte little time."""
+    """Alice's client of an app with a short timeout for Flyte."""
     impatient = settings.model_copy(update={"flyte_timeout": 1.0})
     with serving(create_app(impatient)) as url, client_of(url, "alice") as client:
         yield client
@@ -150,12 +152,12 @@ def hurried(settings: Settings) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def greeting(alice: httpx.Client) -> dict[str, Any]:
-    """A run of alice's that has succeeded: its name, project and domain."""
+    """A run by alice that has succeeded: its name, project and domain."""
     return finished(alice, run_task(alice, "greet", name="Ada"))
 
 
 @pytest.fixture(scope="session")
 def counting(alice: httpx.Client) -> Iterator[dict[str, Any]]:
-    """A run of alice's that goes on and on. Leave it so."""
+    """A run by alice that does not end. Don't abort it."""
     with long_run(alice) as run:
         yield run

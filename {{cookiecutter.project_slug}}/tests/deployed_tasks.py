@@ -1,6 +1,6 @@
-"""The tests' own tasks, so that those in ``app/tasks.py`` can be changed or deleted at will.
+"""The tests' own tasks, so that you can change or delete those in ``app/tasks.py``.
 
-The local Flyte gets them from ``conftest.py``. A real one gets them by
+``conftest.py`` deploys them on the local Flyte. On a real one, deploy them with
 ``flyte deploy tests/deployed_tasks.py env``.
 """
 
@@ -33,7 +33,7 @@ class Trap:
     """Runs code in the process that unpickles it."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Say what that is."""
+        """Return that code."""
         return exec, ("import os; os.environ['SPRUNG'] = 'yes'",)
 
 

@@ -1,7 +1,7 @@
-"""What the tests use: the app on a real socket, people who call it, and runs that they start.
+"""Helpers for the tests: the app on a real socket, people who call it, and runs that they start.
 
-Nothing here goes through an endpoint of the app, so that any of them can be deleted. What a test
-needs of the app beyond its own subject it declares with ``needs``.
+Nothing here uses an endpoint of the app, so any endpoint can be deleted. If a test needs another
+endpoint than the one it tests, it declares that with ``needs``.
 """
 
 import json
@@ -29,11 +29,11 @@ from .deployed_tasks import env
 
 ROOT = Path(__file__).parent.parent
 TASKS = env.name
-"""What the names of the tests' own tasks begin with: ``{TASKS}.greet`` and ``{TASKS}.count``."""
+"""The prefix of the tests' own tasks: ``{TASKS}.greet`` and ``{TASKS}.count``."""
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
 
 
-# What the app offers
+# The app's endpoints
 
 
 def offers(path: str, method: str = "GET") -> bool:
@@ -44,9 +44,9 @@ def offers(path: str, method: str = "GET") -> bool:
 
 
 def needs(path: str, method: str = "GET") -> pytest.MarkDecorator:
-    """Skip a test if the app does not have an endpoint that is not the test's subject."""
+    """Skip a test if the app lacks an endpoint that the test needs but does not test."""
     return pytest.mark.skipif(
-        not offers(path, method), reason=f"the app does not offer {method} {path}"
+        not offers(path, method), reason=f"the app does not have {method} {path}"
     )
 
 
@@ -55,7 +55,7 @@ PUBLIC = {
     for middleware in app.user_middleware
     for path in cast("Iterable[str]", middleware.kwargs.get("excluded_paths", ()))
 }
-"""The paths that need no credentials, as ``app/main.py`` tells the middleware."""
+"""The paths that need no credentials, according to ``app/main.py``."""
 
 OPERATIONS = {
     (method.upper(), path): "text/event-stream"
@@ -64,7 +64,7 @@ OPERATIONS = {
     for method, operation in operations.items()
     if path not in PUBLIC
 }
-"""Method and path of every endpoint that needs credentials, and whether it answers with events."""
+"""Method and path of every endpoint that needs credentials, and whether it returns events."""
 
 WEBSOCKETS = [
     str(route.path)
@@ -73,14 +73,14 @@ WEBSOCKETS = [
 ]
 
 
-# Serving and calling it
+# Serving and calling the app
 
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an app from a thread on a port that the operating system chooses; yield its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)  # a test that fails may block it
+    thread = threading.Thread(target=server.run, daemon=True)  # a failing test may block it
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
@@ -100,14 +100,14 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def authorization_of(name: str) -> str:
-    """Return the Authorization header of one of the local Flyte's people, or of a real Flyte's."""
+    """Return the Authorization header of a person on the local Flyte, or on a real one."""
     if REAL_ENDPOINT:
         return f"Bearer {os.environ.get(f'FLYTE_TEST_TOKEN_{name.upper()}', name)}"
     return f"Bearer {PEOPLE[name].token}"
 
 
 def is_admitted(client: httpx.Client) -> bool:
-    """Tell whether Flyte answers a client's person at all."""
+    """Tell whether Flyte accepts a client's credentials."""
     with suppress(Exception), calling_as(client):
         list(remote.Project.listall())
         return True
@@ -116,7 +116,7 @@ def is_admitted(client: httpx.Client) -> bool:
 
 @contextmanager
 def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
-    """Make a client that calls as a person, by bearer token, or as nobody."""
+    """Make a client that calls as a person, with a bearer token, or anonymously."""
     headers = {"Authorization": authorization_of(name)} if name else {}
     hooks = {"response": [_note_a_started_run]}
     with httpx.Client(
@@ -125,10 +125,10 @@ def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
         yield client
 
 
-# Runs, by the SDK, as a client's person
+# Runs, started with the SDK as a client's person
 
 _started: dict[str, tuple[str, str]] = {}
-"""The runs that tests have started, and the credential of who started each."""
+"""The runs that tests have started, and the credentials used."""
 
 
 def _note_a_started_run(response: httpx.Response) -> None:
@@ -139,7 +139,7 @@ def _note_a_started_run(response: httpx.Response) -> None:
 
 
 def abort_what_is_left() -> None:
-    """Abort the runs that tests have started and that have not ended."""
+    """Abort the tests' runs that have not ended."""
     for name, credential in _started.items():
         with remote.auth_metadata(credential):
             run = remote.Run.get(name=name)
@@ -166,7 +166,7 @@ def finished(client: httpx.Client, run: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def long_run(client: httpx.Client) -> Iterator[dict[str, Any]]:
-    """Start a run that goes on until the block ends."""
+    """Start a run that continues until the block ends."""
     run = run_task(client, "count", to=100_000)
     try:
         yield run

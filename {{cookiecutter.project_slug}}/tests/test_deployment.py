@@ -1,4 +1,4 @@
-"""``flyte deploy`` for real: the app runs as it was deployed, and serves its callers."""
+"""A real ``flyte deploy``: the deployed app runs, and serves its callers."""
 
 import re
 

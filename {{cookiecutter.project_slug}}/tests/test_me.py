@@ -9,7 +9,7 @@ from local_flyte import Code, LocalFlyte
 from .support import calling_as
 
 
-def test_me_is_the_caller_as_flyte_knows_them(alice: httpx.Client) -> None:
+def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
     with calling_as(alice):
         known = remote.User.get()
     assert known.subject()
@@ -28,10 +28,10 @@ def test_two_callers_have_different_subjects(alice: httpx.Client, bob: httpx.Cli
 
 
 @pytest.mark.steers_flyte
-def test_someone_whom_flyte_admits_but_does_not_know_is_told_so(
+def test_a_caller_that_flyte_admits_but_cannot_identify_has_no_subject(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    """As behind a proxy that has checked an opaque token, and does not say whose it is."""
+    """This happens behind a proxy that checks an opaque token but does not pass on its owner."""
     local_flyte.fail_next("UserInfo", Code.UNAUTHENTICATED)
     answer = alice.get("/me")
     assert answer.status_code == 200

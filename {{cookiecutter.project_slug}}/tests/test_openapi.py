@@ -1,4 +1,4 @@
-"""What the API says of itself, at /openapi.json and /docs."""
+"""The API's description, at /openapi.json and /docs."""
 
 import re
 from typing import Any
@@ -20,7 +20,7 @@ def operations(anonymous: httpx.Client) -> dict[tuple[str, str], dict[str, Any]]
     }
 
 
-def test_every_operation_has_a_name_of_its_own_and_says_what_can_go_wrong(
+def test_every_operation_has_a_unique_id_and_documents_its_problems(
     operations: dict[tuple[str, str], dict[str, Any]],
 ) -> None:
     names = [operation["operationId"] for operation in operations.values()]

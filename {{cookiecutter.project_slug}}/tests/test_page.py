@@ -1,4 +1,4 @@
-"""The page at /: files for everybody, which can do no harm. What they show comes from the API."""
+"""The page at /: harmless public files. Their data comes from the API."""
 
 import re
 
@@ -7,7 +7,7 @@ import httpx
 from app.routers.page import FILES
 
 
-def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Client) -> None:
+def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> None:
     page = anonymous.get("/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     wanted = set(re.findall(r'(?:src|href)="(page/[^"]+)"', page.text))
@@ -17,7 +17,7 @@ def test_anybody_may_load_the_page_and_all_that_it_refers_to(anonymous: httpx.Cl
         wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
 
 
-def test_the_page_can_run_its_own_scripts_only_and_be_framed_by_nobody(
+def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(
     anonymous: httpx.Client,
 ) -> None:
     for path in ("/", *(f"/page/{file.name}" for file in FILES)):
@@ -32,7 +32,7 @@ def test_the_page_can_run_its_own_scripts_only_and_be_framed_by_nobody(
         assert response.headers["Cache-Control"] == "private, no-cache"
 
 
-def test_what_is_no_file_of_the_page_is_not_found_and_is_not_changed(alice: httpx.Client) -> None:
+def test_other_files_are_not_found_and_the_pages_files_are_read_only(alice: httpx.Client) -> None:
     for path in ("/page", "/page/", "/page/none.js", "/page/../main.py", "/page/%2e%2e/main.py"):
         assert alice.get(path).status_code == 404, path
     assert alice.post("/page/main.js").status_code == 405

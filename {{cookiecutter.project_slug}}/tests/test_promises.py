@@ -1,7 +1,7 @@
-"""What the template promises, over the wire, for every endpoint of the app: yours too.
+"""The template's promises, tested over the wire for every endpoint of the app, including yours.
 
-The endpoints are those of the OpenAPI document. Where one of yours needs more than a run or a task
-to be called with, say so in ``EXAMPLES``. If a newer flyte breaks a promise, it shows here.
+The endpoints are those in the OpenAPI document. If one of yours needs more than the name of a run or
+a task, add an example to ``EXAMPLES``. If a newer flyte breaks a promise, a test here fails.
 """
 
 import asyncio
@@ -46,8 +46,8 @@ Operation = tuple[str, str]
 EXAMPLES: dict[Operation, dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
 }
-"""What to send where: ``json``, ``params``, ``files``, or a ``path`` in place of one that names a run or
-a task. ``status`` is what may be answered instead of a success."""
+"""Example requests: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
+task. ``status`` is an acceptable status besides success."""
 
 READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
 STREAMS = [operation for operation, has_events in OPERATIONS.items() if has_events]
@@ -57,14 +57,14 @@ each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 
 
 def path_of(path: str, run: dict[str, Any]) -> str:
-    """Name a task or a run that exists."""
+    """Fill in the name of an existing task or run."""
     return re.sub(r"{\w+}", f"{TASKS}.greet" if path.startswith("/tasks") else run["name"], path)
 
 
 def call(
     client: httpx.Client, operation: Operation, run: dict[str, Any], **headers: str
 ) -> httpx.Response:
-    """Call an operation; of a stream, take what comes first."""
+    """Call an operation; for a stream, read only the first chunk."""
     method, path = operation
     example: dict[str, Any] = {"path": path_of(path, run)} | EXAMPLES.get(operation, {})
     path, _ = example.pop("path"), example.pop("status", None)
@@ -77,20 +77,20 @@ def call(
 
 
 def hint(operation: Operation) -> str:
-    """Say what to do about an operation of which nothing came."""
-    return f"{' '.join(operation)} did not work: say in EXAMPLES, above, what to send"
+    """Return what to do about an operation that failed."""
+    return f"{' '.join(operation)} failed: add an example request to EXAMPLES, above"
 
 
 def is_as_expected(operation: Operation, response: httpx.Response) -> bool:
-    """Tell whether somebody who may do everything was answered as they should be."""
+    """Tell whether this is the expected response to somebody who may do everything."""
     return response.is_success or response.status_code == EXAMPLES.get(operation, {}).get("status")
 
 
-# Nothing without the caller's own credentials
+# No access without valid credentials
 
 
 @each_operation
-def test_without_credentials_nothing_is_served(
+def test_without_credentials_every_request_is_refused(
     anonymous: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     response = call(anonymous, operation, greeting)
@@ -99,17 +99,17 @@ def test_without_credentials_nothing_is_served(
 
 
 @each_operation
-def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
+def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
     expired: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     response = call(expired, operation, greeting)
     assert not response.is_success, (
-        f"{' '.join(operation)} serves whoever sends any token, because it asks Flyte nothing:"
+        f"{' '.join(operation)} accepts any token, because it does not call Flyte:"
         " give it a CallerDep parameter"
     )
     assert response.status_code != 422, (
-        f"{' '.join(operation)} has not asked Flyte who is calling before it refused its parameters:"
-        " give it a CallerDep parameter, or say in EXAMPLES, above, what to send"
+        f"{' '.join(operation)} refused its parameters before it called Flyte:"
+        " give it a CallerDep parameter, or add an example request to EXAMPLES, above"
     )
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -118,7 +118,7 @@ def test_credentials_that_are_no_good_are_noticed_because_flyte_is_asked(
 
 @pytest.mark.authorization
 @pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
-def test_without_rights_on_the_project_its_things_are_forbidden(
+def test_without_rights_on_the_project_every_request_is_forbidden(
     carol: httpx.Client, operation: Operation, greeting: dict[str, Any]
 ) -> None:
     assert call(carol, operation, greeting).status_code == 403
@@ -126,7 +126,7 @@ def test_without_rights_on_the_project_its_things_are_forbidden(
 
 @pytest.mark.parametrize("path", WEBSOCKETS)
 @pytest.mark.parametrize("who", ["anonymous", "expired"])
-def test_nor_is_a_websocket_opened(
+def test_without_valid_credentials_no_websocket_is_opened(
     app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], path: str, who: str
 ) -> None:
     sent = request.getfixturevalue(who).headers
@@ -140,20 +140,20 @@ def test_nor_is_a_websocket_opened(
     assert refused.value.response.status_code == 401
 
 
-# As the caller, and as nobody else
+# The caller's own credentials only
 
 
 @pytest.fixture(scope="module")
 def asked_by_bob(
     app_url: str, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> dict[Operation, list[ReceivedCall]]:
-    """What Flyte has been asked for each operation, when bob's browser called it."""
+    """The calls to Flyte for each operation, when bob's browser calls it."""
     cookie = {"Cookie": f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"}
     asked = {}
     with client_of(app_url, None) as bob:
         for operation in OPERATIONS:
             local_flyte.clear_calls()
-            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # it is enough to have asked
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # one call is enough
             response = call(bob, operation, greeting, **cookie)
             assert "no-store" in response.headers["Cache-Control"]
             asked[operation] = local_flyte.calls
@@ -163,7 +163,7 @@ def asked_by_bob(
 
 @pytest.mark.reads_what_flyte_received
 @each_operation
-def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
+def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
     asked_by_bob: dict[Operation, list[ReceivedCall]], operation: Operation
 ) -> None:
     assert asked_by_bob[operation], hint(operation)
@@ -174,19 +174,19 @@ def test_flyte_receives_the_callers_credential_as_it_came_and_no_other(
 
 @pytest.mark.reads_what_flyte_received
 @pytest.mark.parametrize("path", sorted(PUBLIC))
-def test_what_is_public_needs_no_credentials_and_acts_for_nobody(
+def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
     anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if offers(path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # for a service that signs what it sends: this is not signed
+        else:  # a webhook: this request is not signed
             assert anonymous.post(path, headers=headers).status_code >= 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
 
 
 @pytest.mark.skipif(not READING, reason="the app has no such endpoint")
-def test_many_people_at_once_are_never_mixed_up(
+def test_concurrent_callers_are_never_mixed_up(
     app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any]
 ) -> None:
     if REAL_ENDPOINT:
@@ -217,13 +217,13 @@ def test_many_people_at_once_are_never_mixed_up(
             assert each.headers["authorization"] == people[each.headers["x-request-id"]], each
 
 
-# For as long as the caller is there
+# Work ends when the client leaves
 
 
 async def come_and_leave(
     url: str, paths: list[str], is_there: Callable[[], bool] = lambda: False
 ) -> None:
-    """Call all at once as alice, and leave when something has come of each, or ``is_there`` says so."""
+    """Call all paths at once as alice; leave when each has sent something, or ``is_there`` is true."""
     alice = {"Authorization": authorization_of("alice")}
     seen = 0
 
@@ -256,7 +256,7 @@ def open_calls(local_flyte: LocalFlyte) -> int:
 
 
 @pytest.mark.skipif(not (STREAMS or WEBSOCKETS), reason="the app has no streams")
-def test_nothing_is_left_of_a_stream_when_its_viewer_has_gone(
+def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
     settings: Settings, request: pytest.FixtureRequest, counting: dict[str, Any]
 ) -> None:
     with serving(create_app(settings)) as url:  # stops only when no request is left
@@ -270,7 +270,7 @@ def test_nothing_is_left_of_a_stream_when_its_viewer_has_gone(
 
 @pytest.mark.steers_flyte
 @pytest.mark.skipif(READING == STREAMS, reason="the app has no such endpoint")
-def test_nor_of_a_request_for_which_flyte_hangs(
+def test_nothing_remains_of_a_hanging_request_when_its_client_leaves(
     settings: Settings,
     local_flyte: LocalFlyte,
     greeting: dict[str, Any],
@@ -287,14 +287,14 @@ def test_nor_of_a_request_for_which_flyte_hangs(
         wait_until(lambda: open_calls(local_flyte) == 0)
 
 
-# No token is told
+# No token is leaked
 
 
 @pytest.fixture
 def logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.LogCaptureFixture:
-    """Everything that is logged, also where a logger keeps its records from the root."""
+    """Everything that is logged, including loggers that do not propagate to the root."""
     caplog.set_level(logging.DEBUG)
     for name in ("flyte", "uvicorn", "app", "passthrough"):
         caplog.set_level(logging.DEBUG, name)
@@ -305,7 +305,7 @@ def logged(
 @pytest.mark.steers_flyte
 @pytest.mark.skipif(not OPERATIONS, reason="the app has no endpoint that calls Flyte")
 @pytest.mark.parametrize("code", [Code.UNKNOWN, Code.INVALID_ARGUMENT])
-def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
+def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     greeting: dict[str, Any],
@@ -328,14 +328,14 @@ def test_a_token_that_flyte_quotes_is_in_no_answer_and_no_log(
     assert token not in "".join(capfd.readouterr())
 
 
-# Data stays data; the SDK keeps nothing and blocks nobody
+# Data stays data; the SDK caches nothing and blocks nobody
 
 
-def test_what_a_run_returns_is_never_unpickled(alice: httpx.Client) -> None:
+def test_a_runs_outputs_are_never_unpickled(alice: httpx.Client) -> None:
     trap = finished(alice, run_task(alice, "trap"))
     for operation in READING:
         assert is_as_expected(operation, call(alice, operation, trap)), hint(operation)
-    with calling_as(alice):  # in this process, which is the app's
+    with calling_as(alice):  # in this process, which also runs the app
         assert remote.Run.get(trap["name"]).outputs().named_outputs["o0"]["kind"] == "pickle"
     assert "SPRUNG" not in os.environ
 
@@ -344,7 +344,7 @@ kept = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
 
 
 def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
-    """Add what would serve everybody what the first has fetched, and what would stop everybody."""
+    """Add endpoints that, without the template, would share a cached task or block everybody."""
 
     @app.get("/kept")
     async def keep() -> str:
@@ -361,7 +361,7 @@ def with_endpoints_of_flytes_docs(app: FastAPI) -> FastAPI:
     return app
 
 
-def test_the_sdk_keeps_nothing_for_another_caller_and_stops_nobody(
+def test_the_sdk_caches_nothing_for_another_caller_and_blocks_nobody(
     settings: Settings, expired: httpx.Client, logged: pytest.LogCaptureFixture
 ) -> None:
     app = with_endpoints_of_flytes_docs(create_app(settings))

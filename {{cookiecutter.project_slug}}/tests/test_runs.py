@@ -1,4 +1,4 @@
-"""GET /runs, and what is at /runs/{name}: the run, its inputs and outputs, again, and its abort."""
+"""GET /runs, and /runs/{name} with /io, /rerun and /abort."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from .support import TASKS, finished, long_run, needs, run_task
 
 
 def get_run(client: httpx.Client, run: dict[str, Any], **query: Any) -> dict[str, Any]:
-    """Return a run as the app shows it."""
+    """Return the app's representation of a run."""
     shown: dict[str, Any] = client.get(f"/runs/{run['name']}", params=query).json()
     return shown
 
@@ -41,7 +41,7 @@ def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
     assert data["outputs"] == {"o0": "Hello, Ada."}
 
 
-def test_a_run_that_failed_says_why_and_has_no_outputs(
+def test_a_failed_run_has_an_error_and_no_outputs(
     alice: httpx.Client, failure: dict[str, Any]
 ) -> None:
     run = get_run(alice, failure)
@@ -50,7 +50,7 @@ def test_a_run_that_failed_says_why_and_has_no_outputs(
     assert alice.get(f"/runs/{run['name']}/io").json() == {"inputs": {"to": 0}, "outputs": None}
 
 
-def test_a_run_that_goes_on_longer_than_one_waits_is_shown_as_it_is(
+def test_a_wait_that_ends_before_the_run_returns_its_current_state(
     alice: httpx.Client, counting: dict[str, Any]
 ) -> None:
     shown = get_run(alice, counting, wait=0.1)
@@ -58,7 +58,7 @@ def test_a_run_that_goes_on_longer_than_one_waits_is_shown_as_it_is(
 
 
 @needs("/me")
-def test_a_run_says_who_started_it_and_lists_can_be_of_one_person(
+def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
     me = alice.get("/me").json()
@@ -86,7 +86,7 @@ def test_runs_are_listed_newest_first_and_by_task_and_phase(
     assert {run["phase"] for run in found} <= {"failed", "timed_out"}
 
 
-def test_older_runs_are_those_before_a_time(
+def test_before_lists_older_runs(
     alice: httpx.Client, greeting: dict[str, Any], failure: dict[str, Any]
 ) -> None:
     before = get_run(alice, failure)["started_at"]
@@ -134,7 +134,7 @@ def test_a_run_is_run_again_by_its_caller_with_some_inputs_changed(
 
 
 @pytest.mark.authorization
-def test_who_may_run_may_abort_whoever_started_it_and_who_may_only_view_may_not(
+def test_a_contributor_may_abort_anyones_run_and_a_viewer_may_not(
     alice: httpx.Client, bob: httpx.Client, victor: httpx.Client
 ) -> None:
     with long_run(alice) as run:
@@ -148,7 +148,7 @@ def test_who_may_run_may_abort_whoever_started_it_and_who_may_only_view_may_not(
         assert get_run(alice, run, wait=20)["phase"] == "aborted"
 
 
-def test_aborting_what_has_ended_is_refused_and_changes_nothing(
+def test_aborting_a_run_that_has_ended_is_refused_and_changes_nothing(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
     before = get_run(alice, greeting)
@@ -159,10 +159,10 @@ def test_aborting_what_has_ended_is_refused_and_changes_nothing(
 
 
 @pytest.mark.steers_flyte
-def test_data_that_is_too_large_for_flyte_to_hand_out_is_told_so(
+def test_data_that_is_too_large_for_flyte_to_return_is_a_413(
     alice: httpx.Client, local_flyte: LocalFlyte, greeting: dict[str, Any]
 ) -> None:
-    said = "limit exceeded. 3.1mb > 2mb."  # as Flyte says it
+    said = "limit exceeded. 3.1mb > 2mb."  # Flyte's message
     local_flyte.fail_next("GetActionData", Code.INTERNAL, message=said)
     refused = alice.get(f"/runs/{greeting['name']}/io")
     assert refused.status_code == 413

@@ -1,4 +1,4 @@
-"""The sample tasks in app/tasks.py: delete this file together with them."""
+"""The sample tasks in app/tasks.py. Delete this file together with them."""
 
 import asyncio
 

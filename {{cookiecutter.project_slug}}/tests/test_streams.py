@@ -14,12 +14,12 @@ from .support import authorization_of, needs, run_task
 
 
 def events(text: str) -> list[dict[str, str]]:
-    """Parse server-sent events: each a dictionary of its fields."""
+    """Parse server-sent events into dictionaries of their fields."""
     blocks = [block for block in text.split("\n\n") if block.strip()]
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
-def test_events_tell_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
+def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
     run = run_task(alice, "count", to=1)
     response = alice.get(f"/runs/{run['name']}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -34,7 +34,7 @@ def test_events_tell_every_phase_until_the_run_has_ended(alice: httpx.Client) ->
     assert {state["name"] for state in states} == {run["name"]}
 
 
-def test_events_are_taken_up_where_they_were_cut_off(
+def test_events_resume_where_they_were_cut_off(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
     path = f"/runs/{greeting['name']}/events"
@@ -43,7 +43,7 @@ def test_events_are_taken_up_where_they_were_cut_off(
         assert [event["id"] for event in told] == ids
 
 
-def test_a_log_is_sent_while_it_is_written_and_taken_up_where_it_was_cut_off(
+def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
     alice: httpx.Client, counting: dict[str, Any]
 ) -> None:
     for seen in (0, 3):
@@ -57,7 +57,7 @@ def test_a_log_is_sent_while_it_is_written_and_taken_up_where_it_was_cut_off(
         assert events(text)[0]["id"] == str(seen + 1)
 
 
-def test_a_log_is_not_taken_up_after_what_is_no_number(
+def test_a_log_does_not_resume_after_an_id_that_is_not_a_number(
     alice: httpx.Client, greeting: dict[str, Any]
 ) -> None:
     response = alice.get(f"/runs/{greeting['name']}/logs", headers={"Last-Event-ID": "x"})
@@ -75,7 +75,7 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
 @pytest.mark.parametrize(
     ("stream", "call"), [("events", "WatchActionDetails"), ("logs", "TailLogs")]
 )
-def test_a_stream_that_fails_says_so_in_its_last_event(
+def test_a_stream_that_fails_ends_with_a_problem_event(
     hurried: httpx.Client,
     local_flyte: LocalFlyte,
     counting: dict[str, Any],
@@ -92,14 +92,14 @@ def test_a_stream_that_fails_says_so_in_its_last_event(
 
 
 def watch(url: str, run: str, **headers: str) -> tuple[list[dict[str, Any]], int | None]:
-    """Return what is told of a run until the end, and with which code that ends."""
+    """Return the messages about a run, and the code with which the WebSocket is closed."""
     address = f"{url.replace('http', 'ws', 1)}/runs/{run}/watch"
     with connect(address, additional_headers=headers, proxy=None, open_timeout=60) as websocket:
         return [json.loads(message) for message in websocket], websocket.close_code
 
 
 @needs("/runs/x/watch", "WEBSOCKET")
-def test_a_websocket_tells_the_phase_and_closes_at_the_end(
+def test_a_websocket_sends_phases_and_closes_at_the_end(
     app_url: str, greeting: dict[str, Any]
 ) -> None:
     states, code = watch(app_url, greeting["name"], Authorization=authorization_of("alice"))

@@ -41,7 +41,7 @@ def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:
     assert response.json()["title"] == "Not Found"
 
 
-def test_a_version_can_be_asked_for(alice: httpx.Client) -> None:
+def test_a_version_can_be_requested(alice: httpx.Client) -> None:
     latest = alice.get(GREET).json()
     assert alice.get(GREET, params={"version": latest["version"]}).json() == latest
     assert alice.get(GREET, params={"version": "none"}).status_code == 404
@@ -49,7 +49,7 @@ def test_a_version_can_be_asked_for(alice: httpx.Client) -> None:
 
 
 @needs("/me")
-def test_a_run_is_its_callers_and_comes_with_its_outputs_if_it_is_waited_for(
+def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(
     bob: httpx.Client,
 ) -> None:
     body = {"inputs": {"name": "Grace", "excited": True}}
@@ -71,7 +71,7 @@ def test_a_run_is_its_callers_and_comes_with_its_outputs_if_it_is_waited_for(
         ({"name": "Ada", "loud": True}, ["loud"]),
     ],
 )
-def test_all_inputs_that_the_task_cannot_take_are_named(
+def test_all_invalid_inputs_are_listed(
     alice: httpx.Client, inputs: dict[str, Any], names: list[str]
 ) -> None:
     response = alice.post(f"{GREET}/runs", json={"inputs": inputs})
@@ -87,7 +87,7 @@ def test_all_inputs_that_the_task_cannot_take_are_named(
         ({"inputs": {"self": 1}}, ["body", "inputs"]),
     ],
 )
-def test_what_a_new_run_does_not_know_is_refused_rather_than_ignored(
+def test_unknown_fields_of_a_new_run_are_refused(
     alice: httpx.Client, body: dict[str, Any], location: list[str]
 ) -> None:
     response = alice.post(f"{GREET}/runs", json=body)
@@ -96,7 +96,7 @@ def test_what_a_new_run_does_not_know_is_refused_rather_than_ignored(
 
 
 @pytest.mark.steers_flyte
-def test_that_a_run_was_started_is_told_although_what_became_of_it_is_not(
+def test_a_started_run_is_reported_even_if_its_state_cannot_be_read(
     hurried: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("WatchActionDetails", Code.UNKNOWN)
