@@ -1,19 +1,23 @@
 """Calling another app as the caller: where credentials are sent, and where not."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import trustme
+from connectrpc.errors import ConnectError
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from flyte import remote
 from flyteidl2.app import app_definition_pb2
 
 from local_flyte import LocalFlyte
 from passthrough.apps import call_app
+from passthrough.sdk import current_calls
 
 from .support import bearer, build_app, client_of, serving, wait_until
 
@@ -34,6 +38,35 @@ async def call(address: str, path: str) -> dict[str, Any]:
     return {"status": answer.status, "body": answer.json()}
 
 
+stray: list[asyncio.Task[Any]] = []
+
+
+@router.post("/later")
+async def call_later(address: str) -> None:
+    async def call() -> None:
+        calls = current_calls.get()
+        while calls and not calls._ended:
+            await asyncio.sleep(0)
+        await call_app(app_at(address), "POST", "/echo", content={})
+
+    stray.append(asyncio.create_task(call()))
+
+
+@router.post("/thread")
+def call_in_a_thread(address: str) -> str | None:
+    def call() -> None:
+        try:
+            asyncio.run(call_app(app_at(address), "POST", "/echo", content={}))
+        except ConnectError as error:
+            said.append(error.message)
+
+    said: list[str] = []
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return said[0] if said else None
+
+
 class Other:
     """An app that records its requests."""
 
@@ -45,6 +78,7 @@ class Other:
         self.app.post("/elsewhere")(self.elsewhere)
         self.app.post("/hang")(self.hang)
         self.app.post("/large")(self.large)
+        self.app.post("/endless")(self.endless)
 
     async def echo(self, request: Request) -> dict[str, Any]:
         self.received.append(request)
@@ -65,6 +99,13 @@ class Other:
 
     async def large(self) -> str:
         return "x" * 9_000_000
+
+    async def endless(self) -> StreamingResponse:
+        async def messages() -> AsyncIterator[bytes]:
+            for _ in range(100):  # 10 MB
+                yield (b"\0" + (1000).to_bytes(4) + b"x" * 1000) * 100
+
+        return StreamingResponse(messages(), media_type="application/connect+json")
 
 
 @pytest.fixture
@@ -105,6 +146,10 @@ def test_a_redirect_is_not_followed(alice: httpx.Client, other: tuple[Other, str
         "https://127.0.0.1:{port}@example.com",
         "https://x@127.0.0.1:{port}",
         "https://127.0.0.1.example.com",
+        # By WHATWG's rules, which the transport has, "\\" ends the host; by Python's it does not.
+        "https://:@localhost:{port}\\@127.0.0.1",
+        " https://127.0.0.1:{port}",
+        "https://[127.0.0.1:{port}",
         "",
     ],
 )
@@ -160,3 +205,25 @@ def test_a_response_that_is_too_large_is_not_read(
 ) -> None:
     answer = alice.post("/call", params={"address": other[1], "path": "/large"})
     assert answer.status_code == 413
+
+
+def test_a_stream_of_small_messages_is_too_large_as_well(
+    alice: httpx.Client, other: tuple[Other, str]
+) -> None:
+    answer = alice.post("/call", params={"address": other[1], "path": "/endless"})
+    assert answer.status_code == 413
+
+
+def test_what_goes_on_after_the_request_calls_no_app(
+    alice: httpx.Client, other: tuple[Other, str]
+) -> None:
+    assert alice.post("/later", params={"address": other[1]}).is_success
+    wait_until(lambda: stray[0].done())
+    assert stray[0].cancelled()
+    assert other[0].received == []
+
+
+def test_nobody_calls_no_app(alice: httpx.Client, other: tuple[Other, str]) -> None:
+    said = alice.post("/thread", params={"address": other[1]}).json()
+    assert said == "there are no credentials of a caller here"
+    assert other[0].received == []

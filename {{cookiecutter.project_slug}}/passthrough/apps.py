@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from flyte import remote
 from .sdk import (
     DeadlineExceededError,
     Transport,
+    belongs_to_the_request,
     current_limits,
     forwarded_credentials,
     initialised,
@@ -35,8 +37,8 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
             sent as JSON.
 
     Raises:
-        ConnectError: Flyte's address for the app has no TLS or is not in its own domain, or the
-            app cannot be reached.
+        ConnectError: Flyte's address for the app has no TLS or is not in its own domain, there are
+            no credentials of a caller here, or the app cannot be reached.
         DeadlineExceededError: The app did not answer in time.
     """
     if not path.startswith("/"):
@@ -53,7 +55,10 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
             f"the address of the app {app.name}, {address!r}, is not an https:// address in Flyte's"
             " own domain. To send callers' credentials there, add it to FLYTE_DATA_ADDRESSES.",
         )
-    headers = dict(options.pop("headers", {})) | dict(forwarded_credentials())
+    credentials = dict(forwarded_credentials())
+    if not credentials:
+        raise ConnectError(Code.UNAUTHENTICATED, "there are no credentials of a caller here")
+    headers = dict(options.pop("headers", {})) | credentials
     return await send(method, address + path, headers=headers, **options)
 
 
@@ -65,6 +70,7 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
         DeadlineExceededError: There was no response in time.
     """
     client = _client(os.environ.get("SSL_CERT_FILE"))
+    is_done = belongs_to_the_request(asyncio.current_task())
     try:
         async with asyncio.timeout(current_limits().timeout):
             return await client.execute(method, address, **options)
@@ -73,14 +79,17 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
     except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
         host = urlsplit(address).netloc
         raise ConnectError(Code.UNAVAILABLE, f"{host} cannot be reached") from None
+    finally:
+        is_done()
 
 
 @functools.cache
 def _client(_: str | None) -> pyqwest.Client:
     """Return a client that trusts the authorities in this file; reading them takes a while."""
-    return pyqwest.Client(transport=Transport(None))
+    return pyqwest.Client(transport=Transport(None, streams=False))
 
 
 def _is_on_the_same_host(address: str, flyte_address: str) -> bool:
-    there, flyte = urlsplit(address), urlsplit(flyte_address)
-    return there.scheme == "https" and there.hostname == flyte.hostname and not there.username
+    # Compared as text: those who read URLs do not agree on the host of "https://:@a\\@b".
+    host = re.sub(r":\d+$", "", urlsplit(flyte_address).netloc)
+    return re.fullmatch(rf"https://{re.escape(host)}(:\d{{1,5}})?", address) is not None

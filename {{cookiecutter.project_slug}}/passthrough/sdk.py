@@ -186,7 +186,7 @@ def current_limits() -> Limits:
     return calls.limits if calls else _without_request
 
 
-def _belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], None]:
+def belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], None]:
     """Cancel a task when its request ends; return a function to call when it is done."""
     calls = current_calls.get()
     if not calls or not task:
@@ -269,7 +269,7 @@ class _Guard:
         secrets = self._authenticate(ctx)
         limits = current_limits()
         reads = re.match(r"Get|List|Select|User", ctx.method().name)
-        is_done = _belongs_to_the_request(asyncio.current_task())
+        is_done = belongs_to_the_request(asyncio.current_task())
         calls, began = current_calls.get(), time.perf_counter()
         if calls and ctx.method().name == "CreateRun":
             calls.take_time()
@@ -420,7 +420,14 @@ class Transport:
     The Connect client checks the size of a message only after reading all of it.
     """
 
-    def __init__(self, tls_ca_cert: bytes | None) -> None:
+    def __init__(self, tls_ca_cert: bytes | None, *, streams: bool = True) -> None:
+        """Prepare to send.
+
+        Args:
+            tls_ca_cert: The authority to trust; None for those that the system trusts.
+            streams: Whether responses are streams: then each message is limited, not the whole.
+        """
+        self._streams = streams
         self._transport = pyqwest.HTTPTransport(
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
@@ -438,7 +445,8 @@ class Transport:
         if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
             await response.aclose()
             raise _too_large()
-        is_stream = response.headers.get("content-type", "").startswith("application/connect+")
+        kind = response.headers.get("content-type", "")
+        is_stream = self._streams and kind.startswith("application/connect+")
         if not is_stream and "content-length" in response.headers:
             return response
         return pyqwest.Response(
