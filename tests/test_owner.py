@@ -86,7 +86,7 @@ def test_all_tests_pass_after_an_owner_adds_an_endpoint_a_task_a_setting_and_a_f
 
 
 ASKS_NOTHING = {
-    "GET /hello accepts any token": """@router.get("/hello")
+    "GET /hello accepts any token,": """@router.get("/hello")
 async def hello() -> str:
     return "Hello"
 """,
@@ -114,7 +114,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
         "-q",
         "--tb=line",
         "-k",
-        "no_good",
+        "invalid_credentials",
     ]
     with pytest.raises(AssertionError) as failed:
         run([*command, *ABOUT_ALL], project)

@@ -1,1 +1,1 @@
-"""What a Flyte answers, as data, and a runner that compares; see README.md."""
+"""The expected answers of a Flyte, as data, and a runner that compares them; see README.md."""

@@ -1,4 +1,4 @@
-"""``python -m tests.conformance``: compare a Flyte with what is expected, and print tables."""
+"""``python -m tests.conformance``: compare a Flyte with the expected answers, and print tables."""
 
 import argparse
 import contextlib
@@ -27,33 +27,33 @@ OUTCOMES = ("as expected", "differs", "not tried")
 INTERRUPTED = 130
 
 Result = dict[str, Any]
-"""What came of a case, as a line of ``--output`` has it."""
+"""The outcome of a case, as in a line of ``--output``."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases that can be run.
 
     Returns:
-        The exit code: 0 if every answer is as expected, 1 if not, 2 if Flyte could not be asked,
+        The exit code: 0 if every answer is as expected, 1 if not, 2 if Flyte could not be reached,
         130 if it was interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    parser.add_argument("--kind", choices=KINDS, help="which Flyte it is")
+    parser.add_argument("--kind", choices=KINDS, help="the kind of Flyte")
     parser.add_argument("--url", help="its address, https://...; without it, a local Flyte")
-    parser.add_argument("--ca", type=Path, help="PEM file of the authority that it is trusted by")
+    parser.add_argument("--ca", type=Path, help="PEM file of the authority to trust")
     parser.add_argument("--org", default="any", help="your organization on Union")
     parser.add_argument("--project", default="flytesnacks")
     parser.add_argument("--domain", default="development")
     parser.add_argument(
-        "--image", default="auto", help="an image with the SDK; its own if not told"
+        "--image", default="auto", help="an image with the SDK; by default the SDK's own"
     )
     parser.add_argument(
-        "--wait", type=float, default=300, metavar="SECONDS", help="how long a run may take"
+        "--wait", type=float, default=300, metavar="SECONDS", help="the time limit for a run"
     )
     parser.add_argument(
-        "--direct", action="store_true", help="the address is Flyte's own, no proxy is in front"
+        "--direct", action="store_true", help="the address is Flyte's own, without a proxy"
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="the cases that are called so")
+    parser.add_argument("--only", default="", metavar="TEXT", help="run only cases with this text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="a line of JSON for each case")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.url is not None:
             return _compare(_target(options, os.environ), options.only, options.output)
         sys.path.append(str(ROOT / "{{cookiecutter.project_slug}}"))
-        from .local import local_target  # noqa: PLC0415 - a real Flyte is tried without it
+        from .local import local_target  # noqa: PLC0415 - not needed for a real Flyte
 
         with local_target(options.kind or "union") as target:
             return _compare(target, options.only, options.output)
@@ -71,19 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _target(options: argparse.Namespace, environment: Mapping[str, str]) -> Target:
-    """Return the Flyte that is asked for.
+    """Return the Flyte to test.
 
     Raises:
-        ValueError: With what to change.
+        ValueError: The message says what to change.
     """
     if options.kind is None:
-        raise ValueError(f"Say which Flyte it is: --kind {', '.join(KINDS)}.")
+        raise ValueError(f"Give the kind of Flyte: --kind {', '.join(KINDS)}.")
     if not options.url.startswith(("https://", "http://")):
-        raise ValueError(f"--url begins with https:// or http://, and {options.url} with neither.")
+        raise ValueError(f"--url must begin with https:// or http://, unlike {options.url}.")
     if options.ca and not options.ca.is_file():
-        raise ValueError(f"There is no file {options.ca}, which --ca names.")
+        raise ValueError(f"There is no file {options.ca}, given with --ca.")
     if options.ca and b"BEGIN CERTIFICATE" not in options.ca.read_bytes():
-        raise ValueError(f"{options.ca}, which --ca names, is no PEM file of an authority.")
+        raise ValueError(f"{options.ca}, given with --ca, is not the PEM file of an authority.")
     names = {name: f"FLYTE_TEST_TOKEN_{name.upper()}" for name in PEOPLE}
     tokens = {name: environment[var].strip() for name, var in names.items() if var in environment}
     if empty := [names[name] for name, token in tokens.items() if not token]:
@@ -108,7 +108,7 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
         raise ValueError(trouble)
     of_kind = (case for case in cases() if target.kind in case.kinds)
     if not (chosen := [case for case in of_kind if only.lower() in str(case).lower()]):
-        raise ValueError(f"--only {only}: no case of {target.kind} is called so.")
+        raise ValueError(f"--only {only}: no case of {target.kind} has this text.")
     with output.open("w") if output else contextlib.nullcontext() as file:
         try:
             for result in _results(runner, chosen):
@@ -126,13 +126,13 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
             runner.abort()
     _print_tables(results)
     if interrupted:
-        print(f"It was interrupted: {len(results)} of {len(chosen)} cases are done.")
+        print(f"Interrupted after {len(results)} of {len(chosen)} cases.")
         return INTERRUPTED
     return 1 if any(result["differences"] for result in results) else 0
 
 
 def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
-    """Run cases in another thread: a call does not listen to signals, and a queue does."""
+    """Run cases in another thread: a signal can interrupt a queue, but not a call."""
     if any(case.needs_tasks and runner.missing(case) is None for case in chosen):
         print("Deploying tasks of the SDK ...", file=sys.stderr)
         _ = runner.tasks
@@ -142,7 +142,7 @@ def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
         try:
             for case in chosen:
                 done.put(_result(runner, case))
-        except Exception as error:  # noqa: BLE001 - is raised where it is seen
+        except Exception as error:  # noqa: BLE001 - raised again in the main thread
             done.put(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -168,7 +168,7 @@ def _result(runner: Runner, case: Case) -> Result:
 
 def _print_tables(results: Sequence[Result]) -> None:
     different = Table("Service", "Case", "Where", "Expected", "Got")
-    others = Table("Service", "Case", "Not tried, because")
+    others = Table("Service", "Case", "Reason not to try")
     summary = Table("Service", "Cases", *OUTCOMES)
     for each in results:
         if each["reason"]:

@@ -10,7 +10,7 @@ from .runner import Target
 
 @contextlib.contextmanager
 def local_target(kind: str) -> Iterator[Target]:
-    """Start a local Flyte that is like one of the kind."""
+    """Start a local Flyte of this kind."""
     flyte = LocalFlyte(authorization=kind == "union", plaintext=kind == "devbox", proxied=False)
     with flyte:
         yield Target(

@@ -1,6 +1,6 @@
-"""Sends the requests of ``services/*.yaml`` to a Flyte and compares what it answers.
+"""Sends the requests in ``services/*.yaml`` to a Flyte and compares its answers.
 
-It uses nothing but the SDK and the stubs that it ships, so that it says something of any Flyte.
+It uses only the SDK and the stubs in it, so it works with any Flyte.
 """
 
 import contextlib
@@ -31,39 +31,39 @@ KINDS = ("union", "open-source", "devbox")
 CALL_SECONDS = 60
 POLL_SECONDS = 0.2
 LARGE = 2 * 2**20
-"""Characters in ${large}: more than Flyte hands out of inputs or outputs."""
+"""Characters in ${large}: more inputs or outputs than Flyte returns."""
 DIRECT = "direct"
 TASKS = Path(__file__).with_name("tasks.py")
 OF_TASKS = re.compile(r"\$\{(version|image|ended)\}")
-"""What a case mentions that needs the tasks."""
+"""Variables in cases that need the tasks."""
 TERMINAL = {f"ACTION_PHASE_{each}" for each in ("SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT")}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A Flyte, and who can call it."""
+    """A Flyte, and its callers."""
 
     url: str
     kind: str
     tokens: Mapping[str, str] = field(repr=False)
-    """By the name of the person: alice, bob, victor, carol, expired."""
+    """Tokens by the name of the person: alice, bob, victor, carol, expired."""
     ca_cert: bytes | None = None
-    """Whom to trust; None for those whom this machine trusts."""
+    """The authority to trust; None for those of this machine."""
     project: str = "flytesnacks"
     domain: str = "development"
     org: str = "any"
-    """What the open-source Flyte does not look at, and Union does."""
+    """The organization, which Union checks and the open-source Flyte ignores."""
     image: str = "auto"
-    """What the tasks run in: any image with the SDK, or the SDK's own."""
+    """The image for the tasks: any image with the SDK, or the SDK's own."""
     wait_seconds: float = 300
-    """How long a run may take to get where a case expects it."""
+    """Seconds to wait for a run's expected state."""
     direct: bool = False
-    """Whether Flyte is called itself, not a proxy that looks at headers and sets some."""
+    """Whether calls reach Flyte directly, not through a proxy that checks and sets headers."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where a Flyte does not answer as expected."""
+    """A difference between an answer and the expected one."""
 
     where: str
     expected: object
@@ -72,7 +72,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Case:
-    """Some calls, one after the other, and what is expected of their answers."""
+    """A sequence of calls, with the expected answers."""
 
     service: str
     """The module of its stubs, and its name: ``flyteidl2.workflow.run_service.RunService``."""
@@ -80,24 +80,24 @@ class Case:
     kinds: tuple[str, ...]
     steps: list[dict[str, Any]]
     needs: str | None = None
-    """Is "direct", if it tells something only where no proxy is in front."""
+    """The value is "direct" if the case works only without a proxy in front."""
 
     def __str__(self) -> str:
         return f"{self.service.rpartition('.')[2]}: {self.name}"
 
     @property
     def people(self) -> set[str]:
-        """Who makes the calls."""
+        """The people who make the calls."""
         return {step.get("as", "alice") for step in self.steps}
 
     @property
     def needs_tasks(self) -> bool:
-        """Whether tasks of the SDK have to be deployed."""
+        """Whether the SDK's tasks must be deployed first."""
         return OF_TASKS.search(str(self.steps)) is not None
 
 
 def cases() -> list[Case]:
-    """Read every case there is."""
+    """Read all cases."""
     return [
         Case(
             service=document["service"],
@@ -114,7 +114,7 @@ def cases() -> list[Case]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call."""
+    """The outcome of a call."""
 
     answers: list[Any]
     code: str | None = None
@@ -141,13 +141,13 @@ class Runner:
         """Deploy the tasks, and return their version, their image and the name of a run.
 
         Raises:
-            ValueError: With what the SDK says.
+            ValueError: With the SDK's message.
         """
         target, token = self._target, self._headers("alice")["Authorization"]
         scheme = urlsplit(target.url).scheme
-        # The SDK asks for the cluster's address, which is of another scheme where no proxy is.
+        # The SDK fetches the cluster's address, which has another scheme without a proxy.
         headers = {"authorization": token, "x-forwarded-proto": scheme}
-        # It remembers in the home folder what it has uploaded, and so must not find it again.
+        # It caches its uploads in the home folder, and must not use that cache.
         with tempfile.TemporaryDirectory() as home:
             options = {
                 "endpoint": target.url,
@@ -177,7 +177,7 @@ class Runner:
         return dict(json.loads(result.stdout.splitlines()[-1]))
 
     def trouble(self) -> str | None:
-        """Make one call, and say in a sentence why no other is worth making, if so."""
+        """Make one call, and return the reason if no other call can succeed."""
         url, project, domain = self._target.url, self._target.project, self._target.domain
         if self._target.kind != "devbox" and "alice" not in self._target.tokens:
             return "There is no token to call Flyte with: put one into FLYTE_TEST_TOKEN_ALICE."
@@ -191,25 +191,25 @@ class Runner:
                 known = [each["id"] for each in outcome.answers[0]["project"].get("domains", [])]
                 if domain in known:
                     return None
-                return f"The project {project} has no domain {domain}, but {', '.join(known)}."
+                return f"The project {project} has no domain {domain}, only {', '.join(known)}."
             case "not_found":
-                return f"{url} has no project {project}; --project names another. ({outcome})"
+                return f"{url} has no project {project}; give another with --project. ({outcome})"
             case "unauthenticated" | "permission_denied":
                 return f"{url} refuses the token in FLYTE_TEST_TOKEN_ALICE. ({outcome})"
             case _:
                 return f"No Flyte answers at {url}; check it, and --ca. ({outcome})"
 
     def missing(self, case: Case) -> str | None:
-        """Say what a case lacks to be run, or None if nothing."""
+        """Return the reason why a case cannot run, or None."""
         known = {*self._target.tokens, "nobody", "stranger"}
         if self._target.kind != "devbox" and (unknown := case.people - known):
             return f"no token of {', '.join(sorted(unknown))}"
         if case.needs == DIRECT and not self._target.direct:
-            return "a proxy may be in front of Flyte, as --direct is not given"
+            return "a proxy may be in front of Flyte, because --direct was not given"
         return None
 
     def run(self, case: Case) -> list[Difference]:
-        """Run a case up to the first step that is answered otherwise than expected."""
+        """Run a case up to the first step with an unexpected answer."""
         variables: dict[str, object] = {
             "project": self._target.project,
             "domain": self._target.domain,
@@ -232,12 +232,12 @@ class Runner:
         return []
 
     def abort(self) -> None:
-        """Make the calls that would have ended what the last case has started."""
+        """Abort the runs that the last case has started."""
         if self._current is not None:
             case, variables = self._current
             for step in case.steps:
                 if step["call"].endswith("AbortRun"):
-                    with contextlib.suppress(KeyError):  # nothing was started that it would end
+                    with contextlib.suppress(KeyError):  # the run was not started
                         self._call(case.service, _filled(step, variables))
 
     def _step(
@@ -248,7 +248,7 @@ class Runner:
         while True:
             outcome = self._call(service, step)
             differences = list(_compare_outcome(step, outcome, self._target.kind))
-            # "until" is waited for before the rest is looked at, unless it can't come any more.
+            # Wait for "until" before the other checks, unless it can no longer occur.
             early = "until" in step and any(d.where.startswith("until") for d in differences)
             late = any(d.where.endswith("status.phase") and d.got in TERMINAL for d in differences)
             again = (early and not late) or (differences and step.get("retry"))
@@ -331,9 +331,9 @@ def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Itera
 
 
 def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
-    """Compare as far as something is expected: null of nothing, /.../ of what matches it.
+    """Compare the expected fields: null is a field that is not set, /.../ a regular expression.
 
-    Of a list, what it ``contains`` and ``lacks`` may be expected instead of all of it.
+    For a list, ``contains`` and ``lacks`` can be given instead of all items.
     """
     if isinstance(expected, dict) and expected.keys() & {"contains", "lacks"}:
         for kind, wanted in (("contains", True), ("lacks", False)):
@@ -354,7 +354,7 @@ def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
 
 
 def _filled(value: Any, variables: Mapping[str, object]) -> Any:
-    """Put variables in for ``${name}``."""
+    """Replace ``${name}`` by variables."""
     if isinstance(value, dict):
         return {key: _filled(each, variables) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the cases run: tasks of the SDK. Run as a script it deploys them, and starts one of them."""
+"""The tasks for the cases, written with the SDK. As a script, it deploys them and starts one."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ async def succeeds(x: int) -> int:
 
 @env.task
 async def fails() -> None:
-    """Fail with an error of the user's."""
+    """Fail with a user error."""
     raise ValueError("on purpose")
 
 

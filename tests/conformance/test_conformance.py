@@ -1,4 +1,4 @@
-"""The local Flyte, in all three kinds, answers as the real ones do; and differences are told of."""
+"""The local Flyte, in all three kinds, answers like the real ones; differences are reported."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ EXPECTED = [(kind, case) for kind in KINDS for case in CASES if kind in case.kin
 
 @pytest.fixture(scope="module")
 def runner_of() -> Iterator[Callable[[str], Runner]]:
-    """Return the function that returns what runs cases against the local Flyte of a kind."""
+    """Return a function that returns a runner for the local Flyte of a kind."""
     with contextlib.ExitStack() as stack:
         yield functools.cache(lambda kind: Runner(stack.enter_context(local_target(kind))))
 
@@ -46,7 +46,7 @@ def test_the_local_flyte_answers_as_expected(
 
 
 def test_every_kind_of_difference_is_detected() -> None:
-    """Whatever the runner compares, it sees that it is not there."""
+    """For each kind of comparison, the runner detects a missing value."""
     with local_target("union") as target:
         case = next(case for case in CASES if case.name == "a project has three domains")
         step = dict(case.steps[0])
@@ -76,7 +76,7 @@ def test_every_kind_of_difference_is_detected() -> None:
 
 @pytest.fixture(scope="module")
 def union() -> Iterator[LocalFlyte]:
-    """A Flyte to compare as if it were a real one."""
+    """A local Flyte, tested as if it were a real one."""
     with LocalFlyte() as flyte:
         yield flyte
 
@@ -87,17 +87,21 @@ def union() -> Iterator[LocalFlyte]:
         ([], None, "There is no token to call Flyte with: put one into FLYTE_TEST_TOKEN_ALICE"),
         ([], " ", "There is no token in FLYTE_TEST_TOKEN_ALICE"),
         ([], "victor", "The SDK could not deploy the tasks"),
-        (["--only", "no such case"], "alice", "--only no such case: no case of union is called so"),
+        (
+            ["--only", "no such case"],
+            "alice",
+            "--only no such case: no case of union has",
+        ),
         (["--output", "no/such/folder"], "alice", "No such file or directory: 'no/such/folder'"),
         ([], "of-nobody", "refuses the token in FLYTE_TEST_TOKEN_ALICE"),
         (["--ca", "no-such.pem"], "alice", "There is no file no-such.pem"),
-        (["--ca", __file__], "alice", "is no PEM file"),
-        (["--project", "another"], "alice", "has no project another; --project names another"),
-        (["--domain", "another"], "alice", "has no domain another, but development"),
-        (["--url", "flyte.example.com"], "alice", "--url begins with https:// or http://"),
+        (["--ca", __file__], "alice", "is not the PEM file"),
+        (["--project", "another"], "alice", "has no project another; give another with --project"),
+        (["--domain", "another"], "alice", "has no domain another, only development"),
+        (["--url", "flyte.example.com"], "alice", "--url must begin with https:// or http://"),
         (["--url", "http://{host}"], "alice", "No Flyte answers at http://{host}"),
         (["--url", "https://{free}"], "alice", "No Flyte answers at https://{free}"),
-        ([], "alice", "Say which Flyte it is"),
+        ([], "alice", "Give the kind of Flyte"),
     ],
 )
 def test_a_comparison_that_cannot_start_prints_the_reason(
@@ -119,7 +123,7 @@ def test_a_comparison_that_cannot_start_prints_the_reason(
             "free": f"127.0.0.1:{nobody_listens.getsockname()[1]}",
         }
         given = ["--url", union.url, "--ca", str(union.ca_file), *options]
-        kind = [] if said.startswith("Say which") else ["--kind", "union"]
+        kind = [] if said.startswith("Give the kind") else ["--kind", "union"]
         assert main([*(each.format(**names) for each in given), *kind]) == 2
     printed = capsys.readouterr()
     assert said.format(**names) in printed.err
@@ -139,7 +143,7 @@ PROJECT = {
 def ask_union(
     union: LocalFlyte, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
-    """Return what runs given cases as on the command line, and returns its code and its lines."""
+    """Return a function that runs cases as on the command line, and returns the code and lines."""
     monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token("alice"))
     file = tmp_path / "results"
 
@@ -183,7 +187,7 @@ def test_an_interrupted_run_shows_what_is_there_and_ends_what_it_has_started(
     assert [each["case"] for each in lines] == ["right"]
     printed = capsys.readouterr().out
     assert "│ all        │ 1     │ 1           │ 0" in printed
-    assert "It was interrupted: 1 of 3 cases are done." in printed
+    assert "Interrupted after 1 of 3 cases." in printed
     assert wait_for("ABORTED") == []
 
 
@@ -209,7 +213,7 @@ def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
 
 
 def test_a_phase_that_can_no_longer_occur_is_not_awaited() -> None:
-    """A phase in which a run stays is not the one that was expected."""
+    """A run that stays in another phase than the expected one."""
     with local_target("union") as target:
         runner = Runner(replace(target, wait_seconds=float("inf")))
         scope = {"name": target.project, "domain": target.domain}
@@ -230,7 +234,7 @@ def test_a_phase_that_can_no_longer_occur_is_not_awaited() -> None:
 @pytest.mark.slow
 @pytest.mark.weekly
 def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> None:
-    """As tests/conformance/README.md says, and with what it prints there."""
+    """Run the command in tests/conformance/README.md."""
     command = [
         sys.executable,
         "-m",

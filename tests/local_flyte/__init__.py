@@ -1,1 +1,1 @@
-"""Tests of the local Flyte itself: does it do what the app and the Flyte CLI need of it?"""
+"""Tests of the local Flyte itself: it must support the app and the Flyte CLI."""

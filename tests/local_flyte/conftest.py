@@ -1,4 +1,4 @@
-"""A local Flyte to test, from the template's folder as it is: unrendered, it is valid Python."""
+"""A local Flyte to test, from the unrendered template folder, which is valid Python."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from local_flyte import LocalFlyte
 
 @pytest.fixture(scope="session")
 def local_flyte() -> Iterator[LocalFlyte]:
-    """Return a local Flyte with nothing deployed. Leave it as you found it, or name your own."""
+    """Return a local Flyte without deployments. Don't change it, or use names of your own."""
     with LocalFlyte() as local_flyte:
         yield local_flyte

@@ -1,4 +1,4 @@
-"""How the tests of the local Flyte talk to it: plain HTTP, and the real ``flyte`` command."""
+"""Helpers to call the local Flyte: plain HTTP, and the real ``flyte`` command."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def call(
     person: str = "",
     headers: dict[str, str] | None = None,
 ) -> httpx.Response:
-    """Call a method with JSON, as a person or with given headers."""
+    """Call a method with JSON, as a person or with these headers."""
     credentials = {"Authorization": f"Bearer {PEOPLE[person].token}"} if person else {}
     request = httpx.Request("POST", "https://any", json=body or {})
     json_type = {"Content-Type": "application/json"}
@@ -47,7 +47,7 @@ def call(
 
 
 def stream(flyte: LocalFlyte, method: str, body: object, *, person: str) -> bytes:
-    """Call a method that answers with a stream, and return all of it once it has ended."""
+    """Call a method that returns a stream, and return all of it once it has ended."""
     message = json.dumps(body).encode()
     headers = {
         "Content-Type": "application/connect+json",

@@ -31,7 +31,7 @@ async def wave() -> str:
 
 @pytest.fixture(scope="module")
 def python(environment: Path) -> Path:
-    """Return the Python that has what a project needs."""
+    """Return a Python with a project's dependencies."""
     return environment / "bin" / "python"
 
 
@@ -48,7 +48,7 @@ def started(
 
 
 def check_ends(command: Running, number: signal.Signals) -> None:
-    """Stop it, as Ctrl-C or a supervisor would: it ends well, with all that it has started."""
+    """Stop it, as Ctrl-C or a supervisor would, and check that it and its children end cleanly."""
     command.process.send_signal(number)
     assert command.process.wait(60) == 0, command.printed()
     assert "Traceback" not in command.printed()
@@ -62,7 +62,7 @@ def flyte(words: list[str], project: Path, home: Path) -> str:
 
 
 def answers(client: httpx.Client, url: str) -> bool:
-    """Tell whether somebody answers."""
+    """Tell whether anything answers."""
     try:
         return client.get(url).is_success
     except httpx.TransportError:
@@ -217,7 +217,7 @@ def test_changed_tasks_are_registered_again(
         tasks.write_text("a mistake")
         wait_until(lambda: "SyntaxError" in command.printed())
         tasks.write_text((default_project / "app" / "tasks.py").read_text() + MORE)
-        wait_until(lambda: "registered again.\n" in command.printed().partition(READY)[2])
+        wait_until(lambda: "registered the tasks again.\n" in command.printed().partition(READY)[2])
         assert "my-flyte-app-tasks.wave" in flyte(get_tasks, project, tmp_path)
         check_ends(command, signal.SIGINT)
 

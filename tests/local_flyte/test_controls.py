@@ -1,4 +1,4 @@
-"""What tests can make the local Flyte do, and what it tells them of its open calls."""
+"""Controls of the local Flyte for tests, and its count of open calls."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ WATCH = "WatchActionDetails"
 
 
 class Caller:
-    """Someone's connections to the local Flyte."""
+    """A person's connections to the local Flyte."""
 
     def __init__(self, flyte: LocalFlyte, person: str = "alice") -> None:
         self.address = flyte.url
@@ -36,14 +36,14 @@ class Caller:
         self.clusters = service_connect.ClusterServiceClient(self.address, http_client=self._http)
 
     async def run(self) -> identifier_pb2.ActionIdentifier:
-        """Start a run that prints nothing and does not end by itself."""
+        """Start a run that prints nothing and does not end."""
         project = identifier_pb2.ProjectIdentifier(name="flytesnacks", domain="development")
         request = run_service_pb2.CreateRunRequest(project_id=project, task_spec=SILENCE)
         answer = await self.runs.create_run(request, headers=self.headers)
         return answer.run.action.id
 
     async def abort(self, action: identifier_pb2.ActionIdentifier) -> None:
-        """End such a run."""
+        """Abort such a run."""
         request = run_service_pb2.AbortRunRequest(run_id=action.run)
         await self.runs.abort_run(request, headers=self.headers)
 

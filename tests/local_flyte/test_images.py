@@ -1,4 +1,4 @@
-"""An image is built before what runs in it is deployed, by a task as on Union, or not at all."""
+"""Images are built before a deployment, by a task as on Union, or not at all."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ GET_IMAGE = "imagebuilder.ImageService/GetImage"
 
 
 def builds(flyte: LocalFlyte) -> list[str]:
-    """Return the phases of what has built images so far."""
+    """Return the phases of the image builds so far."""
     by_task = {"function": "EQUAL", "field": "task_name", "values": ["build-image"]}
     body = {"projectId": PROJECT, "request": {"filters": [by_task]}}
     answer = call(flyte, "workflow.RunService/ListRuns", body, person="alice").json()
@@ -40,7 +40,7 @@ def builds(flyte: LocalFlyte) -> list[str]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A source tree with a task in an image that has to be built."""
+    """A source tree with a task whose image must be built."""
     (tmp_path / "layered.py").write_text(TASK)
     (tmp_path / "needed.txt").write_text("httpx\n")
     return tmp_path

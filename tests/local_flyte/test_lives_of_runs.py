@@ -1,4 +1,4 @@
-"""What a cluster forgets of a run, and what comes late: as tests can make it happen."""
+"""Data of runs that a cluster deletes, and late updates, under the control of tests."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ DATA = "dataproxy.DataProxyService/GetActionData"
 
 
 WRITE = 'mkdir -p "$0" && : > "$0/outputs.pb"'
-"""What a task of the SDK does before it ends well."""
+"""What an SDK task does before it ends successfully."""
 
 
 def spec(script: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def run_id(name: str) -> dict[str, str]:
 
 
 def start(flyte: LocalFlyte, name: str, script: str, text: str = "") -> dict[str, Any]:
-    """Start a run of this name, and return its action as the answer has it."""
+    """Start a run with this name, and return its action from the answer."""
     literal = {"scalar": {"primitive": {"stringValue": text}}}
     request = {
         "runId": run_id(name),

@@ -37,7 +37,7 @@ def test_a_process_gets_only_the_containers_variables(
     assert lines == ["False yes\n"]
 
 
-# How an editable install makes a source tree importable: by its path, or by an import hook.
+# An editable install makes a source tree importable in one of two ways: a path or an import hook.
 HOOK = """
 import importlib.machinery, sys
 class Finder:
@@ -74,7 +74,7 @@ def test_output_arrives_in_lines_of_any_length(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="processes are looked up with ps")
 def test_cancelling_ends_the_process_and_its_children(tmp_path: Path) -> None:
-    # The child tells its process id, and then sleeps for longer than anyone waits.
+    # The child prints its process id, and then sleeps longer than the test.
     program = (
         "import subprocess, sys\n"
         "child = [sys.executable, '-c', 'import os, time; print(os.getpid()); time.sleep(600)']\n"
@@ -105,7 +105,7 @@ def test_cancelling_ends_the_process_and_its_children(tmp_path: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    # Whoever inherits the orphan may not care to take note of its end: then it stays a zombie.
+    # The process that inherits the orphan may never reap it: then it stays a zombie.
     command = ["ps", "-o", "stat=", "-p", str(process)]
     state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return bool(state) and not state.startswith("Z")

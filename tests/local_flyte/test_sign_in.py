@@ -1,4 +1,4 @@
-"""The sign-in that stands around the app in development, over real connections."""
+"""The sign-in around the app in development, over real connections."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ KNOWN = {name: [PEOPLE[name].cookie.partition("=")[2], "may do things"] for name
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the path that was called and the cookies that came."""
+    """Answer with the request's path and cookies."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})

@@ -1,4 +1,4 @@
-"""Nobody but the user who started a local Flyte, and no page of theirs, can make it do anything."""
+"""Only the user who started a local Flyte can use it; web pages in their browser can't."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from local_flyte.banner import flyte_banner
 from .on_the_wire import PROJECT, call
 
 CREATE = "/flyteidl2.workflow.RunService/CreateRun"
-NOBODY = 65534  # the user that every Linux has for what shall have no rights
+NOBODY = 65534  # the user without rights on every Linux
 KINDS: dict[str, Callable[[], LocalFlyte]] = {
     "union": LocalFlyte,
     "open-source": partial(LocalFlyte, authorization=False),
@@ -42,7 +42,7 @@ def flyte(request: pytest.FixtureRequest) -> Iterator[LocalFlyte]:
 
 
 def attack(marker: Path) -> bytes:
-    """Return a request that runs a command, where it is answered."""
+    """Return a request that runs a command if it is answered."""
     container = {"command": ["touch", str(marker)]}
     spec = {"taskTemplate": {"interface": {}, "container": container}}
     scope = {"projectId": PROJECT}
@@ -50,7 +50,7 @@ def attack(marker: Path) -> bytes:
 
 
 def status(url: str, path: str, body: bytes, headers: dict[str, str], flyte: LocalFlyte) -> int:
-    """Send a request as it is, and return the status of the answer."""
+    """Send a request unchanged, and return the status of the answer."""
     return httpx.post(
         url + path,
         content=body,
@@ -62,7 +62,7 @@ def status(url: str, path: str, body: bytes, headers: dict[str, str], flyte: Loc
 
 
 def runs(flyte: LocalFlyte) -> object:
-    """Return what has been run so far."""
+    """Return the runs so far."""
     headers = {"Authorization": f"Bearer {flyte.token('alice')}"}
     answer = call(flyte, "workflow.RunService/ListRuns", {"projectId": PROJECT}, headers=headers)
     assert answer.status_code == 200
@@ -102,7 +102,7 @@ def test_its_own_host_names_are_accepted(flyte: LocalFlyte, host: str) -> None:
 def test_simple_requests_of_other_sites_are_refused(
     flyte: LocalFlyte, kind: str, tmp_path: Path
 ) -> None:
-    """A page of another site may send these without asking first (CORS's simple requests)."""
+    """A page of another site can send these without a preflight (simple requests in CORS)."""
     headers = {"Content-Type": kind, "Authorization": f"Bearer {flyte.token('alice')}"}
     assert status(flyte.url, CREATE, attack(tmp_path / "marker"), headers, flyte) == 415
     assert runs(flyte) is None
@@ -155,7 +155,7 @@ def send_as(user: int, flyte: LocalFlyte, marker: Path) -> str:
     port, body = str(urlsplit(flyte.url).port), attack(marker)
     request = (
         f"POST {CREATE} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"X-Forwarded-For: 127.0.0.1:{port}\r\n"  # a connection of its owner's, as it is
+        f"X-Forwarded-For: 127.0.0.1:{port}\r\n"  # the owner's connection, forged
         f"Content-Length: {len(body)}\r\n\r\n{body.decode()}"
     )
     command = [sys.executable, "-I", "-c", SEND, port, request, str(user)]
@@ -170,7 +170,7 @@ def test_without_secrets_another_user_of_this_machine_is_refused(tmp_path: Path)
         assert send_as(os.getuid(), flyte, tmp_path / "marker").startswith("HTTP/1.1 200")
 
 
-MAPPED = "0000000000000000FFFF0000"  # before an IPv4 address, in a socket that speaks IPv6 too
+MAPPED = "0000000000000000FFFF0000"  # before an IPv4 address, in a socket for IPv4 and IPv6
 CLIENT, SERVER = "0100007F:9C5E", "0100007F:1F90"
 
 
@@ -185,7 +185,7 @@ def row(client: str, server: str, user: int, inode: int) -> str:
         ([row(CLIENT, SERVER, os.getuid(), 7)], 200),
         ([row(MAPPED + CLIENT, MAPPED + SERVER, os.getuid(), 7)], 200),
         ([row(CLIENT, SERVER, os.getuid() + 1, 7)], 403),
-        # Who has sent a request and left: older kernels call the socket root's.
+        # A client that has sent a request and left: older kernels list the socket as root's.
         ([row(CLIENT, SERVER, 0, 0)], 403),
         ([row(SERVER, CLIENT, os.getuid(), 7)], 403),
         ([row(CLIENT, "0100007F:1F91", os.getuid(), 7)], 403),

@@ -1,9 +1,9 @@
-"""The class under test, and how it is built.
+"""Fixtures for the class under test.
 
-Every case that takes ``middleware_class`` runs on ours and on the SDK's class.
+Every case that takes ``middleware_class`` runs with our class and with the SDK's.
 
-A case marked ``sdk_fails("the finding")`` is one where ours is better. The SDK's class is expected
-to fail there, strictly: when a newer SDK passes, the suite says so.
+The SDK's class is expected to fail cases marked ``sdk_fails("the finding")``. This is strict: the
+suite fails if a newer SDK passes one.
 """
 
 import functools
@@ -47,7 +47,7 @@ def middleware_class(request: pytest.FixtureRequest, passthrough_auth: ModuleTyp
 
 @pytest.fixture(scope="session")
 def ours(passthrough_auth: ModuleType) -> Class:
-    """Our class, for cases about what the SDK's does not have."""
+    """Our class, for features that the SDK's does not have."""
     cls: Class = passthrough_auth.FastAPIPassthroughAuthMiddleware
     return cls
 
@@ -68,7 +68,7 @@ def either_class(request: pytest.FixtureRequest, middleware_class: Class) -> Cla
 
 @pytest.fixture(params=["default", "callables"])
 def extractors(request: pytest.FixtureRequest, middleware_class: Any) -> Extractors:
-    """The default extractors, and callables of an owner's that do the same."""
+    """The default extractors, and an owner's callables that do the same."""
     if request.param == "default":
         return None
     return [
@@ -79,5 +79,5 @@ def extractors(request: pytest.FixtureRequest, middleware_class: Any) -> Extract
 
 @pytest.fixture(scope="module", params=SERVERS, ids="-".join)
 def server(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Each combination of event loop and parser that uvicorn offers."""
+    """Each combination of event loop and parser in uvicorn."""
     return dict(zip(("loop", "http"), request.param, strict=True))

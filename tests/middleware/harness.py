@@ -1,4 +1,4 @@
-"""What the cases share: the file under test, an ASGI client, and a server on a real socket."""
+"""Shared helpers: the file under test, an ASGI client, and a server on a real socket."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pydantic's, about flyte's own models
     from flyte.app import extras
 
-    # The SDK's reader of what `auth_metadata` set. It has no public name; the cases that go over
-    # the wire (test_wire.py) do without it.
+    # The SDK's function to read the metadata set by `auth_metadata`. It has no public name; the
+    # cases over the wire (test_wire.py) don't use it.
     from flyte.remote._auth_metadata import get_auth_metadata
 
 SdkMiddleware = extras.FastAPIPassthroughAuthMiddleware
 TEMPLATE = Path(__file__).resolve().parents[2]
 SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
-"""Each combination of event loop and parser that uvicorn offers."""
+"""Each combination of event loop and parser in uvicorn."""
 DEADLINE = 20.0
 """Seconds any single wait may take before the case fails."""
 
@@ -44,16 +44,16 @@ ALICE = (b"authorization", b"Bearer alice")
 COOKIE = (b"cookie", b"session=alice")
 EVIL = (b"origin", b"https://evil.example")
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
-"""What a server that can deny a WebSocket with a response has in its scope."""
+"""The scope of a server that can deny a WebSocket with a response."""
 
 sdk_fails = pytest.mark.sdk_fails
-"""A case, or a parameter, with which the SDK's class is expected to fail, and the finding."""
+"""Marks a case or a parameter that the SDK's class is expected to fail, with the finding."""
 NO_OPTION = "the SDK's class has no such option"
 WEBSOCKET = "the SDK's class lets every WebSocket through, unauthenticated"
 
 
 def middleware_file() -> Path:
-    """Return the path of the file under test; PASSTHROUGH_AUTH_FILE names another one."""
+    """Return the path of the file under test, or PASSTHROUGH_AUTH_FILE if that is set."""
     if other := os.environ.get("PASSTHROUGH_AUTH_FILE"):
         return Path(other).resolve()
     package = TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough"
@@ -61,12 +61,12 @@ def middleware_file() -> Path:
 
 
 def load_middleware() -> ModuleType:
-    """Import the file under test, by path and anew, as the module ``passthrough_auth``."""
+    """Import the file under test again, by path, as the module ``passthrough_auth``."""
     return import_copy("passthrough_auth")
 
 
 def import_copy(name: str) -> ModuleType:
-    """Import the file under test, by path and anew, as the module of that name."""
+    """Import the file under test again, by path, as the module with that name."""
     spec = importlib.util.spec_from_file_location(name, middleware_file())
     assert spec is not None
     assert spec.loader is not None
@@ -77,12 +77,12 @@ def import_copy(name: str) -> ModuleType:
 
 
 def metadata() -> dict[str, str]:
-    """Return the credentials that a Flyte call made here and now would carry."""
+    """Return the credentials that a call to Flyte would have here."""
     return dict(get_auth_metadata())
 
 
 def raw_metadata() -> tuple[tuple[str, str], ...]:
-    """Return the same as the pairs that were given to ``auth_metadata``."""
+    """Return the same as the pairs passed to ``auth_metadata``."""
     return get_auth_metadata()
 
 
@@ -117,14 +117,14 @@ def websocket_scope(path: str = "/", headers: Headers = (), **more: Any) -> dict
 
 @dataclass
 class Answer:
-    """What an application sent, and what it saw."""
+    """The messages that an application sent, and the credentials it saw."""
 
     messages: list[Message] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def start(self) -> Message:
-        """The message that began the response."""
+        """The message that started the response."""
         return self.messages[0]
 
     @property
@@ -151,7 +151,7 @@ class Answer:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """What the application saw; fails unless it ran exactly once."""
+        """The credentials that the application saw; fails unless it ran exactly once."""
         assert len(self.seen) == 1, f"the application ran {len(self.seen)} times"
         return self.seen[0]
 
@@ -162,7 +162,7 @@ class Answer:
 
 
 class Probe:
-    """An application that answers 200 (or accepts) and notes the credentials it ran with."""
+    """An application that answers 200 (or accepts) and records its credentials."""
 
     def __init__(self, *response_headers: tuple[bytes, bytes]) -> None:
         self.seen: list[dict[str, str]] = []
@@ -211,7 +211,7 @@ def ask(make: Callable[..., ASGIApp], scope: Scope, /, *arguments: Any, **option
 
 @dataclass
 class Response:
-    """A response as it came over a socket."""
+    """A response received over a socket."""
 
     status: int
     headers: dict[str, str]
@@ -224,7 +224,7 @@ class Response:
 
 
 class Connection:
-    """One client connection that speaks bytes."""
+    """A client connection for raw bytes."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
@@ -249,7 +249,7 @@ class Connection:
         return self._socket.recv(65536)
 
     def read_until(self, mark: bytes) -> bytes:
-        """Return everything up to and including the mark."""
+        """Return all bytes up to and including the mark."""
         while mark not in self._buffer:
             data = self._socket.recv(65536)
             assert data, f"connection closed before {mark!r}; got {self._buffer!r}"

@@ -1,7 +1,7 @@
-"""What the garbage collector finalises while another caller is served acts for nobody.
+"""Finalisers that run while another caller is served have no credentials.
 
-A client that does not read and then leaves makes the server abandon a generator at its ``yield``.
-Its ``finally`` runs when the collector finds it, in the context of whoever is served just then.
+If a client does not read and then leaves, the server abandons a generator at its ``yield``. Its
+``finally`` runs when the garbage collector finds it, in the context of the current request.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def _who() -> str:
 
 
 class App:
-    """Streams without end, and notes as whom the clean-up after a stream runs."""
+    """Streams endlessly, and records the credentials of the clean-up after a stream."""
 
     def __init__(self) -> None:
         self.cleaned_up_by: list[str] = []
@@ -67,9 +67,9 @@ class App:
 
         async def yielding_send(message: Message) -> None:
             await send(message)
-            await asyncio.sleep(0)  # as any middleware may: here the client's leaving is noticed
+            await asyncio.sleep(0)  # the server notices here that the client has left
 
-        # A generator that refers to itself goes when the collector comes, not with its last user.
+        # Only the collector finalises a generator that refers to itself.
         cycle: list[Any] = []
         cycle.append(getattr(self, scope["path"][1:])(cycle))
         try:
@@ -102,7 +102,7 @@ def port(either_class: Class, server: dict[str, str], app: App) -> Iterator[int]
 
 @pytest.fixture
 def collector_on_demand(middleware_class: Class) -> Iterator[None]:
-    """Collect when the app says so only; without our hook where the SDK's class is under test."""
+    """Collect only when the app requests it; without our hook for the SDK's class."""
     hooks = list(gc.callbacks)
     if middleware_class is SdkMiddleware:
         gc.callbacks[:] = [hook for hook in hooks if getattr(hook, "__name__", "") != HOOK]

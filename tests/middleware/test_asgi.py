@@ -1,4 +1,4 @@
-"""What stays as it is for the server, the application, subclasses and callers of dispatch."""
+"""Behaviour that does not change for the server, the application, subclasses and dispatch."""
 
 import asyncio
 import contextvars

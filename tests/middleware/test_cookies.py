@@ -1,4 +1,4 @@
-"""Which cookies are forwarded, and what caches are told."""
+"""The forwarded cookies, and the Vary header for caches."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The file by itself: copied into an empty directory, and used there by apps that know no more."""
+"""The file by itself: copied into an empty directory, and used there by apps."""
 
 import ast
 import hashlib
@@ -120,14 +120,14 @@ BEARER = {"authorization": "Bearer alice"}
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory that holds a copy of the file and nothing else."""
+    """A directory with only a copy of the file."""
     shutil.copy(middleware_file(), tmp_path / "passthrough_auth.py")
     return tmp_path
 
 
 @contextmanager
 def running(directory: Path, app: str) -> Iterator[Connection]:
-    """Serve the app from the directory in a process of its own; give a connection to it."""
+    """Serve the app from the directory in a separate process; yield a connection to it."""
     (directory / "app.py").write_text(app)
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", SERVE],
@@ -174,8 +174,8 @@ def test_it_works_in_a_fastapi_app_written_for_the_sdks_class(
     sdk, ours = answers
     assert [status for status, _ in ours] == [200, 200, 401, 401, 200, 200, 200, 200, 200]
     assert ours[-1] == (200, b"{}")
-    # The last one is where they differ: the SDK's class serves an excluded path with the
-    # credentials of whoever used the connection to upload something large before.
+    # Only the last one differs: the SDK's class serves an excluded path with the credentials from
+    # an earlier large upload on the same connection.
     assert ours[:-1] == sdk[:-1]
 
 
@@ -202,7 +202,7 @@ def test_it_imports_nothing_but_the_standard_library_starlette_and_flyte() -> No
 
 
 def test_it_has_at_most_260_lines_of_code() -> None:
-    """Lines with a token that is neither a comment nor part of a docstring."""
+    """Count lines with a token that is neither a comment nor part of a docstring."""
     text = middleware_file().read_text("utf-8")
     layout = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"}
     lines: set[int] = set()
@@ -287,7 +287,7 @@ except ImportError as error:
 def test_it_refuses_to_be_imported_if_it_cannot_find_where_flyte_keeps_credentials(
     directory: Path,
 ) -> None:
-    """A Flyte whose ``auth_metadata`` keeps credentials in another way, or in several variables."""
+    """A Flyte whose ``auth_metadata`` stores credentials differently, or in several variables."""
     script = """
 import contextlib, contextvars, json
 from flyte import remote

@@ -1,4 +1,4 @@
-"""Which credentials a request has, and which values are refused."""
+"""The credentials of a request, and values that are refused."""
 
 import asyncio
 import logging

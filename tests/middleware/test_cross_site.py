@@ -1,4 +1,4 @@
-"""Credentials that a browser attaches by itself are not taken from pages of other origins."""
+"""Credentials that a browser attaches on its own are refused from pages of other origins."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What extractors may be, and what of their results counts."""
+"""Valid extractors, and valid results."""
 
 import asyncio
 import functools

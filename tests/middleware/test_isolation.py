@@ -1,4 +1,4 @@
-"""Nobody's credentials but the caller's, and only while the request is served."""
+"""Only the caller's own credentials, and only during the request."""
 
 import asyncio
 import contextvars
@@ -209,11 +209,11 @@ def test_the_class_keeps_nothing_of_a_request(ours: Class) -> None:
     assert "alice" not in repr(vars(app))
 
 
-# What a collection does to whoever is being served; test_abandoned_streams.py has the other side.
+# A collection's effects on the current request; test_abandoned_streams.py tests the other side.
 
 
 class Cycle:
-    """An object that only the collector can finalise, and that then does something."""
+    """An object that only the collector can finalise, with a finaliser that does something."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self.act = act
@@ -246,7 +246,7 @@ def test_a_collection_does_not_change_the_current_requests_credentials(ours: Cla
 
 
 def test_a_collection_at_any_moment_changes_no_credentials(ours: Class) -> None:
-    """Python 3.11 collects whenever something is allocated, even within setting a variable."""
+    """Python 3.11 may collect at any allocation, even while setting a context variable."""
     thresholds = gc.get_threshold()
     variables = [contextvars.ContextVar(f"v{number}", default=-1) for number in range(20)]
     wrong = []
@@ -270,7 +270,7 @@ def test_a_collection_at_any_moment_changes_no_credentials(ours: Class) -> None:
 
 
 def test_collections_of_two_threads_may_overlap(ours: Class) -> None:
-    """Python 3.12 starts a second one if `gc.collect` is called where one was due anyway."""
+    """Python 3.12 starts a second collection if `gc.collect` is called when one was due anyway."""
     bob_collects, alice_is_done = threading.Event(), threading.Event()
     seen: dict[str, Any] = {}
 
@@ -286,7 +286,7 @@ def test_collections_of_two_threads_may_overlap(ours: Class) -> None:
 
     async def bob(scope: Scope, receive: Receive, send: Send) -> None:
         def linger() -> None:
-            if threading.current_thread() is bob_thread:  # else Python did not start a second one
+            if threading.current_thread() is bob_thread:  # Python started a second one
                 bob_collects.set()
                 alice_is_done.wait(DEADLINE)
 
@@ -318,7 +318,7 @@ def test_collections_of_two_threads_may_overlap(ours: Class) -> None:
 def test_the_collector_is_hooked_once_per_process(
     ours: Class, passthrough_auth: ModuleType
 ) -> None:
-    """Two would leave each other's context, and the request in the wrong one."""
+    """Two hooks would exit each other's context, and leave the request in the wrong one."""
     copies = [import_copy(name) for name in ("one_copy", "another_copy")]
     for module in (*copies, passthrough_auth):
         module.FastAPIPassthroughAuthMiddleware(Probe())

@@ -15,7 +15,7 @@ from .harness import Class, Connection, metadata, serve
 def test_it_is_unpacked_from_a_folder_that_nobody_else_can_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else anybody on the machine could put a package of their own there."""
+    """Otherwise any user of the machine could put their own package there."""
     modes: list[int] = []
 
     def quietly(*command: str, cwd: Path | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""Which path is decided on, and what excluding one means."""
+"""The path that is checked, and excluded paths."""
 
 import asyncio
 

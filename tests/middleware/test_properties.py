@@ -1,4 +1,4 @@
-"""What holds of any request whatever, checked on generated ones against a plain restatement."""
+"""Properties of all requests, checked with generated ones against a simple restatement."""
 
 import asyncio
 from typing import Any
@@ -56,7 +56,7 @@ excluded = st.sets(paths, max_size=3)
 
 
 def _check_refusal(answer: Answer) -> None:
-    """A refusal is one of the fixed answers: nothing of the request is in it."""
+    """Check that a refusal is one of the fixed answers, without parts of the request."""
     assert answer.refused
     assert answer.body in REFUSALS[answer.status]
     assert {name for name, _ in answer.headers} <= {
@@ -69,7 +69,7 @@ def _check_refusal(answer: Answer) -> None:
 def _check_forwarded(
     credentials: dict[str, str], sent: list[Header], names: set[str] | None
 ) -> None:
-    """Whatever is forwarded came in a header of that name, byte for byte."""
+    """Check that every forwarded value came in a header with that name, byte for byte."""
     assert credentials.keys() <= {"authorization", "cookie"}
     if "authorization" in credentials:
         value = credentials["authorization"].encode()
@@ -143,7 +143,7 @@ def test_no_websocket_is_accepted_without_credentials_on_a_path_that_is_not_excl
 def test_a_well_formed_request_from_the_apps_own_page_is_served(
     ours: Class, noise: list[Header], method: str
 ) -> None:
-    """The other side of it: what is around good credentials does not get them refused."""
+    """The converse: valid credentials are not refused because of other headers."""
     judged = (b"authorization", b"cookie", b"origin", b"sec-fetch-site")
     rest = [(name, value) for name, value in noise if name not in judged]
     scope = http_scope("/", [(b"authorization", b"Bearer t"), *rest], method)

@@ -1,4 +1,4 @@
-"""How a refusal is answered, and by whom."""
+"""Responses to refused requests, and custom handlers for them."""
 
 import asyncio
 from typing import Any
@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[list[tuple[bytes, bytes]], int, str]] = {
 
 
 class Handler:
-    """A refusal handler that notes what it is given."""
+    """A refusal handler that records its arguments."""
 
     def __init__(self) -> None:
         self.given: list[tuple[HTTPConnection, HTTPException]] = []

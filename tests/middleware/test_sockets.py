@@ -1,4 +1,4 @@
-"""What holds on a real server: uvicorn, with both parsers, on both event loops, byte by byte."""
+"""Tests on a real server: uvicorn, with both parsers, on both event loops, byte by byte."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ from .harness import (
 ALICE = "Authorization: Bearer alice"
 BOB = "Authorization: Bearer bob"
 LARGE = b"x" * 300_000
-"""More than uvicorn takes in before it stops reading from the socket (64 KiB)."""
+"""More than uvicorn buffers before it stops reading from the socket (64 KiB)."""
 
 
 class App:
-    """Answers every request with the credentials it ran with, after reading the whole body."""
+    """Answers every request with its own credentials, after reading the whole body."""
 
     def __init__(self) -> None:
         self.gone = threading.Event()
@@ -50,7 +50,7 @@ class App:
             await _reply(send, _who().encode())
 
     async def _stream(self, receive: Receive, send: Send) -> None:
-        """Send chunks for as long as the client is there."""
+        """Send chunks until the client leaves."""
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -78,7 +78,7 @@ def _who() -> str:
 
 
 class Siblings:
-    """A middleware that covers only what is under /inside, beside routes that it does not cover."""
+    """An app where the middleware covers only paths under /inside."""
 
     def __init__(self, inside: ASGIApp, beside: ASGIApp) -> None:
         self.inside, self.beside = inside, beside
@@ -218,7 +218,7 @@ def test_a_stream_is_not_buffered_and_stops_when_the_client_leaves(port: int, ap
         assert connection.read_some()
         assert not app.gone.is_set()
     wait_until(app.gone.is_set)
-    # Backpressure: nobody read more than a little, so not much more than the buffers hold was sent.
+    # Backpressure: the client read only a little, so not much more than the buffers' size was sent.
     assert app.produced * 16384 < 64 * 2**20
 
 

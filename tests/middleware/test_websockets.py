@@ -1,4 +1,4 @@
-"""WebSockets are judged like requests, before they are accepted."""
+"""WebSockets are checked like requests, before they are accepted."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""What reaches Flyte: the real SDK calls a TLS endpoint that keeps the bytes it was sent.
+"""Calls to Flyte over the wire: the real SDK calls a TLS endpoint that records the bytes.
 
-The app runs in a process of its own (``wire_app.py``), since the SDK is initialised per process.
+The app runs in a separate process (``wire_app.py``), since the SDK is initialised per process.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from .harness import Class, Connection, message, middleware_file
 
 
 class Endpoint:
-    """A stand-in for Flyte's UserInfo that answers anyone and keeps what it was sent."""
+    """A stand-in for Flyte's UserInfo that answers anyone and records requests."""
 
     def __init__(self, directory: Path) -> None:
         authority = trustme.CA()
@@ -40,7 +40,7 @@ class Endpoint:
                 fields = dict(_field(line) for line in lines[1:])
                 await reader.readexactly(int(fields.get(b"content-length", b"0")))
                 self.calls.append(lines)
-                # An empty message, in the encoding the call came in: a UserInfo with no fields.
+                # An empty message, in the encoding of the call: a UserInfo without fields.
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: 0\r\n\r\n"
                     % fields[b"content-type"]
@@ -75,7 +75,7 @@ class Endpoint:
         loop.close()
 
     def received(self, name: bytes) -> list[bytes]:
-        """Return that header's lines as they came in the last call, less the name."""
+        """Return that header's values in the last call, byte for byte."""
         fields = [_field(line) for line in self.calls[-1][1:]]
         return [value for key, value in fields if key == name]
 
@@ -111,7 +111,7 @@ def port(
 
 
 def call(port: int, *lines: bytes) -> int:
-    """Ask the app to call Flyte, with these header lines as they are; return the status."""
+    """Make the app call Flyte, with exactly these header lines; return the status."""
     with Connection(port) as connection:
         connection.send(message("GET", "/me", *(line.decode("latin-1") for line in lines)))
         return connection.read_response().status

@@ -1,4 +1,4 @@
-"""An app that calls Flyte, to be started by test_wire.py; prints the port it listens on.
+"""An app that calls Flyte, started by test_wire.py. It prints its port.
 
 Usage: python wire_app.py (sdk | PATH-OF-THE-MIDDLEWARE-FILE) ENDPOINT CA-FILE
 """

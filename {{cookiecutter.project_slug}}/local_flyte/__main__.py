@@ -179,7 +179,7 @@ class _Registered:
         ]
         try:
             self._register()
-            print(f"{', '.join(changed)} has changed: registering the tasks again.", flush=True)
+            print(f"{', '.join(changed)} has changed: registered the tasks again.", flush=True)
         except RuntimeError as error:
             print(error, file=sys.stderr, flush=True)
 
