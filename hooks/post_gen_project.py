@@ -39,7 +39,12 @@ def remove_caches(project: Path) -> None:
 
 
 def next_steps(
-    answers: dict[str, str], *, make: bool, windows: bool = False, git: bool = True
+    answers: dict[str, str],
+    *,
+    make: bool,
+    windows: bool = False,
+    git: bool = True,
+    folder: str | None = None,
 ) -> str:
     """Return the next steps, as commands that can be pasted one after the other.
 
@@ -48,6 +53,7 @@ def next_steps(
         make: Whether there is a ``make`` to run.
         windows: Whether this is Windows, where the local Flyte does not run.
         git: Whether the project is in a git repository already.
+        folder: The project's folder, as seen from where it was generated.
     """
     name = answers["project_slug"]
     if make or windows:
@@ -68,7 +74,11 @@ def next_steps(
         deploy: "deploy it to your Flyte cluster; see README.md first",
     }
     width = max(map(len, steps))
-    lines = [f"cd {name}", *setup, *(f"{step:{width}}  # {why}" for step, why in steps.items())]
+    lines = [
+        f"cd {folder or name}",
+        *setup,
+        *(f"{step:{width}}  # {why}" for step, why in steps.items()),
+    ]
     where = " (in WSL: the local Flyte does not run on Windows itself)" if windows else ""
     text = [f"{name} is ready. Next{where}:", "", *(f"    {line}" for line in lines), ""]
     if not git:
@@ -86,7 +96,8 @@ def main() -> int:
     remove_caches(project)
     git = any((folder / ".git").exists() for folder in (project, *project.parents))
     make = shutil.which("make") is not None
-    print("\n" + next_steps(ANSWERS, make=make, windows=os.name == "nt", git=git))
+    folder = os.path.relpath(project, os.environ.get("PWD", project.parent))
+    print("\n" + next_steps(ANSWERS, make=make, windows=os.name == "nt", git=git, folder=folder))
     return 0
 
 

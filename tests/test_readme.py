@@ -69,7 +69,7 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
     steps = generated.printed.partition("is ready. Next:")[2]
     printed = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     git = "git init && git add --all && git commit -m 'Generate the project'"
-    assert printed == ["cd my-flyte-app", "make dev", "make test", "make deploy", git]
+    assert printed == ["cd ../my-flyte-app", "make dev", "make test", "make deploy", git]
     enter, *told = code_block("Generate your own")[1:]
     assert Path(enter.removeprefix("cd ")).name == "my-flyte-app"
     assert set(told) <= set(printed)

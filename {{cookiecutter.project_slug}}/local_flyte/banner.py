@@ -82,11 +82,16 @@ def app_banner(
     if task_variables:
         register = [f"{flyte} deploy deployment.py {name}" for name in task_variables]
         parts.append(_lines("Register tasks:", register))
-    parts += [
+    parts.append(
         _lines(
             f"Deploy the app to this Flyte{NEEDS[local_flyte.mode]}:",
             [f"{flyte} deploy deployment.py app_env"],
-        ),
+        )
+    )
+    if local_flyte.mode is Mode.UNION:
+        authority = local_flyte.app_environment()["SSL_CERT_FILE"]
+        parts.append(f"To call what is deployed, give curl its certificate: --cacert {authority}")
+    parts += [
         "Press Ctrl-C to stop.",
     ]
     return "\n" + "\n\n".join(parts) + "\n"
@@ -98,7 +103,10 @@ def _people_with_rights(
     shown = [person for person in PEOPLE.values() if person.name not in ASIDE]
     links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
     bearer = {person.name: _bearer(local_flyte, person.name) for person in shown}
-    choose = "You can choose a user there. Or sign in directly, as one of four people:"
+    choose = (
+        "At the address after Open you can choose a user. Or sign in directly, as one of four\n"
+        "people. A second person needs another browser, or a private window:"
+    )
     parts = [_lines(choose, links)]
     if me:
         headers = [bearer["alice"], bearer["bob"], f"Cookie: {PEOPLE['bob'].cookie}"]

@@ -7,6 +7,7 @@ import sys
 import threading
 from base64 import b64encode
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from .modes import Mode
@@ -43,7 +44,9 @@ print(json.dumps({
 
 def leads_elsewhere(variable: str) -> bool:
     """Tell whether a variable could make the app or the ``flyte`` command use another Flyte."""
-    return variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_")) and variable != "FLYTE_TIMEOUT"
+    flytes = variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_"))
+    # A misspelt setting is left to the app, which says so.
+    return flytes and not get_close_matches(variable, ["FLYTE_TIMEOUT"], cutoff=0.9)
 
 
 def inherited_environment() -> dict[str, str]:

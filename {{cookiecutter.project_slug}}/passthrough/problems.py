@@ -126,6 +126,8 @@ class Problem(BaseModel):
                 status = 503
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
+                # The SDK names only a project that it was given explicitly.
+                detail = detail.replace(" in project None, domain None", "")
             case TimeoutError():
                 status, detail = 504, TOO_LONG
             case RequestValidationError():

@@ -78,7 +78,9 @@ def call(
 
 def hint(operation: Operation) -> str:
     """Return what to do about an operation that failed."""
-    return f"{' '.join(operation)} failed: add an example request to EXAMPLES, above"
+    example = {operation: {"json": {"text": "Ada"}}}
+    where = "EXAMPLES in tests/test_promises.py"
+    return f"{' '.join(operation)} failed: add an example request to {where}, such as {example}"
 
 
 def is_as_expected(operation: Operation, response: httpx.Response) -> bool:
@@ -109,7 +111,7 @@ def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
     )
     assert response.status_code != 422, (
         f"{' '.join(operation)} refused its parameters before it called Flyte:"
-        " give it a CallerDep parameter, or add an example request to EXAMPLES, above"
+        " give it a CallerDep parameter, or add an example request to EXAMPLES in tests/test_promises.py"
     )
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"
