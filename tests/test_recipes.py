@@ -17,6 +17,10 @@ from .test_owner import add_router, check, cut, put
 
 LONGEST = 15  # lines of code
 PROMISES = "tests/test_promises.py"
+OTHER_NAMES = """
+def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
+    assert alice.post(f"/louder/{greeting['name']}").status_code == 403
+"""
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 WANTED = (
     *("Run a task and wait", "Rerun with changed inputs", "A form that uploads a file as an input"),
@@ -149,4 +153,5 @@ def test_every_recipe_works_as_written(baker: Baker, environment: Path, tmp_path
     cut(main, "from passthrough.dependencies import ProjectDomain\n")
     put(main, "from .routers import", "from .allowed import Allowed\n")
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
-    run([*pytest_command, "tests/test_allowed.py"], project)
+    (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
+    run([*pytest_command, "tests/test_allowed.py", "tests/test_other_names.py"], project)

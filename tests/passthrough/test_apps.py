@@ -44,11 +44,12 @@ stray: list[asyncio.Task[Any]] = []
 @router.post("/later")
 async def call_later(address: str) -> None:
     async def call() -> None:
-        calls = current_calls.get()
-        while calls and not calls._ended:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
+        if calls := current_calls.get():
+            calls.begin(left, left.set)
+        await left.wait()
         await call_app(app_at(address), "POST", "/echo", content={})
 
+    left = asyncio.Event()
     stray.append(asyncio.create_task(call()))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import Depends, Path, Query
+from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from .literals import inputs_schema, outputs_schema
 from .literals.limits import MAX_NAMES
 from .problems import FLYTE_ERRORS
-from .sdk import act_in, current_calls, initialised
+from .sdk import act_in, current_calls, forwarded_credentials, initialised
 from .stopping import stopping
 
 
@@ -32,6 +32,8 @@ async def _project_and_domain(
     ] = None,
 ) -> None:
     if in_project or in_domain:
+        if not forwarded_credentials():  # what the app does by itself is not for them to move
+            raise HTTPException(400, "only callers with credentials may name a project or a domain")
         act_in(initialised(), in_project, in_domain)
 
 
