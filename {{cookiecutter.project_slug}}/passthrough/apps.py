@@ -90,6 +90,7 @@ def _client(_: str | None) -> pyqwest.Client:
 
 
 def _is_on_the_same_host(address: str, flyte_address: str) -> bool:
-    # Compared as text: those who read URLs do not agree on the host of "https://:@a\\@b".
+    # Compared as text: parsers disagree about the host of "https://:@a\\@b".
     host = re.sub(r":\d+$", "", urlsplit(flyte_address).netloc)
-    return re.fullmatch(rf"https://{re.escape(host)}(:\d+)?", address) is not None
+    allowed = rf"https://{re.escape(host)}(:\d+)?"
+    return re.fullmatch(allowed, address, re.ASCII) is not None
