@@ -18,7 +18,7 @@ from flyteidl2.task import task_definition_pb2
 
 from .actions import ROOT, Action, Run
 from .people import Person
-from .processes import Containers, substituted
+from .processes import DONE, Containers, substituted
 
 ORG = "local"
 """The organization for tasks; Flyte itself leaves it out."""
@@ -192,7 +192,7 @@ def _error(action: Action, code: int) -> execution_pb2.ExecutionError | None:
         return execution_pb2.ExecutionError(
             code=error.code, message=error.message, kind=error.origin
         )
-    if code == 0 and (action.outputs / "outputs.pb").exists():
+    if code in DONE and (action.outputs / "outputs.pb").exists():
         return None
     tail = "".join(line.message for line in action.log[-TAIL:])
     return _no_result(f"the task's process ended with exit code {code} and no outputs:\n{tail}")
