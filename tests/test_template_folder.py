@@ -34,6 +34,13 @@ def test_it_parses(path: Path) -> None:
     PARSERS[kind(path)]((ROOT / path).read_text("utf-8"))
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if kind(path) == ".py"], ids=str)
+def test_only_answers_are_filled_in(path: Path) -> None:
+    """Not braces that Python means, such as those of a format string."""
+    found = re.findall(r"\{\{.*", (ROOT / path).read_text("utf-8"))
+    assert [each for each in found if not re.match(r"\{\{ ?cookiecutter\.", each)] == []
+
+
 def test_it_is_formatted_and_linted() -> None:
     tool("ruff", "format", "--check", "--no-cache", cwd=FOLDER)
     tool("ruff", "check", "--no-cache", cwd=FOLDER)

@@ -14,8 +14,8 @@ SITE = Path(__file__).parent / "container"
 
 
 DONE = {0, -signal.SIGABRT}
-"""Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts the
-process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
+"""Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts
+the process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
 
 
 class Containers:
