@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -17,10 +17,11 @@ from fastapi.responses import StreamingResponse
 from flyte import remote
 from starlette.types import Message
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.request_scope import Client, OnlySending
+from passthrough.request_scope import MOST_UNREAD, Client, OnlySending
 
 from .support import bearer, wait_until
 
@@ -366,6 +367,18 @@ def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None
         assert client.get(f"{alice.base_url}/background").json() == "answered"
     wait_until(lambda: heard)
     assert heard == ["Alice Adams"]
+
+
+def test_messages_that_the_endpoint_does_not_read_end_its_calls(
+    url: str, local_flyte: LocalFlyte, counting: str
+) -> None:
+    address = f"ws{url[4:]}/socket/unread/{counting}"
+    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+        wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
+        with suppress(ConnectionClosed):
+            for _ in range(2 * MOST_UNREAD):
+                websocket.send("x")
+        wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
 
 
 class Connection:

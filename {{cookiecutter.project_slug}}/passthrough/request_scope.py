@@ -196,21 +196,22 @@ class Socket:
 
     This class reads messages even while the endpoint does not. If the client leaves at that time,
     the endpoint's calls to Flyte are cancelled. An endpoint that reads gets the disconnect message
-    instead. After ``MOST_UNREAD`` unread messages, reading pauses until the endpoint takes one.
+    instead. ``MOST_UNREAD`` unread messages also cancel the calls: nothing would report that the
+    client has left.
     """
 
     def __init__(self, calls: Calls, receive: Receive, send: Send) -> None:
         self.has_left = False
-        """Whether the client has left and the endpoint did not get the disconnect message."""
+        """Whether the client has left, or sent too much, and the endpoint did not read that."""
         self._calls, self._receive, self._send = calls, receive, send
         self._unread = asyncio.Queue[Message](MOST_UNREAD)
         self._is_read = False
         self._listening: asyncio.Task[None] | None = None
 
     async def _listen(self) -> None:
-        while True:
+        while not self._unread.full():
             message = await self._receive()
-            await self._unread.put(message)
+            self._unread.put_nowait(message)
             if message["type"] == "websocket.disconnect":
                 break
         if not self._is_read:
