@@ -13,13 +13,13 @@ demo: .venv/installed  ## Generate the default project and run it on its local F
 	@$(BIN)/python tools/demo.py
 
 test: .venv/installed  ## Run the tests
-	$(BIN)/python -m pytest $(IN_TWO) -m "not weekly"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not weekly"
 
 test-fast: .venv/installed  ## Run the tests that install and start nothing
-	$(BIN)/python -m pytest $(IN_TWO) -m "not slow and not weekly" tests/test_*.py
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not weekly" tests/test_*.py
 
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
-	$(BIN)/python -m pytest $(IN_TWO)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 coverage: .venv/installed  ## Run a generated project's tests and show the lines of its app that they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes

@@ -15,7 +15,19 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from .baking import Baker, run
 from .served import SECRET, App
 
-LONGEST_FIRST = ["readme", "owner_deletes", "real_flyte", "breakages"]
+LONGEST_FIRST = [
+    "readme",
+    "command",
+    "walkthrough",
+    "owner_deletes",
+    "conformance",
+    "recipes",
+    "real_flyte",
+    "demo",
+    "apps",
+    "breakages",
+    "places",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
