@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Keeps the order of tests/conftest.py.
-IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores, because tests often wait.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
 
