@@ -35,6 +35,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import flyte.errors
+import httpx
 import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -529,7 +530,9 @@ def _sessions() -> None:
             )
             if known:
                 return known
-        made = await original(endpoint, **(options | {"rpc_retries": None}))
+        # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
+        unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
+        made = await original(endpoint, **(options | unused))
         parts = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
         parts["interceptors"] = (_Tracer(), _Guard(made.insecure))
         parts["http_client"] = pyqwest.Client(transport=Transport(made.tls_ca_cert))
