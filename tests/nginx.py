@@ -11,6 +11,8 @@ from pathlib import Path
 import get_nginx
 import pytest
 
+from local_flyte.apps import free_port
+
 from .served import wait_until
 
 CONFIGURATION = """
@@ -48,8 +50,7 @@ class Nginx:
     def __init__(self, folder: Path, *upstreams: int) -> None:
         if not (binary := get_nginx.find()):
             pytest.skip("there is no nginx (Debian: apt-get install nginx-light; or set NGINX)")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder, self._configuration = folder, folder / "nginx.conf"
         self._write(*upstreams)
@@ -89,4 +90,4 @@ def in_front_of(folder: Path, *upstreams: int) -> Iterator[Nginx]:
         yield nginx
     finally:
         nginx.process.terminate()
-        nginx.process.wait(20)
+        nginx.process.wait(60)

@@ -1,7 +1,6 @@
 """The generated app, served by a real command, until it is asked to stop."""
 
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ def started(
         ) as process,
     ):
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while process.poll() is None and not answers(url):
                 assert time.monotonic() < deadline, f"{url} does not answer:\n{log.read_text()}"
                 time.sleep(0.1)
@@ -51,10 +50,3 @@ def answers(url: str) -> bool:
         return httpx.get(url, trust_env=False, timeout=60).status_code > 0
     except httpx.TransportError:
         return False
-
-
-def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

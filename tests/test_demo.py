@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
         assert len(lines) == 4
         # Pasted into another terminal, in the folder where the demo was started.
         environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1"}
-        said = run(["sh", "-ec", "\n".join(lines)], cloned, **environment)
+        aborted = 128 + signal.SIGABRT  # see DONE
+        pasted = "\n".join(f"{line} || [ $? = {aborted} ]" for line in lines)
+        said = run(["sh", "-ec", pasted], cloned, **environment)
         assert "my-flyte-app-tasks" in said
         check_ends(app)
     assert run(["git", "status", "--porcelain"], cloned) == ""

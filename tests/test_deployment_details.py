@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.apps import free_port
 
 from .baking import Baker, clean_environment
-from .replicas import BIN, free_port, started
+from .replicas import BIN, started
 
 pytestmark = pytest.mark.slow
 

@@ -41,4 +41,4 @@ if __name__ == "__main__":
         template = deployed.deployed_entities[0].deployed_task.task_template
         version, image = template.id.version, template.container.image
         run = flyte.run(Task.get(succeeds.name, version=version), x=1)
-    print(json.dumps({"version": version, "image": image, "ended": run.name}))
+    print(json.dumps({"version": version, "image": image, "ended": run.name}), flush=True)

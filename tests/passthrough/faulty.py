@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+
+from local_flyte.apps import free_port
 
 HOST = "127.0.0.1"
 
@@ -84,8 +85,7 @@ class FaultyWay:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        with socket.create_server((HOST, 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = free_port()  # it does not always listen there
         self._server: asyncio.Server | None = None
         self.listen()
 
@@ -212,6 +212,6 @@ class FaultyWay:
             is_stream = b"/Watch" in head or b"/TailLogs" in head
             if is_stream and self.cut_after and b"\r\n\r\n" not in data[-4:]:
                 self.cut_after -= 1
-                await asyncio.sleep(0.1)  # so that the message arrives before the end
+                await asyncio.sleep(0.5)  # so that the message arrives before the end
                 writer.transport.abort()
                 return

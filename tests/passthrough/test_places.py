@@ -114,5 +114,5 @@ def test_the_app_does_not_start_if_flyte_lacks_one_of_the_places(project: Path) 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_promise_breaks_without_each_place(project: Path, place: str) -> None:
     ran = python(WITHOUT_ONE, f"{place} {PLACES[place]}", project)
-    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert ran.returncode != 0, ran.stdout + ran.stderr
     assert re.search("[1-9] (failed|error)", ran.stdout), ran.stdout

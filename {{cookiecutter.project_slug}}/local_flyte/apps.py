@@ -6,6 +6,7 @@ replica), no rolling update (the old revision ends before the new one starts).
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import ssl
 import tempfile
@@ -386,7 +387,11 @@ def other_port(port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that is free, and that the system does not give to others in the meantime.
+
+    It chooses ports from 32768 on (Linux), or from 49152 on.
+    """
+    while True:
+        port = 16_384 + secrets.randbelow(16_384)
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port

@@ -39,7 +39,7 @@ print(json.dumps({
     "tasks": list(tasks),
     "variables": [name for name, value in everything.items() if value in wanted.values()],
     "files": sorted(sys.modules[name].__file__ for name in modules),
-}))
+}), flush=True)
 """
 
 
