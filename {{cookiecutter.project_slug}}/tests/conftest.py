@@ -95,6 +95,7 @@ def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
         variables = {"_U_EP_OVERRIDE": REAL_ENDPOINT}
     else:
         variables = request.getfixturevalue("local_flyte").app_environment()
+    variables["FLYTE_TIMEOUT"] = "100"  # seconds: enough even on a busy machine
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)

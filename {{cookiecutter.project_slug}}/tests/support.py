@@ -87,11 +87,11 @@ def serving(app: ASGIApp) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive(), "the app does not stop: a request is still being served"
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
     """Wait for a condition, and fail if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -120,7 +120,7 @@ def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
     headers = {"Authorization": authorization_of(name)} if name else {}
     hooks = {"response": [_note_a_started_run]}
     with httpx.Client(
-        base_url=url, headers=headers, timeout=60, trust_env=False, event_hooks=hooks
+        base_url=url, headers=headers, timeout=200, trust_env=False, event_hooks=hooks
     ) as client:
         yield client
 

@@ -181,7 +181,8 @@ def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if offers(path):
-            assert anonymous.get(path, headers=headers).status_code < 400
+            answers = (anonymous.get(path, headers=headers) for _ in range(10))
+            assert any(each.status_code < 400 for each in answers)  # /ready may be late
         else:  # a webhook: this request is not signed
             assert anonymous.post(path, headers=headers).status_code >= 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
@@ -242,7 +243,7 @@ async def come_and_leave(
                 await asyncio.Future()
 
     async with httpx.AsyncClient(
-        base_url=url, headers=alice, timeout=60, trust_env=False
+        base_url=url, headers=alice, timeout=200, trust_env=False
     ) as client:
         viewers = [asyncio.create_task(view(path)) for path in paths]
         while seen < len(paths) and not await asyncio.to_thread(is_there):
@@ -267,7 +268,8 @@ def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
         paths += [address + path_of(path, counting) for path in WEBSOCKETS]
         asyncio.run(come_and_leave(url, paths))
     if not REAL_ENDPOINT:
-        assert open_calls(request.getfixturevalue("local_flyte")) == 0
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        wait_until(lambda: open_calls(local_flyte) == 0)
 
 
 @pytest.mark.steers_flyte

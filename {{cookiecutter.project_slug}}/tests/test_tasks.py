@@ -53,7 +53,7 @@ def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(
     bob: httpx.Client,
 ) -> None:
     body = {"inputs": {"name": "Grace", "excited": True}}
-    response = bob.post(f"{GREET}/runs", params={"wait": 30}, json=body)
+    response = bob.post(f"{GREET}/runs", params={"wait": 100}, json=body)
     assert response.status_code == 201
     run = response.json()
     assert (run["task"], run["phase"]) == (f"{TASKS}.greet", "succeeded")
@@ -97,10 +97,10 @@ def test_unknown_fields_of_a_new_run_are_refused(
 
 @pytest.mark.steers_flyte
 def test_a_started_run_is_reported_even_if_its_state_cannot_be_read(
-    hurried: httpx.Client, local_flyte: LocalFlyte
+    alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("WatchActionDetails", Code.UNKNOWN)
-    response = hurried.post(f"{GREET}/runs?wait=20", json={"inputs": {"name": "Ada"}})
+    response = alice.post(f"{GREET}/runs?wait=20", json={"inputs": {"name": "Ada"}})
     assert response.status_code == 201
     assert response.json()["outputs"] is None
     assert f"/runs/{response.json()['name']}?" in response.headers["Location"]
