@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from template import copy_template
 
@@ -14,6 +15,16 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 
 from .baking import Baker, run
 from .served import SECRET, App
+
+# The same examples on every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
     "readme",
@@ -98,6 +109,7 @@ def serve(
 def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
     """The app, connected to the local Flyte."""
     variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
+    variables["FLYTE_TIMEOUT"] = "300"  # enough even on a busy machine
     with contextlib.closing(serve(variables)) as app:
         app.start()
         yield app

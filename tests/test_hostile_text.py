@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 from markdown_it import MarkdownIt
@@ -80,7 +80,6 @@ ACCEPTED = (ORDINARY | MARKUP).filter(
 
 
 @given(text=ACCEPTED)
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_any_text_is_quoted_for_each_language(text: str) -> None:
     quoted = derived({"description": text, "author": text})
     assert tomllib.loads(f'x = "{quoted["__description_escaped"]}"') == {"x": text}
