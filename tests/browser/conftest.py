@@ -40,8 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Abort the runs that a test has started, so that they don't slow down the next one."""
+    """Abort the runs that a test has started, so that they don't slow down the next one.
+
+    There may also be runs of tests in other folders.
+    """
     flyte = request.getfixturevalue("flyte") if "flyte" in request.fixturenames else None
+    if flyte:
+        flyte.reset()
     yield
     if flyte:
         flyte.reset()

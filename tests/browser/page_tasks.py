@@ -1,9 +1,11 @@
 """Tasks for the page to show: one for each kind of input and output, and for failures."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from pathlib import Path
 
 import flyte
 from flyte.io import File
@@ -47,6 +49,17 @@ async def count(to: int = 5, pause: float = 0.2) -> int:
     for number in range(1, to + 1):
         print(f"{number} of {to}", flush=True)
         await asyncio.sleep(pause)
+    return to
+
+
+@env.task
+def stop_halfway(gate: str, to: int = 40) -> int:
+    """Print numbers, the second half once there is a file: a test decides how long it takes."""
+    for number in range(1, to + 1):
+        while number > to // 2 and not Path(gate).exists():
+            time.sleep(0.05)
+        print(f"{number} of {to}", flush=True)
+        time.sleep(0.05)
     return to
 
 

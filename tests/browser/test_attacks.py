@@ -85,7 +85,7 @@ def test_a_form_of_another_site_cannot_start_anything(
 def test_a_form_of_another_site_cannot_abort_anything(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
 ) -> None:
-    name = started(api, "count", to=600)
+    name = started(api, "count", to=6000)
     origin, pages = attacker
     page = visit("alice").page
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):

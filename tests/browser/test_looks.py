@@ -65,7 +65,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     failed, ended = started(api, "count", to=0), started(api, "report")
     finished(api, failed)
     finished(api, ended)
-    running = started(api, "count", to=600)
+    running = started(api, "count", to=6000)
     visitor = visit("alice", viewport=size, color_scheme=scheme)
     page = visitor.page
     album = Album(page, request.node.callspec.id)
@@ -82,7 +82,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     expect(page.get_by_role("listitem").filter(has_text=running)).to_contain_text("Running")
     album.add("runs")
     visitor.go(f"runs/{running}")
-    expect(page.get_by_role("log")).to_contain_text("3 of 600")
+    expect(page.get_by_role("log")).to_contain_text("3 of 6000")
     album.add("run-running")
     page.get_by_role("button", name="Abort").click()
     album.add("abort")

@@ -19,6 +19,7 @@ WIDE = [f"p{number}" for number in range(12)]
 def page(browser: Browser) -> Iterator[Page]:
     """An empty page with the app's files."""
     with browser.new_context() as context:
+        context.set_default_timeout(120_000)
         page = context.new_page()
 
         def serve(route: Route) -> None:

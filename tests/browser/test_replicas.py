@@ -16,7 +16,7 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from ..nginx import in_front_of
 from ..served import SECRET, App, wait_until
 from .test_walkthrough import log_lines
-from .visiting import Visitors, started
+from .visiting import Visitors, finished, started
 
 AUTHORIZATION = f"Authorization: Bearer {PEOPLE['alice'].token}"
 LINES = [f"{number} of 40" for number in range(1, 41)]
@@ -59,7 +59,7 @@ class Curl:
 
     def wait(self) -> None:
         """Wait until the last line has come."""
-        self._thread.join(120)
+        self._thread.join(300)
         assert not self._thread.is_alive()
 
 
@@ -74,7 +74,7 @@ def test_a_caller_has_the_same_identity_and_runs_on_each_replica(
     first, second = replicas
     with client_of(first.url, "alice") as alice, client_of(second.url, "bob") as bob:
         name = started(alice, "greet", name="Ada")
-        assert bob.get(f"/runs/{name}?wait=30").json()["phase"] == "succeeded"
+        assert finished(bob, name) == "succeeded"
     with in_front_of(tmp_path, first.port, second.port) as nginx:
         for person in ("alice", "bob", "bob") * 3:
             with client_of(nginx.url, person) as client:
@@ -84,10 +84,10 @@ def test_a_caller_has_the_same_identity_and_runs_on_each_replica(
 def test_the_page_and_curl_continue_when_the_replica_is_replaced(
     replicas: tuple[App, App], tmp_path: Path, browser: Browser
 ) -> None:
-    first, second = replicas
+    (first, second), gate = replicas, tmp_path / "gate"
     with in_front_of(tmp_path, first.port) as nginx:
         with client_of(nginx.url, "alice") as api:
-            name = started(api, "count", to=40, pause=0.4)
+            name = started(api, "stop_halfway", gate=str(gate))
         curl = Curl(f"{nginx.url}/runs/{name}/logs")
         visitors = Visitors(browser, nginx)
         page = visitors("alice").go(f"runs/{name}")
@@ -95,6 +95,7 @@ def test_the_page_and_curl_continue_when_the_replica_is_replaced(
         wait_until(lambda: "3 of 40" in curl.lines)
         nginx.lead_to(second.port)
         first.replace()
+        gate.touch()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
         wait_until(lambda: log_lines(page)[-1:] == LINES[-1:])
         curl.wait()

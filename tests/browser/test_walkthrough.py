@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 from connectrpc.code import Code
@@ -39,15 +40,17 @@ def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitor
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
 
 
-def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors) -> None:
-    page = visit("alice").go(f"tasks/{TASKS}.count")
-    page.get_by_label("to", exact=False).first.fill("15")
+def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors, tmp_path: Path) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.stop_halfway")
+    page.get_by_label("gate").fill(str(tmp_path / "gate"))
+    page.get_by_label("to whole").fill("15")
     page.get_by_role("button", name="Run").click()
     phases = page.get_by_role("list", name="Phases")
     expect(page.get_by_role("log")).to_contain_text("1 of 15")
     expect(phases).to_contain_text("Running")
     assert "15 of 15" not in log_lines(page)
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("once the run has succeeded")
+    (tmp_path / "gate").touch()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     expect(phases.get_by_role("listitem").last).to_contain_text("Succeeded")
     wait_until(lambda: log_lines(page) == [f"{number} of 15" for number in range(1, 16)])
@@ -55,9 +58,9 @@ def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors) -> No
 
 
 def test_a_run_is_aborted_after_confirmation(visit: Visitors, api: httpx.Client) -> None:
-    name = started(api, "count", to=600)
+    name = started(api, "count", to=6000)
     page = visit("alice").go(f"runs/{name}")
-    expect(page.get_by_role("log")).to_contain_text("1 of 600")
+    expect(page.get_by_role("log")).to_contain_text("1 of 6000")
     expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
     page.get_by_role("button", name="Abort").click()
     expect(page.get_by_role("button", name="Let it run")).to_be_focused()
@@ -150,7 +153,7 @@ def test_runs_are_listed_live_filtered_and_paged(
     for name in [oldest, *names]:
         row = page.get_by_role("listitem").filter(has_text=name)
         expect(row).to_contain_text("Failed")
-    new = started(api, "count", to=600)
+    new = started(api, "count", to=6000)
     expect(page.get_by_role("listitem").filter(has_text=new)).to_contain_text("Running")
     runs = page.get_by_role("listitem")
     page.get_by_role("combobox", name="Phase").select_option("Failed")
@@ -170,7 +173,7 @@ def test_runs_are_listed_live_filtered_and_paged(
 
 
 def test_victor_may_only_view(visit: Visitors, api: httpx.Client) -> None:
-    name = started(api, "count", to=600)
+    name = started(api, "count", to=6000)
     page = visit("victor").go(f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Victor")
     run = page.get_by_role("button", name="Run")
@@ -182,7 +185,7 @@ def test_victor_may_only_view(visit: Visitors, api: httpx.Client) -> None:
     expect(run).to_be_enabled()  # rights may be granted in the meantime
 
     page.goto(f"{page.url.split('#')[0]}#/runs/{name}")
-    expect(page.get_by_role("log")).to_contain_text("1 of 600")
+    expect(page.get_by_role("log")).to_contain_text("1 of 6000")
     page.get_by_role("button", name="Abort").click()
     page.get_by_role("button", name="Abort the run").click()
     expect(refusal).to_contain_text("Flyte does not let you do this")
@@ -414,13 +417,14 @@ def test_a_log_that_is_gone_is_reported_as_gone(visit: Visitors, api: httpx.Clie
 
 
 def test_streams_survive_the_apps_restart_without_losing_or_doubling_a_line(
-    app: App, visit: Visitors, api: httpx.Client
+    app: App, visit: Visitors, api: httpx.Client, tmp_path: Path
 ) -> None:
-    name = started(api, "count", to=40)
+    name = started(api, "stop_halfway", gate=str(tmp_path / "gate"))
     page = visit("alice").go(f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("3 of 40")
     app.stop()
     expect(page.get_by_text("The page will continue as soon as this is over.")).to_be_visible()
+    (tmp_path / "gate").touch()
     app.start()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
     wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])

@@ -20,6 +20,7 @@ class Visitor:
     """A person with their own browser window; any error in it fails the test."""
 
     def __init__(self, context: BrowserContext, app: Served, name: str | None) -> None:
+        context.set_default_timeout(120_000)
         self.page: Page = context.new_page()
         self.app = app
         self.complaints: list[str] = []
