@@ -31,8 +31,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ROUNDS = 3
-LONGEST = 20.0  # seconds until a request counts as hung
-SETTLED = 10.0  # seconds in which all work that clients have left behind must end
+LONGEST = 60.0  # seconds until a request counts as hung
+SETTLED = 60.0  # seconds in which all work that clients have left behind must end
 UPLOAD = bytes(300 * 1024)
 FLYTE_FAILED = {"502", "503", "504"}
 TOKEN = re.compile(r"\bp\d{4}-[\w-]{20,}")  # the local Flyte's format
@@ -159,7 +159,9 @@ async def socket(crowd: Crowd, person: Person) -> str:
     """Listen to a WebSocket."""
     url = crowd.url.replace("http", "ws", 1) + "/who/socket"
     try:
-        async with connect(url, additional_headers=person.headers, proxy=None) as websocket:
+        async with connect(
+            url, additional_headers=person.headers, proxy=None, open_timeout=LONGEST
+        ) as websocket:
             with suppress(ConnectionClosed):
                 while True:
                     crowd.look(str(await websocket.recv()), person)

@@ -109,7 +109,6 @@ def serve(
 def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
     """The app, connected to the local Flyte."""
     variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    variables["FLYTE_TIMEOUT"] = "300"  # enough even on a busy machine
     with contextlib.closing(serve(variables)) as app:
         app.start()
         yield app

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .baking import clean_environment
@@ -58,10 +58,15 @@ class Running:
     def interrupt(self) -> int:
         """Signal the whole process group, as Ctrl-C does; return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
     def left_over(self) -> list[str]:
-        """Return the command lines of its processes that still run (Linux)."""
+        """Return the command lines of its processes that do not end (Linux)."""
+        with suppress(AssertionError):  # killed processes need a moment
+            wait_until(lambda: not self._still_there())
+        return self._still_there()
+
+    def _still_there(self) -> list[str]:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -74,8 +79,8 @@ class Running:
     def close(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(60)
-        self._reader.join(60)
+            self.process.wait(300)
+        self._reader.join(300)
         assert self.process.stdout
         self.process.stdout.close()
 
@@ -90,7 +95,7 @@ def running(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[R
         started.close()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     """Wait for a condition, and fail if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -13,10 +13,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.apps import free_port
 from passthrough.request_scope import COME_BACK
 from passthrough.serving import COMMAND_LINE
 
-from .replicas import free_port, started
+from .baking import Baker
+from .replicas import started
 from .served import TASKS, wait_until
 
 pytestmark = pytest.mark.slow
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.slow
 ALICE = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
 OPEN = {"WatchActionDetails": 3, "TailLogs": 1, "UserInfo": 1}
 """The calls to Flyte that are open when the app gets the signal."""
+PATIENT = {"DO_NOT_TRACK": "1", "FLYTE_TIMEOUT": "300"}
+"""Variables with which the calls can be open together on a busy machine."""
 NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
 
 
@@ -47,7 +51,7 @@ async def read(client: httpx.AsyncClient, path: str) -> str:
 async def listen(url: str) -> int | None:
     """Listen to a WebSocket until it is closed; return the code."""
     address = url.replace("http", "ws", 1)
-    async with connect(address, additional_headers=ALICE, proxy=None) as websocket:
+    async with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         try:
             while True:
                 await websocket.recv()
@@ -65,7 +69,7 @@ async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> 
             asyncio.create_task(read(client, f"/runs/{run}/{kind}")) for kind in ("events", "logs")
         ]
         socket = asyncio.create_task(listen(f"{url}/runs/{run}/watch"))
-        path = f"/tasks/{TASKS}.count/runs?wait=25"
+        path = f"/tasks/{TASKS}.count/runs?wait=200"
         body = {"inputs": {"to": 10_000}}
         with flyte.hang("UserInfo"):
             short = asyncio.create_task(client.get("/me"))
@@ -87,7 +91,7 @@ def test_under_uvicorn_short_requests_finish_and_streams_ask_to_reconnect(
     port = free_port()
     url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
     command = f"uvicorn app.main:app --port {port} {COMMAND_LINE}"
-    variables = flyte.app_environment()
+    variables = flyte.app_environment() | PATIENT
     with started(command, default_project, f"{url}/health", variables, log) as app:
         began = time.monotonic()
         asyncio.run(all_at_once(url, flyte, app.terminate))
@@ -110,9 +114,14 @@ def fserve(port: str) -> int:
 
 
 def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
-    flyte: LocalFlyte, default_project: Path
+    flyte: LocalFlyte, baker: Baker, tmp_path: Path
 ) -> None:
-    flyte.deploy(default_project, "deployment.py", "app_env")
+    project = baker(tmp_path)
+    deployment = (project / "deployment.py").read_text("utf-8")
+    patient = deployment.replace('"DO_NOT_TRACK": "1",', f"**{PATIENT},")
+    assert patient != deployment
+    (project / "deployment.py").write_text(patient, "utf-8")
+    flyte.deploy(project, "deployment.py", "app_env")
     url = flyte.wait_app("my-flyte-app", seconds=300)
     app = fserve(url.rpartition(":")[2])
     asyncio.run(all_at_once(url, flyte, lambda: os.kill(app, signal.SIGTERM)))

@@ -21,6 +21,6 @@ def local_target(kind: str) -> Iterator[Target]:
                 for name, person in PEOPLE.items()
             },
             ca_cert=flyte.ca_file.read_bytes(),
-            wait_seconds=60,
+            wait_seconds=300,
             direct=True,
         )

@@ -173,7 +173,7 @@ def test_an_interrupted_run_shows_what_is_there_and_ends_what_it_has_started(
         status = {"details": {"action": {"status": {"phase": f"ACTION_PHASE_{phase}"}}}}
         details = {"call": "GetRunDetails", "request": {"run_id": run_id}}
         tokens, ca_cert = {"alice": union.token("alice")}, union.ca_file.read_bytes()
-        runner = Runner(Target(union.url, "union", tokens, ca_cert, wait_seconds=60))
+        runner = Runner(Target(union.url, "union", tokens, ca_cert, wait_seconds=300))
         return runner.run(case("", {**details, "answer": status, "retry": True}))
 
     def interrupt() -> None:

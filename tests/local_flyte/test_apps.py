@@ -79,7 +79,7 @@ def test_an_app_runs_until_it_is_deployed_again(
     public = shown["status"]["ingress"]["publicUrl"]  # Flyte's gate in front of it speaks TLS
     trusted = ssl.create_default_context(cafile=str(local_flyte.ca_file))
     assert public.startswith("https://")
-    assert httpx.get(public, verify=trusted, trust_env=False).json()["version"] == "2"
+    assert httpx.get(public, verify=trusted, trust_env=False, timeout=60).json()["version"] == "2"
     assert "tiny" in cli(local_flyte, "get", "app")
 
     cli(local_flyte, "update", "app", "tiny", "--deactivate", "--wait")

@@ -50,7 +50,7 @@ def started(
 def check_ends(command: Running, number: signal.Signals) -> None:
     """Stop it, as Ctrl-C or a supervisor would, and check that it and its children end cleanly."""
     command.process.send_signal(number)
-    assert command.process.wait(60) == 0, command.printed()
+    assert command.process.wait(300) == 0, command.printed()
     assert "Traceback" not in command.printed()
     assert command.left_over() == []
 
@@ -334,7 +334,10 @@ def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_w
         assert starters == subjects
         assert "sign-in" not in printed
         (address,) = re.findall(r"^Open +(http://[^/]+)$", printed, re.MULTILINE)
-        assert httpx.get(f"{address}/sign-in", trust_env=False).status_code in {401, 404}
+        assert httpx.get(f"{address}/sign-in", trust_env=False, timeout=60).status_code in {
+            401,
+            404,
+        }
         assert runs[0]["name"] in flyte(flyte_lines(printed)[0], project, tmp_path)
 
         (line,) = re.findall(r"^Deploy the app .* the line (\S+) in deployment.py", printed, re.M)

@@ -63,7 +63,7 @@ class Caller:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition, and fail if it does not come true."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -54,7 +54,7 @@ def until(
     flyte: LocalFlyte, name: str, condition: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
     """Wait until the run's action is as expected, and return it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while True:
         answer = call(flyte, DETAILS, {"runId": run_id(name)}, person="bob").json()
         action: dict[str, Any] = answer["details"]["action"]
@@ -94,7 +94,7 @@ def log(flyte: LocalFlyte, name: str) -> str:
 
 def eventually(condition: Callable[[], object]) -> None:
     """Wait until a condition is met."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -92,7 +92,7 @@ def test_another_name_for_this_machine_is_refused_to_websockets(port: int) -> No
         socket.create_connection(("127.0.0.1", port)) as connection,
         pytest.raises(InvalidStatus),
     ):
-        connect("ws://evil.example/watch", sock=connection, proxy=None)
+        connect("ws://evil.example/watch", sock=connection, proxy=None, open_timeout=60)
 
 
 def test_all_other_paths_belong_to_the_app(browser: httpx.Client, port: int) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import TEMPLATE, Connection, middleware_file
+from .harness import DEADLINE, TEMPLATE, Connection, middleware_file
 
 SERVE = """
 import socket, uvicorn
@@ -141,7 +141,7 @@ def running(directory: Path, app: str) -> Iterator[Connection]:
             yield connection
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(DEADLINE)
         process.stdout.close()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .harness import Class, Connection, message, middleware_file
+from .harness import DEADLINE, Class, Connection, message, middleware_file
 
 
 class Endpoint:
@@ -65,10 +65,10 @@ class Endpoint:
 
         thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
         thread.start()
-        assert started.wait(20)
+        assert started.wait(DEADLINE)
         yield self
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(DEADLINE)
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
@@ -106,7 +106,7 @@ def port(
         yield int(process.stdout.readline())
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(DEADLINE)
         process.stdout.close()
 
 

@@ -89,7 +89,7 @@ def serving(app: ASGIApp, **options: Any) -> Iterator[str]:
         assert not thread.is_alive(), "the app does not stop: a request is still being served"
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     """Wait for a condition, and fail if it does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import flyte
@@ -59,7 +60,7 @@ def test_a_silent_websocket_earns_no_allowance(monkeypatch: pytest.MonkeyPatch) 
         def abort(self) -> None:
             self.aborted = True
 
-    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+    monkeypatch.setattr("passthrough.serving.asyncio", SimpleNamespace(get_running_loop=Loop))
     parent = WebSocketProtocol.__mro__[1]
     monkeypatch.setattr(parent, "data_received", lambda *_: None)
     protocol = object.__new__(WebSocketProtocol)

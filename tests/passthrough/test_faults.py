@@ -26,7 +26,7 @@ from .faulty import FaultyWay
 from .support import acting_as, bearer, build_app, client_of, long_run, serving, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-TIMEOUT = 3.0
+TIMEOUT = 8.0  # the app tries some calls four times, in 2 s if this machine is idle
 is_met = re.compile(rb"/(UserInfo|CreateRun) ")
 CUTS = 3
 ATTEMPTS = 3  # to answer in time: this machine may be busy
@@ -203,26 +203,36 @@ def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
     url: str, way: FaultyWay, received: Received, name: str
 ) -> None:
     begin, expected = FAULTS[name]
+
+    def starts() -> int:
+        return sum(call.method == "CreateRun" for call in received())
+
+    def start_run() -> httpx.Response:
+        answers = (alice.post("/greet") for _ in range(ATTEMPTS))
+        return next(
+            answer for left, answer in enumerate(answers, 1) if starts() or left == ATTEMPTS
+        )
+
     with client_of(url, "alice") as alice, client_of(url, "bob") as bob, ThreadPoolExecutor() as do:
-        assert alice.get("/me").json() == "Alice Adams"
+        wait_until(lambda: alice.get("/me").json() == "Alice Adams")
 
         # Not for bob, who must still be served if anybody can be.
         way.meets = lambda head: is_met.search(head) and bearer("bob").encode() not in head
         begin(way)
         answer = do.submit(in_time, alice, "/me")
-        start = do.submit(alice.post, "/greet")
+        start = do.submit(start_run)
         assert bob.get("/health").is_success
-        others = FLYTE if bob.get("/me").is_success else NO_FLYTE
+        served = (bob.get("/me").is_success for _ in range(ATTEMPTS))
+        others = FLYTE if any(served) else NO_FLYTE
         wait_until(lambda: not alice.get("/ready").is_success)  # after its next check
         ready = in_time(alice, "/ready").status_code
         status = answer.result().status_code
         assert start.result().headers["content-type"] == "application/problem+json"
-        starts = sum(call.method == "CreateRun" for call in received())
 
         way.listen()
         wait_until(lambda: alice.get("/ready").is_success)
-        assert alice.get("/me").json() == "Alice Adams"
-    assert Row(status, others, ready, starts) == expected
+        wait_until(lambda: alice.get("/me").json() == "Alice Adams")
+    assert Row(status, others, ready, starts()) == expected
 
 
 def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Received) -> None:

@@ -253,13 +253,19 @@ def test_concurrent_people_are_never_mixed_up_and_no_log_has_a_token(
     ],
 )
 def test_a_flyte_that_hangs_or_fails_gives_an_error_until_it_is_back(
-    hurried: httpx.Client, local_flyte: LocalFlyte, names: dict[str, str], path: str, call: str
+    *,
+    alice: httpx.Client,
+    hurried: httpx.Client,
+    local_flyte: LocalFlyte,
+    names: dict[str, str],
+    path: str,
+    call: str,
 ) -> None:
     path = path.format(**names)
     with local_flyte.hang(call):
         assert hurried.get(path).status_code == 504
     local_flyte.fail_next(call, Code.INTERNAL)
-    assert hurried.get(path).status_code == 502
+    assert alice.get(path).status_code == 502  # a hurried one may get a 504 on a busy machine
     local_flyte.fail_next(call, Code.UNAVAILABLE)
     wait_until(lambda: hurried.get(path).status_code == 200)
 

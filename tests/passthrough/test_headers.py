@@ -276,6 +276,7 @@ def test_a_websocket_under_another_host_name_is_refused(open_to_all: httpx.Clien
             url.replace("127.0.0.1", "rebound.example"),
             sock=socket.create_connection((open_to_all.base_url.host, open_to_all.base_url.port)),
             proxy=None,
+            open_timeout=60,
         )
     assert refused.value.response.status_code == 421
 

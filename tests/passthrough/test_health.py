@@ -62,6 +62,7 @@ def test_a_probe_that_disconnects_does_not_cancel_the_others(
     received: Callable[[], list[ReceivedCall]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(health, "INTERVAL", 3600.0)
     monkeypatch.setattr(health, "LONGEST", 30.0)
 
     async def probe(url: str) -> httpx.Response:

@@ -42,7 +42,9 @@ def connection(local_flyte: LocalFlyte) -> Iterator[ClientConnection]:
     """A WebSocket that has received a message."""
     with (
         serving(build_app(router)) as url,  # stops only when no request is left
-        connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as websocket,
+        connect(
+            f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None, open_timeout=60
+        ) as websocket,
     ):
         assert websocket.recv() == "seen"
         yield websocket
@@ -103,7 +105,9 @@ def test_its_headers_are_not_logged(
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
         caplog.set_level(logging.DEBUG, logger=name)
     with (
-        connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as websocket,
+        connect(
+            f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None, open_timeout=60
+        ) as websocket,
     ):
         websocket.recv()
     server = [r.getMessage() for r in caplog.records if r.name.startswith("uvicorn")]
@@ -115,6 +119,6 @@ def test_a_refusal_is_not_logged_as_an_error(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
-    with pytest.raises(InvalidStatus), connect(f"ws{url[4:]}/watch", proxy=None):
+    with pytest.raises(InvalidStatus), connect(f"ws{url[4:]}/watch", proxy=None, open_timeout=60):
         pass
     assert [each for each in caplog.records if each.name.startswith("uvicorn")] == []

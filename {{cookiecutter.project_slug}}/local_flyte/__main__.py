@@ -33,7 +33,7 @@ DOMAIN = "{{ cookiecutter.flyte_domain }}"
 CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
 HOST = "127.0.0.1"
 PORT = 8080
-READY_SECONDS = 60
+READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
 # one, although Python handles signals here.

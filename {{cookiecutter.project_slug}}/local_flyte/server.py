@@ -129,7 +129,7 @@ class LocalFlyte:
         """
         return self._clients.register(root, person)
 
-    def wait_app(self, name: str, seconds: float = 60) -> str:
+    def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is up, and return its address.
 
         Raises:

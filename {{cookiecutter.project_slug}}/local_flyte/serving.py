@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 HOST = "127.0.0.1"  # not "localhost": the SDK assumes that a server with that name has no TLS
 # Another name in the Host header means DNS rebinding by a page of another site.
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
-STOP_SECONDS = 10
+STOP_SECONDS = 60
 
 
 class Background:
