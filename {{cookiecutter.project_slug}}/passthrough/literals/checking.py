@@ -2,6 +2,7 @@
 
 import base64
 import math
+import operator
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,27 +14,16 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from .limits import Budget
-from .schemas import INTEGER_KEYS, Schema
+from .schemas import INTEGER_KEYS, TYPES, Schema
 
 Location = tuple[str | int, ...]
 
 MAX_ERRORS = 100
-TYPES: Mapping[type, str] = {
-    type(None): "null",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
-}
-"""JSON Schema's names for the Python types that JSON is parsed into."""
-
 NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
-    "minimum": (lambda value, bound: value >= bound, "at least"),
-    "maximum": (lambda value, bound: value <= bound, "at most"),
-    "exclusiveMinimum": (lambda value, bound: value > bound, "more than"),
-    "exclusiveMaximum": (lambda value, bound: value < bound, "less than"),
+    "minimum": (operator.ge, "at least"),
+    "maximum": (operator.le, "at most"),
+    "exclusiveMinimum": (operator.gt, "more than"),
+    "exclusiveMaximum": (operator.lt, "less than"),
 }
 
 
@@ -48,7 +38,7 @@ class Checker:
         is_dataclass: Whether mashumaro will read the value, not pydantic.
     """
 
-    def __init__(self, definitions: Mapping[str, Schema | bool], budget: Budget) -> None:
+    def __init__(self, definitions: Mapping[str, Schema], budget: Budget) -> None:
         self.errors: list[tuple[Location, str]] = []
         self.is_dataclass = False
         self._definitions = definitions
@@ -60,7 +50,7 @@ class Checker:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
 
-    def check(self, value: Any, schema: Schema | bool, at: Location, depth: int) -> Any:
+    def check(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
         """Check a value of any type.
 
         Raises:
@@ -69,8 +59,6 @@ class Checker:
         self._budget.spend(depth)
         if hasattr(value, "as_json"):  # made by the app itself
             value = value.as_json()
-        if isinstance(schema, bool):
-            schema = {} if schema else {"not": {}}
         if "not" in schema:
             return self.fail(at, "cannot be given")
         if "$ref" in schema:
@@ -94,15 +82,12 @@ class Checker:
     def is_within_bounds(self, value: Any, schema: Schema, at: Location) -> bool:
         """Check a value against the keywords that set bounds."""
         wrong = None
-        if "enum" in schema:
+        members = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if members:
             longest = len(value) if isinstance(value, str) else 0
-            self._budget.spend(0, (4 + longest) * len(schema["enum"]))
-            if not any(_is_same(value, member) for member in schema["enum"]):
-                wrong = f"must be one of {', '.join(map(_shown, schema['enum'][:10]))}"
-        if "const" in schema and isinstance(value, str):
-            self._budget.spend(0, len(value))
-        if "const" in schema and not _is_same(value, schema["const"]):
-            wrong = f"must be {_shown(schema['const'])}"
+            self._budget.spend(0, (4 + longest) * len(members))
+            if not any(_is_same(value, member) for member in members):
+                wrong = f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
         if isinstance(value, int | float) and not isinstance(value, bool):
             for keyword, (fits, words) in NUMBER_BOUNDS.items():
                 if keyword in schema and not fits(value, schema[keyword]):
@@ -170,13 +155,18 @@ class Checker:
         if not parse:
             return value
         try:
-            return parse(value, self.is_dataclass)
-        except ValueError:
+            parsed = parse(value)
+        except (ValueError, OverflowError):
             return self.fail(at, f"must be of the format {schema['format']}")
+        if isinstance(parsed, bytes):
+            return parsed if self.is_dataclass else value
+        if isinstance(parsed, datetime | time) and self.is_dataclass:
+            return parsed.isoformat()  # mashumaro writes +00:00, and pydantic Z
+        return to_jsonable_python(parsed)
 
     def _array(self, value: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
         first = schema.get("prefixItems", [])
-        rest = schema.get("items", True)
+        rest = schema.get("items", {})
         return [
             self.check(item, first[index] if index < len(first) else rest, (*at, index), depth + 1)
             for index, item in enumerate(value)
@@ -188,64 +178,35 @@ class Checker:
         """Convert the fields in the schema's order, the required ones first."""
         properties = schema.get("properties", {})
         required = dict.fromkeys(schema.get("required", []))
+        rest = schema.get("additionalProperties", {})
+        are_integers = schema.get("propertyNames") == INTEGER_KEYS
         self._budget.spend(depth, 32 * (len(properties) + len(required) + len(value)))
         plain: dict[Any, Any] = {}
         for name in required | properties | value:
             place = (*at, name)
-            if name in value and name in properties:
-                plain[name] = self.check(value[name], properties[name], place, depth + 1)
-            elif name in value:
-                self._other_field(plain, name, value[name], schema, at, depth)
-            elif name in required:
+            if name not in value and name in required:
                 self.fail(place, "must be given")
-            elif isinstance(field := properties[name], dict) and "default" in field:
-                plain[name] = self._default(field, place, depth)
+            elif name not in value:
+                if "default" in properties[name]:
+                    self._fill_in(plain, name, properties[name], depth + 1)
+            elif name in properties:
+                plain[name] = self.check(value[name], properties[name], place, depth + 1)
+            elif rest is False:
+                self.fail(place, "there is no such field")
+            elif are_integers and not re.fullmatch(r"-?[0-9]{1,18}", name):
+                self.fail(place, "must be named by an integer")
+            elif self.is_text(name, place):
+                key = int(name) if are_integers else name
+                plain[key] = self.check(value[name], rest, place, depth + 1)
         return plain
 
-    def _other_field(
-        self,
-        plain: dict[Any, Any],
-        name: str,
-        value: Any,
-        schema: Schema,
-        at: Location,
-        depth: int,
-    ) -> None:
-        """Convert a field that is not in the schema, or an entry of a dictionary."""
-        place = (*at, name)
-        key: str | int = name
-        rest = schema.get("additionalProperties", True)
-        if rest is False:
-            return self.fail(place, "there is no such field")
-        if not self.is_text(name, place):
-            return None
-        if schema.get("propertyNames") == INTEGER_KEYS:
-            if not re.fullmatch(r"-?[0-9]{1,18}", name):
-                return self.fail(place, "must be named by an integer")
-            key = int(name)
-        plain[key] = self.check(value, rest, place, depth + 1)
-        return None
-
-    def _default(self, schema: Schema, at: Location, depth: int) -> Any:
-        """Convert a field's default; one that does not fit its schema is used unchanged."""
+    def _fill_in(self, plain: dict[Any, Any], name: str, schema: Schema, depth: int) -> None:
+        """Add a field's default, unless it does not fit its schema: the task then uses its own."""
         before, self.errors = self.errors, []
-        plain = self.check(schema["default"], schema, at, depth + 1)
-        fits = not self.errors
+        default = self.check(schema["default"], schema, (), depth)
+        if not self.errors:
+            plain[name] = default
         self.errors = before
-        if not fits:
-            self._pay_for(plain := schema["default"], depth)
-        return plain
-
-    def _pay_for(self, value: Any, depth: int) -> None:
-        """Charge the budget for a value that is sent unchecked."""
-        self._budget.spend(depth, len(value) if isinstance(value, str) else 0)
-        if isinstance(value, dict):
-            for name, part in value.items():
-                self._budget.spend(depth, len(name))
-                self._pay_for(part, depth + 1)
-        elif isinstance(value, list):
-            for part in value:
-                self._pay_for(part, depth + 1)
 
 
 def is_date(value: Any) -> bool:
@@ -267,56 +228,35 @@ def _printable(name: str) -> str:
     return name[:100].encode("utf-8", "replace").decode()
 
 
-def _shown(value: Any) -> str:
-    return "an object" if isinstance(value, dict | list) else _printable(str(value))
-
-
 def _is_same(value: Any, other: Any) -> bool:
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
-def _as_written(moment: datetime | date | time, is_dataclass: bool) -> str:
-    """Write a moment as mashumaro does, or as pydantic does."""
-    text = moment.isoformat()
-    if not is_dataclass and text.endswith("+00:00"):
-        text = text.removesuffix("+00:00") + "Z"
-    return text
-
-
-def _datetime(value: str, is_dataclass: bool) -> str:
+def _datetime(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    moment.utctimetuple()  # overflows if in UTC it is before the year 1, or after 9999
     if is_date(value):
         raise ValueError
-    moment = datetime.fromisoformat(value)
-    try:
-        moment.utctimetuple()
-    except OverflowError as error:  # in UTC it is before the year 1, or after 9999
-        raise ValueError from error
-    return _as_written(moment, is_dataclass)
+    return moment
 
 
-def _base64(value: str, is_dataclass: bool) -> str | bytes:
-    decoded = base64.b64decode(value, validate=True)
-    return decoded if is_dataclass else value
+def _base64(value: str) -> bytes:
+    return base64.b64decode(value, validate=True)
 
 
-def _duration(value: str, _: bool) -> str:
-    text: str = to_jsonable_python(parse_duration(value))
-    return text
-
-
-def _uri(value: str, _: bool) -> str:
+def _uri(value: str) -> str:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", value):
         raise ValueError
     return value
 
 
-FORMATS: Mapping[str, Callable[[str, bool], str | bytes]] = {
+FORMATS: Mapping[str, Callable[[str], object]] = {
     "date-time": _datetime,
-    "date": lambda value, _: date.fromisoformat(value).isoformat(),
-    "time": lambda value, is_dataclass: _as_written(time.fromisoformat(value), is_dataclass),
-    "duration": _duration,
-    "uuid": lambda value, _: str(uuid.UUID(value)),
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "duration": parse_duration,
+    "uuid": uuid.UUID,
     "base64": _base64,
     "uri": _uri,
 }
-"""Parsers for the text formats that are checked; each raises ValueError."""
+"""Parsers for the text formats that are checked; each raises ValueError or OverflowError."""
