@@ -52,11 +52,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in {int, float}
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return type(value) is int and value >= 0
 
 
 def _is_plain(value: Any) -> bool:
@@ -74,20 +74,12 @@ def _is_type(value: Any) -> bool:
 
 PLAIN_KEYWORDS: Mapping[str, Callable[[Any], bool]] = {
     "type": _is_type,
-    "title": _is_text,
-    "description": _is_text,
-    "format": _is_text,
+    **dict.fromkeys(("title", "description", "format"), _is_text),
     "default": lambda _: True,
     "const": _is_plain,
     "enum": lambda value: isinstance(value, list) and bool(value) and all(map(_is_plain, value)),
-    "minimum": _is_number,
-    "maximum": _is_number,
-    "exclusiveMinimum": _is_number,
-    "exclusiveMaximum": _is_number,
-    "minLength": _is_count,
-    "maxLength": _is_count,
-    "minItems": _is_count,
-    "maxItems": _is_count,
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
     "required": _is_names,
 }
 """Keywords whose values are not schemas, each with a check for its value."""
