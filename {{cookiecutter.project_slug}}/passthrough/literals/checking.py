@@ -1,14 +1,13 @@
 """Checks JSON values against the part of JSON Schema that `schemas` keeps."""
 
 import base64
-import math
 import operator
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -16,15 +15,27 @@ from pydantic_core import to_jsonable_python
 from .limits import Budget
 from .schemas import INTEGER_KEYS, TYPES, Schema
 
+T = TypeVar("T")
 Location = tuple[str | int, ...]
+Error = tuple[Location, str]
 
 MAX_ERRORS = 100
-NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
-    "minimum": (operator.ge, "at least"),
-    "maximum": (operator.le, "at most"),
-    "exclusiveMinimum": (operator.gt, "more than"),
-    "exclusiveMaximum": (operator.lt, "less than"),
+Bounds = Mapping[str, tuple[Callable[[float, float], bool], str]]
+OF_NUMBERS: Bounds = {
+    "minimum": (operator.ge, "must be at least {}"),
+    "maximum": (operator.le, "must be at most {}"),
+    "exclusiveMinimum": (operator.gt, "must be more than {}"),
+    "exclusiveMaximum": (operator.lt, "must be less than {}"),
 }
+OF_TEXT: Bounds = {
+    "minLength": (operator.ge, "must have at least {} characters"),
+    "maxLength": (operator.le, "must have at most {} characters"),
+}
+OF_LISTS: Bounds = {
+    "minItems": (operator.ge, "must have at least {} items"),
+    "maxItems": (operator.le, "must have at most {} items"),
+}
+BOUNDS = {int: OF_NUMBERS, float: OF_NUMBERS, str: OF_TEXT, list: OF_LISTS}
 
 
 class Checker:
@@ -39,7 +50,7 @@ class Checker:
     """
 
     def __init__(self, definitions: Mapping[str, Schema], budget: Budget) -> None:
-        self.errors: list[tuple[Location, str]] = []
+        self.errors: list[Error] = []
         self.is_dataclass = False
         self._definitions = definitions
         self._budget = budget
@@ -49,6 +60,14 @@ class Checker:
         if len(self.errors) < MAX_ERRORS:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
+
+    def attempt(self, convert: Callable[..., T], *arguments: Any) -> tuple[T, list[Error]]:
+        """Return the result of a conversion, and its errors instead of recording them."""
+        before, self.errors = self.errors, []
+        try:
+            return convert(*arguments), self.errors
+        finally:
+            self.errors = before
 
     def check(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
         """Check a value of any type.
@@ -88,16 +107,10 @@ class Checker:
             self._budget.spend(0, (4 + longest) * len(members))
             if not any(_is_same(value, member) for member in members):
                 wrong = f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            for keyword, (fits, words) in NUMBER_BOUNDS.items():
-                if keyword in schema and not fits(value, schema[keyword]):
-                    wrong = f"must be {words} {schema[keyword]}"
-        if isinstance(value, str | list):
-            what, unit = ("Length", "characters") if isinstance(value, str) else ("Items", "items")
-            if len(value) < schema.get(f"min{what}", 0):
-                wrong = f"must have at least {schema[f'min{what}']} {unit}"
-            if len(value) > schema.get(f"max{what}", math.inf):
-                wrong = f"must have at most {schema[f'max{what}']} {unit}"
+        size = len(value) if isinstance(value, str | list) else value
+        for keyword, (fits, message) in BOUNDS.get(type(value), {}).items():
+            if keyword in schema and not fits(size, schema[keyword]):
+                wrong = message.format(schema[keyword])
         if wrong:
             self.fail(at, wrong)
         return not wrong
@@ -115,18 +128,13 @@ class Checker:
     def _any_of(self, value: Any, schemas: list[Any], at: Location, depth: int) -> Any:
         """Use the first schema that keeps the value's type, or else the first that it fits."""
         fitting: list[Any] = []
-        before = self.errors
         for schema in schemas:
-            self.errors = []
-            plain = self.check(value, schema, at, depth + 1)
-            if not self.errors:
+            plain, errors = self.attempt(self.check, value, schema, at, depth + 1)
+            if not errors and type(plain) is type(value):
+                return plain
+            if not errors:
                 fitting.append(plain)
-                if type(plain) is type(value):
-                    break
-        self.errors = before
-        if not fitting:
-            return self.fail(at, "matches none of the types of the union")
-        return fitting[-1] if type(fitting[-1]) is type(value) else fitting[0]
+        return fitting[0] if fitting else self.fail(at, "matches none of the types of the union")
 
     def _of_right_type(self, value: Any, schema: Schema, at: Location) -> Any:
         """Check a value's type; convert a number to an integer or a float if the schema says so."""
@@ -175,7 +183,10 @@ class Checker:
     def _object(
         self, value: dict[str, Any], schema: Schema, at: Location, depth: int
     ) -> dict[Any, Any]:
-        """Convert the fields in the schema's order, the required ones first."""
+        """Convert the fields in the schema's order, the required ones first.
+
+        A default that does not fit its schema is left out: the task then uses its own.
+        """
         properties = schema.get("properties", {})
         required = dict.fromkeys(schema.get("required", []))
         rest = schema.get("additionalProperties", {})
@@ -187,8 +198,11 @@ class Checker:
             if name not in value and name in required:
                 self.fail(place, "must be given")
             elif name not in value:
-                if "default" in properties[name]:
-                    self._fill_in(plain, name, properties[name], depth + 1)
+                if "default" in (field := properties[name]):
+                    default = field["default"]
+                    filled, errors = self.attempt(self.check, default, field, place, depth + 1)
+                    if not errors:
+                        plain[name] = filled
             elif name in properties:
                 plain[name] = self.check(value[name], properties[name], place, depth + 1)
             elif rest is False:
@@ -199,14 +213,6 @@ class Checker:
                 key = int(name) if are_integers else name
                 plain[key] = self.check(value[name], rest, place, depth + 1)
         return plain
-
-    def _fill_in(self, plain: dict[Any, Any], name: str, schema: Schema, depth: int) -> None:
-        """Add a field's default, unless it does not fit its schema: the task then uses its own."""
-        before, self.errors = self.errors, []
-        default = self.check(schema["default"], schema, (), depth)
-        if not self.errors:
-            plain[name] = default
-        self.errors = before
 
 
 def is_date(value: Any) -> bool:

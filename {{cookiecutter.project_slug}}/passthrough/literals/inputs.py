@@ -23,7 +23,7 @@ from flyteidl2.core.literals_pb2 import (
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from pydantic_core import to_jsonable_python
 
-from .checking import Checker, Location, is_date, parse_duration
+from .checking import Checker, Error, Location, is_date, parse_duration
 from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
 from .schemas import Schema, SchemaBuilder
 
@@ -53,7 +53,7 @@ class InvalidInputs(ValueError):  # noqa: N818
         errors: Locations and error messages.
     """
 
-    def __init__(self, errors: Sequence[tuple[Location, str]]) -> None:
+    def __init__(self, errors: Sequence[Error]) -> None:
         super().__init__("; ".join(f"{'.'.join(map(str, at))}: {what}" for at, what in errors))
         self.errors = list(errors)
 
@@ -183,21 +183,20 @@ class _Converter(Checker):
         This is the variant with the value's exact type, or else the only one that accepts it.
         """
         fitting: list[tuple[LiteralType, Literal]] = []
-        wrong: list[list[tuple[Location, str]]] = []
-        before = self.errors
+        wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
             self._budget.spend(depth, variant.ByteSize())  # it is copied into the literal
-            self.errors = []
-            literal = self._literal(value, variant, variant_schema, at, depth + 1)
+            literal, errors = self.attempt(
+                self._literal, value, variant, variant_schema, at, depth + 1
+            )
             simple = variant.simple if variant.WhichOneof("type") == "simple" else None
-            if not self.errors:
+            if not errors:
                 fitting.append((variant, literal))
                 if simple == SIMPLE_OF_TYPE.get(type(value), -1):
                     fitting = fitting[-1:]
                     break
             elif simple != SimpleType.NONE:
-                wrong.append(self.errors)
-        self.errors = before
+                wrong.append(errors)
         if len(fitting) > 1:
             self.fail(at, f"matches {len(fitting)} types of the union: ambiguous")
         elif not fitting and len(wrong) == 1:
