@@ -98,11 +98,11 @@ class Own:
 
     def fits(self, kind: LiteralType) -> bool:
         """Tell whether the value fits an input of this type."""
-        which = self.kind.WhichOneof("type")
-        return (which, self.kind.simple, self.kind.blob.dimensionality) == (
-            kind.WhichOneof("type"),
-            kind.simple,
-            kind.blob.dimensionality,
+        own = self.kind
+        return (
+            own.WhichOneof("type") == kind.WhichOneof("type")
+            and own.simple == kind.simple
+            and own.blob.dimensionality == kind.blob.dimensionality
         )
 
     def as_json(self) -> Any:
@@ -197,21 +197,20 @@ class _Converter(Checker):
                     break
             elif simple != SimpleType.NONE:
                 wrong.append(errors)
-        if len(fitting) > 1:
+        if len(fitting) == 1:
+            chosen, literal = fitting[0]
+            union = Union(value=literal, type=chosen)
+            if chosen.simple != SimpleType.STRUCT:
+                union.type.ClearField("metadata")  # bounds: the SDK leaves them out
+            return Literal(scalar=Scalar(union=union))
+        if fitting:
             self.fail(at, f"matches {len(fitting)} types of the union: ambiguous")
-        elif not fitting and len(wrong) == 1:
+        elif len(wrong) == 1:
             for location, message in wrong[0]:
                 self.fail(location, message)
-        elif not fitting:
+        else:
             self.fail(at, "matches none of the types of the union")
-        if len(fitting) != 1:
-            return Literal()
-        chosen, literal = fitting[0]
-        stated = LiteralType()
-        stated.CopyFrom(chosen)
-        if not (chosen.WhichOneof("type") == "simple" and chosen.simple == SimpleType.STRUCT):
-            stated.ClearField("metadata")  # bounds: the SDK leaves them out
-        return Literal(scalar=Scalar(union=Union(value=literal, type=stated)))
+        return Literal()
 
 
 def _simple(plain: Any, kind: LiteralType) -> Scalar:
@@ -227,14 +226,12 @@ def _simple(plain: Any, kind: LiteralType) -> Scalar:
 
 def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
     """Make a file, a folder or a dataframe, which is stored elsewhere."""
-    uri, stated = given["uri"], LiteralType()
-    stated.CopyFrom(kind)
+    uri, name = given["uri"], given.get("format", "")
     if kind.WhichOneof("type") == "blob":
-        stated.blob.format = given.get("format", kind.blob.format)
-        scalar = Scalar(blob=Blob(metadata=BlobMetadata(type=stated.blob), uri=uri))
-    else:
-        dataset = stated.structured_dataset_type
-        dataset.format = dataset.format or given.get("format", "")
-        metadata = StructuredDatasetMetadata(structured_dataset_type=dataset)
-        scalar = Scalar(structured_dataset=StructuredDataset(uri=uri, metadata=metadata))
-    return Literal(scalar=scalar, hash=given.get("hash"))
+        blob = Blob(uri=uri, metadata=BlobMetadata(type=kind.blob))
+        blob.metadata.type.format = name or kind.blob.format
+        return Literal(scalar=Scalar(blob=blob), hash=given.get("hash"))
+    metadata = StructuredDatasetMetadata(structured_dataset_type=kind.structured_dataset_type)
+    metadata.structured_dataset_type.format = kind.structured_dataset_type.format or name
+    dataset = StructuredDataset(uri=uri, metadata=metadata)
+    return Literal(scalar=Scalar(structured_dataset=dataset), hash=given.get("hash"))
