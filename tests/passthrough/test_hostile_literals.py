@@ -459,6 +459,8 @@ TYPES: dict[str, LiteralType] = {
         "Typed Tuple",
     ),
     "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
+    "message that says it is text": struct({"pb_type": "x", "type": "string"}),
+    "message with numbers for keys": struct({"pb_type": "x", "propertyNames": {"type": "integer"}}),
     "references doubling over 14 levels": struct(doubling(14)),
     "references doubling over 40 levels": struct(doubling(40), "Pydantic Transformer"),
     "reference to itself": struct({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
@@ -606,6 +608,7 @@ VALUES: dict[str, Any] = {
     "a long word": LONG_WORD + "?",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,
+    "a number for a key": {"1": 1},
     "half a character": {"\ud800": "\ud800"},
     "what is no JSON": object(),
 }

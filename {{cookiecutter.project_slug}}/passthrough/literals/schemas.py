@@ -174,9 +174,10 @@ class SchemaBuilder:
         given = struct_to_json(kind.metadata, self._budget)
         added = self._of_schema(given, ChainMap(), depth) if given else {}
         if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
-            return (
-                added if added.keys() & {"type", "$ref", "anyOf"} else {"type": "object", **added}
-            )
+            if "pb_type" in given:  # a protobuf message, without a schema
+                return {"type": "object"}
+            is_complete = added.keys() & {"type", "$ref", "anyOf"}
+            return added if is_complete else {"type": "object", **added}
         schema = self._structure(kind, depth)
         if "not" not in schema:  # from pydantic.Field: bounds, a title, a description
             schema = {name: added[name] for name in added if name in BOUNDS} | schema
