@@ -247,7 +247,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     ),
     "msgpack of no bytes": (binary(b""), {"kind": "binary"}),
     "msgpack followed by more": (binary(b"\x01\x02"), {"kind": "binary"}),
-    "msgpack with a list for a key": (binary(b"\x81\x90\x01"), {"kind": "binary"}),
+    "msgpack with a list for a key": (binary(b"\x81\x91\xc0\x01"), {"[null]": 1}),
     "msgpack with other keys than text": (
         binary(b"\x85\x01\x01\xc0\x02\xc3\x03\xc4\x01\xff\x04\xcb\x7f\xf8" + b"\x00" * 6 + b"\x05"),
         {"1": 1, "null": 2, "true": 3, "/w==": 4, "NaN": 5},
@@ -461,6 +461,8 @@ TYPES: dict[str, LiteralType] = {
         "Typed Tuple",
     ),
     "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
+    "message that says it is text": struct({"pb_type": "x", "type": "string"}),
+    "message with numbers for keys": struct({"pb_type": "x", "propertyNames": {"type": "integer"}}),
     "references doubling over 14 levels": struct(doubling(14)),
     "references doubling over 40 levels": struct(doubling(40), "Pydantic Transformer"),
     "reference to itself": struct({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
@@ -512,13 +514,14 @@ TYPES: dict[str, LiteralType] = {
     "default of the wrong type": struct(
         {"type": "object", "properties": {"a": {"type": "integer", "default": CODE}}}
     ),
-    "list of large defaults of the wrong type": LiteralType(
+    "list of large defaults": LiteralType(
         collection_type=struct(
             {
                 "type": "object",
                 "properties": {
-                    "a": {"type": "integer", "default": "x" * 100_000},
-                    "b": {"type": "integer", "default": {"x" * 100_000: [[]] * 100}},
+                    "a": {"default": "x" * 100_000},
+                    "b": {"type": "integer", "default": "x" * 100_000},
+                    "c": {"default": {"x" * 100_000: [[]] * 100}},
                 },
             }
         )
@@ -607,6 +610,7 @@ VALUES: dict[str, Any] = {
     "a long word": LONG_WORD + "?",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,
+    "a number for a key": {"1": 1},
     "half a character": {"\ud800": "\ud800"},
     "what is no JSON": object(),
 }
@@ -657,7 +661,7 @@ def test_any_value_for_a_hostile_type_is_sent_or_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("list of large defaults of the wrong type", [{}] * 100),
+        ("list of large defaults", [{}] * 100),
         ("list of a file of a long format", ["s3://a"] * 100),
         ("list of a dataframe of a large schema", ["s3://a"] * 100),
     ],

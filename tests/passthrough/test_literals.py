@@ -478,7 +478,7 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (dt.datetime | str | None, 1, [((), "matches none of the types of the union")]),
     (dt.datetime | None, "2024-01-02", [((), "must be of the format date-time")]),
     (dt.timedelta, "soon", [((), "must be of the format duration")]),
-    (Color, "red", [((), "must be one of RED, BLUE")]),
+    (Color, "red", [((), "must be RED or BLUE")]),
     (
         list[int],
         [1, "a", 2, None],
@@ -516,7 +516,7 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
         EVERYTHING_JSON | {"names": {"x": ""}},
         [(("names", "x"), "must be named by an integer")],
     ),
-    (Everything, EVERYTHING_JSON | {"level": 3}, [(("level",), "must be one of 1, 2")]),
+    (Everything, EVERYTHING_JSON | {"level": 3}, [(("level",), "must be 1 or 2")]),
     (Everything, EVERYTHING_JSON | {"pair": [1]}, [(("pair",), "must have at least 2 items")]),
     (Owner, {"pet": {"kind": "cow"}}, [(("pet",), "matches none of the types of the union")]),
     (
@@ -562,3 +562,13 @@ def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_o
         (("c",), "must be of type integer"),
     ]
     assert to_literals({"a": 1, "c": 2}, kinds, {"b"}).keys() == {"a", "c"}
+
+
+def test_a_default_that_does_not_fit_its_schema_is_left_to_the_task() -> None:
+    kind = TypeEngine.to_literal_type(WithDefaults)
+    properties: Any = kind.metadata["properties"]
+    properties["size"]["default"] = "large"
+    made = to_literals({"a": {"name": "n"}}, {"a": kind})["a"]
+    assert to_json([("a", made)]) == {"a": {"name": "n", "ratio": 1.0}}
+    received = asyncio.run(read_by_the_sdk(made, WithDefaults))
+    assert received == WithDefaults("n")

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette._utils import get_route_path  # Starlette's own routing uses it
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,7 +43,6 @@ class HeadersMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -52,13 +52,11 @@ class HeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"].endswith("http.response.start"):  # also when a WebSocket is refused
-                # FastAPI sets "no-cache" on event streams, which lets caches store them.
-                headers = [
-                    h for h in message.get("headers", ()) if h != (b"cache-control", b"no-cache")
-                ]
-                given = {name for name, value in headers}
-                headers += [header for header in self.headers if header[0] not in given]
-                message = {**message, "headers": headers}
+                headers = MutableHeaders(scope=message)
+                if headers.get("cache-control") == "no-cache":
+                    del headers["cache-control"]  # FastAPI's for events, which caches may store
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

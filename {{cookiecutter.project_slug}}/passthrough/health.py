@@ -3,7 +3,6 @@
 import asyncio
 import time
 from contextvars import Context
-from http import HTTPStatus
 from typing import Literal
 
 from connectrpc.code import Code
@@ -52,15 +51,13 @@ class Readiness:
         act_in(flyte)
         try:
             await remote.User.get.aio()
-        except ConnectError as error:
-            if error.code is not Code.UNAUTHENTICATED:
-                problem = problem_for(request, error)
-                if problem.status in {503, 504}:
-                    return problem
-                # Any other answer to a call without credentials means a fault in Flyte.
-                return Problem(title=HTTPStatus.BAD_GATEWAY.phrase, status=HTTPStatus.BAD_GATEWAY)
         except Exception as error:  # noqa: BLE001 - every failure is reported to the probe
-            return problem_for(request, error)
+            if isinstance(error, ConnectError) and error.code is Code.UNAUTHENTICATED:
+                return None
+            problem = problem_for(request, error)
+            # Any other answer to a call without credentials means a fault in Flyte.
+            known = problem.status in {500, 503, 504}
+            return problem if known else Problem(title="Bad Gateway", status=502)
         return None
 
 

@@ -6,13 +6,13 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import asyncio
 import functools
-import http
 import json
 import logging
 import re
 import traceback
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from http.client import responses
 from typing import Any, ParamSpec
 
 import flyte.errors
@@ -72,8 +72,6 @@ TAKEN = re.compile(
 )
 """Python's message if an input has an argument's name: ``flyte.run(task, **{"task": 1})``."""
 
-PROBLEM = "#/components/schemas/Problem"
-TOO_LONG = "this took too long; a run that was started goes on"
 BODY_LATE = "the body of the request did not arrive in time"
 MOST_ERRORS = 100  # per request; nobody reads more
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
@@ -108,14 +106,12 @@ class Problem(BaseModel):
                 status, detail = 422, "the task cannot be run with these inputs"
                 errors = [
                     InvalidValue(location=["inputs", *place], detail=what)
-                    for place, what in error.errors[:MOST_ERRORS]
+                    for place, what in error.errors
                 ]
             case TooLargeError():
                 status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
-            case ValueError() if _is_of_the_sdk(error):
-                status, detail = 422, str(error)
             case TypeError() if taken := TAKEN.fullmatch(str(error)):
                 status, detail = 422, "the task cannot be run with these inputs"
                 what = "is the name of an argument of the SDK, so it cannot be used for an input"
@@ -129,7 +125,7 @@ class Problem(BaseModel):
                 # The SDK names only a project that it was given explicitly.
                 detail = detail.replace(" in project None, domain None", "")
             case TimeoutError():
-                status, detail = 504, TOO_LONG
+                status, detail = 504, "this took too long; a run that was started goes on"
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
                 errors = [
@@ -140,7 +136,7 @@ class Problem(BaseModel):
                 status, detail = error.status_code, error.detail
                 if not isinstance(detail, str):
                     detail = json.dumps(jsonable_encoder(detail))
-        title = _title(status)
+        title = responses.get(status, "Error")
         return cls(
             title=title, status=status, detail=None if detail == title else detail, errors=errors
         )
@@ -157,30 +153,18 @@ class Problem(BaseModel):
         )
 
 
-def _title(status: int) -> str:
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
-
-
-def _is_of_the_sdk(error: ValueError) -> bool:
-    """Tell whether ``flyte.run`` or ``flyte.rerun`` rejected the names of inputs."""
-    return str(error).startswith(("Unknown input(s)", "Missing required inputs"))
-
-
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
-    secrets = list(_credentials(connection))
     if isinstance(error, BaseExceptionGroup):
         told = [problem_for(connection, each) for each in error.exceptions]  # each is logged
-        return max(
-            told, key=lambda each: (each.status == 500, each.status)
-        )  # a bug, else the worst
+        # A bug, else the worst.
+        return max(told, key=lambda each: (each.status == 500, each.status))
+    settings = getattr(connection.scope.get("app"), "settings", None) or Settings()
+    secrets = list(_credentials(connection, settings))
     problem = Problem.of_exception(error)
     problem.detail = problem.detail and problem.detail[:LONGEST_ERROR]
     if problem.detail and quotes(problem.detail, secrets):
@@ -189,7 +173,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
         _log(connection, error, problem, secrets)
     if problem.status in {500, 501, 502, 503}:
         problem.detail = None
-    if problem.status == 401 and (settings := _settings(connection)):
+    if problem.status == 401:
         problem.sign_in = settings.sign_in_url
     return problem
 
@@ -278,7 +262,8 @@ class ProblemMiddleware:
         except Exception as error:  # noqa: BLE001 - every failure is answered here
             connection = HTTPConnection(scope)
             if not started:
-                late = deadline.expired() and not arrived and _has_body(connection)
+                has_body = {"content-length", "transfer-encoding"}.intersection(connection.headers)
+                late = deadline.expired() and has_body and not arrived
                 answered = HTTPException(408, BODY_LATE) if late else error
                 await problem_response(connection, answered)(scope, receive, send)
                 return
@@ -289,17 +274,8 @@ class ProblemMiddleware:
                 await WebSocketClose(1011, problem.title)(scope, receive, send)
 
 
-def _has_body(connection: HTTPConnection) -> bool:
-    return "content-length" in connection.headers or "transfer-encoding" in connection.headers
-
-
-def _settings(connection: HTTPConnection) -> Settings | None:
-    return getattr(connection.scope.get("app"), "settings", None)
-
-
-def _credentials(connection: HTTPConnection) -> Iterator[str]:
+def _credentials(connection: HTTPConnection, settings: Settings) -> Iterator[str]:
     """Yield the request's forwarded credentials, without schemes and names."""
-    settings = _settings(connection) or Settings()
     for cookie, value in connection.cookies.items():
         if settings.cookie_names is None or cookie in settings.cookie_names:
             yield value
@@ -313,45 +289,38 @@ def _log(
 ) -> None:
     """Log one line for the app's operators, with the traceback if the fault is the app's own."""
     request = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
-    said = type(error).__name__
-    for cause in _causes(error):
-        if isinstance(cause, ConnectError):
-            said = cause.code.name
-        if call := _rpc(cause):
-            said += f" from {call}"
-            break
-    text = problem.detail or ""
+    text = f": {problem.detail!r}" if problem.detail else ""
     if problem.status == 500:
         trace = "".join(traceback.format_exception(error))
         if quotes(trace, secrets):  # log the place without the message
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
-    elif text:
-        text = f": {text!r}"
-    logger.error("%s: status %d, %s%s", request, problem.status, said, text)
+    logger.error("%s: status %d, %s%s", request, problem.status, _said(error), text)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _rpc(error: BaseException) -> str | None:
-    """Return the call to Flyte that raised, such as ``flyteidl2.workflow.RunService/ListRuns``."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            if isinstance(value, RequestContext):
-                return f"{value.method().service_name}/{value.method().name}"
-    return None
+def _said(error: BaseException) -> str:
+    """Return what failed, such as ``UNAVAILABLE from flyteidl2.workflow.RunService/ListRuns``."""
+    name, cause = type(error).__name__, error
+    while True:
+        if isinstance(cause, ConnectError):
+            name = cause.code.name
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
+            for value in frame.f_locals.values():
+                if isinstance(value, RequestContext):
+                    return f"{name} from {value.method().service_name}/{value.method().name}"
+        if cause.__cause__ is None:
+            return name
+        cause = cause.__cause__
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe problem responses with these statuses for OpenAPI (``responses=``)."""
     return {
         status: {
-            "description": _title(status),
-            "content": {"application/problem+json": {"schema": {"$ref": PROBLEM}}},
+            "description": responses[status],
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
         }
         for status in statuses
     }

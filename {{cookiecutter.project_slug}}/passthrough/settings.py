@@ -76,14 +76,10 @@ class Settings(BaseModel):
 
     flyte_org: str | None = env("FLYTE_ORG", "_U_ORG_NAME", default=None)
     flyte_project: str = env(
-        "FLYTE_PROJECT",
-        "FLYTE_INTERNAL_EXECUTION_PROJECT",
-        default="flytesnacks",
+        "FLYTE_PROJECT", "FLYTE_INTERNAL_EXECUTION_PROJECT", default="flytesnacks"
     )
     flyte_domain: str = env(
-        "FLYTE_DOMAIN",
-        "FLYTE_INTERNAL_EXECUTION_DOMAIN",
-        default="development",
+        "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
     flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
     """Seconds that Flyte may take to answer a call; at most a day."""
@@ -101,10 +97,7 @@ class Settings(BaseModel):
     cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
 
-    credential_headers: tuple[str, ...] = env(
-        "CREDENTIAL_HEADERS",
-        default="",
-    )
+    credential_headers: tuple[str, ...] = env("CREDENTIAL_HEADERS", default=())
     """Further request headers to forward as credentials."""
 
     token_header: str | None = env("TOKEN_HEADER", default=None)
@@ -252,14 +245,14 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         return kind.model_validate(environment)
     except ValidationError as error:
-        wrong = list(_complaints(kind, error, environment))
-        lines = "".join(
-            f"\n  {_shown(name, environment.get(name, ''))}: {why}" for name, why in wrong
-        )
-        where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
-        raise SettingsError(
-            f"cannot start with these environment variables:{lines}{where}"
-        ) from None
+        message, where = "cannot start with these environment variables:", ""
+        for each in error.errors(include_url=False):
+            at = str(each["loc"][0])  # for a default, the name of the field
+            name = names(kind.model_fields[at])[0] if at in kind.model_fields else at
+            why = each["msg"].removeprefix("Value error, ")
+            message += f"\n  {_shown(name, environment.get(name, ''))}: {why}"
+            where = WHERE if name in CONNECTION else where
+        raise SettingsError(message + where) from None
 
 
 def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
@@ -282,17 +275,6 @@ def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
         if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
             for meant in get_close_matches(name, known, n=1, cutoff=0.9):
                 yield f"{name} is not a setting of the app; did you mean {meant}?"
-
-
-def _complaints(
-    kind: type[Settings], error: ValidationError, environment: dict[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the variables that are wrong, and why."""
-    for each in error.errors(include_url=False):
-        at = each["loc"][0]  # for a default, the name of the field
-        field = next(f for n, f in kind.model_fields.items() if at in (n, *names(f)))
-        name = next((n for n in names(field) if n in environment), names(field)[0])
-        yield name, each["msg"].removeprefix("Value error, ")
 
 
 def _shown(name: str, value: str) -> str:
@@ -325,11 +307,6 @@ async def connect(settings: Settings) -> None:
             f"{beginning}the connection to Flyte would be plaintext, and over plaintext the Flyte"
             " SDK drops the caller's credentials. Set FLYTE_ENDPOINT to an address with TLS, or set"
             f" ALLOW_ANONYMOUS=true to make every caller anonymous.{WHERE}"
-        )
-    if settings.allow_anonymous and not settings.flyte_plaintext:
-        logger.warning(
-            "ALLOW_ANONYMOUS has no effect: the connection to Flyte has TLS, and callers without"
-            " credentials are refused"
         )
     if settings.flyte_plaintext:
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")

@@ -1,40 +1,41 @@
 """Checks JSON values against the part of JSON Schema that `schemas` keeps."""
 
 import base64
-import math
+import operator
 import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from .limits import Budget
-from .schemas import INTEGER_KEYS, Schema
+from .schemas import INTEGER_KEYS, TYPES, Schema
 
+T = TypeVar("T")
 Location = tuple[str | int, ...]
+Error = tuple[Location, str]
 
 MAX_ERRORS = 100
-TYPES: Mapping[type, str] = {
-    type(None): "null",
-    bool: "boolean",
-    int: "integer",
-    float: "number",
-    str: "string",
-    list: "array",
-    dict: "object",
+Bounds = Mapping[str, tuple[Callable[[float, float], bool], str]]
+OF_NUMBERS: Bounds = {
+    "minimum": (operator.ge, "must be at least {}"),
+    "maximum": (operator.le, "must be at most {}"),
+    "exclusiveMinimum": (operator.gt, "must be more than {}"),
+    "exclusiveMaximum": (operator.lt, "must be less than {}"),
 }
-"""JSON Schema's names for the Python types that JSON is parsed into."""
-
-NUMBER_BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
-    "minimum": (lambda value, bound: value >= bound, "at least"),
-    "maximum": (lambda value, bound: value <= bound, "at most"),
-    "exclusiveMinimum": (lambda value, bound: value > bound, "more than"),
-    "exclusiveMaximum": (lambda value, bound: value < bound, "less than"),
+OF_TEXT: Bounds = {
+    "minLength": (operator.ge, "must have at least {} characters"),
+    "maxLength": (operator.le, "must have at most {} characters"),
 }
+OF_LISTS: Bounds = {
+    "minItems": (operator.ge, "must have at least {} items"),
+    "maxItems": (operator.le, "must have at most {} items"),
+}
+BOUNDS = {int: OF_NUMBERS, float: OF_NUMBERS, str: OF_TEXT, list: OF_LISTS}
 
 
 class Checker:
@@ -48,8 +49,8 @@ class Checker:
         is_dataclass: Whether mashumaro will read the value, not pydantic.
     """
 
-    def __init__(self, definitions: Mapping[str, Schema | bool], budget: Budget) -> None:
-        self.errors: list[tuple[Location, str]] = []
+    def __init__(self, definitions: Mapping[str, Schema], budget: Budget) -> None:
+        self.errors: list[Error] = []
         self.is_dataclass = False
         self._definitions = definitions
         self._budget = budget
@@ -60,7 +61,15 @@ class Checker:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
 
-    def check(self, value: Any, schema: Schema | bool, at: Location, depth: int) -> Any:
+    def attempt(self, convert: Callable[..., T], *arguments: Any) -> tuple[T, list[Error]]:
+        """Return the result of a conversion, and its errors instead of recording them."""
+        before, self.errors = self.errors, []
+        try:
+            return convert(*arguments), self.errors
+        finally:
+            self.errors = before
+
+    def check(self, value: Any, schema: Schema, at: Location, depth: int) -> Any:
         """Check a value of any type.
 
         Raises:
@@ -69,8 +78,6 @@ class Checker:
         self._budget.spend(depth)
         if hasattr(value, "as_json"):  # made by the app itself
             value = value.as_json()
-        if isinstance(schema, bool):
-            schema = {} if schema else {"not": {}}
         if "not" in schema:
             return self.fail(at, "cannot be given")
         if "$ref" in schema:
@@ -94,25 +101,16 @@ class Checker:
     def is_within_bounds(self, value: Any, schema: Schema, at: Location) -> bool:
         """Check a value against the keywords that set bounds."""
         wrong = None
-        if "enum" in schema:
+        members = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if members:
             longest = len(value) if isinstance(value, str) else 0
-            self._budget.spend(0, (4 + longest) * len(schema["enum"]))
-            if not any(_is_same(value, member) for member in schema["enum"]):
-                wrong = f"must be one of {', '.join(map(_shown, schema['enum'][:10]))}"
-        if "const" in schema and isinstance(value, str):
-            self._budget.spend(0, len(value))
-        if "const" in schema and not _is_same(value, schema["const"]):
-            wrong = f"must be {_shown(schema['const'])}"
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            for keyword, (fits, words) in NUMBER_BOUNDS.items():
-                if keyword in schema and not fits(value, schema[keyword]):
-                    wrong = f"must be {words} {schema[keyword]}"
-        if isinstance(value, str | list):
-            what, unit = ("Length", "characters") if isinstance(value, str) else ("Items", "items")
-            if len(value) < schema.get(f"min{what}", 0):
-                wrong = f"must have at least {schema[f'min{what}']} {unit}"
-            if len(value) > schema.get(f"max{what}", math.inf):
-                wrong = f"must have at most {schema[f'max{what}']} {unit}"
+            self._budget.spend(0, (4 + longest) * len(members))
+            if not any(_is_same(value, member) for member in members):
+                wrong = f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
+        size = len(value) if isinstance(value, str | list) else value
+        for keyword, (fits, message) in BOUNDS.get(type(value), {}).items():
+            if keyword in schema and not fits(size, schema[keyword]):
+                wrong = message.format(schema[keyword])
         if wrong:
             self.fail(at, wrong)
         return not wrong
@@ -130,18 +128,13 @@ class Checker:
     def _any_of(self, value: Any, schemas: list[Any], at: Location, depth: int) -> Any:
         """Use the first schema that keeps the value's type, or else the first that it fits."""
         fitting: list[Any] = []
-        before = self.errors
         for schema in schemas:
-            self.errors = []
-            plain = self.check(value, schema, at, depth + 1)
-            if not self.errors:
+            plain, errors = self.attempt(self.check, value, schema, at, depth + 1)
+            if not errors and type(plain) is type(value):
+                return plain
+            if not errors:
                 fitting.append(plain)
-                if type(plain) is type(value):
-                    break
-        self.errors = before
-        if not fitting:
-            return self.fail(at, "matches none of the types of the union")
-        return fitting[-1] if type(fitting[-1]) is type(value) else fitting[0]
+        return fitting[0] if fitting else self.fail(at, "matches none of the types of the union")
 
     def _of_right_type(self, value: Any, schema: Schema, at: Location) -> Any:
         """Check a value's type; convert a number to an integer or a float if the schema says so."""
@@ -170,13 +163,18 @@ class Checker:
         if not parse:
             return value
         try:
-            return parse(value, self.is_dataclass)
-        except ValueError:
+            parsed = parse(value)
+        except (ValueError, OverflowError):
             return self.fail(at, f"must be of the format {schema['format']}")
+        if isinstance(parsed, bytes):
+            return parsed if self.is_dataclass else value
+        if isinstance(parsed, datetime | time) and self.is_dataclass:
+            return parsed.isoformat()  # mashumaro writes +00:00, and pydantic Z
+        return to_jsonable_python(parsed)
 
     def _array(self, value: list[Any], schema: Schema, at: Location, depth: int) -> list[Any]:
         first = schema.get("prefixItems", [])
-        rest = schema.get("items", True)
+        rest = schema.get("items", {})
         return [
             self.check(item, first[index] if index < len(first) else rest, (*at, index), depth + 1)
             for index, item in enumerate(value)
@@ -185,67 +183,36 @@ class Checker:
     def _object(
         self, value: dict[str, Any], schema: Schema, at: Location, depth: int
     ) -> dict[Any, Any]:
-        """Convert the fields in the schema's order, the required ones first."""
+        """Convert the fields in the schema's order, the required ones first.
+
+        A default that does not fit its schema is left out: the task then uses its own.
+        """
         properties = schema.get("properties", {})
         required = dict.fromkeys(schema.get("required", []))
+        rest = schema.get("additionalProperties", {})
+        are_integers = schema.get("propertyNames") == INTEGER_KEYS
         self._budget.spend(depth, 32 * (len(properties) + len(required) + len(value)))
         plain: dict[Any, Any] = {}
         for name in required | properties | value:
             place = (*at, name)
-            if name in value and name in properties:
-                plain[name] = self.check(value[name], properties[name], place, depth + 1)
-            elif name in value:
-                self._other_field(plain, name, value[name], schema, at, depth)
-            elif name in required:
+            if name not in value and name in required:
                 self.fail(place, "must be given")
-            elif isinstance(field := properties[name], dict) and "default" in field:
-                plain[name] = self._default(field, place, depth)
+            elif name not in value:
+                if "default" in (field := properties[name]):
+                    default = field["default"]
+                    filled, errors = self.attempt(self.check, default, field, place, depth + 1)
+                    if not errors:
+                        plain[name] = filled
+            elif name in properties:
+                plain[name] = self.check(value[name], properties[name], place, depth + 1)
+            elif rest is False:
+                self.fail(place, "there is no such field")
+            elif are_integers and not re.fullmatch(r"-?[0-9]{1,18}", name):
+                self.fail(place, "must be named by an integer")
+            elif self.is_text(name, place):
+                key = int(name) if are_integers else name
+                plain[key] = self.check(value[name], rest, place, depth + 1)
         return plain
-
-    def _other_field(
-        self,
-        plain: dict[Any, Any],
-        name: str,
-        value: Any,
-        schema: Schema,
-        at: Location,
-        depth: int,
-    ) -> None:
-        """Convert a field that is not in the schema, or an entry of a dictionary."""
-        place = (*at, name)
-        key: str | int = name
-        rest = schema.get("additionalProperties", True)
-        if rest is False:
-            return self.fail(place, "there is no such field")
-        if not self.is_text(name, place):
-            return None
-        if schema.get("propertyNames") == INTEGER_KEYS:
-            if not re.fullmatch(r"-?[0-9]{1,18}", name):
-                return self.fail(place, "must be named by an integer")
-            key = int(name)
-        plain[key] = self.check(value, rest, place, depth + 1)
-        return None
-
-    def _default(self, schema: Schema, at: Location, depth: int) -> Any:
-        """Convert a field's default; one that does not fit its schema is used unchanged."""
-        before, self.errors = self.errors, []
-        plain = self.check(schema["default"], schema, at, depth + 1)
-        fits = not self.errors
-        self.errors = before
-        if not fits:
-            self._pay_for(plain := schema["default"], depth)
-        return plain
-
-    def _pay_for(self, value: Any, depth: int) -> None:
-        """Charge the budget for a value that is sent unchecked."""
-        self._budget.spend(depth, len(value) if isinstance(value, str) else 0)
-        if isinstance(value, dict):
-            for name, part in value.items():
-                self._budget.spend(depth, len(name))
-                self._pay_for(part, depth + 1)
-        elif isinstance(value, list):
-            for part in value:
-                self._pay_for(part, depth + 1)
 
 
 def is_date(value: Any) -> bool:
@@ -267,56 +234,35 @@ def _printable(name: str) -> str:
     return name[:100].encode("utf-8", "replace").decode()
 
 
-def _shown(value: Any) -> str:
-    return "an object" if isinstance(value, dict | list) else _printable(str(value))
-
-
 def _is_same(value: Any, other: Any) -> bool:
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
-def _as_written(moment: datetime | date | time, is_dataclass: bool) -> str:
-    """Write a moment as mashumaro does, or as pydantic does."""
-    text = moment.isoformat()
-    if not is_dataclass and text.endswith("+00:00"):
-        text = text.removesuffix("+00:00") + "Z"
-    return text
-
-
-def _datetime(value: str, is_dataclass: bool) -> str:
+def _datetime(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    moment.utctimetuple()  # overflows if in UTC it is before the year 1, or after 9999
     if is_date(value):
         raise ValueError
-    moment = datetime.fromisoformat(value)
-    try:
-        moment.utctimetuple()
-    except OverflowError as error:  # in UTC it is before the year 1, or after 9999
-        raise ValueError from error
-    return _as_written(moment, is_dataclass)
+    return moment
 
 
-def _base64(value: str, is_dataclass: bool) -> str | bytes:
-    decoded = base64.b64decode(value, validate=True)
-    return decoded if is_dataclass else value
+def _base64(value: str) -> bytes:
+    return base64.b64decode(value, validate=True)
 
 
-def _duration(value: str, _: bool) -> str:
-    text: str = to_jsonable_python(parse_duration(value))
-    return text
-
-
-def _uri(value: str, _: bool) -> str:
+def _uri(value: str) -> str:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", value):
         raise ValueError
     return value
 
 
-FORMATS: Mapping[str, Callable[[str, bool], str | bytes]] = {
+FORMATS: Mapping[str, Callable[[str], object]] = {
     "date-time": _datetime,
-    "date": lambda value, _: date.fromisoformat(value).isoformat(),
-    "time": lambda value, is_dataclass: _as_written(time.fromisoformat(value), is_dataclass),
-    "duration": _duration,
-    "uuid": lambda value, _: str(uuid.UUID(value)),
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "duration": parse_duration,
+    "uuid": uuid.UUID,
     "base64": _base64,
     "uri": _uri,
 }
-"""Parsers for the text formats that are checked; each raises ValueError."""
+"""Parsers for the text formats that are checked; each raises ValueError or OverflowError."""

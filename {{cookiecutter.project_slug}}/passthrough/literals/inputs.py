@@ -20,13 +20,10 @@ from flyteidl2.core.literals_pb2 import (
     Union,
     Void,
 )
-from flyteidl2.core.types_pb2 import BlobType, LiteralType, SimpleType, StructuredDatasetType
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from pydantic_core import to_jsonable_python
 
-from .checking import Checker, Location, is_date, parse_duration
+from .checking import Checker, Error, Location, is_date, parse_duration
 from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
 from .schemas import Schema, SchemaBuilder
 
@@ -38,6 +35,15 @@ SIMPLE_OF_TYPE: Mapping[type, int] = {
     float: SimpleType.FLOAT,
     str: SimpleType.STRING,
 }
+PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
+    SimpleType.INTEGER: ("integer", int),
+    SimpleType.FLOAT: ("float_value", float),
+    SimpleType.STRING: ("string_value", str),
+    SimpleType.BOOLEAN: ("boolean", bool),
+    SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
+    SimpleType.DURATION: ("duration", parse_duration),
+}
+"""The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -47,7 +53,7 @@ class InvalidInputs(ValueError):  # noqa: N818
         errors: Locations and error messages.
     """
 
-    def __init__(self, errors: Sequence[tuple[Location, str]]) -> None:
+    def __init__(self, errors: Sequence[Error]) -> None:
         super().__init__("; ".join(f"{'.'.join(map(str, at))}: {what}" for at, what in errors))
         self.errors = list(errors)
 
@@ -92,12 +98,12 @@ class Own:
 
     def fits(self, kind: LiteralType) -> bool:
         """Tell whether the value fits an input of this type."""
-        which = self.kind.WhichOneof("type")
-        if which != kind.WhichOneof("type"):
-            return False
-        if which == "simple":
-            return bool(self.kind.simple == kind.simple)
-        return which != "blob" or bool(self.kind.blob.dimensionality == kind.blob.dimensionality)
+        own = self.kind
+        return (
+            own.WhichOneof("type") == kind.WhichOneof("type")
+            and own.simple == kind.simple
+            and own.blob.dimensionality == kind.blob.dimensionality
+        )
 
     def as_json(self) -> Any:
         """Return the value as pydantic serialises it, for an input without a more specific type."""
@@ -161,21 +167,13 @@ class _Converter(Checker):
         plain = self.check(value, schema, at, depth)
         if self.errors:
             return Literal()
-        which = kind.WhichOneof("type")
-        if which in {"blob", "structured_dataset_type"}:
-            self._budget.spend(depth, kind.ByteSize())  # it is copied into the literal
-        match which:
-            case "simple" if make := PRIMITIVES.get(kind.simple):
-                return Literal(scalar=Scalar(primitive=make(plain)))
-            case "simple" if kind.simple == SimpleType.STRUCT:
-                return Literal(scalar=_struct(plain, kind))
+        match kind.WhichOneof("type"):
             case "simple":
-                return Literal(scalar=Scalar(none_type=Void()))
-            case "blob":
-                return _blob(plain, kind.blob)
-            case "structured_dataset_type":
-                return _dataframe(plain, kind.structured_dataset_type)
-        return Literal(scalar=Scalar(primitive=Primitive(string_value=plain)))  # an enum
+                return Literal(scalar=_simple(plain, kind))
+            case "enum_type":
+                return Literal(scalar=Scalar(primitive=Primitive(string_value=plain)))
+        self._budget.spend(depth, kind.ByteSize())  # it is copied into the literal
+        return _stored({"uri": plain} if isinstance(plain, str) else plain, kind)
 
     def _union(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
@@ -185,81 +183,55 @@ class _Converter(Checker):
         This is the variant with the value's exact type, or else the only one that accepts it.
         """
         fitting: list[tuple[LiteralType, Literal]] = []
-        wrong: list[list[tuple[Location, str]]] = []
-        before = self.errors
+        wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
             self._budget.spend(depth, variant.ByteSize())  # it is copied into the literal
-            self.errors = []
-            literal = self._literal(value, variant, variant_schema, at, depth + 1)
+            literal, errors = self.attempt(
+                self._literal, value, variant, variant_schema, at, depth + 1
+            )
             simple = variant.simple if variant.WhichOneof("type") == "simple" else None
-            if not self.errors:
+            if not errors:
                 fitting.append((variant, literal))
-                if simple is not None and simple == SIMPLE_OF_TYPE.get(type(value)):
+                if simple == SIMPLE_OF_TYPE.get(type(value), -1):
                     fitting = fitting[-1:]
                     break
             elif simple != SimpleType.NONE:
-                wrong.append(self.errors)
-        self.errors = before
-        if len(fitting) > 1:
+                wrong.append(errors)
+        if len(fitting) == 1:
+            chosen, literal = fitting[0]
+            union = Union(value=literal, type=chosen)
+            if chosen.simple != SimpleType.STRUCT:
+                union.type.ClearField("metadata")  # bounds: the SDK leaves them out
+            return Literal(scalar=Scalar(union=union))
+        if fitting:
             self.fail(at, f"matches {len(fitting)} types of the union: ambiguous")
-        elif not fitting and len(wrong) > 1:
-            self.fail(at, "matches none of the types of the union")
-        elif not fitting:
-            for location, message in (wrong or [[(at, "must be null")]])[0]:
+        elif len(wrong) == 1:
+            for location, message in wrong[0]:
                 self.fail(location, message)
-        if len(fitting) != 1:
-            return Literal()
-        chosen, literal = fitting[0]
-        stated = LiteralType()
-        stated.CopyFrom(chosen)
-        if not (chosen.WhichOneof("type") == "simple" and chosen.simple == SimpleType.STRUCT):
-            stated.ClearField("metadata")  # bounds: the SDK leaves them out
-        return Literal(scalar=Scalar(union=Union(value=literal, type=stated)))
+        else:
+            self.fail(at, "matches none of the types of the union")
+        return Literal()
 
 
-def _datetime(value: str) -> Primitive:
-    moment = Timestamp()
-    moment.FromDatetime(datetime.fromisoformat(value))
-    return Primitive(datetime=moment)
-
-
-def _duration(value: str) -> Primitive:
-    duration = Duration()
-    duration.FromTimedelta(parse_duration(value))
-    return Primitive(duration=duration)
-
-
-PRIMITIVES: Mapping[int, Callable[[Any], Primitive]] = {
-    SimpleType.INTEGER: lambda value: Primitive(integer=value),
-    SimpleType.FLOAT: lambda value: Primitive(float_value=value),
-    SimpleType.STRING: lambda value: Primitive(string_value=value),
-    SimpleType.BOOLEAN: lambda value: Primitive(boolean=value),
-    SimpleType.DATETIME: _datetime,
-    SimpleType.DURATION: _duration,
-}
-
-
-def _struct(value: Any, kind: LiteralType) -> Scalar:
+def _simple(plain: Any, kind: LiteralType) -> Scalar:
+    if kind.simple in PRIMITIVES:
+        field, parse = PRIMITIVES[kind.simple]
+        return Scalar(primitive=Primitive(**{field: parse(plain)}))
+    if kind.simple == SimpleType.NONE:
+        return Scalar(none_type=Void())
     if "pb_type" in kind.metadata.fields:  # a protobuf message
-        message = Struct()
-        message.update(value)
-        return Scalar(generic=message)
-    return Scalar(binary=Binary(value=msgpack.packb(value), tag="msgpack"))
+        return Scalar(generic=plain)
+    return Scalar(binary=Binary(value=msgpack.packb(plain), tag="msgpack"))
 
 
-def _blob(given: str | dict[str, str], kind: BlobType) -> Literal:
-    stored = {"uri": given} if isinstance(given, str) else given
-    stated = BlobType(format=stored.get("format", kind.format), dimensionality=kind.dimensionality)
-    blob = Blob(metadata=BlobMetadata(type=stated), uri=stored["uri"])
-    return Literal(scalar=Scalar(blob=blob), hash=stored.get("hash"))
-
-
-def _dataframe(given: str | dict[str, str], kind: StructuredDatasetType) -> Literal:
-    stored = {"uri": given} if isinstance(given, str) else given
-    stated = StructuredDatasetType()
-    stated.CopyFrom(kind)
-    stated.format = kind.format or stored.get("format", "")
-    dataset = StructuredDataset(
-        uri=stored["uri"], metadata=StructuredDatasetMetadata(structured_dataset_type=stated)
-    )
-    return Literal(scalar=Scalar(structured_dataset=dataset), hash=stored.get("hash"))
+def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
+    """Make a file, a folder or a dataframe, which is stored elsewhere."""
+    uri, name = given["uri"], given.get("format", "")
+    if kind.WhichOneof("type") == "blob":
+        blob = Blob(uri=uri, metadata=BlobMetadata(type=kind.blob))
+        blob.metadata.type.format = name or kind.blob.format
+        return Literal(scalar=Scalar(blob=blob), hash=given.get("hash"))
+    metadata = StructuredDatasetMetadata(structured_dataset_type=kind.structured_dataset_type)
+    metadata.structured_dataset_type.format = kind.structured_dataset_type.format or name
+    dataset = StructuredDataset(uri=uri, metadata=metadata)
+    return Literal(scalar=Scalar(structured_dataset=dataset), hash=given.get("hash"))

@@ -7,8 +7,8 @@ schema never grows beyond its source.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from typing import Any
 
 from flyteidl2.core.interface_pb2 import TypedInterface, VariableMap
@@ -20,9 +20,22 @@ from .limits import MAX_NAMES, Budget, TooComplexError
 from .values import blob_kind, literal_to_json, struct_to_json
 
 Schema = dict[str, Any]
+Scope = ChainMap[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 INTEGER_KEYS = {"pattern": "^-?[0-9]+$"}
+NOTHING: Schema = {"not": {}}
+TYPES: Mapping[type, str] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+"""JSON Schema's names for the Python types that JSON is parsed into."""
+
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: {"type": "null"},
     SimpleType.INTEGER: {"type": "integer", "format": "int64"},
@@ -39,11 +52,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in {int, float}
 
 
 def _is_count(value: Any) -> bool:
-    return _is_number(value) and isinstance(value, int) and value >= 0
+    return type(value) is int and value >= 0
 
 
 def _is_plain(value: Any) -> bool:
@@ -51,33 +64,22 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    names = isinstance(value, list) and all(isinstance(name, str) for name in value)
-    return names and len(set(value)) == len(value)
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _is_type(value: Any) -> bool:
-    known = {"null", "boolean", "integer", "number", "string", "array", "object"}
-    if isinstance(value, str):
-        return value in known
-    return bool(value) and _is_names(value) and known.issuperset(value)
+    names = value if isinstance(value, list) else [value]
+    return bool(names) and all(name in TYPES.values() for name in names)
 
 
 PLAIN_KEYWORDS: Mapping[str, Callable[[Any], bool]] = {
     "type": _is_type,
-    "title": _is_text,
-    "description": _is_text,
-    "format": _is_text,
+    **dict.fromkeys(("title", "description", "format"), _is_text),
     "default": lambda _: True,
     "const": _is_plain,
     "enum": lambda value: isinstance(value, list) and bool(value) and all(map(_is_plain, value)),
-    "minimum": _is_number,
-    "maximum": _is_number,
-    "exclusiveMinimum": _is_number,
-    "exclusiveMaximum": _is_number,
-    "minLength": _is_count,
-    "maxLength": _is_count,
-    "minItems": _is_count,
-    "maxItems": _is_count,
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
     "required": _is_names,
 }
 """Keywords whose values are not schemas, each with a check for its value."""
@@ -95,21 +97,17 @@ def inputs_schema(
         interface: The task's interface.
         defaults: Its ``default_inputs``; an input with a default may be left out.
     """
-    return SchemaBuilder().object_of(interface.inputs, default_literals(defaults))
+    literals = {
+        named.name: named.parameter.default
+        for named in defaults
+        if named.parameter.HasField("default")
+    }
+    return SchemaBuilder().object_of(interface.inputs, literals)
 
 
 def outputs_schema(interface: TypedInterface) -> dict[str, Any]:
     """Return the schema of a task's outputs in the form that `to_json` returns."""
     return SchemaBuilder(references=True).object_of(interface.outputs, {})
-
-
-def default_literals(defaults: Iterable[NamedParameter]) -> dict[str, Literal]:
-    """Return the defaults by input name."""
-    return {
-        named.name: named.parameter.default
-        for named in islice(defaults, MAX_NAMES)
-        if named.parameter.HasField("default")
-    }
 
 
 class SchemaBuilder:
@@ -121,12 +119,11 @@ class SchemaBuilder:
     """
 
     def __init__(self, *, references: bool = False) -> None:
-        self.definitions: dict[str, Schema | bool] = {}
+        self.definitions: dict[str, Schema] = {}
         self._references = references
         self._budget = Budget()
         self._names: dict[int, str] = {}
-        self._queue: list[tuple[str, Any, list[Mapping[str, Any]]]] = []
-        self._kept: list[Any] = []  # keeps objects whose id is in self._names, so ids stay unique
+        self._queue: list[tuple[str, Any, Scope]] = []
 
     def object_of(self, variables: VariableMap, defaults: Mapping[str, Literal]) -> dict[str, Any]:
         """Return the schema of an object with all the variables."""
@@ -152,7 +149,7 @@ class SchemaBuilder:
 
     def _unknown(self, why: str) -> Schema:
         """Return the schema of a value that can be shown in some form, but not given."""
-        return {"description": why} if self._references else {"not": {}, "description": why}
+        return {"description": why} if self._references else {**NOTHING, "description": why}
 
     def _add_default(self, schema: Schema, default: Literal) -> None:
         try:
@@ -162,35 +159,32 @@ class SchemaBuilder:
 
     def of_type(self, literal_type: LiteralType) -> Schema:
         """Return the schema of one value; add its definitions to ``definitions``."""
-        known = set(self.definitions)
+        self._names = {}
+        self._queue = []  # keeps the definitions, whose ids are in self._names
         try:
             schema = self._of_type(literal_type, 0)
-            while self._queue:
-                name, target, scopes = self._queue.pop()
-                self.definitions[name] = self._of_schema(target, scopes, 0)
+            for name, target, scope in self._queue:  # it grows meanwhile
+                self.definitions[name] = self._of_schema(target, scope, 0)
         except TooComplexError:
-            self._queue.clear()
-            for name in self.definitions.keys() - known:
-                del self.definitions[name]
-            self._names = {key: name for key, name in self._names.items() if name in known}
             return self._unknown("the type is too large or nested too deep")
         return schema
 
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
         self._budget.spend(depth)
+        given = struct_to_json(kind.metadata, self._budget)
+        added = self._of_schema(given, ChainMap(), depth) if given else {}
+        if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
+            if "pb_type" in given:  # a protobuf message, without a schema
+                return {"type": "object"}
+            is_complete = added.keys() & {"type", "$ref", "anyOf"}
+            return added if is_complete else {"type": "object", **added}
         schema = self._structure(kind, depth)
-        is_struct = kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT
-        if kind.HasField("metadata") and not is_struct and "not" not in schema:
-            # From pydantic.Field: bounds, a title, a description.
-            added = self._of_schema(struct_to_json(kind.metadata, self._budget), [], depth)
-            if isinstance(added, dict):
-                schema = {name: added[name] for name in added if name in BOUNDS} | schema
+        if "not" not in schema:  # from pydantic.Field: bounds, a title, a description
+            schema = {name: added[name] for name in added if name in BOUNDS} | schema
         return schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         match kind.WhichOneof("type"):
-            case "simple" if kind.simple == SimpleType.STRUCT:
-                return self._struct(kind, depth)
             case "simple" if kind.simple == SimpleType.DATETIME and kind.structure.tag == "date":
                 return {"type": "string", "format": "date"}
             case "simple" if kind.simple in SIMPLE:
@@ -236,29 +230,20 @@ class SchemaBuilder:
             "additionalProperties": False,
         }
 
-    def _struct(self, kind: LiteralType, depth: int) -> Schema:
-        given = struct_to_json(kind.metadata, self._budget, 0)
-        schema = self._of_schema(given, [], depth)
-        if not isinstance(schema, dict) or not schema.keys() & {"type", "$ref", "anyOf"}:
-            return {"type": "object", **(schema if isinstance(schema, dict) else {})}
-        return schema
-
-    def _of_schema(self, given: Any, scopes: list[Mapping[str, Any]], depth: int) -> Schema | bool:
+    def _of_schema(self, given: Any, scope: Scope, depth: int) -> Schema:
         """Return a copy of a schema with only the known keywords.
 
         Args:
             given: The schema.
-            scopes: The enclosing definitions, the innermost last.
+            scope: The definitions, the enclosing schemas' included.
             depth: Its nesting depth.
         """
         self._budget.spend(depth)
-        if isinstance(given, bool):
-            return given
         if not isinstance(given, dict):
-            return True
+            return NOTHING if given is False else {}
         for name in ("definitions", "$defs"):
             if isinstance(given.get(name), dict):
-                scopes = [*scopes, given[name]]
+                scope = scope.new_child(given[name])
         kept = {
             keyword: given[keyword]
             for keyword, is_valid in PLAIN_KEYWORDS.items()
@@ -266,18 +251,20 @@ class SchemaBuilder:
         }
         if "enum" in kept:
             kept.pop("type", None)  # for an IntEnum the SDK lists names, but the type integer
-        self._add_reference(kept, given.get("$ref"), scopes)
+        if found := self._definition(given.get("$ref"), scope):
+            kept["$ref"] = f"#/$defs/{found}"
 
-        def each(schemas: list[Any]) -> list[Schema | bool]:
-            return [self._of_schema(schema, scopes, depth + 1) for schema in schemas]
+        def each(schemas: list[Any]) -> list[Schema]:
+            return [self._of_schema(schema, scope, depth + 1) for schema in schemas]
 
         if isinstance(properties := given.get("properties"), dict):
             kept["properties"] = dict(zip(properties, each([*properties.values()]), strict=True))
-        for keyword in ("items", "additionalProperties"):
-            if isinstance(given.get(keyword), dict | bool):
-                kept[keyword] = self._of_schema(given[keyword], scopes, depth + 1)
-        if isinstance(items := given.get("prefixItems"), list):
-            kept["prefixItems"] = each(items)
+        if isinstance(items := given.get("items"), dict):
+            kept["items"] = self._of_schema(items, scope, depth + 1)
+        if isinstance(rest := given.get("additionalProperties"), dict | bool):
+            kept["additionalProperties"] = rest and self._of_schema(rest, scope, depth + 1)
+        if isinstance(first := given.get("prefixItems"), list):
+            kept["prefixItems"] = each(first)
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
             # Several schemas in allOf would have to hold at once; the SDK writes only one.
@@ -287,28 +274,21 @@ class SchemaBuilder:
             kept["propertyNames"] = INTEGER_KEYS
         return kept
 
-    def _add_reference(self, kept: Schema, reference: Any, scopes: list[Mapping[str, Any]]) -> None:
-        """Add a reference to the definition in the new schema, if there is one."""
+    def _definition(self, reference: Any, scope: Scope) -> str | None:
+        """Return the name in ``definitions`` of what a reference points to, if it does."""
         text = reference if isinstance(reference, str) else ""
         found = re.fullmatch(r"#/(?:\$defs|definitions)/([^/]+)", text)
-        if not found:
-            return
-        for index, scope in reversed([*enumerate(scopes)]):
-            if found[1] in scope:
-                target = scope[found[1]]
-                name = self._names.get(id(target))
-                if name is None:
-                    name = self._new_name(found[1])
-                    self._names[id(target)] = name
-                    self._kept.append(target)
-                    self.definitions[name] = True
-                    self._queue.append((name, target, scopes[: index + 1]))
-                kept["$ref"] = f"#/$defs/{name}"
-                return
-
-    def _new_name(self, wanted: str) -> str:
-        name = re.sub(r"[^A-Za-z0-9_.]", "_", wanted)[:64]
-        return f"{name}-{len(self.definitions)}" if name in self.definitions else name
+        if not found or found[1] not in scope:
+            return None
+        target = scope[found[1]]
+        if id(target) not in self._names:
+            name = re.sub(r"[^A-Za-z0-9_.]", "_", found[1])[:64]
+            if name in self.definitions:
+                name += f"-{len(self.definitions)}"
+            self._names[id(target)] = name
+            self.definitions[name] = {}
+            self._queue.append((name, target, scope))
+        return self._names[id(target)]
 
 
 def _is_pickle(kind: LiteralType) -> bool:

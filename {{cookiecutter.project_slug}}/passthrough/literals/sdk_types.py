@@ -16,13 +16,6 @@ from .values import to_json
 PLAIN = (str, int, float, bool, type(None), Own)
 
 
-class _Checked:
-    """An input that has already been translated, together with all the others."""
-
-    def __init__(self, literal: Literal) -> None:
-        self.literal = literal
-
-
 class JsonTransformer(TypeTransformer[Any]):
     """Represents a remote task's declared type in the SDK: values are JSON, in and out."""
 
@@ -42,8 +35,8 @@ class JsonTransformer(TypeTransformer[Any]):
         Raises:
             InvalidInputs: It does not fit the type.
         """
-        if isinstance(python_val, _Checked):
-            return python_val.literal
+        if isinstance(python_val, Literal):  # translated already, together with all the others
+            return python_val
         return to_literals({"": await _translated(python_val)}, {"": self.kind})[""]
 
     async def to_python_value(self, lv: Literal, expected_python_type: Any) -> Any:  # noqa: ARG002
@@ -57,7 +50,7 @@ async def _translated(value: Any) -> Any:
         return [await _translated(item) for item in value]
     if type(value) is dict:
         return {key: await _translated(item) for key, item in value.items()}
-    if isinstance(value, PLAIN) and type(value) in PLAIN:
+    if type(value) in PLAIN:
         return value
     kind = TypeEngine.to_literal_type(type(value))
     return Own(value, kind, await TypeEngine.to_literal(value, type(value), kind))
@@ -135,10 +128,9 @@ def install(engine: Any, interface: Any) -> None:
             ready = {name for name, value in kwargs.items() if not _is_json(value)}
         except RecursionError:
             raise InvalidInputs([((), "nested too deep")]) from None
-        optional = {*ready, *self.inputs} - {*self.required_inputs()} | ready
+        optional = ready | (self.inputs.keys() - self.required_inputs())
         open_values = {k: value for k, value in kwargs.items() if k not in ready or k not in kinds}
-        literals = to_literals(open_values, kinds, optional)
-        return kwargs | {name: _Checked(literal) for name, literal in literals.items()}
+        return kwargs | to_literals(open_values, kinds, optional)
 
     def schema(self: Any) -> dict[str, Any]:
         kinds = _kinds(self)

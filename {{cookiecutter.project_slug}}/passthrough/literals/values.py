@@ -1,12 +1,13 @@
 """Literals to JSON."""
 
 import base64
+import json
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import msgpack
-from flyteidl2.core.literals_pb2 import Binary, Literal, Primitive, Scalar
+from flyteidl2.core.literals_pb2 import Binary, Literal, Primitive
 from flyteidl2.core.types_pb2 import BlobType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
@@ -54,10 +55,10 @@ def literal_to_json(literal: Literal, budget: Budget, depth: int = 0) -> Any:
             items = literal.collection.literals
             return [literal_to_json(item, budget, depth + 1) for item in items]
         case "map":
-            shown = {}
-            for key, item in literal.map.literals.items():
-                shown[_text(key, budget)] = literal_to_json(item, budget, depth + 1)
-            return shown
+            return {
+                _text(key, budget): literal_to_json(item, budget, depth + 1)
+                for key, item in literal.map.literals.items()
+            }
         case "offloaded_metadata":
             offloaded = literal.offloaded_metadata
             return _reference("offloaded", budget, uri=offloaded.uri, size=offloaded.size_bytes)
@@ -79,29 +80,17 @@ def _scalar(literal: Literal, budget: Budget, depth: int) -> Any:
             return _binary(scalar.binary, budget, depth)
         case "generic" if literal.metadata.get("format") == "pickle":
             fields = scalar.generic.fields
-            uri = fields["pickle_file"].string_value if "pickle_file" in fields else ""
-            return _reference("pickle", budget, uri=uri)
+            return _reference("pickle", budget, uri=fields.get("pickle_file", Value()).string_value)
         case "generic":
             return struct_to_json(scalar.generic, budget, depth)
-    return _stored(scalar, literal.hash, budget)
-
-
-def _stored(scalar: Scalar, content_hash: str, budget: Budget) -> Any:
-    """Convert a value that is stored elsewhere, or that has no data of its own."""
-    match scalar.WhichOneof("value"):
         case "blob":
-            kind = blob_kind(scalar.blob.metadata.type)
-            return _reference(
-                kind,
-                budget,
-                uri=scalar.blob.uri,
-                format=scalar.blob.metadata.type.format,
-                hash=content_hash,
-            )
+            uri, kind = scalar.blob.uri, scalar.blob.metadata.type
+            name = blob_kind(kind)
+            return _reference(name, budget, uri=uri, format=kind.format, hash=literal.hash)
         case "structured_dataset":
-            dataset = scalar.structured_dataset
-            name = dataset.metadata.structured_dataset_type.format
-            return _reference("dataframe", budget, uri=dataset.uri, format=name, hash=content_hash)
+            uri = scalar.structured_dataset.uri
+            name = scalar.structured_dataset.metadata.structured_dataset_type.format
+            return _reference("dataframe", budget, uri=uri, format=name, hash=literal.hash)
         case "schema":
             return _reference("schema", budget, uri=scalar.schema.uri)
         case "error":
@@ -118,7 +107,7 @@ def blob_kind(kind: BlobType) -> str:
 
 def _reference(kind: str, budget: Budget, **details: str | int) -> dict[str, Any]:
     known = {name: value for name, value in details.items() if value}
-    budget.spend(0, sum(len(value) for value in known.values() if isinstance(value, str)))
+    budget.spend(0, sum(len(str(value)) for value in known.values()))
     return {"kind": kind, **known}
 
 
@@ -167,10 +156,10 @@ def _duration(duration: Duration) -> str:
 
 def struct_to_json(struct: Struct, budget: Budget, depth: int = 0) -> dict[str, Any]:
     """Convert a protobuf struct. All its numbers are floats; whole ones become integers."""
-    shown = {}
-    for key, value in struct.fields.items():
-        shown[_text(key, budget)] = _struct_value(value, budget, depth + 1)
-    return shown
+    return {
+        _text(key, budget): _struct_value(value, budget, depth + 1)
+        for key, value in struct.fields.items()
+    }
 
 
 def _struct_value(value: Value, budget: Budget, depth: int) -> Any:
@@ -201,7 +190,7 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
 
     def pairs(found: list[tuple[Any, Any]]) -> _Pairs:
         containers.spend(0)
-        return _pairs(found)
+        return _Pairs(found)
 
     def items(found: list[Any]) -> list[Any]:
         containers.spend(0)
@@ -218,19 +207,13 @@ def _binary(binary: Binary, budget: Budget, depth: int) -> Any:
         )
     except TooComplexError:
         raise
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
+    except (ValueError, OverflowError, msgpack.UnpackException):
         return _reference("binary", budget, format="msgpack", size=size)
     return _unpacked(value, budget, depth)
 
 
 class _Pairs(list[tuple[Any, Any]]):
     """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
-
-
-def _pairs(pairs: list[tuple[Any, Any]]) -> _Pairs:
-    if any(isinstance(key, list) for key, _ in pairs):
-        raise TypeError("a list or a map cannot be a key")
-    return _Pairs(pairs)
 
 
 def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
@@ -246,7 +229,10 @@ def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
             budget.spend(depth, len(value))
             return base64.b64encode(value).decode()
         case _Pairs():
-            return {_key(key, budget): _unpacked(item, budget, depth + 1) for key, item in value}
+            return {
+                _key(_unpacked(key, budget, depth + 1)): _unpacked(item, budget, depth + 1)
+                for key, item in value
+            }
         case list():
             return [_unpacked(item, budget, depth + 1) for item in value]
         case msgpack.ExtType():
@@ -254,7 +240,6 @@ def _unpacked(value: Any, budget: Budget, depth: int) -> Any:
     return _reference("binary", budget, format="timestamp")
 
 
-def _key(key: Any, budget: Budget) -> str:
+def _key(shown: Any) -> str:
     """Convert a key to a string, the only kind of key in JSON."""
-    shown = _unpacked(key, budget, 0)
-    return shown if isinstance(shown, str) else "null" if shown is None else str(shown).lower()
+    return shown if isinstance(shown, str) else json.dumps(shown)
