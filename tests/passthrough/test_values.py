@@ -15,6 +15,9 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from flyte import remote
 from flyte.io import File
+from flyte.types import TypeEngine
+from flyteidl2.artifact.artifact_pb2 import Artifact as ArtifactMessage
+from flyteidl2.core.types_pb2 import SimpleType
 from pydantic import BaseModel
 
 from local_flyte import LocalFlyte, ReceivedCall
@@ -96,10 +99,26 @@ async def run_with_a_context() -> Any:
 
 
 @router.post("/greet/function")
-async def run_a_function() -> str:
-    run = await flyte.run.aio(greet, name="Ada", excited=True)
+async def run_a_function(inputs: dict[str, Any]) -> str:
+    run = await flyte.run.aio(greet, **inputs)
     await run.wait.aio(quiet=True)
     return str((await run.outputs.aio())[0])
+
+
+@router.post("/greet/artifact")
+async def run_with_an_artifact(inputs: dict[str, Any], *, function: bool = False) -> Any:
+    stored = inputs["name"]
+    artifact = remote.Artifact(ArtifactMessage())  # as if Artifact.get had returned it
+    artifact.pb2.artifact_id.name.name = "who"
+    artifact.pb2.artifact_id.version = "v1"
+    kind = SimpleType.STRING if isinstance(stored, str) else SimpleType.INTEGER
+    artifact.pb2.spec.type.simple = kind
+    artifact.pb2.spec.value.CopyFrom(
+        await TypeEngine.to_literal(stored, type(stored), artifact.pb2.spec.type)
+    )
+    run = await flyte.run.aio(greet if function else GREET, name=artifact)
+    await run.wait.aio(quiet=True)
+    return (await run.outputs.aio())[0]
 
 
 @router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
@@ -319,10 +338,28 @@ def test_flyte_with_runcontext_works(alice: httpx.Client) -> None:
 
 
 def test_a_task_function_runs_as_the_caller(bob: httpx.Client, received: Received) -> None:
-    answer = bob.post("/greet/function")
+    answer = bob.post("/greet/function", json={"name": "Ada", "excited": True})
     assert answer.json() == "Hello, Ada!", answer.text
     callers = {call.headers.get("authorization") for call in received()}
     assert bearer("bob") in callers
+
+
+@pytest.mark.parametrize("wrong", [{}, {"name": 5}, {"name": "Ada", "unknown": 1}])
+def test_wrong_inputs_of_a_task_function_are_reported(
+    alice: httpx.Client, received: Received, wrong: dict[str, Any]
+) -> None:
+    answer = alice.post("/greet/function", json=wrong)
+    assert answer.status_code == 422, answer.text
+    assert "CreateRun" not in {call.method for call in received()}
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_an_artifact_is_an_input(alice: httpx.Client, function: bool) -> None:
+    path = f"/greet/artifact?function={function}"
+    assert alice.post(path, json={"name": "Ada"}).json() == "Hello, Ada."
+    answer = alice.post(path, json={"name": 5})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["location"] == ["inputs", "name"]
 
 
 def test_initialising_again_in_a_lifespan_changes_nothing(

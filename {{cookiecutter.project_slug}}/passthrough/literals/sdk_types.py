@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
+from flyte import remote
 from flyte.types import TypeEngine, TypeTransformer
 from flyteidl2.core.interface_pb2 import Variable, VariableEntry, VariableMap
 from flyteidl2.core.literals_pb2 import Literal
@@ -35,8 +36,6 @@ class JsonTransformer(TypeTransformer[Any]):
         Raises:
             InvalidInputs: It does not fit the type.
         """
-        if isinstance(python_val, Literal):  # translated already, together with all the others
-            return python_val
         return to_literals({"": await _translated(python_val)}, {"": self.kind})[""]
 
     async def to_python_value(self, lv: Literal, expected_python_type: Any) -> Any:  # noqa: ARG002
@@ -54,6 +53,17 @@ async def _translated(value: Any) -> Any:
         return value
     kind = TypeEngine.to_literal_type(type(value))
     return Own(value, kind, await TypeEngine.to_literal(value, type(value), kind))
+
+
+def _bound(value: Any) -> Any:
+    """Use an artifact's stored value instead of the artifact, also as an item of a list."""
+    if isinstance(value, list):
+        return [_bound(item) for item in value]
+    if not isinstance(value, remote.Artifact):
+        return value
+    stored = Literal.FromString(value.pb2.spec.value.SerializeToString())
+    stored.artifact_id.CopyFrom(value.artifact_version_id)
+    return Own(to_json([("", stored)])[""], value.pb2.spec.type, stored)
 
 
 def _is_json(value: Any) -> bool:
@@ -95,7 +105,7 @@ def install(engine: Any, interface: Any) -> None:
         engine: ``flyte.types.TypeEngine``.
         interface: ``flyte.models.NativeInterface``.
     """
-    original = interface.convert_to_kwargs
+    original, to_literal_as_it_was = interface.convert_to_kwargs, engine.to_literal
     json_schema = interface.json_schema
 
     def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
@@ -118,13 +128,20 @@ def install(engine: Any, interface: Any) -> None:
             for name, value in shown.items()
         )
 
+    async def to_literal(_: Any, python_val: Any, python_type: Any, expected: Any) -> Literal:
+        if isinstance(python_val, Literal):  # converted already, together with the other inputs
+            return python_val
+        return await to_literal_as_it_was(python_val, python_type, expected)  # type: ignore[no-any-return]
+
     def convert_to_kwargs(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         kinds = _kinds(self)
-        if kinds is None:
-            return original(self, *args, **kwargs)  # type: ignore[no-any-return]
-        if args:
+        if kinds is None:  # the app's own task
+            kwargs |= original(self, *args)
+            kinds = {name: engine.to_literal_type(each[0]) for name, each in self.inputs.items()}
+        elif args:
             raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
         try:
+            kwargs = {name: _bound(value) for name, value in kwargs.items()}
             ready = {name for name, value in kwargs.items() if not _is_json(value)}
         except RecursionError:
             raise InvalidInputs([((), "nested too deep")]) from None
@@ -141,6 +158,7 @@ def install(engine: Any, interface: Any) -> None:
         return SchemaBuilder().object_of(VariableMap(variables=entries), defaults)
 
     engine.guess_python_type = classmethod(guess_python_type)
+    engine.to_literal = classmethod(to_literal)
     engine.to_python_value = classmethod(to_python_value)
     engine.literal_map_to_kwargs = classmethod(literal_map_to_kwargs)
     interface.convert_to_kwargs = convert_to_kwargs
