@@ -79,7 +79,9 @@ from passthrough import sdk
 
 place, promise = sys.argv[1].split(" ")
 setattr(sdk, place, lambda: None)
-sys.exit(pytest.main(["tests/test_promises.py", "-q", "-n0", "-k", promise]))
+imported_before_pytest = "ignore::pytest.PytestAssertRewriteWarning"
+options = ["-q", "-n0", "-W", imported_before_pytest, "-k", promise]
+sys.exit(pytest.main(["tests/test_promises.py", *options]))
 """
 
 

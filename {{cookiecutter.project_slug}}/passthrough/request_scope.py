@@ -10,7 +10,7 @@ import flyte.errors
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, is_safe, make_safe
+from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, make_safe
 from .stopping import stopping
 
 LARGEST_BODY = 1024 * 1024  # bytes
@@ -98,8 +98,6 @@ class FlyteMiddleware:
         make_safe()
         with suppress(flyte.errors.InitializationError):
             self._flyte = initialised()
-        if self._flyte and not is_safe(self._flyte):
-            raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
         return self._flyte
 
     def _noting(self, send: Send) -> Send:
