@@ -21,7 +21,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.request_scope import MOST_UNREAD, Client, OnlySending
+from passthrough.request_scope import LARGEST_BODY, MOST_UNREAD, Client, only_sending
+from passthrough.sdk import Calls, Limits
 
 from .support import bearer, wait_until
 
@@ -64,7 +65,7 @@ async def logs(name: str) -> StreamingResponse:
 @router.websocket("/socket/{name}")
 async def socket(websocket: WebSocket, name: str) -> None:
     run = await remote.Run.get.aio(name)
-    async with OnlySending(websocket):
+    async with only_sending(websocket):
         async for details in run.watch():
             await websocket.send_text(details.phase)
 
@@ -408,7 +409,7 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
     connection = Connection()
 
     async def serve() -> None:
-        client = Client(connection.receive, connection.send, after=0)
+        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
         reading = asyncio.create_task(client.receive())
         await asyncio.sleep(0.01)  # longer than ``after``
         await client.send({"type": "http.response.body"})
@@ -424,7 +425,7 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
-        client = Client(connection.receive, connection.send, after=0)
+        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
         await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
         client.stop_listening()
