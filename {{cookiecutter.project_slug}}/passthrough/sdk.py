@@ -163,11 +163,9 @@ class Calls:
 
     def take_time(self) -> None:
         """Extend the deadline when a run is started: the caller must learn that it was."""
-        if self._deadline and self._deadline.when() and not self._deadline.expired():
-            now = asyncio.get_running_loop().time()
-            self._deadline.reschedule(
-                max(self._deadline.when() or 0, now + 2 * self.limits.timeout)
-            )
+        deadline, now = self._deadline, asyncio.get_running_loop().time()
+        if deadline and (when := deadline.when()) and not deadline.expired():
+            deadline.reschedule(max(when, now + 2 * self.limits.timeout))
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
@@ -364,12 +362,10 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
 
 def quotes(text: str, secrets: Iterable[str]) -> bool:
     """Tell whether a text contains a secret, or a good part of one."""
-    pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
     told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    long = "\n".join(secret for secret in told if len(secret) >= QUOTE)
-    if any(len(piece) == QUOTE and piece in long for piece in pieces):
-        return True
-    return any(secret in text for secret in told if len(secret) < QUOTE)
+    joined = "\n".join(told)
+    pieces = {text[i : i + QUOTE] for i in range(len(text) - QUOTE + 1)}
+    return any(secret in text for secret in told) or any(piece in joined for piece in pieces)
 
 
 class Transport:
@@ -403,39 +399,31 @@ class Transport:
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=_messages(response) if is_stream else _message(response),
+            content=_limited(response, is_stream),
             trailers=response.trailers,
         )
 
 
-async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of an answer without a Content-Length."""
-    received = 0
-    async with response:
-        async for chunk in response.content:
-            received += len(chunk)
-            if received > LARGEST_MESSAGE:
-                raise _too_large()
-            yield bytes(chunk)
+async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerator[bytes]:
+    """Yield the chunks of a response, until a message is too large.
 
-
-async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a stream. Each message starts with a flag and its length, 1 + 4 bytes."""
-    prefix, missing = b"", 0
+    In a stream, each message starts with a flag and its length, 1 + 4 bytes.
+    """
+    prefix, left = b"", 0 if is_stream else LARGEST_MESSAGE
     async with response:
         async for chunk in response.content:
             rest = memoryview(chunk)
             while rest:
-                if missing:
-                    passed = min(missing, len(rest))
-                    rest, missing = rest[passed:], missing - passed
+                part = rest[: left or 5 - len(prefix)]
+                rest = rest[len(part) :]
+                if left:
+                    left -= len(part)
                     continue
-                taken = bytes(rest[: 5 - len(prefix)])
-                prefix, rest = prefix + taken, rest[len(taken) :]
-                if len(prefix) == 5:
-                    prefix, missing = b"", int.from_bytes(prefix[1:])
-                    if missing > LARGEST_MESSAGE:
-                        raise _too_large()
+                prefix += part
+                if is_stream and len(prefix) == 5:
+                    prefix, left = b"", int.from_bytes(prefix[1:])
+                if left > LARGEST_MESSAGE or not is_stream:
+                    raise _too_large()
             yield bytes(chunk)
 
 
@@ -500,8 +488,9 @@ def _trusted(cluster: str, flyte_address: str) -> str:
     Raises:
         ConnectError: Credentials must not be sent there.
     """
-    address = cluster if "//" in cluster and not cluster.startswith("dns:") else None
-    address = address or f"https://{re.sub('^dns:/*', '', cluster)}"
+    address = re.sub("^dns:/*", "", cluster)
+    if "//" not in address:
+        address = f"https://{address}"
     with suppress(ValueError):  # not a URL
         if urlsplit(address).netloc == urlsplit(flyte_address).netloc:
             return flyte_address
@@ -569,27 +558,20 @@ def _loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    kind.is_in_loop = lambda _: _is_in_a_loop()
+    kind.is_in_loop = lambda _: True  # each loop counts as the SDK's own
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
 
 
-def _is_in_a_loop() -> bool:
+def _refuse_to_block(call: Any) -> None:
+    """Refuse a blocking call in the event loop: it would block every caller for ever."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
-
-
-def _refuse_to_block(call: Any) -> None:
-    """Refuse a blocking call in the event loop: it would block every caller for ever."""
-    if not _is_in_a_loop():
         return
-    name = call.__qualname__
-    begin = "async for … in"
+    name, begin = call.__qualname__, "async for … in"
     if isinstance(call, Coroutine):
         call.close()
         begin = "await"
