@@ -387,14 +387,12 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""
         response = await self._transport.execute(request)
-        if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
-            await response.aclose()
-            raise _too_large()
+        length = int(response.headers.get("content-length") or LARGEST_MESSAGE + 1)
         is_stream = all(
             headers.get("content-type", "").startswith("application/connect+")
             for headers in (request.headers, response.headers)
         )
-        if not is_stream and "content-length" in response.headers:
+        if not is_stream and length <= LARGEST_MESSAGE:
             return response
         return pyqwest.Response(
             status=response.status,
@@ -423,12 +421,10 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
                 if is_stream and len(prefix) == 5:
                     prefix, left = b"", int.from_bytes(prefix[1:])
                 if left > LARGEST_MESSAGE or not is_stream:
-                    raise _too_large()
+                    raise TooLargeError(
+                        f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
+                    )
             yield bytes(chunk)
-
-
-def _too_large() -> ConnectError:
-    return TooLargeError(f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes")
 
 
 def _sessions() -> None:
@@ -625,7 +621,7 @@ def _lazy_tasks() -> None:
 
     async def fetch(self: Any) -> Any:
         tasks, config = request_calls().tasks, initialised()
-        key = (self, config.project, config.domain)
+        key = (self, config.project, config.domain, forwarded_credentials())
         if key not in tasks:
             tasks[key] = await self._getter()
         return tasks[key]
