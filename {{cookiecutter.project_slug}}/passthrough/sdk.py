@@ -138,6 +138,7 @@ class Calls:
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
+        self._loop = asyncio.get_running_loop()
         self._open: list[asyncio.Task[Any] | None] = []
         self._ended = False
 
@@ -159,13 +160,16 @@ class Calls:
     def time_left(self) -> float:
         """Return the seconds left to answer the request."""
         when = self._deadline and self._deadline.when()
-        return when - asyncio.get_running_loop().time() if when else self.limits.timeout
+        return when - self._loop.time() if when else self.limits.timeout
 
     def take_time(self) -> None:
         """Extend the deadline when a run is started: the caller must learn that it was."""
-        deadline, now = self._deadline, asyncio.get_running_loop().time()
+        self._loop.call_soon_threadsafe(self._extend)  # a thread's calls run in another loop
+
+    def _extend(self) -> None:
+        deadline = self._deadline
         if deadline and (when := deadline.when()) and not deadline.expired():
-            deadline.reschedule(max(when, now + 2 * self.limits.timeout))
+            deadline.reschedule(max(when, self._loop.time() + 2 * self.limits.timeout))
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
@@ -206,9 +210,9 @@ class _Guard:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
-        if name == "CreateRun":
-            calls.take_time()
         with self._call(ctx) as secrets:
+            if name == "CreateRun":
+                calls.take_time()
             try:
                 async with asyncio.timeout(calls.limits.timeout):
                     for pause in (*pauses, None):
