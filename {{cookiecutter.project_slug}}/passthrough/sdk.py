@@ -254,6 +254,7 @@ class _Guard:
 
         def done(task: asyncio.Task[None]) -> None:
             sender.close()
+            messages.close()
             task.cancelled() or task.exception()  # there may be nobody left to await it
 
         timeout, received, silent = request_calls().limits.timeout, 0, 0.0
@@ -269,14 +270,13 @@ class _Guard:
                     if await _has_nothing_more(request, ctx.method().name, received, silent):
                         return
                     continue
-                except anyio.EndOfStream:
+                except anyio.ClosedResourceError:
                     break
                 received, silent = received + 1, 0.0
                 yield message
             await reading
         finally:
             reading.cancel()
-            messages.close()
             await asyncio.wait({reading})
 
     @contextmanager
