@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flyteidl2.app import app_definition_pb2
 
 from local_flyte import LocalFlyte
 from passthrough.apps import call_app
-from passthrough.sdk import current_calls
+from passthrough.sdk import request_calls
 
 from .support import bearer, build_app, client_of, serving, wait_until
 
@@ -44,12 +45,10 @@ stray: list[asyncio.Task[Any]] = []
 @router.post("/later")
 async def call_later(address: str) -> None:
     async def call() -> None:
-        if calls := current_calls.get():
-            calls.begin(left, left.set)
-        await left.wait()
+        with suppress(asyncio.CancelledError), request_calls().include():
+            await asyncio.Event().wait()  # until the request ends
         await call_app(app_at(address), "POST", "/echo", content={})
 
-    left = asyncio.Event()
     stray.append(asyncio.create_task(call()))
 
 

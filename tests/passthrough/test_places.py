@@ -20,6 +20,8 @@ PLACES = {
 }
 """The place that is left out, and part of the name of the promise that fails first."""
 PARTS = (
+    "flyte.remote._client.controlplane:SessionConfig",
+    "flyte.remote._client.auth._session:SessionConfig.connect_kwargs",
     "flyte.remote._client.controlplane:create_session_config",
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute",
     "flyte.syncify:syncify._bg_loop",
@@ -79,7 +81,9 @@ from passthrough import sdk
 
 place, promise = sys.argv[1].split(" ")
 setattr(sdk, place, lambda: None)
-sys.exit(pytest.main(["tests/test_promises.py", "-q", "-n0", "-k", promise]))
+imported_before_pytest = "ignore::pytest.PytestAssertRewriteWarning"
+options = ["-q", "-n0", "-W", imported_before_pytest, "-k", promise]
+sys.exit(pytest.main(["tests/test_promises.py", *options]))
 """
 
 

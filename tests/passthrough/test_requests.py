@@ -1,9 +1,11 @@
 """An endpoint's calls to Flyte end with its request, however the endpoint is written."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -21,7 +23,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.request_scope import MOST_UNREAD, Client, OnlySending
+from passthrough.request_scope import LARGEST_BODY, MOST_UNREAD, Client, only_sending
+from passthrough.sdk import Calls, Limits, _Guard, current_calls
 
 from .support import bearer, wait_until
 
@@ -64,7 +67,7 @@ async def logs(name: str) -> StreamingResponse:
 @router.websocket("/socket/{name}")
 async def socket(websocket: WebSocket, name: str) -> None:
     run = await remote.Run.get.aio(name)
-    async with OnlySending(websocket):
+    async with only_sending(websocket):
         async for details in run.watch():
             await websocket.send_text(details.phase)
 
@@ -408,7 +411,7 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
     connection = Connection()
 
     async def serve() -> None:
-        client = Client(connection.receive, connection.send, after=0)
+        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
         reading = asyncio.create_task(client.receive())
         await asyncio.sleep(0.01)  # longer than ``after``
         await client.send({"type": "http.response.body"})
@@ -424,13 +427,45 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
-        client = Client(connection.receive, connection.send, after=0)
+        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
         await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
         client.stop_listening()
 
     asyncio.run(serve())
     assert connection.asked == 2
+
+
+def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() -> None:
+    """Otherwise the owner's tests would show a ResourceWarning, at any time later."""
+
+    class Context:
+        headers: dict[str, str] = {}  # noqa: RUF012
+        request_headers = staticmethod(lambda: Context.headers)
+        method = staticmethod(lambda: Context)
+        service_name, name = "Service", "TailLogs"
+
+    async def messages(*_: Any) -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+
+    async def serve() -> None:
+        calls = Calls(Limits(anonymous=True))
+        current_calls.set(calls)
+        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        assert await anext(stream) == 0
+        kept.append(stream)
+        calls.end()
+        await asyncio.sleep(0.01)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(serve())
+    loop.close()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        kept.clear()
+        gc.collect()
+    assert [str(each.message) for each in told] == []
 
 
 def test_a_plain_thread_has_no_credentials_and_makes_no_call(

@@ -86,6 +86,13 @@ async def run_the_module_level_task() -> str:
     return (await flyte.run.aio(GREET, name="Ada")).name
 
 
+@router.post("/greet/for/{name}")
+async def fetch_the_task_for_somebody_else_too(name: str) -> None:
+    await GREET.fetch.aio()
+    with remote.auth_metadata(("authorization", bearer(name))):
+        await GREET.fetch.aio()
+
+
 @router.post("/greet/override")
 async def run_it_overridden() -> str:
     task = GREET.override.aio(short_name="salutation")
@@ -331,6 +338,11 @@ def test_a_caller_without_access_does_not_get_a_task_that_another_has_fetched(
         assert carol.post("/greet").status_code == 403
     with client_of(url, None) as nobody:
         assert nobody.post("/greet").status_code == 401
+
+
+def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: httpx.Client) -> None:
+    assert alice.post("/greet/for/bob").status_code == 200
+    assert alice.post("/greet/for/carol").status_code == 403
 
 
 def test_flyte_with_runcontext_works(alice: httpx.Client) -> None:

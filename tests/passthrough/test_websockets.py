@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from local_flyte import LocalFlyte
-from passthrough.request_scope import OnlySending
+from passthrough.request_scope import only_sending
 from passthrough.serving import COMMAND_LINE, UVICORN
 
 from ..baking import run
@@ -30,7 +30,7 @@ HEADERS = {"Authorization": bearer("alice")}
 async def watch(websocket: WebSocket) -> None:
     ended.clear()
     try:
-        async with OnlySending(websocket):
+        async with only_sending(websocket):
             await websocket.send_text("seen")
             await asyncio.sleep(3600)
     finally:

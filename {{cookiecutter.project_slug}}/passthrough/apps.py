@@ -15,11 +15,10 @@ from flyte import remote
 from .sdk import (
     DeadlineExceededError,
     Transport,
-    belongs_to_the_request,
-    current_limits,
     forwarded_credentials,
     initialised,
-    is_neighbour,
+    is_trusted,
+    request_calls,
 )
 
 
@@ -43,13 +42,9 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     """
     if not path.startswith("/"):
         raise ValueError(f"the path must begin with a slash: {path!r}")
-    address, limits = app.endpoint.rstrip("/"), current_limits()
+    address = app.endpoint.rstrip("/")
     flyte_address = initialised().client.session_config.endpoint
-    if not (
-        is_neighbour(address, flyte_address)
-        or address in limits.data_addresses
-        or _is_on_the_same_host(address, flyte_address)
-    ):
+    if not (is_trusted(address, flyte_address) or _is_on_the_same_host(address, flyte_address)):
         raise ConnectError(
             Code.INTERNAL,
             f"the address of the app {app.name}, {address!r}, is not an https:// address in Flyte's"
@@ -69,24 +64,22 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
         ConnectError: The address cannot be reached.
         DeadlineExceededError: There was no response in time.
     """
-    client = _client(os.environ.get("SSL_CERT_FILE"))
-    is_done = belongs_to_the_request(asyncio.current_task())
+    client, calls = _client(os.environ.get("SSL_CERT_FILE")), request_calls()
     try:
-        async with asyncio.timeout(current_limits().timeout):
-            return await client.execute(method, address, **options)
+        with calls.include():
+            async with asyncio.timeout(calls.limits.timeout):
+                return await client.execute(method, address, **options)
     except TimeoutError:
         raise DeadlineExceededError from None
     except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
         host = urlsplit(address).netloc
         raise ConnectError(Code.UNAVAILABLE, f"{host} cannot be reached") from None
-    finally:
-        is_done()
 
 
 @functools.cache
 def _client(_: str | None) -> pyqwest.Client:
     """Return a client that trusts the authorities in this file; reading them takes a while."""
-    return pyqwest.Client(transport=Transport(None, streams=False))
+    return pyqwest.Client(transport=Transport(None))
 
 
 def _is_on_the_same_host(address: str, flyte_address: str) -> bool:

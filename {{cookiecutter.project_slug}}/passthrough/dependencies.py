@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from .literals import inputs_schema, outputs_schema
 from .literals.limits import MAX_NAMES
 from .problems import FLYTE_ERRORS
-from .sdk import act_in, current_calls, forwarded_credentials, initialised
+from .sdk import act_in, forwarded_credentials, initialised, request_calls
 from .stopping import stopping
 
 
@@ -68,8 +68,7 @@ async def _caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(subject=None, name=None, email=None, anonymous=False)
-    if calls := current_calls.get():
-        calls.subject = user.subject
+    request_calls().subject = user.subject
     return Caller(
         subject=user.subject or None,
         name=user.name or None,
@@ -172,9 +171,8 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
 
     The block also ends when the server is asked to stop.
     """
-    calls = current_calls.get()
-    longest = min(calls.limits.timeout, 0.9 * calls.time_left()) if calls else seconds
-    limit = asyncio.timeout(min(seconds, longest))
+    calls = request_calls()
+    limit = asyncio.timeout(min(seconds, calls.limits.timeout, 0.9 * calls.time_left()))
     try:
         with suppress(*FLYTE_ERRORS):
             async with limit:

@@ -2,19 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import flyte.errors
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, is_safe, make_safe
+from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, make_safe
 from .stopping import stopping
 
 LARGEST_BODY = 1024 * 1024  # bytes
 MOST_UNREAD = 16  # messages of a WebSocket
+EVENTS = "text/event-stream"
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
 
@@ -61,18 +63,9 @@ class FlyteMiddleware:
         token = current_calls.set(calls)
         if flyte_config := self._flyte or self._initialised():
             act_in(flyte_config)
-        try:
-            if scope["type"] == "http":
-                await self._serve(scope, receive, send)
-            else:
-                await self._serve_socket(scope, Socket(calls, receive, send))
-        finally:
-            calls.end()
-            current_calls.reset(token)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings = getattr(scope.get("app"), "settings", None)
-        client = Client(receive, send, getattr(settings, "largest_body", LARGEST_BODY))
+        largest_body = getattr(settings, "largest_body", LARGEST_BODY)
+        client = (Client if scope["type"] == "http" else Socket)(calls, receive, send, largest_body)
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
@@ -83,23 +76,14 @@ class FlyteMiddleware:
                 await client.send({"type": "http.response.body", "body": COME_BACK})
         finally:
             client.stop_listening()
-
-    async def _serve_socket(self, scope: Scope, socket: "Socket") -> None:
-        try:
-            await self.app(scope, socket.receive, socket.send)
-        except asyncio.CancelledError:
-            if not socket.has_left:
-                raise
-        finally:
-            socket.stop_listening()
+            calls.end()
+            current_calls.reset(token)
 
     def _initialised(self) -> Any:
         """Return Flyte's configuration, or None if Flyte is not initialised yet."""
         make_safe()
         with suppress(flyte.errors.InitializationError):
             self._flyte = initialised()
-        if self._flyte and not is_safe(self._flyte):
-            raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
         return self._flyte
 
     def _noting(self, send: Send) -> Send:
@@ -121,22 +105,22 @@ class Client:
     """
 
     def __init__(
-        self, receive: Receive, send: Send, largest_body: int = LARGEST_BODY, after: float = 1.0
+        self, calls: Calls, receive: Receive, send: Send, largest_body: int, after: float = 1.0
     ) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects, or when it should reconnect."""
         self.has_left = False
-        self._receive, self._send, self._largest_body = receive, send, largest_body
-        self._is_read = False
+        self._calls, self._receive, self._send = calls, receive, send
+        self._largest_body = largest_body
+        self._is_read = False  # by the app
+        self._listening: asyncio.Task[None] | None = None
         self._body, self._heard, self._is_whole = bytearray(), 0, False
         self._news = asyncio.Event()
-        self._listening: asyncio.Task[None] | None = None
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
     def _listen(self) -> None:
         # A pending receive() reports a disconnect; after a complete response it does not matter.
-        needed = not self._is_read and not self._timer.cancelled()
-        if needed and self._listening is None:
+        if not (self._is_read or self._timer.cancelled() or self._listening):
             self._listening = asyncio.create_task(self._await_disconnect())
 
     async def _await_disconnect(self) -> None:
@@ -147,26 +131,25 @@ class Client:
             self._heard += len(body)
             self._is_whole = not message.get("more_body", False)
             self._news.set()
-        self._end_calls()
+        self._leave()
         if not self.present.expired():
             self.present.reschedule(asyncio.get_running_loop().time())
 
-    def _end_calls(self) -> None:
+    def _leave(self) -> None:
         """End calls to Flyte now: the request can't end while one of its threads waits for them."""
         self.has_left = True
-        if calls := current_calls.get():
-            calls.end()
+        self._calls.end()
 
     def stop_listening(self) -> None:
         """Stop reading from the connection."""
         stopping.leaves(self.present)
         self._timer.cancel()
-        if self._listening is not None:
+        if self._listening:
             self._listening.cancel()
 
     async def receive(self) -> Message:
         """Receive a message from the client."""
-        if self._listening is not None:
+        if self._listening:
             await self._news.wait()
             self._news.clear()
             body, self._body = bytes(self._body), bytearray()
@@ -174,24 +157,25 @@ class Client:
         self._is_read = True
         try:
             message = await self._receive()
-            if message["type"] == "http.disconnect" and not self._timer.cancelled():
-                self._end_calls()
-            return message
         finally:
             self._is_read = False
             if self._timer.when() <= asyncio.get_running_loop().time():
                 self._listen()
+        if message["type"] == "http.disconnect" and not self._timer.cancelled():
+            self._leave()
+        return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the response."""
-        if message["type"] == "http.response.start" and _is_events(message):
-            stopping.ends(self.present)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
+        if message["type"] == "http.response.start":
+            if Headers(raw=message.get("headers", ())).get("content-type", "").startswith(EVENTS):
+                stopping.ends(self.present)
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
             self.stop_listening()  # background tasks come after this and are not cancelled
         await self._send(message)
 
 
-class Socket:
+class Socket(Client):
     """The client of a WebSocket.
 
     This class reads messages even while the endpoint does not. If the client leaves at that time,
@@ -200,32 +184,23 @@ class Socket:
     client has left.
     """
 
-    def __init__(self, calls: Calls, receive: Receive, send: Send) -> None:
-        self.has_left = False
-        """Whether the client has left, or sent too much, and the endpoint did not read that."""
-        self._calls, self._receive, self._send = calls, receive, send
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._timer.cancel()
         self._unread = asyncio.Queue[Message](MOST_UNREAD)
-        self._is_read = False
-        self._listening: asyncio.Task[None] | None = None
 
-    async def _listen(self) -> None:
+    async def _await_disconnect(self) -> None:
         while not self._unread.full():
             message = await self._receive()
             self._unread.put_nowait(message)
             if message["type"] == "websocket.disconnect":
                 break
         if not self._is_read:
-            self.has_left = True
-            self._calls.end()
-
-    def stop_listening(self) -> None:
-        """Stop reading from the connection."""
-        if self._listening is not None:
-            self._listening.cancel()
+            self._leave()
 
     async def receive(self) -> Message:
         """Receive a message from the client."""
-        if self._listening is None:  # the WebSocket is not accepted yet
+        if not self._listening:  # the WebSocket is not accepted yet
             return await self._receive()
         self._is_read = True
         try:
@@ -237,47 +212,35 @@ class Socket:
         """Send a message."""
         await self._send(message)
         if message["type"] == "websocket.accept":
-            self._listening = asyncio.create_task(self._listen())
+            self._listening = asyncio.create_task(self._await_disconnect())
 
 
-def _is_events(start: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in start.get("headers", ())
-    )
-
-
-class OnlySending:
-    """Accepts a WebSocket that only the app sends on, and ends the block when its client leaves.
+@asynccontextmanager
+async def only_sending(websocket: WebSocket) -> AsyncGenerator[None]:
+    """Accept a WebSocket that only the app sends on, and end the block when its client leaves.
 
     A client that sends anything is disconnected, so that it cannot make the app read::
 
-        async with OnlySending(websocket):
+        async with only_sending(websocket):
             async for state in run.watch():
                 await websocket.send_text(...)
     """
+    await websocket.accept()
+    present = asyncio.timeout(None)
 
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket = websocket
-        self._present = asyncio.timeout(None)
-
-    async def __aenter__(self) -> None:
-        await self._websocket.accept()
-        self._listening = asyncio.create_task(self._listen())
-        await self._present.__aenter__()
-
-    async def _listen(self) -> None:
-        message = await self._websocket.receive()
+    async def listen() -> None:
+        message = await websocket.receive()
         if message["type"] != "websocket.disconnect":
-            await self._websocket.close(1008, "this connection is only for listening")
-        self._present.reschedule(asyncio.get_running_loop().time())
+            await websocket.close(1008, "this connection is only for listening")
+        present.reschedule(asyncio.get_running_loop().time())
 
-    async def __aexit__(self, *error: Any) -> bool:
-        self._listening.cancel()
-        try:
-            await self._present.__aexit__(*error)
-        except TimeoutError:
-            return True
-        if error[0] is None:
-            await self._websocket.close()
-        return False
+    listening = asyncio.create_task(listen())
+    try:
+        async with present:
+            yield
+        await websocket.close()
+    except TimeoutError:
+        if not present.expired():
+            raise
+    finally:
+        listening.cancel()

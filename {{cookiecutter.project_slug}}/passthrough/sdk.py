@@ -12,7 +12,6 @@ these places.
 import asyncio
 import dataclasses
 import functools
-import importlib
 import inspect
 import logging
 import os
@@ -31,9 +30,11 @@ from collections.abc import (
 )
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
+from pkgutil import resolve_name
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import flyte.errors
 import httpx
 import pyqwest
@@ -137,120 +138,57 @@ class Calls:
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
-        self._cancel: dict[Any, Callable[[], object]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._open: list[asyncio.Task[Any] | None] = []
         self._ended = False
 
-    def begin(self, key: Any, cancel: Callable[[], object]) -> None:
-        """Record a call and how to cancel it.
+    @contextmanager
+    def include(self) -> Iterator[None]:
+        """Cancel the current task if the request ends while it is in the block.
 
         Raises:
             asyncio.CancelledError: The request has ended.
         """
         if self._ended:
             raise asyncio.CancelledError("the request that made this call to Flyte has ended")
-        self._cancel[key] = cancel
+        self._open.append(task := asyncio.current_task())
+        try:
+            yield
+        finally:
+            self._open.remove(task)
 
     def time_left(self) -> float:
         """Return the seconds left to answer the request."""
         when = self._deadline and self._deadline.when()
-        return when - asyncio.get_running_loop().time() if when else self.limits.timeout
+        return when - self._loop.time() if when else self.limits.timeout
 
     def take_time(self) -> None:
         """Extend the deadline when a run is started: the caller must learn that it was."""
-        if self._deadline and self._deadline.when() and not self._deadline.expired():
-            now = asyncio.get_running_loop().time()
-            self._deadline.reschedule(
-                max(self._deadline.when() or 0, now + 2 * self.limits.timeout)
-            )
+        self._loop.call_soon_threadsafe(self._extend)  # a thread's calls run in another loop
 
-    def done(self, key: Any) -> None:
-        """Forget a call that has been answered."""
-        self._cancel.pop(key, None)
+    def _extend(self) -> None:
+        deadline = self._deadline
+        if deadline and (when := deadline.when()) and not deadline.expired():
+            deadline.reschedule(max(when, self._loop.time() + 2 * self.limits.timeout))
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self._ended = True
-        for cancel in [*self._cancel.values()]:
+        for task in filter(None, {*self._open}):
             with suppress(RuntimeError):  # its event loop is closed
-                cancel()
+                task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 current_calls: ContextVar[Calls | None] = ContextVar("current_calls", default=None)
 """The calls of the current request."""
 
-_without_request = Limits()
 
-
-def current_limits() -> Limits:
-    """Return what calls may do in the request that is being served."""
-    calls = current_calls.get()
-    return calls.limits if calls else _without_request
-
-
-def belongs_to_the_request(task: asyncio.Future[Any] | None) -> Callable[[], None]:
-    """Cancel a task when its request ends; return a function to call when it is done."""
-    calls = current_calls.get()
-    if not calls or not task:
-        return lambda: None
-    loop = task.get_loop()
-    calls.begin(task, lambda: loop.call_soon_threadsafe(task.cancel))
-    return functools.partial(calls.done, task)
+def request_calls() -> Calls:
+    """Return the calls of the current request, or an empty object if there is none."""
+    return current_calls.get() or Calls(Limits())
 
 
 # The first place: sessions, which every call goes through
-
-
-class _Tracer:
-    """Makes a span for each call, if OpenTelemetry is set up; wraps `_Guard`.
-
-    Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own spans
-    can join the trace. Baggage is not sent on: clients write it.
-    """
-
-    _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
-    _propagator = TraceContextTextMapPropagator()
-
-    async def intercept_unary(
-        self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
-    ) -> Any:
-        """Trace a call with a single answer."""
-        with self._span(ctx):
-            return await call_next(request, ctx)
-
-    async def intercept_server_stream(
-        self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
-    ) -> AsyncGenerator[Any]:
-        """Trace a call that returns a stream."""
-        with self._span(ctx):
-            async with aclosing(call_next(request, ctx)) as stream:
-                async for message in stream:
-                    yield message
-
-    @contextmanager
-    def _span(self, ctx: Call) -> Iterator[None]:
-        """Open a span for the block; it ends no later than the request."""
-        method = f"{ctx.method().service_name}/{ctx.method().name}"
-        attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
-        span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=attributes)
-        self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
-        calls = current_calls.get()
-        try:
-            if calls:
-                calls.begin(span, span.end)
-            yield
-        except (Exception, asyncio.CancelledError) as error:
-            if span.is_recording():
-                span.set_attribute("error.type", type(error).__qualname__)
-                if isinstance(error, ConnectError):
-                    span.set_attribute("rpc.response.status_code", error.code.value)
-                if isinstance(error, Exception):  # a cancellation (the client left) is no error
-                    span.set_status(trace.StatusCode.ERROR)
-            raise
-        finally:
-            if calls:
-                calls.done(span)
-            if span.is_recording():
-                span.end()
 
 
 class _Guard:
@@ -260,6 +198,9 @@ class _Guard:
     already delivered something.
     """
 
+    _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
+    _propagator = TraceContextTextMapPropagator()
+
     def __init__(self, is_plaintext: bool) -> None:
         self._is_plaintext = is_plaintext
 
@@ -267,76 +208,102 @@ class _Guard:
         self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
     ) -> Any:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
-        secrets = self._authenticate(ctx)
-        limits = current_limits()
-        reads = re.match(r"Get|List|Select|User", ctx.method().name)
-        is_done = belongs_to_the_request(asyncio.current_task())
-        calls, began = current_calls.get(), time.perf_counter()
-        if calls and ctx.method().name == "CreateRun":
-            calls.take_time()
-        try:
-            async with asyncio.timeout(limits.timeout):
-                for pause in (*(limits.pauses if reads else ()), None):
-                    try:
-                        return await call_next(request, ctx)
-                    except ConnectError as error:
-                        # Inside the timeout, which recognises its own cancellation.
-                        failure = _meaning(error, secrets)
-                    if pause is None or failure.code is not Code.UNAVAILABLE:
-                        break
-                    await asyncio.sleep(pause)
-        except TimeoutError:
-            raise DeadlineExceededError from None
-        finally:
-            is_done()
-            if calls:
+        calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
+        pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
+        with self._call(ctx) as secrets:
+            if name == "CreateRun":
+                calls.take_time()
+            try:
+                async with asyncio.timeout(calls.limits.timeout):
+                    for pause in (*pauses, None):
+                        try:
+                            return await call_next(request, ctx)
+                        except ConnectError as error:
+                            # Inside the timeout, which recognises its own cancellation.
+                            failure = _meaning(error, secrets)
+                        if pause is None or failure.code is not Code.UNAVAILABLE:
+                            break
+                        await asyncio.sleep(pause)
+            except TimeoutError:
+                raise DeadlineExceededError from None
+            finally:
                 calls.seconds += time.perf_counter() - began
-        raise failure
+            raise failure
 
     async def intercept_server_stream(
-        self, call_next: Callable[[Any, Call], AsyncIterator[Any]], request: Any, ctx: Call
+        self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream, and end it when nothing more will come."""
-        secrets = self._authenticate(ctx)
-        stream = call_next(request, ctx)
-        calls, timeout = current_calls.get(), current_limits().timeout
-        received, silent = 0, 0.0
-        loop, closing = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
+        """Make a call that returns a stream, and end it when nothing more will come.
 
-        def end() -> None:
-            # This generator may stay at its ``yield`` as long as something refers to it. Cancelling
-            # the pending message ends the stream; if it has already arrived, close the stream.
-            if not coming.cancel() and not closing and isinstance(stream, AsyncGenerator):
-                closing.add(_quietly(stream.aclose()))
+        It is read in a separate task, because this generator may stay at its ``yield`` as long as
+        something refers to it, and because waiting for a message must not end the stream.
+        """
+        sender, messages = anyio.create_memory_object_stream[Any]()
 
-        if calls:
-            calls.begin(stream, lambda: loop.call_soon_threadsafe(end))
-        coming = _quietly(anext(stream))
+        async def read() -> None:
+            with self._call(ctx) as secrets:
+                try:
+                    async with aclosing(call_next(request, ctx)) as stream:
+                        async for message in stream:
+                            await sender.send(message)
+                except ConnectError as error:
+                    failure = _meaning(error, secrets)
+                else:
+                    return
+                raise failure
+
+        def done(task: asyncio.Task[None]) -> None:
+            sender.close()
+            messages.close()
+            task.cancelled() or task.exception()  # there may be nobody left to await it
+
+        timeout, received, silent = request_calls().limits.timeout, 0, 0.0
+        reading = asyncio.create_task(read())
+        reading.add_done_callback(done)
         try:
             while True:
-                done, _ = await asyncio.wait({coming}, timeout=timeout)
-                if not done:
+                try:
+                    async with asyncio.timeout(timeout):
+                        message = await messages.receive()
+                except TimeoutError:
                     silent += timeout
                     if await _has_nothing_more(request, ctx.method().name, received, silent):
                         return
                     continue
-                try:
-                    message = coming.result()
-                except StopAsyncIteration:
-                    return
-                if closing:
-                    return
+                except anyio.ClosedResourceError:
+                    break
                 received, silent = received + 1, 0.0
-                coming = _quietly(anext(stream))
                 yield message
-        except ConnectError as error:
-            failure = _meaning(error, secrets)
+            await reading
         finally:
-            end()  # in a separate task: anyio keeps cancelling anything awaited here
-            if calls:
-                calls.done(stream)
-            await asyncio.wait({coming, *closing})
-        raise failure
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    @contextmanager
+    def _call(self, ctx: Call) -> Iterator[list[str]]:
+        """Make the block a call of the request, with a span; yield the secrets that are sent.
+
+        Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
+        spans can join the trace. Baggage is not sent on: clients write it.
+        """
+        calls, secrets = request_calls(), self._authenticate(ctx)
+        method = f"{ctx.method().service_name}/{ctx.method().name}"
+        attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
+        with calls.include():
+            span = self._tracer.start_span(
+                method, kind=trace.SpanKind.CLIENT, attributes=attributes
+            )
+            self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
+            try:
+                yield secrets
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__qualname__)
+                if isinstance(error, ConnectError):
+                    span.set_attribute("rpc.response.status_code", error.code.value)
+                span.set_status(trace.StatusCode.ERROR)
+                raise
+            finally:
+                span.end()
 
     def _authenticate(self, ctx: Call) -> list[str]:
         """Add the caller's credentials, and return the secrets in them.
@@ -344,26 +311,19 @@ class _Guard:
         Raises:
             ConnectError: There are none, so the call would be anonymous.
         """
-        calls, headers = current_calls.get(), ctx.request_headers()
-        headers["x-request-id"] = (calls and calls.request_id) or str(uuid.uuid4())
+        calls, headers = request_calls(), ctx.request_headers()
+        headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
         if self._is_plaintext:
             return []
-        credentials = dict(forwarded_credentials())
-        if not credentials and not current_limits().anonymous:
+        credentials = forwarded_credentials()
+        if not credentials and not calls.limits.anonymous:
             raise ConnectError(
                 Code.UNAUTHENTICATED,
                 "there are no caller's credentials here: call Flyte while serving a request, not in"
                 " a thread of your own or at start-up",
             )
         headers.update(credentials)
-        return [word for value in credentials.values() for word in re.split(r"[\s;=]+", value)]
-
-
-def _quietly(work: Awaitable[Any]) -> asyncio.Future[Any]:
-    task = asyncio.ensure_future(work)
-    # Retrieve the exception: there may be nobody left to await it.
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())
-    return task
+        return _secrets(credentials)
 
 
 async def _has_nothing_more(request: Any, method: str, received: int, silent: float) -> bool:
@@ -375,12 +335,11 @@ async def _has_nothing_more(request: Any, method: str, received: int, silent: fl
     Raises:
         DeadlineExceededError: Flyte has not sent anything.
     """
-    timeout = current_limits().timeout
     if method == "TailLogs" and hasattr(request, "action_id"):
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and not received:
         raise DeadlineExceededError
-    return method == "WatchActionDetails" and silent >= RENEWAL * timeout
+    return method == "WatchActionDetails" and silent >= RENEWAL * request_calls().limits.timeout
 
 
 def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
@@ -407,12 +366,10 @@ def _meaning(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
 
 def quotes(text: str, secrets: Iterable[str]) -> bool:
     """Tell whether a text contains a secret, or a good part of one."""
-    pieces = {text[i : i + QUOTE] for i in range(max(1, len(text) - QUOTE + 1))}
     told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    long = "\n".join(secret for secret in told if len(secret) >= QUOTE)
-    if any(len(piece) == QUOTE and piece in long for piece in pieces):
-        return True
-    return any(secret in text for secret in told if len(secret) < QUOTE)
+    joined = "\n".join(told)
+    pieces = {text[i : i + QUOTE] for i in range(len(text) - QUOTE + 1)}
+    return any(secret in text for secret in told) or any(piece in joined for piece in pieces)
 
 
 class Transport:
@@ -421,21 +378,12 @@ class Transport:
     The Connect client checks the size of a message only after reading all of it.
     """
 
-    def __init__(self, tls_ca_cert: bytes | None, *, streams: bool = True) -> None:
-        """Prepare to send.
-
-        Args:
-            tls_ca_cert: The authority to trust; None for those that the system trusts.
-            streams: Whether responses are streams: then each message is limited, not the whole.
-        """
-        self._streams = streams
+    def __init__(self, tls_ca_cert: bytes | None) -> None:
+        """Trust this authority; with None, those that the system trusts."""
         self._transport = pyqwest.HTTPTransport(
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
-            connect_timeout=30.0,
-            pool_idle_timeout=90.0,
-            tcp_keepalive_interval=30.0,
             use_system_dns=True,
             enable_otel=False,  # each call already has a span
         )
@@ -443,149 +391,123 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""
         response = await self._transport.execute(request)
-        if int(response.headers.get("content-length") or 0) > LARGEST_MESSAGE:
-            await response.aclose()
-            raise _too_large()
-        kind = response.headers.get("content-type", "")
-        is_stream = self._streams and kind.startswith("application/connect+")
-        if not is_stream and "content-length" in response.headers:
+        length = int(response.headers.get("content-length") or LARGEST_MESSAGE + 1)
+        is_stream = all(
+            headers.get("content-type", "").startswith("application/connect+")
+            for headers in (request.headers, response.headers)
+        )
+        if not is_stream and length <= LARGEST_MESSAGE:
             return response
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
-            content=_messages(response) if is_stream else _message(response),
+            content=_limited(response, is_stream),
             trailers=response.trailers,
         )
 
 
-async def _message(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of an answer without a Content-Length."""
-    received = 0
+async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerator[bytes]:
+    """Yield the chunks of a response, until a message is too large.
+
+    In a stream, each message starts with a flag and its length, 1 + 4 bytes.
+    """
+    prefix, left = b"", 0 if is_stream else LARGEST_MESSAGE
     async with response:
         async for chunk in response.content:
-            received += len(chunk)
-            if received > LARGEST_MESSAGE:
-                raise _too_large()
-            yield bytes(chunk)
-
-
-async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a stream. Each message starts with a flag and its length, 1 + 4 bytes."""
-    prefix, missing = b"", 0
-    async with response:
-        async for chunk in response.content:
-            data = bytes(chunk)
-            at = 0
-            while at < len(data):
-                if missing:
-                    passed = min(missing, len(data) - at)
-                    at, missing = at + passed, missing - passed
+            rest = memoryview(chunk)
+            while rest:
+                part = rest[: left or 5 - len(prefix)]
+                rest = rest[len(part) :]
+                if left:
+                    left -= len(part)
                     continue
-                taken = data[at : at + 5 - len(prefix)]
-                prefix, at = prefix + taken, at + len(taken)
-                if len(prefix) == 5:
-                    missing, prefix = int.from_bytes(prefix[1:]), b""
-                    if missing > LARGEST_MESSAGE:
-                        raise _too_large()
-            yield data
-
-
-def _too_large() -> ConnectError:
-    return TooLargeError(f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes")
+                prefix += part
+                if is_stream and len(prefix) == 5:
+                    prefix, left = b"", int.from_bytes(prefix[1:])
+                if left > LARGEST_MESSAGE or not is_stream:
+                    raise TooLargeError(
+                        f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
+                    )
+            yield bytes(chunk)
 
 
 def _sessions() -> None:
     """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
-    session_module = _module("flyte.remote._client.auth._session")
-    controlplane = _module("flyte.remote._client.controlplane")
-    original = _function(controlplane, "create_session_config", {"endpoint", "auth_endpoint"})
-    session_class = _class(session_module, "SessionConfig", {"interceptors", "http_client"})
+    controlplane = _part("flyte.remote._client.controlplane")
+    create, kind = controlplane.create_session_config, controlplane.SessionConfig
+    connect_kwargs = kind.connect_kwargs
+    sessions: dict[tuple[str, str], Any] = {}  # by their address and Flyte's
 
-    class Session(session_class):  # type: ignore[misc, valid-type]
-        def connect_kwargs(self) -> dict[str, Any]:
-            # Uncompressed, a message has the size in its prefix, and small ones are sent sooner.
-            plain = {"accept_compression": (), "send_compression": None}
-            return {**super().connect_kwargs(), **plain}
-
-    own: dict[str, Session] = {}
-    clusters: dict[tuple[str, str], Session] = {}
+    def uncompressed(self: Any) -> dict[str, Any]:
+        # A message then has its size in front, and small ones are sent sooner.
+        return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
-        endpoint: str | None,
+        endpoint: str,
         api_key: str | None = None,
         /,
         *,
         auth_endpoint: str | None = None,
         **options: Any,
-    ) -> Session:
+    ) -> Any:
         if api_key or options.get("auth_type") != "Passthrough":
             raise NotForManyCallersError(
                 "with an identity of its own the app would act as itself for everybody; initialise"
                 " Flyte with flyte.init_passthrough.aio()"
             )
-        assert endpoint
-        if auth_endpoint:
-            known = _trusted(endpoint, auth_endpoint, own) or clusters.get(
-                (endpoint, auth_endpoint)
-            )
-            if known:
+        if auth_endpoint:  # for a cluster
+            endpoint = _trusted(endpoint, auth_endpoint)
+            if known := sessions.get((endpoint, auth_endpoint)):
                 return known
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
-        made = await original(endpoint, **(options | unused))
-        parts = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
-        parts["interceptors"] = (_Tracer(), _Guard(made.insecure))
-        parts["http_client"] = pyqwest.Client(transport=Transport(made.tls_ca_cert))
-        session = Session(**parts)
-        if auth_endpoint:
-            clusters[endpoint, auth_endpoint] = session
-        else:
-            own[session.endpoint] = session
+        made = await create(endpoint, **(options | unused))
+        session = dataclasses.replace(
+            made,
+            interceptors=(_Guard(made.insecure),),
+            http_client=pyqwest.Client(transport=Transport(made.tls_ca_cert)),
+        )
+        sessions[made.endpoint, auth_endpoint or made.endpoint] = session
         return session
 
+    kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
-    _safe_sessions.append(Session)
-    # Each caller must ask Flyte for itself which cluster it may use.
-    cache = _class(_module("flyte._utils.async_cache"), "ThreadSafeCache", set())
-    _function(cache, "get_or_compute", {"key", "factory"})
 
+    # Each caller must ask Flyte for itself which cluster it may use.
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
         return await factory()
 
-    cache.get_or_compute = get_or_compute
+    _part("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
 
 
-_safe_sessions: list[type] = []
-
-
-def _trusted(cluster: str, flyte_address: str, own: dict[str, Any]) -> Any:
-    """Return Flyte's own session if the cluster is Flyte itself, or None for another good address.
+def _trusted(cluster: str, flyte_address: str) -> str:
+    """Return the address at which to call a cluster, or Flyte's own if the cluster is Flyte itself.
 
     The open-source Flyte returns the host name it was called by, with http:// behind a TLS proxy.
 
     Raises:
         ConnectError: Credentials must not be sent there.
     """
-    url = cluster if "//" in cluster and not cluster.startswith("dns:") else None
-    url = url or f"https://{re.sub('^dns:/*', '', cluster)}"
-    if _netloc(url) == _netloc(flyte_address):
-        return own.get(flyte_address)
-    is_named = url.startswith("https://") and url in current_limits().data_addresses
-    if not is_named and not is_neighbour(url, flyte_address):
+    address = re.sub("^dns:/*", "", cluster)
+    if "//" not in address:
+        address = f"https://{address}"
+    with suppress(ValueError):  # not a URL
+        if urlsplit(address).netloc == urlsplit(flyte_address).netloc:
+            return flyte_address
+    if not is_trusted(address, flyte_address):
         raise ConnectError(
             Code.INTERNAL,
             f"Flyte stores this data at {cluster!r}, which is not an https:// address in its own"
             " domain. To send callers' credentials there, add its https:// address to"
             " FLYTE_DATA_ADDRESSES.",
         )
-    return None
+    return address
 
 
-def _netloc(url: str) -> str | None:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:  # not a URL
-        return None
+def is_trusted(address: str, flyte_address: str) -> bool:
+    """Tell whether credentials may be sent to an address that Flyte has returned."""
+    is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses
+    return is_listed or is_neighbour(address, flyte_address)
 
 
 def is_neighbour(address: str, flyte_address: str) -> bool:
@@ -613,30 +535,19 @@ def _public_suffixes() -> PublicSuffixList:
 
 def _loop() -> None:
     """Run awaited calls in the caller's own task and thread, so that they are cancelled with it."""
-    background = _module("flyte.syncify").syncify._bg_loop
-    kind = type(background)
-    for name, parameters in (
-        ("is_in_loop", set()),
-        ("call_in_loop_sync", {"coro"}),
-        ("iterate_in_loop_sync", {"async_gen"}),
-    ):
-        _function(kind, name, parameters)
-    iterate = kind.iterate_in_loop_sync
+    kind = type(_part("flyte.syncify:syncify._bg_loop"))
+    call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
 
-    def is_in_loop(_: Any) -> bool:
-        return _is_in_a_loop()
+    async def with_the_request(coro: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            with request_calls().include():
+                return await coro
+        finally:
+            coro.close()  # if it has not started, because the request has ended
 
     def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
         _refuse_to_block(coro)
-        calls, future = current_calls.get(), asyncio.run_coroutine_threadsafe(coro, self.loop)
-        try:
-            if calls:
-                calls.begin(future, future.cancel)
-            result = future.result()
-        finally:
-            if calls:
-                calls.done(future)
-        return self.iterate_in_loop_sync(result) if hasattr(result, "__aiter__") else result
+        return call(self, with_the_request(coro))
 
     def iterate_in_loop_sync(self: Any, async_gen: AsyncIterator[Any]) -> Any:
         _refuse_to_block(async_gen)
@@ -647,35 +558,26 @@ def _loop() -> None:
             async for _ in self.watch(wait_for=wait_for):
                 pass
 
-    action: Any = remote.Action
-    _function(action, "wait", {"quiet", "wait_for"})
-    action.wait = wait  # the SDK's own prints, and swallows a cancellation
-    kind.is_in_loop = is_in_loop
+    kind.is_in_loop = lambda _: True  # each loop counts as the SDK's own
     kind.call_in_loop_sync = call_in_loop_sync
     kind.iterate_in_loop_sync = iterate_in_loop_sync
-
-
-def _is_in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    action: Any = remote.Action
+    action.wait = wait  # the SDK's own prints, and swallows a cancellation
 
 
 def _refuse_to_block(call: Any) -> None:
     """Refuse a blocking call in the event loop: it would block every caller for ever."""
-    if not _is_in_a_loop():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
         return
-    name = getattr(call, "__qualname__", "a call")
+    name, begin = call.__qualname__, "async for … in"
     if isinstance(call, Coroutine):
         call.close()
-        written = f"await ….{name.rpartition('.')[2]}.aio(…)"
-    else:
-        written = f"async for … in ….{name.rpartition('.')[2]}.aio(…)"
+        begin = "await"
     raise NotForManyCallersError(
-        f"{name} blocks, and in an `async def` it would block every caller: write `{written}`, or"
-        " make the endpoint a plain `def`"
+        f"{name} blocks, and in an `async def` it would block every caller: write `{begin}"
+        f" ….{name.rpartition('.')[2]}.aio(…)`, or make the endpoint a plain `def`"
     )
 
 
@@ -684,17 +586,9 @@ def _refuse_to_block(call: Any) -> None:
 
 def _types() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
-    types = _module("flyte.types")
-    engine = _class(types, "TypeEngine", set())
-    interface = _class(_module("flyte.models"), "NativeInterface", {"inputs", "outputs"})
-    _function(engine, "guess_python_type", {"flyte_type"})
-    _function(engine, "to_python_value", {"lv", "expected_python_type"})
-    _function(engine, "literal_map_to_kwargs", {"lm", "python_types", "literal_types"})
-    _function(interface, "convert_to_kwargs", {"args", "kwargs"})
-    sdk_types.install(engine, interface)
-    runner = _class(_module("flyte._run"), "_Runner", set())
-    _function(types, "guess_interface", set())
-    rerun_as_it_was = _function(runner, "rerun", {"run_name", "action_name"}).fn
+    interface, runner = _part("flyte.models:NativeInterface"), _part("flyte._run:_Runner")
+    sdk_types.install(_part("flyte.types:TypeEngine"), interface)
+    rerun_as_it_was = runner.rerun.fn
     options = {*inspect.signature(rerun_as_it_was).parameters}
 
     async def rerun(self: Any, run_name: str, action_name: str = "a0", **given: Any) -> Any:
@@ -702,13 +596,14 @@ def _types() -> None:
             return await rerun_as_it_was(self, run_name, action_name, **given)
         except ValueError:  # the SDK reports only unknown inputs: report everything that is wrong
             details = await remote.ActionDetails.get.aio(run_name=run_name, name=action_name)
-            known = types.guess_interface(details.pb2.task.task_template.interface).inputs
+            template = details.pb2.task.task_template
+            known = _part("flyte.types:guess_interface")(template.interface).inputs
             inputs = {name: value for name, value in given.items() if name not in options}
             kinds = {name: known[name] for name in known.keys() & inputs.keys()}
             interface(inputs=kinds, outputs={}).convert_to_kwargs(**inputs)
             raise
 
-    runner.rerun = _module("flyte.syncify").syncify(rerun)
+    runner.rerun = _part("flyte.syncify:syncify")(rerun)
 
     def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
@@ -717,9 +612,8 @@ def _types() -> None:
             " File.from_existing_remote(uri), and let tasks read them"
         )
 
-    for storage in (_module("flyte.storage"), _module("flyte.storage._storage")):
-        _function(storage, "get_underlying_filesystem", {"path"})
-        storage.get_underlying_filesystem = get_underlying_filesystem
+    for storage in ("flyte.storage", "flyte.storage._storage"):
+        _part(storage).get_underlying_filesystem = get_underlying_filesystem
 
 
 # The fourth place: lazy tasks
@@ -727,21 +621,14 @@ def _types() -> None:
 
 def _lazy_tasks() -> None:
     """Fetch a task once per request, as its caller, even if it is defined at module level."""
-    lazy = _class(_module("flyte.remote._task"), "LazyEntity", set())
-    _function(lazy, "__init__", {"name", "getter"})
-    _function(lazy, "fetch", set())
-    _function(lazy, "override", set())
-    syncify = _module("flyte.syncify").syncify
+    lazy, syncify = _part("flyte.remote._task:LazyEntity"), _part("flyte.syncify:syncify")
 
     async def fetch(self: Any) -> Any:
-        calls, config = current_calls.get(), _init_config()
-        key = (self, config.project, config.domain)
-        if calls and key in calls.tasks:
-            return calls.tasks[key]
-        task = await self._getter()
-        if calls:
-            calls.tasks[key] = task
-        return task
+        tasks, config = request_calls().tasks, initialised()
+        key = (self, config.project, config.domain, forwarded_credentials())
+        if key not in tasks:
+            tasks[key] = await self._getter()
+        return tasks[key]
 
     async def override(self: Any, **options: Any) -> Any:
         async def overridden() -> Any:
@@ -750,20 +637,54 @@ def _lazy_tasks() -> None:
         return lazy(self.name, overridden)
 
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
-    data = _module("flyte.remote._data")
     # It caches hashes by path, and the path of a temporary file may be reused.
-    hash_file = _function(data, "hash_file", {"file_path"})
-    data.hash_file = getattr(hash_file, "__wrapped__", hash_file)
+    data = _part("flyte.remote._data")
+    data.hash_file = _uncached(data.hash_file)
     # It remembers images and their builds: the next caller would be answered without asking Flyte.
-    images = _class(_module("flyte._internal.imagebuild.image_builder"), "ImageBuildEngine", set())
+    images = _part("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
     for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
-        _function(images, name, set())
-        kept = inspect.getattr_static(images, name).__func__
-        setattr(images, name, kind(getattr(kept, "__wrapped__", kept)))
+        setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))
+
+
+def _uncached(function: Any) -> Any:
+    return getattr(function, "__wrapped__", function)
 
 
 # All of them
 
+
+PLACES = {
+    "flyte._initialize:_context_init_config.set": "",
+    "flyte._initialize:get_init_config": "",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists": "",
+    "flyte._run:_Runner._run_hybrid": "",
+    "flyte._run:_Runner._run_local": "",
+    "flyte._run:_Runner.rerun.fn": "run_name action_name",
+    "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
+    "flyte.models:NativeInterface": "inputs outputs",
+    "flyte.models:NativeInterface.convert_to_kwargs": "args kwargs",
+    "flyte.models:NativeInterface.json_schema": "",
+    "flyte.remote:Action.wait": "quiet wait_for",
+    "flyte.remote._auth_metadata:get_auth_metadata": "",
+    "flyte.remote._client.controlplane:SessionConfig": "interceptors http_client",
+    "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
+    "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
+    "flyte.remote._data:hash_file": "file_path",
+    "flyte.remote._task:LazyEntity": "name getter",
+    "flyte.remote._task:LazyEntity.fetch": "",
+    "flyte.remote._task:LazyEntity.override": "",
+    "flyte.storage:get_underlying_filesystem": "path",
+    "flyte.storage._storage:get_underlying_filesystem": "path",
+    "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "coro",
+    "flyte.syncify:syncify._bg_loop.is_in_loop": "",
+    "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "async_gen",
+    "flyte.types:TypeEngine.guess_python_type": "flyte_type",
+    "flyte.types:TypeEngine.literal_map_to_kwargs": "lm python_types literal_types",
+    "flyte.types:TypeEngine.to_python_value": "lv expected_python_type",
+    "flyte.types:guess_interface": "",
+}
+"""The parts of the SDK that are changed or used here, with the parameters they must have."""
 
 _lock = threading.Lock()
 _done: list[str] = []
@@ -787,23 +708,35 @@ def make_safe() -> None:
         if _done:
             return
         os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
-        try:
-            for place in (_sessions, _loop, _types, _lazy_tasks, _config_variable):
-                place()
-        except AttributeError as error:
-            raise _unsupported(str(error)) from error
-        _function(_module("flyte._initialize"), "get_init_config", set())
-        _function(_module("flyte.remote._auth_metadata"), "get_auth_metadata", set())
+        for place, parameters in (PLACES | {_place(name): "" for name in REFUSED}).items():
+            if not _is_there(place, parameters):
+                raise UnsupportedFlyteError(
+                    f"flyte {flyte.__version__} cannot be made safe for many callers: {place} has"
+                    " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
+                    " for an update of the template."
+                )
+        for change in (_sessions, _loop, _types, _lazy_tasks):
+            change()
         for name, instead in REFUSED.items():
-            part, _, method = name.partition(".")
-            owner = getattr(remote, part, None)
-            if mode := re.search("mode='(.+)'", name):
-                owner, method = _class(_module("flyte._run"), "_Runner", set()), f"_run_{mode[1]}"
-            _function(owner, method, set())
-            setattr(owner, method, _refusal(name, instead))
+            owner, _, method = _place(name).rpartition(".")
+            setattr(_part(owner), method, _refusal(name, instead))
         for logger in ("flyte", "httpx"):
             logging.getLogger(logger).addFilter(_without_credentials)
         _done.append("")
+
+
+def _is_there(place: str, parameters: str) -> bool:
+    try:
+        found = resolve_name(place)
+    except (ImportError, AttributeError):
+        return False
+    return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
+
+
+def _place(refused: str) -> str:
+    """Return the part of the SDK that a name in `REFUSED` refers to."""
+    mode = re.search("mode='(.+)'", refused)
+    return f"flyte._run:_Runner._run_{mode[1]}" if mode else f"flyte.remote:{refused}"
 
 
 def _refusal(name: str, instead: str) -> Any:
@@ -819,9 +752,7 @@ def _refusal(name: str, instead: str) -> Any:
 def _without_credentials(record: logging.LogRecord) -> bool:
     """Remove signatures from URLs, and drop records that quote the caller's credentials."""
     text = record.getMessage()
-    if quotes(
-        text, (word for _, value in forwarded_credentials() for word in re.split(r"[\s;=]+", value))
-    ):
+    if quotes(text, _secrets(forwarded_credentials())):
         return False
     record.msg, record.args = re.sub(r"(https?://[^\s?\]]+)\?[^\s\]]+", r"\1?…", text), ()
     return True
@@ -829,20 +760,16 @@ def _without_credentials(record: logging.LogRecord) -> bool:
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
     """Return the headers with which Flyte is called as the caller."""
-    found: tuple[tuple[str, str], ...] = _module("flyte.remote._auth_metadata").get_auth_metadata()
+    found: tuple[tuple[str, str], ...] = _part("flyte.remote._auth_metadata:get_auth_metadata")()
     return found
 
 
+def _secrets(credentials: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the credentials without schemes and names of cookies."""
+    return [word for _, value in credentials for word in re.split(r"[\s;=]+", value)]
+
+
 # Which Flyte, project and domain
-
-
-def _init_config() -> Any:
-    return _module("flyte._initialize").get_init_config()
-
-
-def is_safe(config: Any) -> bool:
-    """Tell whether Flyte was initialised after `make_safe`."""
-    return isinstance(config.client.session_config, tuple(_safe_sessions))
 
 
 def initialised() -> Any:
@@ -850,53 +777,21 @@ def initialised() -> Any:
 
     Raises:
         flyte.errors.InitializationError: Flyte has not been initialised.
+        RuntimeError: Flyte was initialised before `make_safe`.
     """
-    return _init_config()
+    config = _part("flyte._initialize:get_init_config")()
+    is_safe = isinstance(config.client.session_config.interceptors[-1], _Guard)
+    if not is_safe:
+        raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
+    return config
 
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
     """Use this configuration for calls to Flyte from here on, in the current context."""
     if project or domain:
         config = config.replace(project=project or config.project, domain=domain or config.domain)
-    _config_variable().set(config)
+    _part("flyte._initialize:_context_init_config").set(config)
 
 
-def _config_variable() -> ContextVar[Any]:
-    """Return the SDK's context variable for a configuration that varies by request."""
-    variable = getattr(_module("flyte._initialize"), "_context_init_config", None)
-    if not isinstance(variable, ContextVar):
-        raise _unsupported("flyte._initialize._context_init_config")
-    return variable
-
-
-@functools.cache
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise _unsupported(name) from error
-
-
-def _class(module: Any, name: str, attributes: set[str]) -> Any:
-    found = getattr(module, name, None)
-    known = set(getattr(found, "__dataclass_fields__", ()))
-    if not inspect.isclass(found) or not attributes <= known:
-        raise _unsupported(f"{module.__name__}.{name}")
-    return found
-
-
-def _function(owner: Any, name: str, parameters: set[str]) -> Any:
-    found = getattr(owner, name, None)
-    if not callable(found) or (
-        parameters and not parameters <= set(inspect.signature(found).parameters)
-    ):
-        raise _unsupported(f"{owner.__name__}.{name}")
-    return found
-
-
-def _unsupported(place: str) -> UnsupportedFlyteError:
-    return UnsupportedFlyteError(
-        f"flyte {flyte.__version__} cannot be made safe for many callers: {place} has changed since"
-        " flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of the"
-        " template."
-    )
+_part = functools.cache(resolve_name)
+"""Return a part of the SDK by its name, as in `PLACES`."""

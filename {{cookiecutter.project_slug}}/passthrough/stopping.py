@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 
@@ -26,19 +27,14 @@ class Stopping:
             return  # no signal stops this server alone
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(handler := signal.getsignal(number)):
-                self._precede(number, handler)
+                signal.signal(number, partial(self._handle, handler))
 
-    def _precede(
-        self, number: signal.Signals, handler: Callable[[int, FrameType | None], object]
-    ) -> None:
-        def handle(received: int, frame: FrameType | None) -> None:
-            self.begun = True
-            for timeout, loop in [*self._timeouts.items()]:
-                with suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(self._expire, timeout)
-            handler(received, frame)
-
-        signal.signal(number, handle)
+    def _handle(self, handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
+        self.begun = True
+        for timeout, loop in [*self._timeouts.items()]:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._expire, timeout)
+        handler(number, frame)
 
     def ends(self, timeout: asyncio.Timeout) -> None:
         """Make a timeout, entered or about to be entered, expire at the signal."""

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from passthrough.dependencies import RunDep, phase_of
 from passthrough.problems import documented, problem_event
-from passthrough.request_scope import OnlySending
+from passthrough.request_scope import only_sending
 
 from ..models import Run
 
@@ -73,7 +73,7 @@ async def run_logs(
 async def watch_run(websocket: WebSocket, run: RunDep) -> None:
     """Send the run as JSON now and whenever its phase changes; close when it has ended."""
     phase = None
-    async with OnlySending(websocket):
+    async with only_sending(websocket):
         async for state in run.watch():
             if phase != (phase := phase_of(state)):
                 await websocket.send_text(Run.of(run).model_dump_json())
