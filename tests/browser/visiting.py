@@ -50,7 +50,7 @@ class Visitors:
         settings = {
             "locale": "en-GB",
             "timezone_id": "Europe/Berlin",
-            "reduced_motion": "reduce",  # an animation takes most of a core
+            "reduced_motion": "reduce",  # drawing the animation takes CPU while a task runs
             **options,
         }
         visitor = Visitor(self._browser.new_context(**settings), self._app, name)  # type: ignore[arg-type]
