@@ -2,22 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Keeps the order of tests/conftest.py.
-# Three processes on two cores, because tests often wait.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+IN_ORDER := --dist loadfile --no-loadscope-reorder
+# Three processes on two cores, because tests often wait. Fast ones don't.
+PARALLEL := -n 3 $(IN_ORDER)
 
 .PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/installed  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
+demo: .venv/demo  ## Generate the default project and run it on its local Flyte; Ctrl-C stops it
 	@$(BIN)/python tools/demo.py
 
 test: .venv/installed  ## Run the tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not weekly"
 
 test-fast: .venv/installed  ## Run the tests that install and start nothing
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not weekly" tests/test_*.py
+	$(BIN)/python -m pytest -n 2 $(IN_ORDER) -m "not slow and not weekly" tests/test_*.py
 
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -54,10 +55,14 @@ format: .venv/installed  ## Format the template's own code and fix what the lint
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-.venv/installed: pyproject.toml
+.venv/demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python .venv --group demo
+	@touch $@
+
+.venv/installed: .venv/demo
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv --group dev
 	@$(BIN)/python tools/get_nginx.py
 	@$(BIN)/python tools/get_chromium.py

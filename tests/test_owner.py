@@ -74,17 +74,6 @@ def add_everything(project: Path) -> None:
     put(deployment, "    resources=", include)
 
 
-def test_all_tests_pass_after_an_owner_adds_an_endpoint_a_task_a_setting_and_a_file(
-    baker: Baker, environment: Path, tmp_path: Path
-) -> None:
-    project = baker(tmp_path)
-    add_everything(project)
-    check(project, environment)
-    tests = [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]
-    said = run([environment / "bin" / "python", "-m", "pytest", "-q", *tests], project)
-    assert re.search(r"\d{2,} passed", said), said
-
-
 ASKS_NOTHING = {
     "GET /hello accepts any token,": """@router.get("/hello")
 async def hello() -> str:

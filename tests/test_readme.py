@@ -14,7 +14,6 @@ from local_flyte.__main__ import PORT
 from .baking import Baker, run
 from .long_running import curl_lines, running
 from .walkthrough import (
-    PYTHON,
     Project,
     check_ends,
     check_two_people,
@@ -22,6 +21,7 @@ from .walkthrough import (
     code_block,
     commit,
     devcontainer,
+    for_make,
     path_with_tools,
 )
 
@@ -86,7 +86,7 @@ def test_make_test_passes_in_the_generated_project_and_covers_its_app(
         PYTEST_ADDOPTS="--cov=app --cov-report=term-missing:skip-covered",
         COVERAGE_FILE=str(installed.path.parent / "coverage"),
         COVERAGE_CORE="sysmon",  # from Python 3.12 on; adds almost no time
-        **PYTHON,
+        **for_make(),
     )
     total = re.search(r"^TOTAL .* (\d+)%$", said, re.MULTILINE)
     assert total, said
@@ -110,7 +110,7 @@ def test_make_dev_shows_two_people_and_leaves_nothing_running(installed: Project
     command = shlex.split(devcontainer(installed.path)["postAttachCommand"])
     assert command == ["make", "dev"]
     assert devcontainer(installed.path)["forwardPorts"] == [PORT]
-    with running(command, installed.path, PATH=installed.search_path, **PYTHON) as app:
+    with running(command, installed.path, PATH=installed.search_path, **for_make()) as app:
         check_two_people(app)
         check_ends(app)
 

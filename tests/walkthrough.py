@@ -1,5 +1,6 @@
 """Runs the commands in the documentation, on real installs."""
 
+import functools
 import json
 import os
 import re
@@ -17,8 +18,11 @@ from template import ROOT, tracked_files
 from .baking import find_python, run
 from .long_running import Running, curl_lines
 
-# For make: the default image's Python; other tests use the oldest and the newest.
-PYTHON = {"PYTHON": find_python("3.12") or sys.executable}
+
+@functools.cache
+def for_make() -> dict[str, str]:
+    """Return the default image's Python for make; other tests use the oldest and the newest."""
+    return {"PYTHON": find_python("3.12") or sys.executable}
 
 
 def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
@@ -110,7 +114,7 @@ class Project:
     search_path: str
 
     def run(self, *command: str) -> str:
-        return run(command, self.path, PATH=self.search_path, **PYTHON)
+        return run(command, self.path, PATH=self.search_path, **for_make())
 
 
 def needs_python(version: str) -> str:

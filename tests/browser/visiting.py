@@ -47,7 +47,12 @@ class Visitors:
 
     def __call__(self, name: str | None, **options: object) -> Visitor:
         """Open a window as a person, or anonymously; options are those of a browser context."""
-        settings = {"locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
+        settings = {
+            "locale": "en-GB",
+            "timezone_id": "Europe/Berlin",
+            "reduced_motion": "reduce",  # drawing the animation takes CPU while a task runs
+            **options,
+        }
         visitor = Visitor(self._browser.new_context(**settings), self._app, name)  # type: ignore[arg-type]
         self._opened.append(visitor)
         return visitor

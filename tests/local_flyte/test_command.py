@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local_flyte.__main__ import main
+
 from ..baking import Baker, run
 from ..long_running import READY, Running, curl_lines, running, wait_until
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 MORE = """
 
-@task_env.task
+@ours_env.task
 async def wave() -> str:
     return "hello"
 """
@@ -82,26 +84,6 @@ def flyte_lines(printed: str) -> list[list[str]]:
     ]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
-def test_the_printed_commands_work_and_ctrl_c_stops_everything(
-    python: Path, default_project: Path
-) -> None:
-    with started(python, default_project) as (command, printed):
-        for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
-            assert step in printed
-        assert "is in use" in printed
-        *me, alice, bob, victor = map(paste, curl_lines(printed))
-        assert [json.loads(each)["subject"] for each in me] == [
-            "alice-subject",
-            "bob-subject",
-            "bob-subject",
-        ]
-        assert json.loads(alice)["executed_by"]["subject"] == "alice-subject"
-        assert json.loads(bob)["executed_by"]["subject"] == "bob-subject"
-        assert json.loads(victor)["status"] == 403
-        check_ends(command, signal.SIGINT)
-
-
 @pytest.fixture(scope="module")
 def printed(python: Path, default_project: Path) -> Iterator[str]:
     """Start it where the address of another Flyte is exported; yield what it prints."""
@@ -124,6 +106,22 @@ def browser() -> Iterator[httpx.Client]:
 def test_an_exported_address_of_another_flyte_is_ignored_with_a_message(printed: str) -> None:
     assert "Not used with the local Flyte" in printed
     assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
+def test_the_printed_commands_work(printed: str) -> None:
+    for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
+        assert step in printed
+    assert "is in use" in printed
+    *me, alice, bob, victor = map(paste, curl_lines(printed))
+    assert [json.loads(each)["subject"] for each in me] == [
+        "alice-subject",
+        "bob-subject",
+        "bob-subject",
+    ]
+    assert json.loads(alice)["executed_by"]["subject"] == "alice-subject"
+    assert json.loads(bob)["executed_by"]["subject"] == "bob-subject"
+    assert json.loads(victor)["status"] == 403
 
 
 def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
@@ -206,22 +204,6 @@ def test_settings_are_read_from_a_file_which_is_neither_committed_nor_deployed(
     assert ".env" not in tracked
 
 
-def test_changed_tasks_are_registered_again(
-    python: Path, default_project: Path, tmp_path: Path
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(default_project, project)
-    tasks = project / "app" / "tasks.py"
-    with started(python, project) as (command, printed):
-        get_tasks = [*flyte_lines(printed)[0][:3], "get", "task"]
-        tasks.write_text("a mistake")
-        wait_until(lambda: "SyntaxError" in command.printed())
-        tasks.write_text((default_project / "app" / "tasks.py").read_text() + MORE)
-        wait_until(lambda: "registered the tasks again.\n" in command.printed().partition(READY)[2])
-        assert "my-flyte-app-tasks.wave" in flyte(get_tasks, project, tmp_path)
-        check_ends(command, signal.SIGINT)
-
-
 SECOND = """
 import flyte
 
@@ -236,7 +218,7 @@ async def nap() -> None:
 """
 
 
-def test_all_task_environments_in_deployment_py_are_registered(
+def test_all_task_environments_in_deployment_py_are_registered_and_again_when_they_change(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -250,6 +232,8 @@ def test_all_task_environments_in_deployment_py_are_registered(
     deployment.write_text(
         text.replace("from app.routers", "from app.more import more_env\nfrom app.routers")
     )
+    tasks = project / "app" / "tasks.py"
+    correct = tasks.read_text()
     with started(python, project) as (command, printed):
         assert "when app/more.py or app/tasks.py or deployment.py does" in printed
         ours, others = (
@@ -261,9 +245,15 @@ def test_all_task_environments_in_deployment_py_are_registered(
         said = flyte(get_tasks, project, tmp_path)
         assert "my-flyte-app-tasks.greet" in said
         assert "my-flyte-app-more.nap" in said
+        tasks.write_text("a mistake")
+        wait_until(lambda: "SyntaxError" in command.printed())
+        tasks.write_text(correct + MORE)
+        wait_until(lambda: "registered the tasks again.\n" in command.printed().partition(READY)[2])
         more.write_text(more.read_text().replace("nap", "siesta"))
         wait_until(lambda: "app/more.py has changed" in command.printed())
-        assert "my-flyte-app-more.siesta" in flyte(get_tasks, project, tmp_path)
+        said = flyte(get_tasks, project, tmp_path)
+        assert "my-flyte-app-tasks.wave" in said
+        assert "my-flyte-app-more.siesta" in said
         check_ends(command, signal.SIGINT)
 
 
@@ -281,11 +271,10 @@ def test_only_links_to_existing_endpoints_are_printed(
         check_ends(command, signal.SIGINT)
 
 
-def test_a_project_without_sample_tasks_starts(
-    python: Path, default_project: Path, tmp_path: Path
+def test_a_project_without_sample_tasks_starts_and_a_credential_header_has_its_line(
+    python: Path, baker: Baker, tmp_path: Path
 ) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(default_project, project)
+    project = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
     (project / "app" / "tasks.py").unlink()
     deployment = project / "deployment.py"
     text = deployment.read_text().replace("    depends_on=[task_env],\n", "")
@@ -294,21 +283,16 @@ def test_a_project_without_sample_tasks_starts(
         assert "names no tasks in depends_on" in printed
         assert "/runs" not in printed
         assert "Register tasks" not in printed
+        (line,) = (words for words in curl_lines(printed) if words[2].startswith("X-Api-Key: "))
+        assert json.loads(paste(line))["subject"] == "alice-subject"
         check_ends(command, signal.SIGINT)
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "http"])
-def test_an_invalid_port_is_refused(python: Path, default_project: Path, port: str) -> None:
-    with pytest.raises(AssertionError, match=r"--port: not a port|expected one argument"):
-        run([python, "-m", "local_flyte", "--port", port], default_project)
-
-
-def test_a_credential_header_has_its_line(python: Path, baker: Baker, tmp_path: Path) -> None:
-    project = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
-    with started(python, project, "--no-reload") as (command, printed):
-        (line,) = (words for words in curl_lines(printed) if words[2].startswith("X-Api-Key: "))
-        assert json.loads(paste(line))["subject"] == "alice-subject"
-        check_ends(command, signal.SIGINT)
+def test_an_invalid_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--port", port])
+    assert re.search(r"--port: not a port|expected one argument", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

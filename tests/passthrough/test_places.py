@@ -82,7 +82,7 @@ from passthrough import sdk
 place, promise = sys.argv[1].split(" ")
 setattr(sdk, place, lambda: None)
 imported_before_pytest = "ignore::pytest.PytestAssertRewriteWarning"
-options = ["-q", "-n0", "-W", imported_before_pytest, "-k", promise]
+options = ["-q", "-n0", "-p", "no:schemathesis", "-W", imported_before_pytest, "-k", promise]
 sys.exit(pytest.main(["tests/test_promises.py", *options]))
 """
 
