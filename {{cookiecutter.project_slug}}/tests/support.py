@@ -4,12 +4,11 @@ Nothing here uses an endpoint of the app, so any endpoint can be deleted. If a t
 endpoint than the one it tests, it declares that with ``needs``.
 """
 
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,45 +105,15 @@ def authorization_of(name: str) -> str:
     return f"Bearer {PEOPLE[name].token}"
 
 
-def is_admitted(client: httpx.Client) -> bool:
-    """Tell whether Flyte accepts a client's credentials."""
-    with suppress(Exception), calling_as(client):
-        list(remote.Project.listall())
-        return True
-    return False
-
-
 @contextmanager
 def client_of(url: str, name: str | None) -> Iterator[httpx.Client]:
     """Make a client that calls as a person, with a bearer token, or anonymously."""
     headers = {"Authorization": authorization_of(name)} if name else {}
-    hooks = {"response": [_note_a_started_run]}
-    with httpx.Client(
-        base_url=url, headers=headers, timeout=200, trust_env=False, event_hooks=hooks
-    ) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=200, trust_env=False) as client:
         yield client
 
 
 # Runs, started with the SDK as a client's person
-
-_started: dict[str, tuple[str, str]] = {}
-"""The runs that tests have started, and the credentials used."""
-
-
-def _note_a_started_run(response: httpx.Response) -> None:
-    if response.status_code == 201:
-        sent = response.request.headers
-        credential = "authorization" if "authorization" in sent else "cookie"
-        _started[json.loads(response.read())["name"]] = (credential, sent[credential])
-
-
-def abort_what_is_left() -> None:
-    """Abort the tests' runs that have not ended."""
-    for name, credential in _started.items():
-        with remote.auth_metadata(credential):
-            run = remote.Run.get(name=name)
-            if not run.done():
-                run.abort()
 
 
 def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
@@ -152,7 +121,6 @@ def run_task(client: httpx.Client, task: str, **inputs: Any) -> dict[str, Any]:
     with calling_as(client):
         found = remote.Task.get(f"{TASKS}.{task}", auto_version="latest")
         run = flyte.run(found, **inputs)
-    _started[run.name] = ("authorization", client.headers["Authorization"])
     id_ = run.pb2.action.id.run
     return {"name": id_.name, "project": id_.project, "domain": id_.domain}
 

@@ -21,12 +21,6 @@ def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
     }
 
 
-def test_two_callers_have_different_subjects(alice: httpx.Client, bob: httpx.Client) -> None:
-    first, second = (client.get("/me").json()["subject"] for client in (alice, bob))
-    assert None not in {first, second}
-    assert first != second
-
-
 @pytest.mark.steers_flyte
 def test_a_caller_that_flyte_admits_but_cannot_identify_has_no_subject(
     alice: httpx.Client, expired: httpx.Client, local_flyte: LocalFlyte

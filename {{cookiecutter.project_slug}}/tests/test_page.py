@@ -17,9 +17,7 @@ def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> Non
         wanted |= {f"page/{name}" for name in re.findall(r'from "\./(.+)";', response.text)}
 
 
-def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(
-    anonymous: httpx.Client,
-) -> None:
+def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(anonymous: httpx.Client) -> None:
     for path in ("/", *(f"/page/{file.name}" for file in FILES)):
         response = anonymous.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")

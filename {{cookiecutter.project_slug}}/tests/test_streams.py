@@ -76,11 +76,7 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
     ("stream", "call"), [("events", "WatchActionDetails"), ("logs", "TailLogs")]
 )
 def test_a_stream_that_fails_ends_with_a_problem_event(
-    hurried: httpx.Client,
-    local_flyte: LocalFlyte,
-    counting: dict[str, Any],
-    stream: str,
-    call: str,
+    hurried: httpx.Client, local_flyte: LocalFlyte, counting: dict[str, Any], stream: str, call: str
 ) -> None:
     path = f"/runs/{counting['name']}/{stream}"
     with local_flyte.hang(call), local_flyte.hang("GetActionDetails"):

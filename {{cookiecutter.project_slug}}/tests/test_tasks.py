@@ -49,9 +49,7 @@ def test_a_version_can_be_requested(alice: httpx.Client) -> None:
 
 
 @needs("/me")
-def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(
-    bob: httpx.Client,
-) -> None:
+def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(bob: httpx.Client) -> None:
     body = {"inputs": {"name": "Grace", "excited": True}}
     response = bob.post(f"{GREET}/runs", params={"wait": 100}, json=body)
     assert response.status_code == 201
