@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -177,8 +176,8 @@ def test_credentials_are_random_and_not_in_reprs() -> None:
     assert not any(secret in shown for secret in first)
 
 
-def test_credentials_and_keys_are_in_files_that_only_their_owner_can_read(tmp_path: Path) -> None:
-    with LocalFlyte(home=tmp_path / "home") as flyte:
+def test_credentials_and_keys_are_in_files_that_only_their_owner_can_read() -> None:
+    with LocalFlyte() as flyte:
         config = flyte.config_file("bob").read_text()
         assert PEOPLE["bob"].token not in config  # from where it would get on a command line
         assert (flyte.home / "bob.token").read_text().strip() == PEOPLE["bob"].token

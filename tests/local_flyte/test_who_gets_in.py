@@ -17,7 +17,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
-from local_flyte import LocalFlyte, same_user
+from local_flyte import PEOPLE, LocalFlyte, same_user
 from local_flyte.banner import flyte_banner
 
 from .on_the_wire import PROJECT, call
@@ -132,7 +132,7 @@ def test_the_proxy_refuses_a_made_up_token(headers: dict[str, str], tmp_path: Pa
     with LocalFlyte(authorization=False) as flyte:
         values = {
             "altered": altered(flyte.token("alice")),
-            "expired": flyte._people["expired"].token,
+            "expired": PEOPLE["expired"].token,
         }
         sent = {name: value.format(**values) for name, value in headers.items()}
         assert status(flyte.url, CREATE, attack(tmp_path / "marker"), sent, flyte) == 401

@@ -13,39 +13,39 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dotenv import load_dotenv
 
 from passthrough.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ASIDE, app_banner, app_variables, flyte_banner
+from .banner import ASIDE, added_variables, app_banner, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
-from .modes import Mode
+from .people import Mode
+from .serving import HOST
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
-SETTINGS = ".env"
 TASK = "{{ cookiecutter.project_slug }}-tasks.greet"
 PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
 CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
-HOST = "127.0.0.1"
 PORT = 8080
 READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
 # one, although Python handles signals here.
 WAKE_SECONDS = 0.2
+SWITCHES = {
+    "--no-reload": "do not restart when files change",
+    "--flyte-only": "start Flyte without the app, and print the settings for an app to use it",
+    "--no-authorization": "act like open-source Flyte behind a proxy that signs people in",
+    "--plaintext": "act like Flyte's devbox: no TLS, and every caller is anonymous",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start everything, wait for Ctrl-C or SIGTERM, stop everything.
-
-    Returns:
-        The exit code: 0 if it was stopped by a signal, 1 if something did not start.
-    """
+    """Run until a signal, and return 0; or 1, if something did not start."""
     parser = argparse.ArgumentParser(
         prog="python -m local_flyte",
         description="Run the app on a local Flyte that has users and really runs tasks.",
@@ -57,25 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=PORT,
         help="port of the app (default: 8080, or a free one)",
     )
-    parser.add_argument("--no-reload", action="store_true", help="do not restart when files change")
-    parser.add_argument(
-        "--flyte-only",
-        action="store_true",
-        help="start Flyte without the app, and print the settings for an app to use it",
-    )
-    parser.add_argument(
-        "--no-authorization",
-        action="store_true",
-        help="act like open-source Flyte behind a proxy that signs people in",
-    )
-    parser.add_argument(
-        "--plaintext",
-        action="store_true",
-        help="act like Flyte's devbox: no TLS, and every caller is anonymous",
-    )
+    for option, meaning in SWITCHES.items():
+        parser.add_argument(option, action="store_true", help=meaning)
     options = parser.parse_args(arguments)
 
-    load_dotenv(SETTINGS)  # exported variables take precedence
+    load_dotenv(".env")  # exported variables take precedence
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
         signal.signal(number, signal.default_int_handler)
     try:
@@ -115,14 +101,14 @@ def _run(options: argparse.Namespace) -> int:
                 time.sleep(WAKE_SECONDS)
         print("Starting the app…", flush=True)
         secret = secrets.token_urlsafe(24)
-        people = [each for each in PEOPLE.values() if each.name not in ASIDE]
-        if local_flyte.mode is not Mode.UNION:  # it takes no cookies
-            people = []
+        has_cookies = local_flyte.mode is Mode.UNION
+        people = [each for each in PEOPLE.values() if has_cookies and each.name not in ASIDE]
         environment = {
             "DO_NOT_TRACK": "1",
             "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
-            **app_variables(local_flyte),
+            **local_flyte.app_environment(),
+            **added_variables(local_flyte),
             **sign_in.environment(people, secret, same_user=local_flyte.mode is Mode.DEVBOX),
         }
         port: int = listener.getsockname()[1]
@@ -136,11 +122,12 @@ def _run(options: argparse.Namespace) -> int:
                 f"The app restarts when a file in {PACKAGE}/ changes; when"
                 f" {' or '.join(registered.files)} does, the tasks are registered again."
             )
+        document = json.loads(_get(port, "/openapi.json") or "{}")
         banner = app_banner(
             local_flyte,
             f"http://{HOST}:{port}",
             secret=secret,
-            offered=_offered(port),
+            offered=document.get("paths", ()),
             task_variables=registered.variables,
             task=TASK if TASK in registered.tasks else None,
             api_key_header=headers[0] if headers else None,
@@ -170,13 +157,9 @@ class _Registered:
     def update(self) -> None:
         """Register the tasks again if one of the files has changed; print an error in it."""
         versions = _versions(self.files)
-        if versions == self._versions or None in versions:
+        changed = [name for name in versions if versions[name] != self._versions[name]]
+        if not changed or None in versions.values():
             return
-        changed = [
-            file
-            for file, before, now in zip(self.files, self._versions, versions, strict=True)
-            if before != now
-        ]
         try:
             self._register()
             print(f"{', '.join(changed)} has changed: registered the tasks again.", flush=True)
@@ -187,21 +170,16 @@ class _Registered:
         self._versions = _versions(self.files)
         told = self._local_flyte.register(Path.cwd())
         self.tasks, self.variables = told["tasks"], told["variables"]
-        files = [*map(os.path.relpath, told["files"]), DEPLOYMENT]
-        if files != self.files:
-            self.files = files
-            self._versions = _versions(self.files)
+        self.files = [*map(os.path.relpath, told["files"]), DEPLOYMENT]
+        self._versions = _versions(self.files) | self._versions
 
 
-def _versions(files: Sequence[str]) -> list[int | None]:
-    return [_version(Path(file)) for file in files]
-
-
-def _version(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:  # some editors replace a file to write it
-        return None
+def _versions(files: Sequence[str]) -> dict[str, int | None]:
+    versions = dict.fromkeys(files)
+    for name in files:
+        with contextlib.suppress(FileNotFoundError):  # some editors replace a file to write it
+            versions[name] = Path(name).stat().st_mtime_ns
+    return versions
 
 
 def _port(text: str) -> int:
@@ -246,14 +224,10 @@ def _app(
     try:
         yield app
     finally:
-        _end(app)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, number)
-            process.wait(STOP_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(app.pid, number)
+                app.wait(STOP_SECONDS)
 
 
 def _wait_until_ready(app: subprocess.Popen[bytes], port: int) -> None:
@@ -261,33 +235,22 @@ def _wait_until_ready(app: subprocess.Popen[bytes], port: int) -> None:
     while time.monotonic() < deadline:
         if app.poll() is not None:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
-        if _is_ready(port):
+        if _get(port, "/ready") is not None:
             return
         time.sleep(0.1)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
 
 
-def _is_ready(port: int) -> bool:
-    try:
-        return _get(port, "/ready") is not None
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-def _offered(port: int) -> set[str]:
-    """Return the app's paths: its owner may have deleted some."""
-    document: dict[str, Any] = json.loads(_get(port, "/openapi.json") or "{}")
-    return set(document.get("paths", ()))
-
-
 def _get(port: int, path: str) -> bytes | None:
+    """Return what the app answers; None if it does not, or with an error."""
     connection = http.client.HTTPConnection(HOST, port, timeout=READY_SECONDS)
-    try:
+    errors = contextlib.suppress(OSError, http.client.HTTPException)
+    with contextlib.closing(connection), errors:
         connection.request("GET", path)
         response = connection.getresponse()
-        return response.read() if response.status == http.HTTPStatus.OK else None
-    finally:
-        connection.close()
+        if response.status == http.HTTPStatus.OK:
+            return response.read()
+    return None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import protovalidate
@@ -17,13 +16,16 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
-from .modes import Mode
-from .people import Directory, Person
+from .people import Directory, Mode, Person
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Item = TypeVar("Item")
+Context = RequestContext[Any, Any]
+"""What a service gets besides the request; few need it."""
 
-_caller: ContextVar[Person | None] = ContextVar("caller")
+CALLER: ContextVar[Person | None] = ContextVar("caller")
+"""The caller of the current call; None if it is unknown."""
 
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Every known caller may call these."""
@@ -31,35 +33,27 @@ NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 MAY_BE_EMPTY = ("org", "organization", "content_md5")
 """Fields that are required by their rules, although Flyte accepts requests without them."""
 
-NEEDS_RUN = {
-    *("CreateRun", "AbortRun", "AbortAction", "EnqueueAction", "AbortQueuedAction"),
-    *("UploadInputs", "CreateUploadLocation", "DeployTask", "Create", "Update", "Delete"),
-    *("DeployTrigger", "UpdateTriggers", "DeleteTriggers"),
-}
-"""Methods that change something. Every other method needs the right to view."""
-
-
-def caller() -> Person | None:
-    """Return the caller of the current call; None if it is unknown."""
-    return _caller.get()
+NEED_VIEW = ("Get", "List", "Watch", "Tail")
+"""How the methods begin that change nothing. Every other method needs the right to run."""
 
 
 def known_caller() -> Person:
     """Return the caller of the current call, or raise UNAUTHENTICATED if it is unknown."""
-    if (someone := _caller.get()) is None:
+    if (someone := CALLER.get()) is None:
         raise ConnectError(Code.UNAUTHENTICATED, "missing or unknown credentials")
     return someone
 
 
-def set_caller(someone: Person | None) -> None:
-    """Set the caller for the call that will be answered in the current context."""
-    _caller.set(someone)
+def found(item: Item | None, description: str) -> Item:
+    """Return what was looked up, or raise NOT_FOUND if it is None."""
+    if item is None:
+        raise ConnectError(Code.NOT_FOUND, f"there is no {description}")
+    return item
 
 
-@dataclass
-class _Hold:
-    after: int
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+def invalid(message: str) -> ConnectError:
+    """Return the error for an invalid argument."""
+    return ConnectError(Code.INVALID_ARGUMENT, message)
 
 
 class Faults:
@@ -67,7 +61,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._errors: dict[str, deque[ConnectError]] = {}
-        self._held: dict[str, _Hold] = {}
+        self._held: dict[str, tuple[int, asyncio.Event]] = {}
 
     def fail(self, method: str, error: ConnectError, times: int) -> None:
         """Make the next ``times`` calls of ``method`` fail with ``error``."""
@@ -75,24 +69,23 @@ class Faults:
 
     def hold(self, method: str, after: int) -> None:
         """Make calls of ``method`` hang, after they have sent ``after`` messages."""
-        self._held[method] = _Hold(after)
+        self._held[method] = after, asyncio.Event()
 
-    def release(self, *methods: str) -> None:
-        """Release the hanging calls of ``methods``, or of all methods if none is given."""
-        for method in methods or tuple(self._held):
-            if (hold := self._held.pop(method, None)) is not None:
-                hold.released.set()
+    def release(self, method: str) -> None:
+        if method in self._held:
+            _, released = self._held.pop(method)
+            released.set()
 
     def clear(self) -> None:
-        """Remove all faults."""
         self._errors.clear()
-        self.release()
+        for method in tuple(self._held):
+            self.release(method)
 
     async def wait(self, method: str, sent: int = 0) -> None:
         """Wait, if calls of ``method`` hang after this number of messages."""
-        hold = self._held.get(method)
-        if hold is not None and sent >= hold.after:
-            await hold.released.wait()
+        after, released = self._held.get(method, (0, None))
+        if released is not None and sent >= after:
+            await released.wait()
 
     def check(self, method: str) -> None:
         """Raise the error for the next call of ``method``, if there is one."""
@@ -104,24 +97,17 @@ class Access:
     """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
 
     def __init__(self, faults: Faults, mode: Mode, proxy: Directory | None) -> None:
-        """Prepare.
-
-        Args:
-            faults: Calls that fail on purpose.
-            mode: The kind of Flyte.
-            proxy: The people that the proxy in front admits; None if there is no proxy.
-        """
+        """Prepare; ``proxy`` has the people that the proxy in front admits, if there is one."""
         self._faults = faults
         self._mode = mode
         self._proxy = proxy
 
     async def intercept_unary(
         self,
-        call_next: Callable[[Request, RequestContext[Any, Any]], Awaitable[Response]],
+        call_next: Callable[[Request, Context], Awaitable[Response]],
         request: Request,
-        ctx: RequestContext[Any, Any],
+        ctx: Context,
     ) -> Response:
-        """Admit a call with a single answer."""
         await self._admit(request, ctx)
         try:
             return await call_next(request, ctx)
@@ -130,11 +116,10 @@ class Access:
 
     async def intercept_server_stream(
         self,
-        call_next: Callable[[Request, RequestContext[Any, Any]], AsyncGenerator[Response]],
+        call_next: Callable[[Request, Context], AsyncGenerator[Response]],
         request: Request,
-        ctx: RequestContext[Any, Any],
+        ctx: Context,
     ) -> AsyncGenerator[Response]:
-        """Admit a call that returns a stream."""
         await self._admit(request, ctx)
         method, sent = ctx.method().name, 0
         try:
@@ -147,7 +132,7 @@ class Access:
         except ConnectError as error:
             raise _named(error, ctx) from error
 
-    async def _admit(self, request: Any, ctx: RequestContext[Any, Any]) -> None:
+    async def _admit(self, request: Any, ctx: Context) -> None:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
@@ -158,7 +143,7 @@ class Access:
         someone = known_caller()
         if someone.expired:
             raise ConnectError(Code.UNAUTHENTICATED, "the credentials are no longer valid")
-        right = "run" if method in NEEDS_RUN else "view"
+        right = "view" if method.startswith(NEED_VIEW) else "run"
         may = someone.can_run if right == "run" else someone.can_view
         if not may and method not in NEEDS_NO_RIGHT:
             raise ConnectError(
@@ -173,18 +158,14 @@ def _check(request: Any) -> None:
     Raises:
         ConnectError: INVALID_ARGUMENT, with the fields that break a rule.
     """
-    broken = [
-        f"{name}: {violation.proto.message}"
-        for violation in protovalidate.collect_violations(request)
-        if not (name := _field_name(violation)).endswith(MAY_BE_EMPTY) or violation.field_value
-    ]
+    broken = []
+    for violation in protovalidate.collect_violations(request):
+        field = violation.proto.field
+        name = ".".join(element.field_name for element in field.elements) if field else ""
+        if violation.field_value or not name.endswith(MAY_BE_EMPTY):
+            broken.append(f"{name}: {violation.proto.message}")
     if broken:
-        raise ConnectError(Code.INVALID_ARGUMENT, "; ".join(broken))
-
-
-def _field_name(violation: protovalidate.Violation) -> str:
-    field = violation.proto.field
-    return ".".join(element.field_name for element in field.elements) if field else ""
+        raise invalid("; ".join(broken))
 
 
 def unimplemented(service: str, method: str) -> ConnectError:
@@ -192,7 +173,7 @@ def unimplemented(service: str, method: str) -> ConnectError:
     return ConnectError(Code.UNIMPLEMENTED, f"{service}/{method} is not part of the local Flyte")
 
 
-def _named(error: ConnectError, ctx: RequestContext[Any, Any]) -> ConnectError:
+def _named(error: ConnectError, ctx: Context) -> ConnectError:
     # For methods that a service leaves out, the stubs' error does not name the method.
     if error.code is Code.UNIMPLEMENTED and error.message == "Not implemented":
         return unimplemented(ctx.method().service_name, ctx.method().name)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from flyteidl2.common import identifier_pb2, phase_pb2
 from flyteidl2.core import execution_pb2
 from flyteidl2.logs.dataplane import payload_pb2
@@ -15,6 +13,7 @@ from flyteidl2.task import run_pb2
 from flyteidl2.workflow import run_definition_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from .access import found
 from .people import Person
 
 ROOT = "a0"
@@ -42,12 +41,10 @@ class Signal:
         self._next = asyncio.Event()
 
     def fire(self) -> None:
-        """Wake all waiting tasks."""
         self._next.set()
         self._next = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait for the next event."""
         await self._next.wait()
 
 
@@ -87,18 +84,11 @@ class Action:
 
     @property
     def name(self) -> str:
-        """Its name, unique within the run."""
         return self.details.id.name
 
     @property
     def phase(self) -> phase_pb2.ActionPhase:
-        """Its current phase."""
         return self.details.status.phase
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended, successfully or not."""
-        return self.phase in TERMINAL
 
     @property
     def reported_done(self) -> bool:
@@ -107,16 +97,7 @@ class Action:
 
     @property
     def created_at(self) -> datetime:
-        """When it was created."""
-        created: datetime = self.details.status.start_time.ToDatetime(UTC)
-        return created
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """When it ended, if it has."""
-        status = self.details.status
-        ended: datetime = status.end_time.ToDatetime(UTC)
-        return ended if status.HasField("end_time") else None
+        return self.details.status.start_time.ToDatetime(UTC)
 
     @property
     def outputs(self) -> Path:
@@ -142,7 +123,6 @@ class Action:
             self._set_status(phase)
 
     def fail(self, error: execution_pb2.ExecutionError) -> None:
-        """End with an error."""
         self.error = error
         info = run_definition_pb2.ErrorInfo(message=error.message)
         user = error.kind == execution_pb2.ExecutionError.USER
@@ -157,11 +137,8 @@ class Action:
 
     def write_log(self, line: str) -> None:
         """Add a line, with its line break, to the log."""
-        self.log.append(
-            payload_pb2.LogLine(
-                timestamp=now(), message=line, originator=payload_pb2.LogLineOriginator.USER
-            )
-        )
+        user = payload_pb2.LogLineOriginator.USER
+        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
         self.changed.fire()
 
     def _notify(self) -> None:
@@ -210,14 +187,6 @@ class Run:
     actions: dict[str, Action] = field(default_factory=dict)
     changed: Signal = field(default_factory=Signal)
 
-    def has_id(self, id_: identifier_pb2.RunIdentifier) -> bool:
-        """Tell whether the run has this identifier, ignoring the organization."""
-        return (self.id.project, self.id.domain, self.id.name) == (
-            id_.project,
-            id_.domain,
-            id_.name,
-        )
-
     @property
     def has_resource(self) -> bool:
         """Whether the cluster still has the resource that executes, or has executed, the run.
@@ -228,7 +197,6 @@ class Run:
 
     @property
     def root(self) -> Action:
-        """The run's first action."""
         return self.actions[ROOT]
 
     def children(self, parent: str) -> list[Action]:
@@ -265,23 +233,14 @@ class Runs:
         )
 
     def clear(self) -> None:
-        """Forget all runs."""
         self._runs.clear()
 
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
         """Return the run, or raise NOT_FOUND."""
-        try:
-            return self._runs[id_.project, id_.domain, id_.name]
-        except KeyError:
-            raise ConnectError(
-                Code.NOT_FOUND, f"no run {id_.name} in {id_.project}/{id_.domain}"
-            ) from None
+        run = self._runs.get((id_.project, id_.domain, id_.name))
+        return found(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
         """Return the action, or raise NOT_FOUND."""
-        try:
-            return self.get(id_.run).actions[id_.name]
-        except KeyError:
-            raise ConnectError(
-                Code.NOT_FOUND, f"run {id_.run.name} has no action {id_.name}"
-            ) from None
+        action = self.get(id_.run).actions.get(id_.name)
+        return found(action, f"action {id_.name} of run {id_.run.name}")

@@ -10,26 +10,24 @@ import secrets
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.app import (
     app_definition_pb2,
     app_logs_payload_pb2,
     app_logs_service_connect,
-    app_payload_pb2,
     app_service_connect,
 )
+from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.core import tasks_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 
-from .access import caller
+from .access import CALLER, Context, found, invalid
 from .actions import Signal, now
 from .listing import Fields, page
 from .processes import Containers, substituted
@@ -37,6 +35,11 @@ from .serving import HOST
 
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
+SETTLED = {
+    _Status.DEPLOYMENT_STATUS_ACTIVE,
+    _Status.DEPLOYMENT_STATUS_FAILED,
+    _Status.DEPLOYMENT_STATUS_STOPPED,
+}
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 2
 TAIL = 20  # lines of the log in the message about a failure
@@ -58,7 +61,6 @@ class App:
 
     @property
     def name(self) -> str:
-        """Its name, unique within project and domain."""
         return self.state.metadata.id.name
 
     @property
@@ -68,39 +70,25 @@ class App:
 
     @property
     def status(self) -> int:
-        """The latest deployment status."""
-        status: int = self.state.status.conditions[-1].deployment_status
-        return status
-
-    @property
-    def active(self) -> bool:
-        """Whether it accepts connections."""
-        return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
-
-    @property
-    def settled(self) -> bool:
-        """Whether its revision is up, or has failed."""
-        failed, stopped = _Status.DEPLOYMENT_STATUS_FAILED, _Status.DEPLOYMENT_STATUS_STOPPED
-        return self.active or self.status in (failed, stopped)
+        return self.state.status.conditions[-1].deployment_status
 
     def enter(self, status: int, message: str = "") -> None:
         """Enter another deployment status, and notify watchers."""
         moment = now()
         self.state.status.last_updated_at.CopyFrom(moment)
         self.state.status.conditions.add(
-            last_transition_time=moment,
-            deployment_status=status,
-            message=message,
+            last_transition_time=moment, deployment_status=status, message=message
         )
         self.state.status.current_replicas = int(status == _Status.DEPLOYMENT_STATUS_ACTIVE)
         self.changed.fire()
 
-    async def settle(self, seconds: float) -> None:
-        """Wait until its revision is up or has failed, but no longer than this."""
+    async def is_up(self, seconds: float) -> bool:
+        """Wait until its revision accepts connections or has ended, but no longer than this."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.settled:
+                while self.status not in SETTLED:
                     await self.changed.wait()
+        return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
 
     def write_log(self, line: str) -> None:
         """Add a line, with its line break, to the log."""
@@ -116,7 +104,7 @@ FIELDS: Fields[App] = {
 }
 
 
-class Apps:
+class AppService(app_service_connect.AppService):
     """All apps, by project, domain and name, and their processes."""
 
     def __init__(
@@ -127,52 +115,81 @@ class Apps:
         url: str,
         tls: ssl.SSLContext | None,
     ) -> None:
-        """Prepare to serve.
+        """Prepare to serve apps, with the ``environment`` that a cluster injects into them.
 
-        Args:
-            containers: Starts processes.
-            work: Folder for their working directories.
-            environment: The variables that a cluster injects into an app's container.
-            url: The address of this Flyte.
-            tls: The TLS context for apps; None for the open-source Flyte, where apps have no TLS.
+        Their working directories are in ``work``, and ``url`` is this Flyte's address. Without a
+        TLS context for them, they have no TLS.
         """
         self._url = url
         self._tls = tls
         self._containers = containers
         self._work = work
         self._environment = environment
-        self._apps: dict[_Key, App] = {}
-        self._closed = False
+        self._apps: dict[tuple[str, str, str], App] = {}
 
-    def __iter__(self) -> Iterator[App]:
-        return iter(tuple(self._apps.values()))
-
-    def get(self, id_: app_definition_pb2.Identifier) -> App:
+    def find(self, id_: app_definition_pb2.Identifier) -> App:
         """Return the app, or raise NOT_FOUND."""
-        try:
-            return self._apps[_key(id_)]
-        except KeyError:
-            raise ConnectError(
-                Code.NOT_FOUND, f"no app {id_.name} in {id_.project}/{id_.domain}"
-            ) from None
+        return found(self._apps.get(_key(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
 
-    async def add(self, state: app_definition_pb2.App) -> App:
-        """Store and serve a new app, or replace the one with its name."""
-        id_ = state.metadata.id
-        if (present := self._apps.get(_key(id_))) is not None:
-            await self.replace(present, state.spec)
-            return present
+    async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
+        """Deploy an app, for the first time or again."""
+        if (someone := CALLER.get()) is not None:
+            request.app.spec.creator.CopyFrom(someone.identity)
+        if (app := self._apps.get(_key(request.app.metadata.id))) is not None:
+            await self._replace(app, request.app.spec)
+        else:
+            app = self._add(request.app)
+        return pb.CreateResponse(app=app.state)
+
+    async def get(self, request: pb.GetRequest, ctx: Context) -> pb.GetResponse:
+        return pb.GetResponse(app=self.find(request.app_id).state)
+
+    async def update(self, request: pb.UpdateRequest, ctx: Context) -> pb.UpdateResponse:
+        """Deploy an app again, or stop or start it; each makes a new revision."""
+        app = self.find(request.app.metadata.id)
+        await self._replace(app, request.app.spec)
+        return pb.UpdateResponse(app=app.state)
+
+    async def delete(self, request: pb.DeleteRequest, ctx: Context) -> pb.DeleteResponse:
+        """Delete an app; it may not exist."""
+        await self._remove(request.app_id)
+        return pb.DeleteResponse()
+
+    async def list(self, request: pb.ListRequest, ctx: Context) -> pb.ListResponse:
+        if not request.HasField("project"):
+            raise invalid("apps can be listed only by project")
+        scope = (request.project.name, request.project.domain)
+        apps = (each for each in self._apps.values() if _key(each.state.metadata.id)[:2] == scope)
+        listed, token = page(apps, request.request, FIELDS, name=lambda app: app.name)
+        return pb.ListResponse(apps=[each.state for each in listed], token=token)
+
+    async def watch(
+        self, request: pb.WatchRequest, ctx: Context
+    ) -> AsyncIterator[pb.WatchResponse]:
+        """Send an app now and at each change, until it is deleted."""
+        app = self.find(request.app_id)
+        sent = 0
+        while self.holds(app):
+            if len(app.state.status.conditions) > sent:
+                sent = len(app.state.status.conditions)
+                event = pb.UpdateEvent(updated_app=app.state)
+                yield pb.WatchResponse(update_event=event)
+            else:
+                await app.changed.wait()
+
+    def _add(self, state: app_definition_pb2.App) -> App:
+        """Store and serve a new app."""
         _check_servable(state.spec)
         app = App(state=state, port=free_port(), tls_port=free_port())
         state.status.created_at.CopyFrom(now())
         with_tls = f"https://{HOST}:{app.tls_port}"
         state.status.ingress.public_url = with_tls if self._tls else app.url
         state.metadata.revision = 0  # it stays 0: Flyte does not count revisions
-        self._apps[_key(id_)] = app
+        self._apps[_key(state.metadata.id)] = app
         self._start(app)
         return app
 
-    async def replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
+    async def _replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
         """Serve the app with a new spec, which may stop it."""
         _check_servable(spec)
         await self._end(app)
@@ -187,32 +204,32 @@ class Apps:
         app.enter(_Status.DEPLOYMENT_STATUS_PENDING)
         app.process = asyncio.create_task(self._serve(app))
 
-    async def remove(self, id_: app_definition_pb2.Identifier) -> None:
+    async def _remove(self, id_: app_definition_pb2.Identifier) -> None:
         """Stop and delete the app, if there is one."""
         if (app := self._apps.pop(_key(id_), None)) is not None:
             await self._end(app)
             app.changed.fire()
 
-    async def close(self) -> None:
-        """Stop all apps, and end all watches."""
-        self._closed = True
-        await asyncio.gather(*(self._end(app) for app in self))
-        for app in self:
-            app.changed.fire()
+    async def clear(self) -> None:
+        """Stop and delete all apps, which ends all watches."""
+        apps = tuple(self._apps.values())
+        await asyncio.gather(*(self._remove(app.state.metadata.id) for app in apps))
 
     def holds(self, app: App) -> bool:
         """Tell whether this app is still deployed."""
-        return not self._closed and self._apps.get(_key(app.state.metadata.id)) is app
+        return self._apps.get(_key(app.state.metadata.id)) is app
 
     async def _serve(self, app: App) -> None:
         """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
+        revisions = self._work / "apps" / app.name
         listening = asyncio.create_task(self._relay(app))
         try:
+            revisions.mkdir(parents=True, exist_ok=True)
             code = await self._containers.run(
                 [substituted(each, values) for each in (*container.command, *container.args)],
-                directory=self._new_directory(app),
+                directory=Path(tempfile.mkdtemp(dir=revisions)),
                 environment={
                     **self._environment,
                     **self._declared(container),
@@ -229,11 +246,6 @@ class Apps:
         finally:
             listening.cancel()
         app.enter(_Status.DEPLOYMENT_STATUS_FAILED, message)
-
-    def _new_directory(self, app: App) -> Path:
-        revisions = self._work / "apps" / app.name
-        revisions.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=revisions))
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
         # The owner may have set Flyte's address and an authority to trust: here both are local.
@@ -266,80 +278,18 @@ class Apps:
             app.process = None
 
 
-class AppService(app_service_connect.AppService):
-    """Deploys apps, each from its spec alone."""
-
-    def __init__(self, apps: Apps) -> None:
-        self._apps = apps
-
-    async def create(
-        self, request: app_payload_pb2.CreateRequest, ctx: RequestContext[Any, Any]
-    ) -> app_payload_pb2.CreateResponse:
-        """Deploy an app, for the first time or again."""
-        if (someone := caller()) is not None:
-            request.app.spec.creator.CopyFrom(someone.identity)
-        app = await self._apps.add(request.app)
-        return app_payload_pb2.CreateResponse(app=app.state)
-
-    async def get(
-        self, request: app_payload_pb2.GetRequest, ctx: RequestContext[Any, Any]
-    ) -> app_payload_pb2.GetResponse:
-        """Return an app."""
-        return app_payload_pb2.GetResponse(app=self._apps.get(request.app_id).state)
-
-    async def update(
-        self, request: app_payload_pb2.UpdateRequest, ctx: RequestContext[Any, Any]
-    ) -> app_payload_pb2.UpdateResponse:
-        """Deploy an app again, or stop or start it; each makes a new revision."""
-        app = self._apps.get(request.app.metadata.id)
-        await self._apps.replace(app, request.app.spec)
-        return app_payload_pb2.UpdateResponse(app=app.state)
-
-    async def delete(
-        self, request: app_payload_pb2.DeleteRequest, ctx: RequestContext[Any, Any]
-    ) -> app_payload_pb2.DeleteResponse:
-        """Delete an app; it may not exist."""
-        await self._apps.remove(request.app_id)
-        return app_payload_pb2.DeleteResponse()
-
-    async def list(
-        self, request: app_payload_pb2.ListRequest, ctx: RequestContext[Any, Any]
-    ) -> app_payload_pb2.ListResponse:
-        """List the apps of a project and domain."""
-        if not request.HasField("project"):
-            raise ConnectError(Code.INVALID_ARGUMENT, "apps can be listed only by project")
-        scope = (request.project.name, request.project.domain)
-        apps = (each for each in self._apps if _key(each.state.metadata.id)[:2] == scope)
-        found, token = page(apps, request.request, FIELDS, name=lambda app: app.name)
-        return app_payload_pb2.ListResponse(apps=[each.state for each in found], token=token)
-
-    async def watch(
-        self, request: app_payload_pb2.WatchRequest, ctx: RequestContext[Any, Any]
-    ) -> AsyncIterator[app_payload_pb2.WatchResponse]:
-        """Send an app now and at each change, until it is deleted."""
-        app = self._apps.get(request.app_id)
-        sent = 0
-        while self._apps.holds(app):
-            if len(app.state.status.conditions) > sent:
-                sent = len(app.state.status.conditions)
-                event = app_payload_pb2.UpdateEvent(updated_app=app.state)
-                yield app_payload_pb2.WatchResponse(update_event=event)
-            else:
-                await app.changed.wait()
-
-
 class AppLogsService(app_logs_service_connect.AppLogsService):
     """Returns the output of apps."""
 
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: AppService) -> None:
         self._apps = apps
 
     async def tail_logs(
-        self, request: app_logs_payload_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
+        self, request: app_logs_payload_pb2.TailLogsRequest, ctx: Context
     ) -> AsyncIterator[app_logs_payload_pb2.TailLogsResponse]:
         """Send the log of the current revision as it is written, until its process ends."""
         replica = request.HasField("replica_id")
-        app = self._apps.get(request.replica_id.app_id if replica else request.app_id)
+        app = self._apps.find(request.replica_id.app_id if replica else request.app_id)
         process, sent = app.process, 0
         while self._apps.holds(app) and app.process is process:
             if lines := app.log[sent:]:
@@ -359,10 +309,7 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             await target.drain()
 
 
-_Key = tuple[str, str, str]
-
-
-def _key(id_: app_definition_pb2.Identifier) -> _Key:
+def _key(id_: app_definition_pb2.Identifier) -> tuple[str, str, str]:
     return id_.project, id_.domain, id_.name
 
 

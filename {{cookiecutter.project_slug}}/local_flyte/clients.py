@@ -6,12 +6,10 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from .modes import Mode
-from .people import Directory, Person, signed
+from .people import Directory, Mode, Person, signed
 from .processes import DONE
 from .serving import HOST
 
@@ -55,14 +53,14 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not leads_elsewhere(name)}
 
 
-@dataclass(frozen=True)
 class Clients:
     """Configures clients in the same way as for any Flyte."""
 
     home: Path
-    """Folder for the configuration, which no other user may read."""
+    """The folder of its keys, configuration and data, which no other user may read."""
     port: int
     project: str
+    """The only project, which people have rights on."""
     domain: str
     people: Directory
     mode: Mode
@@ -75,30 +73,26 @@ class Clients:
     @property
     def url(self) -> str:
         """The address as a URL."""
-        return f"{self.scheme}://{HOST}:{self.port}"
-
-    @property
-    def scheme(self) -> str:
-        """The scheme of the address."""
-        return "http" if self.mode is Mode.DEVBOX else "https"
+        scheme = "http" if self.mode is Mode.DEVBOX else "https"
+        return f"{scheme}://{HOST}:{self.port}"
 
     @property
     def ca_file(self) -> Path:
         """The certificate authority to trust, in PEM form."""
         return self.home / "ca.pem"
 
-    def config_file(self, name: str) -> Path:
+    def config_file(self, person: str = "alice") -> Path:
         """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
-        return self._write_config(name, self.token(name))
+        return self._write_config(person, self.token(person))
 
-    def token(self, name: str) -> str:
-        """Return a person's bearer token."""
-        someone = self.people[name]
+    def token(self, person: str) -> str:
+        """Return the token for a person's ``Authorization: Bearer`` header."""
+        someone = self.people[person]
         return someone.token if self.mode is Mode.UNION else someone.jwt
 
-    def api_key(self, name: str) -> str:
-        """Return an API key with which an application calls as a person."""
-        key = f"{HOST}:{self.port}:{name}:{self.people[name].api_key}:local"
+    def api_key(self, person: str) -> str:
+        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
+        key = f"{HOST}:{self.port}:{person}:{self.people[person].api_key}:local"
         return b64encode(key.encode()).decode()
 
     def _write_config(self, name: str, token: str) -> Path:
@@ -146,24 +140,28 @@ class Clients:
         # them from variables (FLYTE_AUTH_TYPE).
         return {"UCTL_CONFIG": str(self.config_file(owner.name))}
 
-    def deploy(self, root: Path, file: str, env: str, name: str) -> str:
+    def deploy(
+        self, root: Path, file: str = "deployment.py", env: str = "task_env", person: str = "alice"
+    ) -> str:
         """Run ``flyte deploy`` in ``root`` as a person, and return what it printed.
 
         Raises:
             RuntimeError: With that output, if it failed.
         """
         flyte = str(Path(sys.executable).with_name("flyte"))
-        config = str(self.config_file(name))
-        command = [flyte, "--config", config, "deploy", file, env]
+        command = [flyte, "--config", str(self.config_file(person)), "deploy", file, env]
         return self._run(command, root, f"flyte deploy {file} {env} failed:")
 
-    def register(self, root: Path, name: str) -> dict[str, list[str]]:
-        """Register a project's own tasks as a person; return the data that `REGISTER` prints.
+    def register(self, root: Path, person: str = "alice") -> dict[str, list[str]]:
+        """Register, as a person, the tasks that ``deployment.py`` in ``root`` deploys with its app.
+
+        Returns:
+            ``tasks``, their names; the ``variables`` of their environments; and their ``files``.
 
         Raises:
             RuntimeError: With the output, if they can't be registered.
         """
-        command = [sys.executable, "-c", REGISTER, str(self.config_file(name))]
+        command = [sys.executable, "-c", REGISTER, str(self.config_file(person))]
         said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
         told = next(line for line in said.splitlines() if line.startswith('{"tasks"'))
         return dict(json.loads(told))

@@ -4,20 +4,24 @@ import hashlib
 import secrets
 import time
 from base64 import b32encode, b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.common import identifier_pb2, phase_pb2, run_pb2
-from flyteidl2.dataproxy import dataproxy_service_connect, dataproxy_service_pb2
+from flyteidl2.dataproxy import dataproxy_service_connect
+from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from .access import Context, invalid
 from .actions import Runs, now
 from .projects import ProjectService
 from .tasks import TaskService
@@ -40,7 +44,7 @@ class _Upload:
 
 
 class Storage:
-    """A folder in place of the object store of a Flyte cluster.
+    """A folder in place of the object store of a Flyte cluster; an ASGI application for uploads.
 
     Uploads are plain HTTP PUTs to a URL that nobody can guess, as with signed URLs. They carry no
     credentials, so they need no TLS, for which every client would have to trust our authority.
@@ -53,7 +57,6 @@ class Storage:
         """The address for uploads, as ``http://host:port``."""
 
     def uploads(self, project: str, domain: str) -> Path:
-        """Return the folder for uploads to a project and domain."""
         return self._folder / "uploads" / project / domain
 
     def run_base(self, run: identifier_pb2.RunIdentifier) -> str:
@@ -79,31 +82,25 @@ class Storage:
             raise ConnectError(Code.INTERNAL, f"{size} bytes exceed the limit of {MAX_MESSAGE}")
         return kind.FromString(path.read_bytes())
 
-    def differs(self, path: Path, md5: bytes) -> bool:
-        """Tell whether there is already a file, with another MD5."""
-        return path.is_file() and (
-            hashlib.md5(path.read_bytes(), usedforsecurity=False).digest() != md5
-        )
-
-    def expect(self, path: Path, md5: bytes, seconds: float) -> tuple[str, str]:
-        """Expect an upload; return the URL to PUT it to, and its later location."""
+    def expect(self, path: Path, md5: bytes, seconds: float) -> str:
+        """Expect an upload; return the URL to PUT it to."""
         key = secrets.token_urlsafe()
         self._expected[f"/upload/{key}"] = _Upload(path, md5, time.monotonic() + seconds)
-        return f"{self.address}/upload/{key}", str(path)  # File.open() accepts no file:// URI
+        return f"{self.address}/upload/{key}"
 
-    def put(self, url_path: str, content_md5: str, content: bytes) -> int:
-        """Store an upload, and return the HTTP status of the answer.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a PUT to a signed URL."""
+        request = Request(scope, receive)
+        status = self._put(request.url.path, request.headers, await request.body())
+        await Response(status_code=status)(scope, receive, send)
 
-        Args:
-            url_path: The path of the signed URL.
-            content_md5: The Content-MD5 header, which is covered by the signature.
-            content: The body.
-        """
+    def _put(self, url_path: str, headers: Mapping[str, str], content: bytes) -> int:
+        """Store an upload, whose MD5 is signed; return the HTTP status of the answer."""
         upload = self._expected.get(url_path)
         if upload is None or time.monotonic() > upload.expires:
             return 403
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        if upload.md5 and (digest != upload.md5 or content_md5 != b64encode(digest).decode()):
+        signed = b64encode(upload.md5).decode()
+        if upload.md5 and (_md5(content) != upload.md5 or headers.get("content-md5") != signed):
             return 400
         upload.path.parent.mkdir(parents=True, exist_ok=True)
         upload.path.write_bytes(content)
@@ -122,65 +119,55 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         self._storage = storage
 
     async def create_upload_location(
-        self,
-        request: dataproxy_service_pb2.CreateUploadLocationRequest,
-        ctx: RequestContext[Any, Any],
-    ) -> dataproxy_service_pb2.CreateUploadLocationResponse:
-        """Prepare for the upload of one file."""
+        self, request: pb.CreateUploadLocationRequest, ctx: Context
+    ) -> pb.CreateUploadLocationResponse:
         self._projects.check(request.project)
         md5 = request.content_md5
         if not md5 and not request.filename_root:
-            raise ConnectError(
-                Code.INVALID_ARGUMENT, "either filename_root or content_md5 must be given"
-            )
+            raise invalid("either filename_root or content_md5 must be given")
         seconds = request.expires_in.ToSeconds() if request.HasField("expires_in") else MAX_SECONDS
         if seconds > MAX_SECONDS or request.content_length > MAX_UPLOAD:
-            raise ConnectError(
-                Code.INVALID_ARGUMENT,
-                f"an upload may take at most {MAX_SECONDS} s and have at most {MAX_UPLOAD} bytes",
-            )
+            raise invalid(f"an upload takes at most {MAX_SECONDS} s and {MAX_UPLOAD} bytes")
         root = request.filename_root or b32encode(md5).decode().rstrip("=")
         path = Path(root, request.filename or "upload")
         if path.is_absolute() or ".." in path.parts:
-            raise ConnectError(Code.INVALID_ARGUMENT, f"invalid file name {request.filename!r}")
+            raise invalid(f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
-        if request.filename_root and request.filename and self._storage.differs(file, md5):
+        chosen = request.filename_root and request.filename  # not a name made from the content
+        if chosen and file.is_file() and _md5(file.read_bytes()) != md5:
             raise ConnectError(Code.ALREADY_EXISTS, f"{path} already exists with other content")
-        signed_url, native_url = self._storage.expect(file, md5, seconds)
-        answer = dataproxy_service_pb2.CreateUploadLocationResponse(
-            signed_url=signed_url,
-            native_url=native_url,
+        answer = pb.CreateUploadLocationResponse(
+            signed_url=self._storage.expect(file, md5, seconds),
+            native_url=str(file),  # File.open() accepts no file:// URI
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
         answer.expires_at.FromSeconds(now().seconds + seconds)
         return answer
 
     async def upload_inputs(
-        self, request: dataproxy_service_pb2.UploadInputsRequest, ctx: RequestContext[Any, Any]
-    ) -> dataproxy_service_pb2.UploadInputsResponse:
+        self, request: pb.UploadInputsRequest, ctx: Context
+    ) -> pb.UploadInputsResponse:
         """Store the inputs of a run that will be created next."""
-        of_run = request.HasField("run_id")
-        project = request.run_id.project if of_run else request.project_id.name
-        domain = request.run_id.domain if of_run else request.project_id.domain
+        project, domain = request.project_id.name, request.project_id.domain
+        if request.HasField("run_id"):
+            project, domain = request.run_id.project, request.run_id.domain
         self._projects.check(project)
         if request.WhichOneof("task") is None:
-            raise ConnectError(Code.INVALID_ARGUMENT, "inputs need a task")
+            raise invalid("inputs need a task")
         if request.HasField("task_id"):
             self._tasks.get(request.task_id)
         hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
-        return dataproxy_service_pb2.UploadInputsResponse(
-            offloaded_input_data=run_pb2.OffloadedInputData(
-                uri=self._storage.write(folder, request.inputs), inputs_hash=hash_
-            )
-        )
+        uri = self._storage.write(folder, request.inputs)
+        stored = run_pb2.OffloadedInputData(uri=uri, inputs_hash=hash_)
+        return pb.UploadInputsResponse(offloaded_input_data=stored)
 
     async def get_action_data(
-        self, request: dataproxy_service_pb2.GetActionDataRequest, ctx: RequestContext[Any, Any]
-    ) -> dataproxy_service_pb2.GetActionDataResponse:
+        self, request: pb.GetActionDataRequest, ctx: Context
+    ) -> pb.GetActionDataResponse:
         """Return the inputs and, if the action has succeeded, the outputs."""
         action = self._runs.action(request.action_id)
-        answer = dataproxy_service_pb2.GetActionDataResponse(outputs=common_pb2.Outputs())
+        answer = pb.GetActionDataResponse(outputs=common_pb2.Outputs())
         if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
             answer.inputs.CopyFrom(inputs)
             answer.inputs_uri = action.input_uri
@@ -194,8 +181,8 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         return answer
 
     async def tail_logs(
-        self, request: dataproxy_service_pb2.TailLogsRequest, ctx: RequestContext[Any, Any]
-    ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
+        self, request: pb.TailLogsRequest, ctx: Context
+    ) -> AsyncIterator[pb.TailLogsResponse]:
         """Send the log as it is written, until its pod ends."""
         action = self._runs.action(request.action_id)
         if request.attempt != 1 or not action.has_pod:
@@ -206,12 +193,16 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         while True:
             if lines := log[sent:]:
                 sent += len(lines)
-                logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
-                yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
+                logs = pb.TailLogsResponse.Logs(lines=lines)
+                yield pb.TailLogsResponse(logs=[logs])
             elif not action.running or action.log is not log:
                 return
             else:
                 await action.changed.wait()
+
+
+def _md5(content: bytes) -> bytes:
+    return hashlib.md5(content, usedforsecurity=False).digest()
 
 
 def _fnv1a(content: bytes) -> str:

@@ -1,18 +1,17 @@
-"""The entry for calls and uploads: identifies the caller, and passes the call to its service."""
+"""The entry for calls: identifies the caller, and passes the call to its service."""
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from connectrpc.errors import ConnectError
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .access import set_caller, unimplemented
-from .data import Storage
-from .open_calls import OpenCalls
+from .access import CALLER, unimplemented
 from .people import Person
 
 FORWARDED_PROTO = b"x-forwarded-proto"
@@ -39,27 +38,27 @@ class Door:
         find: Callable[[Mapping[str, str]], Person | None] | None,
         services: Mapping[str, ASGIApp],
         *,
-        forwarded_proto: bytes | None = None,
+        proxied: bool,
     ) -> None:
         """Create the application.
 
         Args:
             find: Returns the person who makes a call with these headers; None if there are none.
             services: The services by path.
-            forwarded_proto: The X-Forwarded-Proto that a proxy in front sets, in place of the
-                client's; None if there is no such proxy.
+            proxied: Whether a proxy in front, which was called with TLS, says so in a header.
         """
         self.received: list[ReceivedCall] = []
-        self.open_calls = OpenCalls()
+        self.open_calls: Counter[str] = Counter()
+        """The number of open calls by method, such as ``WatchActionDetails``."""
         self._find = find
-        self._forwarded_proto = forwarded_proto
+        self._proxied = proxied
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Record a call, and pass it to its service."""
-        if self._forwarded_proto is not None:
+        if self._proxied:  # also in place of the client's own
             others = [each for each in scope["headers"] if each[0] != FORWARDED_PROTO]
-            scope["headers"] = [*others, (FORWARDED_PROTO, self._forwarded_proto)]
+            scope["headers"] = [*others, (FORWARDED_PROTO, b"https")]
         # The stubs keep the headers' order; here each name has one value (RFC 9110, 5.3).
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
@@ -67,25 +66,43 @@ class Door:
         someone = self._find(headers) if self._find else None
         service, _, method = scope["path"].lstrip("/").rpartition("/")
         self.received.append(ReceivedCall(service, method, headers, someone))
-        set_caller(someone)
-        if (application := self._services.get(f"/{service}")) is not None:
-            await self.open_calls.answer(method, application, scope, receive, send)
-        else:
+        CALLER.set(someone)
+        if (application := self._services.get(f"/{service}")) is None:
             await _refuse(unimplemented(service, method), headers)(scope, receive, send)
+            return
+        self.open_calls[method] += 1
+        try:
+            await _answer(application, scope, receive, send)
+        finally:
+            self.open_calls[method] -= 1
 
 
-class Uploads:
-    """An ASGI application that stores uploads to signed URLs."""
+async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let ``application`` answer a call, until its client leaves.
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    The Connect server notices that a client has left only when it sends something. A silent stream
+    never sends anything, nor does a call that hangs on purpose.
+    """
+    messages: asyncio.Queue[Message] = asyncio.Queue()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a PUT to a signed URL."""
-        request = Request(scope, receive)
-        content_md5 = request.headers.get("content-md5", "")
-        status = self._storage.put(request.url.path, content_md5, await request.body())
-        await Response(status_code=status)(scope, receive, send)
+    async def listen() -> None:
+        while True:
+            message = await receive()
+            messages.put_nowait(message)
+            if message["type"] == "http.disconnect":
+                return
+
+    serving = asyncio.ensure_future(application(scope, messages.get, send))
+    listening = asyncio.create_task(listen())
+    try:
+        await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+    finally:
+        listening.cancel()
+        serving.cancel()
+        # Streams turn a cancellation into another error.
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 def _refuse(error: ConnectError, headers: Mapping[str, str]) -> Response:

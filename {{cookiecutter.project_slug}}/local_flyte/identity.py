@@ -1,19 +1,11 @@
 """The caller's identity, and tokens for applications."""
 
-from typing import Any
-
-from connectrpc.request import RequestContext
-from flyteidl2.auth import (
-    auth_service_connect,
-    auth_service_pb2,
-    identity_connect,
-    identity_pb2,
-)
+from flyteidl2.auth import auth_service_connect, auth_service_pb2, identity_connect, identity_pb2
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from .access import known_caller
+from .access import Context, known_caller
 from .people import Directory
 
 
@@ -21,9 +13,8 @@ class IdentityService(identity_connect.IdentityService):
     """Returns the owner of a call's credentials."""
 
     async def user_info(
-        self, request: identity_pb2.UserInfoRequest, ctx: RequestContext[Any, Any]
+        self, request: identity_pb2.UserInfoRequest, ctx: Context
     ) -> identity_pb2.UserInfoResponse:
-        """Return the caller."""
         person = known_caller()
         return identity_pb2.UserInfoResponse(
             subject=person.subject,
@@ -41,17 +32,15 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
         self._url = url
 
     async def get_o_auth2_metadata(
-        self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: RequestContext[Any, Any]
+        self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: Context
     ) -> auth_service_pb2.GetOAuth2MetadataResponse:
-        """Return the token endpoint."""
         return auth_service_pb2.GetOAuth2MetadataResponse(
             token_endpoint=f"{self._url}/oauth2/token"
         )
 
     async def get_public_client_config(
-        self, request: auth_service_pb2.GetPublicClientConfigRequest, ctx: RequestContext[Any, Any]
+        self, request: auth_service_pb2.GetPublicClientConfigRequest, ctx: Context
     ) -> auth_service_pb2.GetPublicClientConfigResponse:
-        """Return the scopes to request."""
         return auth_service_pb2.GetPublicClientConfigResponse(scopes=["all"])
 
 

@@ -1,14 +1,15 @@
 """ImageService and the task that builds images, as on Union."""
 
 from pathlib import Path
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.core import interface_pb2, types_pb2
-from flyteidl2.imagebuilder import definition_pb2, payload_pb2, service_connect
+from flyteidl2.imagebuilder import definition_pb2, service_connect
+from flyteidl2.imagebuilder import payload_pb2 as pb
 from flyteidl2.task import task_definition_pb2
+
+from .access import Context
 
 BUILDER = task_definition_pb2.TaskIdentifier(
     project="system", domain="production", name="build-image", version="local"
@@ -47,13 +48,8 @@ class ImageService(service_connect.ImageService):
         """
         self._registry = registry
 
-    async def get_image(
-        self, request: payload_pb2.GetImageRequest, ctx: RequestContext[Any, Any]
-    ) -> payload_pb2.GetImageResponse:
-        """Return the image, or raise NOT_FOUND."""
+    async def get_image(self, request: pb.GetImageRequest, ctx: Context) -> pb.GetImageResponse:
         name = Path(request.id.name).name
         if self._registry is not None and not (self._registry / name).is_file():
             raise ConnectError(Code.NOT_FOUND, f"no image {request.id.name} was built")
-        return payload_pb2.GetImageResponse(
-            image=definition_pb2.Image(id=request.id, fqin=f"local/{name}")
-        )
+        return pb.GetImageResponse(image=definition_pb2.Image(id=request.id, fqin=f"local/{name}"))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from flyteidl2.common import list_pb2
+
+from .access import invalid
 
 Item = TypeVar("Item")
 Value = str | int | datetime | None
@@ -27,26 +27,16 @@ def page(
     default: Sequence[list_pb2.Sort] = (),
     eager: bool = False,
 ) -> tuple[list[Item], str]:
-    """Filter and sort ``items`` and return one page.
+    """Filter and sort items; return a page, and the token for the next ("" on the last one).
 
-    Args:
-        items: All items.
-        request: The filters, order and page.
-        fields: The fields for filters and sorting.
-        name: The sort key for items that are equal in the requested order.
-        default: The default order.
-        eager: Whether a full page has a token even if it is the last one.
-
-    Returns:
-        The items of the page, and the token for the next one ("" on the last page).
+    Items that are equal in the requested or the default order are sorted by name. In an eager list,
+    a full page has a token even if it is the last one.
 
     Raises:
         ConnectError: INVALID_ARGUMENT for an invalid field, function, value, limit or token.
     """
     if request.limit > MAX_PAGE:
-        raise ConnectError(
-            Code.INVALID_ARGUMENT, f"limit {request.limit} exceeds the maximum of {MAX_PAGE}"
-        )
+        raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
     limit = request.limit or PAGE
     found = sorted(matching(items, request, fields), key=name)
     asked = request.sort_by_fields or ([request.sort_by] if request.sort_by.key else default)
@@ -61,35 +51,23 @@ def page(
 def matching(
     items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
 ) -> list[Item]:
-    """Return the items that match every filter of the request.
-
-    Raises:
-        ConnectError: INVALID_ARGUMENT for an invalid field, function or value.
-    """
+    """Return the items that match every filter of the request."""
     for each in request.filters:
         _check(each, fields)
     return [item for item in items if all(_matches(item, each, fields) for each in request.filters)]
 
 
 def offset_of(token: str) -> int:
-    """Return the start of a token's page.
-
-    Raises:
-        ConnectError: INVALID_ARGUMENT for an invalid token.
-    """
+    """Return the start of a token's page."""
     if token and not (token.isascii() and token.isdigit()):
-        raise ConnectError(Code.INVALID_ARGUMENT, f"invalid page token {token!r}")
+        raise invalid(f"invalid page token {token!r}")
     return int(token or 0)
 
 
 def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Value]:
-    try:
-        return fields[name]
-    except KeyError:
-        known = ", ".join(sorted(fields))
-        raise ConnectError(
-            Code.INVALID_ARGUMENT, f"unknown field {name!r}; known are {known}"
-        ) from None
+    if name not in fields:
+        raise invalid(f"unknown field {name!r}; known are {', '.join(sorted(fields))}")
+    return fields[name]
 
 
 def _sorted(
@@ -105,14 +83,9 @@ def _sorted(
 def _check(filter_: list_pb2.Filter, fields: Fields[Item]) -> None:
     _field(filter_.field, fields)
     if filter_.function not in _COMPARISONS:
-        raise ConnectError(
-            Code.INVALID_ARGUMENT,
-            f"unsupported filter function {_Filter.Function.Name(filter_.function)}",
-        )
+        raise invalid(f"unsupported function {_Filter.Function.Name(filter_.function)}")
     if not filter_.values or (len(filter_.values) > 1 and filter_.function != _Filter.VALUE_IN):
-        raise ConnectError(
-            Code.INVALID_ARGUMENT, f"wrong number of values to filter {filter_.field!r} by"
-        )
+        raise invalid(f"wrong number of values to filter {filter_.field!r} by")
 
 
 def _matches(item: Item, filter_: list_pb2.Filter, fields: Fields[Item]) -> bool:
@@ -128,7 +101,7 @@ def _parsed(text: str, like: Value) -> Value:
             return datetime.fromisoformat(text)
         return int(text) if isinstance(like, int) else text
     except ValueError:
-        raise ConnectError(Code.INVALID_ARGUMENT, f"bad filter value {text!r}") from None
+        raise invalid(f"bad filter value {text!r}") from None
 
 
 _COMPARISONS: dict[int, Callable[..., bool]] = {

@@ -1,4 +1,4 @@
-"""The local Flyte's people, and how their credentials are recognised."""
+"""The local Flyte's people, and how each kind of Flyte recognises their credentials."""
 
 import hmac
 import json
@@ -6,6 +6,7 @@ import secrets
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
@@ -18,6 +19,20 @@ CLAIMS = ("sub", "email", "given_name", "family_name")
 _SIGNING_KEY = secrets.token_bytes(32)
 
 
+class Mode(Enum):
+    """A kind of Flyte, which determines how it identifies callers."""
+
+    UNION = auto()
+    """Callers are authenticated, and have rights on a project."""
+    OPEN_SOURCE = auto()
+    """A proxy in front authenticates callers, who may then do everything.
+
+    The caller's identity comes from the token or the proxy's headers, unverified.
+    """
+    DEVBOX = auto()
+    """Plaintext: every caller is anonymous, and may do everything."""
+
+
 @dataclass(frozen=True)
 class Person:
     """A person with credentials for the local Flyte.
@@ -28,14 +43,14 @@ class Person:
 
     name: str
     subject: str
-    given_name: str
-    family_name: str
-    email: str
-    token: str = field(repr=False)
+    given_name: str = ""
+    family_name: str = ""
+    email: str = ""
+    token: str = field(default="", repr=False)
     """For ``Authorization: Bearer <token>``."""
-    cookie: str = field(repr=False)
+    cookie: str = field(default="", repr=False)
     """A complete ``Cookie`` header value with one cookie."""
-    api_key: str = field(repr=False)
+    api_key: str = field(default="", repr=False)
     """The secret of their API key, and the value for any further credential header."""
     can_view: bool = True
     """May see the project's tasks, runs and apps."""
@@ -70,14 +85,7 @@ class Person:
         return identity_pb2.EnrichedIdentity(user=user)
 
 
-def person(
-    name: str,
-    family_name: str = "Example",
-    *,
-    can_view: bool = True,
-    can_run: bool = True,
-    expired: bool = False,
-) -> Person:
+def person(name: str, family_name: str = "Example", **rights: bool) -> Person:
     """Make a person with new credentials, and a subject and e-mail address based on ``name``."""
 
     def secret() -> str:
@@ -92,9 +100,7 @@ def person(
         token=secret(),
         cookie=f"{COOKIE}={secret()}",
         api_key=secret(),
-        can_view=can_view,
-        can_run=can_run,
-        expired=expired,
+        **rights,
     )
 
 
@@ -115,13 +121,8 @@ view, carol has no rights on the project, and the credentials of expired are no 
 class Directory:
     """The people of a running local Flyte, by their credentials."""
 
-    def __init__(self, people: Iterable[Person], headers: Iterable[str] = ()) -> None:
-        """Create a directory.
-
-        Args:
-            people: The people in it.
-            headers: Names of the headers that may contain an API key.
-        """
+    def __init__(self, people: Iterable[Person], headers: Iterable[str]) -> None:
+        """Create a directory of people, whose API keys may be in these headers."""
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
         self._by_name: dict[str, Person] = {}
@@ -184,7 +185,7 @@ def claimed(headers: Mapping[str, str]) -> Person | None:
     if (someone := _of_jwt(headers.get("x-amzn-oidc-data", ""))) is not None:
         return someone
     if subject := headers.get("x-amzn-oidc-identity", "").strip():
-        return _unverified(subject, {})
+        return Person(name=subject, subject=subject)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return _of_jwt(token.strip()) if scheme.lower() == "bearer" else None
 
@@ -217,17 +218,5 @@ def _of_jwt(token: str) -> Person | None:
         return None
     if not all(isinstance(value, str) for value in known.values()) or not known.get("sub"):
         return None
-    return _unverified(known["sub"], known)
-
-
-def _unverified(subject: str, claims: Mapping[str, str]) -> Person:
-    return Person(
-        name=subject,
-        subject=subject,
-        given_name=claims.get("given_name", ""),
-        family_name=claims.get("family_name", ""),
-        email=claims.get("email", ""),
-        token="",
-        cookie="",
-        api_key="",
-    )
+    subject = known.pop("sub")
+    return Person(name=subject, subject=subject, **known)

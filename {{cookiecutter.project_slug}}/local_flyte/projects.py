@@ -1,15 +1,16 @@
-"""ProjectService: the only project."""
+"""ProjectService and ClusterService: the only project, and the only cluster."""
 
 import re
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
-from flyteidl2.project import project_service_connect, project_service_pb2
+from flyteidl2.cluster import payload_pb2, service_connect
+from flyteidl2.project import project_service_connect
+from flyteidl2.project import project_service_pb2 as pb
 
-from .access import caller
+from .access import CALLER, Context, invalid
 from .listing import offset_of
+from .people import Mode
 
 DOMAINS = ("development", "production", "staging")
 COLUMNS = ("created_at", "description", "id", "identifier", "name", "state", "updated_at")
@@ -20,14 +21,11 @@ class ProjectService(project_service_connect.ProjectService):
     """Shows the project to those who have rights on it."""
 
     def __init__(self, project: str, domain: str) -> None:
-        self._project = project_service_pb2.Project(
+        self._project = pb.Project(
             id=project,
             name=project,
             description="The project of the local Flyte",
-            domains=[
-                project_service_pb2.Domain(id=each, name=each)
-                for each in dict.fromkeys((*DOMAINS, domain))
-            ],
+            domains=[pb.Domain(id=each, name=each) for each in dict.fromkeys((*DOMAINS, domain))],
         )
 
     def check(self, name: str) -> None:
@@ -54,17 +52,17 @@ class ProjectService(project_service_connect.ProjectService):
         return True
 
     async def list_projects(
-        self, request: project_service_pb2.ListProjectsRequest, ctx: RequestContext[Any, Any]
-    ) -> project_service_pb2.ListProjectsResponse:
+        self, request: pb.ListProjectsRequest, ctx: Context
+    ) -> pb.ListProjectsResponse:
         """List the project, if the caller may view it."""
         if request.sort_by.key and request.sort_by.key not in COLUMNS:
-            raise ConnectError(Code.INVALID_ARGUMENT, f"no column {request.sort_by.key!r}")
-        someone = caller()
+            raise invalid(f"no column {request.sort_by.key!r}")
+        someone = CALLER.get()
         visible = (someone is None or someone.can_view) and self._matches(request.filters)
         start = offset_of(request.token)
         found = [self._project] if visible and start == 0 else []
-        return project_service_pb2.ListProjectsResponse(
-            projects=project_service_pb2.Projects(
+        return pb.ListProjectsResponse(
+            projects=pb.Projects(
                 projects=found,
                 # A full page has a token, even if it is the last one.
                 token="1" if found and request.limit == 1 else "",
@@ -72,8 +70,30 @@ class ProjectService(project_service_connect.ProjectService):
         )
 
     async def get_project(
-        self, request: project_service_pb2.GetProjectRequest, ctx: RequestContext[Any, Any]
-    ) -> project_service_pb2.GetProjectResponse:
-        """Show the project."""
+        self, request: pb.GetProjectRequest, ctx: Context
+    ) -> pb.GetProjectResponse:
         self.check(request.id)
-        return project_service_pb2.GetProjectResponse(project=self._project)
+        return pb.GetProjectResponse(project=self._project)
+
+
+class ClusterService(service_connect.ClusterService):
+    """Returns this Flyte's address, as the only cluster."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+        self.endpoint: str | None = None
+        """The address to return; None for the one that the caller used."""
+
+    async def select_cluster(
+        self, request: payload_pb2.SelectClusterRequest, ctx: Context
+    ) -> payload_pb2.SelectClusterResponse:
+        """Return the address that the caller used.
+
+        The open-source Flyte does not see TLS that ends at a proxy, unless the proxy sets a header.
+        """
+        headers = ctx.request_headers()
+        forwarded = headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
+        with_tls = self._mode is Mode.UNION or forwarded == "https"
+        scheme = "https" if with_tls else "http"
+        here = f"{scheme}://{headers.get('host')}"
+        return payload_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)

@@ -3,28 +3,26 @@
 import re
 import secrets
 import string
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.common import identifier_pb2, list_pb2
-from flyteidl2.core import identifier_pb2 as core_identifier_pb2
 from flyteidl2.task import task_definition_pb2
-from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_service_pb2
+from flyteidl2.workflow import run_definition_pb2, run_service_connect
+from flyteidl2.workflow import run_service_pb2 as pb
 
-from .access import caller
-from .actions import ROOT, Action, Run, Runs
+from .access import CALLER, Context, invalid
+from .actions import ROOT, TERMINAL, Action, Run, Runs
 from .data import Storage
 from .execution import Executor
-from .listing import Fields, Value, page
+from .listing import Fields, page
 from .projects import ProjectService
 from .tasks import TaskService
 
-ACTION_FIELDS: Fields[Action] = {
+FIELDS: Fields[Action] = {
     "project": lambda action: action.details.id.run.project,
     "domain": lambda action: action.details.id.run.domain,
     "run_name": lambda action: action.details.id.run.name,
@@ -36,8 +34,12 @@ ACTION_FIELDS: Fields[Action] = {
     "task_version": lambda action: action.details.metadata.task.id.version or None,
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
-    "ended_at": lambda action: action.ended_at,
-    "duration_ms": lambda action: action.details.status.duration_ms if action.done else None,
+    "ended_at": lambda action: (
+        action.details.status.end_time.ToDatetime(UTC) if action.phase in TERMINAL else None
+    ),
+    "duration_ms": lambda action: (
+        action.details.status.duration_ms if action.phase in TERMINAL else None
+    ),
     "run_source": lambda action: run_definition_pb2.RunSource.Name(action.details.metadata.source),
     "trigger_name": lambda action: action.details.metadata.trigger_id.name.name or None,
     "trigger_task_name": lambda action: action.details.metadata.trigger_id.name.task_name or None,
@@ -46,11 +48,6 @@ ACTION_FIELDS: Fields[Action] = {
 """As on the real one, there are no filters for labels, a parent's name or ``created_by``."""
 
 
-def _of_root(field: Callable[[Action], Value]) -> Callable[[Run], Value]:
-    return lambda run: field(run.root)
-
-
-RUN_FIELDS: Fields[Run] = {name: _of_root(field) for name, field in ACTION_FIELDS.items()}
 NON_TERMINAL_THEN_NEWEST = (
     list_pb2.Sort(key="phase", direction=list_pb2.Sort.ASCENDING),
     list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING),
@@ -78,9 +75,7 @@ class RunService(run_service_connect.RunService):
         self._storage = storage
         self._executor = executor
 
-    async def create_run(
-        self, request: run_service_pb2.CreateRunRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.CreateRunResponse:
+    async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
         """Create and start a run of a deployed task, or of a task in the request.
 
         If the name is in use, the caller gets the existing run, even another person's. If nothing
@@ -95,7 +90,7 @@ class RunService(run_service_connect.RunService):
             inputs = request.offloaded_input_data.uri.rstrip("/")
         else:
             inputs = self._storage.write(Path(base, "inputs"), request.inputs)
-        wanted = Run(id=run_id, spec=request.run_spec, owner=caller())
+        wanted = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
         action = Action(
             details=run_definition_pb2.ActionDetails(
                 id=identifier_pb2.ActionIdentifier(run=run_id, name=ROOT),
@@ -116,9 +111,9 @@ class RunService(run_service_connect.RunService):
         run = self._runs.add(wanted)
         if not self._runs.blocks(run) if run is wanted else not run.has_resource:
             self._executor.start(run, run.root)
-        return run_service_pb2.CreateRunResponse(run=_summary(run))
+        return pb.CreateRunResponse(run=_summary(run))
 
-    def _task_spec(self, request: run_service_pb2.CreateRunRequest) -> task_definition_pb2.TaskSpec:
+    def _task_spec(self, request: pb.CreateRunRequest) -> task_definition_pb2.TaskSpec:
         if request.HasField("task_id"):
             try:
                 return self._tasks.get(request.task_id).spec
@@ -137,42 +132,38 @@ class RunService(run_service_connect.RunService):
             return self._tasks.get(id_).spec
         raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
 
-    async def abort_run(
-        self, request: run_service_pb2.AbortRunRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.AbortRunResponse:
+    async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
         """Abort a run. One that has ended is also marked as aborted."""
         run = self._runs.get(request.run_id)
         self._executor.abort(run, run.root, request.reason or NO_REASON)
-        return run_service_pb2.AbortRunResponse()
+        return pb.AbortRunResponse()
 
     async def abort_action(
-        self, request: run_service_pb2.AbortActionRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.AbortActionResponse:
+        self, request: pb.AbortActionRequest, ctx: Context
+    ) -> pb.AbortActionResponse:
         """Abort one action, and the actions that it started."""
         run = self._runs.get(request.action_id.run)
         action = self._runs.action(request.action_id)
         self._executor.abort(run, action, request.reason or NO_REASON)
-        return run_service_pb2.AbortActionResponse()
+        return pb.AbortActionResponse()
 
     async def get_run_details(
-        self, request: run_service_pb2.GetRunDetailsRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.GetRunDetailsResponse:
-        """Return a run."""
+        self, request: pb.GetRunDetailsRequest, ctx: Context
+    ) -> pb.GetRunDetailsResponse:
         run = self._runs.get(request.run_id)
         details = run_definition_pb2.RunDetails(run_spec=run.spec, action=run.root.details)
         details.action.id.run.org = request.run_id.org
-        return run_service_pb2.GetRunDetailsResponse(details=details)
+        return pb.GetRunDetailsResponse(details=details)
 
     async def get_action_details(
-        self, request: run_service_pb2.GetActionDetailsRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.GetActionDetailsResponse:
-        """Return an action."""
+        self, request: pb.GetActionDetailsRequest, ctx: Context
+    ) -> pb.GetActionDetailsResponse:
         action = self._runs.action(request.action_id)
-        return run_service_pb2.GetActionDetailsResponse(details=action.details)
+        return pb.GetActionDetailsResponse(details=action.details)
 
     async def watch_action_details(
-        self, request: run_service_pb2.WatchActionDetailsRequest, ctx: RequestContext[Any, Any]
-    ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
+        self, request: pb.WatchActionDetailsRequest, ctx: Context
+    ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
         """Send an action now and at each notification, until its end has been reported.
 
         Several notifications may have the same phase. The end may be reported before the status
@@ -182,66 +173,45 @@ class RunService(run_service_connect.RunService):
         told, ended = action.notifications, False
         while not ended:
             ended = action.reported_done
-            yield run_service_pb2.WatchActionDetailsResponse(details=action.details)
+            yield pb.WatchActionDetailsResponse(details=action.details)
             told += 1
             while not ended and told > action.notifications:
                 await action.changed.wait()
 
-    async def list_runs(
-        self, request: run_service_pb2.ListRunsRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.ListRunsResponse:
+    async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         """List the runs of a project and domain, or of a task."""
-        _check_database(request.request)
-        runs = [each for each in self._runs if _in_scope(each, request)]
-        found, token = page(
-            runs,
-            request.request,
-            RUN_FIELDS,
-            name=lambda run: run.id.name,
-            default=NON_TERMINAL_THEN_NEWEST,
-        )
-        return run_service_pb2.ListRunsResponse(
-            runs=[_summary(each) for each in found], token=token
-        )
+        roots = [run.root for run in self._runs if _in_scope(run, request)]
+        listed, token = _page(roots, request.request)
+        runs = [_summary(self._runs.get(root.details.id.run)) for root in listed]
+        return pb.ListRunsResponse(runs=runs, token=token)
 
     async def list_actions(
-        self, request: run_service_pb2.ListActionsRequest, ctx: RequestContext[Any, Any]
-    ) -> run_service_pb2.ListActionsResponse:
-        """List the actions of a run."""
-        _check_database(request.request)
-        actions = [
-            action
-            for run in self._runs
-            if run.has_id(request.run_id)
-            for action in run.actions.values()
-        ]
-        found, token = page(
-            actions,
-            request.request,
-            ACTION_FIELDS,
-            name=lambda action: action.name,
-            default=NON_TERMINAL_THEN_NEWEST,
-        )
-        return run_service_pb2.ListActionsResponse(
-            actions=[each.summary for each in found], token=token
-        )
+        self, request: pb.ListActionsRequest, ctx: Context
+    ) -> pb.ListActionsResponse:
+        request.run_id.org = ""
+        runs = [run for run in self._runs if run.id == request.run_id]  # it may not exist
+        actions = [action for run in runs for action in run.actions.values()]
+        listed, token = _page(actions, request.request)
+        return pb.ListActionsResponse(actions=[each.summary for each in listed], token=token)
 
 
 def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
     """Return the metadata of an action that executes a task."""
-    template = spec.task_template
+    template, id_ = spec.task_template, spec.task_template.id
     return run_definition_pb2.ActionMetadata(
         action_type=run_definition_pb2.ACTION_TYPE_TASK,
         environment_name=spec.environment.name,
         task=run_definition_pb2.TaskActionMetadata(
-            id=_task_id(template.id),
+            id=task_definition_pb2.TaskIdentifier(  # without an organization
+                project=id_.project, domain=id_.domain, name=id_.name, version=id_.version
+            ),
             task_type=template.type,
             short_name=spec.short_name,
         ),
     )
 
 
-def _run_id(request: run_service_pb2.CreateRunRequest) -> identifier_pb2.RunIdentifier:
+def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
     """Return the identifier of the run to create, without an organization, as in Flyte."""
     if not request.HasField("run_id"):
         return identifier_pb2.RunIdentifier(
@@ -250,20 +220,14 @@ def _run_id(request: run_service_pb2.CreateRunRequest) -> identifier_pb2.RunIden
             name="r" + "".join(secrets.choice(RANDOM_NAME) for _ in range(19)),
         )
     if not RUN_NAME.fullmatch(request.run_id.name):
-        raise ConnectError(
-            Code.INVALID_ARGUMENT,
-            f"invalid run name {request.run_id.name!r}: it must match {RUN_NAME.pattern}",
-        )
-    return identifier_pb2.RunIdentifier(
-        project=request.run_id.project,
-        domain=request.run_id.domain,
-        name=request.run_id.name,
-    )
+        raise invalid(f"run name {request.run_id.name!r} does not match {RUN_NAME.pattern}")
+    request.run_id.org = ""
+    return request.run_id
 
 
-def _check_database(request: list_pb2.ListRequest) -> None:
-    """Fail on filters that Flyte turns into a statement that its database rejects."""
-    for each in request.filters:
+def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
+    """Return a page of actions, of one run or of many."""
+    for each in request.filters:  # some become statements that Flyte's database rejects
         if each.field == "trigger_type":
             raise ConnectError(Code.INTERNAL, 'column "trigger_type" does not exist')
         if each.field == "phase" and each.function == each.VALUE_IN and len(each.values) == 1:
@@ -271,8 +235,13 @@ def _check_database(request: list_pb2.ListRequest) -> None:
                 Code.INTERNAL, f"unable to encode {each.values[0]!r} into binary format for _int4"
             )
 
+    def name(action: Action) -> str:
+        return f"{action.details.id.run.name} {action.name}"
 
-def _in_scope(run: Run, request: run_service_pb2.ListRunsRequest) -> bool:
+    return page(actions, request, FIELDS, name=name, default=NON_TERMINAL_THEN_NEWEST)
+
+
+def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:
     task = run.root.details.metadata.task.id
     if request.HasField("project_id"):
         scope = request.project_id
@@ -282,20 +251,12 @@ def _in_scope(run: Run, request: run_service_pb2.ListRunsRequest) -> bool:
         names = (wanted.project, wanted.domain, wanted.name)
         return (task.project, task.domain, task.name) == names
     if request.HasField("task_id"):
-        return task == _task_id(request.task_id)
+        request.task_id.org = ""
+        return task == request.task_id
     if request.HasField("trigger_name"):
         request.trigger_name.org = ""
         return run.root.details.metadata.trigger_id.name == request.trigger_name
     return True
-
-
-def _task_id(
-    id_: core_identifier_pb2.Identifier | task_definition_pb2.TaskIdentifier,
-) -> task_definition_pb2.TaskIdentifier:
-    """Return a task's identifier without an organization."""
-    return task_definition_pb2.TaskIdentifier(
-        project=id_.project, domain=id_.domain, name=id_.name, version=id_.version
-    )
 
 
 def _summary(run: Run) -> run_definition_pb2.Run:

@@ -1,14 +1,12 @@
 """The complete local Flyte."""
 
 import contextlib
-import shutil
 import socket
 import ssl
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import trustme
@@ -16,18 +14,16 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.app import app_definition_pb2
 
-from .apps import App
 from .clients import Clients
-from .door import Door, ReceivedCall, Uploads
-from .modes import Mode
-from .people import PEOPLE, Directory, Person, claimed, person
+from .door import Door, ReceivedCall
+from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
 from .same_user import SameUser
 from .services import Services
 from .serving import HOST, STOP_SECONDS, Background
 
 
-class LocalFlyte:
+class LocalFlyte(Clients):
     """A stand-in for a Flyte cluster, for development and tests. A context manager.
 
     It listens on the loopback interface, with TLS and an authority of its own, identifies people by
@@ -40,8 +36,6 @@ class LocalFlyte:
         project: str = "flytesnacks",
         domain: str = "development",
         *,
-        home: Path | None = None,
-        port: int = 0,
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
         authorization: bool = True,
@@ -54,8 +48,6 @@ class LocalFlyte:
         Args:
             project: The only project, which people have rights on.
             domain: The domain in clients' configurations.
-            home: Folder for keys, configuration and data; None for a temporary one.
-            port: Port for clients; 0 to let the operating system choose.
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Names of further headers that may contain a person's ``api_key``.
@@ -71,63 +63,13 @@ class LocalFlyte:
         """
         self.project = project
         self.domain = domain
-        self._given_home = home
-        self._given_port = port
-        self._programs = app_bin or Path(sys.executable).parent
-        self._people = Directory(PEOPLE.values(), credential_headers)
+        self.people = Directory(PEOPLE.values(), credential_headers)
         self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
         if plaintext:
             self.mode = Mode.DEVBOX
+        self._programs = app_bin or Path(sys.executable).parent
         self._builds_images = builds_images
         self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
-
-    # For clients, once it is started
-
-    home: Path
-    """The folder of its keys, configuration and data."""
-    endpoint: str
-    """The address as it is written in Flyte's configuration."""
-    url: str
-    """The address as a URL."""
-    ca_file: Path
-    """The certificate authority to trust, in PEM form."""
-
-    def token(self, person: str) -> str:
-        """Return the token for a person's ``Authorization: Bearer`` header."""
-        return self._clients.token(person)
-
-    def api_key(self, person: str) -> str:
-        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
-        return self._clients.api_key(person)
-
-    def config_file(self, person: str = "alice") -> Path:
-        """Return a configuration for the ``flyte`` CLI and SDK that acts as this person."""
-        return self._clients.config_file(person)
-
-    def app_environment(self) -> dict[str, str]:
-        """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
-        return self._clients.app_environment()
-
-    def deploy(
-        self, root: Path, file: str = "deployment.py", env: str = "task_env", person: str = "alice"
-    ) -> str:
-        """Run ``flyte deploy`` in ``root`` as a person, and return what it printed.
-
-        Raises:
-            RuntimeError: With that output, if it failed.
-        """
-        return self._clients.deploy(root, file, env, person)
-
-    def register(self, root: Path, person: str = "alice") -> dict[str, list[str]]:
-        """Register, as a person, the tasks that ``deployment.py`` in ``root`` deploys with its app.
-
-        Returns:
-            ``tasks``, their names; the ``variables`` of their environments; and their ``files``.
-
-        Raises:
-            RuntimeError: With the output, if they can't be registered.
-        """
-        return self._clients.register(root, person)
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is up, and return its address.
@@ -138,26 +80,21 @@ class LocalFlyte:
         """
 
         async def wait() -> str:
-            app = self._app(name)
-            await app.settle(seconds)
-            if not app.active:
+            id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
+            app = self._services.apps.find(id_)
+            if not await app.is_up(seconds):
                 log = "".join(line.message for line in app.log)
                 raise RuntimeError(f"the app {name} is not up; it has printed:\n{log}")
             return app.url
 
         return self._background.run(wait())
 
-    def _app(self, name: str) -> App:
-        return self._services.apps.get(
-            app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
-        )
-
     # For tests
 
     def add_person(self, name: str) -> Person:
         """Add a person who may view and run."""
         someone = person(name)
-        self._people.add(someone)
+        self.people.add(someone)
         return someone
 
     @property
@@ -218,74 +155,44 @@ class LocalFlyte:
         finally:
             self._services.executor.status_lag = 0
 
-    def remove_pods(self, run: str) -> None:
-        """Delete the pods of a run that has ended, as a cluster does after a while.
-
-        This deletes its logs, and its name may run again.
-        """
-        self._background.call(lambda: self._services.remove_pods(run))
-
     # Start and stop
 
     def __enter__(self) -> Self:
         """Start, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
-            home = self._make_home(stack)
-            background = Background()
-            listener = stack.enter_context(socket.create_server((HOST, self._given_port)))
-            port = listener.getsockname()[1]
-            clients = Clients(home, port, self.project, self.domain, self._people, self.mode)
+            temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
+            self.home = Path(stack.enter_context(temporary)).resolve()
+            listener = stack.enter_context(socket.create_server((HOST, 0)))
+            self.port = listener.getsockname()[1]
             authority = trustme.CA()
-            authority.cert_pem.write_to_path(clients.ca_file)
-            certificate = home / "server.pem"
+            authority.cert_pem.write_to_path(self.ca_file)
+            certificate = self.home / "server.pem"
             certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(certificate)
-            services = Services(
-                clients,
-                Containers(self._programs, home / "containers"),
-                self._people if self._proxied else None,
+            self._services = services = Services(
+                self,
+                Containers(self._programs, self.home / "containers"),
+                self.people if self._proxied else None,
                 tls,
                 builds_images=self._builds_images,
             )
-            find = {Mode.UNION: self._people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
-            door = Door(
-                find, services.applications, forwarded_proto=b"https" if self._proxied else None
-            )
+            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
+            self._door = Door(find, services.applications, proxied=self._proxied)
             asks_nobody = self.mode is not Mode.UNION and not self._proxied
-            served = SameUser(door) if asks_nobody else door
+            served = SameUser(self._door) if asks_nobody else self._door
+            self._background = background = Background()
             background.add(served, listener, None if self.mode is Mode.DEVBOX else certificate)
             uploads = stack.enter_context(socket.create_server((HOST, 0)))
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
-            background.add(Uploads(services.storage), uploads)
+            background.add(services.storage, uploads)
             background.start()
             stack.callback(background.stop)
-            stack.callback(lambda: background.run(services.close(), STOP_SECONDS))
-            self._clients, self._services, self._door = clients, services, door
-            self.home, self.endpoint = home, clients.endpoint
-            self.url, self.ca_file = clients.url, clients.ca_file
-            self._background = background
+            stack.callback(lambda: background.run(services.reset(), STOP_SECONDS))
             self._running = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Stop every process, stream and connection."""
         self._running.close()
-
-    def _make_home(self, stack: contextlib.ExitStack) -> Path:
-        if self._given_home is None:
-            temporary = tempfile.TemporaryDirectory(
-                prefix="local-flyte-", ignore_cleanup_errors=True
-            )
-            return Path(stack.enter_context(temporary)).resolve()
-        home = self._given_home.resolve()
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in ("data", "work"):  # from an earlier one with the same home
-            shutil.rmtree(home / leftover, ignore_errors=True)
-        return home

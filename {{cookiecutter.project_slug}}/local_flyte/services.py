@@ -22,19 +22,17 @@ from starlette.types import ASGIApp
 
 from .access import Access, Faults
 from .actions import Runs
-from .apps import AppLogsService, Apps, AppService
+from .apps import AppLogsService, AppService
 from .clients import Clients
-from .clusters import ClusterService
 from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import AuthMetadataService, IdentityService, Tokens
 from .images import BUILDER, ImageService, builder
-from .modes import Mode
-from .people import Directory
+from .people import Directory, Mode
 from .processes import Containers
-from .projects import ProjectService
+from .projects import ClusterService, ProjectService
 from .runs import RunService
-from .subtasks import ActionsService, QueueService, StateService, Subtasks
+from .subtasks import ActionsService, QueueService, StateService
 from .tasks import TaskService
 from .triggers import TriggerService
 
@@ -65,7 +63,7 @@ class Services:
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
         with_tls = tls if clients.mode is Mode.UNION else None
-        self.apps = Apps(containers, work, clients.app_environment(), clients.url, with_tls)
+        self.apps = AppService(containers, work, clients.app_environment(), clients.url, with_tls)
         self._runs = Runs()
         self.executor = Executor(containers, work, clients.task_environment)
         access = [Access(self.faults, clients.mode, proxy)]
@@ -75,7 +73,6 @@ class Services:
         registry = clients.home / "data" / "registry"
         runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
         data = DataProxyService(self._runs, projects, tasks, self.storage)
-        subtasks = Subtasks(self._runs, self.executor)
         services: list[tuple[Any, object]] = [
             (IdentityServiceASGIApplication, IdentityService()),
             (ClusterServiceASGIApplication, self.clusters),
@@ -84,7 +81,7 @@ class Services:
             (TriggerServiceASGIApplication, triggers),
             (RunServiceASGIApplication, runs),
             (DataProxyServiceASGIApplication, data),
-            (AppServiceASGIApplication, AppService(self.apps)),
+            (AppServiceASGIApplication, self.apps),
             (AppLogsServiceASGIApplication, AppLogsService(self.apps)),
         ]
         if not builds_images or clients.mode is Mode.UNION:
@@ -92,10 +89,13 @@ class Services:
             services.append((ImageServiceASGIApplication, images))
         if clients.mode is Mode.UNION:
             tasks.keep(BUILDER, builder(registry))
-            services.append((QueueServiceASGIApplication, QueueService(subtasks)))
-            services.append((StateServiceASGIApplication, StateService(subtasks)))
+            queue = QueueService(self._runs, self.executor)
+            services.append((QueueServiceASGIApplication, queue))
+            state = StateService(self._runs, self.executor)
+            services.append((StateServiceASGIApplication, state))
         else:
-            services.append((ActionsServiceASGIApplication, ActionsService(subtasks)))
+            actions = ActionsService(self._runs, self.executor)
+            services.append((ActionsServiceASGIApplication, actions))
         served = [kind(service, interceptors=access) for kind, service in services]
         # A client without a token may look up how to get one.
         served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))
@@ -106,18 +106,5 @@ class Services:
     async def reset(self) -> None:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""
         self.faults.clear()
-        removals = (self.apps.remove(app.state.metadata.id) for app in self.apps)
-        await asyncio.gather(self.executor.close(), *removals)
+        await asyncio.gather(self.executor.close(), self.apps.clear())
         self._runs.clear()
-
-    async def close(self) -> None:
-        """Stop all runs, apps and streams, and release hanging calls."""
-        self.faults.release()
-        await asyncio.gather(self.executor.close(), self.apps.close())
-
-    def remove_pods(self, name: str) -> None:
-        """Delete the pods of the runs with this name that have ended."""
-        for run in self._runs:
-            if run.id.name == name:
-                for action in run.actions.values():
-                    action.has_pod &= not action.reported_done

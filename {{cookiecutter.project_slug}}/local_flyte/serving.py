@@ -34,10 +34,7 @@ class Background:
     ) -> None:
         """Add an application, for requests that use this machine's own name.
 
-        Args:
-            application: The application to serve.
-            listener: The socket to serve it on.
-            certificate: File with a certificate chain and its key, for TLS; None for plain HTTP.
+        With TLS, there is a file with the certificate chain and its key.
         """
         config = uvicorn.Config(
             TrustedHostMiddleware(application, allowed_hosts=HOSTS, www_redirect=False),
@@ -54,7 +51,6 @@ class Background:
         self._servers.append((uvicorn.Server(config), listener))
 
     def start(self) -> None:
-        """Serve the added applications."""
         self._thread.start()
         self._started.wait()
 

@@ -74,10 +74,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
-    Args:
-        people: The people to sign in as, if any.
-        secret: The secret in the links.
-        same_user: Whether to refuse other users of this machine.
+    Without people there is no sign-in; ``same_user`` refuses other users of this machine.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
@@ -139,14 +136,14 @@ class SignIn:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         ours = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
-        if self._people and ours and scope["type"] == "http":
-            await self._pages(scope, receive, send)
-        else:
+        if not (self._people and ours and scope["type"] == "http"):
             await self._app(scope, receive, send)
+            return
+        cookie = Request(scope).cookies.get(OUR_COOKIE)
+        knows = scope[KNOWS] or (path == URL and self._is_secret(cookie))
+        await (self._pages if knows else REFUSAL)(scope, receive, send)
 
     async def _choose(self, request: Request) -> Response:
-        if not (request.scope[KNOWS] or self._is_secret(request.cookies.get(OUR_COOKIE))):
-            return _refusal()
         people = "\n".join(
             f'<li><a href="{link("", name, self._secret)}"><b>{name}</b> <span>{rights}</span></a>'
             for name, (_, rights) in self._people.items()
@@ -155,8 +152,6 @@ class SignIn:
         return _page(f"<p>Who do you want to be?</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
 
     async def _sign_in(self, request: Request) -> Response:
-        if not request.scope[KNOWS]:
-            return _refusal()
         name = request.path_params["name"]
         if name not in self._people:
             return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
@@ -166,8 +161,6 @@ class SignIn:
         return response
 
     async def _sign_out(self, request: Request) -> Response:
-        if not request.scope[KNOWS]:
-            return _refusal()
         response = RedirectResponse(URL, HTTPStatus.SEE_OTHER, HEADERS)
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return response
@@ -180,9 +173,8 @@ def _page(content: str, status: int = HTTPStatus.OK) -> Response:
     return HTMLResponse(PAGE.format(style=STYLE, content=content), status, HEADERS)
 
 
-def _refusal() -> Response:
-    return _page(
-        "<p>Follow one of the links printed in the terminal where the app was started."
-        " They are new at each start.</p>",
-        HTTPStatus.FORBIDDEN,
-    )
+REFUSAL = _page(
+    "<p>Follow one of the links printed in the terminal where the app was started."
+    " They are new at each start.</p>",
+    HTTPStatus.FORBIDDEN,
+)

@@ -9,7 +9,6 @@ from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.actions import actions_service_connect, actions_service_pb2
 from flyteidl2.common import identifier_pb2, phase_pb2
 from flyteidl2.workflow import (
@@ -20,19 +19,20 @@ from flyteidl2.workflow import (
     state_service_pb2,
 )
 
+from .access import Context
 from .actions import Action, Runs
 from .execution import Executor
 from .runs import task_metadata
 
 
-class Subtasks:
+class _Service:
     """Code that the services share."""
 
     def __init__(self, runs: Runs, executor: Executor) -> None:
         self._runs = runs
         self._executor = executor
 
-    def start(
+    def _start(
         self, wanted: queue_service_pb2.EnqueueActionRequest | actions_service_pb2.Action
     ) -> None:
         """Start an action, or record a trace, for a running one."""
@@ -65,11 +65,10 @@ class Subtasks:
         else:
             action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
 
-    def abort(self, id_: identifier_pb2.ActionIdentifier, reason: str) -> None:
-        """Abort an action that is no longer needed."""
+    def _abort(self, id_: identifier_pb2.ActionIdentifier, reason: str) -> None:
         self._executor.abort(self._runs.get(id_.run), self._runs.action(id_), reason)
 
-    async def news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[dict[str, Any]]:
+    async def _news(self, id_: identifier_pb2.ActionIdentifier) -> AsyncIterator[dict[str, Any]]:
         """Yield the actions that an action has started, then a marker, then changes.
 
         Each item is a dictionary with the fields of an answer.
@@ -81,7 +80,13 @@ class Subtasks:
             news = [each for each in run.children(parent.name) if sent.get(each.name) != each.phase]
             for child in news:
                 sent[child.name] = child.phase
-                yield {"action_update": _update(child)}
+                update = state_service_pb2.ActionUpdate(
+                    action_id=child.details.id,
+                    phase=child.phase,
+                    error=child.error,
+                    output_uri=str(child.outputs),  # the folder of the outputs, not the file
+                )
+                yield {"action_update": update}
             if not in_step:
                 in_step = True
                 yield {"control_message": state_service_pb2.ControlMessage(sentinel=True)}
@@ -89,75 +94,49 @@ class Subtasks:
                 await run.changed.wait()
 
 
-class QueueService(queue_service_connect.QueueService):
+class QueueService(_Service, queue_service_connect.QueueService):
     """Starts actions for running tasks on Union."""
 
-    def __init__(self, subtasks: Subtasks) -> None:
-        self._subtasks = subtasks
-
     async def enqueue_action(
-        self, request: queue_service_pb2.EnqueueActionRequest, ctx: RequestContext[Any, Any]
+        self, request: queue_service_pb2.EnqueueActionRequest, ctx: Context
     ) -> queue_service_pb2.EnqueueActionResponse:
-        """Start an action."""
-        self._subtasks.start(request)
+        self._start(request)
         return queue_service_pb2.EnqueueActionResponse()
 
     async def abort_queued_action(
-        self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: RequestContext[Any, Any]
+        self, request: queue_service_pb2.AbortQueuedActionRequest, ctx: Context
     ) -> queue_service_pb2.AbortQueuedActionResponse:
-        """Abort an action."""
-        self._subtasks.abort(request.action_id, request.reason)
+        self._abort(request.action_id, request.reason)
         return queue_service_pb2.AbortQueuedActionResponse()
 
 
-class StateService(state_service_connect.StateService):
+class StateService(_Service, state_service_connect.StateService):
     """Reports the states of actions to the running task that has started them, on Union."""
 
-    def __init__(self, subtasks: Subtasks) -> None:
-        self._subtasks = subtasks
-
     async def watch(
-        self, request: state_service_pb2.WatchRequest, ctx: RequestContext[Any, Any]
+        self, request: state_service_pb2.WatchRequest, ctx: Context
     ) -> AsyncIterator[state_service_pb2.WatchResponse]:
-        """Send the actions and their changes."""
-        async for fields in self._subtasks.news(request.parent_action_id):
+        async for fields in self._news(request.parent_action_id):
             yield state_service_pb2.WatchResponse(**fields)
 
 
-class ActionsService(actions_service_connect.ActionsService):
+class ActionsService(_Service, actions_service_connect.ActionsService):
     """Combines both services, on the open-source Flyte."""
 
-    def __init__(self, subtasks: Subtasks) -> None:
-        self._subtasks = subtasks
-
     async def enqueue(
-        self, request: actions_service_pb2.EnqueueRequest, ctx: RequestContext[Any, Any]
+        self, request: actions_service_pb2.EnqueueRequest, ctx: Context
     ) -> actions_service_pb2.EnqueueResponse:
-        """Start an action."""
-        self._subtasks.start(request.action)
+        self._start(request.action)
         return actions_service_pb2.EnqueueResponse()
 
     async def abort(
-        self, request: actions_service_pb2.AbortRequest, ctx: RequestContext[Any, Any]
+        self, request: actions_service_pb2.AbortRequest, ctx: Context
     ) -> actions_service_pb2.AbortResponse:
-        """Abort an action."""
-        self._subtasks.abort(request.action_id, request.reason)
+        self._abort(request.action_id, request.reason)
         return actions_service_pb2.AbortResponse()
 
     async def watch_for_updates(
-        self, request: actions_service_pb2.WatchForUpdatesRequest, ctx: RequestContext[Any, Any]
+        self, request: actions_service_pb2.WatchForUpdatesRequest, ctx: Context
     ) -> AsyncIterator[actions_service_pb2.WatchForUpdatesResponse]:
-        """Send the actions and their changes."""
-        async for fields in self._subtasks.news(request.parent_action_id):
+        async for fields in self._news(request.parent_action_id):
             yield actions_service_pb2.WatchForUpdatesResponse(**fields)
-
-
-def _update(action: Action) -> state_service_pb2.ActionUpdate:
-    update = state_service_pb2.ActionUpdate(
-        action_id=action.details.id,
-        phase=action.phase,
-        output_uri=str(action.outputs),  # the folder of the outputs, not the file
-    )
-    if action.error is not None:
-        update.error.CopyFrom(action.error)
-    return update

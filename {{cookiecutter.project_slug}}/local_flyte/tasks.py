@@ -1,15 +1,15 @@
 """TaskService: the deployed tasks, in all their versions."""
 
 from datetime import UTC
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.common import identifier_pb2, list_pb2
-from flyteidl2.task import task_definition_pb2, task_service_connect, task_service_pb2
+from flyteidl2.task import task_definition_pb2, task_service_connect
+from flyteidl2.task import task_service_pb2 as pb
 from flyteidl2.trigger import trigger_definition_pb2
 
+from .access import Context, found
 from .actions import now
 from .listing import Fields, matching, page
 from .projects import ProjectService
@@ -37,13 +37,9 @@ class TaskService(task_service_connect.TaskService):
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
         """Return one version of a task, or raise NOT_FOUND."""
-        try:
-            return self._tasks[id_.project, id_.domain, id_.name][id_.version]
-        except KeyError:
-            raise ConnectError(
-                Code.NOT_FOUND,
-                f"no task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}",
-            ) from None
+        versions = self._tasks.get((id_.project, id_.domain, id_.name), {})
+        name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
+        return found(versions.get(id_.version), name)
 
     def keep(
         self, id_: task_definition_pb2.TaskIdentifier, spec: task_definition_pb2.TaskSpec
@@ -63,8 +59,8 @@ class TaskService(task_service_connect.TaskService):
         )
 
     async def deploy_task(
-        self, request: task_service_pb2.DeployTaskRequest, ctx: RequestContext[Any, Any]
-    ) -> task_service_pb2.DeployTaskResponse:
+        self, request: pb.DeployTaskRequest, ctx: Context
+    ) -> pb.DeployTaskResponse:
         """Store a version of a task and its triggers, replacing those with the same names."""
         self._projects.check(request.task_id.project)
         if not request.HasField("spec"):
@@ -76,28 +72,17 @@ class TaskService(task_service_connect.TaskService):
             name = identifier_pb2.TriggerName(
                 project=id_.project, domain=id_.domain, task_name=id_.name, name=each.name
             )
-            spec = trigger_definition_pb2.TriggerSpec(
-                active=each.spec.active,
-                run_spec=each.spec.run_spec,
-                task_version=id_.version,
-                description=each.spec.description,
-            )
-            if each.spec.HasField("offloaded_input_data"):
-                spec.offloaded_input_data.CopyFrom(each.spec.offloaded_input_data)
-            else:
-                spec.inputs.CopyFrom(each.spec.inputs)
+            fields = {field.name: value for field, value in each.spec.ListFields()}
+            spec = trigger_definition_pb2.TriggerSpec(task_version=id_.version, **fields)
             self.triggers.keep(name, spec, each.automation_spec)
-        return task_service_pb2.DeployTaskResponse()
+        return pb.DeployTaskResponse()
 
     async def get_task_details(
-        self, request: task_service_pb2.GetTaskDetailsRequest, ctx: RequestContext[Any, Any]
-    ) -> task_service_pb2.GetTaskDetailsResponse:
-        """Return one version of a task."""
-        return task_service_pb2.GetTaskDetailsResponse(details=self.get(request.task_id))
+        self, request: pb.GetTaskDetailsRequest, ctx: Context
+    ) -> pb.GetTaskDetailsResponse:
+        return pb.GetTaskDetailsResponse(details=self.get(request.task_id))
 
-    async def list_tasks(
-        self, request: task_service_pb2.ListTasksRequest, ctx: RequestContext[Any, Any]
-    ) -> task_service_pb2.ListTasksResponse:
+    async def list_tasks(self, request: pb.ListTasksRequest, ctx: Context) -> pb.ListTasksResponse:
         """List the tasks of a project and domain, each in its latest version, newest first."""
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
@@ -107,8 +92,8 @@ class TaskService(task_service_connect.TaskService):
             for each in versions.values()
         )
         # As in the real one: for each task, the newest of the requested versions.
-        found = matching(versions, request.request, FIELDS)
-        latest = {each.task_id.name: each for each in found}.values()
+        wanted = matching(versions, request.request, FIELDS)
+        latest = {each.task_id.name: each for each in wanted}.values()
         details, token = page(
             latest,
             request.request,
@@ -117,11 +102,11 @@ class TaskService(task_service_connect.TaskService):
             default=[list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING)],
             eager=True,
         )
-        return task_service_pb2.ListTasksResponse(
+        return pb.ListTasksResponse(
             tasks=[
                 task_definition_pb2.Task(task_id=each.task_id, metadata=each.metadata)
                 for each in details
             ],
             token=token,
-            metadata=task_service_pb2.ListTasksResponse.ListTasksMetadata(total=len(latest)),
+            metadata=pb.ListTasksResponse.ListTasksMetadata(total=len(latest)),
         )

@@ -1,15 +1,11 @@
 """TriggerService: the schedules of tasks. They are stored and listed, but never start runs."""
 
-from typing import Any
-
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from flyteidl2.common import identifier_pb2, list_pb2
 from flyteidl2.task import common_pb2
-from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect, trigger_service_pb2
+from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect
+from flyteidl2.trigger import trigger_service_pb2 as pb
 
-from .access import caller
+from .access import CALLER, Context, found
 from .actions import now
 from .listing import Fields, page
 
@@ -33,12 +29,7 @@ class TriggerService(trigger_service_connect.TriggerService):
 
     def get(self, name: identifier_pb2.TriggerName) -> _Details:
         """Return a trigger, or raise NOT_FOUND."""
-        try:
-            return self._triggers[_key(name)]
-        except KeyError:
-            raise ConnectError(
-                Code.NOT_FOUND, f"no trigger {name.name} of {name.task_name}"
-            ) from None
+        return found(self._triggers.get(_key(name)), f"trigger {name.name} of {name.task_name}")
 
     def keep(
         self,
@@ -54,27 +45,25 @@ class TriggerService(trigger_service_connect.TriggerService):
         trigger.id.revision = earlier.id.revision + 1
         trigger.status.deployed_at.CopyFrom(now())
         trigger.status.updated_at.CopyFrom(now())
-        if (someone := caller()) is not None:
+        if (someone := CALLER.get()) is not None:
             trigger.metadata.deployed_by.CopyFrom(someone.identity)
         self._triggers[_key(name)] = trigger
         return trigger
 
     async def deploy_trigger(
-        self, request: trigger_service_pb2.DeployTriggerRequest, ctx: RequestContext[Any, Any]
-    ) -> trigger_service_pb2.DeployTriggerResponse:
-        """Store a trigger, replacing one with the same name."""
+        self, request: pb.DeployTriggerRequest, ctx: Context
+    ) -> pb.DeployTriggerResponse:
         trigger = self.keep(request.name, request.spec, request.automation_spec)
-        return trigger_service_pb2.DeployTriggerResponse(trigger=trigger)
+        return pb.DeployTriggerResponse(trigger=trigger)
 
     async def get_trigger_details(
-        self, request: trigger_service_pb2.GetTriggerDetailsRequest, ctx: RequestContext[Any, Any]
-    ) -> trigger_service_pb2.GetTriggerDetailsResponse:
-        """Return a trigger."""
-        return trigger_service_pb2.GetTriggerDetailsResponse(trigger=self.get(request.name))
+        self, request: pb.GetTriggerDetailsRequest, ctx: Context
+    ) -> pb.GetTriggerDetailsResponse:
+        return pb.GetTriggerDetailsResponse(trigger=self.get(request.name))
 
     async def list_triggers(
-        self, request: trigger_service_pb2.ListTriggersRequest, ctx: RequestContext[Any, Any]
-    ) -> trigger_service_pb2.ListTriggersResponse:
+        self, request: pb.ListTriggersRequest, ctx: Context
+    ) -> pb.ListTriggersResponse:
         """List the triggers of a project and domain, or of a task; active ones first."""
         scope = request.task_name if request.HasField("task_name") else request.task_id
         prefix: tuple[str, ...] = (scope.project, scope.domain, scope.name)
@@ -86,7 +75,7 @@ class TriggerService(trigger_service_connect.TriggerService):
             if key[: len(prefix)] == prefix
             and request.task_id.version in {"", each.spec.task_version}
         ]
-        found, token = page(
+        listed, token = page(
             triggers,
             request.request,
             FIELDS,
@@ -102,13 +91,13 @@ class TriggerService(trigger_service_connect.TriggerService):
                 active=each.spec.active,
                 automation_spec=each.automation_spec,
             )
-            for each in found
+            for each in listed
         ]
-        return trigger_service_pb2.ListTriggersResponse(triggers=shown, token=token)
+        return pb.ListTriggersResponse(triggers=shown, token=token)
 
     async def update_triggers(
-        self, request: trigger_service_pb2.UpdateTriggersRequest, ctx: RequestContext[Any, Any]
-    ) -> trigger_service_pb2.UpdateTriggersResponse:
+        self, request: pb.UpdateTriggersRequest, ctx: Context
+    ) -> pb.UpdateTriggersResponse:
         """Activate or deactivate triggers. Unknown names are ignored."""
         for name in request.names:
             trigger = self._triggers.get(_key(name))
@@ -116,15 +105,15 @@ class TriggerService(trigger_service_connect.TriggerService):
                 trigger.spec.active = request.active
                 trigger.id.revision += 1
                 trigger.status.updated_at.CopyFrom(now())
-        return trigger_service_pb2.UpdateTriggersResponse()
+        return pb.UpdateTriggersResponse()
 
     async def delete_triggers(
-        self, request: trigger_service_pb2.DeleteTriggersRequest, ctx: RequestContext[Any, Any]
-    ) -> trigger_service_pb2.DeleteTriggersResponse:
+        self, request: pb.DeleteTriggersRequest, ctx: Context
+    ) -> pb.DeleteTriggersResponse:
         """Delete triggers. Unknown names are ignored."""
         for name in request.names:
             self._triggers.pop(_key(name), None)
-        return trigger_service_pb2.DeleteTriggersResponse()
+        return pb.DeleteTriggersResponse()
 
 
 _Key = tuple[str, str, str, str]
