@@ -59,7 +59,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name, reason in NOT_ON_A_REAL_FLYTE.items():
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
-                break
 
 
 @pytest.fixture(scope="session")
