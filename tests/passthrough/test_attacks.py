@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -180,13 +181,26 @@ def test_a_started_run_is_reported_even_after_the_deadline(
         assert remote.Run.get(name=answer.json()).name == answer.json()
 
 
-def test_starting_a_run_extends_the_deadline() -> None:
+def test_starting_a_run_extends_the_deadline_first() -> None:
     async def start() -> float:
         async with asyncio.timeout(5) as deadline:
             calls = Calls(Limits(timeout=60), None, deadline)
             await asyncio.sleep(0)
-            calls.take_time()
-            await asyncio.sleep(0)
+            await asyncio.to_thread(asyncio.run, calls.take_time())
             return calls.time_left()
 
     assert 100 < asyncio.run(start()) <= 120
+
+
+def test_no_run_is_started_after_the_deadline() -> None:
+    """A thread goes on after it, until the request's calls are ended."""
+
+    async def start() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0) as deadline:
+                await asyncio.sleep(60)
+        calls = Calls(Limits(), None, deadline)
+        with pytest.raises(asyncio.CancelledError):
+            await calls.take_time()
+
+    asyncio.run(start())

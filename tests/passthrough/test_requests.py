@@ -380,6 +380,18 @@ def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None
     assert heard == ["Alice Adams"]
 
 
+def test_an_endpoint_that_reads_gets_all_messages_however_fast_they_come(url: str) -> None:
+    """Those that arrive at once are more than the app keeps."""
+    address, many = f"ws{url[4:]}/conversation", 3 * MOST_UNREAD
+    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+        websocket.send("waits")
+        wait_until(lambda: heard)
+        websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * many)
+        wait_until(lambda: len(heard) > many, 60)
+    wait_until(lambda: len(heard) > many + 1, 60)
+    assert heard == ["waits", *["x"] * many, "Alice Adams"]
+
+
 def test_messages_that_the_endpoint_does_not_read_end_its_calls(
     url: str, local_flyte: LocalFlyte, counting: str
 ) -> None:
@@ -436,14 +448,51 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     assert connection.asked == 2
 
 
+class Context:
+    """What the Connect client tells about a call."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012
+    request_headers = staticmethod(lambda: Context.headers)
+    method = staticmethod(lambda: Context)
+    service_name, name = "Service", "TailLogs"
+
+
+def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
+    async def messages(*_: Any) -> AsyncIterator[int]:
+        for number in range(5):
+            await asyncio.sleep(0.01)
+            time.sleep(0.1)  # noqa: ASYNC251 - the event loop finds the time up and the message
+            yield number
+
+    async def read() -> list[int]:
+        current_calls.set(Calls(Limits(timeout=0.05, anonymous=True)))
+        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        return [message async for message in stream]
+
+    assert asyncio.run(read()) == [*range(5)]
+
+
+def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelled() -> None:
+    class Open(list[Any]):
+        def append(self, task: Any) -> None:
+            calls.end()
+            super().append(task)
+
+    async def call() -> None:
+        nonlocal calls
+        calls = Calls(Limits())
+        calls._open = Open()
+        with calls.include():
+            heard.append("called")
+
+    calls: Calls
+    with suppress(asyncio.CancelledError):
+        asyncio.run(call())
+    assert heard == []
+
+
 def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() -> None:
     """Otherwise the owner's tests would show a ResourceWarning, at any time later."""
-
-    class Context:
-        headers: dict[str, str] = {}  # noqa: RUF012
-        request_headers = staticmethod(lambda: Context.headers)
-        method = staticmethod(lambda: Context)
-        service_name, name = "Service", "TailLogs"
 
     async def messages(*_: Any) -> AsyncIterator[int]:
         for number in range(5):

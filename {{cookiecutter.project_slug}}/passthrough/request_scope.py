@@ -190,13 +190,12 @@ class Socket(Client):
         self._unread = asyncio.Queue[Message](MOST_UNREAD)
 
     async def _await_disconnect(self) -> None:
-        while not self._unread.full():
-            message = await self._receive()
-            self._unread.put_nowait(message)
-            if message["type"] == "websocket.disconnect":
-                break
-        if not self._is_read:
-            self._leave()
+        kind = ""
+        while kind != "websocket.disconnect":
+            kind = (message := await self._receive())["type"]
+            await self._unread.put(message)
+            if not self._is_read and (kind == "websocket.disconnect" or self._unread.full()):
+                self._leave()
 
     async def receive(self) -> Message:
         """Receive a message from the client."""

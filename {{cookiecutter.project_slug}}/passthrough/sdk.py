@@ -149,10 +149,10 @@ class Calls:
         Raises:
             asyncio.CancelledError: The request has ended.
         """
-        if self._ended:
-            raise asyncio.CancelledError("the request that made this call to Flyte has ended")
         self._open.append(task := asyncio.current_task())
         try:
+            if self._ended:  # only now: it may end in another thread at any time
+                raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
         finally:
             self._open.remove(task)
@@ -162,13 +162,19 @@ class Calls:
         when = self._deadline and self._deadline.when()
         return when - self._loop.time() if when else self.limits.timeout
 
-    def take_time(self) -> None:
-        """Extend the deadline when a run is started: the caller must learn that it was."""
-        self._loop.call_soon_threadsafe(self._extend)  # a thread's calls run in another loop
+    async def take_time(self) -> None:
+        """Extend the deadline before a run is started: the caller must learn that it was.
 
-    def _extend(self) -> None:
-        deadline = self._deadline
-        if deadline and (when := deadline.when()) and not deadline.expired():
+        Raises:
+            asyncio.CancelledError: The deadline has passed.
+        """
+        # In the request's own loop: a thread's calls run in another one.
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._extend(), self._loop))
+
+    async def _extend(self) -> None:
+        if (deadline := self._deadline) and (when := deadline.when()):
+            if deadline.expired():
+                raise asyncio.CancelledError("there is no time left to answer this request")
             deadline.reschedule(max(when, self._loop.time() + 2 * self.limits.timeout))
 
     def end(self) -> None:
@@ -212,7 +218,7 @@ class _Guard:
         pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as secrets:
             if name == "CreateRun":
-                calls.take_time()
+                await calls.take_time()
             try:
                 async with asyncio.timeout(calls.limits.timeout):
                     for pause in (*pauses, None):
@@ -263,14 +269,14 @@ class _Guard:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(timeout):
+                    with anyio.fail_after(timeout):  # asyncio's would lose what comes just then
                         message = await messages.receive()
                 except TimeoutError:
                     silent += timeout
                     if await _has_nothing_more(request, ctx.method().name, received, silent):
                         return
                     continue
-                except anyio.ClosedResourceError:
+                except (anyio.ClosedResourceError, anyio.EndOfStream):  # by anyio's version
                     break
                 received, silent = received + 1, 0.0
                 yield message
@@ -391,7 +397,10 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""
         response = await self._transport.execute(request)
-        length = int(response.headers.get("content-length") or LARGEST_MESSAGE + 1)
+        told = response.headers.get("content-length")
+        if "transfer-encoding" in response.headers:
+            told = None  # void: the chunks decide
+        length = int(told or LARGEST_MESSAGE + 1)
         is_stream = all(
             headers.get("content-type", "").startswith("application/connect+")
             for headers in (request.headers, response.headers)
