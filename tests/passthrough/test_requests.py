@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -17,13 +18,19 @@ from connectrpc.code import Code
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flyte import remote
-from starlette.types import Message
+from starlette.types import Message, Receive
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.request_scope import LARGEST_BODY, MOST_UNREAD, Client, only_sending
+from passthrough.request_scope import (
+    LARGEST_BODY,
+    MOST_UNREAD,
+    Client,
+    FlyteMiddleware,
+    only_sending,
+)
 from passthrough.sdk import Calls, Limits, _Guard, current_calls
 
 from .support import bearer, wait_until
@@ -433,6 +440,19 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
 
     asyncio.run(serve())
     assert connection.asked == 1
+
+
+@pytest.mark.usefixtures("local_flyte")
+def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left() -> None:
+    """Starlette waits for the thread, and raises what its call to Flyte raises."""
+
+    async def app(_: Any, receive: Receive, __: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        raise futures.CancelledError
+
+    connection = Connection({"type": "http.disconnect"})
+    served = FlyteMiddleware(app)({"type": "http"}, connection.receive, connection.send)
+    asyncio.run(served)  # type: ignore[arg-type]
 
 
 def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Collection
+from concurrent import futures
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -69,7 +70,11 @@ class FlyteMiddleware:
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
-        except (TimeoutError, asyncio.CancelledError):
+        except (
+            TimeoutError,
+            asyncio.CancelledError,
+            futures.CancelledError,
+        ):  # the last, in threads
             if not client.has_left:
                 if not (stopping.begun and client.present.expired()):
                     raise
