@@ -70,11 +70,8 @@ class FlyteMiddleware:
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
-        except (
-            TimeoutError,
-            asyncio.CancelledError,
-            futures.CancelledError,
-        ):  # the last, in threads
+        except (TimeoutError, asyncio.CancelledError, futures.CancelledError):
+            # Threads raise that of ``futures``.
             if not client.has_left:
                 if not (stopping.begun and client.present.expired()):
                     raise

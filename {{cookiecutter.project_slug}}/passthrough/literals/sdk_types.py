@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from .inputs import InvalidInputs, Own, to_literals
 from .schemas import SchemaBuilder
-from .values import to_json
+from .values import PICKLE_FORMAT, to_json
 
 PLAIN = (str, int, float, bool, type(None), Own)
 
@@ -134,15 +134,16 @@ def install(engine: Any, interface: Any) -> None:
         return await to_literal_as_it_was(python_val, python_type, expected)  # type: ignore[no-any-return]
 
     def convert_to_kwargs(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        kinds = _kinds(self)
+        kinds, pickled = _kinds(self), set()
         if kinds is None:  # the app's own task
             kwargs |= original(self, *args)
             kinds = {name: engine.to_literal_type(each[0]) for name, each in self.inputs.items()}
+            pickled = {name for name, kind in kinds.items() if PICKLE_FORMAT in str(kind)}
         elif args:
             raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
         try:
             kwargs = {name: _bound(value) for name, value in kwargs.items()}
-            ready = {name for name, value in kwargs.items() if not _is_json(value)}
+            ready = {n for n, value in kwargs.items() if n in pickled or not _is_json(value)}
         except RecursionError:
             raise InvalidInputs([((), "nested too deep")]) from None
         optional = ready | (self.inputs.keys() - self.required_inputs())
