@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
+from passthrough import sdk
 from passthrough.request_scope import (
     LARGEST_BODY,
     MOST_UNREAD,
@@ -490,6 +491,31 @@ def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
         return [message async for message in stream]
 
     assert asyncio.run(read()) == [*range(5)]
+
+
+def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def read() -> list[int]:
+        asked = asyncio.Event()
+
+        async def has_ended(*_: Any) -> bool:
+            asked.set()
+            await asyncio.sleep(0.1)
+            return True
+
+        async def messages(*_: Any) -> AsyncIterator[int]:
+            yield 0
+            await asked.wait()
+            yield 1
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(sdk, "_has_nothing_more", has_ended)
+        current_calls.set(Calls(Limits(timeout=0.05, anonymous=True)))
+        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        return [message async for message in stream]
+
+    assert asyncio.run(read()) == [0, 1]
 
 
 def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelled() -> None:

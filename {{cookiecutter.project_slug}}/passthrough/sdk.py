@@ -273,7 +273,8 @@ class _Guard:
                         message = await messages.receive()
                 except TimeoutError:
                     silent += timeout
-                    if await _has_nothing_more(request, ctx.method().name, received, silent):
+                    ends = await _has_nothing_more(request, ctx.method().name, received, silent)
+                    if ends and not messages.statistics().tasks_waiting_send:
                         return
                     continue
                 except (anyio.ClosedResourceError, anyio.EndOfStream):  # by anyio's version
