@@ -453,7 +453,7 @@ def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left() -> No
 
     connection = Connection({"type": "http.disconnect"})
     served = FlyteMiddleware(app)({"type": "http"}, connection.receive, connection.send)
-    asyncio.run(served)  # type: ignore[arg-type]
+    asyncio.run(served)
 
 
 def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
@@ -520,18 +520,19 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
 
 def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelled() -> None:
     class Open(list[Any]):
+        calls: Calls
+
         def append(self, task: Any) -> None:
-            calls.end()
+            self.calls.end()
             super().append(task)
 
     async def call() -> None:
-        nonlocal calls
         calls = Calls(Limits())
         calls._open = Open()
+        calls._open.calls = calls
         with calls.include():
             heard.append("called")
 
-    calls: Calls
     with suppress(asyncio.CancelledError):
         asyncio.run(call())
     assert heard == []

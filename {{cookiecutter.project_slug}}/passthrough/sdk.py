@@ -398,10 +398,9 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""
         response = await self._transport.execute(request)
-        told = response.headers.get("content-length")
+        length = int(response.headers.get("content-length") or LARGEST_MESSAGE + 1)
         if "transfer-encoding" in response.headers:
-            told = None  # void: the chunks decide
-        length = int(told or LARGEST_MESSAGE + 1)
+            length = LARGEST_MESSAGE + 1  # unknown: a Content-Length besides it is void
         is_stream = all(
             headers.get("content-type", "").startswith("application/connect+")
             for headers in (request.headers, response.headers)
