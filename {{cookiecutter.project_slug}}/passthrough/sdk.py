@@ -16,6 +16,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import threading
 import time
 import uuid
@@ -588,6 +589,8 @@ def _types() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
     interface, runner = _part("flyte.models:NativeInterface"), _part("flyte._run:_Runner")
     sdk_types.install(_part("flyte.types:TypeEngine"), interface)
+    # Larger pickles would be written to the disk, and to storage, which is refused below.
+    _part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
     rerun_as_it_was = runner.rerun.fn
     options = {*inspect.signature(rerun_as_it_was).parameters}
 
@@ -683,6 +686,7 @@ PLACES = {
     "flyte.types:TypeEngine.literal_map_to_kwargs": "lm python_types literal_types",
     "flyte.types:TypeEngine.to_python_value": "lv expected_python_type",
     "flyte.types:guess_interface": "",
+    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
 }
 """The parts of the SDK that are changed or used here, with the parameters they must have."""
 
