@@ -32,6 +32,17 @@ async def echo(body: dict[str, int]) -> dict[str, int]:
     raise HTTPException(404, f"there is no {next(iter(body))}")
 
 
+@router.get("/status/{status}")
+async def status_of_their_own(status: int) -> None:
+    raise HTTPException(status, "odd")
+
+
+@pytest.mark.parametrize("status", [-1, 0, 99, 100, 101, 600, 1000])
+def test_a_status_that_http_does_not_have_is_a_fault(alice: httpx.Client, status: int) -> None:
+    answer = alice.get(f"/status/{status}")
+    assert (answer.status_code, answer.json()["status"]) == (500, 500)
+
+
 def test_the_headers_of_another_servers_response_are_not_passed_on(alice: httpx.Client) -> None:
     answer = alice.get("/upstream")
     assert (answer.status_code, answer.json()["status"]) == (500, 500)

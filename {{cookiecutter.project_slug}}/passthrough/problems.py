@@ -143,7 +143,8 @@ class Problem(BaseModel):
                     for e in error.errors()[:MOST_ERRORS]
                 ]
             case HTTPException():
-                status, detail = error.status_code, error.detail
+                status = error.status_code if 200 <= error.status_code <= 599 else 500
+                detail = error.detail
                 if not isinstance(detail, str):
                     detail = json.dumps(jsonable_encoder(detail))
         title = responses.get(status, "Error")
