@@ -15,7 +15,6 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from flyte import remote
 from flyte.io import File
-from flyte.models import NativeInterface
 from flyte.types import TypeEngine
 from flyteidl2.artifact.artifact_pb2 import Artifact as ArtifactMessage
 from flyteidl2.core.types_pb2 import SimpleType
@@ -364,18 +363,6 @@ def test_wrong_inputs_of_a_task_function_are_reported(
     answer = alice.post("/greet/function", json=wrong)
     assert answer.status_code == 422, answer.text
     assert "CreateRun" not in {call.method for call in received()}
-
-
-@pytest.mark.usefixtures("local_flyte")
-def test_a_task_function_may_take_any_object() -> None:
-    """The SDK pickles it, as it does outside the app."""
-
-    def task(anything: Any, several: list[Any], number: int) -> None: ...
-
-    given = {"anything": {"a": 1}, "several": [1, "two"]}
-    found = NativeInterface.from_callable(task).convert_to_kwargs(**given, number=1)
-    assert found.pop("number").scalar.primitive.integer == 1
-    assert found == given
 
 
 @pytest.mark.parametrize("function", [False, True])

@@ -77,6 +77,16 @@ MOST_ERRORS = 100  # per request; nobody reads more
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 
 
+class ProblemResponse(JSONResponse):
+    """A response that may quote the caller's JSON, whose strings may contain lone surrogates."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode the problem."""
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
 class InvalidValue(BaseModel):
     """An invalid value in the request."""
 
@@ -133,7 +143,8 @@ class Problem(BaseModel):
                     for e in error.errors()[:MOST_ERRORS]
                 ]
             case HTTPException():
-                status, detail = error.status_code, error.detail
+                status = error.status_code if 200 <= error.status_code <= 599 else 500
+                detail = error.detail
                 if not isinstance(detail, str):
                     detail = json.dumps(jsonable_encoder(detail))
         title = responses.get(status, "Error")
@@ -145,11 +156,8 @@ class Problem(BaseModel):
         """Make the response; a 401 has WWW-Authenticate, as RFC 9110 11.6.1 requires."""
         if self.status == 401:
             headers = {"www-authenticate": "Bearer", **(headers or {})}
-        return JSONResponse(
-            self.model_dump(exclude_none=True),
-            status_code=self.status,
-            media_type="application/problem+json",
-            headers=headers,
+        return ProblemResponse(
+            self.model_dump(exclude_none=True), status_code=self.status, headers=headers
         )
 
 
@@ -180,7 +188,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
 
 def problem_response(connection: HTTPConnection, error: Exception) -> JSONResponse:
     """Return the response for an exception."""
-    headers = getattr(error, "headers", None) or {}
+    # Errors of HTTP clients have their server's headers.
+    headers = (error.headers if isinstance(error, HTTPException) else None) or {}
     return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
 
 
@@ -301,7 +310,7 @@ def _log(
 def _said(error: BaseException) -> str:
     """Return what failed, such as ``UNAVAILABLE from flyteidl2.workflow.RunService/ListRuns``."""
     name, cause = type(error).__name__, error
-    while True:
+    for _ in range(MOST_ERRORS):  # causes may form a loop
         if isinstance(cause, ConnectError):
             name = cause.code.name
         for frame, _ in traceback.walk_tb(cause.__traceback__):
@@ -309,8 +318,9 @@ def _said(error: BaseException) -> str:
                 if isinstance(value, RequestContext):
                     return f"{name} from {value.method().service_name}/{value.method().name}"
         if cause.__cause__ is None:
-            return name
+            break
         cause = cause.__cause__
+    return name
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

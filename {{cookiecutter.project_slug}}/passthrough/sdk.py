@@ -16,6 +16,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import threading
 import time
 import uuid
@@ -133,7 +134,7 @@ class Calls:
         deadline: asyncio.Timeout | None = None,
     ) -> None:
         self.limits, self.request_id, self._deadline = limits, request_id, deadline
-        self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.tasks: dict[Any, tuple[Any, remote.TaskDetails]] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None
@@ -597,6 +598,8 @@ def _types() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
     interface, runner = _part("flyte.models:NativeInterface"), _part("flyte._run:_Runner")
     sdk_types.install(_part("flyte.types:TypeEngine"), interface)
+    # Larger pickles would be written to the disk, and to storage, which is refused below.
+    _part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
     rerun_as_it_was = runner.rerun.fn
     options = {*inspect.signature(rerun_as_it_was).parameters}
 
@@ -633,11 +636,13 @@ def _lazy_tasks() -> None:
     lazy, syncify = _part("flyte.remote._task:LazyEntity"), _part("flyte.syncify:syncify")
 
     async def fetch(self: Any) -> Any:
-        tasks, config = request_calls().tasks, initialised()
-        key = (self, config.project, config.domain, forwarded_credentials())
-        if key not in tasks:
-            tasks[key] = await self._getter()
-        return tasks[key]
+        tasks, config, caller = request_calls().tasks, initialised(), forwarded_credentials()
+        key = (self, config.project, config.domain)
+        fetched_as, task = tasks.get(key, (None, None))
+        if fetched_as != caller:
+            task = await self._getter()
+            tasks[key] = caller, task
+        return task
 
     async def override(self: Any, **options: Any) -> Any:
         async def overridden() -> Any:
@@ -692,6 +697,7 @@ PLACES = {
     "flyte.types:TypeEngine.literal_map_to_kwargs": "lm python_types literal_types",
     "flyte.types:TypeEngine.to_python_value": "lv expected_python_type",
     "flyte.types:guess_interface": "",
+    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
 }
 """The parts of the SDK that are changed or used here, with the parameters they must have."""
 

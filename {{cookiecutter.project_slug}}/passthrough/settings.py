@@ -279,7 +279,8 @@ def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
 
 def _shown(name: str, value: str) -> str:
     """Return a variable with its value, or without if the value may hold a credential."""
-    return f"{name}={value!r}" if name in SAFE_TO_SHOW and "@" not in value else name
+    is_safe = name in SAFE_TO_SHOW and len(value) <= 80 and not re.search("[@?=]", value)
+    return f"{name}={value!r}" if is_safe else name
 
 
 def names(field: Any) -> list[str]:

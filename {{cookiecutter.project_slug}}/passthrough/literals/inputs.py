@@ -25,7 +25,7 @@ from pydantic_core import to_jsonable_python
 
 from .checking import Checker, Error, Location, is_date, parse_duration
 from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
-from .schemas import Schema, SchemaBuilder
+from .schemas import Schema, SchemaBuilder, is_pickle
 
 DATACLASS_TAGS = {"", "Object-Dataclass-Transformer"}
 SIMPLE_OF_TYPE: Mapping[type, int] = {
@@ -98,12 +98,18 @@ class Own:
 
     def fits(self, kind: LiteralType) -> bool:
         """Tell whether the value fits an input of this type."""
-        own = self.kind
+        own, binary = self.kind, self.literal.scalar.binary
+        if kind.WhichOneof("type") == "union_type":
+            return is_pickle(kind) and bool(binary.value) and binary.tag in {"", "pickle"}
         return (
             own.WhichOneof("type") == kind.WhichOneof("type")
             and own.simple == kind.simple
             and own.blob.dimensionality == kind.blob.dimensionality
         )
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled, as an item of a list of ``Any``: the task could not read it."""
+        raise TypeError("not for pickles")
 
     def as_json(self) -> Any:
         """Return the value as pydantic serialises it, for an input without a more specific type."""
@@ -129,10 +135,8 @@ class _Converter(Checker):
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
         self._budget.spend(depth, 32)  # building a message takes longer than checking a value
-        if isinstance(value, Own) and kind.WhichOneof("type") != "union_type":
-            if value.fits(kind):
-                return value.literal
-            value = value.as_json()
+        if isinstance(value, Own):
+            return self._own(value, kind, schema, at, depth)
         if "not" in schema:
             self.fail(at, f"cannot be given: {schema['description']}")
             return Literal()
@@ -156,6 +160,19 @@ class _Converter(Checker):
                 }
                 return Literal(map=LiteralMap(literals=entries))
         return self._scalar(value, kind, schema, at, depth)
+
+    def _own(
+        self, own: Own, kind: LiteralType, schema: Schema, at: Location, depth: int
+    ) -> Literal:
+        if own.fits(kind):
+            return own.literal
+        if kind.WhichOneof("type") == "union_type" and not is_pickle(kind):
+            literal = self._union(own, kind, schema, at, depth)
+        else:
+            literal = self._literal(own.as_json(), kind, schema, at, depth)
+        if own.literal.HasField("artifact_id"):
+            literal.artifact_id.CopyFrom(own.literal.artifact_id)
+        return literal
 
     def _scalar(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int

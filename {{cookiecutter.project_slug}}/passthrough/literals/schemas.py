@@ -202,7 +202,7 @@ class SchemaBuilder:
                 return self._stored(blob_kind(kind.blob))
             case "structured_dataset_type":
                 return self._stored("dataframe")
-            case "union_type" if _is_pickle(kind):
+            case "union_type" if is_pickle(kind):
                 return self._stored("pickle")
             case "union_type" if variants := kind.union_type.variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
@@ -291,7 +291,20 @@ class SchemaBuilder:
         return self._names[id(target)]
 
 
-def _is_pickle(kind: LiteralType) -> bool:
+def holds_pickle(kind: LiteralType) -> bool:
+    """Tell whether values of this type, or some items of them, are pickled."""
+    match kind.WhichOneof("type"):
+        case "collection_type":
+            return holds_pickle(kind.collection_type)
+        case "map_value_type":
+            return holds_pickle(kind.map_value_type)
+        case "union_type":
+            return is_pickle(kind) or any(map(holds_pickle, kind.union_type.variants))
+    return False
+
+
+def is_pickle(kind: LiteralType) -> bool:
+    """Tell whether values of this type are pickled."""
     return any(
         variant.HasField("blob") and blob_kind(variant.blob) == "pickle"
         for variant in kind.union_type.variants

@@ -1,20 +1,31 @@
 """Installs the translation in place of the SDK's own, from literals to Python values and back."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from contextlib import suppress
+from inspect import Parameter
+from typing import Annotated, Any, NamedTuple, get_args
 
 from flyte import remote
 from flyte.types import TypeEngine, TypeTransformer
 from flyteidl2.core.interface_pb2 import Variable, VariableEntry, VariableMap
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from .checking import Checker
 from .inputs import InvalidInputs, Own, to_literals
-from .schemas import SchemaBuilder
-from .values import PICKLE_FORMAT, to_json
+from .limits import Budget, TooComplexError
+from .schemas import SchemaBuilder, holds_pickle
+from .values import to_json
 
 PLAIN = (str, int, float, bool, type(None), Own)
+
+
+class OwnInput(NamedTuple):
+    """An input that the app itself made, and that is not JSON, or not only."""
+
+    name: str
+    value: Any
 
 
 class JsonTransformer(TypeTransformer[Any]):
@@ -56,14 +67,23 @@ async def _translated(value: Any) -> Any:
 
 
 def _bound(value: Any) -> Any:
-    """Use an artifact's stored value instead of the artifact, also as an item of a list."""
+    """Use an artifact's stored value instead of the artifact, also as an item of a list.
+
+    The artifact's declared type is not used: it may be wrong.
+    """
     if isinstance(value, list):
         return [_bound(item) for item in value]
     if not isinstance(value, remote.Artifact):
         return value
     stored = Literal.FromString(value.pb2.spec.value.SerializeToString())
     stored.artifact_id.CopyFrom(value.artifact_version_id)
-    return Own(to_json([("", stored)])[""], value.pb2.spec.type, stored)
+    kind = LiteralType()  # without a type, the value is converted from JSON
+    match stored.scalar.WhichOneof("value"):
+        case "blob":
+            kind.blob.CopyFrom(stored.scalar.blob.metadata.type)
+        case "structured_dataset":
+            kind.structured_dataset_type.SetInParent()
+    return Own(to_json([("", stored)])[""], kind, stored)
 
 
 def _is_json(value: Any) -> bool:
@@ -91,6 +111,21 @@ class _Values(dict[str, Any]):
 
     def __missing__(self, name: str) -> None:
         return None
+
+
+def _as_declared(checker: Checker, name: str, value: Any, python_type: Any) -> Any:
+    """Convert JSON to a type of the app's own that Flyte pickles, such as ``Any`` or a set."""
+    try:
+        checker.check(value, {}, (name,), 0)
+        python_type = Any if python_type is Parameter.empty else python_type
+        return TypeAdapter(python_type).validate_python(value)
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            checker.fail((name, *each["loc"]), each["msg"])
+    except TooComplexError:
+        checker.fail((name,), "too large, or nested too deep")
+    except PydanticUserError:
+        checker.fail((name,), "cannot be given: a Python object, which Flyte stores as a pickle")
 
 
 def _made(value: Any, python_type: Any) -> Any:
@@ -131,24 +166,42 @@ def install(engine: Any, interface: Any) -> None:
     async def to_literal(_: Any, python_val: Any, python_type: Any, expected: Any) -> Literal:
         if isinstance(python_val, Literal):  # converted already, together with the other inputs
             return python_val
-        return await to_literal_as_it_was(python_val, python_type, expected)  # type: ignore[no-any-return]
+        if not isinstance(python_val, OwnInput):
+            return await to_literal_as_it_was(python_val, python_type, expected)  # type: ignore[no-any-return]
+        if not _kind(python_type):
+            with suppress(TypeError, ValueError, AssertionError):  # then some of it may be JSON
+                return await to_literal_as_it_was(python_val.value, python_type, expected)  # type: ignore[no-any-return]
+        values = {python_val.name: await _translated(python_val.value)}
+        return to_literals(values, {python_val.name: expected})[python_val.name]
 
     def convert_to_kwargs(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        kinds, pickled = _kinds(self), set()
+        kinds, pickled, checker = _kinds(self), set(), Checker({}, Budget())
         if kinds is None:  # the app's own task
             kwargs |= original(self, *args)
             kinds = {name: engine.to_literal_type(each[0]) for name, each in self.inputs.items()}
-            pickled = {name for name, kind in kinds.items() if PICKLE_FORMAT in str(kind)}
+            pickled = {name for name in kinds.keys() & kwargs.keys() if holds_pickle(kinds[name])}
         elif args:
             raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
         try:
             kwargs = {name: _bound(value) for name, value in kwargs.items()}
-            ready = {n for n, value in kwargs.items() if n in pickled or not _is_json(value)}
+            ready = {name for name, value in kwargs.items() if not _is_json(value)}
         except RecursionError:
             raise InvalidInputs([((), "nested too deep")]) from None
+        kwargs |= {
+            name: _as_declared(checker, name, kwargs[name], self.inputs[name][0])
+            for name in pickled - ready
+        }
+        ready |= pickled
         optional = ready | (self.inputs.keys() - self.required_inputs())
         open_values = {k: value for k, value in kwargs.items() if k not in ready or k not in kinds}
-        return kwargs | to_literals(open_values, kinds, optional)
+        try:
+            literals = to_literals(open_values, kinds, optional)
+        except InvalidInputs as error:
+            raise InvalidInputs(checker.errors + error.errors) from None
+        if checker.errors:
+            raise InvalidInputs(checker.errors)
+        own = {name for name in ready if not isinstance(kwargs[name], Literal | OwnInput)}
+        return kwargs | {name: OwnInput(name, kwargs[name]) for name in own} | literals
 
     def schema(self: Any) -> dict[str, Any]:
         kinds = _kinds(self)
