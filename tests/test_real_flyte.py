@@ -6,13 +6,15 @@ kinds that have sign-in.
 
 import re
 import shlex
+import ssl
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from .baking import Baker, clean_environment, run
-from .long_running import running
+from .long_running import running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +25,28 @@ KINDS = {
     "open source": (["--no-authorization"], CALLING_FLYTE, 50),
 }
 """How to start each, which tests to run, and how many must pass."""
+
+FAILS = """from .support import long_run
+
+def test_that_fails(alice, counting):
+    with long_run(alice):
+        raise AssertionError
+"""
+
+
+def phases_of_runs(variables: dict[str, str], token: str) -> set[str]:
+    endpoint = variables["FLYTE_TEST_ENDPOINT"].removeprefix("dns:///")
+    answer = httpx.post(
+        f"https://{endpoint}/flyteidl2.workflow.RunService/ListRuns",
+        json={"projectId": {"name": "flytesnacks", "domain": "development"}},
+        headers={"Authorization": f"Bearer {token}"},
+        verify=ssl.create_default_context(cafile=variables["SSL_CERT_FILE"]),
+        trust_env=False,
+        timeout=60,
+    )
+    return {
+        run["action"]["status"]["phase"] for run in answer.json()["runs"]
+    }  # those that go on first
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,15 +64,19 @@ def test_the_projects_tests_run_against_another_flyte(
         (config,) = re.findall(r"flyte -c (\S+)", printed)
         deploy = ["deploy", "tests/deployed_tasks.py", "env"]
         run([python.with_name("flyte"), "-c", config, *deploy], project)
-        said = run(
-            [python, "-m", "pytest", *tests],
-            project,
+        given = {
             # Open-source Flyte injects no endpoint: the owner sets it.
-            FLYTE_TEST_ENDPOINT=variables.get("_U_EP_OVERRIDE") or variables["FLYTE_ENDPOINT"],
-            FLYTE_TEST_TOKEN_ALICE=tokens["alice"],
-            FLYTE_TEST_TOKEN_BOB=tokens["bob"],
-            SSL_CERT_FILE=variables["SSL_CERT_FILE"],
-        )
+            "FLYTE_TEST_ENDPOINT": variables.get("_U_EP_OVERRIDE") or variables["FLYTE_ENDPOINT"],
+            "FLYTE_TEST_TOKEN_ALICE": tokens["alice"],
+            "FLYTE_TEST_TOKEN_BOB": tokens["bob"],
+            "SSL_CERT_FILE": variables["SSL_CERT_FILE"],
+        }
+        said = run([python, "-m", "pytest", *tests], project, **given)
+        (project / "tests" / "test_failing.py").write_text(FAILS, "utf-8")
+        with pytest.raises(AssertionError, match="1 failed"):
+            run([python, "-m", "pytest", "tests/test_failing.py"], project, **given)
+        ended = {f"ACTION_PHASE_{each}" for each in ("SUCCEEDED", "FAILED", "ABORTED")}
+        wait_until(lambda: phases_of_runs(given, tokens["alice"]) <= ended)  # no run is left over
     passed = re.search(r"(\d+) passed, (\d+) skipped", said)
     assert passed, said
     assert int(passed[1]) >= least

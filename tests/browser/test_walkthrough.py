@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
 
+from ..local_flyte.test_lives_of_runs import start
 from ..served import SECRET, TASKS, App, wait_until
 from .visiting import Visitors, finished, started
 
@@ -80,6 +81,16 @@ def test_a_failed_run_shows_its_error(visit: Visitors, api: httpx.Client) -> Non
     page = visit("alice").go(f"runs/{started(api, 'count', to=0)}")
     expect(page.get_by_role("region", name="Error")).to_contain_text("cannot count to 0")
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("the run did not succeed")
+
+
+def test_a_run_that_crashes_shows_that_it_was_tried_again(
+    flyte: LocalFlyte, visit: Visitors, api: httpx.Client
+) -> None:
+    start(flyte, "crashes", "exit 1")
+    page = visit("alice").go("runs/crashes")
+    told = "failed with system error 4 times"
+    expect(page.get_by_role("region", name="Error")).to_contain_text(told)
+    assert told in api.get("/runs/crashes").json()["error"]
 
 
 def test_running_again_fills_in_the_same_inputs_and_sends_the_changed_ones(

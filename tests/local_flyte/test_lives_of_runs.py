@@ -131,6 +131,7 @@ def test_a_run_that_succeeds_on_its_second_try_succeeds(
     start(local_flyte, "second-try", f"test -e {tried} && {WRITE} || {{ touch {tried}; exit 1; }}")
     action = until(local_flyte, "second-try", is_in("SUCCEEDED"))
     assert "errorInfo" not in action
+    assert "." not in action["status"]["startTime"]  # whole seconds
 
 
 def test_the_name_of_a_run_that_still_has_its_pod_is_answered_with_that_run(

@@ -53,7 +53,8 @@ CHANGED = {
     "upload_file": "it reads the file with the app's rights: never pass a path from a caller",
     "flyte.build": "each caller asks Flyte and gets a separate build; `IMAGE_BUILDER` selects the"
     " builder",
-    "flyte.with_runcontext": "as in the docs, except for `mode`",
+    "flyte.with_runcontext": "as in the docs, except for `mode`. Leave out `name`: for one that was"
+    " used before, Flyte returns the old run, and may run it again",
 }
 """Names that work as documented, with further notes."""
 

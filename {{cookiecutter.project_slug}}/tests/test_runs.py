@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from flyte.models import ActionPhase
 
 from local_flyte import Code, LocalFlyte
 
@@ -77,15 +78,12 @@ def test_runs_are_listed_newest_first_and_by_task_and_phase(
 ) -> None:
     names = [run["name"] for run in alice.get("/runs", params={"limit": 200}).json()]
     assert names.index(failure["name"]) < names.index(greeting["name"])
-    query: dict[str, Any] = {
-        "task": f"{TASKS}.count",
-        "phase": ["failed", "timed_out"],
-        "limit": 200,
-    }
-    found = alice.get("/runs", params=query).json()
-    assert failure["name"] in {run["name"] for run in found}
-    assert {run["task"] for run in found} == {f"{TASKS}.count"}
-    assert {run["phase"] for run in found} <= {"failed", "timed_out"}
+    for phases in (["failed", "timed_out"], *([phase.value] for phase in ActionPhase)):
+        query: dict[str, Any] = {"task": f"{TASKS}.count", "phase": phases, "limit": 200}
+        found = alice.get("/runs", params=query).json()
+        assert (failure["name"] in {run["name"] for run in found}) == ("failed" in phases)
+        assert {run["task"] for run in found} <= {f"{TASKS}.count"}
+        assert {run["phase"] for run in found} <= {*phases}
 
 
 def test_before_lists_older_runs(
