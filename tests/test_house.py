@@ -121,6 +121,16 @@ def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> 
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_risk_of_flyte_proxy_app_is_named_where_it_is_recommended() -> None:
+    pages = [(ROOT / name).read_text("utf-8") for name in tracked_files() if name.suffix == ".md"]
+    paragraphs = re.split(r"\n\n|\n(?=- )", "\n\n".join(pages))
+    told = [" ".join(text.split()) for text in paragraphs if "flyte proxy app" in text]
+    assert told
+    for text in told:
+        assert "every program on your machine can use the app as you" in text
+        assert "DNS rebinding" in text
+
+
 def test_every_make_target_sets_itself_up(default_project: Path) -> None:
     for folder in (ROOT, default_project):
         makefile = (folder / "Makefile").read_text("utf-8")

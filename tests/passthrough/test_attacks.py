@@ -11,7 +11,8 @@ import flyte
 import httpx
 import msgpack
 import pytest
-from fastapi import APIRouter
+from anyio import from_thread
+from fastapi import APIRouter, Request
 from flyte import remote
 from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
@@ -179,6 +180,27 @@ def test_a_started_run_is_reported_even_after_the_deadline(
         assert answer.status_code == 200, answer.text
     with acting_as("alice"):
         assert remote.Run.get(name=answer.json()).name == answer.json()
+
+
+@router.post("/deadlines")
+async def deadlines(request: Request) -> list[float]:
+    before = request.state.deadline.when()
+    await flyte.run.aio(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
+    await asyncio.sleep(0)
+    return [before, request.state.deadline.when()]
+
+
+@router.post("/sync/deadlines")
+def sync_deadlines(request: Request) -> list[float]:
+    before = request.state.deadline.when()
+    flyte.run(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
+    return [before, from_thread.run_sync(request.state.deadline.when)]
+
+
+@pytest.mark.parametrize("path", ["/deadlines", "/sync/deadlines"])
+def test_an_endpoint_that_starts_a_run_gets_more_time(alice: httpx.Client, path: str) -> None:
+    before, after = alice.post(path).json()
+    assert after > before
 
 
 def test_starting_a_run_extends_the_deadline_first() -> None:

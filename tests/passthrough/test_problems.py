@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -29,6 +30,7 @@ from .support import TASKS, bearer, build_app, client_of, serving, wait_until
 
 router = APIRouter()
 left = threading.Event()
+yielded: list[str] = []
 
 
 @router.get("/me")
@@ -306,6 +308,26 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
         wait_until(leave)  # a busy machine may not begin in time
     assert "No response returned" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@router.get("/flood", response_class=EventSourceResponse)
+async def flood() -> AsyncGenerator[ServerSentEvent]:
+    while True:
+        yielded.append("")
+        yield ServerSentEvent(raw_data="x" * 8 * 1024 * 1024)
+
+
+def test_a_client_that_leaves_without_reading_is_no_error(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    yielded.clear()
+    with serving(build_app(router)) as url:  # ends when no request is left
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 0)) as client:
+            head = f"GET /flood HTTP/1.1\r\nHost: app\r\nAuthorization: {bearer('alice')}"
+            client.sendall(f"{head}\r\n\r\n".encode())
+            wait_until(lambda: len(yielded) > 4)  # every queue on the way is full
+    assert caplog.text == ""
 
 
 async def leaving(scope_type: str, gone: Exception) -> None:

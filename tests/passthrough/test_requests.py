@@ -34,7 +34,7 @@ from passthrough.request_scope import (
 )
 from passthrough.sdk import Calls, Limits, _Guard, current_calls
 
-from .support import bearer, wait_until
+from .support import bearer, build_app, serving, wait_until
 
 VIEWERS = 50
 FEW = 10
@@ -150,6 +150,13 @@ async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIE
         for each in views:
             each.cancel()
         await asyncio.wait(views)
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """An app that waits for Flyte longer than the tests do: no deadline ends a call for it."""
+    with serving(build_app(router, flyte_timeout=3600.0)) as url:
+        yield url
 
 
 def used() -> float:

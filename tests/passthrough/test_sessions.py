@@ -13,6 +13,7 @@ import flyte
 import httpx
 import pytest
 import trustme
+from app.routers import streams
 from connectrpc.code import Code
 from fastapi import APIRouter, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -319,7 +320,7 @@ def log_elsewhere(
     with ExitStack() as stack:
         server = stack.enter_context(elsewhere(certificate))
         server.kind, server.answer = b"application/connect+proto", [*messages]
-        app = build_app(router, flyte_data_addresses=(server.address,))
+        app = build_app(router, streams.router, flyte_data_addresses=(server.address,))
         client = stack.enter_context(client_of(stack.enter_context(serving(app)), "alice"))
         stack.enter_context(local_flyte.cluster_at(server.address))
         yield client, server
@@ -357,6 +358,25 @@ def test_messages_of_a_stream_arrive_whole_however_they_are_split(
     with log_elsewhere(local_flyte, certificate, *pieces) as (client, _):
         log = client.get(f"/logs/{greeting}").json()
     assert [line.strip() for line in log] == [f"line {n}" for n in range(30)]
+
+
+def test_a_log_resumes_after_any_event_also_within_a_long_message(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str
+) -> None:
+    messages = ("one\ntwo\r\nthree", "x" * (2 * streams.LONGEST + 1), "last")
+    pieces = (lines(*messages), envelope(b"{}", 2))
+    with log_elsewhere(local_flyte, certificate, *pieces) as (client, _):
+
+        def events(seen: int) -> list[str]:
+            headers = {"Last-Event-ID": str(seen)}
+            return client.get(f"/runs/{greeting}/logs", headers=headers).text.split("\n\n")[:-1]
+
+        told = events(0)
+        assert told[0] == "data: one\ndata: two\ndata: three\nid: 1"
+        assert [len(event) // streams.LONGEST for event in told] == [0, 1, 1, 0, 0]
+        assert told[3:] == ["data: x\nid: 4", "data: last\nid: 5"]
+        for seen in range(1, 6):
+            assert events(seen) == told[seen:]
 
 
 @pytest.mark.parametrize("code", ["unauthenticated", "unknown", "internal", "unavailable"])

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import uvicorn
@@ -85,10 +86,14 @@ def test_a_flood_of_pings_or_of_empty_frames_is_cut_off(
 
 def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:
     context = uvicorn.main.make_context("uvicorn", [*COMMAND_LINE.split(), "app.main:app"])
-    limits = {name: value for name, value in UVICORN.items() if name != "ws"}
-    assert {name: context.params[name] for name in limits} == limits
-    started = "import deployment, json; print(deployment.app_env.uvicorn_config.ws_max_size)"
-    assert run([sys.executable, "-c", started], default_project).split()[-1] == "4096"
+    given = {name: context.params[name] for name in UVICORN}
+    assert given | {"ws": resolve_name(given["ws"])} == UVICORN
+    started = (
+        "import deployment; config = deployment.app_env.uvicorn_config;"
+        "print(config.ws.__name__, config.ws_max_size)"
+    )
+    printed = run([sys.executable, "-c", started], default_project)
+    assert printed.split()[-2:] == ["WebSocketProtocol", "4096"]
     development = (default_project / "local_flyte" / "__main__.py").read_text("utf-8")
     assert "*COMMAND_LINE.split()" in development
 

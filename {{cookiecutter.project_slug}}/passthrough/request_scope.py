@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import flyte.errors
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -70,8 +71,15 @@ class FlyteMiddleware:
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
-        except (TimeoutError, asyncio.CancelledError, futures.CancelledError):
-            # Threads raise that of ``futures``.
+        except (
+            TimeoutError,
+            asyncio.CancelledError,
+            futures.CancelledError,  # from threads
+            BaseExceptionGroup,
+        ) as error:
+            # FastAPI's queue of events may raise a group of this when it is cancelled.
+            if isinstance(error, BaseExceptionGroup) and error.split(BrokenResourceError)[1]:
+                raise
             if not client.has_left:
                 if not (stopping.begun and client.present.expired()):
                     raise

@@ -49,7 +49,8 @@ UVICORN: dict[str, Any] = {
 """Options of ``uvicorn.Config``."""
 
 COMMAND_LINE = (
-    "--ws-max-size 4096 --ws-max-queue 1 --ws-per-message-deflate false --no-access-log"
-    " --no-proxy-headers --timeout-graceful-shutdown 20"
+    "--ws passthrough.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"
+    " --ws-per-message-deflate false --no-access-log --no-proxy-headers"
+    " --timeout-graceful-shutdown 20"
 )
-"""The same options for the ``uvicorn`` command, as far as it has them."""
+"""The same options for the ``uvicorn`` command."""

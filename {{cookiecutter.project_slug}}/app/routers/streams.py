@@ -19,6 +19,7 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 LAST_EVENT_ID = "The id of the last event received."
+LONGEST = 64 * 1024  # characters in one event of a log
 
 
 @router.get(
@@ -57,16 +58,17 @@ async def run_logs(
     run: RunDep,
     last_event_id: Annotated[int, Header(ge=0, description=LAST_EVENT_ID)] = 0,
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Send the log, an event for each message, until the run has ended.
+    """Send the log, an event for each message or part of a long one, until the run has ended.
 
     If Flyte fails, the last event is a `problem`.
     """
     number = 0
     async for message in run.get_logs.aio():
-        number += 1
-        if number > last_event_id:
-            text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
-            yield ServerSentEvent(id=str(number), raw_data=text)
+        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
+        for start in range(0, len(text) or 1, LONGEST):
+            number += 1
+            if number > last_event_id:
+                yield ServerSentEvent(id=str(number), raw_data=text[start : start + LONGEST])
 
 
 @router.websocket("/runs/{name}/watch")
