@@ -13,7 +13,7 @@ from template import copy_template
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
 
-from .baking import Baker, run
+from .baking import Baker, files_in, run
 from .served import SECRET, App
 
 # The same examples on every run, however slow the machine is.
@@ -64,9 +64,12 @@ def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
 
 
 @pytest.fixture(scope="session")
-def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the project with the default answers. Don't change it."""
-    return baker(tmp_path_factory.mktemp("default"))
+def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield the project with the default answers. Don't change it."""
+    project = baker(tmp_path_factory.mktemp("default"))
+    files = files_in(project)
+    yield project
+    assert files_in(project) == files, "a test has changed the default project"
 
 
 @pytest.fixture(scope="session")

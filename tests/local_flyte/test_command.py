@@ -85,10 +85,16 @@ def flyte_lines(printed: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def printed(python: Path, default_project: Path) -> Iterator[str]:
+def project(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the default project, in which runs leave bytecode."""
+    return Path(shutil.copytree(default_project, tmp_path_factory.mktemp("command") / "project"))
+
+
+@pytest.fixture(scope="module")
+def printed(python: Path, project: Path) -> Iterator[str]:
     """Start it where the address of another Flyte is exported; yield what it prints."""
     elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
-    with started(python, default_project, "--no-reload", **elsewhere) as (command, text):
+    with started(python, project, "--no-reload", **elsewhere) as (command, text):
         assert "  cd " not in text  # where one is already
         yield text
         check_ends(command, signal.SIGTERM)
@@ -151,11 +157,11 @@ def test_the_first_printed_link_shows_a_choice_of_people(
 
 
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
-    printed: str, default_project: Path, tmp_path: Path
+    printed: str, project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = commands = flyte_lines(printed)
     for words in commands:
-        said = flyte(words, default_project, tmp_path)
+        said = flyte(words, project, tmp_path)
     home = Path(deploy[2]).parent
     own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
     (host,) = set(re.findall(r"https://(127\.0\.0\.1:\d+)", said)) - own
@@ -346,14 +352,14 @@ def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_w
 )
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(
     python: Path,
-    default_project: Path,
+    project: Path,
     tmp_path: Path,
     options: list[str],
     people: list[str],
 ) -> None:
-    with started(python, default_project, "--flyte-only", *options) as (command, printed):
+    with started(python, project, "--flyte-only", *options) as (command, printed):
         (words,) = flyte_lines(printed)
-        flyte(words, default_project, tmp_path)
+        flyte(words, project, tmp_path)
         assert (
             re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
         )
