@@ -49,7 +49,8 @@ def phases_of_runs(variables: dict[str, str], token: str) -> set[str]:
     }  # those that go on first
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# With Union's rights they also run in test_readme.py, without the variables.
+@pytest.mark.parametrize("kind", [pytest.param("union", marks=pytest.mark.weekly), "open source"])
 def test_the_projects_tests_run_against_another_flyte(
     kind: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
