@@ -1,6 +1,5 @@
 """The generated app in a separate process."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from local_flyte import sign_in
+from local_flyte.serving import listen
 
 from .baking import clean_environment
 
@@ -33,7 +33,7 @@ class App:
         self, project: Path, log: Path, variables: dict[str, str], module: str = sign_in.__name__
     ) -> None:
         # Kept open while the app is down: clients wait, and the address stays the same.
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen()
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._project = project

@@ -22,7 +22,7 @@ from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ASIDE, added_variables, app_banner, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
 from .people import Mode
-from .serving import HOST
+from .serving import HOST, listen
 
 PACKAGE = "app"
 DEPLOYMENT = "deployment.py"
@@ -196,10 +196,9 @@ def _ignore_further_signals() -> None:
 
 def _listen(wanted: int) -> socket.socket:
     """Take the wanted port, or another one if it is in use."""
-    try:
-        return socket.create_server((HOST, wanted))
-    except OSError:
-        return socket.create_server((HOST, 0))
+    with contextlib.suppress(OSError):
+        return listen(wanted)
+    return listen()
 
 
 @contextlib.contextmanager

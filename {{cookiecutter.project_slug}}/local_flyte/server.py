@@ -1,7 +1,6 @@
 """The complete local Flyte."""
 
 import contextlib
-import socket
 import ssl
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
 from .same_user import SameUser
 from .services import Services
-from .serving import HOST, STOP_SECONDS, Background
+from .serving import HOST, STOP_SECONDS, Background, listen
 
 
 class LocalFlyte(Clients):
@@ -162,7 +161,7 @@ class LocalFlyte(Clients):
         with contextlib.ExitStack() as stack:
             temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
             self.home = Path(stack.enter_context(temporary)).resolve()
-            listener = stack.enter_context(socket.create_server((HOST, 0)))
+            listener = stack.enter_context(listen())
             self.port = listener.getsockname()[1]
             authority = trustme.CA()
             authority.cert_pem.write_to_path(self.ca_file)
@@ -184,7 +183,7 @@ class LocalFlyte(Clients):
             served = SameUser(self._door) if asks_nobody else self._door
             self._background = background = Background()
             background.add(served, listener, None if self.mode is Mode.DEVBOX else certificate)
-            uploads = stack.enter_context(socket.create_server((HOST, 0)))
+            uploads = stack.enter_context(listen())
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(services.storage, uploads)
             background.start()
