@@ -101,37 +101,16 @@ class FaultyWay:
 
     def listen(self, certificate: str = "good") -> None:
         """Listen with this certificate, and forward requests; close existing connections."""
-
-        async def listen() -> None:
-            await self._close()
-            self._server = await asyncio.start_server(
-                self._connected,
-                HOST,
-                self.port,
-                ssl=self._certificates[certificate],
-                reuse_address=True,
-            )
-
         self.fault, self.cut_after = None, 0
-        self._run(listen())
+        self._run(self._serve(self._connected, self._certificates[certificate]))
 
     def reset_connections(self) -> None:
         """Accept connections, and reset them."""
-
-        async def listen() -> None:
-            await self._close()
-            self._server = await asyncio.start_server(self._reset, HOST, self.port)
-
-        self._run(listen())
+        self._run(self._serve(self._reset))
 
     def never_answer_hellos(self) -> None:
         """Accept connections, and never answer."""
-
-        async def listen() -> None:
-            await self._close()
-            self._server = await asyncio.start_server(self._keep, HOST, self.port)
-
-        self._run(listen())
+        self._run(self._serve(self._keep))
 
     def refuse_connections(self) -> None:
         """Stop listening."""
@@ -144,6 +123,20 @@ class FaultyWay:
         self._loop.close()
 
     # Connections
+
+    async def _serve(
+        self,
+        connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        await self._close()
+        while True:
+            try:
+                self._server = await asyncio.start_server(connected, HOST, self.port, ssl=tls)
+            except OSError:  # a process that is just being started has a copy of the closed socket
+                await asyncio.sleep(0.05)
+            else:
+                return
 
     async def _close(self) -> None:
         if self._server:
