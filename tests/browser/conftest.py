@@ -30,7 +30,7 @@ expect.set_options(timeout=120_000)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all of these tests as slow, and skip them if there is no browser."""
     here = Path(__file__).parent
-    missing = pytest.mark.skip(reason="there is no Chromium on this machine")
+    missing = pytest.mark.skip(reason="there is no Chromium: install it, or set CHROMIUM")
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.slow)

@@ -178,7 +178,7 @@ def row(client: str, server: str, user: int, inode: int) -> str:
     return f"4: {client} {server} 01 00000000:00000000 00:00000000 00000000 {user} 0 {inode} 1"
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the rows are those of such a machine")
+@pytest.mark.skipif(sys.byteorder != "little", reason="the rows are a little-endian machine's")
 @pytest.mark.parametrize(
     ("rows", "status"),
     [

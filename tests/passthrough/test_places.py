@@ -31,14 +31,19 @@ PARTS = (
     "flyte.remote:Action.wait",
     "flyte.remote:Run.show_logs",
     "flyte.types:TypeEngine.guess_python_type",
+    "flyte.types:TypeEngine.to_literal",
+    "flyte.types:TypeEngine.to_literal_type",
     "flyte.types:TypeEngine.to_python_value",
     "flyte.types:TypeEngine.literal_map_to_kwargs",
     "flyte.types:guess_interface",
+    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT",
     "flyte.models:NativeInterface.convert_to_kwargs",
     "flyte.models:NativeInterface.json_schema",
     "flyte._run:_Runner.rerun",
     "flyte._run:_Runner._run_local",
     "flyte._run:_Runner._run_hybrid",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build",
     "flyte.storage:get_underlying_filesystem",
     "flyte.storage._storage:get_underlying_filesystem",
     "flyte.remote._task:LazyEntity.fetch",
@@ -73,6 +78,33 @@ for part in parts:
     sdk._done.clear()
 sdk.make_safe()
 print(json.dumps(told))
+"""
+
+CHANGED_UNCHECKED = """
+import json, pkgutil, sys
+from passthrough import sdk
+
+def attributes():
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("flyte."):
+            kinds = [each for each in vars(module).values() if issubclass(type(each), type)]
+            own = [each for each in kinds if each.__module__.startswith("flyte.")]
+            for owner in (module, *own):
+                yield from ((owner, *named) for named in vars(owner).items())
+
+checked = set()
+for place in (*sdk.PLACES, *map(sdk._place, sdk.REFUSED)):
+    module, _, path = place.partition(":")
+    owner = pkgutil.resolve_name(module)
+    for name in path.split("."):
+        checked |= {(id(owner), name), (id(type(owner)), name)}
+        owner = getattr(owner, name)
+before = {(id(owner), name): value for owner, name, value in attributes()}
+sdk.make_safe()
+print(json.dumps([
+    f"{owner.__name__}.{name}" for owner, name, value in attributes()
+    if before.get((id(owner), name), value) is not value and (id(owner), name) not in checked
+]))
 """
 
 WITHOUT_ONE = """
@@ -113,6 +145,11 @@ def test_the_app_does_not_start_if_flyte_lacks_one_of_the_places(project: Path) 
         assert f"flyte {flyte.__version__} cannot be made safe for many callers" in told
         assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in told
         assert part.rpartition(".")[2].rpartition(":")[2] in told, (part, told)
+
+
+def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up(project: Path) -> None:
+    ran = python(CHANGED_UNCHECKED, "", project)
+    assert json.loads(ran.stdout) == [], ran.stderr
 
 
 @pytest.mark.parametrize("place", PLACES)

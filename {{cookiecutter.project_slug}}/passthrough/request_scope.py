@@ -78,11 +78,11 @@ class FlyteMiddleware:
             BaseExceptionGroup,
         ) as error:
             # FastAPI's queue of events may raise a group of this when it is cancelled.
-            if isinstance(error, BaseExceptionGroup) and error.split(BrokenResourceError)[1]:
+            others = isinstance(error, BaseExceptionGroup) and error.split(BrokenResourceError)[1]
+            is_stopped = stopping.begun and client.present.expired()
+            if others or not (client.has_left or is_stopped):
                 raise
             if not client.has_left:
-                if not (stopping.begun and client.present.expired()):
-                    raise
                 await client.send({"type": "http.response.body", "body": COME_BACK})
         finally:
             client.stop_listening()

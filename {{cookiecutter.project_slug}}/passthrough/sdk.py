@@ -695,6 +695,8 @@ PLACES = {
     "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "async_gen",
     "flyte.types:TypeEngine.guess_python_type": "flyte_type",
     "flyte.types:TypeEngine.literal_map_to_kwargs": "lm python_types literal_types",
+    "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
+    "flyte.types:TypeEngine.to_literal_type": "python_type",
     "flyte.types:TypeEngine.to_python_value": "lv expected_python_type",
     "flyte.types:guess_interface": "",
     "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
