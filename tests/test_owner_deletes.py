@@ -38,7 +38,8 @@ def without_router(project: Path, name: str) -> None:
     assert imported
     left = [each for each in imported[1].split(", ") if each != name]
     main.write_text(text.replace(imported[1], ", ".join(left)), "utf-8")
-    cut(main, f"        {name},\n")
+    line = f"    app.include_router({name}.router)\n"
+    cut(main, line if line in main.read_text("utf-8") else f"        {name},\n")
 
 
 def without_small_parts(project: Path) -> None:

@@ -6,7 +6,6 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette._utils import get_route_path  # Starlette's own routing uses it
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +35,8 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 """Added to every response that does not set them itself."""
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+NO_CACHE = (b"cache-control", b"no-cache")  # FastAPI's for events: caches may store them
 
 
 class HeadersMiddleware:
@@ -52,11 +53,10 @@ class HeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"].endswith("http.response.start"):  # also when a WebSocket is refused
-                headers = MutableHeaders(scope=message)
-                if headers.get("cache-control") == "no-cache":
-                    del headers["cache-control"]  # FastAPI's for events, which caches may store
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = [each for each in message.get("headers", ()) if each != NO_CACHE]
+                present = {name for name, _ in headers}
+                headers += [each for each in RAW_HEADERS if each[0] not in present]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
