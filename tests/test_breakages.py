@@ -41,7 +41,13 @@ BREAKAGES = {
 }
 
 
-@pytest.mark.parametrize("what", BREAKAGES)
+WEEKLY = {"every cookie is forwarded", "a file is left out of the bundle"}
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(each, marks=[pytest.mark.weekly] * (each in WEEKLY)) for each in BREAKAGES],
+)
 def test_the_projects_tests_fail_for_each_breakage(
     what: str, environment: Path, baker: Baker, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def version(url: str) -> str:
     return str(document["info"]["version"])
 
 
+@pytest.mark.weekly  # tests/local_flyte/test_apps.py does the same with a smaller app
 def test_a_change_that_is_deployed_again_replaces_the_app(baker: Baker, tmp_path: Path) -> None:
     project = baker(tmp_path)
     with LocalFlyte() as local_flyte:

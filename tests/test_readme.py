@@ -12,7 +12,7 @@ import pytest
 from local_flyte.__main__ import PORT
 
 from .baking import Baker, run
-from .long_running import curl_lines, running
+from .long_running import running
 from .walkthrough import (
     Project,
     check_ends,
@@ -113,17 +113,6 @@ def test_make_dev_shows_two_people_and_leaves_nothing_running(installed: Project
     with running(command, installed.path, PATH=installed.search_path, **for_make()) as app:
         check_two_people(app)
         check_ends(app)
-
-
-def test_make_dev_takes_another_port_if_its_own_is_in_use(installed: Project) -> None:
-    command = [str(installed.path / ".venv/bin/python"), "-m", "local_flyte", "--no-reload"]
-    with running(command, installed.path) as first:
-        taken = curl_lines(first.wait_until_ready())[0][-1]
-        with running(command, installed.path) as second:
-            assert curl_lines(second.wait_until_ready())[0][-1] != taken
-            check_two_people(second)
-            check_ends(second)
-        check_ends(first)
 
 
 DEPLOY = """

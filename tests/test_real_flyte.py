@@ -50,7 +50,8 @@ def phases_of_runs(variables: dict[str, str], token: str) -> set[str]:
 
 
 # With Union's rights they also run in test_readme.py, without the variables.
-@pytest.mark.parametrize("kind", [pytest.param("union", marks=pytest.mark.weekly), "open source"])
+@pytest.mark.weekly
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_projects_tests_run_against_another_flyte(
     kind: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:

@@ -89,16 +89,6 @@ def test_an_app_runs_until_it_is_deployed_again(
     assert http.get(url).json()["version"] == "2"
 
 
-def test_a_deleted_app_is_deployed_from_scratch(
-    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
-) -> None:
-    for _ in range(2):
-        local_flyte.deploy(tiny, "tiny.py", "env")
-        assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "a page"
-        cli(local_flyte, "delete", "app", "tiny")
-    local_flyte.deploy(tiny, "tiny.py", "env")
-
-
 def test_an_apps_process_does_not_see_the_source_tree(
     tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
 ) -> None:

@@ -152,7 +152,11 @@ def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up(project: Path) ->
     assert json.loads(ran.stdout) == [], ran.stderr
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    # The tests of each place are in the other files of this folder.
+    [pytest.param(each, marks=[pytest.mark.weekly] * (each != "_types")) for each in PLACES],
+)
 def test_a_promise_breaks_without_each_place(project: Path, place: str) -> None:
     ran = python(WITHOUT_ONE, f"{place} {PLACES[place]}", project)
     assert ran.returncode != 0, ran.stdout + ran.stderr
