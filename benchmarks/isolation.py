@@ -343,7 +343,8 @@ def main() -> int:
     wrong = [row for row in [*ours][1:-2] if ours[row]]
     if ours["CPU when idle, % of a core"] > 100 * IDLE:
         wrong.append("CPU when idle, % of a core")
-    if memory["ours"][-1] > 1.05 * memory["ours"][-2] + 2:
+    # A few requests are too short for this: their rounds differ by chance.
+    if not options.requests and memory["ours"][-1] > 1.05 * memory["ours"][-2] + 2:
         wrong.append("memory grows")
     print(f"\n{'; '.join(wrong) or 'ours: no errors'}")
     return bool(wrong)
