@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ROUNDS = 3
 LONGEST = 60.0  # seconds until a request counts as hung
-SETTLED = 60.0  # seconds in which all work that clients have left behind must end
+SETTLED = 60.0  # seconds in which all work that clients have left behind, and all CPU use, must end
 IDLE = 0.1  # of a core, at most
 UPLOAD = bytes(300 * 1024)
 FLYTE_FAILED = {"502", "503", "504"}

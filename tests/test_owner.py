@@ -55,7 +55,7 @@ def add_router(project: Path, name: str, code: str) -> None:
     (project / f"app/routers/{name}.py").write_text(code, "utf-8")
     main = project / "app/main.py"
     put(main, "me, page", f"{name}, ")
-    put(main, "        tasks,\n", f"        {name},\n")
+    put(main, "        me,\n", f"        {name},\n")
 
 
 def add_everything(project: Path) -> None:

@@ -38,8 +38,7 @@ def without_router(project: Path, name: str) -> None:
     assert imported
     left = [each for each in imported[1].split(", ") if each != name]
     main.write_text(text.replace(imported[1], ", ".join(left)), "utf-8")
-    line = f"    app.include_router({name}.router)\n"
-    cut(main, line if line in main.read_text("utf-8") else f"        {name},\n")
+    cut(main, f"        {name},\n")
 
 
 def without_small_parts(project: Path) -> None:

@@ -16,9 +16,8 @@ NAMED = [
 PROMISES = [
     (folder, line)
     for folder, page in PAGES.items()
-    for line in page.partition("| promise | held by |\n|---|---|\n")[2]
-    .split("\n\n")[0]
-    .splitlines()
+    for table in page.split("| promise | held by |\n|---|---|\n")[1:]
+    for line in table.split("\n\n")[0].splitlines()
 ]
 
 
@@ -26,6 +25,16 @@ PROMISES = [
 def test_a_named_test_exists(folder: Path, file: str, test: str) -> None:
     text = (folder / file).read_text("utf-8")
     assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE)
+
+
+def test_promises_without_tests_in_the_project_have_tests_here() -> None:
+    page = PAGES[PROJECT].partition("## What is promised")[2].partition("\n## ")[0]
+    listed = re.findall(r"^- (.*(?:\n  .*)*)", page, re.MULTILINE)
+    assert len(listed) > 5
+    tested = {line.split("|")[1].strip() for where, line in PROMISES if where == ROOT}
+    assert {" ".join(each.split()).replace("`", "") for each in listed} <= {
+        each.replace("`", "") for each in tested
+    }
 
 
 @pytest.mark.parametrize("folder", PAGES, ids=["template", "project"])

@@ -15,6 +15,7 @@ import pytest
 from template import ROOT, copy_template
 
 from .baking import PROJECT, Baker, files_in
+from .test_owner import cut, put
 from .walkthrough import code_block, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
@@ -107,7 +108,7 @@ def earlier(destination: Path) -> None:
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
     main = destination / PACKAGE / "main.py"
-    main.write_text(main.read_text("utf-8").replace("        projects.router,\n", ""), "utf-8")
+    cut(main, "        projects,\n")
     tasks = destination / PACKAGE / "tasks.py"
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
@@ -116,8 +117,8 @@ def work_on(project: Path) -> dict[str, str]:
     """Edit the project as an owner would; return the texts that must survive an update."""
     package = project / "app"
     main = package / "main.py"
-    added = "        ours.router,\n    ):\n"
-    main.write_text(main.read_text("utf-8").replace("    ):\n", added), "utf-8")
+    added = "        ours,\n"
+    put(main, "    ):\n", added)
     with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
         tasks.write("\n\n# Ours\n")
     readme = project / "README.md"
@@ -127,7 +128,7 @@ def work_on(project: Path) -> dict[str, str]:
     text = pyproject.read_text("utf-8")
     pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
     return {
-        "app/main.py": added,
+        "app/main.py": added + "    ):\n",
         "app/tasks.py": "\n# Ours\n",
         "README.md": "\nOur own paragraph.\n",
         "app/ours.py": 'OURS = "ours"\n',
@@ -175,7 +176,7 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
         if name == "pyproject.toml":
             text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
         elif name == "app/main.py":
-            text = text.replace("        ours.router,\n", "")
+            text = text.replace("        ours,\n", "")
         elif name == "app/tasks.py":
             text = text.removesuffix("\n\n# Ours\n")
         elif name == "README.md":

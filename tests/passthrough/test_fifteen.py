@@ -126,7 +126,7 @@ ROWS = [
 ]
 
 INTRODUCTION = """\
-# Fifteen naive endpoints under attack
+# Thirty naive endpoints under attack
 
 An owner's router, [written from Flyte's documentation](../tests/passthrough/fifteen.py) by somebody
 who had not read `passthrough/`. The naive code runs on the local Flyte. People with and without

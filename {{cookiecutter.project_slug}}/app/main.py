@@ -54,15 +54,15 @@ def create_app(settings: Settings) -> FastAPI:
             ),
         ],
     )
-    app.include_router(me.router)
-    app.include_router(projects.router)
+    app.include_router(page.router)
     for module in (
+        me,
+        projects,
         tasks,
         runs,
         streams,
     ):
         app.include_router(module.router, dependencies=[ProjectDomain])
-    app.include_router(page.router)
     return app
 
 

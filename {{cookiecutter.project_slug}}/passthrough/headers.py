@@ -36,7 +36,8 @@ HEADERS = {
 }
 """Added to every response that does not set them itself."""
 RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-NO_CACHE = (b"cache-control", b"no-cache")  # FastAPI's for events: caches may store them
+NO_CACHE = (b"cache-control", b"no-cache")
+"""Set by FastAPI on event streams; replaced, because it lets caches store them."""
 
 
 class HeadersMiddleware:
@@ -53,7 +54,8 @@ class HeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"].endswith("http.response.start"):  # also when a WebSocket is refused
-                headers = [each for each in message.get("headers", ()) if each != NO_CACHE]
+                sent = message.get("headers", ())
+                headers = [(name, value) for name, value in sent if (name, value) != NO_CACHE]
                 present = {name for name, _ in headers}
                 headers += [each for each in RAW_HEADERS if each[0] not in present]
                 message = {**message, "headers": headers}

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from .problems import Problem, documented, problem_for
 from .sdk import Calls, Limits, act_in, current_calls, initialised
 
-router = APIRouter(tags=["health"])
+# Named like the app's operations: the app adds these routes without including the router.
+router = APIRouter(tags=["health"], generate_unique_id_function=lambda route: route.name)
 PATHS = {"/health", "/ready"}
 
 INTERVAL = 1.0  # seconds for which Flyte's answer is reused
