@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 import middleware
 from chart import BLUE, GREY, ORANGE, draw
-from request_cost import APPS, Server, generate, idle_streams, run_of, started
+from request_cost import APPS, Server, generate, run_of, started, streams_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LEAST_REQUESTS = 50  # in a round
@@ -84,13 +84,6 @@ def cost_of_start(project: Path, environment: dict[str, str], rounds: int) -> di
                 if round_:
                     seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(each) for name, each in seconds.items()}
-
-
-def memory_of_a_stream(server: Server, token: str, run: str, many: int) -> float:
-    """Return the kilobytes for each of this many silent streams."""
-    url, path = server.told["url"], f"/runs/{run}/events"
-    taken, _ = asyncio.run(idle_streams(server, url, token, path, many, seconds=0))
-    return taken / 1000
 
 
 def rows(table: Table, digits: int) -> list[str]:
@@ -162,11 +155,11 @@ def main() -> int:
         with httpx.Client(
             base_url=servers["ours"].told["url"], headers=headers, timeout=60, trust_env=False
         ) as client:
-            # First, because memory that requests leave behind would be reused.
             going_on = run_of(client, "count", to=100_000)
+            path = f"/runs/{going_on}/events"
             streams = {
-                name: memory_of_a_stream(server, token, going_on, options.streams)
-                for name, server in servers.items()
+                name: streams_of(name, project, flyte, path, options.streams)[0] / 1000
+                for name in APPS
             }
             client.post(f"/runs/{going_on}/abort")
             ended = run_of(client, "greet", name="Ada")

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,6 +78,9 @@ def started(
             yield Server(process)
         finally:
             process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()  # the SDK opens streams again that viewers have left
 
 
 def generate(folder: Path) -> Path:
@@ -153,6 +156,19 @@ async def idle_streams(
     return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / passed]
 
 
+def streams_of(name: str, project: Path, flyte: Server, path: str, many: int) -> list[float]:
+    """Return what `idle_streams` does, for a new process of an app.
+
+    With the SDK as it is, an app often hangs while this many streams are opened; then try again.
+    """
+    for _ in range(5):
+        app = started(name, project, flyte.told["environment"], log=subprocess.DEVNULL)
+        with suppress(TimeoutError), app as server:
+            opening = idle_streams(server, server.told["url"], flyte.told["token"], path, many)
+            return asyncio.run(asyncio.wait_for(opening, IDLE_SECONDS + 60))
+    raise SystemExit(f"{name} hangs with {many} streams")
+
+
 def main() -> int:
     """Measure, print, and check the limits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -174,12 +190,7 @@ def main() -> int:
         table = compare(servers, clients, options.rounds)
         long_run = run_of(clients["ours"], "count", to=100_000)
         path = f"/runs/{long_run}/events"
-        streams = {
-            name: asyncio.run(
-                idle_streams(server, server.told["url"], token, path, options.streams)
-            )
-            for name, server in servers.items()
-        }
+        streams = {name: streams_of(name, project, flyte, path, options.streams) for name in APPS}
         clients["ours"].post(f"/runs/{long_run}/abort")
     print("| request | minimal app | with the SDK's middleware | ours | ours / minimal |")
     print("|---|---|---|---|---|")
