@@ -54,6 +54,10 @@ class Server:
         self._process.stdin.flush()
         return self._line()
 
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+
 
 @contextmanager
 def started(
@@ -78,9 +82,6 @@ def started(
             yield Server(process)
         finally:
             process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()  # the SDK opens streams again that viewers have left
 
 
 def generate(folder: Path) -> Path:
@@ -138,7 +139,7 @@ async def _open(url: httpx.URL, token: str, path: str) -> asyncio.StreamWriter:
 
 
 async def idle_streams(
-    server: Server, url: str, token: str, path: str, many: int, *, seconds: float = IDLE_SECONDS
+    server: Server, url: str, token: str, path: str, many: int, *, seconds: float
 ) -> list[float]:
     """Open event streams; return the bytes for each, and the share of a core for all."""
     warm = [await _open(httpx.URL(url), token, path) for _ in range(20)]
@@ -156,16 +157,23 @@ async def idle_streams(
     return [(used["memory"] - before) / many, (later["cpu"] - used["cpu"]) / passed]
 
 
-def streams_of(name: str, project: Path, flyte: Server, path: str, many: int) -> list[float]:
+def streams_of(
+    name: str, project: Path, flyte: Server, path: str, many: int, *, seconds: float = IDLE_SECONDS
+) -> list[float]:
     """Return what `idle_streams` does, for a new process of an app.
 
     With the SDK as it is, an app often hangs while this many streams are opened; then try again.
+    Killed at the end, because the SDK opens streams again that viewers have left.
     """
     for _ in range(5):
         app = started(name, project, flyte.told["environment"], log=subprocess.DEVNULL)
         with suppress(TimeoutError), app as server:
-            opening = idle_streams(server, server.told["url"], flyte.told["token"], path, many)
-            return asyncio.run(asyncio.wait_for(opening, IDLE_SECONDS + 60))
+            url, token = server.told["url"], flyte.told["token"]
+            opening = idle_streams(server, url, token, path, many, seconds=seconds)
+            try:
+                return asyncio.run(asyncio.wait_for(opening, seconds + 60))
+            finally:
+                server.kill()
     raise SystemExit(f"{name} hangs with {many} streams")
 
 
