@@ -41,6 +41,24 @@ def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitor
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
 
 
+def test_tasks_can_be_searched_for_before_they_are_listed(visit: Visitors) -> None:
+    visitor = visit(None)
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
+    visitor.page.route(re.compile(r"/tasks\?"), hold)
+    visitor.page.goto(sign_in.link(visitor.app.url, "alice", SECRET))
+    page = visitor.page
+    page.get_by_role("searchbox", name="Search tasks").fill("greet")
+    expect(page.get_by_role("status")).to_have_text("Loading…")
+    wait_until(lambda: page.title() and asked)
+    asked[0].continue_()
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    expect(page.get_by_role("listitem")).to_have_count(1)
+
+
 def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors, tmp_path: Path) -> None:
     page = visit("alice").go(f"tasks/{TASKS}.stop_halfway")
     page.get_by_label("gate").fill(str(tmp_path / "gate"))

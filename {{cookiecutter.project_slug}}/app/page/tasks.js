@@ -13,12 +13,9 @@ export async function tasksView(view, { signal }) {
     type: "search", "aria-label": "Search tasks", placeholder: "Search", autocomplete: "off", input: show,
   });
   view.append(h("div.title", h("h1", { tabindex: -1 }, "Tasks"), search), list, status);
-  const tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).catch((error) => {
-    status.remove();
-    throw error;
-  });
-
+  let tasks;
   function show() {
+    if (!tasks) return; // the search is used as soon as they are loaded
     const words = search.value.toLowerCase().split(/\s+/);
     const fits = (task) => words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
     const found = tasks.filter(fits);
@@ -28,6 +25,10 @@ export async function tasksView(view, { signal }) {
       tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
     ].filter(Boolean)));
   }
+  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).catch((error) => {
+    status.remove();
+    throw error;
+  });
   show();
 }
 
