@@ -319,7 +319,13 @@ def serve(
 ) -> Iterator[int]:
     """Serve the application with uvicorn in a thread, on a port the system chose."""
     config = uvicorn.Config(
-        app, loop=loop, http=http, lifespan="off", log_level="critical", **options
+        app,
+        loop=loop,
+        http=http,
+        lifespan="off",
+        log_level="critical",
+        timeout_keep_alive=120,  # longer than clients', so that they close first
+        **options,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

@@ -58,7 +58,7 @@ def main(which: str, endpoint: str, ca_file: str) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(app, http="httptools", log_level="warning")
+        config = uvicorn.Config(app, http="httptools", log_level="warning", timeout_keep_alive=120)
         uvicorn.Server(config).run(sockets=[listener])
 
 

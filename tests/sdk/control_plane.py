@@ -225,6 +225,7 @@ def serving(key: Path | None) -> Iterator[ControlPlane]:
             interface="asgi3",
             lifespan="off",
             log_config=None,
+            timeout_keep_alive=120,  # longer than clients', so that they close first
             timeout_graceful_shutdown=1,
             ssl_certfile=key,
         )

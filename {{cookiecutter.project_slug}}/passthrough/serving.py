@@ -44,6 +44,9 @@ UVICORN: dict[str, Any] = {
     "ws_per_message_deflate": False,
     "proxy_headers": False,  # the app does not use the client's address
     "access_log": False,  # passthrough/access_log.py replaces it
+    # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
+    # while a proxy sends a request on it, the request fails.
+    "timeout_keep_alive": 120,
     "timeout_graceful_shutdown": 20,
 }
 """Options of ``uvicorn.Config``."""
@@ -51,6 +54,6 @@ UVICORN: dict[str, Any] = {
 COMMAND_LINE = (
     "--ws passthrough.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"
     " --ws-per-message-deflate false --no-access-log --no-proxy-headers"
-    " --timeout-graceful-shutdown 20"
+    " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
 )
 """The same options for the ``uvicorn`` command."""

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from app.main import app
 from local_flyte import PEOPLE
+from passthrough.serving import UVICORN
 
 from .deployed_tasks import env
 
@@ -78,7 +79,7 @@ WEBSOCKETS = [
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Serve an app from a thread on a port that the operating system chooses; yield its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", **UVICORN))
     thread = threading.Thread(target=server.run, daemon=True)  # a failing test may block it
     thread.start()
     try:
