@@ -42,15 +42,14 @@ def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitor
 
 
 def test_tasks_can_be_searched_for_before_they_are_listed(visit: Visitors) -> None:
-    visitor = visit(None)
+    visitor = visit("alice")
     asked: list[Route] = []
 
     def hold(route: Route) -> None:
         asked.append(route)
 
     visitor.page.route(re.compile(r"/tasks\?"), hold)
-    visitor.page.goto(sign_in.link(visitor.app.url, "alice", SECRET))
-    page = visitor.page
+    page = visitor.go("tasks")
     page.get_by_role("searchbox", name="Search tasks").fill("greet")
     expect(page.get_by_role("status")).to_have_text("Loading…")
     wait_until(lambda: page.title() and asked)

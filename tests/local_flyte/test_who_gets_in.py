@@ -31,7 +31,8 @@ KINDS: dict[str, Callable[[], LocalFlyte]] = {
     "devbox": partial(LocalFlyte, plaintext=True),
 }
 needs_other_user = pytest.mark.skipif(
-    not same_user.is_known() or os.getuid() != 0, reason="only root can be another user"
+    not same_user.is_known() or os.getuid() != 0,
+    reason="needs Linux and root, who can be another user",
 )
 
 

@@ -90,10 +90,10 @@ def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -
     assert given | {"ws": resolve_name(given["ws"])} == UVICORN
     started = (
         "import deployment; config = deployment.app_env.uvicorn_config;"
-        "print(config.ws.__name__, config.ws_max_size)"
+        "print(config.ws.__name__, config.ws_max_size, config.timeout_keep_alive)"
     )
     printed = run([sys.executable, "-c", started], default_project)
-    assert printed.split()[-2:] == ["WebSocketProtocol", "4096"]
+    assert printed.split()[-3:] == ["WebSocketProtocol", "4096", "120"]
     development = (default_project / "local_flyte" / "__main__.py").read_text("utf-8")
     assert "*COMMAND_LINE.split()" in development
 
