@@ -164,7 +164,7 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
         from app import main
         from app.settings import Settings
 
-        from passthrough.serving import UVICORN
+        from passthrough.requests.serving import UVICORN
         from passthrough.settings import load_settings
 
         options |= UVICORN

@@ -116,7 +116,7 @@ if __name__ == "__main__":
     elif ROLE == "ours":
         from app.main import app as ours
 
-        from passthrough.serving import UVICORN
+        from passthrough.requests.serving import UVICORN
 
         serve(ours, usage, **UVICORN)
     else:

@@ -145,7 +145,7 @@ def test_the_sdk_sends_no_reports_unless_the_owner_turns_them_on(
     said: str, default_project: Path
 ) -> None:
     start = (
-        "import os; from passthrough.sdk import make_safe; make_safe();"
+        "import os; from passthrough.calls.make_safe import make_safe; make_safe();"
         " print(os.environ['DO_NOT_TRACK'])"
     )
     environment = clean_environment(**({"DO_NOT_TRACK": said} if said else {}))

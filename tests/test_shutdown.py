@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.apps import free_port
-from passthrough.request_scope import COME_BACK
-from passthrough.serving import COMMAND_LINE
+from passthrough.requests.lifetime import COME_BACK
+from passthrough.requests.serving import COMMAND_LINE
 
 from .baking import Baker
 from .replicas import started

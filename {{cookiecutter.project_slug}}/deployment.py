@@ -10,7 +10,7 @@ from app.main import app
 from app.routers import page
 from app.settings import Settings
 from app.tasks import task_env
-from passthrough.serving import UVICORN
+from passthrough.requests.serving import UVICORN
 from passthrough.settings import checked
 
 app_env = FastAPIAppEnvironment(

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough import sdk
+from passthrough.calls import make_safe as sdk
 
 from .support import FOLDER, build_app, client_of, ended, long_run, serving, start
 

@@ -18,13 +18,13 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from local_flyte import PEOPLE
-from passthrough import docs, health
 from passthrough.application import App
-from passthrough.credentials import credential_extractors
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.problems import problem_response
-from passthrough.request_scope import FlyteMiddleware
-from passthrough.serving import UVICORN
+from passthrough.requests import docs, health
+from passthrough.requests.credentials import credential_extractors
+from passthrough.requests.lifetime import FlyteMiddleware
+from passthrough.requests.problems import problem_response
+from passthrough.requests.serving import UVICORN
 from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent

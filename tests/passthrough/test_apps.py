@@ -17,8 +17,8 @@ from flyte import remote
 from flyteidl2.app import app_definition_pb2
 
 from local_flyte import LocalFlyte
-from passthrough.apps import call_app
-from passthrough.sdk import request_calls
+from passthrough.calls.other_apps import call_app
+from passthrough.calls.request_calls import request_calls
 
 from .support import bearer, build_app, client_of, serving, wait_until
 

@@ -19,13 +19,14 @@ from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte
-from passthrough.access_log import AccessLogMiddleware
+from passthrough.calls.errors import quotes
+from passthrough.calls.request_calls import Limits, RequestCalls
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
-from passthrough.literals import sdk_types, to_json
-from passthrough.literals.inputs import InvalidInputs
-from passthrough.problems import ProblemMiddleware
-from passthrough.sdk import Calls, Limits, quotes
-from passthrough.serving import HEARD_AT_ONCE, HEARD_PER_SECOND, WebSocketProtocol
+from passthrough.requests.access_log import AccessLogMiddleware
+from passthrough.requests.problems import ProblemMiddleware
+from passthrough.requests.serving import HEARD_AT_ONCE, HEARD_PER_SECOND, WebSocketProtocol
+from passthrough.values import sdk_types, to_json
+from passthrough.values.inputs import InvalidInputs
 
 from .support import acting_as, build_app, client_of, serving
 
@@ -62,7 +63,9 @@ def test_a_silent_websocket_earns_no_allowance(monkeypatch: pytest.MonkeyPatch) 
         def abort(self) -> None:
             self.aborted = True
 
-    monkeypatch.setattr("passthrough.serving.asyncio", SimpleNamespace(get_running_loop=Loop))
+    monkeypatch.setattr(
+        "passthrough.requests.serving.asyncio", SimpleNamespace(get_running_loop=Loop)
+    )
     parent = WebSocketProtocol.__mro__[1]
     monkeypatch.setattr(parent, "data_received", lambda *_: None)
     protocol = object.__new__(WebSocketProtocol)
@@ -206,7 +209,7 @@ def test_an_endpoint_that_starts_a_run_gets_more_time(alice: httpx.Client, path:
 def test_starting_a_run_extends_the_deadline_first() -> None:
     async def start() -> float:
         async with asyncio.timeout(5) as deadline:
-            calls = Calls(Limits(timeout=60), None, deadline)
+            calls = RequestCalls(Limits(timeout=60), None, deadline)
             await asyncio.sleep(0)
             await asyncio.to_thread(asyncio.run, calls.take_time())
             return calls.time_left()
@@ -221,7 +224,7 @@ def test_no_run_is_started_after_the_deadline() -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(0) as deadline:
                 await asyncio.sleep(60)
-        calls = Calls(Limits(), None, deadline)
+        calls = RequestCalls(Limits(), None, deadline)
         with pytest.raises(asyncio.CancelledError):
             await calls.take_time()
 

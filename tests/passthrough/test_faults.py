@@ -18,8 +18,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough import health
-from passthrough.problems import problem_event
+from passthrough.requests import health
+from passthrough.requests.problems import problem_event
 
 from . import faulty
 from .faulty import FaultyWay

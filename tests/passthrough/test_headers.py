@@ -13,8 +13,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from passthrough.headers import HEADERS, LARGEST_HEADERS
-from passthrough.request_scope import LARGEST_BODY
+from passthrough.requests.door import HEADERS, LARGEST_HEADERS
+from passthrough.settings import LARGEST_BODY
 
 from .support import bearer, build_app, client_of, serving
 

@@ -9,7 +9,7 @@ from connectrpc.code import Code
 from fastapi import APIRouter
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from passthrough import health
+from passthrough.requests import health
 
 from .support import build_app, client_of, serving, wait_until
 

@@ -49,7 +49,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from passthrough.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
 
 CPU_SECONDS = 2.0  # many times the worst case; unbounded work takes minutes
 MUST_NOT_HAPPEN = (

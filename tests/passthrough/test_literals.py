@@ -21,7 +21,7 @@ from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field
 
-from passthrough.literals import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
 
 
 class Color(enum.Enum):

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.own_identity import EARLY, OwnIdentity
+from passthrough.calls.own_identity import EARLY, OwnIdentity
 
 from .support import TASKS, bearer, build_app, client_of, serving
 

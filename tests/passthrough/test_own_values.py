@@ -18,7 +18,7 @@ from flyteidl2.core import literals_pb2
 from flyteidl2.core.interface_pb2 import TypedInterface, Variable, VariableEntry, VariableMap
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 
-from passthrough.literals import InvalidInputs, to_json
+from passthrough.values import InvalidInputs, to_json
 
 from .test_hostile_literals import (
     INTEGER,

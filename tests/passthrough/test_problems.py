@@ -23,8 +23,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from passthrough.literals import InvalidInputs
-from passthrough.problems import Problem, ProblemMiddleware, problem_event, problem_for
+from passthrough.requests.problems import Problem, ProblemMiddleware, problem_event, problem_for
+from passthrough.values import InvalidInputs
 
 from .support import TASKS, bearer, build_app, client_of, serving, wait_until
 
@@ -125,7 +125,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
     assert PEOPLE["alice"].token not in response.text
-    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.problems"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.requests.problems"]
     call = "flyteidl2.project.ProjectService/ListProjects"
     expected = f"GET '/projects': status {status}, {code.name} from {call}"
     # A 400 may be the fault of the caller or of the app, so it is logged as well.

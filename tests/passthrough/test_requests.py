@@ -24,15 +24,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough import sdk
-from passthrough.request_scope import (
+from passthrough.calls import interceptor
+from passthrough.calls.interceptor import CallerInterceptor
+from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
+from passthrough.requests.lifetime import (
     LARGEST_BODY,
     MOST_UNREAD,
     Client,
     FlyteMiddleware,
     only_sending,
 )
-from passthrough.sdk import Calls, Limits, _Guard, current_calls
 
 from .support import bearer, build_app, serving, wait_until
 
@@ -439,7 +440,9 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
     connection = Connection()
 
     async def serve() -> None:
-        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
+        client = Client(
+            RequestCalls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0
+        )
         reading = asyncio.create_task(client.receive())
         await asyncio.sleep(0.01)  # longer than ``after``
         await client.send({"type": "http.response.body"})
@@ -468,7 +471,9 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
-        client = Client(Calls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0)
+        client = Client(
+            RequestCalls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0
+        )
         await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
         client.stop_listening()
@@ -494,8 +499,8 @@ def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
             yield number
 
     async def read() -> list[int]:
-        current_calls.set(Calls(Limits(timeout=0.05, anonymous=True)))
-        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
+        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
         return [message async for message in stream]
 
     assert asyncio.run(read()) == [*range(5)]
@@ -518,9 +523,9 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
             yield 1
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(sdk, "_has_nothing_more", has_ended)
-        current_calls.set(Calls(Limits(timeout=0.05, anonymous=True)))
-        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
+        current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
+        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
         return [message async for message in stream]
 
     assert asyncio.run(read()) == [0, 1]
@@ -528,14 +533,14 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
 
 def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelled() -> None:
     class Open(list[Any]):
-        calls: Calls
+        calls: RequestCalls
 
         def append(self, task: Any) -> None:
             self.calls.end()
             super().append(task)
 
     async def call() -> None:
-        calls = Calls(Limits())
+        calls = RequestCalls(Limits())
         calls._open = Open()
         calls._open.calls = calls
         with calls.include():
@@ -554,9 +559,9 @@ def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() ->
             yield number
 
     async def serve() -> None:
-        calls = Calls(Limits(anonymous=True))
+        calls = RequestCalls(Limits(anonymous=True))
         current_calls.set(calls)
-        stream = _Guard(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
         assert await anext(stream) == 0
         kept.append(stream)
         calls.end()

@@ -22,8 +22,10 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.types import Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from passthrough.problems import problem_event
-from passthrough.sdk import LARGEST_MESSAGE, PAUSES, is_neighbour
+from passthrough.calls.addresses import is_neighbour
+from passthrough.calls.request_calls import PAUSES
+from passthrough.calls.transport import LARGEST_MESSAGE
+from passthrough.requests.problems import problem_event
 
 from .support import bearer, build_app, client_of, serving, wait_until
 

@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from local_flyte import LocalFlyte
-from passthrough.request_scope import only_sending
-from passthrough.serving import COMMAND_LINE, UVICORN
+from passthrough.requests.lifetime import only_sending
+from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
 from ..baking import run
 from .support import bearer, build_app, serving, wait_until

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from passthrough import docs, health
 from passthrough.application import App
-from passthrough.credentials import credential_extractors
 from passthrough.dependencies import ProjectDomain
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.problems import problem_response
-from passthrough.request_scope import FlyteMiddleware
+from passthrough.requests import docs, health
+from passthrough.requests.credentials import credential_extractors
+from passthrough.requests.lifetime import FlyteMiddleware
+from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
 from .routers import me, page, projects, runs, streams, tasks

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from passthrough.serving import COMMAND_LINE
+from passthrough.requests.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ASIDE, added_variables, app_banner, flyte_banner

@@ -16,13 +16,13 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from . import docs, health
-from .access_log import AccessLogMiddleware
-from .credentials import keep_handshakes_out_of_the_log
-from .headers import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
-from .problems import Problem, ProblemMiddleware, documented, respond
+from .requests import docs, health
+from .requests.access_log import AccessLogMiddleware
+from .requests.credentials import keep_handshakes_out_of_the_log
+from .requests.door import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
+from .requests.problems import Problem, ProblemMiddleware, documented, respond
+from .requests.telemetry import TELEMETRY, UncoverMiddleware, covered
 from .settings import Settings
-from .telemetry import TELEMETRY, UncoverMiddleware, covered
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
 COOKIE = {

@@ -15,11 +15,12 @@ from flyte.models import ActionPhase
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 from starlette.requests import HTTPConnection
 
-from .literals import inputs_schema, outputs_schema
-from .literals.limits import MAX_NAMES
-from .problems import FLYTE_ERRORS
-from .sdk import act_in, forwarded_credentials, initialised, request_calls
-from .stopping import stopping
+from .calls.errors import FLYTE_ERRORS
+from .calls.request_calls import request_calls
+from .calls.sdk import act_in, forwarded_credentials, initialised
+from .requests.stopping import stopping
+from .values import inputs_schema, outputs_schema
+from .values.limits import MAX_NAMES
 
 
 # Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
@@ -92,16 +93,6 @@ async def _run(
 
 RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the name in the path, fetched as the caller."""
-
-
-async def find_run(name: str) -> remote.Run | None:
-    """Return the run with this name, or None if there is none that the caller may see."""
-    try:
-        return await remote.Run.get.aio(name)
-    except ConnectError as error:
-        if error.code is not Code.NOT_FOUND:
-            raise
-        return None
 
 
 async def _task(

@@ -23,9 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from .calls.errors import StartError
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
-from .request_scope import LARGEST_BODY
-from .sdk import StartError
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,7 @@ ORIGIN = re.compile(
 )
 # Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
 ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
+LARGEST_BODY = 1024 * 1024  # bytes
 LISTS = {tuple, frozenset, list, set}
 PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
 

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from app.main import app
 from local_flyte import PEOPLE
-from passthrough.serving import UVICORN
+from passthrough.requests.serving import UVICORN
 
 from .deployed_tasks import env
 

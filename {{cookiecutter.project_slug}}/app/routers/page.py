@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import Scope
 
-from passthrough.headers import HEADERS
+from passthrough.requests.door import HEADERS
 
 PAGE = Path(__file__).parent.parent / "page"
 FILES = sorted(PAGE.glob("*"))

@@ -8,7 +8,7 @@ from flyte import remote
 from flyte.models import ActionPhase
 
 from passthrough.dependencies import RunDep, Time, WaitQuery, wait_for
-from passthrough.problems import documented
+from passthrough.requests.problems import documented
 
 from ..models import LINKS, Abort, EndedRun, Rerun, Run, RunData
 

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Header, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from passthrough.dependencies import RunDep, phase_of
-from passthrough.problems import documented, problem_event
-from passthrough.request_scope import only_sending
+from passthrough.requests.lifetime import only_sending
+from passthrough.requests.problems import documented, problem_event
 
 from ..models import Run
 

@@ -8,7 +8,7 @@ from flyte import remote
 from pydantic import BaseModel, ConfigDict, Field
 
 from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
-from passthrough.problems import documented
+from passthrough.requests.problems import documented
 
 from ..models import LINKS, EndedRun
 

@@ -8,7 +8,7 @@ that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, 
 """
 
 from .inputs import InvalidInputs, to_literals
+from .outputs import to_json
 from .schemas import inputs_schema, outputs_schema
-from .values import to_json
 
 __all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json", "to_literals"]

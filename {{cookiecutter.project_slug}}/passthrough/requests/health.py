@@ -11,8 +11,9 @@ from fastapi import APIRouter, Request
 from flyte import remote
 from pydantic import BaseModel
 
+from ..calls.request_calls import Limits, RequestCalls, current_calls
+from ..calls.sdk import act_in, initialised
 from .problems import Problem, documented, problem_for
-from .sdk import Calls, Limits, act_in, current_calls, initialised
 
 # Named like the app's operations: the app adds these routes without including the router.
 router = APIRouter(tags=["health"], generate_unique_id_function=lambda route: route.name)
@@ -48,7 +49,7 @@ class Readiness:
 
     async def _ask(self, request: Request, flyte: object) -> Problem | None:
         """Call Flyte without credentials; UNAUTHENTICATED counts as reachable."""
-        current_calls.set(Calls(self.limits))
+        current_calls.set(RequestCalls(self.limits))
         act_in(flyte)
         try:
             await remote.User.get.aio()

@@ -12,14 +12,11 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 
-from .sdk import (
-    DeadlineExceededError,
-    Transport,
-    forwarded_credentials,
-    initialised,
-    is_trusted,
-    request_calls,
-)
+from .addresses import is_trusted
+from .errors import DeadlineExceededError
+from .request_calls import request_calls
+from .sdk import forwarded_credentials, initialised
+from .transport import Transport
 
 
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:

@@ -13,10 +13,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from .sdk import Calls, Limits, StartError, act_in, current_calls, initialised, make_safe
+from ..calls.errors import StartError
+from ..calls.make_safe import make_safe
+from ..calls.request_calls import Limits, RequestCalls, current_calls
+from ..calls.sdk import act_in, initialised
 from .stopping import stopping
 
-LARGEST_BODY = 1024 * 1024  # bytes
+LARGEST_BODY = 1024 * 1024  # bytes, unless the app has a setting for it
 MOST_UNREAD = 16  # messages of a WebSocket
 EVENTS = "text/event-stream"
 COME_BACK = b"retry: 1000\n\n"
@@ -60,7 +63,7 @@ class FlyteMiddleware:
             await self.app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        calls = Calls(self.limits, state.get("request_id"), state.get("deadline"))
+        calls = RequestCalls(self.limits, state.get("request_id"), state.get("deadline"))
         state["calls"] = calls
         token = current_calls.set(calls)
         if flyte_config := self._flyte or self._initialised():
@@ -115,7 +118,12 @@ class Client:
     """
 
     def __init__(
-        self, calls: Calls, receive: Receive, send: Send, largest_body: int, after: float = 1.0
+        self,
+        calls: RequestCalls,
+        receive: Receive,
+        send: Send,
+        largest_body: int,
+        after: float = 1.0,
     ) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects, or when it should reconnect."""

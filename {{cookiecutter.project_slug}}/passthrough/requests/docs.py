@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from .headers import HEADERS
+from .door import HEADERS
 
 # URLs are relative, so that they also work under a proxy's path prefix.
 PAGE = """<!doctype html>

@@ -29,9 +29,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
-from .literals import InvalidInputs
-from .sdk import LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
-from .settings import Settings
+from ..calls.errors import FLYTE_ERRORS, LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
+from ..settings import Settings
+from ..values import InvalidInputs
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -63,9 +63,6 @@ STATUS_OF_SDK_ERROR = {
 }
 """Statuses for the SDK's own errors, by their ``code``."""
 
-
-FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
-"""The exceptions of a failed call to Flyte."""
 
 TAKEN = re.compile(
     r"(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument '(\w+)'"

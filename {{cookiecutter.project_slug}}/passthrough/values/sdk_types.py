@@ -15,8 +15,8 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from .checking import Checker
 from .inputs import InvalidInputs, Own, to_literals
 from .limits import Budget, TooComplexError
+from .outputs import to_json
 from .schemas import SchemaBuilder, holds_pickle
-from .values import to_json
 
 PLAIN = (str, int, float, bool, type(None), Own)
 

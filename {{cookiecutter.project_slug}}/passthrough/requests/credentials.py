@@ -5,9 +5,9 @@ from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
-from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
-from .passthrough_auth import HeaderExtractor
-from .settings import Settings
+from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from ..passthrough_auth import HeaderExtractor
+from ..settings import Settings
 
 
 def credential_extractors(settings: Settings) -> list[HeaderExtractor]:

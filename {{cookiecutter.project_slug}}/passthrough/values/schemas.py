@@ -17,7 +17,7 @@ from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
 from .limits import MAX_NAMES, Budget, TooComplexError
-from .values import blob_kind, literal_to_json, struct_to_json
+from .outputs import blob_kind, literal_to_json, struct_to_json
 
 Schema = dict[str, Any]
 Scope = ChainMap[str, Any]

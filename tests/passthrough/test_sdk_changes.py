@@ -1,4 +1,4 @@
-"""Each of the four places where the SDK is changed is necessary, and is checked at start-up."""
+"""Each of the four changes to the SDK is necessary, and what it changes is checked at start-up."""
 
 import json
 import os
@@ -12,13 +12,13 @@ import pytest
 
 from ..baking import Baker
 
-PLACES = {
-    "_sessions": "caches_nothing",
-    "_loop": "caches_nothing",
-    "_types": "unpickled",
-    "_lazy_tasks": "caches_nothing",
+CHANGES = {
+    "change_sessions": "caches_nothing",
+    "change_loop": "caches_nothing",
+    "change_types": "unpickled",
+    "change_lazy_tasks": "caches_nothing",
 }
-"""The place that is left out, and part of the name of the promise that fails first."""
+"""The change that is left out, and part of the name of the promise that fails first."""
 PARTS = (
     "flyte.remote._client.controlplane:SessionConfig",
     "flyte.remote._client.auth._session:SessionConfig.connect_kwargs",
@@ -57,7 +57,7 @@ PARTS = (
 
 WITHOUT_EACH = """
 import json, pkgutil, sys
-from passthrough import sdk
+from passthrough.calls import make_safe as sdk
 
 def owner_of(part):
     path, _, name = part.rpartition("." if "." in part.split(":")[1] else ":")
@@ -82,7 +82,7 @@ print(json.dumps(told))
 
 CHANGED_UNCHECKED = """
 import json, pkgutil, sys
-from passthrough import sdk
+from passthrough.calls import make_safe as sdk
 
 def attributes():
     for name, module in [*sys.modules.items()]:
@@ -93,8 +93,8 @@ def attributes():
                 yield from ((owner, *named) for named in vars(owner).items())
 
 checked = set()
-for place in (*sdk.PLACES, *map(sdk._place, sdk.REFUSED)):
-    module, _, path = place.partition(":")
+for name in (*sdk.SDK_NAMES, *map(sdk._sdk_name, sdk.REFUSED)):
+    module, _, path = name.partition(":")
     owner = pkgutil.resolve_name(module)
     for name in path.split("."):
         checked |= {(id(owner), name), (id(type(owner)), name)}
@@ -109,10 +109,10 @@ print(json.dumps([
 
 WITHOUT_ONE = """
 import sys, pytest
-from passthrough import sdk
+from passthrough.calls import make_safe as sdk
 
-place, promise = sys.argv[1].split(" ")
-setattr(sdk, place, lambda: None)
+change, promise = sys.argv[1].split(" ")
+setattr(sdk, change, lambda: None)
 imported_before_pytest = "ignore::pytest.PytestAssertRewriteWarning"
 options = ["-q", "-n0", "-p", "no:schemathesis", "-W", imported_before_pytest, "-k", promise]
 sys.exit(pytest.main(["tests/test_promises.py", *options]))
@@ -134,10 +134,10 @@ def python(code: str, argument: str, folder: Path) -> subprocess.CompletedProces
 @pytest.fixture(scope="module")
 def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated project."""
-    return baker(tmp_path_factory.mktemp("places"))
+    return baker(tmp_path_factory.mktemp("changes"))
 
 
-def test_the_app_does_not_start_if_flyte_lacks_one_of_the_places(project: Path) -> None:
+def test_the_app_does_not_start_if_flyte_lacks_one_of_the_names(project: Path) -> None:
     ran = python(WITHOUT_EACH, json.dumps(PARTS), project)
     assert ran.returncode == 0, ran.stderr
     for part, told in json.loads(ran.stdout).items():
@@ -153,11 +153,11 @@ def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up(project: Path) ->
 
 
 @pytest.mark.parametrize(
-    "place",
-    # The tests of each place are in the other files of this folder.
-    [pytest.param(each, marks=[pytest.mark.weekly] * (each != "_types")) for each in PLACES],
+    "change",
+    # The tests of each change are in the other files of this folder.
+    [pytest.param(each, marks=[pytest.mark.weekly] * (each != "change_types")) for each in CHANGES],
 )
-def test_a_promise_breaks_without_each_place(project: Path, place: str) -> None:
-    ran = python(WITHOUT_ONE, f"{place} {PLACES[place]}", project)
+def test_a_promise_breaks_without_each_change(project: Path, change: str) -> None:
+    ran = python(WITHOUT_ONE, f"{change} {CHANGES[change]}", project)
     assert ran.returncode != 0, ran.stdout + ran.stderr
     assert re.search("[1-9] (failed|error)", ran.stdout), ran.stdout

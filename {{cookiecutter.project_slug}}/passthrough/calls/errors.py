@@ -1,0 +1,91 @@
+"""The errors of calls to Flyte, and keeping credentials out of their texts."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+
+import flyte.errors
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from google.protobuf.message import DecodeError
+
+from .sdk import forwarded_credentials
+
+LONGEST_ERROR = 1000  # characters of Flyte's error message
+SHORTEST_SECRET = 8
+QUOTE = 12  # consecutive characters of a credential that count as a quote
+
+
+class StartError(SystemExit):
+    """The app cannot start. The message says why and what to do, without a traceback."""
+
+
+class UnsupportedFlyteError(StartError):
+    """The installed flyte lacks a place that `make_safe` changes. The message says what to pin."""
+
+
+class NotForManyCallersError(RuntimeError):
+    """This part of the SDK is unsafe with many callers. The message says what to use instead."""
+
+
+class DeadlineExceededError(flyte.errors.RuntimeSystemError):
+    """Flyte did not answer in time. Not a ``TimeoutError``: the SDK would subscribe again."""
+
+    def __init__(self) -> None:
+        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+
+
+class TooLargeError(ConnectError):
+    """A stored value is too large, or nested too deep, to be shown."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Code.OUT_OF_RANGE, text)
+
+
+FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
+"""The exceptions of a failed call to Flyte."""
+
+
+def meaning_of(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
+    """Return the error in a form that is safe to show: short, without credentials or details.
+
+    Raises:
+        asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
+    """
+    if isinstance(error.__cause__, asyncio.CancelledError):
+        raise asyncio.CancelledError
+    if isinstance(error, TooLargeError):
+        return error
+    if isinstance(error.__cause__, DecodeError):
+        return TooLargeError("the stored value is too large, or nested too deep, to be read")
+    if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
+        return TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
+    text = error.message[:LONGEST_ERROR]
+    if quotes(text, secrets):
+        text = "(removed: it contains a credential)"
+    meaning = ConnectError(error.code, text)
+    meaning.__cause__ = error.__cause__  # the SDK recognises a reset stream by it
+    return meaning
+
+
+def quotes(text: str, secrets: Iterable[str]) -> bool:
+    """Tell whether a text contains a secret, or a good part of one."""
+    told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    joined = "\n".join(told)
+    pieces = {text[i : i + QUOTE] for i in range(len(text) - QUOTE + 1)}
+    return any(secret in text for secret in told) or any(piece in joined for piece in pieces)
+
+
+def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the credentials without schemes and names of cookies."""
+    return [word for _, value in credentials for word in re.split(r"[\s;=]+", value)]
+
+
+def without_credentials(record: logging.LogRecord) -> bool:
+    """Remove signatures from URLs, and drop records that quote the caller's credentials."""
+    text = record.getMessage()
+    if quotes(text, secrets_in(forwarded_credentials())):
+        return False
+    record.msg, record.args = re.sub(r"(https?://[^\s?\]]+)\?[^\s\]]+", r"\1?…", text), ()
+    return True

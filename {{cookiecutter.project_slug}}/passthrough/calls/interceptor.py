@@ -1,0 +1,185 @@
+"""Makes each call to Flyte as the request's caller."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import anyio
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from flyte import remote
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from .errors import DeadlineExceededError, meaning_of, secrets_in
+from .request_calls import request_calls
+from .sdk import forwarded_credentials
+
+Call = RequestContext[Any, Any]
+
+RENEWAL = 4
+"""A watch of an action that is silent for this many times ``timeout`` is opened again."""
+
+
+class CallerInterceptor:
+    """Makes each call as the caller, with a deadline, and ends it with the request.
+
+    Replaces the SDK's own interceptors, which retry calls that were refused, and streams that have
+    already delivered something.
+    """
+
+    acts_as_the_caller = True
+    _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
+    _propagator = TraceContextTextMapPropagator()
+
+    def __init__(self, is_plaintext: bool) -> None:
+        self._is_plaintext = is_plaintext
+
+    async def intercept_unary(
+        self,
+        call_next: Callable[[Any, Call], Awaitable[Any]],
+        request: Any,
+        ctx: Call,
+    ) -> Any:
+        """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
+        calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
+        pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
+        with self._call(ctx) as secrets:
+            if name == "CreateRun":
+                await calls.take_time()
+            try:
+                async with asyncio.timeout(calls.limits.timeout):
+                    for pause in (*pauses, None):
+                        try:
+                            return await call_next(request, ctx)
+                        except ConnectError as error:
+                            # Inside the timeout, which recognises its own cancellation.
+                            failure = meaning_of(error, secrets)
+                        if pause is None or failure.code is not Code.UNAVAILABLE:
+                            break
+                        await asyncio.sleep(pause)
+            except TimeoutError:
+                raise DeadlineExceededError from None
+            finally:
+                calls.seconds += time.perf_counter() - began
+            raise failure
+
+    async def intercept_server_stream(
+        self,
+        call_next: Callable[[Any, Call], AsyncGenerator[Any]],
+        request: Any,
+        ctx: Call,
+    ) -> AsyncGenerator[Any]:
+        """Make a call that returns a stream, and end it when nothing more will come.
+
+        It is read in a separate task, because this generator may stay at its ``yield`` as long as
+        something refers to it, and because waiting for a message must not end the stream.
+        """
+        sender, messages = anyio.create_memory_object_stream[Any]()
+
+        async def read() -> None:
+            with self._call(ctx) as secrets:
+                try:
+                    async with aclosing(call_next(request, ctx)) as stream:
+                        async for message in stream:
+                            await sender.send(message)
+                except ConnectError as error:
+                    failure = meaning_of(error, secrets)
+                else:
+                    return
+                raise failure
+
+        def done(task: asyncio.Task[None]) -> None:
+            sender.close()
+            messages.close()
+            task.cancelled() or task.exception()  # there may be nobody left to await it
+
+        timeout, received, silent = request_calls().limits.timeout, 0, 0.0
+        reading = asyncio.create_task(read())
+        reading.add_done_callback(done)
+        try:
+            while True:
+                try:
+                    with anyio.fail_after(timeout):  # asyncio's would lose what comes just then
+                        message = await messages.receive()
+                except TimeoutError:
+                    silent += timeout
+                    ends = await _has_nothing_more(request, ctx.method().name, received, silent)
+                    if ends and not messages.statistics().tasks_waiting_send:
+                        return
+                    continue
+                except (anyio.ClosedResourceError, anyio.EndOfStream):  # by anyio's version
+                    break
+                received, silent = received + 1, 0.0
+                yield message
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+
+    @contextmanager
+    def _call(self, ctx: Call) -> Iterator[list[str]]:
+        """Make the block a call of the request, with a span; yield the secrets that are sent.
+
+        Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
+        spans can join the trace. Baggage is not sent on: clients write it.
+        """
+        calls, secrets = request_calls(), self._authenticate(ctx)
+        method = f"{ctx.method().service_name}/{ctx.method().name}"
+        attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
+        with calls.include():
+            span = self._tracer.start_span(
+                method, kind=trace.SpanKind.CLIENT, attributes=attributes
+            )
+            self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
+            try:
+                yield secrets
+            except Exception as error:
+                span.set_attribute("error.type", type(error).__qualname__)
+                if isinstance(error, ConnectError):
+                    span.set_attribute("rpc.response.status_code", error.code.value)
+                span.set_status(trace.StatusCode.ERROR)
+                raise
+            finally:
+                span.end()
+
+    def _authenticate(self, ctx: Call) -> list[str]:
+        """Add the caller's credentials, and return the secrets in them.
+
+        Raises:
+            ConnectError: There are none, so the call would be anonymous.
+        """
+        calls, headers = request_calls(), ctx.request_headers()
+        headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
+        if self._is_plaintext:
+            return []
+        credentials = forwarded_credentials()
+        if not credentials and not calls.limits.anonymous:
+            raise ConnectError(
+                Code.UNAUTHENTICATED,
+                "there are no caller's credentials here: call Flyte while serving a request, not in"
+                " a thread of your own or at start-up",
+            )
+        headers.update(credentials)
+        return secrets_in(credentials)
+
+
+async def _has_nothing_more(request: Any, method: str, received: int, silent: float) -> bool:
+    """Tell whether a silent stream can be given up.
+
+    Flyte keeps a log open after the run has ended. It sends the state of an action at once; after
+    that, silence means that the task is working, or that Flyte hangs.
+
+    Raises:
+        DeadlineExceededError: Flyte has not sent anything.
+    """
+    if method == "TailLogs" and hasattr(request, "action_id"):
+        return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
+    if method.startswith("Watch") and not received:
+        raise DeadlineExceededError
+    return method == "WatchActionDetails" and silent >= RENEWAL * request_calls().limits.timeout

@@ -1,0 +1,40 @@
+"""Makes lazy tasks and the SDK's caches safe: each caller asks Flyte for themselves."""
+
+import inspect
+from typing import Any
+
+from .request_calls import request_calls
+from .sdk import forwarded_credentials, initialised, part
+
+
+def change_lazy_tasks() -> None:
+    """Fetch a task once per request, as its caller, even if it is defined at module level."""
+    lazy, syncify = part("flyte.remote._task:LazyEntity"), part("flyte.syncify:syncify")
+
+    async def fetch(self: Any) -> Any:
+        tasks, config, caller = request_calls().tasks, initialised(), forwarded_credentials()
+        key = (self, config.project, config.domain)
+        fetched_as, task = tasks.get(key, (None, None))
+        if fetched_as != caller:
+            task = await self._getter()
+            tasks[key] = caller, task
+        return task
+
+    async def override(self: Any, **options: Any) -> Any:
+        async def overridden() -> Any:
+            return (await self.fetch.aio()).override(**options)
+
+        return lazy(self.name, overridden)
+
+    lazy.fetch, lazy.override = syncify(fetch), syncify(override)
+    # It caches hashes by path, and the path of a temporary file may be reused.
+    data = part("flyte.remote._data")
+    data.hash_file = _uncached(data.hash_file)
+    # It remembers images and their builds: the next caller would be answered without asking Flyte.
+    images = part("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
+    for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
+        setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))
+
+
+def _uncached(function: Any) -> Any:
+    return getattr(function, "__wrapped__", function)

@@ -1,0 +1,91 @@
+"""Makes the Flyte SDK safe in a process that serves many callers.
+
+The SDK is made for one user per process. `make_safe` changes it once, when the app starts, in the
+few places that everything passes through; after that, use ``flyte.remote``, ``flyte.run`` and
+``flyte.rerun`` as Flyte's documentation shows. The app does not start with a version of flyte that
+lacks one of the names in `SDK_NAMES`.
+"""
+
+import logging
+import os
+import re
+import threading
+from typing import Any
+
+import flyte
+
+from .errors import NotForManyCallersError, UnsupportedFlyteError, without_credentials
+from .lazy_tasks import change_lazy_tasks
+from .loop import change_loop
+from .sdk import SDK_NAMES, is_there, part
+from .sessions import change_sessions
+from .types_and_storage import change_types
+
+REFUSED = {
+    "Action.download_code": "serve code from its own source, such as its repository",
+    "Action.get_report": "link to the run's page, run.url, which shows its report",
+    "Action.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
+    "Artifact.to_python": "pass the artifact to flyte.run as an input, or show artifact.url",
+    "Run.download_code": "serve code from its own source, such as its repository",
+    "Run.get_report": "link to the run's page, run.url, which shows its report",
+    "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
+    "App.show_logs": "link to the app's page, app.url, which shows its log",
+    "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
+    "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
+}
+"""Calls that are refused because they print, open an address from Flyte, or run a task here."""
+
+
+_lock = threading.Lock()
+_done: list[str] = []
+
+
+def make_safe() -> None:
+    """Make the SDK safe for many callers. Only the first call in a process has an effect.
+
+    1. Sessions: each call acts as the request's caller and ends with the request. It has a
+       deadline, follows no redirect, reaches no cluster outside Flyte's domain or without TLS, and
+       leaks no credentials in errors.
+    2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
+       loop; in a thread they end with the request.
+    3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
+    4. Lazy tasks, and the SDK's cache of images: fetched again for each caller.
+
+    Raises:
+        UnsupportedFlyteError: The installed flyte lacks one of these places.
+    """
+    with _lock:
+        if _done:
+            return
+        os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
+        for name, parameters in (SDK_NAMES | {_sdk_name(each): "" for each in REFUSED}).items():
+            if not is_there(name, parameters):
+                raise UnsupportedFlyteError(
+                    f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
+                    " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
+                    " for an update of the template."
+                )
+        for change in (change_sessions, change_loop, change_types, change_lazy_tasks):
+            change()
+        for name, instead in REFUSED.items():
+            owner, _, method = _sdk_name(name).rpartition(".")
+            setattr(part(owner), method, _refusal(name, instead))
+        for logger in ("flyte", "httpx"):
+            logging.getLogger(logger).addFilter(without_credentials)
+        _done.append("")
+
+
+def _sdk_name(refused: str) -> str:
+    """Return the part of the SDK that a name in `REFUSED` refers to."""
+    mode = re.search("mode='(.+)'", refused)
+    return f"flyte._run:_Runner._run_{mode[1]}" if mode else f"flyte.remote:{refused}"
+
+
+def _refusal(name: str, instead: str) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise NotForManyCallersError(
+            f"{name} is not available in an app that serves many callers: {instead}"
+        )
+
+    refuse.aio = refuse  # type: ignore[attr-defined]
+    return refuse

@@ -1,0 +1,63 @@
+"""Makes the SDK's sessions safe: every call goes through one."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pyqwest
+
+from .addresses import trusted
+from .errors import NotForManyCallersError
+from .interceptor import CallerInterceptor
+from .sdk import part
+from .transport import Transport
+
+
+def change_sessions() -> None:
+    """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
+    controlplane = part("flyte.remote._client.controlplane")
+    create, kind = controlplane.create_session_config, controlplane.SessionConfig
+    connect_kwargs = kind.connect_kwargs
+    sessions: dict[tuple[str, str], Any] = {}  # by their address and Flyte's
+
+    def uncompressed(self: Any) -> dict[str, Any]:
+        # A message then has its size in front, and small ones are sent sooner.
+        return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
+
+    async def create_session_config(
+        endpoint: str,
+        api_key: str | None = None,
+        /,
+        *,
+        auth_endpoint: str | None = None,
+        **options: Any,
+    ) -> Any:
+        if api_key or options.get("auth_type") != "Passthrough":
+            raise NotForManyCallersError(
+                "with an identity of its own the app would act as itself for everybody; initialise"
+                " Flyte with flyte.init_passthrough.aio()"
+            )
+        if auth_endpoint:  # for a cluster
+            endpoint = trusted(endpoint, auth_endpoint)
+            if known := sessions.get((endpoint, auth_endpoint)):
+                return known
+        # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
+        unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
+        made = await create(endpoint, **(options | unused))
+        session = dataclasses.replace(
+            made,
+            interceptors=(CallerInterceptor(made.insecure),),
+            http_client=pyqwest.Client(transport=Transport(made.tls_ca_cert)),
+        )
+        sessions[made.endpoint, auth_endpoint or made.endpoint] = session
+        return session
+
+    kind.connect_kwargs = uncompressed
+    controlplane.create_session_config = create_session_config
+
+    # Each caller must ask Flyte for itself which cluster it may use.
+    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
+        return await factory()
+
+    part("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute

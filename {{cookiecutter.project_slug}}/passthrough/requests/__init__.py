@@ -1,0 +1,1 @@
+"""What happens to a request: who is refused, who leaves, what ends, and what is answered."""
