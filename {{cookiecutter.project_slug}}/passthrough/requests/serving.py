@@ -52,7 +52,7 @@ UVICORN: dict[str, Any] = {
 """Options of ``uvicorn.Config``."""
 
 COMMAND_LINE = (
-    "--ws passthrough.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"
+    "--ws passthrough.requests.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"
     " --ws-per-message-deflate false --no-access-log --no-proxy-headers"
     " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
 )
