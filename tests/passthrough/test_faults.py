@@ -117,7 +117,7 @@ FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
     "answers with a proxy's page": (answers(faulty.answer_a_page), Row(503, FLYTE, 503, 1)),
     "answers with an invalid message": (
         answers(faulty.answer_no_message),
-        Row(413, FLYTE, 502, 1),
+        Row(502, FLYTE, 502, 1),
     ),
 }
 UNRESOLVED = Row(503, NO_FLYTE, 503, 0)

@@ -43,6 +43,11 @@ async def projects() -> list[str]:
     return [project.pb2.id async for project in remote.Project.listall.aio()]
 
 
+@router.get("/io/{name}")
+async def io(name: str) -> Any:
+    return await (await remote.Run.get.aio(name)).inputs.aio()
+
+
 @router.post("/runs")
 async def start() -> str:
     task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
@@ -139,6 +144,32 @@ def test_a_long_message_of_flytes_is_shortened(
 ) -> None:
     local_flyte.fail_next("ListProjects", Code.NOT_FOUND, message="no " * 10_000)
     assert alice.get("/projects").json()["detail"] == ("no " * 10_000)[:1000]
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "status"),
+    [
+        # flytestdlib's text
+        ("GetActionData", "limit exceeded. 3.100000mb > 2mb. You can increase the limit", 413),
+        ("GetActionData", "context deadline exceeded", 502),
+        ("GetRunDetails", "limit exceeded. 3.100000mb > 2mb. You can increase the limit", 502),
+        ("GetRunDetails", None, 502),
+        ("GetRunDetails", 7, 502),
+    ],
+)
+def test_only_data_that_flyte_does_not_return_for_its_size_is_too_large(
+    *,
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    method: str,
+    said: Any,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    local_flyte.fail_next(method, Code.INTERNAL, message=said)
+    assert alice.get(f"/io/{greeting}").status_code == status
+    assert ("status 502, INTERNAL from flyteidl2." in caplog.text) is (status == 502)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ class Storage:
         if not path.is_file():
             return None
         if (size := path.stat().st_size) > MAX_MESSAGE:
-            raise ConnectError(Code.INTERNAL, f"{size} bytes exceed the limit of {MAX_MESSAGE}")
+            raise ConnectError(
+                Code.INTERNAL, f"limit exceeded. {size / 2**20:.6f}mb > {MAX_MESSAGE // 2**20}mb."
+            )
         return kind.FromString(path.read_bytes())
 
     def expect(self, path: Path, md5: bytes, seconds: float) -> str:

@@ -15,6 +15,8 @@ from .sdk import forwarded_credentials
 LONGEST_ERROR = 1000  # characters of Flyte's error message
 SHORTEST_SECRET = 8
 QUOTE = 12  # consecutive characters of a credential that count as a quote
+TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
+"""Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
 
 class StartError(SystemExit):
@@ -32,8 +34,9 @@ class NotForManyCallersError(RuntimeError):
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
     """Flyte did not answer in time. Not a ``TimeoutError``: the SDK would subscribe again."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = "") -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+        self.method = method
 
 
 class TooLargeError(ConnectError):
@@ -47,25 +50,31 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """The exceptions of a failed call to Flyte."""
 
 
-def meaning_of(error: ConnectError, secrets: Iterable[str]) -> ConnectError:
+def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> ConnectError:
     """Return the error in a form that is safe to show: short, without credentials or details.
+
+    Args:
+        error: The Connect client's error.
+        secrets: What its text must not contain.
+        method: The call, as ``service/method``. The result has it as its attribute ``method``.
 
     Raises:
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
     if isinstance(error.__cause__, asyncio.CancelledError):
         raise asyncio.CancelledError
-    if isinstance(error, TooLargeError):
-        return error
-    if isinstance(error.__cause__, DecodeError):
-        return TooLargeError("the stored value is too large, or nested too deep, to be read")
-    if error.code is Code.INTERNAL and re.search("exceed|too large", error.message):
-        return TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
-    text = error.message[:LONGEST_ERROR]
+    code, text = error.code, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
     if quotes(text, secrets):
         text = "(removed: it contains a credential)"
-    meaning = ConnectError(error.code, text)
+    if isinstance(error.__cause__, DecodeError):
+        code, text = Code.INTERNAL, "the answer cannot be read"
+    meaning = ConnectError(code, text)
+    if isinstance(error, TooLargeError):
+        meaning = error
+    elif code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
+        meaning = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     meaning.__cause__ = error.__cause__  # the SDK recognises a reset stream by it
+    meaning.method = method  # type: ignore[attr-defined]
     return meaning
 
 

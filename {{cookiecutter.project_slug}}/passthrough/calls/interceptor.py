@@ -49,7 +49,7 @@ class CallerInterceptor:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
-        with self._call(ctx) as secrets:
+        with self._call(ctx) as (method, secrets):
             if name == "CreateRun":
                 await calls.take_time()
             try:
@@ -59,12 +59,12 @@ class CallerInterceptor:
                             return await call_next(request, ctx)
                         except ConnectError as error:
                             # Inside the timeout, which recognises its own cancellation.
-                            failure = meaning_of(error, secrets)
+                            failure = meaning_of(error, secrets, method)
                         if pause is None or failure.code is not Code.UNAVAILABLE:
                             break
                         await asyncio.sleep(pause)
             except TimeoutError:
-                raise DeadlineExceededError from None
+                raise DeadlineExceededError(method) from None
             finally:
                 calls.seconds += time.perf_counter() - began
             raise failure
@@ -83,13 +83,13 @@ class CallerInterceptor:
         sender, messages = anyio.create_memory_object_stream[Any]()
 
         async def read() -> None:
-            with self._call(ctx) as secrets:
+            with self._call(ctx) as (method, secrets):
                 try:
                     async with aclosing(call_next(request, ctx)) as stream:
                         async for message in stream:
                             await sender.send(message)
                 except ConnectError as error:
-                    failure = meaning_of(error, secrets)
+                    failure = meaning_of(error, secrets, method)
                 else:
                     return
                 raise failure
@@ -123,8 +123,10 @@ class CallerInterceptor:
             await asyncio.wait({reading})
 
     @contextmanager
-    def _call(self, ctx: Call) -> Iterator[list[str]]:
-        """Make the block a call of the request, with a span; yield the secrets that are sent.
+    def _call(self, ctx: Call) -> Iterator[tuple[str, list[str]]]:
+        """Make the block a call of the request, with a span.
+
+        Yields its method, as ``service/method``, and the secrets that are sent.
 
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
@@ -138,7 +140,7 @@ class CallerInterceptor:
             )
             self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
             try:
-                yield secrets
+                yield method, secrets
             except Exception as error:
                 span.set_attribute("error.type", type(error).__qualname__)
                 if isinstance(error, ConnectError):
@@ -181,5 +183,5 @@ async def _has_nothing_more(request: Any, method: str, received: int, silent: fl
     if method == "TailLogs" and hasattr(request, "action_id"):
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and not received:
-        raise DeadlineExceededError
+        raise DeadlineExceededError(method)
     return method == "WatchActionDetails" and silent >= RENEWAL * request_calls().limits.timeout
