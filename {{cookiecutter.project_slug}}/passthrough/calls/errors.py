@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import re
+import traceback
 from collections.abc import Iterable
+from typing import Any
 
 import flyte.errors
 from connectrpc.code import Code
@@ -15,6 +17,8 @@ from .sdk import forwarded_credentials
 LONGEST_ERROR = 1000  # characters of Flyte's error message
 SHORTEST_SECRET = 8
 QUOTE = 12  # consecutive characters of a credential that count as a quote
+LONGEST_RECORD = 10_000  # characters, with the traceback
+LOGGERS = ("connectrpc", "flyte", "httpcore", "httpx", "pyqwest")
 TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
@@ -87,14 +91,45 @@ def quotes(text: str, secrets: Iterable[str]) -> bool:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the credentials without schemes and names of cookies."""
-    return [word for _, value in credentials for word in re.split(r"[\s;=]+", value)]
+    """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
+    found: list[str] = []
+    for name, value in credentials:
+        words = value.split()
+        if name == "authorization":
+            words = words[1:] or words
+        elif name == "cookie":
+            pairs = [pair.strip().partition("=") for pair in value.split(";")]
+            words = [(own if equals else nameless).strip('"') for nameless, equals, own in pairs]
+        found += words
+    return found
 
 
-def without_credentials(record: logging.LogRecord) -> bool:
-    """Remove signatures from URLs, and drop records that quote the caller's credentials."""
-    text = record.getMessage()
-    if quotes(text, secrets_in(forwarded_credentials())):
-        return False
-    record.msg, record.args = re.sub(r"(https?://[^\s?\]]+)\?[^\s\]]+", r"\1?…", text), ()
-    return True
+def keep_credentials_out_of_logs() -> None:
+    """Make each record of the SDK and its HTTP clients one short line without credentials.
+
+    Filters would not do: a logger's do not apply to the records of its children.
+    """
+    make_record = logging.getLogRecordFactory()
+
+    def make_safe_record(name: str, *args: Any, **options: Any) -> logging.LogRecord:
+        record = make_record(name, *args, **options)
+        if name.partition(".")[0] not in LOGGERS:
+            return record
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+        text = text[:LONGEST_RECORD]
+        if quotes(text, secrets_in(forwarded_credentials())):
+            text = "(removed: it contains a credential)"
+        text = re.sub(r"\S+", _without_signature, text)
+        # Line breaks in a text of Flyte's would look like further records.
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        record.msg, record.args, record.exc_info = text, (), None
+        return record
+
+    logging.setLogRecordFactory(make_safe_record)
+
+
+def _without_signature(word: re.Match[str]) -> str:
+    address, _, query = word[0].partition("?")
+    return f"{address}?…" if query and "://" in address else word[0]

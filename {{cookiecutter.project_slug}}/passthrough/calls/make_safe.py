@@ -6,7 +6,6 @@ few places that everything passes through; after that, use ``flyte.remote``, ``f
 lacks one of the names in `SDK_NAMES`.
 """
 
-import logging
 import os
 import re
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 
 import flyte
 
-from .errors import NotForManyCallersError, UnsupportedFlyteError, without_credentials
+from .errors import NotForManyCallersError, UnsupportedFlyteError, keep_credentials_out_of_logs
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
 from .sdk import SDK_NAMES, is_there, part
@@ -70,8 +69,7 @@ def make_safe() -> None:
         for name, instead in REFUSED.items():
             owner, _, method = _sdk_name(name).rpartition(".")
             setattr(part(owner), method, _refusal(name, instead))
-        for logger in ("flyte", "httpx"):
-            logging.getLogger(logger).addFilter(without_credentials)
+        keep_credentials_out_of_logs()
         _done.append("")
 
 
