@@ -33,6 +33,24 @@ async def endless() -> None:
     await asyncio.sleep(100_000)
 
 
+@env.task
+async def asks(kind: str, seconds: float) -> str:
+    """Ask a question with an answer of this type, for this time if it is not 0."""
+    types: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
+    condition = await flyte.new_condition.aio(
+        "approval",
+        prompt=f"# A {kind}?",
+        prompt_type="markdown",
+        data_type=types[kind],
+        description="of a case",
+        timeout=seconds or None,
+    )
+    try:
+        return repr(await condition.wait.aio())
+    except flyte.errors.ConditionTimedoutError:
+        return "timed out"
+
+
 if __name__ == "__main__":
     flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
     with auth_metadata(*json.loads(os.environ["CONFORMANCE_HEADERS"]).items()):

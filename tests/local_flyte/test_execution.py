@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from local_flyte import LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte
 
 from .on_the_wire import PROJECT, call, cli, parts
 from .test_lives_of_runs import eventually
@@ -33,6 +33,11 @@ async def child(number: int) -> int:
 @env.task
 async def parent(numbers: list[int]) -> int:
     return sum(await asyncio.gather(*map(child, numbers)))
+
+@env.task
+async def asks() -> bool:
+    approval = await flyte.new_condition.aio("approval")
+    return await approval.wait.aio()
 
 @env.task
 async def endless() -> int:
@@ -90,14 +95,19 @@ class Runs:
         return name
 
     def actions(self, run: str) -> dict[str, dict[str, Any]]:
-        """Return a run's actions by task name (or the name of the trace)."""
+        """Return a run's actions, in every detail, by the name of the task, trace or condition."""
         answer = call(
             self._flyte, "workflow.RunService/ListActions", {"runId": self.id(run)}, person="bob"
         ).json()
-        return {
-            (each["metadata"].get("task", {}).get("id") or each["metadata"]["trace"])["name"]: each
-            for each in answer["actions"]
-        }
+        all_ = [self.details(each["id"]) for each in answer["actions"]]
+        return {each["metadata"]["funtionName"]: each for each in all_}
+
+    def details(self, id_: dict[str, Any]) -> dict[str, Any]:
+        """Return an action in every detail."""
+        method = "workflow.RunService/GetActionDetails"
+        answer = call(self._flyte, method, {"actionId": id_}, person="bob").json()
+        details: dict[str, Any] = answer["details"]
+        return details
 
     def wait(self, run: str, done: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
         """Wait until the actions are as expected."""
@@ -195,6 +205,28 @@ def test_a_contributor_may_abort_anyones_run_with_all_its_actions(
     assert runs.root(run)["abortInfo"].keys() == {"reason"}  # nobody's name
     reader.join(60)  # the log ends with the action
     assert not reader.is_alive()
+
+
+def test_a_task_gets_an_answer_before_the_record_has_it(
+    runs: Runs, local_flyte: LocalFlyte
+) -> None:
+    run = runs.start("asks")
+    runs.wait(run, lambda all_: "approval" in all_)
+    id_ = runs.actions(run)["approval"]["id"]
+    signal = {"actionId": id_, "parentActionName": "a0", "payload": {"boolValue": True}}
+    with local_flyte.unrecorded_answers():
+        answer = call(local_flyte, "workflow.RunService/SignalEvent", signal, person="bob")
+        assert answer.status_code == 200
+        assert runs.root(run)["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
+        before = runs.details(id_)
+        assert before["status"]["phase"] == "ACTION_PHASE_PAUSED"
+        assert "signalInfo" not in before
+        other = {**signal, "payload": {"boolValue": False}}
+        refusal = call(local_flyte, "workflow.RunService/SignalEvent", other, person="alice")
+        assert "already signalled with a different value" in refusal.json()["message"]
+    after = runs.details(id_)
+    assert after["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
+    assert after["signalInfo"]["signalledBy"]["user"] == {"id": {"subject": PEOPLE["bob"].subject}}
 
 
 def test_the_cli_runs_and_sees_what_is_there(runs: Runs, local_flyte: LocalFlyte) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flyteidl2.common import identifier_pb2, phase_pb2
-from flyteidl2.core import execution_pb2
+from flyteidl2.core import execution_pb2, literals_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 from flyteidl2.task import run_pb2
 from flyteidl2.workflow import run_definition_pb2
@@ -50,7 +50,7 @@ class Signal:
 
 @dataclass
 class Action:
-    """One execution of one task (or a trace, which is reported to Flyte after it has ended).
+    """One execution of one task, a condition, or a trace (which is reported after it has ended).
 
     As on the real Flyte there are two copies of its state. The executor's events are shown as its
     attempt. The database record is its status, which an abort changes before the executor reports
@@ -66,6 +66,8 @@ class Action:
     changed: Signal
     """Fires when any action of the run changes, or prints something."""
     error: execution_pb2.ExecutionError | None = None
+    answer: literals_pb2.Literal | None = None
+    """The answer to a condition, which its parent gets before it is recorded."""
     log: list[payload_pb2.LogLine] = field(default_factory=list)
     has_pod: bool = False
     """Whether its pod still exists, and therefore its log."""
@@ -105,10 +107,19 @@ class Action:
         return Path(self.output_base, self.name)
 
     @property
+    def phase_for_parent(self) -> phase_pb2.ActionPhase:
+        """The phase that the action which has started it is told."""
+        answered = self.answer is not None and self.phase == phase_pb2.ACTION_PHASE_PAUSED
+        return phase_pb2.ACTION_PHASE_SUCCEEDED if answered else self.phase
+
+    @property
     def summary(self) -> run_definition_pb2.Action:
-        """The action as lists show it."""
+        """The action as the list of a run's actions shows it, without its type, task or name."""
+        metadata = run_definition_pb2.ActionMetadata(
+            parent=self.details.metadata.parent, group=self.details.metadata.group
+        )
         return run_definition_pb2.Action(
-            id=self.details.id, metadata=self.details.metadata, status=self.details.status
+            id=self.details.id, metadata=metadata, status=self.details.status
         )
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
@@ -118,9 +129,9 @@ class Action:
         self._record(phase)
         self._notify()
         if self.status_lag:
-            asyncio.get_running_loop().call_later(self.status_lag, self._set_status, phase)
+            asyncio.get_running_loop().call_later(self.status_lag, self.set_status, phase)
         else:
-            self._set_status(phase)
+            self.set_status(phase)
 
     def fail(self, error: execution_pb2.ExecutionError) -> None:
         self.error = error
@@ -132,7 +143,7 @@ class Action:
 
     def abort(self, reason: str) -> None:
         """Mark it as aborted, even if it has ended; the executor reports the end itself."""
-        self._set_status(phase_pb2.ACTION_PHASE_ABORTED)
+        self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
     def write_log(self, line: str) -> None:
@@ -159,7 +170,8 @@ class Action:
             transition.end_time.CopyFrom(moment)
             attempt.end_time.CopyFrom(moment)
 
-    def _set_status(self, phase: phase_pb2.ActionPhase) -> None:
+    def set_status(self, phase: phase_pb2.ActionPhase) -> None:
+        """Change the database record, and notify watchers."""
         self.updated_at, status = now(), self.details.status
         if status.phase != phase_pb2.ACTION_PHASE_ABORTED:  # that is final
             status.phase = phase
@@ -167,7 +179,7 @@ class Action:
                 self.details.error_info.CopyFrom(self.details.attempts[0].error_info)
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
-        if self.details.attempts:
+        if self.details.attempts or self.details.HasField("condition"):
             status.start_time.nanos = 0  # the time of its resource, in whole seconds
         if phase in TERMINAL and not status.HasField("end_time"):
             status.end_time.CopyFrom(self.updated_at)
@@ -198,6 +210,12 @@ class Run:
     @property
     def root(self) -> Action:
         return self.actions[ROOT]
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is in progress, and one of its actions waits for an answer."""
+        phases = [each.phase for each in self.actions.values()]
+        return self.root.phase not in TERMINAL and phase_pb2.ACTION_PHASE_PAUSED in phases
 
     def children(self, parent: str) -> list[Action]:
         """Return the actions started by the action with this name."""

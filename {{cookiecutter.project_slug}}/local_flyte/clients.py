@@ -134,11 +134,12 @@ class Clients:
     def task_environment(self, owner: Person | None) -> dict[str, str]:
         """Return the variables with which a running task calls Flyte as the owner of its run."""
         if owner is None or self.mode is not Mode.UNION:
-            nobody = self._write_config("nobody", signed({}))
-            return {"UCTL_CONFIG": str(nobody), "_U_USE_ACTIONS": "1"}
-        # Every supported SDK can read its credentials from a mounted file; only newer ones can read
-        # them from variables (FLYTE_AUTH_TYPE).
-        return {"UCTL_CONFIG": str(self.config_file(owner.name))}
+            config = self._write_config("nobody", signed({}))
+        else:
+            # Every supported SDK can read its credentials from a mounted file; only newer ones can
+            # read them from variables (FLYTE_AUTH_TYPE).
+            config = self.config_file(owner.name)
+        return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
     def deploy(
         self, root: Path, file: str = "deployment.py", env: str = "task_env", person: str = "alice"

@@ -16,6 +16,7 @@ from flyteidl2.workflow import run_service_pb2 as pb
 
 from .access import CALLER, Context, invalid
 from .actions import ROOT, TERMINAL, Action, Run, Runs
+from .conditions import Conditions
 from .data import Storage
 from .execution import Executor
 from .listing import Fields, page
@@ -30,6 +31,7 @@ FIELDS: Fields[Action] = {
         action.details.metadata.executed_by.user.id.subject or None
     ),
     "phase": lambda action: action.phase,
+    "action_type": lambda action: action.details.metadata.action_type,
     "task_name": lambda action: action.details.metadata.task.id.name or None,
     "task_version": lambda action: action.details.metadata.task.id.version or None,
     "created_at": lambda action: action.created_at,
@@ -68,7 +70,10 @@ class RunService(run_service_connect.RunService):
         tasks: TaskService,
         storage: Storage,
         executor: Executor,
+        *,
+        conditions: Conditions,
     ) -> None:
+        self._conditions = conditions
         self._runs = runs
         self._projects = projects
         self._tasks = tasks
@@ -147,6 +152,14 @@ class RunService(run_service_connect.RunService):
         self._executor.abort(run, action, request.reason or NO_REASON)
         return pb.AbortActionResponse()
 
+    async def signal_event(
+        self, request: pb.SignalEventRequest, ctx: Context
+    ) -> pb.SignalEventResponse:
+        """Answer a condition as the caller."""
+        action = self._runs.action(request.action_id)
+        self._conditions.signal(action, request.payload, CALLER.get())
+        return pb.SignalEventResponse()
+
     async def get_run_details(
         self, request: pb.GetRunDetailsRequest, ctx: Context
     ) -> pb.GetRunDetailsResponse:
@@ -180,7 +193,8 @@ class RunService(run_service_connect.RunService):
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         """List the runs of a project and domain, or of a task."""
-        roots = [run.root for run in self._runs if _in_scope(run, request)]
+        scope = (run for run in self._runs if _in_scope(run, request))
+        roots = [run.root for run in scope if run.asks or not request.paused_actions_only]
         listed, token = _page(roots, request.request)
         runs = [_summary(self._runs.get(root.details.id.run)) for root in listed]
         return pb.ListRunsResponse(runs=runs, token=token)
@@ -201,6 +215,7 @@ def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.Acti
     return run_definition_pb2.ActionMetadata(
         action_type=run_definition_pb2.ACTION_TYPE_TASK,
         environment_name=spec.environment.name,
+        funtion_name=id_.name,
         task=run_definition_pb2.TaskActionMetadata(
             id=task_definition_pb2.TaskIdentifier(  # without an organization
                 project=id_.project, domain=id_.domain, name=id_.name, version=id_.version
@@ -260,4 +275,8 @@ def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:
 
 
 def _summary(run: Run) -> run_definition_pb2.Run:
-    return run_definition_pb2.Run(action=run.root.summary, labels=run.spec.labels.values)
+    details = run.root.details
+    action = run_definition_pb2.Action(
+        id=details.id, metadata=details.metadata, status=details.status
+    )
+    return run_definition_pb2.Run(action=action, labels=run.spec.labels.values)

@@ -154,6 +154,19 @@ class LocalFlyte(Clients):
         finally:
             self._services.executor.status_lag = 0
 
+    @contextlib.contextmanager
+    def unrecorded_answers(self) -> Iterator[None]:
+        """Record answers to conditions only at the end of the block; tasks get them at once.
+
+        Otherwise the record lags behind by ``conditions.RECORD_LAG_SECONDS``.
+        """
+        conditions = self._services.conditions
+        self._background.call(conditions.hold)
+        try:
+            yield
+        finally:
+            self._background.call(conditions.release)
+
     # Start and stop
 
     def __enter__(self) -> Self:

@@ -15,15 +15,14 @@ from flyteidl2.imagebuilder.service_connect import ImageServiceASGIApplication
 from flyteidl2.project.project_service_connect import ProjectServiceASGIApplication
 from flyteidl2.task.task_service_connect import TaskServiceASGIApplication
 from flyteidl2.trigger.trigger_service_connect import TriggerServiceASGIApplication
-from flyteidl2.workflow.queue_service_connect import QueueServiceASGIApplication
 from flyteidl2.workflow.run_service_connect import RunServiceASGIApplication
-from flyteidl2.workflow.state_service_connect import StateServiceASGIApplication
 from starlette.types import ASGIApp
 
 from .access import Access, Faults
 from .actions import Runs
 from .apps import AppLogsService, AppService
 from .clients import Clients
+from .conditions import Conditions
 from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import AuthMetadataService, IdentityService, Tokens
@@ -32,7 +31,7 @@ from .people import Directory, Mode
 from .processes import Containers
 from .projects import ClusterService, ProjectService
 from .runs import RunService
-from .subtasks import ActionsService, QueueService, StateService
+from .subtasks import ActionsService
 from .tasks import TaskService
 from .triggers import TriggerService
 
@@ -71,7 +70,11 @@ class Services:
         triggers = TriggerService()
         tasks = TaskService(projects, triggers)
         registry = clients.home / "data" / "registry"
-        runs = RunService(self._runs, projects, tasks, self.storage, self.executor)
+        self.conditions = conditions = Conditions()
+        actions = ActionsService(self._runs, self.executor, conditions)
+        runs = RunService(
+            self._runs, projects, tasks, self.storage, self.executor, conditions=conditions
+        )
         data = DataProxyService(self._runs, projects, tasks, self.storage)
         services: list[tuple[Any, object]] = [
             (IdentityServiceASGIApplication, IdentityService()),
@@ -80,6 +83,7 @@ class Services:
             (TaskServiceASGIApplication, tasks),
             (TriggerServiceASGIApplication, triggers),
             (RunServiceASGIApplication, runs),
+            (ActionsServiceASGIApplication, actions),
             (DataProxyServiceASGIApplication, data),
             (AppServiceASGIApplication, self.apps),
             (AppLogsServiceASGIApplication, AppLogsService(self.apps)),
@@ -89,13 +93,6 @@ class Services:
             services.append((ImageServiceASGIApplication, images))
         if clients.mode is Mode.UNION:
             tasks.keep(BUILDER, builder(registry))
-            queue = QueueService(self._runs, self.executor)
-            services.append((QueueServiceASGIApplication, queue))
-            state = StateService(self._runs, self.executor)
-            services.append((StateServiceASGIApplication, state))
-        else:
-            actions = ActionsService(self._runs, self.executor)
-            services.append((ActionsServiceASGIApplication, actions))
         served = [kind(service, interceptors=access) for kind, service in services]
         # A client without a token may look up how to get one.
         served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))

@@ -1,0 +1,108 @@
+"""Conditions: actions that wait for a person's answer. They have no process, and no attempts."""
+
+import asyncio
+from collections.abc import Callable
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.common import phase_pb2
+from flyteidl2.core import literals_pb2, types_pb2
+from flyteidl2.workflow import run_service_pb2
+
+from .access import invalid
+from .actions import Action
+from .people import Person
+
+RECORD_LAG_SECONDS = 0.5
+"""The time between an answer and its record: the asking task gets the answer at once."""
+
+_PAUSED, _ABORTED = phase_pb2.ACTION_PHASE_PAUSED, phase_pb2.ACTION_PHASE_ABORTED
+_TYPES = {
+    "boolean": types_pb2.BOOLEAN,
+    "integer": types_pb2.INTEGER,
+    "float_value": types_pb2.FLOAT,
+    "string_value": types_pb2.STRING,
+}
+"""The types of answers, by the field of a primitive value."""
+_FIELDS = dict(zip(("bool_value", "int_value", "float_value", "string_value"), _TYPES, strict=True))
+"""The fields of primitive values, by the field of the payload in a request."""
+
+
+class Conditions:
+    """Pauses actions until they are answered or time out."""
+
+    def __init__(self) -> None:
+        self._held: list[Callable[[], None]] | None = None
+
+    def pause(self, action: Action) -> None:
+        """Pause an action, at the longest for its condition's timeout.
+
+        Raises:
+            ConnectError: INVALID_ARGUMENT, if nobody could give an answer of its type.
+        """
+        condition = action.details.condition
+        if condition.type.simple not in _TYPES.values():
+            raise invalid(f"condition {condition.name} must have a type of bool, int, float or str")
+        action.set_status(_PAUSED)
+
+        def time_out() -> None:
+            if action.answer is None and action.phase == _PAUSED:
+                action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT)
+
+        if (seconds := condition.timeout.ToTimedelta().total_seconds()) > 0:
+            asyncio.get_running_loop().call_later(seconds, time_out)
+
+    def signal(
+        self, action: Action, payload: run_service_pb2.EventPayload, someone: Person | None
+    ) -> None:
+        """Answer a condition as this person; the same answer may be given again.
+
+        Raises:
+            ConnectError: NOT_FOUND, if it was aborted; FAILED_PRECONDITION, if it is no condition,
+                has timed out, or has another answer; INVALID_ARGUMENT for a value of another type.
+        """
+        name, condition = action.name, action.details.condition
+        if action.phase == _ABORTED:
+            raise ConnectError(Code.NOT_FOUND, f"condition action {name} not found")
+        if not action.details.HasField("condition"):
+            raise ConnectError(Code.FAILED_PRECONDITION, f"action {name} is not a condition")
+        if (given := payload.WhichOneof("value")) is None:
+            raise invalid("signal value must be a concrete bool/int/float/str literal")
+        answer, kind = literals_pb2.Literal(), _FIELDS[given]
+        setattr(answer.scalar.primitive, kind, getattr(payload, given))
+        if action.answer is not None:
+            if action.answer == answer:
+                return
+            message = f"condition {name} already signalled with a different value"
+            raise ConnectError(Code.FAILED_PRECONDITION, message)
+        if action.phase != _PAUSED:
+            raise ConnectError(Code.FAILED_PRECONDITION, f"condition {name} already completed")
+        if (declared := condition.type.simple) != _TYPES[kind]:
+            got, wanted = map(types_pb2.SimpleType.Name, (_TYPES[kind], declared))
+            message = f"signal value type {got} does not match declared condition type {wanted}"
+            raise invalid(message)
+
+        def record() -> None:
+            if action.phase == _PAUSED:
+                action.details.signal_info.output.CopyFrom(answer)
+                if someone is not None:  # only the subject is recorded
+                    signalled_by = action.details.signal_info.signalled_by
+                    signalled_by.user.id.subject = someone.subject
+                action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
+
+        action.answer = answer
+        action.changed.fire()
+        if self._held is not None:
+            self._held.append(record)
+        else:
+            asyncio.get_running_loop().call_later(RECORD_LAG_SECONDS, record)
+
+    def hold(self) -> None:
+        """Leave answers unrecorded until they are released."""
+        self._held = []
+
+    def release(self) -> None:
+        """Record the answers that were held."""
+        held, self._held = self._held or [], None
+        for record in held:
+            record()
