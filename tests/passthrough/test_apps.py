@@ -33,9 +33,13 @@ def app_at(address: str) -> remote.App:
     return remote.App(app)
 
 
+OWN = {"Authorization": "Bearer of-nobody", "X-Own": "1"}
+
+
 @router.post("/call")
 async def call(address: str, path: str) -> dict[str, Any]:
-    answer = await call_app(app_at(address), "POST", path, content={"one": 1}, params={"two": "2"})
+    options = {"content": {"one": 1}, "params": {"two": "2"}, "headers": OWN}
+    answer = await call_app(app_at(address), "POST", path, **options)
     return {"status": answer.status, "body": answer.json()}
 
 
@@ -83,7 +87,8 @@ class Other:
     async def echo(self, request: Request) -> dict[str, Any]:
         self.received.append(request)
         return {
-            "authorization": request.headers.get("authorization"),
+            "authorization": request.headers.getlist("authorization"),
+            "own": request.headers["x-own"],
             "query": str(request.query_params),
             "json": await request.json(),
         }
@@ -122,15 +127,23 @@ def other(
         yield other, url
 
 
-def test_another_app_is_called_as_the_caller(
+def test_another_app_is_called_as_the_caller_whatever_headers_the_endpoint_sets(
     alice: httpx.Client, bob: httpx.Client, other: tuple[Other, str]
 ) -> None:
     for client, name in ((alice, "alice"), (bob, "bob")):
         answer = client.post("/call", params={"address": other[1], "path": "/echo"}).json()
-        assert answer == {
-            "status": 200,
-            "body": {"authorization": bearer(name), "query": "two=2", "json": {"one": 1}},
-        }
+        body = {"authorization": [bearer(name)], "own": "1", "query": "two=2", "json": {"one": 1}}
+        assert answer == {"status": 200, "body": body}
+
+
+@pytest.mark.parametrize("port", ["99999", "9" * 30])
+def test_an_address_with_an_impossible_port_is_a_fault_of_flyte(
+    alice: httpx.Client, port: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = {"address": f"https://127.0.0.1:{port}", "path": "/echo?x=private"}
+    assert alice.post("/call", params=query).status_code == 502
+    assert f"127.0.0.1:{port}' cannot be called" in caplog.text
+    assert "private" not in caplog.text
 
 
 def test_a_redirect_is_not_followed(alice: httpx.Client, other: tuple[Other, str]) -> None:

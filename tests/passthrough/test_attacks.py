@@ -1,13 +1,18 @@
 """Attacks that once worked; each test failed before the fix."""
 
 import asyncio
+import inspect
 import json
 import logging
+import re
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import flyte
+import flyte.io
 import httpx
 import msgpack
 import pytest
@@ -18,7 +23,7 @@ from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from starlette.types import Message, Receive, Scope, Send
 
-from local_flyte import LocalFlyte
+from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls.errors import quotes
 from passthrough.calls.request_calls import Limits, RequestCalls
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
@@ -30,6 +35,7 @@ from passthrough.values.inputs import InvalidInputs
 
 from .support import acting_as, build_app, client_of, serving
 
+Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
 
 
@@ -80,10 +86,14 @@ def test_a_silent_websocket_earns_no_allowance(monkeypatch: pytest.MonkeyPatch) 
     assert protocol.transport.aborted  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["self", "task", "obj", "recover"])
+NOT_INPUTS = "self task obj run_name action_name recover force_rerun_actions"
+
+
+@pytest.mark.parametrize("name", [*NOT_INPUTS.split(), "allow_missing_source_outputs"])
 def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client, name: str) -> None:
     answer = alice.post("/tasks/tests.greet/runs", json={"name": "Ada", name: 1})
     assert answer.status_code == 422, answer.text
+    assert f"{name} is the name of an argument" in answer.text
 
 
 def test_too_many_inputs_are_refused_before_they_are_converted(alice: httpx.Client) -> None:
@@ -229,3 +239,70 @@ def test_no_run_is_started_after_the_deadline() -> None:
             await calls.take_time()
 
     asyncio.run(start())
+
+
+# Paths of the app's own that a stored value names
+
+
+@router.get("/open/{kind}/{method}")
+async def open_stored(kind: str, method: str, path: str) -> str:
+    stored = getattr(flyte.io, kind).from_existing_remote(path)
+    found = getattr(stored, method)()
+    if hasattr(found, "__aenter__"):
+        found = await found.__aenter__()
+    elif hasattr(found, "__aiter__"):
+        found = [each async for each in found]
+    elif hasattr(found, "__enter__"):
+        found = found.__enter__()
+    elif inspect.isgenerator(found):
+        found = [*found]
+    return str(await found if inspect.isawaitable(found) else found)
+
+
+READING = "download|exists|list|open|walk"
+METHODS = [
+    (kind.__name__, name)
+    for kind in (flyte.io.File, flyte.io.Dir, flyte.io.DataFrame)
+    for name in vars(kind)
+    if re.match(READING, name)
+]
+
+
+@pytest.mark.parametrize(("kind", "method"), METHODS)
+def test_no_path_that_a_stored_value_names_is_opened(
+    *,
+    alice: httpx.Client,
+    kind: str,
+    method: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "private").touch()
+    path = tmp_path / "private" if kind == "File" else tmp_path
+    assert alice.get(f"/open/{kind}/{method}", params={"path": str(path)}).status_code == 500
+    assert "NotForManyCallersError" in caplog.text
+
+
+tables = flyte.TaskEnvironment(name="tables")
+
+
+@tables.task
+async def take(table: flyte.io.DataFrame) -> str:
+    return str(table.uri)
+
+
+@router.post("/tables")
+async def run_with_a_table(path: str) -> str:
+    return (await flyte.run.aio(take, table=flyte.io.DataFrame.from_existing_remote(path))).name
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_no_folder_that_a_table_names_is_uploaded(
+    alice: httpx.Client, received: Received, tmp_path: Path, scheme: str
+) -> None:
+    (tmp_path / "private").touch()
+    assert alice.post("/tables", params={"path": f"{scheme}{tmp_path}"}).status_code == 500
+    called = [call.method for call in received()]
+    assert called.count("CreateUploadLocation") == 1, "of the code"
+    assert "CreateRun" not in called
+    assert alice.post("/tables", params={"path": "s3://bucket/table"}).status_code == 200

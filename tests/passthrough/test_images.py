@@ -1,4 +1,4 @@
-"""flyte.build for many callers: each of them calls Flyte."""
+"""Images and code for many callers: each of them calls Flyte."""
 
 from collections.abc import Callable
 
@@ -35,6 +35,28 @@ def test_each_caller_asks_whether_there_is_an_image(
         assert client.post("/build").json()["image"].startswith("local/report:")
     asked = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
     assert asked == [bearer("alice"), bearer("bob"), bearer("alice")]
+
+
+env = flyte.TaskEnvironment(name="own")
+
+
+@env.task
+async def own() -> None: ...
+
+
+@router.post("/run")
+async def run_own_task() -> str:
+    return (await flyte.run.aio(own)).name
+
+
+def test_each_caller_uploads_the_code_of_a_run(
+    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    for client in (alice, bob, alice):
+        assert client.post("/run").is_success
+    uploads = [call for call in received() if call.method == "CreateUploadLocation"]
+    callers = [call.headers["authorization"] for call in uploads]
+    assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
 
 
 def test_each_caller_gets_a_separate_build(alice: httpx.Client, bob: httpx.Client) -> None:

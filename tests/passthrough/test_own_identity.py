@@ -1,12 +1,16 @@
 """Calling Flyte as the application that owns an API key."""
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
+import trustme
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse
 from flyte import remote
+from starlette.types import Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls.own_identity import EARLY, OwnIdentity
@@ -86,13 +90,21 @@ def test_a_key_that_flyte_refuses_is_not_revealed(
     assert "a-secret-of-yesterday" not in answer.text + caplog.text
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["flyte.example.com", "{host}.example.com", "x{host}", "x@{host}", "{host}0", "127.0.0.1"],
+)
 def test_a_key_for_another_flyte_is_not_sent(
+    *,
     alice: httpx.Client,
+    local_flyte: LocalFlyte,
     received: Callable[[], list[ReceivedCall]],
+    host: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("ROBOT_API_KEY", key("flyte.example.com", "robot", "secret", "local"))
+    host = host.format(host=local_flyte.url.removeprefix("https://"))
+    monkeypatch.setenv("ROBOT_API_KEY", key(host, "robot", "secret", "local"))
     assert alice.get("/robot").status_code == 502
     assert "another Flyte" in caplog.text
     assert received() == []
@@ -128,3 +140,74 @@ def test_no_key_is_sent_to_a_plaintext_flyte(
     monkeypatch.setenv("ROBOT_API_KEY", key("127.0.0.1:1", "robot", "secret", "local"))
     with serving(app) as url, client_of(url, "alice") as alice:
         assert alice.get("/robot").status_code == 502
+
+
+class Issuer:
+    """A Flyte that issues tokens, with these answers by the last part of the path."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.forms: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, method = (await receive())["body"], scope["path"].rpartition("/")[2]
+        if method == "token":
+            self.forms.append(body)
+        await JSONResponse(self.answers[method])(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def issuer(
+    local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Issuer, str]]:
+    """The issuer, and its address."""
+    folder, authority, issuer = tmp_path_factory.mktemp("issuer"), trustme.CA(), Issuer()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        folder / "server"
+    )
+    authority.cert_pem.write_to_path(folder / "ca")
+    with (
+        serving(issuer, ssl_certfile=str(folder / "server")) as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(folder / "ca"))
+        yield issuer, url
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("GetOAuth2Metadata", "a page"),
+        ("GetOAuth2Metadata", {}),
+        ("GetOAuth2Metadata", {"tokenEndpoint": "http://127.0.0.1:1/token"}),
+        ("GetOAuth2Metadata", {"tokenEndpoint": "https://127.0.0.1:99999/token"}),
+        ("GetPublicClientConfig", {"scopes": "all"}),
+        ("token", "a-token-that-nobody-may-see"),
+        ("token", None),
+        ("token", {"token": "a-token-that-nobody-may-see"}),
+        ("token", {"access_token": ""}),
+        ("token", {"access_token": "a-token-that-nobody-may-see\n"}),
+        ("token", {"access_token": "a-token-that-nobody-may-see", "expires_in": "soon"}),
+    ],
+)
+def test_an_odd_answer_on_the_way_to_a_token_is_a_fault_of_flyte(
+    issuer: tuple[Issuer, str],
+    method: str,
+    answer: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flyte, url = issuer
+    flyte.answers = {
+        "GetOAuth2Metadata": {"tokenEndpoint": f"{url}/token"},
+        "GetPublicClientConfig": {"scopes": ["all", "offline"], "audience": "flyte"},
+        method: answer,
+    }
+    monkeypatch.setenv("ROBOT_API_KEY", key(url.removeprefix("https://"), "robot", "it", "local"))
+    with serving(build_app(router, flyte_endpoint=url)) as app, client_of(app, "alice") as alice:
+        assert alice.get("/robot").status_code == 502
+    assert "INTERNAL" in caplog.text
+    assert "nobody-may-see" not in caplog.text
+    if method == "token":
+        scope = "grant_type=client_credentials&scope=all+offline&audience=flyte"
+        assert flyte.forms[-1].decode() == scope

@@ -30,7 +30,10 @@ def change_lazy_tasks() -> None:
     # It caches hashes by path, and the path of a temporary file may be reused.
     data = part("flyte.remote._data")
     data.hash_file = _uncached(data.hash_file)
-    # It remembers images and their builds: the next caller would be answered without asking Flyte.
+    # It remembers uploads of code: the next caller would be answered without asking Flyte.
+    bundles = part("flyte._code_bundle.bundle")
+    bundles._read_bundle_cache = bundles._write_bundle_cache = lambda *_: None
+    # It remembers images and their builds, too.
     images = part("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
     for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
         setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))

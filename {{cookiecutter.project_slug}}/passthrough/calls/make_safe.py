@@ -20,6 +20,7 @@ from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
 from .types_and_storage import change_types
 
+FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
 REFUSED = {
     "Action.download_code": "serve code from its own source, such as its repository",
     "Action.get_report": "link to the run's page, run.url, which shows its report",
@@ -28,6 +29,11 @@ REFUSED = {
     "Run.download_code": "serve code from its own source, such as its repository",
     "Run.get_report": "link to the run's page, run.url, which shows its report",
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
+    "flyte.io.DataFrame.open": FILES,
+    "flyte.io.Dir.download": FILES,
+    "flyte.io.Dir.download_sync": FILES,
+    "flyte.io.File.download": FILES,
+    "flyte.io.File.download_sync": FILES,
     "App.show_logs": "link to the app's page, app.url, which shows its log",
     "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
     "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
@@ -76,7 +82,9 @@ def make_safe() -> None:
 def _sdk_name(refused: str) -> str:
     """Return the part of the SDK that a name in `REFUSED` refers to."""
     mode = re.search("mode='(.+)'", refused)
-    return f"flyte._run:_Runner._run_{mode[1]}" if mode else f"flyte.remote:{refused}"
+    if mode:
+        return f"flyte._run:_Runner._run_{mode[1]}"
+    return re.sub(r"flyte\.remote:flyte\.io\.", "flyte.io:", f"flyte.remote:{refused}")
 
 
 def _refusal(name: str, instead: str) -> Any:

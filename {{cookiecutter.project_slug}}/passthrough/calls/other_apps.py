@@ -47,30 +47,39 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
             f"the address of the app {app.name}, {address!r}, is not an https:// address in Flyte's"
             " own domain. To send callers' credentials there, add it to FLYTE_DATA_ADDRESSES.",
         )
-    credentials = dict(forwarded_credentials())
+    credentials = forwarded_credentials()
     if not credentials:
         raise ConnectError(Code.UNAUTHENTICATED, "there are no credentials of a caller here")
-    headers = dict(options.pop("headers", {})) | credentials
+    headers = pyqwest.Headers(options.pop("headers", None) or {})
+    headers.update(credentials)
     return await send(method, address + path, headers=headers, **options)
 
 
 async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
     """Send a request with the same transport as calls to Flyte, and return the response.
 
+    Args:
+        method: Such as ``GET``.
+        address: With ``https://``.
+        options: For pyqwest, such as ``headers``.
+
     Raises:
-        ConnectError: The address cannot be reached.
+        ConnectError: The address is invalid, or cannot be reached.
         DeadlineExceededError: There was no response in time.
     """
     client, calls = _client(os.environ.get("SSL_CERT_FILE")), request_calls()
+    host = address.split("/")[2]
     try:
         with calls.include():
             async with asyncio.timeout(calls.limits.timeout):
                 return await client.execute(method, address, **options)
     except TimeoutError:
-        raise DeadlineExceededError from None
+        raise DeadlineExceededError(host) from None
     except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
-        host = urlsplit(address).netloc
         raise ConnectError(Code.UNAVAILABLE, f"{host} cannot be reached") from None
+    except ValueError:  # its text may quote a header
+        invalid = f"{host!r} cannot be called: it, or a header of the request, is invalid"
+        raise ConnectError(Code.INTERNAL, invalid) from None
 
 
 @functools.cache

@@ -1,24 +1,43 @@
 """The app's own identity, for requests without Flyte credentials, such as webhooks."""
 
-import json
 import os
 import re
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from pydantic import BaseModel, Field, ValidationError
 
 from .other_apps import send
 from .sdk import initialised
 
 EARLY = 60  # replace a token this many seconds before it expires
+
+
+class _Metadata(BaseModel):
+    tokenEndpoint: str  # noqa: N815 - Flyte's name
+
+
+class _Config(BaseModel):
+    scopes: list[str] = []
+    audience: str = ""
+
+
+class _Token(BaseModel):
+    """RFC 6749 5.1."""
+
+    access_token: str = Field(pattern="^[!-~]+$")
+    expires_in: int = 0
+
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class OwnIdentity:
@@ -77,18 +96,18 @@ class OwnIdentity:
             raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte, {host}")
         service = f"{flyte_address}/flyteidl2.auth.AuthMetadataService"
         asked = {"content-type": "application/json"}
-        metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}")
-        config = await _post(f"{service}/GetPublicClientConfig", asked, b"{}")
-        form = {"grant_type": "client_credentials", "scope": " ".join(config.get("scopes", ()))}
-        if audience := config.get("audience"):
-            form["audience"] = audience
+        metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}", _Metadata)
+        config = await _post(f"{service}/GetPublicClientConfig", asked, b"{}", _Config)
+        form = {"grant_type": "client_credentials", "scope": " ".join(config.scopes)}
+        if config.audience:
+            form["audience"] = config.audience
         headers = {
             "authorization": "Basic " + b64encode(f"{client}:{secret}".encode()).decode(),
             "content-type": "application/x-www-form-urlencoded",
         }
-        told = await _post(metadata["tokenEndpoint"], headers, urlencode(form).encode())
-        self._key, self._token = key, told["access_token"]
-        self._ends = time.monotonic() + told.get("expires_in", 0)
+        token = await _post(metadata.tokenEndpoint, headers, urlencode(form).encode(), _Token)
+        self._key, self._token = key, token.access_token
+        self._ends = time.monotonic() + token.expires_in
 
 
 async def find_run(name: str) -> remote.Run | None:
@@ -101,10 +120,15 @@ async def find_run(name: str) -> remote.Run | None:
         return None
 
 
-async def _post(address: str, headers: dict[str, str], content: bytes) -> Any:
+async def _post(
+    address: str, headers: dict[str, str], content: bytes, kind: type[Answer]
+) -> Answer:
     if not address.startswith("https://"):
         raise ConnectError(Code.INTERNAL, f"{address!r} is not an https:// address")
     answer = await send("POST", address, headers=headers, content=content)
     if answer.status != 200:
         raise ConnectError(Code.INTERNAL, f"{address} has refused the API key: {answer.status}")
-    return json.loads(answer.text())
+    try:
+        return kind.model_validate_json(answer.content)
+    except ValidationError:  # its text may quote the token
+        raise ConnectError(Code.INTERNAL, f"the answer of {address} is invalid") from None

@@ -9,6 +9,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 SDK_NAMES = {
+    "flyte._code_bundle.bundle:_read_bundle_cache": "digest",
+    "flyte._code_bundle.bundle:_write_bundle_cache": "digest",
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
@@ -17,6 +19,7 @@ SDK_NAMES = {
     "flyte._run:_Runner._run_local": "",
     "flyte._run:_Runner.rerun.fn": "run_name action_name",
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
+    "flyte.io._dataframe.dataframe:DataFrameTransformerEngine.to_literal": "python_val",
     "flyte.models:NativeInterface": "inputs outputs",
     "flyte.models:NativeInterface.convert_to_kwargs": "args kwargs",
     "flyte.models:NativeInterface.json_schema": "",
@@ -30,6 +33,7 @@ SDK_NAMES = {
     "flyte.remote._task:LazyEntity.fetch": "",
     "flyte.remote._task:LazyEntity.override": "",
     "flyte.storage:get_underlying_filesystem": "path",
+    "flyte.storage:is_remote": "path",
     "flyte.storage._storage:get_underlying_filesystem": "path",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "coro",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",

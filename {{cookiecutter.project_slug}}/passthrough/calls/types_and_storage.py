@@ -43,3 +43,19 @@ def change_types() -> None:
 
     for storage in ("flyte.storage", "flyte.storage._storage"):
         part(storage).get_underlying_filesystem = get_underlying_filesystem
+
+    table, tables = (
+        part(f"flyte.io._dataframe.dataframe:{name}")
+        for name in ("DataFrame", "DataFrameTransformerEngine")
+    )
+    to_literal_as_it_was, is_remote = tables.to_literal, part("flyte.storage:is_remote")
+
+    async def to_literal(self: Any, python_val: Any, python_type: Any, expected: Any) -> Any:
+        is_reference = isinstance(python_val, table) and not python_val.lazy_uploader
+        if is_reference and python_val.val is None and not is_remote(python_val.uri or ""):
+            raise NotForManyCallersError(  # or it would be uploaded
+                f"{python_val.uri!r} names a path of the app's own, not a table in storage"
+            )
+        return await to_literal_as_it_was(self, python_val, python_type, expected)
+
+    tables.to_literal = to_literal
