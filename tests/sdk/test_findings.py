@@ -38,7 +38,7 @@ def test_a_reproduction_is_short() -> None:
 
 
 def test_names_of_unnecessary_parts_exist() -> None:
-    files = [*(ROOT / PROJECT).glob("passthrough/*.py"), *(ROOT / PROJECT).glob("app/**/*.py")]
+    files = [*(ROOT / PROJECT).glob("passthrough/**/*.py"), *(ROOT / PROJECT).glob("app/**/*.py")]
     code = "\n".join(path.read_text("utf-8") for path in files)
     named = [name for each in findings() for name in re.findall(r"`(.+?)`", each.unnecessary)]
     assert len(named) > 10
