@@ -1,11 +1,14 @@
 """If something fails, the caller gets the right problem, in time, without secrets."""
 
 import asyncio
+import http.client
 import logging
 import socket
+import socketserver
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import flyte
@@ -52,6 +55,11 @@ async def io(name: str) -> Any:
 async def start() -> str:
     task = remote.Task.get(f"{TASKS}.greet", auto_version="latest")
     return (await flyte.run.aio(task, name="Ada")).name
+
+
+@router.post("/upload")
+async def upload() -> str:
+    return (await remote.upload_file.aio(Path(__file__)))[1]
 
 
 @router.get("/both")
@@ -181,6 +189,31 @@ def test_a_flyte_that_does_not_answer_gives_a_504(
 ) -> None:
     with local_flyte.hang(rpc):
         assert hurried.request(method, path).status_code == 504
+
+
+class Dropping(socketserver.StreamRequestHandler):
+    """A storage server that reads an upload, and closes the connection."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        headers = http.client.parse_headers(self.rfile)
+        self.rfile.read(int(headers["content-length"]))
+
+
+def test_an_upload_that_the_storage_server_drops_is_a_fault_of_flyte(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Dropping) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(local_flyte._services.storage, "address", address)
+        threading.Thread(target=server.serve_forever, args=[0.05]).start()
+        status = alice.post("/upload").status_code
+        server.shutdown()
+    assert status == 502
+    assert "status 502, RemoteProtocolError: 'Server disconnected" in caplog.text
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])

@@ -16,6 +16,7 @@ from http.client import responses
 from typing import Any, ParamSpec
 
 import flyte.errors
+import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
@@ -131,6 +132,8 @@ class Problem(BaseModel):
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 # The SDK names only a project that it was given explicitly.
                 detail = detail.replace(" in project None, domain None", "")
+            case httpx.TransportError():  # such as of an upload's
+                status, detail = 502, str(error)
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
             case RequestValidationError():
