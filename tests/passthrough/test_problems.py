@@ -6,7 +6,7 @@ import logging
 import socket
 import socketserver
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,12 @@ async def half() -> AsyncIterator[str]:
 async def events(request: Request) -> AsyncGenerator[ServerSentEvent]:
     yield ServerSentEvent(data=1)
     await both()
+
+
+@router.get("/quotes/{header}")
+async def quote(request: Request, header: str, bug: bool = False) -> None:
+    value = request.headers[header].rpartition("=")[2].rpartition(" ")[2]
+    raise KeyError(value) if bug else HTTPException(404, f"there is no {value}")
 
 
 @router.get("/refusals/{status}")
@@ -492,3 +498,33 @@ def test_credentials_are_neither_returned_nor_logged(
         response = client.get("/me?token=x", headers=headers)
     assert response.status_code in {400, 401}
     assert "nobody-may-see" not in response.text + caplog.text
+
+
+@pytest.fixture(scope="module")
+def keyed(local_flyte: LocalFlyte) -> Iterator[str]:
+    """The URL of an app that takes credentials from four headers."""
+    sources = {"token_header": "x-token", "credential_headers": ("x-key",)}
+    with serving(build_app(router, cookie_names=("team",), **sources)) as url:
+        yield url
+
+
+@pytest.mark.parametrize("bug", [False, True])
+@pytest.mark.parametrize("source", ["x-token", "x-key", "cookie", "authorization"])
+def test_no_credential_is_quoted_wherever_it_comes_from(
+    keyed: str, source: str, bug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "a-credential-of-somebody"
+    scheme = {"cookie": "theme=dark; team=", "authorization": "Bearer "}.get(source, "")
+    headers = {"x-token": "another-token", source: f"{scheme}{secret}"}
+    with client_of(keyed, None) as client:
+        answer = client.get(f"/quotes/{source}", params={"bug": bug}, headers=headers)
+    assert (answer.status_code, answer.json().get("detail")) == (500 if bug else 404, None)
+    assert ("test_problems.py" in caplog.text) is bug  # the place is logged
+    assert secret not in answer.text + caplog.text
+
+
+def test_the_value_of_a_cookie_for_somebody_else_is_no_secret(keyed: str) -> None:
+    headers = {"x-token": "another-token", "cookie": "theme=a-dark-theme-of-mine"}
+    with client_of(keyed, None) as client:
+        answer = client.get("/quotes/cookie", headers=headers)
+    assert answer.json()["detail"] == "there is no a-dark-theme-of-mine"

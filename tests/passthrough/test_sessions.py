@@ -22,7 +22,6 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.types import Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from passthrough.calls.addresses import is_neighbour
 from passthrough.calls.request_calls import PAUSES
 from passthrough.calls.transport import LARGEST_MESSAGE
 from passthrough.requests.problems import problem_event
@@ -223,41 +222,6 @@ def test_a_cluster_listed_in_the_settings_is_called_only_over_tls(
             ask(client, greeting)
             assert bool(server.received) == is_asked
             assert all(each[b"x-api-key"] == KEY.encode() for each in server.received)
-
-
-@pytest.mark.parametrize(
-    ("flyte", "address", "is_one"),
-    [
-        ("https://flyte.acme.example", "https://cluster-2.acme.example", True),
-        ("https://flyte.acme.example:443", "https://cluster-2.acme.example:443/", True),
-        ("https://flyte.acme.example", "https://a.b.acme.example", True),
-        ("https://flyte.acme.example", "http://cluster-2.acme.example", False),
-        ("https://flyte.acme.example", "https://cluster-2.acme.example:8443", False),
-        ("https://flyte.acme.example", "https://acme.example", False),
-        ("https://flyte.acme.example", "https://evil-acme.example", False),
-        ("https://flyte.acme.example", "https://acme.example.evil.example", False),
-        ("https://flyte.acme.example", "https://cluster-2.acme.example@evil.example", False),
-        ("https://flyte.acme.example", "https://evil.example/.acme.example", False),
-        ("https://flyte.acme.example", "https://evil.example#.acme.example", False),
-        ("https://flyte.acme.example", "https://evil.example\\.acme.example", False),
-        ("https://flyte.acme.example", "https://clusterXacmeXexample", False),
-        ("https://flyte.acme.example.", "https://cluster-2.acme.example.", False),
-        ("https://acme.example", "https://evil.example", False),
-        ("https://flyte.com.", "https://evil.com.", False),
-        ("https://flyte.com", "https://evil.com.", False),
-        ("https://flyte.co.uk", "https://evil.co.uk", False),
-        ("https://flyte.github.io", "https://evil.github.io", False),
-        ("https://flyte.s3.amazonaws.com", "https://evil.s3.amazonaws.com", False),
-        ("https://localhost", "https://evil.localhost", False),
-        ("https://flyte.localhost", "https://evil.localhost", False),
-        ("https://10.0.0.1", "https://11.0.0.1", False),
-        ("https://[::1]", "https://[::2]", False),
-    ],
-)
-def test_only_hosts_in_flytes_domain_may_store_its_data(
-    flyte: str, address: str, is_one: bool
-) -> None:
-    assert is_neighbour(address, flyte) is is_one
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
