@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from local_flyte.__main__ import main
 
 from ..baking import Baker, run
 from ..long_running import READY, Running, curl_lines, running, wait_until
+from . import other_user
 
 pytestmark = pytest.mark.slow
 
@@ -91,16 +93,22 @@ def project(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def printed(python: Path, project: Path) -> Iterator[str]:
-    """Start it where the address of another Flyte is exported; yield what it prints."""
+def command(python: Path, project: Path) -> Iterator[Running]:
+    """Start it where the address of another Flyte is exported."""
     elsewhere = dict.fromkeys(("FLYTE_ENDPOINT", "FLYTE_ADMIN_ENDPOINT"), "dns:///127.0.0.1:9")
     with started(python, project, "--no-reload", **elsewhere) as (command, text):
         assert "  cd " not in text  # where one is already
-        yield text
+        yield command
         check_ends(command, signal.SIGTERM)
         log = command.printed().partition(READY)[2]
         assert "GET" not in log  # what was printed stays in sight
         assert "secret=" not in log
+
+
+@pytest.fixture(scope="module")
+def printed(command: Running) -> str:
+    """What it prints until it says how to stop it."""
+    return command.wait_until_ready()
 
 
 @pytest.fixture
@@ -157,7 +165,7 @@ def test_the_first_printed_link_shows_a_choice_of_people(
 
 
 def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in(
-    printed: str, project: Path, tmp_path: Path
+    command: Running, printed: str, project: Path, tmp_path: Path
 ) -> None:
     *_, deploy = commands = flyte_lines(printed)
     for words in commands:
@@ -177,6 +185,8 @@ def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in
             assert response.status_code in {401, 404}
             assert "set-cookie" not in response.headers
             assert "sign_in" not in response.json()
+    if other_user.is_available():  # Flyte, its uploads, the app, and a deployed app's two ports
+        other_user.check_refused(command.process.pid, at_least=5)
     (unpacked,) = home.glob("work/apps/*/*/app")
     assert not (unpacked.parent / "local_flyte").exists()
 
@@ -258,6 +268,32 @@ def test_all_task_environments_in_deployment_py_are_registered_and_again_when_th
         check_ends(command, signal.SIGINT)
 
 
+def test_an_app_that_does_not_start_answers_503_with_the_first_line_of_the_error(
+    python: Path, project: Path, tmp_path: Path, browser: httpx.Client
+) -> None:
+    shutil.copytree(project, tmp_path / "project")
+    main = tmp_path / "project" / "app" / "main.py"
+    correct = main.read_text()
+    with started(python, tmp_path / "project") as (command, printed):
+        url = printed.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
+
+        def health(status: int, line: str) -> bool:
+            answer = browser.get(f"{url}/health")
+            return answer.status_code == status and line in answer.text
+
+        for text, line in (
+            ("mistake = 1 / 0", "ZeroDivisionError: division by zero"),
+            (correct.replace("await connect(", "int("), "TypeError: int() argument must be"),
+        ):
+            main.write_text(text)
+            wait_until(partial(health, 503, line))
+            assert line in command.printed()
+        main.write_text(correct)
+        wait_until(partial(health, 200, ""))
+        command.process.send_signal(signal.SIGINT)
+        assert command.process.wait(300) == 0
+
+
 def test_only_links_to_existing_endpoints_are_printed(
     python: Path, default_project: Path, tmp_path: Path
 ) -> None:
@@ -299,8 +335,10 @@ def test_an_invalid_port_is_refused(port: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("option", "subjects"),
     [
-        ("--no-authorization", ["alice-subject", "bob-subject"]),
-        pytest.param("--plaintext", [None], marks=pytest.mark.weekly),
+        pytest.param(
+            "--no-authorization", ["alice-subject", "bob-subject"], marks=pytest.mark.weekly
+        ),
+        ("--plaintext", [None]),
     ],
 )
 def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_when_deployed(
@@ -336,7 +374,9 @@ def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_w
         deployed = flyte(flyte_lines(printed)[-1], project, tmp_path)
         own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
         (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", deployed)) - own
-        wait_until(lambda: answers(browser, f"http://{url}/ready"))
+        wait_until(lambda: answers(browser, f"http://{url}/health"))
+        if other_user.is_available():
+            other_user.check_refused(command.process.pid, at_least=5)
         check_ends(command, signal.SIGINT)
 
 

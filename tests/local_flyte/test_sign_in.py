@@ -5,11 +5,8 @@ import base64
 import hashlib
 import logging
 import socket
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -20,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from local_flyte import PEOPLE, same_user, sign_in
+from local_flyte import PEOPLE
 from local_flyte.sign_in import SignIn
 
 SECRET = "as-printed"
@@ -168,24 +165,6 @@ def test_without_people_there_is_no_sign_in() -> None:
 
     for path in ("/sign-in", "/sign-in/alice", "/sign-out"):
         assert asyncio.run(ask(f"{path}?secret={SECRET}")) == f"GET {path} "
-
-
-@pytest.mark.parametrize(("alone", "status"), [(True, 403), (False, 200)])
-def test_other_users_of_the_machine_are_refused_where_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: bool, status: int
-) -> None:
-    monkeypatch.setitem(sys.modules, "app.main", SimpleNamespace(app=app))
-    settings = sign_in.environment([], SECRET, same_user=alone)
-    monkeypatch.setenv(sign_in.VARIABLE, settings[sign_in.VARIABLE])
-    (tmp_path / "no-connection-of-ours").touch()
-    monkeypatch.setattr(same_user, "TABLES", list(tmp_path.iterdir()))
-    transport = httpx.ASGITransport(sign_in.create_app())
-
-    async def ask() -> int:
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as client:
-            return (await client.get("/")).status_code
-
-    assert asyncio.run(ask()) == status
 
 
 def test_the_pages_may_only_use_their_own_styles(browser: httpx.Client) -> None:

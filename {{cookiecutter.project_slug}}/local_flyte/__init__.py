@@ -9,7 +9,7 @@ tasks. For an unknown method it returns UNIMPLEMENTED with the method's name.
 
 from connectrpc.code import Code
 
-from .door import ReceivedCall
+from .gateway import ReceivedCall
 from .people import PEOPLE, Person
 from .server import LocalFlyte
 

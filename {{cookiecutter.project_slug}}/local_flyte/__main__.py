@@ -19,7 +19,7 @@ from dotenv import load_dotenv
 from passthrough.requests.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ASIDE, added_variables, app_banner, flyte_banner
+from .banner import ONLY_FOR_TESTS, added_variables, app_banner, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
 from .people import Mode
 from .serving import HOST, listen
@@ -102,27 +102,28 @@ def _run(options: argparse.Namespace) -> int:
         print("Starting the app…", flush=True)
         secret = secrets.token_urlsafe(24)
         has_cookies = local_flyte.mode is Mode.UNION
-        people = [each for each in PEOPLE.values() if has_cookies and each.name not in ASIDE]
+        people = [each for each in PEOPLE.values() if has_cookies and each.name != ONLY_FOR_TESTS]
+        reload = not options.no_reload
         environment = {
             "DO_NOT_TRACK": "1",
             "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
             **local_flyte.app_environment(),
             **added_variables(local_flyte),
-            **sign_in.environment(people, secret, same_user=local_flyte.mode is Mode.DEVBOX),
+            **sign_in.environment(people, secret, restarts=reload),
         }
         port: int = listener.getsockname()[1]
-        reload = not options.no_reload
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
-        _wait_until_ready(app, port)
+        _wait_until_it_answers(app, port)
         notes = [] if options.port in {0, port} else [f"Port {options.port} is in use."]
         if reload:
             notes.append(
                 f"The app restarts when a file in {PACKAGE}/ changes; when"
                 f" {' or '.join(registered.files)} does, the tasks are registered again."
             )
-        document = json.loads(_get(port, "/openapi.json") or "{}")
+        status, body = _get(port, "/openapi.json")
+        document = json.loads(body) if status == http.HTTPStatus.OK else {}
         banner = app_banner(
             local_flyte,
             f"http://{HOST}:{port}",
@@ -208,6 +209,7 @@ def _app(
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
     command += ["--log-level", "warning", *COMMAND_LINE.split()]
+    command += ["--loop", "asyncio"]  # uvloop would let other users of this machine in
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]
     # In its own process group, so that only this process gets Ctrl-C, and can end the app with its
@@ -229,27 +231,26 @@ def _app(
                 app.wait(STOP_SECONDS)
 
 
-def _wait_until_ready(app: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_it_answers(app: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
-        if _get(port, "/ready") is not None:
+        if _get(port, "/health")[0]:
             return
         time.sleep(0.1)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
 
 
-def _get(port: int, path: str) -> bytes | None:
-    """Return what the app answers; None if it does not, or with an error."""
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    """Return the status and the body that the app answers; status 0 if it does not answer."""
     connection = http.client.HTTPConnection(HOST, port, timeout=READY_SECONDS)
     errors = contextlib.suppress(OSError, http.client.HTTPException)
     with contextlib.closing(connection), errors:
         connection.request("GET", path)
         response = connection.getresponse()
-        if response.status == http.HTTPStatus.OK:
-            return response.read()
-    return None
+        return response.status, response.read()
+    return 0, b""
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from .access import CALLER, Context, found, invalid
 from .actions import Signal, now
 from .listing import Fields, page
 from .processes import Containers, substituted
-from .serving import HOST
+from .serving import HOST, listen
 
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
@@ -266,7 +266,9 @@ class AppService(app_service_connect.AppService):
                 (await asyncio.open_connection(HOST, app.port))[1].close()
                 break
             await asyncio.sleep(POLL_SECONDS)
-        async with await asyncio.start_server(connect, HOST, app.tls_port, ssl=self._tls) as front:
+        async with await asyncio.start_server(
+            connect, sock=listen(app.tls_port), ssl=self._tls
+        ) as front:
             app.enter(_Status.DEPLOYMENT_STATUS_ACTIVE)
             await front.serve_forever()
 

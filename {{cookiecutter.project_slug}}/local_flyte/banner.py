@@ -12,18 +12,19 @@ from .people import Mode
 from .same_user import is_known
 from .sign_in import choice, link
 
-ASIDE = ("expired",)
-"""People who are useful only for tests."""
+ONLY_FOR_TESTS = "expired"
+"""The name of a person who is shown only with their token."""
 
 CHOOSE = """At the address after Open you can choose a user. Or sign in directly, as one of four
 people. A second person needs another browser, or a private window:"""
-OPEN_SOURCE = """It acts like the open-source Flyte behind a proxy that signs people in: it trusts
-any token, ignores cookies, and lets everybody do everything."""
-DEVBOX = """It acts like Flyte's devbox: without TLS, so the SDK sends no credentials. Everybody is
-anonymous, and may do everything. """
-UNSAFE = """This system does not show which user a connection comes
-from, so every user of this machine can run programs as you: don't use it on a shared
-machine."""
+KINDS = {
+    Mode.OPEN_SOURCE: """It acts like the open-source Flyte behind a proxy that signs people in: it
+trusts any token, ignores cookies, and lets everybody do everything.""",
+    Mode.DEVBOX: """It acts like Flyte's devbox: without TLS, so the SDK sends no credentials.
+Everybody is anonymous, and may do everything.""",
+}
+UNSAFE = """This system does not show which user a connection comes from, so other users of this
+machine may be able to run programs as you: don't use it on a shared machine."""
 
 
 def added_variables(local_flyte: LocalFlyte) -> dict[str, str]:
@@ -67,11 +68,11 @@ def app_banner(
         *notes,
     ]
     if is_union:
-        shown = [person for person in PEOPLE.values() if person.name not in ASIDE]
+        shown = [person for person in PEOPLE.values() if person.name != ONLY_FOR_TESTS]
         links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
         parts.append(_lines(CHOOSE, links))
     else:
-        parts.append(_kind(local_flyte))
+        parts.append(KINDS[local_flyte.mode])
     if local_flyte.mode is Mode.DEVBOX:
         callers, who = {"nobody": list[str]()}, "anybody"
     else:
@@ -116,18 +117,11 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
         people = [f"{tokens[name]}  ({person.rights})" for name, person in PEOPLE.items()]
         parts.append(_lines("The people, and their tokens:", people))
     else:
-        parts.append(_kind(local_flyte))
+        parts.append(KINDS[local_flyte.mode])
     if local_flyte.mode is Mode.OPEN_SOURCE:
-        people = [line for name, line in tokens.items() if name not in ASIDE]
+        people = [line for name, line in tokens.items() if name != ONLY_FOR_TESTS]
         parts.append(_lines("The people, and their tokens:", people))
     return _joined([*parts, *_to_the_project(), _command_line(local_flyte)])
-
-
-def _kind(local_flyte: LocalFlyte) -> str:
-    """Return what is special about a Flyte that is not Union's."""
-    if local_flyte.mode is Mode.OPEN_SOURCE:
-        return OPEN_SOURCE
-    return DEVBOX + ("Other users of this machine are refused." if is_known() else UNSAFE)
 
 
 def _to_the_project() -> list[str]:
@@ -154,7 +148,8 @@ def flyte_command(local_flyte: LocalFlyte) -> str:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    return "\n" + "\n\n".join([*parts, "Press Ctrl-C to stop."]) + "\n"
+    warning = [] if is_known() else [UNSAFE]
+    return "\n" + "\n\n".join([*parts, *warning, "Press Ctrl-C to stop."]) + "\n"
 
 
 def _lines(title: str, lines: Sequence[str]) -> str:

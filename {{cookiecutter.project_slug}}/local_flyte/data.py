@@ -42,6 +42,15 @@ class _Upload:
     expires: float
     """On the monotonic clock."""
 
+    def store(self, headers: Mapping[str, str], content: bytes) -> int:
+        """Store the content, whose MD5 is signed; return the HTTP status of the answer."""
+        signed = b64encode(self.md5).decode()
+        if self.md5 and (_md5(content) != self.md5 or headers.get("content-md5") != signed):
+            return 400
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(content)
+        return 200
+
 
 class Storage:
     """A folder in place of the object store of a Flyte cluster; an ASGI application for uploads.
@@ -91,22 +100,14 @@ class Storage:
         return f"{self.address}/upload/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a PUT to a signed URL."""
+        """Answer a PUT to a signed URL. What is not expected is not read."""
         request = Request(scope, receive)
-        status = self._put(request.url.path, request.headers, await request.body())
-        await Response(status_code=status)(scope, receive, send)
-
-    def _put(self, url_path: str, headers: Mapping[str, str], content: bytes) -> int:
-        """Store an upload, whose MD5 is signed; return the HTTP status of the answer."""
-        upload = self._expected.get(url_path)
+        upload = self._expected.get(request.url.path)
         if upload is None or time.monotonic() > upload.expires:
-            return 403
-        signed = b64encode(upload.md5).decode()
-        if upload.md5 and (_md5(content) != upload.md5 or headers.get("content-md5") != signed):
-            return 400
-        upload.path.parent.mkdir(parents=True, exist_ok=True)
-        upload.path.write_bytes(content)
-        return 200
+            status = 403
+        else:
+            status = upload.store(request.headers, await request.body())
+        await Response(status_code=status)(scope, receive, send)
 
 
 class DataProxyService(dataproxy_service_connect.DataProxyService):

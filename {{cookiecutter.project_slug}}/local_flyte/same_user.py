@@ -1,49 +1,85 @@
-"""Refuses other users of this machine, if the system shows which user a connection belongs to."""
+"""Refuses connections of other users of this machine, if the system shows whose a connection is.
 
+Credentials don't keep them out: browsers send a host's cookies to all of its ports, so a link to
+another user's server is enough to hand them over.
+"""
+
+import functools
+import logging
 import os
+import platform
 import socket
-import sys
-from pathlib import Path
+import struct
+from contextlib import suppress
+from typing import Any
 
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-TABLES = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
-"""Linux lists its TCP sockets here, with the user who owns each."""
-REFUSAL = "only the user who started this may use it"
+_accept = socket.socket.accept
 
 
+def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+    """Accept a connection of this user.
+
+    Raises:
+        ConnectionAbortedError: If it is another user's; servers then accept the next one.
+    """
+    connection, address = _accept(listener)
+    if is_known() and not _is_ours(connection):
+        connection.close()
+        logging.getLogger(__name__).warning("Refused a connection of another user.")
+        raise ConnectionAbortedError
+    return connection, address
+
+
+class Listener(socket.socket):
+    """A listening socket for connections of this user."""
+
+    accept = accept
+
+
+def refuse_others() -> None:
+    """Make every listening socket of this process accept only connections of this user.
+
+    They do in Python, and so in asyncio; uvloop accepts connections by itself.
+    """
+    socket.socket.accept = accept  # type: ignore[assignment,method-assign]
+
+
+@functools.cache
 def is_known() -> bool:
-    """Tell whether this system shows which user a connection belongs to."""
-    return TABLES[0].exists()
+    """Tell whether this system shows which user a connection belongs to, as Linux does.
 
-
-class SameUser:
-    """ASGI middleware for servers without credentials: other users of this machine get a 403."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap ``app``, which listens on an IPv4 address."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
-        if scope["type"] == "lifespan" or not is_known() or _is_ours(scope):
-            await self._app(scope, receive, send)
-        else:
-            await PlainTextResponse(REFUSAL, 403)(scope, receive, send)
-
-
-def _is_ours(scope: Scope) -> bool:
-    # A socket for both versions of IP is in the second table, with the same last digits.
-    ends = _written(*scope["client"]), _written(*scope["server"])
-    for table in TABLES:
-        for line in table.read_text().splitlines()[1:] if table.exists() else ():
-            fields = line.split()
-            if (fields[1][-13:], fields[2][-13:]) == ends:
-                # The user of a closed socket is unknown; it is listed as root's.
-                return fields[9] != "0" and int(fields[7]) == os.getuid()
+    In WSL, what comes from Windows, such as from a browser there, seems to be root's.
+    """
+    if "microsoft" in platform.release().lower():
+        return False
+    with (
+        suppress(AttributeError, OSError),
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        _accept(listener)[0] as connection,
+    ):
+        return _is_ours(connection)
     return False
 
 
-def _written(host: str, port: int) -> str:
-    return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+def _is_ours(connection: socket.socket) -> bool:
+    """Tell whether the other end is an open socket of this user: sock_diag(7)."""
+    family = connection.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)  # uvicorn guesses at it
+    if family == socket.AF_UNIX:
+        return True
+    try:
+        ends = connection.getpeername(), connection.getsockname()
+    except OSError:  # it has left
+        return False
+    ports = struct.pack("!2H", *(end[1] for end in ends))
+    hosts = [socket.inet_pton(family, end[0]) for end in ends]
+    head = struct.pack("=BBHI", family, socket.IPPROTO_TCP, 0, 2**32 - 1)  # any state
+    body = head + ports + struct.pack("=16s16sIQ", *hosts, 0, 2**64 - 1)  # without a cookie
+    by_family = 20  # SOCK_DIAG_BY_FAMILY; the answer has another type if there is no such socket
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as kernel:  # NETLINK_SOCK_DIAG
+        kernel.send(struct.pack("=IHHII", 16 + len(body), by_family, 1, 0, 0) + body)
+        answer = kernel.recv(4096)
+    kind, found = int(struct.unpack("=H", answer[4:6])[0]), answer[20:24]
+    user, inode = struct.unpack("=II", answer[80:88].ljust(8, b"\0"))
+    # A closed socket has no inode, and may seem to be root's.
+    return kind == by_family and found == ports and inode != 0 and bool(user == os.geteuid())

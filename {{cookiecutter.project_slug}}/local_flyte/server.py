@@ -14,10 +14,9 @@ from connectrpc.errors import ConnectError
 from flyteidl2.app import app_definition_pb2
 
 from .clients import Clients
-from .door import Door, ReceivedCall
+from .gateway import Gateway, ReceivedCall
 from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
-from .same_user import SameUser
 from .services import Services
 from .serving import HOST, STOP_SECONDS, Background, listen
 
@@ -99,11 +98,11 @@ class LocalFlyte(Clients):
     @property
     def calls(self) -> list[ReceivedCall]:
         """The calls received so far, in order."""
-        return list(self._door.received)
+        return list(self._gateway.received)
 
     def clear_calls(self) -> None:
         """Forget the received calls."""
-        self._door.received.clear()
+        self._gateway.received.clear()
 
     def reset(self) -> None:
         """Forget runs, apps, faults and received calls; tasks and people stay."""
@@ -112,7 +111,7 @@ class LocalFlyte(Clients):
 
     def open_calls(self, method: str) -> int:
         """Return the number of open calls of a method, such as streams."""
-        return self._background.call(lambda: self._door.open_calls[method])
+        return self._background.call(lambda: self._gateway.open_calls[method])
 
     def fail_next(
         self, method: str, code: Code, times: int = 1, message: str = "a test wants it to fail"
@@ -191,11 +190,10 @@ class LocalFlyte(Clients):
                 builds_images=self._builds_images,
             )
             find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
-            self._door = Door(find, services.applications, proxied=self._proxied)
-            asks_nobody = self.mode is not Mode.UNION and not self._proxied
-            served = SameUser(self._door) if asks_nobody else self._door
+            self._gateway = Gateway(find, services.applications, proxied=self._proxied)
             self._background = background = Background()
-            background.add(served, listener, None if self.mode is Mode.DEVBOX else certificate)
+            served = None if self.mode is Mode.DEVBOX else certificate
+            background.add(self._gateway, listener, served)
             uploads = stack.enter_context(listen())
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"
             background.add(services.storage, uploads)

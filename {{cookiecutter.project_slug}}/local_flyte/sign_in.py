@@ -2,8 +2,7 @@
 
 On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
 choice of the local Flyte's people, and there is one for each of them. The links contain a secret
-that is new at each start, so that other users of this machine cannot guess them. The app itself
-contains none of this.
+that is new at each start. The app itself contains none of this.
 """
 
 import base64
@@ -12,6 +11,7 @@ import importlib
 import json
 import os
 import secrets
+import traceback
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -19,18 +19,23 @@ from typing import Any
 from starlette.datastructures import QueryParams
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .people import COOKIE, Person
-from .same_user import SameUser
+from .same_user import refuse_others
 from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
 OUR_COOKIE = "local_flyte_sign_in"
-KNOWS = "local_flyte.knows"  # in a scope: whether its query string contained the secret
+PROVED = "local_flyte.proved"  # in a scope: whether its query string contained the secret
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif;
   background: light-dark(#f7f7fa, #121118); color: light-dark(#1d1b26, #eceaf3); }
@@ -69,16 +74,15 @@ PAGE = """<!doctype html>
 """
 
 
-def environment(
-    people: Iterable[Person], secret: str, *, same_user: bool = False
-) -> dict[str, str]:
+def environment(people: Iterable[Person], secret: str, *, restarts: bool = False) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
-    Without people there is no sign-in; ``same_user`` refuses other users of this machine.
+    Without people there is no sign-in. With ``restarts``, uvicorn restarts the app when its files
+    change, so an app that does not start answers with the reason instead of ending.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
-    settings = {"secret": secret, "people": known, "same_user": same_user}
+    settings = {"secret": secret, "people": known, "restarts": restarts}
     return {VARIABLE: json.dumps(settings), **where}
 
 
@@ -94,9 +98,52 @@ def link(origin: str, name: str, secret: str) -> str:
 
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
+    refuse_others()
     known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
-    app = SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
-    return SameUser(app) if known["same_user"] else app
+    app = ReportsErrors() if known["restarts"] else _app()
+    return SignIn(app, known["secret"], known["people"])
+
+
+def _app() -> ASGIApp:
+    app: ASGIApp = importlib.import_module("app.main").app
+    return app
+
+
+class ReportsErrors:
+    """The app or, if it does not start, an answer with the reason to each request.
+
+    uvicorn's process would end, and requests would wait for the next one.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._app = _app()
+        except Exception as error:  # noqa: BLE001 - the app's own code
+            self._app = _reason(error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+        elif not isinstance(self._app, Response):
+            await self._live(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_unless_failed(message: Message) -> None:
+            if message["type"] != "lifespan.startup.failed":  # it would end the process
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_unless_failed)
+        except Exception as error:  # noqa: BLE001
+            self._app = _reason(error)
+
+
+def _reason(error: Exception) -> Response:
+    traceback.print_exception(error)
+    line = next(iter(str(error).splitlines()), "")
+    text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
+    return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
 
 
 class SignIn:
@@ -128,8 +175,8 @@ class SignIn:
         """Serve requests that use this machine's own name."""
         if scope["type"] != "lifespan":
             given = QueryParams(scope["query_string"]).get("secret")
-            scope[KNOWS] = self._is_secret(given)
-            if scope[KNOWS]:
+            scope[PROVED] = self._is_secret(given)
+            if scope[PROVED]:
                 scope["query_string"] = b""  # uvicorn logs it
         await self._local(scope, receive, send)
 
@@ -140,7 +187,7 @@ class SignIn:
             await self._app(scope, receive, send)
             return
         cookie = Request(scope).cookies.get(OUR_COOKIE)
-        knows = scope[KNOWS] or (path == URL and self._is_secret(cookie))
+        knows = scope[PROVED] or (path == URL and self._is_secret(cookie))
         await (self._pages if knows else REFUSAL)(scope, receive, send)
 
     async def _choose(self, request: Request) -> Response:

@@ -2,14 +2,19 @@
 
 An editable install of the project (`pip install --editable` or `uv sync`) puts the source tree on
 `sys.path`, or an import hook for it on `sys.meta_path`. A container has neither, so code that was
-left out of the bundle must not be importable by accident.
+left out of the bundle must not be importable by accident. And nobody outside a cluster reaches a
+container directly.
 """
 
 import os
+import runpy
 import sys
 
-_installed = (sys.prefix, sys.base_prefix, os.path.dirname(__file__))  # noqa: PTH120
+_here = os.path.dirname(__file__)  # noqa: PTH120
+_installed = (sys.prefix, sys.base_prefix, _here)
 sys.path[:] = [entry for entry in sys.path if entry.startswith(_installed)]
 sys.meta_path[:] = [
     hook for hook in sys.meta_path if not getattr(hook, "__module__", "").startswith("__editable__")
 ]
+runpy.run_path(f"{_here}/../same_user.py")["refuse_others"]()
+sys.modules["uvloop"] = None  # type: ignore[assignment]  # accepts connections by itself

@@ -30,7 +30,7 @@ class ReceivedCall:
     """The owner of the credentials; None if it is unknown."""
 
 
-class Door:
+class Gateway:
     """An ASGI application with every service of the local Flyte, by path."""
 
     def __init__(
