@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from starlette.datastructures import QueryParams
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import (
@@ -34,8 +33,6 @@ from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
-OUR_COOKIE = "local_flyte_sign_in"
-PROVED = "local_flyte.proved"  # in a scope: whether its query string contained the secret
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif;
   background: light-dark(#f7f7fa, #121118); color: light-dark(#1d1b26, #eceaf3); }
@@ -123,27 +120,30 @@ class ReportsErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-        elif not isinstance(self._app, Response):
-            await self._live(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_unless_failed(message: Message) -> None:
-            if message["type"] != "lifespan.startup.failed":  # it would end the process
+            if message["type"] != "lifespan.startup.failed":
                 await send(message)
 
         try:
             await self._app(scope, receive, send_unless_failed)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if scope["type"] != "lifespan":
+                raise
             self._app = _reason(error)
 
 
-def _reason(error: Exception) -> Response:
+def _reason(error: Exception) -> ASGIApp:
     traceback.print_exception(error)
     line = next(iter(str(error).splitlines()), "")
     text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
-    return PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
+    response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await response(scope, receive, send)
+
+    return answer
 
 
 class SignIn:
@@ -173,11 +173,6 @@ class SignIn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve requests that use this machine's own name."""
-        if scope["type"] != "lifespan":
-            given = QueryParams(scope["query_string"]).get("secret")
-            scope[PROVED] = self._is_secret(given)
-            if scope[PROVED]:
-                scope["query_string"] = b""  # uvicorn logs it
         await self._local(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,9 +181,13 @@ class SignIn:
         if not (self._people and ours and scope["type"] == "http"):
             await self._app(scope, receive, send)
             return
-        cookie = Request(scope).cookies.get(OUR_COOKIE)
-        knows = scope[PROVED] or (path == URL and self._is_secret(cookie))
-        await (self._pages if knows else REFUSAL)(scope, receive, send)
+        request = Request(scope)
+        given = request.query_params.get("secret", "").encode()
+        is_somebody = request.cookies.get(COOKIE) in {value for value, _ in self._people.values()}
+        admitted = secrets.compare_digest(given, self._secret.encode()) or (
+            path == URL and is_somebody
+        )
+        await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
     async def _choose(self, request: Request) -> Response:
         people = "\n".join(
@@ -204,16 +203,12 @@ class SignIn:
             return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
         response.set_cookie(COOKIE, self._people[name][0], httponly=True, samesite="lax")
-        response.set_cookie(OUR_COOKIE, self._secret, path=URL, httponly=True, samesite="strict")
         return response
 
     async def _sign_out(self, request: Request) -> Response:
-        response = RedirectResponse(URL, HTTPStatus.SEE_OTHER, HEADERS)
+        response = RedirectResponse(choice("", self._secret), HTTPStatus.SEE_OTHER, HEADERS)
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return response
-
-    def _is_secret(self, given: str | None) -> bool:
-        return secrets.compare_digest((given or "").encode(), self._secret.encode())
 
 
 def _page(content: str, status: int = HTTPStatus.OK) -> Response:
