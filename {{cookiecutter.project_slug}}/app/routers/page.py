@@ -4,6 +4,8 @@ Public: the files contain no data.
 """
 
 import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +16,24 @@ from starlette.types import Scope
 from passthrough.requests.door import HEADERS
 
 PAGE = Path(__file__).parent.parent / "page"
-FILES = sorted(PAGE.glob("*"))
+KINDS = {".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".webp", ".woff2"}
+
+
+def _files() -> list[Path]:
+    """Return the page's files: known kinds, and none that is hidden or that git ignores."""
+    files = sorted(file for file in PAGE.glob("[!.]*") if file.suffix in KINDS)
+    with suppress(FileNotFoundError):  # without git, as on a cluster, which has only these files
+        command = ["git", "check-ignore", "-z", "--stdin"]
+        names = "\0".join(map(str, files))
+        told = subprocess.run(  # noqa: S603
+            command, cwd=PAGE, input=names, capture_output=True, text=True, check=False
+        )
+        files = [file for file in files if str(file) not in told.stdout.split("\0")]
+    return files
+
+
+FILES = _files()
+"""All that is served and deployed. A new file is served after a restart."""
 PATHS = {"/", *(f"/page/{file.name}" for file in FILES)}
 """Paths that need no credentials."""
 
@@ -27,6 +46,9 @@ PAGE_HEADERS = {
 
 
 class _Files(StaticFiles):
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        return super().lookup_path(path) if PAGE / path in FILES else ("", None)
+
     def file_response(
         self,
         full_path: PathLike,
