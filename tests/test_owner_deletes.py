@@ -60,9 +60,8 @@ def without_tasks(project: Path) -> None:
 
 
 def with_only_health(project: Path) -> None:
-    """Delete runs last: tasks and streams return runs."""
     without_streams_page_and_samples(project)
-    for name in ("me", "projects", "tasks", "runs"):
+    for name in ("me", "projects", "tasks", "runs", "actions", "conditions"):
         without_router(project, name)
     loop = """    for module in (
     ):

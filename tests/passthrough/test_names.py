@@ -47,6 +47,11 @@ JSON = {
 
 CHANGED = {
     "Action.wait": "prints nothing, and ends with its request",
+    "Condition.get": "on a real Flyte, by the name of its action: lists have no other name",
+    "Condition.listall": "on a real Flyte, without names, prompts and types; `ActionDetails.get`"
+    " has them in `pb2.condition`, and who answered in `pb2.signal_info`",
+    "Condition.signal": "Flyte records the caller as the one who answered, a moment later",
+    "Run.listall": "`created_by_subject` reaches Flyte as the filter that it knows",
     "Run.wait": "prints nothing, and ends with its request",
     "Task.get": "each request fetches the task as its caller, even if it is defined at module"
     " level",
@@ -70,11 +75,11 @@ AS_DOCUMENTED = {
     " is_deactivated listall replace to_dict to_json update watch",
     "Artifact": "coerce_to_literal create declare delete get get_schema list_names listall"
     " partition_values to_dict to_json",
-    "Condition": "get listall signal to_dict to_json",
+    "Condition": "to_dict to_json",
     "PartitionSchema": "from_pb2 to_pb2",
     "Project": "archive create get listall to_dict to_json unarchive update",
     "Run": "abort code_bundle details done first_failure get get_debug_url get_logs input_literals"
-    " listall output_literals raise_for_status sync to_dict to_json watch",
+    " output_literals raise_for_status sync to_dict to_json watch",
     "RunDetails": "done get get_details input_literals output_literals to_dict to_json",
     "Secret": "create delete get listall to_dict to_json",
     "SecretTypes": "",

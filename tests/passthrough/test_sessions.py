@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from passthrough.calls.request_calls import PAUSES
 from passthrough.calls.transport import LARGEST_MESSAGE
+from passthrough.dependencies import LONGEST_MESSAGE
 from passthrough.requests.problems import problem_event
 
 from .support import bearer, build_app, client_of, serving, wait_until
@@ -331,18 +332,18 @@ def test_messages_of_a_stream_arrive_whole_however_they_are_split(
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     local_flyte: LocalFlyte, certificate: Path, greeting: str
 ) -> None:
-    messages = ("one\ntwo\r\nthree", "x" * (2 * streams.LONGEST + 1), "last")
+    messages = ("one\ntwo\r\nthree", "x" * (2 * LONGEST_MESSAGE + 1), "last")
     pieces = (lines(*messages), envelope(b"{}", 2))
     with log_elsewhere(local_flyte, certificate, *pieces) as (client, _):
 
         def events(seen: int) -> list[str]:
-            headers = {"Last-Event-ID": str(seen)}
+            headers = {"Last-Event-ID": f"1-{seen}"}
             return client.get(f"/runs/{greeting}/logs", headers=headers).text.split("\n\n")[:-1]
 
         told = events(0)
-        assert told[0] == "data: one\ndata: two\ndata: three\nid: 1"
-        assert [len(event) // streams.LONGEST for event in told] == [0, 1, 1, 0, 0]
-        assert told[3:] == ["data: x\nid: 4", "data: last\nid: 5"]
+        assert told[0] == "data: one\ndata: two\ndata: three\nid: 1-1"
+        assert [len(event) // LONGEST_MESSAGE for event in told] == [0, 1, 1, 0, 0]
+        assert told[3:] == ["data: x\nid: 1-4", "data: last\nid: 1-5"]
         for seen in range(1, 6):
             assert events(seen) == told[seen:]
 

@@ -15,7 +15,7 @@ from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
-from .routers import me, page, projects, runs, streams, tasks
+from .routers import actions, conditions, me, page, projects, runs, streams, tasks
 from .settings import Settings
 
 PUBLIC = {*health.PATHS, *docs.PATHS, *page.PATHS}
@@ -60,6 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
         projects,
         tasks,
         runs,
+        actions,
+        conditions,
         streams,
     ):
         app.include_router(module.router, dependencies=[ProjectDomain])

@@ -1,14 +1,27 @@
 """The models of the runs API."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlencode
 
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from passthrough.dependencies import Identity, Inputs, in_time, phase_of, time_of
+from passthrough.dependencies import (
+    LONGEST_TEXT,
+    Inputs,
+    Moment,
+    Phase,
+    Shown,
+    Text,
+    Who,
+    at,
+    in_time,
+    time_of,
+)
+from passthrough.values import to_json
 
 LINKS = {
     operation: {
@@ -23,39 +36,23 @@ Links to operations that the app does not have are left out of its OpenAPI docum
 """
 
 
-class Run(BaseModel):
+HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
+
+
+class Run(Shown):
     """A run and its state."""
 
     name: str = Field(examples=["r4f7d1c02"])
-    project: str
-    domain: str
-    task: str | None = Field(description="The task's full name")
-    version: str | None = Field(description="The task's version")
-    phase: ActionPhase | None = Field(description="Null until Flyte returns one")
-    attempts: int = Field(description="The number of attempts so far")
-    executed_by: Identity | None = Field(description="Who started the run, if Flyte knows")
-    started_at: datetime | None
-    ended_at: datetime | None
+    project: str = at("pb2.action.id.run.project")
+    domain: str = at("pb2.action.id.run.domain")
+    task: Text = at("pb2.action.metadata.task.id.name", "The task's full name")
+    version: Text = at("pb2.action.metadata.task.id.version", "The task's version")
+    phase: Phase = at("action.raw_phase", "Null until Flyte returns one")
+    attempts: int = at("pb2.action.status.attempts", "The number of attempts so far")
+    executed_by: Who = at("pb2.action.metadata.executed_by", "Who started it, if Flyte knows")
+    started_at: Moment = at("pb2.action.status.start_time")
+    ended_at: Moment = at("pb2.action.status.end_time")
     url: str = Field(description="The run's page in Flyte's console")
-
-    @classmethod
-    def of(cls, run: remote.Run, **more: Any) -> Self:
-        """Convert a run of the SDK."""
-        root = run.pb2.action
-        return cls(
-            name=run.name,
-            project=root.id.run.project,
-            domain=root.id.run.domain,
-            task=root.metadata.task.id.name or None,
-            version=root.metadata.task.id.version or None,
-            phase=phase_of(run.action),
-            attempts=root.status.attempts,
-            executed_by=Identity.of(root),
-            started_at=time_of(root.status.start_time),
-            ended_at=time_of(root.status.end_time),
-            url=run.url,
-            **more,
-        )
 
     @property
     def location(self) -> str:
@@ -80,14 +77,14 @@ class EndedRun(Run):
 
         If there are outputs but they can't be fetched, ``GET /runs/{name}/io`` returns the reason.
         """
-        error = outputs = None
+        shown, error, outputs = Run.of(run), None, None
         async with in_time():
-            if phase_of(run.action) in {ActionPhase.FAILED, ActionPhase.TIMED_OUT}:
+            if shown.phase in {ActionPhase.FAILED, ActionPhase.TIMED_OUT}:
                 details = await remote.ActionDetails.get_details.aio(run.action.action_id)
-                error = details.error_info and details.error_info.message[:20_000]
-            elif waited and run.phase in {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}:
+                error = details.error_message[:LONGEST_TEXT]
+            elif waited and shown.phase in HAS_OUTPUTS:
                 outputs = (await run.outputs.aio()).named_outputs
-        return cls.of(run, error=error, outputs=outputs)
+        return cls.model_construct(**dict(shown), error=error, outputs=outputs)
 
 
 class RunData(BaseModel):
@@ -107,6 +104,7 @@ class Rerun(BaseModel):
     inputs: Inputs = Field(
         default={}, description="The inputs to change", examples=[{"name": "Ada"}]
     )
+    recover: bool = Field(default=False, description="Whether to take over what has succeeded")
 
 
 class Abort(BaseModel):
@@ -115,3 +113,58 @@ class Abort(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="Aborted in the app", max_length=1000)
+
+
+class Action(Shown):
+    """A part of a run, from its details: listings lack the names of tasks."""
+
+    name: str = Field(examples=["a0"])
+    type: Annotated[
+        Literal["task", "trace", "condition"] | None,
+        BeforeValidator(lambda metadata: metadata.WhichOneof("spec")),
+    ] = at("metadata")
+    title: Annotated[
+        str | None,
+        BeforeValidator(lambda m: m.task.short_name or m.trace.name or m.condition.name or None),
+    ] = at("metadata", "The short name of its task, trace or condition")
+    task: str | None = at("task_name", "The task's full name")
+    parent: str | None = at("parent_name", "The action that started it; null for the root")
+    group: Text = at("metadata.group")
+    phase: Phase = at("raw_phase")
+    attempts: int = Field(description="The number of attempts so far")
+    started_at: Moment = at("status.start_time")
+    ended_at: Moment = at("status.end_time")
+    error: Text = at("error_message", "Why it failed")
+
+
+def if_answered(read: Callable[[Any], Any]) -> BeforeValidator:
+    """Read a field of a condition that it has once it is answered."""
+    return BeforeValidator(lambda pb2: read(pb2) if pb2.HasField("signal_info") else None)
+
+
+class Condition(Shown):
+    """What a run asks people, from the details of its action, and the answer."""
+
+    run: str = at("run_name")
+    action: str = at("name", "The name of its action")
+    name: str = at("pb2.condition.name")
+    prompt: str = at("pb2.condition.prompt", "Other people's text: never show it as HTML")
+    prompt_type: Annotated[
+        Literal["text", "markdown"],
+        BeforeValidator(lambda kind: "markdown" if kind == 2 else "text"),
+    ] = at("pb2.condition.prompt_type")
+    description: Text = at("pb2.condition.description")
+    type: Annotated[
+        Literal["integer", "number", "string", "boolean"] | None,
+        BeforeValidator({1: "integer", 2: "number", 3: "string", 4: "boolean"}.get),
+    ] = at("pb2.condition.type.simple")
+    phase: Phase = at("raw_phase")
+    asked_at: Moment = at("status.start_time")
+    answered_at: Annotated[
+        datetime | None, if_answered(lambda action: time_of(action.status.end_time))
+    ] = at("pb2")
+    answered_by: Who = at("pb2.signal_info.signalled_by", "Null also if Flyte does not know")
+    value: Annotated[
+        bool | int | float | str | None,
+        if_answered(lambda action: to_json([("", action.signal_info.output)])[""]),
+    ] = at("pb2")

@@ -7,6 +7,7 @@ tasks that your users run can also be in another project.
 import asyncio
 
 import flyte
+import flyte.report
 
 from .image import image
 
@@ -31,20 +32,30 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @task_env.task
 async def count(to: int = 5) -> int:
-    """Print one number a second, so that there is a run to watch.
-
-    Args:
-        to: The last number, at least 1.
-
-    Returns:
-        The sum of the numbers counted.
-
-    Raises:
-        ValueError: If ``to`` is less than 1.
-    """
+    """Print one number a second, and return their sum: a run to watch."""
     if to < 1:
         raise ValueError(f"cannot count to {to}: give a number of at least 1")
     for number in range(1, to + 1):
         print(f"{number} of {to}", flush=True)
         await asyncio.sleep(1)
     return to * (to + 1) // 2
+
+
+@task_env.task
+async def publish(text: str) -> str:
+    """Publish a text, once somebody has approved it."""
+    approval = await flyte.new_condition.aio("approval", prompt=f"Publish this?\n\n{text}")
+    approved = await approval.wait.aio()
+    return f"{'published' if approved else 'rejected'}: {text}"
+
+
+@task_env.task(report=True)
+async def chart(values: list[int]) -> int:
+    """Draw a bar chart as the run's report, and return the sum of the values."""
+    bars = (
+        f'<rect x="{24 * place}" y="{100 - value}" width="20" height="{value}" fill="teal" />'
+        for place, value in enumerate(values)
+    )
+    svg = f'<svg viewBox="0 0 {24 * len(values)} 100">{"".join(bars)}</svg>'
+    await flyte.report.replace.aio(svg, do_flush=True)
+    return sum(values)

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
@@ -12,7 +12,15 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 from starlette.requests import HTTPConnection
 
 from .calls.errors import FLYTE_ERRORS
@@ -95,6 +103,19 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the name in the path, fetched as the caller."""
 
 
+async def _action(
+    name: Annotated[str, Path(description="The run's name.")], action: str = "a0"
+) -> remote.Action:
+    return await remote.Action.get.aio(run_name=name, name=action)
+
+
+ActionDep = Annotated[remote.Action, Depends(_action)]
+"""An action of the run in the path, fetched as the caller.
+
+It is the one named ``action`` in the path, else in the query; by default the root action.
+"""
+
+
 async def _task(
     name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
     version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
@@ -106,6 +127,8 @@ async def _task(
 TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
+LONGEST_TEXT = 20_000  # characters of an error
+LONGEST_MESSAGE = 64 * 1024  # characters of a log's message in one piece
 NOT_INPUTS = {
     "self",
     "task",
@@ -136,6 +159,21 @@ def _in_utc(time: datetime) -> datetime:
     except OverflowError:
         raise ValueError("in UTC it is before the year 1 or after 9999") from None
 
+
+async def _subject(
+    connection: HTTPConnection,
+    subject: Annotated[str | None, Query(description="Only what this subject has started.")] = None,
+    mine: Annotated[bool, Query(description="Only what the caller has started.")] = False,
+) -> str | None:
+    if not mine:
+        return subject
+    if (caller := (await _caller(connection)).subject) and subject in {None, caller}:
+        return caller
+    raise HTTPException(400, "Flyte does not know who you are, or `subject` is somebody else")
+
+
+SubjectDep = Annotated[str | None, Depends(_subject)]
+"""Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
 
 Time = Annotated[AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_in_utc)]
 """A time in a query, in OpenAPI's format only: Pydantic would also accept numbers."""
@@ -186,24 +224,59 @@ class Identity(BaseModel):
     name: str = Field(examples=["Alice Liddell"])
 
     @classmethod
-    def of(cls, action: Any) -> Self | None:
-        """Return who started an action, if Flyte knows."""
-        if not action.metadata.HasField("executed_by"):
+    def of(cls, identity: Any) -> Self | None:
+        """Convert an identity of Flyte's, such as ``executed_by``; None if there is none."""
+        match identity.WhichOneof("principal"):
+            case "application":
+                found, name = identity.application, identity.application.spec.name
+            case "user":
+                found, spec = identity.user, identity.user.spec
+                name = f"{spec.first_name} {spec.last_name}".strip()
+            case _:
+                return None
+        return cls(subject=found.id.subject, name=name)
+
+
+async def first(found: Any, count: int, skip: int = 0) -> list[Any]:
+    """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
+    taken: list[Any] = []
+    async for each in found:
+        taken.append(each)
+        if len(taken) == skip + count:
+            break
+    return taken[skip:]
+
+
+async def details_of(actions: Iterable[Any]) -> list[remote.ActionDetails]:
+    """Fetch the details of actions side by side, without those that Flyte does not know yet."""
+
+    async def details(action: Any) -> remote.ActionDetails | None:
+        try:
+            return await remote.ActionDetails.get_details.aio(action.pb2.id)
+        except ConnectError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
             return None
-        identity = action.metadata.executed_by
-        if identity.HasField("application"):
-            application = identity.application
-            return cls(subject=application.id.subject, name=application.spec.name)
-        user = identity.user
-        return cls(
-            subject=user.id.subject, name=f"{user.spec.first_name} {user.spec.last_name}".strip()
-        )
+
+    return [*filter(None, await asyncio.gather(*map(details, actions)))]
+
+
+async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
+    """Yield the messages in the log of an attempt, long ones in parts, until its container ends."""
+    async for message in action.get_logs.aio(attempt):
+        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
+        for start in range(0, len(text) or 1, LONGEST_MESSAGE):
+            yield text[start : start + LONGEST_MESSAGE]
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
     """Return a phase; None if it is missing, or unknown to this version of the SDK."""
+    return _phase(action.raw_phase)
+
+
+def _phase(raw: int) -> ActionPhase | None:
     with suppress(ValueError):
-        return ActionPhase.from_protobuf(action.raw_phase)
+        return ActionPhase.from_protobuf(raw)
     return None
 
 
@@ -212,3 +285,26 @@ def time_of(timestamp: Any) -> datetime | None:
     with suppress(ValueError):
         return timestamp.ToDatetime(UTC) if timestamp.seconds else None
     return None
+
+
+# The types of a model's fields that are read from objects of the SDK.
+Phase = Annotated[ActionPhase | None, BeforeValidator(_phase)]
+Moment = Annotated[datetime | None, BeforeValidator(time_of)]
+Who = Annotated[Identity | None, BeforeValidator(Identity.of)]
+Text = Annotated[str | None, BeforeValidator(lambda text: text[:LONGEST_TEXT] or None)]
+
+
+class Shown(BaseModel):
+    """A model of an object of the SDK: each field is read where `at` says, else by its name."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def of(cls, found: Any) -> Self:
+        """Convert an object of the SDK."""
+        return cls.model_validate(found)
+
+
+def at(path: str, description: str | None = None, **more: Any) -> Any:
+    """Declare a field by its path, such as ``pb2.action.status``, from an object of the SDK."""
+    return Field(validation_alias=AliasPath(*path.split(".")), description=description, **more)

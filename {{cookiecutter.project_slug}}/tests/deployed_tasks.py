@@ -29,6 +29,13 @@ async def count(to: int = 5) -> int:
     return to
 
 
+@env.task
+async def ask(prompt: str) -> bool:
+    """Ask somebody, and return the answer."""
+    approval = await flyte.new_condition.aio("approval", prompt=prompt)
+    return bool(await approval.wait.aio())
+
+
 class Trap:
     """Runs code in the process that unpickles it."""
 

@@ -45,13 +45,17 @@ from .support import (
 Operation = tuple[str, str]
 EXAMPLES: dict[Operation, dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
+    ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
+    ("GET", "/runs/{name}/report"): {"status": 501},  # the local Flyte has no reports
 }
 """Example requests: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
 task. ``status`` is an acceptable status besides success."""
 
 READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
 STREAMS = [operation for operation, has_events in OPERATIONS.items() if has_events]
-ABOUT_THE_PROJECT = [each for each in OPERATIONS if each[1].startswith(("/tasks", "/runs"))]
+ABOUT_THE_PROJECT = [
+    each for each in OPERATIONS if each[1].startswith(("/tasks", "/runs", "/conditions"))
+]
 
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 

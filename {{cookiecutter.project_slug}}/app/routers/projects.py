@@ -1,32 +1,25 @@
 """The Flyte projects that the caller may see."""
 
-from typing import Self
+from typing import Annotated
 
 from fastapi import APIRouter
 from flyte import remote
-from pydantic import BaseModel, Field
+from pydantic import BeforeValidator
+
+from passthrough.dependencies import Shown, at
 
 router = APIRouter(tags=["projects"])
 
 
-class Project(BaseModel):
+class Project(Shown):
     """A Flyte project."""
 
-    id: str = Field(examples=["flytesnacks"])
-    name: str
-    description: str
-    domains: list[str] = Field(examples=[["development", "staging", "production"]])
-
-    @classmethod
-    def of(cls, project: remote.Project) -> Self:
-        """Convert a project of the SDK."""
-        found = project.pb2
-        return cls(
-            id=found.id,
-            name=found.name,
-            description=found.description,
-            domains=[domain.id for domain in found.domains],
-        )
+    id: str = at("pb2.id", examples=["flytesnacks"])
+    name: str = at("pb2.name")
+    description: str = at("pb2.description")
+    domains: Annotated[
+        list[str], BeforeValidator(lambda domains: [domain.id for domain in domains])
+    ] = at("pb2.domains", examples=[["development", "staging", "production"]])
 
 
 @router.get("/projects", summary="List projects")

@@ -1,33 +1,30 @@
-"""Watching a run: its phases as server-sent events or over a WebSocket, and its log.
+"""Watching a run: its phases as server-sent events or over a WebSocket, and its logs.
 
 Deployments and proxies cut streams off after some minutes. A client can resume one where it was cut
 off by sending ``Last-Event-ID``, as browsers do.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from flyte import remote
+from flyte.errors import LogsNotYetAvailableError
 
-from passthrough.dependencies import RunDep, phase_of
+from passthrough.dependencies import ActionDep, RunDep, log_of, phase_of
 from passthrough.requests.lifetime import only_sending
-from passthrough.requests.problems import documented, problem_event
+from passthrough.requests.problems import problem_event
 
 from ..models import Run
 
 router = APIRouter(tags=["runs"])
 
 LAST_EVENT_ID = "The id of the last event received."
-LONGEST = 64 * 1024  # characters in one event of a log
 
 
-@router.get(
-    "/runs/{name}/events",
-    summary="Watch a run",
-    response_class=EventSourceResponse,
-    responses=documented(404),
-)
+@router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
 @problem_event
 async def run_events(
     request: Request,
@@ -46,29 +43,46 @@ async def run_events(
             yield ServerSentEvent(event="phase", id=seen, data=Run.of(run))
 
 
-@router.get(
-    "/runs/{name}/logs",
-    summary="Read a run's log",
-    response_class=EventSourceResponse,
-    responses=documented(404),
-)
+@router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
 @problem_event
 async def run_logs(
     request: Request,
-    run: RunDep,
-    last_event_id: Annotated[int, Header(ge=0, description=LAST_EVENT_ID)] = 0,
+    action: ActionDep,
+    last_event_id: Annotated[
+        str, Header(pattern=r"^\d{1,9}-\d{1,9}$", description=LAST_EVENT_ID)
+    ] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Send the log, an event for each message or part of a long one, until the run has ended.
+    """Send the log of a run, or of one action, over all attempts until it has ended.
 
-    If Flyte fails, the last event is a `problem`.
+    Each message, or part of a long one, is an event with the id `attempt-number`. An `attempt` event
+    comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log. If
+    Flyte fails, the last event is a `problem`.
     """
-    number = 0
-    async for message in run.get_logs.aio():
-        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
-        for start in range(0, len(text) or 1, LONGEST):
-            number += 1
-            if number > last_event_id:
-                yield ServerSentEvent(id=str(number), raw_data=text[start : start + LONGEST])
+    attempt, seen = map(int, last_event_id.split("-"))
+    while True:
+        number, is_missing = 0, False
+        try:
+            async for text in log_of(action, attempt):
+                number += 1
+                if number > seen:
+                    yield ServerSentEvent(id=f"{attempt}-{number}", raw_data=text)
+        except LogsNotYetAvailableError:
+            is_missing = True
+        seen = max(seen, number)
+        # Flyte ends the log with the attempt's pod, and records the attempt's end later.
+        action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
+        is_last = action.pb2.status.attempts <= attempt
+        if is_last and not action.done():
+            await asyncio.sleep(1)
+            continue
+        if is_missing:
+            yield ServerSentEvent(
+                event="unavailable", id=f"{attempt}-{seen}", data={"attempt": attempt}
+            )
+        if is_last:
+            return
+        attempt, seen = attempt + 1, 0
+        yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
 
 
 @router.websocket("/runs/{name}/watch")

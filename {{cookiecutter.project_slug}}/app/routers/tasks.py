@@ -8,7 +8,6 @@ from flyte import remote
 from pydantic import BaseModel, ConfigDict, Field
 
 from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
-from passthrough.requests.problems import documented
 
 from ..models import LINKS, EndedRun
 
@@ -54,7 +53,7 @@ async def list_tasks(
     return tasks[:limit]
 
 
-@router.get("/tasks/{name}", summary="Get a task", responses=documented(404))
+@router.get("/tasks/{name}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
     """Return a task, with the schemas of its inputs and outputs."""
     inputs, outputs = schemas_of(task)
@@ -72,7 +71,7 @@ async def get_task(task: TaskDep) -> Task:
     "/tasks/{name}/runs",
     status_code=201,
     summary="Run a task",
-    responses={**documented(404, 422), 201: {"links": LINKS}},
+    responses={201: {"links": LINKS}},
 )
 async def run_task(task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0) -> EndedRun:
     """Start a run of a task. It belongs to the caller."""

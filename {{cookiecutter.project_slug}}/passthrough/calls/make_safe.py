@@ -16,6 +16,7 @@ import flyte
 from .errors import NotForManyCallersError, UnsupportedFlyteError, keep_credentials_out_of_logs
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
+from .runs import change_filters
 from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
 from .types_and_storage import change_types
@@ -23,11 +24,11 @@ from .types_and_storage import change_types
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
 REFUSED = {
     "Action.download_code": "serve code from its own source, such as its repository",
-    "Action.get_report": "link to the run's page, run.url, which shows its report",
+    "Action.get_report": "redirect the browser to passthrough.calls.runs.report_address(action)",
     "Action.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "Artifact.to_python": "pass the artifact to flyte.run as an input, or show artifact.url",
     "Run.download_code": "serve code from its own source, such as its repository",
-    "Run.get_report": "link to the run's page, run.url, which shows its report",
+    "Run.get_report": "redirect the browser to passthrough.calls.runs.report_address(action)",
     "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
     "flyte.io.DataFrame.open": FILES,
     "flyte.io.Dir.download": FILES,
@@ -55,6 +56,7 @@ def make_safe() -> None:
        loop; in a thread they end with the request.
     3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
     4. Lazy tasks, and the SDK's cache of images: fetched again for each caller.
+    5. Filters of runs by person: sent as Flyte accepts them.
 
     Raises:
         UnsupportedFlyteError: The installed flyte lacks one of these places.
@@ -70,7 +72,13 @@ def make_safe() -> None:
                     " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
                     " for an update of the template."
                 )
-        for change in (change_sessions, change_loop, change_types, change_lazy_tasks):
+        for change in (
+            change_sessions,
+            change_loop,
+            change_types,
+            change_lazy_tasks,
+            change_filters,
+        ):
             change()
         for name, instead in REFUSED.items():
             owner, _, method = _sdk_name(name).rpartition(".")

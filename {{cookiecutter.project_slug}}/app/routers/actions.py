@@ -1,0 +1,54 @@
+"""What a run consists of, and what its tasks have drawn."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi.responses import RedirectResponse
+from flyte import remote
+
+from passthrough.calls.runs import report_address
+from passthrough.dependencies import ActionDep, RunDep, details_of, first, in_time
+
+from ..models import Abort, Action
+
+router = APIRouter(tags=["runs"])
+
+
+@router.get("/runs/{name}/actions", summary="List a run's actions")
+async def list_actions(
+    run: RunDep,
+    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=50)] = 50,
+) -> list[Action]:
+    """List the tasks, traces and conditions that the run consists of, oldest first."""
+    actions = await first(remote.Action.listall.aio(run.name), limit, offset)
+    return [*map(Action.of, await details_of(actions))]
+
+
+@router.post(
+    "/runs/{name}/actions/{action}/abort",
+    status_code=202,
+    summary="Abort an action",
+)
+async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()] = None) -> Action:
+    """Ask Flyte to abort an action. Flyte decides whether the caller may do that."""
+    if action.done():
+        raise HTTPException(409, f"the action {action.name!r} has already ended")
+    await action.abort.aio((abort or Abort()).reason)
+    async with in_time():  # the caller must learn that it was aborted, even if this fails
+        action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
+    return Action.of(await action.details())
+
+
+@router.get(
+    "/runs/{name}/report",
+    status_code=303,
+    response_class=RedirectResponse,
+    summary="Open a report",
+)
+async def get_report(action: ActionDep) -> str:
+    """Redirect to the page that a task with `report=True` has drawn.
+
+    Flyte signs the address for the caller. Whoever knows it can open the report until it expires.
+    """
+    return await report_address(action)

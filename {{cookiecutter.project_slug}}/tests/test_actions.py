@@ -1,0 +1,31 @@
+"""GET /runs/{name}/actions and /report, and POST /runs/{name}/actions/{action}/abort."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from .support import TASKS, long_run
+
+
+def test_a_run_consists_of_actions(alice: httpx.Client, greeting: dict[str, Any]) -> None:
+    path = f"/runs/{greeting['name']}/actions"
+    (root,) = alice.get(path).json()
+    assert (root["name"], root["type"], root["task"]) == ("a0", "task", f"{TASKS}.greet")
+    assert (root["parent"], root["phase"], root["error"]) == (None, "succeeded", None)
+    assert root["started_at"] <= root["ended_at"]
+    assert alice.get(path, params={"offset": 1}).json() == []
+    assert alice.get("/runs/none/actions").status_code == 404
+
+
+@pytest.mark.authorization
+def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
+    alice: httpx.Client, bob: httpx.Client, victor: httpx.Client
+) -> None:
+    with long_run(alice) as run:
+        path = f"/runs/{run['name']}/actions/a0/abort"
+        assert victor.post(path).status_code == 403
+        aborted = bob.post(path, json={"reason": "bob says so"})
+        assert (aborted.status_code, aborted.json()["name"]) == (202, "a0")
+        assert bob.post(path).status_code == 409
+        assert bob.post(path.replace("a0", "none")).status_code == 404
