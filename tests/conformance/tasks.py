@@ -33,6 +33,26 @@ async def endless() -> None:
     await asyncio.sleep(100_000)
 
 
+@env.task(retries=2)
+async def retries(failures: int) -> int:
+    """Fail in this number of attempts, and return the number of those that have failed."""
+    failed: Any = flyte.ctx()
+    print(f"attempt {failed.attempt_number + 1}", flush=True)
+    if failed.attempt_number < failures:
+        raise ValueError("on purpose")
+    return int(failed.attempt_number)
+
+
+@env.task(report=True)
+async def family(x: int) -> None:
+    """Start a child in a group, draw a report, and fail if the number is 0."""
+    with flyte.group("pair"):
+        await succeeds(x)
+    await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)
+    if x == 0:
+        raise ValueError("on purpose")
+
+
 @env.task
 async def asks(kind: str, seconds: float) -> str:
     """Ask a question with an answer of this type, for this time if it is not 0."""

@@ -115,7 +115,7 @@ def test_a_run_without_outputs_or_an_error_fails_after_four_tries(
     (attempt,) = action["attempts"]
     assert action["status"]["attempts"] == 1  # Flyte tries again within the attempt
     phases = [each["phase"].removeprefix("ACTION_PHASE_") for each in attempt["phaseTransitions"]]
-    assert phases == ["QUEUED", "INITIALIZING", "RUNNING"] * 4 + ["FAILED"]
+    assert phases == ["QUEUED", "INITIALIZING", "RUNNING", "FAILED"]  # each is listed once
     assert action["errorInfo"]["kind"] == "KIND_SYSTEM"
     message = action["errorInfo"]["message"]
     assert "failed with system error 4 times" in message
@@ -144,6 +144,14 @@ def test_the_name_of_a_run_that_still_has_its_pod_is_answered_with_that_run(
     assert answer["id"] == first["id"]
     assert answer["status"] == shown["status"]
     assert log(local_flyte, "again") == before
+
+
+def test_a_log_is_lost_with_its_pod(local_flyte: LocalFlyte) -> None:
+    start(local_flyte, "deleted", f"echo said; {WRITE}")
+    until(local_flyte, "deleted", is_in("SUCCEEDED"))
+    assert log(local_flyte, "deleted") == "said\n"
+    local_flyte.delete_pods()
+    assert log(local_flyte, "deleted") == "not_found"
 
 
 def test_the_name_of_an_aborted_run_runs_again_but_its_state_stays(
@@ -188,6 +196,30 @@ def test_a_watch_may_end_before_the_status_shows_the_end(local_flyte: LocalFlyte
     assert last["attempts"][0]["phase"] == "ACTION_PHASE_SUCCEEDED"
     assert last["status"]["phase"] != "ACTION_PHASE_SUCCEEDED"
     until(local_flyte, "late", is_in("SUCCEEDED"))
+
+
+def test_a_report_is_a_page_of_its_own_origin_at_an_address_that_ends(
+    local_flyte: LocalFlyte,
+) -> None:
+    start(local_flyte, "draws", f'{WRITE}; echo "<p>drawn</p>" > "$0/report.html"')
+    until(local_flyte, "draws", is_in("SUCCEEDED"))
+    source = {"actionAttemptId": {**action_id("draws"), "attempt": 1}}
+    request = {"artifactType": "ARTIFACT_TYPE_REPORT", **source}
+
+    def address(**options: str) -> str:
+        method = "dataproxy.DataProxyService/CreateDownloadLink"
+        answer = call(local_flyte, method, {**request, **options}, person="victor").json()
+        return str(answer["preSignedUrls"]["signedUrl"][0])
+
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        page = client.get(url := address())
+        assert page.text == "<p>drawn</p>\n"
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"] == "sandbox allow-scripts"
+        assert httpx.URL(url).host == "127.0.0.1"
+        assert client.put(url, content=b"x").status_code == 403
+        assert client.get(f"{url}x").status_code == 403
+        assert client.get(address(expiresIn="0s")).status_code == 403
 
 
 def test_inputs_of_more_than_2_mib_are_not_returned(local_flyte: LocalFlyte) -> None:

@@ -33,7 +33,7 @@ NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 MAY_BE_EMPTY = ("org", "organization", "content_md5")
 """Fields that are required by their rules, although Flyte accepts requests without them."""
 
-NEED_VIEW = ("Get", "List", "Watch", "Tail")
+NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """How the methods begin that change nothing. Every other method needs the right to run."""
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flyteidl2.common import identifier_pb2, phase_pb2
+from flyteidl2.common import run_pb2 as common_run_pb2
 from flyteidl2.core import execution_pb2, literals_pb2
 from flyteidl2.logs.dataplane import payload_pb2
 from flyteidl2.task import run_pb2
@@ -19,12 +20,9 @@ from .people import Person
 ROOT = "a0"
 """The name of a run's first action, as on a Flyte cluster."""
 
-TERMINAL = {
-    phase_pb2.ACTION_PHASE_SUCCEEDED,
-    phase_pb2.ACTION_PHASE_FAILED,
-    phase_pb2.ACTION_PHASE_ABORTED,
-    phase_pb2.ACTION_PHASE_TIMED_OUT,
-}
+SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
+_MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
+TERMINAL = {*SUCCESSFUL, *_MAY_CHANGE, phase_pb2.ACTION_PHASE_ABORTED}
 
 
 def now() -> Timestamp:
@@ -49,12 +47,25 @@ class Signal:
 
 
 @dataclass
+class Pod:
+    """What executes an attempt, and its log, which is lost with it."""
+
+    running: bool = True
+    log: list[payload_pb2.LogLine] = field(default_factory=list)
+
+    def write(self, line: str) -> None:
+        """Add a line, with its line break, to the log."""
+        user = payload_pb2.LogLineOriginator.USER
+        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
+
+
+@dataclass
 class Action:
     """One execution of one task, a condition, or a trace (which is reported after it has ended).
 
     As on the real Flyte there are two copies of its state. The executor's events are shown as its
-    attempt. The database record is its status, which an abort changes before the executor reports
-    anything.
+    attempts; an attempt that is followed by another one has no end and no error. The database
+    record is its status, which an abort changes before the executor reports anything.
     """
 
     details: run_definition_pb2.ActionDetails
@@ -65,14 +76,15 @@ class Action:
     """The folder of the run, which contains the outputs of its actions."""
     changed: Signal
     """Fires when any action of the run changes, or prints something."""
+    attempt: int = 1
+    """The number of the latest attempt."""
+    stored_at: str = ""
+    """The URI of its outputs, if it is not that of the latest attempt."""
     error: execution_pb2.ExecutionError | None = None
     answer: literals_pb2.Literal | None = None
     """The answer to a condition, which its parent gets before it is recorded."""
-    log: list[payload_pb2.LogLine] = field(default_factory=list)
-    has_pod: bool = False
-    """Whether its pod still exists, and therefore its log."""
-    running: bool = False
-    """Whether its process is running, which its state may not show: see ``Executor.start``."""
+    pods: dict[int, Pod] = field(default_factory=dict)
+    """Its pods that exist, by attempt."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
     """The number of notifications to watchers; several may be about the same change."""
@@ -102,9 +114,19 @@ class Action:
         return self.details.status.start_time.ToDatetime(UTC)
 
     @property
+    def running(self) -> bool:
+        """Whether its process is running, which its state may not show: see ``Executor.start``."""
+        return any(pod.running for pod in self.pods.values())
+
+    @property
     def outputs(self) -> Path:
-        """The folder that ``a0`` writes its outputs or error to."""
-        return Path(self.output_base, self.name)
+        """The folder that ``a0`` writes the outputs, the error and the report of an attempt to."""
+        return Path(self.output_base, self.name, str(self.attempt))
+
+    @property
+    def output_uri(self) -> str:
+        """Where its parent finds its outputs: a task's in this folder, a trace's in this file."""
+        return self.stored_at or str(self.outputs)
 
     @property
     def phase_for_parent(self) -> phase_pb2.ActionPhase:
@@ -138,7 +160,7 @@ class Action:
         info = run_definition_pb2.ErrorInfo(message=error.message)
         user = error.kind == execution_pb2.ExecutionError.USER
         info.kind = info.KIND_USER if user else info.KIND_SYSTEM
-        self.details.attempts[0].error_info.CopyFrom(info)
+        self.details.attempts[-1].error_info.CopyFrom(info)
         self.enter(phase_pb2.ACTION_PHASE_FAILED)
 
     def abort(self, reason: str) -> None:
@@ -146,37 +168,36 @@ class Action:
         self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
-    def write_log(self, line: str) -> None:
-        """Add a line, with its line break, to the log."""
-        user = payload_pb2.LogLineOriginator.USER
-        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line, originator=user))
-        self.changed.fire()
-
     def _notify(self) -> None:
         self.notifications += 1
         self.changed.fire()
 
     def _record(self, phase: phase_pb2.ActionPhase) -> None:
         moment = now()
-        if not self.details.attempts:
-            self.details.attempts.add(attempt=1).start_time.CopyFrom(moment)
-        attempt = self.details.attempts[0]
-        if attempt.phase_transitions:
-            attempt.phase_transitions[-1].end_time.CopyFrom(moment)
-        transition = attempt.phase_transitions.add(phase=phase, start_time=moment)
+        if [each.attempt for each in self.details.attempts][-1:] != [self.attempt]:
+            new = self.details.attempts.add(attempt=self.attempt, start_time=moment)
+            new.outputs.output_uri = str(self.outputs / "outputs.pb")
+            new.outputs.report_uri = str(self.outputs / "report.html")  # even if there is none
+        attempt = self.details.attempts[-1]
+        transitions = attempt.phase_transitions
+        if phase not in [each.phase for each in transitions]:
+            if transitions:
+                transitions[-1].end_time.CopyFrom(moment)
+            transitions.add(phase=phase, start_time=moment)
         attempt.phase = phase
         attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
         if phase in TERMINAL:
-            transition.end_time.CopyFrom(moment)
+            transitions[-1].end_time.CopyFrom(moment)
             attempt.end_time.CopyFrom(moment)
 
     def set_status(self, phase: phase_pb2.ActionPhase) -> None:
-        """Change the database record, and notify watchers."""
+        """Change the database record, and notify watchers. A phase does not go back."""
         self.updated_at, status = now(), self.details.status
-        if status.phase != phase_pb2.ACTION_PHASE_ABORTED:  # that is final
-            status.phase = phase
+        answered = status.phase == phase_pb2.ACTION_PHASE_PAUSED and phase in TERMINAL
+        if status.phase <= phase or status.phase in _MAY_CHANGE or answered:
+            status.phase, status.attempts = phase, self.attempt
             if phase == phase_pb2.ACTION_PHASE_FAILED:
-                self.details.error_info.CopyFrom(self.details.attempts[0].error_info)
+                self.details.error_info.CopyFrom(self.details.attempts[-1].error_info)
             elif phase == phase_pb2.ACTION_PHASE_ABORTED:
                 self.details.abort_info.SetInParent()
         if self.details.attempts or self.details.HasField("condition"):
@@ -205,7 +226,7 @@ class Run:
 
         An abort deletes it at once; otherwise it is deleted an hour after the end.
         """
-        return self.root.has_pod or not self.root.reported_done
+        return bool(self.root.pods) or not self.root.reported_done
 
     @property
     def root(self) -> Action:
@@ -231,7 +252,14 @@ class Run:
 class Runs:
     """All runs, by project, domain and name; not by organization, which the SDK makes up."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recovers: bool) -> None:
+        """Create an empty collection.
+
+        Args:
+            recovers: Whether recovering a run takes over what has succeeded; the open-source Flyte
+                executes everything again.
+        """
+        self._recovers = recovers
         self._runs: dict[tuple[str, str, str], Run] = {}
 
     def __iter__(self) -> Iterator[Run]:
@@ -239,7 +267,7 @@ class Runs:
 
     def add(self, run: Run) -> Run:
         """Store a new run, or return the existing one with its name."""
-        return self._runs.setdefault((run.id.project, run.id.domain, run.id.name), run)
+        return self._runs.setdefault(_key(run.id), run)
 
     def blocks(self, run: Run) -> bool:
         """Tell whether a run in another domain has the name that the run's resource needs."""
@@ -250,15 +278,34 @@ class Runs:
             for each in self
         )
 
+    def recovered(self, run: Run, name: str) -> Action | None:
+        """Return the action to take over, if the run recovers another in which it succeeded."""
+        relation, forced = run.spec.relation, run.spec.recover.force_rerun_actions
+        recovery = relation.relation_type == common_run_pb2.RELATION_TYPE_RECOVER
+        if not (self._recovers and recovery) or name in forced:
+            return None
+        source = self._runs.get(_key(relation.related_to))
+        action = source.actions.get(name) if source else None
+        return action if action is not None and action.phase in SUCCESSFUL else None
+
+    def delete_pods(self) -> None:
+        """Delete the pods that have ended."""
+        for action in (action for run in self for action in run.actions.values()):
+            action.pods = {number: pod for number, pod in action.pods.items() if pod.running}
+
     def clear(self) -> None:
         self._runs.clear()
 
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
         """Return the run, or raise NOT_FOUND."""
-        run = self._runs.get((id_.project, id_.domain, id_.name))
+        run = self._runs.get(_key(id_))
         return found(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
         """Return the action, or raise NOT_FOUND."""
         action = self.get(id_.run).actions.get(id_.name)
         return found(action, f"action {id_.name} of run {id_.run.name}")
+
+
+def _key(id_: identifier_pb2.RunIdentifier) -> tuple[str, str, str]:
+    return id_.project, id_.domain, id_.name

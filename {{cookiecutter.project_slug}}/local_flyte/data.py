@@ -12,17 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identifier_pb2, phase_pb2, run_pb2
+from flyteidl2.common import identifier_pb2, run_pb2
 from flyteidl2.dataproxy import dataproxy_service_connect
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.task import common_pb2
 from google.protobuf.message import Message
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .access import Context, invalid
-from .actions import Runs, now
+from .access import Context, found, invalid
+from .actions import SUCCESSFUL, Runs, now
 from .projects import ProjectService
 from .tasks import TaskService
 
@@ -35,12 +35,12 @@ MAX_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class _Upload:
+class _Signed:
     path: Path
-    md5: bytes
-    """The expected MD5 of the content, if it is not empty."""
     expires: float
     """On the monotonic clock."""
+    md5: bytes
+    """The expected MD5 of the content, if it is not empty."""
 
     def store(self, headers: Mapping[str, str], content: bytes) -> int:
         """Store the content, whose MD5 is signed; return the HTTP status of the answer."""
@@ -53,17 +53,18 @@ class _Upload:
 
 
 class Storage:
-    """A folder in place of the object store of a Flyte cluster; an ASGI application for uploads.
+    """A folder in place of a Flyte cluster's object store; an ASGI application for signed URLs.
 
-    Uploads are plain HTTP PUTs to a URL that nobody can guess, as with signed URLs. They carry no
-    credentials, so they need no TLS, for which every client would have to trust our authority.
+    Files are uploaded with plain HTTP PUTs to URLs that nobody can guess, and reports are read with
+    GETs. They carry no credentials, so they need no TLS, for which every client would have to trust
+    our authority.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._expected: dict[str, _Upload] = {}
+        self._signed: dict[str, _Signed] = {}
         self.address = ""
-        """The address for uploads, as ``http://host:port``."""
+        """The address of signed URLs, as ``http://host:port``."""
 
     def uploads(self, project: str, domain: str) -> Path:
         return self._folder / "uploads" / project / domain
@@ -93,21 +94,25 @@ class Storage:
             )
         return kind.FromString(path.read_bytes())
 
-    def expect(self, path: Path, md5: bytes, seconds: float) -> str:
-        """Expect an upload; return the URL to PUT it to."""
+    def sign(self, method: str, path: Path, seconds: float, md5: bytes = b"") -> str:
+        """Return a URL that takes a PUT of this file or, with GET, returns it for a time."""
         key = secrets.token_urlsafe()
-        self._expected[f"/upload/{key}"] = _Upload(path, md5, time.monotonic() + seconds)
-        return f"{self.address}/upload/{key}"
+        self._signed[f"{method} /{key}"] = _Signed(path, time.monotonic() + seconds, md5)
+        return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a PUT to a signed URL. What is not expected is not read."""
+        """Answer a call of a signed URL. What is not signed is not read."""
         request = Request(scope, receive)
-        upload = self._expected.get(request.url.path)
-        if upload is None or time.monotonic() > upload.expires:
-            status = 403
+        signed = self._signed.get(f"{request.method} {request.url.path}")
+        if signed is None or time.monotonic() > signed.expires:
+            answer = Response(status_code=403)
+        elif request.method == "GET":
+            # A real object store has an origin of its own; this is that of the app, but for a port.
+            sandbox = {"Content-Security-Policy": "sandbox allow-scripts"}
+            answer = FileResponse(signed.path, media_type="text/html", headers=sandbox)
         else:
-            status = upload.store(request.headers, await request.body())
-        await Response(status_code=status)(scope, receive, send)
+            answer = Response(status_code=signed.store(request.headers, await request.body()))
+        await answer(scope, receive, send)
 
 
 class DataProxyService(dataproxy_service_connect.DataProxyService):
@@ -140,12 +145,30 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if chosen and file.is_file() and _md5(file.read_bytes()) != md5:
             raise ConnectError(Code.ALREADY_EXISTS, f"{path} already exists with other content")
         answer = pb.CreateUploadLocationResponse(
-            signed_url=self._storage.expect(file, md5, seconds),
+            signed_url=self._storage.sign("PUT", file, seconds, md5),
             native_url=str(file),  # File.open() accepts no file:// URI
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
         answer.expires_at.FromSeconds(now().seconds + seconds)
         return answer
+
+    async def create_download_link(
+        self, request: pb.CreateDownloadLinkRequest, ctx: Context
+    ) -> pb.CreateDownloadLinkResponse:
+        """Sign the URL of an attempt's report."""
+        if request.artifact_type != pb.ARTIFACT_TYPE_REPORT:
+            raise invalid("artifact_type is required")
+        wanted = request.action_attempt_id
+        number = wanted.attempt or 1  # 0 is the first one, too
+        attempts = self._runs.action(wanted.action_id).details.attempts
+        files = [Path(each.outputs.report_uri) for each in attempts if each.attempt == number]
+        if not any(file.is_file() for file in files):
+            raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
+        given = request.HasField("expires_in")
+        seconds = request.expires_in.ToSeconds() if given else MAX_SECONDS
+        urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0], seconds)])
+        urls.expires_at.FromSeconds(now().seconds + seconds)
+        return pb.CreateDownloadLinkResponse(pre_signed_urls=urls)
 
     async def upload_inputs(
         self, request: pb.UploadInputsRequest, ctx: Context
@@ -174,9 +197,10 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if (inputs := self._storage.read(action.input_uri, common_pb2.Inputs)) is not None:
             answer.inputs.CopyFrom(inputs)
             answer.inputs_uri = action.input_uri
-        uri = (action.outputs / "outputs.pb").as_uri()
+        file = Path(action.output_uri)
+        uri = (file if file.suffix == ".pb" else file / "outputs.pb").as_uri()
         if (
-            action.phase == phase_pb2.ACTION_PHASE_SUCCEEDED
+            action.phase in SUCCESSFUL
             and (outputs := self._storage.read(uri, common_pb2.Outputs)) is not None
         ):
             answer.outputs.CopyFrom(outputs)
@@ -186,19 +210,16 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
     async def tail_logs(
         self, request: pb.TailLogsRequest, ctx: Context
     ) -> AsyncIterator[pb.TailLogsResponse]:
-        """Send the log as it is written, until its pod ends."""
-        action = self._runs.action(request.action_id)
-        if request.attempt != 1 or not action.has_pod:
-            raise ConnectError(
-                Code.NOT_FOUND, f"there is no pod of {action.name}, attempt {request.attempt}"
-            )
-        log, sent = action.log, 0
+        """Send the log of an attempt as it is written, until its pod ends."""
+        action, sent = self._runs.action(request.action_id), 0
+        pod = action.pods.get(request.attempt)
+        pod = found(pod, f"pod of {action.name}, attempt {request.attempt}")
         while True:
-            if lines := log[sent:]:
+            if lines := pod.log[sent:]:
                 sent += len(lines)
                 logs = pb.TailLogsResponse.Logs(lines=lines)
                 yield pb.TailLogsResponse(logs=[logs])
-            elif not action.running or action.log is not log:
+            elif not pod.running:
                 return
             else:
                 await action.changed.wait()

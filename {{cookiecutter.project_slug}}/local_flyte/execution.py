@@ -1,6 +1,6 @@
 """Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
 
-There is no scheduler: no user-defined retries, no cache, no timeouts, no resources.
+There is no scheduler: no cache, no timeouts, no resources.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from flyteidl2.common import phase_pb2
 from flyteidl2.core import execution_pb2
 from flyteidl2.task import task_definition_pb2
 
-from .actions import ROOT, Action, Run
+from .actions import ROOT, Action, Pod, Run
 from .people import Person
 from .processes import DONE, Containers, substituted
 
@@ -25,10 +25,10 @@ ORG = "local"
 
 NO_RESULT = "NoResult"
 TRIES = 4
-"""How often an action is started if its container ends without outputs and without an error.
+"""How often an attempt is started if its container ends without outputs and without an error.
 
-Flyte's executor does the same, in one attempt. If the container crashes, it would go on endlessly,
-because it resets its count of such failures each time the container runs.
+Flyte's executor does the same. If the container crashes, it would go on endlessly, because it
+resets its count of such failures each time the container runs.
 """
 
 TAIL = 20
@@ -43,6 +43,8 @@ class Executor:
         containers: Containers,
         work: Path,
         cluster_environment: Callable[[Person | None], Mapping[str, str]],
+        *,
+        keeps_pods: bool,
     ) -> None:
         """Prepare to execute.
 
@@ -51,7 +53,9 @@ class Executor:
             work: Folder for their working directories.
             cluster_environment: Returns the variables that a cluster injects into a task's
                 container, for the person that the task calls Flyte as.
+            keeps_pods: Whether the log of an attempt can be read when the next one has begun.
         """
+        self._keeps_pods = keeps_pods
         self._containers = containers
         self._work = work
         self._cluster_environment = cluster_environment
@@ -85,7 +89,8 @@ class Executor:
         action.abort(reason)
         self._cancel(run, action)
         for each in (action, *run.descendants(action.name)):
-            each.has_pod &= id(each) in self._running  # its process ends first
+            if id(each) not in self._running:  # else its process ends first
+                each.pods.clear()
 
     async def close(self) -> None:
         """Stop everything, and wait until all processes have ended."""
@@ -101,25 +106,36 @@ class Executor:
     def _report_end(self, action: Action, task: asyncio.Task[None]) -> None:
         del self._running[id(action)]
         if task.cancelled():
-            action.has_pod = False
+            action.pods.clear()
             action.enter(phase_pb2.ACTION_PHASE_ABORTED)
         action.changed.fire()
 
     async def _execute(self, run: Run, action: Action) -> None:
         async with self._slots if action.name == ROOT else contextlib.nullcontext():
-            for tried in range(1, TRIES + 1):
-                action.enter(phase_pb2.ACTION_PHASE_QUEUED)
-                action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
-                error = await self._try(run, action)
-                if error is None or error.code != NO_RESULT:
-                    break
-                error.message = f"failed with system error {tried} times: {error.message}"
+            error = await self._attempt(run, action)
+            retries = action.details.task.task_template.metadata.retries.retries
+            while error is not None and error.recoverability and action.attempt <= retries:
+                if not self._keeps_pods:
+                    action.pods.clear()
+                action.attempt += 1
+                error = await self._attempt(run, action)
         if error is not None:
             action.fail(error)
         else:
             action.enter(phase_pb2.ACTION_PHASE_SUCCEEDED)
         for child in run.children(action.name):
             self._cancel(run, child)
+
+    async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
+        """Execute the action once, apart from failures of the system; return its error, if any."""
+        for tried in range(1, TRIES + 1):
+            action.enter(phase_pb2.ACTION_PHASE_QUEUED)
+            action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
+            error = await self._try(run, action)
+            if error is None or error.code != NO_RESULT:
+                break
+            error.message = f"failed with system error {tried} times: {error.message}"
+        return error
 
     async def _try(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
         """Run the action's container to its end, and return its error, if any."""
@@ -128,11 +144,15 @@ class Executor:
         tasks.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix=f"{run.id.name}-{action.name}-", dir=tasks))
         values = _template_values(action, self._work)
-        action.log = []
+        pod = Pod()
 
         def started() -> None:
-            action.has_pod = action.running = True
+            action.pods[action.attempt] = pod
             action.enter(phase_pb2.ACTION_PHASE_RUNNING)
+
+        def output(line: str) -> None:
+            pod.write(line)
+            action.changed.fire()
 
         try:
             code = await self._containers.run(
@@ -145,13 +165,13 @@ class Executor:
                     **self._cluster_environment(run.owner),
                 },
                 started=started,
-                output=action.write_log,
+                output=output,
             )
         except OSError as failure:  # the program cannot be started
             return _no_result(str(failure))
         finally:
-            action.running = False
-        return _error(action, code)
+            pod.running = False
+        return _error(action, pod, code)
 
 
 def _template_values(action: Action, work: Path) -> dict[str, str]:
@@ -176,6 +196,7 @@ def _action_environment(action: Action) -> dict[str, str]:
     return {
         "ACTION_NAME": id_.name,
         "RUN_NAME": id_.run.name,
+        "FLYTE_ATTEMPT_NUMBER": str(action.attempt - 1),
         "FLYTE_INTERNAL_EXECUTION_PROJECT": id_.run.project,
         "FLYTE_INTERNAL_EXECUTION_DOMAIN": id_.run.domain,
         "_U_ORG_NAME": ORG,
@@ -184,17 +205,17 @@ def _action_environment(action: Action) -> dict[str, str]:
     }
 
 
-def _error(action: Action, code: int) -> execution_pb2.ExecutionError | None:
+def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError | None:
     """Return the error of an action, or None if it succeeded."""
     document = action.outputs / "error.pb"
     if document.exists():  # a0 exits with 0 even then
         error = execution_pb2.ErrorDocument.FromString(document.read_bytes()).error
         return execution_pb2.ExecutionError(
-            code=error.code, message=error.message, kind=error.origin
+            code=error.code, message=error.message, kind=error.origin, recoverability=error.kind
         )
     if code in DONE and (action.outputs / "outputs.pb").exists():
         return None
-    tail = "".join(line.message for line in action.log[-TAIL:])
+    tail = "".join(line.message for line in pod.log[-TAIL:])
     return _no_result(f"the task's process ended with exit code {code} and no outputs:\n{tail}")
 
 

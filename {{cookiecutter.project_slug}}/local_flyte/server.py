@@ -153,6 +153,10 @@ class LocalFlyte(Clients):
         finally:
             self._services.executor.status_lag = 0
 
+    def delete_pods(self) -> None:
+        """Delete the pods that have ended, and so their logs, as Flyte does after an hour."""
+        self._background.call(self._services.runs.delete_pods)
+
     @contextlib.contextmanager
     def unrecorded_answers(self) -> Iterator[None]:
         """Record answers to conditions only at the end of the block; tasks get them at once.

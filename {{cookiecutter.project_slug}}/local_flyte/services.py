@@ -63,26 +63,27 @@ class Services:
         self.clusters = ClusterService(clients.mode)
         with_tls = tls if clients.mode is Mode.UNION else None
         self.apps = AppService(containers, work, clients.app_environment(), clients.url, with_tls)
-        self._runs = Runs()
-        self.executor = Executor(containers, work, clients.task_environment)
+        union = clients.mode is Mode.UNION
+        self.runs = Runs(recovers=union)
+        self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
         access = [Access(self.faults, clients.mode, proxy)]
         projects = ProjectService(clients.project, clients.domain)
         triggers = TriggerService()
         tasks = TaskService(projects, triggers)
         registry = clients.home / "data" / "registry"
         self.conditions = conditions = Conditions()
-        actions = ActionsService(self._runs, self.executor, conditions)
-        runs = RunService(
-            self._runs, projects, tasks, self.storage, self.executor, conditions=conditions
+        actions = ActionsService(self.runs, self.executor, conditions)
+        run_service = RunService(
+            self.runs, projects, tasks, self.storage, self.executor, conditions=conditions
         )
-        data = DataProxyService(self._runs, projects, tasks, self.storage)
+        data = DataProxyService(self.runs, projects, tasks, self.storage)
         services: list[tuple[Any, object]] = [
             (IdentityServiceASGIApplication, IdentityService()),
             (ClusterServiceASGIApplication, self.clusters),
             (ProjectServiceASGIApplication, projects),
             (TaskServiceASGIApplication, tasks),
             (TriggerServiceASGIApplication, triggers),
-            (RunServiceASGIApplication, runs),
+            (RunServiceASGIApplication, run_service),
             (ActionsServiceASGIApplication, actions),
             (DataProxyServiceASGIApplication, data),
             (AppServiceASGIApplication, self.apps),
@@ -104,4 +105,4 @@ class Services:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
-        self._runs.clear()
+        self.runs.clear()

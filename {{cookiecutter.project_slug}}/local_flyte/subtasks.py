@@ -13,7 +13,7 @@ from flyteidl2.actions import actions_service_pb2 as pb
 from flyteidl2.common import phase_pb2
 from flyteidl2.workflow import run_definition_pb2, state_service_pb2
 
-from .access import Context
+from .access import Context, found
 from .actions import Action, Runs
 from .conditions import Conditions
 from .execution import Executor
@@ -32,6 +32,7 @@ class ActionsService(actions_service_connect.ActionsService):
         """Start a task or a condition, or record a trace, for a running action."""
         wanted = request.action
         run = self._runs.get(wanted.action_id.run)
+        parent = found(run.actions.get(wanted.parent_action_name), "parent of this name")
         if wanted.action_id.name in run.actions:
             if wanted.HasField("condition"):
                 return pb.EnqueueResponse()
@@ -63,10 +64,18 @@ class ActionsService(actions_service_connect.ActionsService):
         if wanted.HasField("condition"):
             self._conditions.pause(action)
         run.actions[action.name] = action
-        if wanted.HasField("task"):
-            self._executor.start(run, action)
-        elif wanted.HasField("trace"):
+        if wanted.HasField("trace"):
+            action.stored_at = wanted.trace.outputs.output_uri
             action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
+        else:  # Flyte notes that the parent runs, and forgets the number of its attempts
+            parent.details.status.attempts = 0
+        if wanted.HasField("task"):
+            if (source := self._runs.recovered(run, action.name)) is not None:
+                details.metadata.recovered_from.CopyFrom(source.details.id)
+                action.stored_at = source.output_uri
+                action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
+            else:
+                self._executor.start(run, action)
         run.changed.fire()
         return pb.EnqueueResponse()
 
@@ -92,7 +101,7 @@ class ActionsService(actions_service_connect.ActionsService):
                     action_id=child.details.id,
                     phase=child.phase_for_parent,
                     error=child.error,
-                    output_uri=str(child.outputs),  # the folder of the outputs, not the file
+                    output_uri=child.output_uri,
                     value=child.answer,
                 )
                 yield pb.WatchForUpdatesResponse(action_update=update)
