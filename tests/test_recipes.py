@@ -24,6 +24,7 @@ def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 WANTED = (
     *("Run a task and wait", "Rerun with changed inputs", "A form that uploads a file as an input"),
+    "Watch a run over a WebSocket",
     *("A job that outlives the request", "A run per day with a trigger"),
     *("Call another app as the caller", "An app's status, activate and deactivate"),
     *("Build an image", "Prefetch a model", "A webhook of a service", "A second page"),
@@ -107,7 +108,7 @@ def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
 def test_endpoints_in_the_table_exist(default_project: Path) -> None:
     readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
     routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
-    routers += (default_project / "passthrough/requests/health.py").read_text("utf-8")
+    routers += (default_project / "passthrough/requests/public.py").read_text("utf-8")
     for method, path in re.findall(r"`(GET|POST) (/[^`?]+)`", readme):
         assert re.search(rf'@router\.{method.lower()}\(\s*"{re.escape(path)}"', routers), path
 
@@ -146,7 +147,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     for recipe in recipes:
         paste(recipe, project)
     main = project / "app/main.py"
-    put(main, "*health.PATHS, ", '"/payments", ')
+    put(main, "*public.PATHS, ", '"/payments", ')
     check(project, environment)
     tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
     tests += [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]

@@ -31,7 +31,7 @@ OWNERS = """
 import json, os, sys
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, WebSocket
 from flyte import remote
 from opentelemetry import trace
 
@@ -68,6 +68,13 @@ async def sdk() -> bool:
 @app.get("/raises")
 async def raises(request: Request) -> None:
     raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
+
+
+@app.websocket("/live/{name}")
+async def live(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    async for state in (await remote.Run.get.aio(name)).watch():
+        await websocket.send_text(state.phase)
 
 
 @app.get("/keeps/{name}")
@@ -199,12 +206,12 @@ def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
 
 def test_the_span_of_a_websocket_ends_with_it(alice: httpx.Client, counting: str) -> None:
     spans = Spans(alice)
-    url = f"{alice.base_url}/runs/{counting}/watch".replace("http", "ws", 1)
+    url = f"{alice.base_url}/live/{counting}".replace("http", "ws", 1)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with connect(url, additional_headers=headers, proxy=None, open_timeout=60) as viewer:
         viewer.recv()
         assert spans.named("WatchActionDetails") == []
-    request = spans.one("WS /runs/{name}/watch")
+    request = spans.one("WS /live/{name}")
     assert spans.one("WatchActionDetails")["parent_id"] == request["context"]["span_id"]
 
 

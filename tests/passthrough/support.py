@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from local_flyte import PEOPLE
 from passthrough.application import App
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests import docs, health
+from passthrough.requests import public
 from passthrough.requests.credentials import credential_extractors
 from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
@@ -32,7 +32,7 @@ TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 
 
-PUBLIC = {*health.PATHS, *docs.PATHS}
+PUBLIC = public.PATHS
 
 
 def build_app(*routers: APIRouter, **changed: Any) -> App:

@@ -5,10 +5,10 @@ import inspect
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import flyte
@@ -16,8 +16,7 @@ import flyte.io
 import httpx
 import msgpack
 import pytest
-from anyio import from_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
@@ -25,11 +24,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls.errors import quotes
-from passthrough.calls.request_calls import Limits, RequestCalls
+from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
-from passthrough.requests.access_log import AccessLogMiddleware
-from passthrough.requests.problems import ProblemMiddleware
-from passthrough.requests.serving import HEARD_AT_ONCE, HEARD_PER_SECOND, WebSocketProtocol
+from passthrough.requests.door import Door
+from passthrough.requests.lifetime import CALLS
+from passthrough.settings import Settings
 from passthrough.values import sdk_types, to_json
 from passthrough.values.inputs import InvalidInputs
 
@@ -54,36 +53,6 @@ def test_the_number_of_containers_is_limited_while_they_are_read(container: Any)
     packed = msgpack.packb([container] * 30_000)
     literal = Literal(scalar=Scalar(binary=Binary(value=packed, tag="msgpack")))
     assert to_json([("o0", literal)])["o0"]["kind"] == "too large"
-
-
-def test_a_silent_websocket_earns_no_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1000.0]
-
-    class Loop:
-        def time(self) -> float:
-            return clock[0]
-
-    class Transport:
-        aborted = False
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    monkeypatch.setattr(
-        "passthrough.requests.serving.asyncio", SimpleNamespace(get_running_loop=Loop)
-    )
-    parent = WebSocketProtocol.__mro__[1]
-    monkeypatch.setattr(parent, "data_received", lambda *_: None)
-    protocol = object.__new__(WebSocketProtocol)
-    protocol.transport = Transport()  # type: ignore[assignment]
-    protocol.data_received(b"handshake")
-    for _ in range(100):
-        clock[0] += 1
-        protocol.data_received(b"x" * HEARD_PER_SECOND)
-    assert not protocol.transport.aborted  # type: ignore[attr-defined]
-    clock[0] += 3600
-    protocol.data_received(b"x" * (HEARD_AT_ONCE + 1))
-    assert protocol.transport.aborted  # type: ignore[attr-defined]
 
 
 NOT_INPUTS = "self task obj run_name action_name recover force_rerun_actions"
@@ -118,11 +87,8 @@ def test_inputs_that_are_nested_too_deep_are_invalid() -> None:
 def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     form: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Calls:
-        subject, seconds = "eve\r\x1b[2K\u2028 admin", 0.01
-
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"]["calls"] = Calls
+        scope[CALLS].subject = "eve\r\x1b[2K\u2028 admin"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     sent: list[Message] = []
@@ -136,7 +102,8 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
         "headers": headers,
     }  # fmt: skip
     with caplog.at_level(logging.INFO, "app.access"):
-        asyncio.run(AccessLogMiddleware(app, form)(scope, None, send))  # type: ignore[arg-type]
+        door = Door(app, Settings(access_log=form), set())
+        asyncio.run(door(scope, None, send))  # type: ignore[arg-type]
     line = caplog.records[-1].getMessage()
     assert line.isprintable()
     assert "secret" not in line
@@ -159,7 +126,7 @@ def test_a_connection_that_uvloop_finds_closed_is_no_fault(
 
     async def serve() -> None:
         scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        await ProblemMiddleware(app, 60)(scope, None, send)  # type: ignore[arg-type]
+        await Door(app, Settings(access_log="off"), set())(scope, None, send)  # type: ignore[arg-type]
 
     with caplog.at_level(logging.INFO):
         asyncio.run(serve())
@@ -195,19 +162,23 @@ def test_a_started_run_is_reported_even_after_the_deadline(
         assert remote.Run.get(name=answer.json()).name == answer.json()
 
 
+def deadline() -> float:
+    return time.monotonic() + request_calls().time_left()
+
+
 @router.post("/deadlines")
-async def deadlines(request: Request) -> list[float]:
-    before = request.state.deadline.when()
+async def deadlines() -> list[float]:
+    before = deadline()
     await flyte.run.aio(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
     await asyncio.sleep(0)
-    return [before, request.state.deadline.when()]
+    return [before, deadline()]
 
 
 @router.post("/sync/deadlines")
-def sync_deadlines(request: Request) -> list[float]:
-    before = request.state.deadline.when()
+def sync_deadlines() -> list[float]:
+    before = deadline()
     flyte.run(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
-    return [before, from_thread.run_sync(request.state.deadline.when)]
+    return [before, deadline()]
 
 
 @pytest.mark.parametrize("path", ["/deadlines", "/sync/deadlines"])

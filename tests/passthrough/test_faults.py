@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import flyte
 import httpx
 import pytest
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.requests import health
-from passthrough.requests.problems import problem_event
 
 from . import faulty
 from .faulty import FaultyWay
@@ -47,16 +45,14 @@ async def greet() -> str:
 
 
 @router.get("/events/{name}", response_class=EventSourceResponse)
-@problem_event
-async def events(request: Request, name: str) -> Any:
+async def events(name: str) -> Any:
     run = await remote.Run.get.aio(name)
     async for state in run.watch():
         yield ServerSentEvent(event="phase", data=state.phase)
 
 
 @router.get("/logs/{name}", response_class=EventSourceResponse)
-@problem_event
-async def logs(request: Request, name: str) -> Any:
+async def logs(name: str) -> Any:
     run = await remote.Run.get.aio(name)
     async for line in run.get_logs.aio():
         yield ServerSentEvent(raw_data=line.strip())
@@ -69,8 +65,6 @@ class Row(NamedTuple):
     """The status of a caller's answer."""
     others: str
     """The requests that succeed during the fault."""
-    ready: int
-    """The status of ``/ready``."""
     starts: int
     """How often Flyte receives the start of a run, if the fault affects that call."""
 
@@ -87,40 +81,40 @@ def answers(fault: faulty.Fault) -> Callable[[FaultyWay], None]:
 FLYTE = "requests that the fault does not affect"
 NO_FLYTE = "requests that do not call Flyte"
 FAULTS: dict[str, tuple[Callable[[FaultyWay], None], Row]] = {
-    "refuses connections": (FaultyWay.refuse_connections, Row(503, NO_FLYTE, 503, 0)),
-    "resets connections": (FaultyWay.reset_connections, Row(503, NO_FLYTE, 503, 0)),
+    "refuses connections": (FaultyWay.refuse_connections, Row(503, NO_FLYTE, 0)),
+    "resets connections": (FaultyWay.reset_connections, Row(503, NO_FLYTE, 0)),
     "accepts connections but never answers": (
         FaultyWay.never_answer_hellos,
-        Row(504, NO_FLYTE, 504, 0),
+        Row(504, NO_FLYTE, 0),
     ),
     "has an expired certificate": (
         lambda way: way.listen("expired"),
-        Row(503, NO_FLYTE, 503, 0),
+        Row(503, NO_FLYTE, 0),
     ),
     "has the certificate of another host": (
         lambda way: way.listen("another host's"),
-        Row(503, NO_FLYTE, 503, 0),
+        Row(503, NO_FLYTE, 0),
     ),
     "has a certificate from an unknown authority": (
         lambda way: way.listen("unknown authority's"),
-        Row(503, NO_FLYTE, 503, 0),
+        Row(503, NO_FLYTE, 0),
     ),
-    "hangs before its answer": (answers(faulty.hang_before_headers), Row(504, FLYTE, 504, 1)),
-    "hangs after the headers": (answers(faulty.hang_after_headers), Row(504, FLYTE, 504, 1)),
-    "answers a byte at a time": (answers(faulty.answer_slowly), Row(504, FLYTE, 504, 1)),
-    "dies before its answer": (answers(faulty.die_before_headers), Row(503, FLYTE, 503, 1)),
-    "dies in the middle of its answer": (answers(faulty.die_in_the_body), Row(503, FLYTE, 503, 1)),
+    "hangs before its answer": (answers(faulty.hang_before_headers), Row(504, FLYTE, 1)),
+    "hangs after the headers": (answers(faulty.hang_after_headers), Row(504, FLYTE, 1)),
+    "answers a byte at a time": (answers(faulty.answer_slowly), Row(504, FLYTE, 1)),
+    "dies before its answer": (answers(faulty.die_before_headers), Row(503, FLYTE, 1)),
+    "dies in the middle of its answer": (answers(faulty.die_in_the_body), Row(503, FLYTE, 1)),
     "answers with something other than HTTP": (
         answers(faulty.answer_garbage),
-        Row(503, FLYTE, 503, 1),
+        Row(503, FLYTE, 1),
     ),
-    "answers with a proxy's page": (answers(faulty.answer_a_page), Row(503, FLYTE, 503, 1)),
+    "answers with a proxy's page": (answers(faulty.answer_a_page), Row(503, FLYTE, 1)),
     "answers with an invalid message": (
         answers(faulty.answer_no_message),
-        Row(502, FLYTE, 502, 1),
+        Row(502, FLYTE, 1),
     ),
 }
-UNRESOLVED = Row(503, NO_FLYTE, 503, 0)
+UNRESOLVED = Row(503, NO_FLYTE, 0)
 
 
 INTRODUCTION = """\
@@ -130,13 +124,12 @@ INTRODUCTION = """\
 this page. These rules apply to all faults:
 
 - A caller gets an answer within `FLYTE_TIMEOUT` plus a second, as a problem (RFC 9457).
-- Once the fault is over, callers are served again and `/ready` is 200, without a restart. `/ready`
-  calls Flyte at most once a second, so it may be a second late. `/health` is always 200.
+- Once the fault is over, callers are served again, without a restart. `/health` is always 200.
 - The app sends the start of a run only once. If the answer is lost, the caller gets an error, and
   the list of runs shows whether the run has started.
 
-| Flyte, or the connection to it, | answer | still served | `/ready` | start of a run |
-|---|---|---|---|---|
+| Flyte, or the connection to it, | answer | still served | start of a run |
+|---|---|---|---|
 """
 STARTS = ["does not reach Flyte", "reaches Flyte once"]
 ENDING = """
@@ -153,7 +146,7 @@ def page() -> str:
     """Return docs/faults.md."""
     told = {**{name: row for name, (_, row) in FAULTS.items()}, "has no address": UNRESOLVED}
     rows = [
-        f"| {name} | {row.answer} | {row.others} | {row.ready} | {STARTS[row.starts]} |\n"
+        f"| {name} | {row.answer} | {row.others} | {STARTS[row.starts]} |\n"
         for name, row in told.items()
     ]
     return "".join([INTRODUCTION, *rows, ENDING])
@@ -169,7 +162,6 @@ def way(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> It
     way = FaultyWay(port, local_flyte.ca_file, tmp_path_factory.mktemp("way"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(way.trusted))
-        patch.setattr(health, "INTERVAL", 0.1)
         yield way
     way.stop()
 
@@ -224,24 +216,20 @@ def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
         assert bob.get("/health").is_success
         served = (bob.get("/me").is_success for _ in range(ATTEMPTS))
         others = FLYTE if any(served) else NO_FLYTE
-        wait_until(lambda: not alice.get("/ready").is_success)  # after its next check
-        ready = in_time(alice, "/ready").status_code
         status = answer.result().status_code
         assert start.result().headers["content-type"] == "application/problem+json"
 
         way.listen()
-        wait_until(lambda: alice.get("/ready").is_success)
         wait_until(lambda: alice.get("/me").json() == "Alice Adams")
-    assert Row(status, others, ready, starts()) == expected
+    assert Row(status, others, starts()) == expected
 
 
 def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Received) -> None:
     app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint="dns:///flyte.invalid")
     with serving(app) as url, client_of(url, "alice") as alice:
         status = in_time(alice, "/me").status_code
-        ready = in_time(alice, "/ready").status_code
         assert alice.get("/health").is_success
-    assert Row(status, NO_FLYTE, ready, len(received())) == UNRESOLVED
+    assert Row(status, NO_FLYTE, len(received())) == UNRESOLVED
 
 
 def phases(stream: httpx.Response) -> Iterator[str]:

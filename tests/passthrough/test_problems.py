@@ -7,7 +7,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from passthrough.requests.problems import Problem, ProblemMiddleware, problem_event, problem_for
+from passthrough.requests.door import Door
+from passthrough.requests.problems import Problem, problem_for
+from passthrough.settings import Settings
 from passthrough.values import InvalidInputs
 
 from .support import TASKS, bearer, build_app, client_of, serving, wait_until
@@ -81,9 +83,9 @@ async def half() -> AsyncIterator[str]:
 
 
 @router.get("/events", response_class=EventSourceResponse)
-@problem_event
-async def events(request: Request) -> AsyncGenerator[ServerSentEvent]:
-    yield ServerSentEvent(data=1)
+async def events(told: int = 1) -> AsyncGenerator[ServerSentEvent]:
+    for number in range(told):
+        yield ServerSentEvent(data=number)
     await both()
 
 
@@ -188,7 +190,7 @@ def test_only_data_that_flyte_does_not_return_for_its_size_is_too_large(
 
 @pytest.mark.parametrize(
     ("method", "path", "rpc"),
-    [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun"), ("GET", "/ready", "UserInfo")],
+    [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun")],
 )
 def test_a_flyte_that_does_not_answer_gives_a_504(
     hurried: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
@@ -308,15 +310,54 @@ def test_a_group_of_refused_calls_is_a_refusal(url: str, caplog: pytest.LogCaptu
     assert caplog.text == ""
 
 
-def test_events_end_with_the_problem_of_a_group(
+# Event streams
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(Code.UNAUTHENTICATED, 401), (Code.NOT_FOUND, 404), (Code.DATA_LOSS, 502)],
+)
+def test_an_event_stream_that_fails_before_its_first_event_fails_as_a_request_does(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    code: Code,
+    status: int,
+) -> None:
+    local_flyte.fail_next("UserInfo", code, times=20)
+    response = alice.get("/events", params={"told": 0})
+    local_flyte.fail_next("UserInfo", code, times=0)
+    assert (response.status_code, response.json()["status"]) == (status, status)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert caplog.text.count("status ") == (status >= 500)
+
+
+def test_an_event_stream_that_fails_later_ends_with_a_problem_which_is_logged_once(
     alice: httpx.Client, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
 ) -> None:
     local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=20)
-    response = alice.get("/events")
+    response = alice.get("/events", params={"told": 2})
     local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=0)
-    assert "event: problem" in response.text
-    assert '"status":502' in response.text
+    assert response.status_code == 200
+    *events, last, end = response.text.split("\n\n")
+    assert events == ["data: 0", "data: 1"]
+    assert last.startswith('event: problem\ndata: {"type": "about:blank"')
+    assert '"status": 502' in last
+    assert end == ""
     assert caplog.text.count("status 502, DATA_LOSS") == 1
+
+
+def test_an_event_stream_starts_after_a_second_without_an_event(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    with ExitStack() as hanging:
+        hanging.enter_context(local_flyte.hang("UserInfo"))
+        with alice.stream("GET", "/events", params={"told": 0}) as response:
+            assert response.status_code == 200  # Flyte still hangs
+            local_flyte.fail_next("UserInfo", Code.NOT_FOUND)
+            hanging.close()
+            assert response.read().startswith(b"event: problem\n")
 
 
 # Bugs
@@ -414,7 +455,7 @@ async def leaving(scope_type: str, gone: Exception) -> None:
         raise gone
 
     scope: dict[str, Any] = {"type": scope_type, "method": "GET", "path": "/", "headers": []}
-    await ProblemMiddleware(app, timeout=60)(scope, receive, send)
+    await Door(app, Settings(access_log="off"), set())(scope, receive, send)
 
 
 @pytest.mark.parametrize(

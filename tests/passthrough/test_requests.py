@@ -27,13 +27,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
-from passthrough.requests.lifetime import (
-    LARGEST_BODY,
-    MOST_UNREAD,
-    Client,
-    FlyteMiddleware,
-    only_sending,
-)
+from passthrough.requests.lifetime import MOST_UNREAD, Client, FlyteMiddleware
 
 from .support import bearer, build_app, serving, wait_until
 
@@ -75,14 +69,6 @@ async def logs(name: str) -> StreamingResponse:
 
 @router.websocket("/socket/{name}")
 async def socket(websocket: WebSocket, name: str) -> None:
-    run = await remote.Run.get.aio(name)
-    async with only_sending(websocket):
-        async for details in run.watch():
-            await websocket.send_text(details.phase)
-
-
-@router.websocket("/socket/unread/{name}")
-async def unread_socket(websocket: WebSocket, name: str) -> None:
     await websocket.accept()
     run = await remote.Run.get.aio(name)
     async for details in run.watch():
@@ -116,7 +102,6 @@ STREAMS = {
     "/wait/{run}": "WatchActionDetails",
     "/logs/{run}": "TailLogs",
     "/socket/{run}": "WatchActionDetails",
-    "/socket/unread/{run}": "WatchActionDetails",
     "/sync/wait/{run}": "WatchActionDetails",
     "/sync/logs/{run}": "TailLogs",
 }
@@ -412,7 +397,7 @@ def test_an_endpoint_that_reads_gets_all_messages_however_fast_they_come(url: st
 def test_messages_that_the_endpoint_does_not_read_end_its_calls(
     url: str, local_flyte: LocalFlyte, counting: str
 ) -> None:
-    address = f"ws{url[4:]}/socket/unread/{counting}"
+    address = f"ws{url[4:]}/socket/{counting}"
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
         with suppress(ConnectionClosed):
@@ -440,9 +425,7 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
     connection = Connection()
 
     async def serve() -> None:
-        client = Client(
-            RequestCalls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0
-        )
+        client = Client(RequestCalls(Limits()), connection.receive, connection.send, 0)
         reading = asyncio.create_task(client.receive())
         await asyncio.sleep(0.01)  # longer than ``after``
         await client.send({"type": "http.response.body"})
@@ -471,9 +454,7 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
-        client = Client(
-            RequestCalls(Limits()), connection.receive, connection.send, LARGEST_BODY, 0
-        )
+        client = Client(RequestCalls(Limits()), connection.receive, connection.send, 0)
         await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
         client.stop_listening()

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from app.routers import streams
 from connectrpc.code import Code
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
@@ -25,7 +25,6 @@ from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from passthrough.calls.request_calls import PAUSES
 from passthrough.calls.transport import LARGEST_MESSAGE
 from passthrough.dependencies import LONGEST_MESSAGE
-from passthrough.requests.problems import problem_event
 
 from .support import bearer, build_app, client_of, serving, wait_until
 
@@ -70,8 +69,7 @@ async def logs(name: str) -> list[str]:
 
 
 @router.get("/events/{name}", response_class=EventSourceResponse)
-@problem_event
-async def events(request: Request, name: str) -> Any:
+async def events(name: str) -> Any:
     run = await remote.Run.get.aio(name)
     async for line in run.get_logs.aio():
         yield ServerSentEvent(raw_data=line.strip())

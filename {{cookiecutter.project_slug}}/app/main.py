@@ -9,8 +9,9 @@ from starlette.middleware import Middleware
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests import docs, health
+from passthrough.requests import public
 from passthrough.requests.credentials import credential_extractors
+from passthrough.requests.door import PublicPaths
 from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
@@ -18,7 +19,7 @@ from passthrough.settings import connect, load_settings
 from .routers import actions, conditions, me, page, projects, runs, streams, tasks
 from .settings import Settings
 
-PUBLIC = {*health.PATHS, *docs.PATHS, *page.PATHS}
+PUBLIC = PublicPaths({*public.PATHS, *page.PATHS})
 """Paths that need no credentials."""
 
 

@@ -23,19 +23,6 @@ from passthrough.dependencies import (
 )
 from passthrough.values import to_json
 
-LINKS = {
-    operation: {
-        "operationId": operation,
-        "parameters": {name: f"$response.body#/{name}" for name in ("name", "project", "domain")},
-    }
-    for operation in ("get_run", "get_run_io", "run_events", "run_logs", "abort_run", "rerun")
-}
-"""Operations on the run in a response, for clients that follow OpenAPI links.
-
-Links to operations that the app does not have are left out of its OpenAPI document.
-"""
-
-
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
 
 

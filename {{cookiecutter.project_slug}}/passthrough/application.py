@@ -10,18 +10,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from .requests import docs, health
-from .requests.access_log import AccessLogMiddleware
+from .requests import public as public_routes
 from .requests.credentials import keep_handshakes_out_of_the_log
-from .requests.door import GuardMiddleware, HeadersMiddleware, RoutePathMiddleware
-from .requests.problems import Problem, ProblemMiddleware, documented, respond
-from .requests.telemetry import TELEMETRY, UncoverMiddleware, covered
+from .requests.door import COVERED, Door
+from .requests.problems import Problem, documented, respond
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -30,6 +27,12 @@ COOKIE = {
     "in": "cookie",
     "name": "flyte_at",
     "description": "Flyte's sign-in cookie; the browser of a signed-in user sends it.",
+}
+
+TELEMETRY: TelemetryConfig = {
+    "auto_configure": True,  # if OTEL_EXPORTER_OTLP_ENDPOINT is set
+    "logs": False,  # problems.py logs exceptions, without credentials
+    "operation_spans": False,  # FastAPI's own steps
 }
 
 ANYWHERE = (413, 431, 500)
@@ -66,49 +69,25 @@ class App(FastAPI):
             middleware: Further middleware, inside the app's own; the outermost first.
             options: Passed on to FastAPI.
         """
-        cors = [  # lets pages of trusted origins call the app and read the answers
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.trusted_origins,
-                allow_credentials=True,
-                allow_methods=["*"],
-                allow_headers=["Authorization", "Last-Event-ID", *settings.credential_headers],
-                expose_headers=["Location", "X-Request-ID"],
-            )
-        ] * bool(settings.trusted_origins)
-        around = [  # the outermost first
-            Middleware(UncoverMiddleware),
-            Middleware(AccessLogMiddleware, form=settings.access_log),
-            Middleware(HeadersMiddleware),
-            *cors,
-            Middleware(RoutePathMiddleware),
-            Middleware(GuardMiddleware, settings=settings, public=public),
-            # One call to Flyte may take flyte_timeout; a whole request, twice that.
-            Middleware(ProblemMiddleware, timeout=2 * settings.flyte_timeout),
-            *middleware,
-            Middleware(RoutePathMiddleware),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
-        ]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,  # a redirect would contain the client's Host header
-            middleware=around,
+            middleware=[Middleware(Door, settings=settings, public=public), *middleware],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             **options,
         )
         self.settings, self.public = settings, public
-        self.readiness = health.Readiness(settings.flyte_timeout)
         # Not included: matching a path against an included router takes several times as long.
-        self.router.routes += [*docs.router.routes, *health.router.routes]
+        self.router.routes += public_routes.router.routes
         keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        await super().__call__(covered(scope), receive, send)
+        await super().__call__(_covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
@@ -124,7 +103,6 @@ class App(FastAPI):
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     self._complete(operation, path not in self.public)
-            _keep_links_that_lead_somewhere(document["paths"])
         return document
 
     def _complete(self, operation: dict[str, Any], guarded: bool) -> None:
@@ -146,16 +124,18 @@ class App(FastAPI):
                 events.clear()  # OpenAPI before 3.2 cannot describe the events of a stream
 
 
-def _keep_links_that_lead_somewhere(paths: dict[str, Any]) -> None:
-    """Remove links to operations that the owner has deleted from the app."""
-    operations = [operation for path in paths.values() for operation in path.values()]
-    offered = {operation["operationId"] for operation in operations}
-    for operation in operations:
-        for response in operation["responses"].values():
-            if links := response.get("links"):
-                response["links"] = {
-                    name: link for name, link in links.items() if link["operationId"] in offered
-                }
+def _covered(scope: Scope) -> Scope:
+    """Hide from FastAPI's telemetry what it must not see; the door restores it.
+
+    Spans and metrics hold no more than the access log, so names of runs and misplaced credentials
+    are not exported.
+    """
+    if scope["type"] not in ("http", "websocket"):
+        return scope
+    # A client's other trace headers (tracestate, baggage) can hold any text.
+    headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
+    seen = {"path": "", "query_string": b"", "headers": headers}
+    return {**scope, **seen, COVERED: {name: scope[name] for name in seen}}
 
 
 def _add_problem(schemas: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def test_every_operation_has_a_unique_id_and_documents_its_problems(
 ) -> None:
     names = [operation["operationId"] for operation in operations.values()]
     assert len(names) == len({*names})
-    assert {"health", "ready"} <= {*names}  # the functions' names
+    assert "health" in names  # the functions' names
     for (method, path), operation in operations.items():
         assert operation["summary"], (method, path)
         responses = operation["responses"]

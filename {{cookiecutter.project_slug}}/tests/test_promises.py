@@ -130,20 +130,21 @@ def test_without_rights_on_the_project_every_request_is_forbidden(
     assert call(carol, operation, greeting).status_code == 403
 
 
-@pytest.mark.parametrize("path", WEBSOCKETS)
+@pytest.mark.skipif(not WEBSOCKETS, reason="the app has no WebSocket")
 @pytest.mark.parametrize("who", ["anonymous", "expired"])
 def test_without_valid_credentials_no_websocket_is_opened(
-    app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], path: str, who: str
+    app_url: str, request: pytest.FixtureRequest, greeting: dict[str, Any], who: str
 ) -> None:
     sent = request.getfixturevalue(who).headers
     headers = {name: sent[name] for name in ("Authorization",) if name in sent}
-    url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
-    with (
-        pytest.raises(InvalidStatus) as refused,
-        sync_connect(url, additional_headers=headers, proxy=None, open_timeout=60),
-    ):
-        pass
-    assert refused.value.response.status_code == 401
+    for path in WEBSOCKETS:
+        url = app_url.replace("http", "ws", 1) + path_of(path, greeting)
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            sync_connect(url, additional_headers=headers, proxy=None, open_timeout=60),
+        ):
+            pass
+        assert refused.value.response.status_code == 401, path
 
 
 # The caller's own credentials only
@@ -185,8 +186,7 @@ def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
 ) -> None:
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if offers(path):
-            answers = (anonymous.get(path, headers=headers) for _ in range(10))
-            assert any(each.status_code < 400 for each in answers)  # /ready may be late
+            assert anonymous.get(path, headers=headers).status_code < 400
         else:  # a webhook: this request is not signed
             assert anonymous.post(path, headers=headers).status_code >= 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())

@@ -1,16 +1,14 @@
-"""GET /runs/{name}/events and /logs, and the WebSocket /runs/{name}/watch, until a run has ended."""
+"""GET /runs/{name}/events and /logs, until a run has ended."""
 
 import json
 from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from local_flyte import Code, LocalFlyte
 
-from .support import authorization_of, needs, run_task
+from .support import run_task
 
 
 def events(text: str) -> list[dict[str, str]]:
@@ -69,37 +67,9 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
 @pytest.mark.parametrize(
     ("stream", "call"), [("events", "WatchActionDetails"), ("logs", "TailLogs")]
 )
-def test_a_stream_that_fails_ends_with_a_problem_event(
+def test_a_stream_that_fails_before_its_first_event_is_a_problem(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: dict[str, Any], stream: str, call: str
 ) -> None:
     local_flyte.fail_next(call, Code.UNKNOWN)
-    *_, last = events(alice.get(f"/runs/{counting['name']}/{stream}").text)
-    assert last["event"] == "problem"
-    assert json.loads(last["data"])["status"] == 502
-
-
-# The WebSocket
-
-
-def watch(url: str, run: str, **headers: str) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the messages about a run, and the code with which the WebSocket is closed."""
-    address = f"{url.replace('http', 'ws', 1)}/runs/{run}/watch"
-    with connect(address, additional_headers=headers, proxy=None, open_timeout=60) as websocket:
-        return [json.loads(message) for message in websocket], websocket.close_code
-
-
-@needs("/runs/x/watch", "WEBSOCKET")
-def test_a_websocket_sends_phases_and_closes_at_the_end(
-    app_url: str, greeting: dict[str, Any]
-) -> None:
-    states, code = watch(app_url, greeting["name"], Authorization=authorization_of("alice"))
-    assert code == 1000
-    assert [state["phase"] for state in states] == ["succeeded"]
-    assert states[0]["name"] == greeting["name"]
-
-
-@needs("/runs/x/watch", "WEBSOCKET")
-def test_a_websocket_about_a_run_that_does_not_exist_does_not_open(app_url: str) -> None:
-    with pytest.raises(InvalidStatus) as refused:
-        watch(app_url, "none", Authorization=authorization_of("alice"))
-    assert refused.value.response.status_code == 404
+    response = alice.get(f"/runs/{counting['name']}/{stream}")
+    assert (response.status_code, response.json()["status"]) == (502, 502)

@@ -17,7 +17,7 @@ from passthrough.dependencies import (
     wait_for,
 )
 
-from ..models import HAS_OUTPUTS, LINKS, Abort, EndedRun, Rerun, Run, RunData
+from ..models import HAS_OUTPUTS, Abort, EndedRun, Rerun, Run, RunData
 
 router = APIRouter(tags=["runs"])
 
@@ -76,7 +76,6 @@ async def get_run_io(run: RunDep) -> RunData:
     "/runs/{name}/rerun",
     status_code=201,
     summary="Run it again",
-    responses={201: {"links": LINKS}},
 )
 async def rerun(
     name: str, response: Response, changed: Annotated[Rerun | None, Body()] = None

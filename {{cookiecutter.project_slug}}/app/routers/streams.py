@@ -1,4 +1,4 @@
-"""Watching a run: its phases as server-sent events or over a WebSocket, and its logs.
+"""Watching a run: its phases as server-sent events, and its logs.
 
 Deployments and proxies cut streams off after some minutes. A client can resume one where it was cut
 off by sending ``Last-Event-ID``, as browsers do.
@@ -8,14 +8,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, WebSocket
+from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 
 from passthrough.dependencies import ActionDep, RunDep, log_of, phase_of
-from passthrough.requests.lifetime import only_sending
-from passthrough.requests.problems import problem_event
 
 from ..models import Run
 
@@ -25,15 +23,13 @@ LAST_EVENT_ID = "The id of the last event received."
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
-@problem_event
 async def run_events(
-    request: Request,
     run: RunDep,
     last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None,
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
 
-    If Flyte fails, the last event is a `problem`.
+    If Flyte fails after the first event, the last one is a `problem`.
     """
     seen = last_event_id
     async for state in run.watch():
@@ -44,9 +40,7 @@ async def run_events(
 
 
 @router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
-@problem_event
 async def run_logs(
-    request: Request,
     action: ActionDep,
     last_event_id: Annotated[
         str, Header(pattern=r"^\d{1,9}-\d{1,9}$", description=LAST_EVENT_ID)
@@ -56,7 +50,7 @@ async def run_logs(
 
     Each message, or part of a long one, is an event with the id `attempt-number`. An `attempt` event
     comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log. If
-    Flyte fails, the last event is a `problem`.
+    Flyte fails after the first event, the last one is a `problem`.
     """
     attempt, seen = map(int, last_event_id.split("-"))
     while True:
@@ -83,13 +77,3 @@ async def run_logs(
             return
         attempt, seen = attempt + 1, 0
         yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
-
-
-@router.websocket("/runs/{name}/watch")
-async def watch_run(websocket: WebSocket, run: RunDep) -> None:
-    """Send the run as JSON now and whenever its phase changes; close when it has ended."""
-    phase = None
-    async with only_sending(websocket):
-        async for state in run.watch():
-            if phase != (phase := phase_of(state)):
-                await websocket.send_text(Run.of(run).model_dump_json())

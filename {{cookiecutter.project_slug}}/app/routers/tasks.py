@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
 
-from ..models import LINKS, EndedRun
+from ..models import EndedRun
 
 router = APIRouter(tags=["tasks"])
 
@@ -71,7 +71,6 @@ async def get_task(task: TaskDep) -> Task:
     "/tasks/{name}/runs",
     status_code=201,
     summary="Run a task",
-    responses={201: {"links": LINKS}},
 )
 async def run_task(task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0) -> EndedRun:
     """Start a run of a task. It belongs to the caller."""

@@ -51,10 +51,11 @@ def _nobody(_: HTTPConnection) -> tuple[str, str]:
 
 
 def keep_handshakes_out_of_the_log() -> None:
-    """Stop uvicorn from logging the headers of WebSockets, with credentials, at DEBUG."""
-    logging.getLogger("uvicorn.error").addFilter(_is_no_transcript)
+    """Stop uvicorn from logging a WebSocket's headers and query, and its refusal as an error."""
+    logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
 
 
-def _is_no_transcript(record: logging.LogRecord) -> bool:
-    """Tell whether a record is not one of the WebSocket library's logs of its traffic."""
-    return record.levelno > logging.DEBUG or "websockets" not in Path(record.pathname).parts
+def _is_no_handshake(record: logging.LogRecord) -> bool:
+    """Tell whether a record is not the WebSocket library's log of what is sent and received."""
+    is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
+    return is_fault or "websockets" not in Path(record.pathname).parts

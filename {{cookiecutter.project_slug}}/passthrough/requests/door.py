@@ -1,20 +1,45 @@
-"""Checks on request headers, and the headers of responses."""
+"""The door: what happens to every request, before anything is known about its caller."""
 
+import asyncio
+import json
+import logging
+import re
+import sys
+import time
+import uuid
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import quote, urlsplit
 
+from opentelemetry import trace
 from starlette._utils import get_route_path  # Starlette's own routing uses it
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
+from ..calls.request_calls import Limits, RequestCalls
 from ..settings import Settings
-from .problems import problem_response
+from .exchange import Exchange, too_large
+from .lifetime import CALLS
+from .problems import problem_for, problem_response
 
-LARGEST_HEADERS = 64 * 1024  # bytes; h11 has its own limit of 16 KiB, httptools none
+logger = logging.getLogger("app.access")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LARGEST_HEADERS = 64 * 1024  # bytes, with the URL; h11 has lower limits, httptools none
 AROUND_HEADER = len(": \r\n")
+BODY_LATE = "the body of the request did not arrive in time"
+CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
+GONE = (ClientDisconnect, WebSocketDisconnect)
+COVERED = "passthrough.covered"
+"""The key for what FastAPI's telemetry must not see."""
 
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
@@ -36,88 +61,118 @@ HEADERS = {
 }
 """Added to every response that does not set them itself."""
 RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-NO_CACHE = (b"cache-control", b"no-cache")
-"""Set by FastAPI on event streams; replaced, because it lets caches store them."""
+
+prefix: ContextVar[str] = ContextVar("prefix", default="")
+"""What the server puts before the path of the current request (``uvicorn --root-path /pre``)."""
 
 
-class HeadersMiddleware:
-    """Adds `HEADERS` to each response."""
+class PublicPaths(set[str]):
+    """Paths that need no credentials, compared as they are routed: without the server's prefix."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __contains__(self, path: object) -> bool:
+        """Tell whether the path in the current request's scope is one of them."""
+        return super().__contains__(get_route_path({"path": path, "root_path": prefix.get()}))
+
+
+class Door:
+    """Gives each request an identifier, refuses it or passes it on, answers it in time, logs it.
+
+    - A request keeps its ``X-Request-ID``, or gets one. It is added to the response, to each call
+      to Flyte, and to the request's span if requests are traced.
+    - Requests that are too large, come from another site's page, or use a foreign host name are
+      refused. Pages of trusted origins may call the app and read its answers.
+    - Every response has `HEADERS`.
+    - If the application raises, or does not answer in time, the answer is a problem. No exception
+      gets past: servers print tracebacks, and Flyte's messages in them may hold a token. The
+      deadline is for the start of the response, or the acceptance of a WebSocket.
+    - If an event stream fails before its first event, so does the request; later, its last event
+      is named ``problem``. Any other response that has started is left unfinished: the server cuts
+      it off, so that the client does not take it for complete.
+    - The log has a line for each request, without its query, headers or credentials.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The ASGI application.
+            settings: The app's settings.
+            public: Paths that pages of other sites may request, under any host name.
+        """
+        self.settings, self.public = settings, public
+        # One call to Flyte may take flyte_timeout; a whole request, twice that.
+        self.timeout = 2 * settings.flyte_timeout
+        self.app = self._with_cors(app)
+        if settings.access_log != "off" and not logger.hasHandlers():  # keep the owner's handlers
+            logger.addHandler(logging.StreamHandler(sys.stdout))
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+
+    def _with_cors(self, app: ASGIApp) -> ASGIApp:
+        """Let pages of trusted origins read the answers."""
+        if not self.settings.trusted_origins:
+            return app
+        return CORSMiddleware(
+            app,
+            allow_origins=self.settings.trusted_origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["Authorization", "Last-Event-ID", *self.settings.credential_headers],
+            expose_headers=["Location", "X-Request-ID"],
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        began = time.perf_counter()
+        scope.update(scope.pop(COVERED, {}))
+        prefix.set(scope.get("root_path", ""))
+        sent = dict(scope["headers"])
+        request_id = sent.get(b"x-request-id", b"").decode("latin-1")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = str(uuid.uuid4())
+        trace.get_current_span().set_attribute("request_id", request_id)
+        exchange = Exchange(
+            scope,
+            receive,
+            send,
+            headers=[*RAW_HEADERS, (b"x-request-id", request_id.encode())],
+            largest_body=self.settings.largest_body,
+        )
+        try:
+            async with asyncio.timeout(self.timeout) as deadline:
+                if refusal := self._refusal(scope, sent):
+                    raise refusal
+                exchange.deadline = deadline
+                scope[CALLS] = RequestCalls(Limits(), request_id, deadline)
+                await self.app(scope, exchange.receive, exchange.send)
+                await exchange.complete()
+        except Exception as error:  # noqa: BLE001 - every failure is answered here
+            is_late = deadline.expired() and exchange.awaits_body
+            failure = HTTPException(408, BODY_LATE) if is_late else error
+            with suppress(ClientDisconnect):
+                await self._answer(scope, exchange, failure)
+        finally:
+            exchange.cancel()
+            if self.settings.access_log != "off":
+                self._log(scope, exchange.status, request_id, time.perf_counter() - began)
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"].endswith("http.response.start"):  # also when a WebSocket is refused
-                sent = message.get("headers", ())
-                headers = [(name, value) for name, value in sent if (name, value) != NO_CACHE]
-                present = {name for name, _ in headers}
-                headers += [each for each in RAW_HEADERS if each[0] not in present]
-                message = {**message, "headers": headers}
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
-
-
-class RoutePathMiddleware:
-    """Used twice: the outer one removes the server's path prefix, the inner one restores it.
-
-    With ``uvicorn --root-path /pre`` each path starts with the prefix, which routing ignores.
-    Middleware in between sees the routed path, and can compare it with the public paths.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        if served := scope.pop("passthrough.served", None):
-            scope["path"], scope["root_path"] = served
-        elif scope.get("root_path") and "path" in scope:
-            scope["passthrough.served"] = scope["path"], scope["root_path"]
-            scope["path"], scope["root_path"] = get_route_path(scope), ""
-        await self.app(scope, receive, send)
-
-
-class GuardMiddleware:
-    """Refuses requests that are too large, come from another site's page, or use a foreign host.
-
-    Starlette's ``RequestBodyLimitMiddleware`` refuses a body without a length while it is read. A
-    Content-Length that is too large is refused here, since Starlette would answer in plain text.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
-        self.app, self.settings, self.public = app, settings, public
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        if scope["type"] in ("http", "websocket") and (error := self._refusal(scope)):
-            await problem_response(HTTPConnection(scope), error)(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> HTTPException | None:
-        headers = scope["headers"]
-        if sum(len(name) + len(value) + AROUND_HEADER for name, value in headers) > LARGEST_HEADERS:
+    def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
+        size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
+        if size + len(scope["path"]) + len(scope.get("query_string", b"")) > LARGEST_HEADERS:
             return HTTPException(431, "the headers of the request are too large")
-        sent = dict(headers)
         length = sent.get(b"content-length", b"")[:20]
-        if length.isdigit() and int(length) > (most := self.settings.largest_body):
-            return HTTPException(413, f"the body of a request may have up to {most} bytes")
+        if length.isdigit() and int(length) > self.settings.largest_body:
+            return too_large(self.settings.largest_body)
         if scope["path"] in self.public:
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
             return HTTPException(
                 421, "the app is not served under this host name: see ALLOWED_HOSTS in its settings"
             )
-        if self._is_foreign(sent):
-            return HTTPException(403, "Cross-site request refused")
-        return None
+        return HTTPException(403, "Cross-site request refused") if self._is_foreign(sent) else None
 
     def _is_ours(self, host: bytes) -> bool:
         """Tell whether a Host header is safe from DNS rebinding."""
@@ -141,3 +196,39 @@ class GuardMiddleware:
         ):
             return False
         return sent.get(b"origin", b"").decode("latin-1") not in self.settings.trusted_origins
+
+    async def _answer(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
+        """Answer a request that has failed, if it can still be answered."""
+        takes_events = await exchange.withdraw()
+        if isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
+            error = error.split(GONE)[1] or ClientDisconnect()
+        answer: ASGIApp | None = None
+        if isinstance(error, GONE):
+            if exchange.is_http and not exchange.has_started:  # outer middleware may need one
+                answer = Response(status_code=CLIENT_HAS_LEFT)
+        elif not exchange.has_started:
+            answer = self._with_cors(problem_response(HTTPConnection(scope), error))
+        else:
+            problem = problem_for(HTTPConnection(scope), error)
+            if not exchange.is_http:
+                answer = WebSocketClose(1011, problem.title)
+            elif takes_events:
+                event = b"event: problem\ndata: %b\n\n" % bytes(problem.response().body)
+                await exchange.send({"type": "http.response.body", "body": event})
+        if answer:
+            await answer(scope, exchange.receive, exchange.send)
+
+    def _log(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+        calls: RequestCalls | None = scope.get(CALLS)
+        line: dict[str, Any] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "method": scope.get("method", "WEBSOCKET"),
+            "route": getattr(scope.get("route"), "path", None) or "-",
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+            "flyte_ms": round(1000 * calls.seconds, 1) if calls else 0,
+            "request_id": request_id,
+            "subject": quote((calls and calls.subject) or "-", safe="@:|"),
+        }
+        is_json = self.settings.access_log == "json"
+        logger.info(json.dumps(line) if is_json else " ".join(map(str, line.values())))

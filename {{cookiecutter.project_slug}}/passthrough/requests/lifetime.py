@@ -2,16 +2,16 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import Collection
 from concurrent import futures
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import flyte.errors
 from anyio import BrokenResourceError
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from ..calls.errors import StartError
 from ..calls.make_safe import make_safe
@@ -19,7 +19,8 @@ from ..calls.request_calls import Limits, RequestCalls, current_calls
 from ..calls.sdk import act_in, initialised
 from .stopping import stopping
 
-LARGEST_BODY = 1024 * 1024  # bytes, unless the app has a setting for it
+CALLS = "passthrough.calls"
+"""The key of ASGI's scope for a request's `RequestCalls`, if something outside has made them."""
 MOST_UNREAD = 16  # messages of a WebSocket
 EVENTS = "text/event-stream"
 COME_BACK = b"retry: 1000\n\n"
@@ -62,15 +63,12 @@ class FlyteMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        calls = RequestCalls(self.limits, state.get("request_id"), state.get("deadline"))
-        state["calls"] = calls
+        calls: RequestCalls = scope.get(CALLS) or RequestCalls(self.limits)
+        calls.limits = self.limits
         token = current_calls.set(calls)
         if flyte_config := self._flyte or self._initialised():
             act_in(flyte_config)
-        settings = getattr(scope.get("app"), "settings", None)
-        largest_body = getattr(settings, "largest_body", LARGEST_BODY)
-        client = (Client if scope["type"] == "http" else Socket)(calls, receive, send, largest_body)
+        client = (Client if scope["type"] == "http" else Socket)(calls, receive, send)
         try:
             async with client.present:
                 await self.app(scope, client.receive, client.send)
@@ -118,21 +116,16 @@ class Client:
     """
 
     def __init__(
-        self,
-        calls: RequestCalls,
-        receive: Receive,
-        send: Send,
-        largest_body: int,
-        after: float = 1.0,
+        self, calls: RequestCalls, receive: Receive, send: Send, after: float = 1.0
     ) -> None:
         self.present = asyncio.timeout(None)
         """Expires when the client disconnects, or when it should reconnect."""
         self.has_left = False
         self._calls, self._receive, self._send = calls, receive, send
-        self._largest_body = largest_body
         self._is_read = False  # by the app
         self._listening: asyncio.Task[None] | None = None
-        self._body, self._heard, self._is_whole = bytearray(), 0, False
+        self._body, self._is_whole = bytearray(), False
+        self._refusal: HTTPException | None = None
         self._news = asyncio.Event()
         self._timer = asyncio.get_running_loop().call_later(after, self._listen)
 
@@ -142,12 +135,16 @@ class Client:
             self._listening = asyncio.create_task(self._await_disconnect())
 
     async def _await_disconnect(self) -> None:
-        while (message := await self._receive())["type"] != "http.disconnect":
-            body = message.get("body", b"")
-            if self._heard <= self._largest_body:  # a longer body has been refused already
-                self._body += body
-            self._heard += len(body)
-            self._is_whole = not message.get("more_body", False)
+        while True:
+            try:
+                message = await self._receive()
+            except HTTPException as error:  # the body is too large, which the app may not mind
+                self._refusal = error
+            else:
+                if message["type"] == "http.disconnect":
+                    break
+                self._body += message.get("body", b"")
+                self._is_whole = not message.get("more_body", False)
             self._news.set()
         self._leave()
         if not self.present.expired():
@@ -170,6 +167,8 @@ class Client:
         if self._listening:
             await self._news.wait()
             self._news.clear()
+            if self._refusal:
+                raise self._refusal
             body, self._body = bytes(self._body), bytearray()
             return {"type": "http.request", "body": body, "more_body": not self._is_whole}
         self._is_read = True
@@ -230,34 +229,3 @@ class Socket(Client):
         await self._send(message)
         if message["type"] == "websocket.accept":
             self._listening = asyncio.create_task(self._await_disconnect())
-
-
-@asynccontextmanager
-async def only_sending(websocket: WebSocket) -> AsyncGenerator[None]:
-    """Accept a WebSocket that only the app sends on, and end the block when its client leaves.
-
-    A client that sends anything is disconnected, so that it cannot make the app read::
-
-        async with only_sending(websocket):
-            async for state in run.watch():
-                await websocket.send_text(...)
-    """
-    await websocket.accept()
-    present = asyncio.timeout(None)
-
-    async def listen() -> None:
-        message = await websocket.receive()
-        if message["type"] != "websocket.disconnect":
-            await websocket.close(1008, "this connection is only for listening")
-        present.reschedule(asyncio.get_running_loop().time())
-
-    listening = asyncio.create_task(listen())
-    try:
-        async with present:
-            yield
-        await websocket.close()
-    except TimeoutError:
-        if not present.expired():
-            raise
-    finally:
-        listening.cancel()

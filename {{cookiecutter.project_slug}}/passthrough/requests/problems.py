@@ -4,38 +4,30 @@ Endpoints don't catch the SDK's exceptions. Here they become responses; those th
 caller's fault are logged, once. Neither contains a credential of the request.
 """
 
-import asyncio
-import functools
 import json
 import logging
 import re
 import traceback
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from http.client import responses
-from typing import Any, ParamSpec
+from typing import Any
 
 import flyte.errors
 import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.request import RequestContext
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from fastapi.sse import ServerSentEvent
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose, WebSocketDisconnect
+from starlette.requests import HTTPConnection
 
 from ..calls.errors import FLYTE_ERRORS, LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
 from ..settings import Settings
 from ..values import InvalidInputs
 
 logger = logging.getLogger(__name__)
-P = ParamSpec("P")
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -70,9 +62,7 @@ TAKEN = re.compile(
 )
 """Python's message if an input has an argument's name: ``flyte.run(task, **{"task": 1})``."""
 
-BODY_LATE = "the body of the request did not arrive in time"
 MOST_ERRORS = 100  # per request; nobody reads more
-CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 
 
 class ProblemResponse(JSONResponse):
@@ -186,8 +176,10 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     return problem
 
 
-def problem_response(connection: HTTPConnection, error: Exception) -> JSONResponse:
+def problem_response(connection: HTTPConnection, error: BaseException) -> JSONResponse:
     """Return the response for an exception."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     # Errors of HTTP clients have their server's headers.
     headers = (error.headers if isinstance(error, HTTPException) else None) or {}
     return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
@@ -196,91 +188,6 @@ def problem_response(connection: HTTPConnection, error: Exception) -> JSONRespon
 async def respond(connection: Any, error: Exception) -> JSONResponse:
     """Handle FastAPI's own exceptions, such as 404 and 422."""
     return problem_response(connection, error)
-
-
-def problem_event(
-    stream: Callable[P, AsyncGenerator[ServerSentEvent]],
-) -> Callable[P, AsyncGenerator[ServerSentEvent]]:
-    """Make an endpoint that yields events report a failure as a last event named ``problem``.
-
-    By then the response has started, so its status is fixed. The endpoint must take ``request``.
-    """
-
-    @functools.wraps(stream)
-    async def telling(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[ServerSentEvent]:
-        async with aclosing(stream(*args, **kwargs)) as events:
-            try:
-                async for event in events:
-                    yield event
-            except Exception as error:  # noqa: BLE001 - every failure is reported here
-                request = next(each for each in kwargs.values() if isinstance(each, HTTPConnection))
-                yield ServerSentEvent(event="problem", data=problem_for(request, error))
-
-    return telling
-
-
-class ProblemMiddleware:
-    """Answers with a problem if the application raises, or does not answer in time.
-
-    No exception gets past it: servers print tracebacks, and Flyte's messages in them may hold a
-    token. The deadline is for the start of the response, or the acceptance of a WebSocket; streams
-    have deadlines of their own. The SDK has no timeout.
-    """
-
-    def __init__(self, app: ASGIApp, timeout: float) -> None:
-        self.app, self.timeout = app, timeout
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            if not started and not deadline.expired():
-                deadline.reschedule(None)
-            started = True
-            try:
-                await send(message)
-            except OSError:
-                raise ClientDisconnect from None
-            except RuntimeError as error:  # uvicorn and uvloop raise it if the client has left
-                if scope["type"] == "websocket" or "closed" in str(error):
-                    raise ClientDisconnect from None
-                raise
-
-        arrived = False
-
-        async def noting_receive() -> Message:
-            nonlocal arrived
-            message = await receive()
-            arrived = arrived or not message.get("more_body")
-            return message
-
-        try:
-            async with asyncio.timeout(self.timeout) as deadline:
-                scope.setdefault("state", {})["deadline"] = deadline
-                await self.app(scope, noting_receive, noting_send)
-                if not started and scope["type"] == "http":
-                    raise ClientDisconnect  # outer middleware may need a response
-        except (ClientDisconnect, WebSocketDisconnect):
-            if not started and scope["type"] == "http":
-                await Response(status_code=CLIENT_HAS_LEFT)(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - every failure is answered here
-            connection = HTTPConnection(scope)
-            if not started:
-                has_body = {"content-length", "transfer-encoding"}.intersection(connection.headers)
-                late = deadline.expired() and has_body and not arrived
-                answered = HTTPException(408, BODY_LATE) if late else error
-                await problem_response(connection, answered)(scope, receive, send)
-                return
-            # The response has started. The server cuts an unfinished one off, so that the client
-            # does not take it for complete; a WebSocket is closed with "internal error".
-            problem = problem_for(connection, error)
-            if scope["type"] == "websocket":
-                await WebSocketClose(1011, problem.title)(scope, receive, send)
 
 
 def _credentials(connection: HTTPConnection, settings: Settings) -> Iterator[str]:
@@ -304,19 +211,17 @@ def _log(
         if quotes(trace, secrets):  # log the place without the message
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
-    logger.error("%s: status %d, %s%s", request, problem.status, _said(error), text)
+    logger.error("%s: status %d, %s%s", request, problem.status, _failed(error), text)
 
 
-def _said(error: BaseException) -> str:
+def _failed(error: BaseException) -> str:
     """Return what failed, such as ``UNAVAILABLE from flyteidl2.workflow.RunService/ListRuns``."""
     name, cause = type(error).__name__, error
     for _ in range(MOST_ERRORS):  # causes may form a loop
         if isinstance(cause, ConnectError):
             name = cause.code.name
-        for frame, _ in traceback.walk_tb(cause.__traceback__):
-            for value in frame.f_locals.values():
-                if isinstance(value, RequestContext):
-                    return f"{name} from {value.method().service_name}/{value.method().name}"
+        if method := getattr(cause, "method", None):  # set in calls/
+            return f"{name} from {method}"
         if cause.__cause__ is None:
             break
         cause = cause.__cause__
