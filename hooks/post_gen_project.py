@@ -1,27 +1,41 @@
 """Remove the parts that were not chosen, and print the next steps.
 
 Cookiecutter renders this file and runs the copy in the generated project, so it cannot import
-anything from the template. Standard library only, offline, and safe to run again at each cruft
-update.
+anything from the template. Standard library only, offline, and safe to run again.
 """
 
 import json
 import os
+import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 THE_PAGE = ("app/page", "tests/test_page.py")
-# Caches in a working copy of the template, which cookiecutter copies.
+# Caches in a working copy of the template, which cookiecutter copies, or in an older project.
 CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+DEPLOY = ".venv/bin/flyte deploy deployment.py app_env"
+# With make, without it, and why.
+STEPS = (
+    ("make dev", ".venv/bin/python -m local_flyte", "run it on a local Flyte; Ctrl-C stops both"),
+    ("make test", ".venv/bin/python -m pytest -n 2", "run its tests"),
+    ("make deploy", DEPLOY, "deploy it to your Flyte cluster; see README.md first"),
+)
+SETUP = """    python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet "pip>=25.1"
+    .venv/bin/python -m pip install --editable . --group dev
+"""
+COMMIT = "git init && git add --all && git commit -m 'Generate the project'"
 
 
-def remove_left_out(project: Path, answers: dict[str, str]) -> None:
-    """Remove the page if it was not chosen, and folders that are empty without their only file."""
-    for name in THE_PAGE if answers["page"] == "no" else ():
-        path = project / name
+def tidy(project: Path, answers: dict[str, str]) -> None:
+    """Remove the page if it was not chosen, caches, and folders whose only file was left out."""
+    caches = (each for name in CACHES for each in project.glob(f"**/{name}"))
+    outside = [each for each in caches if ".venv" not in each.parts and ".nox" not in each.parts]
+    for path in (*outside, *(project / name for name in THE_PAGE if answers["page"] == "no")):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -31,73 +45,32 @@ def remove_left_out(project: Path, answers: dict[str, str]) -> None:
             folder.rmdir()
 
 
-def remove_caches(project: Path) -> None:
-    """Remove caches, including those of a project that is generated again."""
-    for name in CACHES:
-        for folder in [*project.glob(name), *project.glob(f"[!.]*/**/{name}")]:
-            shutil.rmtree(folder)
-
-
-def next_steps(
-    answers: dict[str, str],
-    *,
-    make: bool,
-    windows: bool = False,
-    git: bool = True,
-    folder: str | None = None,
-) -> str:
-    """Return the next steps, as commands that can be pasted one after the other.
-
-    Args:
-        answers: The rendered answer to each prompt.
-        make: Whether there is a ``make`` to run.
-        windows: Whether this is Windows, where the local Flyte does not run.
-        git: Whether the project is in a git repository already.
-        folder: The project's folder, as seen from where it was generated.
-    """
+def next_steps(answers: dict[str, str], *, make: bool, git: bool = True, folder: str = "") -> str:
+    """Return the next steps, as commands that can be pasted one after the other."""
     name = answers["project_slug"]
-    if make or windows:
-        setup: list[str] = []
-        dev, test, deploy = "make dev", "make test", "make deploy"
-    else:
-        setup = [
-            "python3 -m venv .venv",
-            '.venv/bin/python -m pip install --quiet "pip>=25.1"',
-            ".venv/bin/python -m pip install --editable . --group dev",
-        ]
-        dev = ".venv/bin/python -m local_flyte"
-        test = ".venv/bin/python -m pytest -n 2"
-        deploy = ".venv/bin/flyte deploy deployment.py app_env"
-    steps = {
-        dev: "run it on a local Flyte; Ctrl-C stops both",
-        test: "run its tests",
-        deploy: "deploy it to your Flyte cluster; see README.md first",
-    }
-    width = max(map(len, steps))
-    lines = [
-        f"cd {folder or name}",
-        *setup,
-        *(f"{step:{width}}  # {why}" for step, why in steps.items()),
-    ]
-    where = " (in WSL: the local Flyte does not run on Windows itself)" if windows else ""
-    text = [f"{name} is ready. Next{where}:", "", *(f"    {line}" for line in lines), ""]
-    if not git:
-        commit = "git init && git add --all && git commit -m 'Generate the project'"
-        text += ["To keep it in git:", "", f"    {commit}", ""]
+    steps = [(with_make if make else without, why) for with_make, without, why in STEPS]
+    width = max(len(command) for command, _ in steps)
+    lines = [f"    {command:{width}}  # {why}\n" for command, why in steps]
+    where = " (in WSL: the local Flyte does not run on Windows itself)" if os.name == "nt" else ""
+    setup = "" if make else SETUP
+    text = f"\n{name} is ready. Next{where}:\n\n    cd {folder or name}\n{setup}{''.join(lines)}"
     if answers["ci"] != "none":
-        text += [f"Once it is pushed, {answers['ci']} checks and tests every change.", ""]
-    return "\n".join(text)
+        text += f"\nOnce it is pushed, {answers['ci']} checks and tests every change.\n"
+    return text if git else f"{text}\nTo keep it in git:\n\n    {COMMIT}\n"
 
 
 def main() -> int:
     """Return the exit code."""
     project = Path.cwd()
-    remove_left_out(project, ANSWERS)
-    remove_caches(project)
-    git = any((folder / ".git").exists() for folder in (project, *project.parents))
-    make = shutil.which("make") is not None
-    folder = os.path.relpath(project, os.environ.get("PWD", project.parent))
-    print("\n" + next_steps(ANSWERS, make=make, windows=os.name == "nt", git=git, folder=folder))
+    tidy(project, ANSWERS)
+    temporary = project.parent.parent == Path(tempfile.gettempdir()).resolve()
+    if not (
+        temporary and re.fullmatch(r"tmp\w{8}", project.parent.name)
+    ):  # cruft compares versions
+        git = any((folder / ".git").exists() for folder in (project, *project.parents))
+        make = os.name == "nt" or shutil.which("make") is not None
+        folder = os.path.relpath(project, os.environ.get("PWD", project.parent))
+        print(next_steps(ANSWERS, make=make, git=git, folder=folder))
     return 0
 
 

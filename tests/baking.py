@@ -43,9 +43,9 @@ VARIANTS: dict[str, list[str]] = {
 def _pairs() -> Iterator[dict[str, str]]:
     """Yield combinations that cover every pair of answers; the Python versions take turns."""
     versions = itertools.cycle(QUESTIONS["python_version"])
-    for number, choice in itertools.product(range(4), range(2)):
-        # Every two of these bits vary independently of the others.
-        chosen = (number, choice, choice ^ (number & 1), choice ^ (number >> 1))
+    for number, choice in itertools.product(range(4), range(3)):
+        # Any two of these take all pairs of values.
+        chosen = (number, choice, (choice ^ number) & 1, (choice ^ (number >> 1)) & 1)
         values = zip(VARIANTS.items(), chosen, strict=True)
         yield {key: each[at] for (key, each), at in values} | {"python_version": next(versions)}
 

@@ -20,9 +20,7 @@ pytestmark = pytest.mark.slow
 BARE = "/usr/bin:/bin"
 
 
-@pytest.mark.parametrize(
-    "command", ["make deploy", 'PATH="$PWD/.venv/bin:$PATH" flyte deploy deployment.py app_env']
-)
+@pytest.mark.parametrize("command", ["make deploy", ".venv/bin/flyte deploy deployment.py app_env"])
 def test_the_image_is_built_and_everything_deployed(
     command: str, baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
@@ -38,7 +36,8 @@ def test_the_image_is_built_and_everything_deployed(
         methods = [call.method for call in flyte.calls]
     assert "Build completed" in printed
     assert methods.index("GetImage") < methods.index("CreateRun") < methods.index("Create")
-    assert methods.count("DeployTask") == 2
+    tasks = (project / "app" / "tasks.py").read_text("utf-8")
+    assert methods.count("DeployTask") == tasks.count("\n@task_env.task")
 
 
 DOCKER = """#!/bin/sh
@@ -66,7 +65,6 @@ OPEN_SOURCE: dict[str, Any] = {"authorization": False, "builds_images": True}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
-    Trouble("`uv` was not found on PATH", {"builds_images": True}, tools=()),
     Trouble("remote image builder is not enabled", OPEN_SOURCE),
     Trouble("Build failed in ... at ...", {"builds_images": True, "app_bin": Path("/none")}),
     Trouble("assuming it exists", OPEN_SOURCE, PUSHED),

@@ -30,8 +30,10 @@ def expected_files(answers: dict[str, str]) -> list[str]:
     left_out = set()
     if answers["license"] == "none":
         left_out.add("LICENSE")
-    if answers["ci"] == "none":
+    if answers["ci"] != "GitHub Actions":
         left_out |= {".github/workflows/ci.yml", ".github/dependabot.yml"}
+    if answers["ci"] != "GitLab CI":
+        left_out.add(".gitlab-ci.yml")
     if answers["page"] == "no":
         left_out |= {name for name in FILES if name.startswith(("app/page/", "tests/test_page"))}
     return sorted(FILES - left_out)
@@ -84,7 +86,13 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
     assert f'PYTHON = "{answers["python_version"]}"' in image
     settings = (project / "app" / "settings.py").read_text("utf-8")
     assert f'default="{answers["credential_headers"]}"' in settings
-    if answers["ci"] != "none":
+    if answers["ci"] == "GitLab CI":
+        jobs = yaml.safe_load((project / ".gitlab-ci.yml").read_text("utf-8"))
+        assert jobs["check"]["image"] == f"python:{answers['python_version']}"
+        targets = re.findall(r"^([\w-]+):", (project / "Makefile").read_text("utf-8"), re.MULTILINE)
+        for command in jobs["check"]["script"] + jobs["versions"]["script"]:
+            assert command.removeprefix("make ") in targets
+    if answers["ci"] == "GitHub Actions":
         workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))
         steps = workflow["jobs"]["check"]["steps"]
         assert steps[1]["with"]["python-version"] == answers["python_version"]

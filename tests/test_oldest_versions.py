@@ -74,7 +74,7 @@ def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Pa
     run_middleware_suite(python, exactly, [""], tmp_path)
 
 
-@pytest.mark.parametrize("python", ["3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.12", "3.13", "3.14"])
 def test_the_middleware_keeps_callers_apart_on_the_other_pythons(
     python: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 @nox.parametrize("resolution", ["lowest-direct", "highest"])
 def tests(session: nox.Session, resolution: str) -> None:
     """Install the oldest or the newest versions that pyproject.toml allows, and run the tests."""

@@ -5,12 +5,19 @@ place that declares them (with the exact versions in ``uv.lock``, once there is 
 not in the image: ``flyte deploy`` ships it as a bundle, so changing only code needs no new image.
 """
 
+import os
+import sysconfig
 from pathlib import Path
 
 import flyte
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 PYTHON = "{{ cookiecutter.python_version }}"
+
+# The SDK runs uv to build the image. It is in this environment, which may not be on the PATH.
+os.environ["PATH"] = os.pathsep.join(
+    [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
+)
 
 major, minor = map(int, PYTHON.split("."))
 image = flyte.Image.from_debian_base(
