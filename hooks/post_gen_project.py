@@ -63,10 +63,8 @@ def main() -> int:
     """Return the exit code."""
     project = Path.cwd()
     tidy(project, ANSWERS)
-    temporary = project.parent.parent == Path(tempfile.gettempdir()).resolve()
-    if not (
-        temporary and re.fullmatch(r"tmp\w{8}", project.parent.name)
-    ):  # cruft compares versions
+    compared = re.fullmatch(r"tmp\w{8}", project.parent.name)  # with another version, by cruft
+    if not (compared and project.parent.parent == Path(tempfile.gettempdir()).resolve()):
         git = any((folder / ".git").exists() for folder in (project, *project.parents))
         make = os.name == "nt" or shutil.which("make") is not None
         folder = os.path.relpath(project, os.environ.get("PWD", project.parent))
