@@ -1,4 +1,4 @@
-"""An nginx in front of apps, for tests."""
+"""An nginx in front of apps, or of a Flyte, for tests."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ worker_processes 1;
 {user}
 pid {directory}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections 64; }}
+events {{ worker_connections 512; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body;
@@ -29,11 +29,11 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    upstream app {{ {servers} keepalive 1; }}
+    upstream server {{ {servers} keepalive 1; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} {tls};
         location / {{
-            proxy_pass http://app;
+            proxy_pass {scheme}://server;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
@@ -47,11 +47,14 @@ http {{
 class Nginx:
     """An nginx, on a port that was free."""
 
-    def __init__(self, folder: Path, *upstreams: int) -> None:
+    def __init__(self, folder: Path, *upstreams: int, certificate: Path | None = None) -> None:
         if not (binary := get_nginx.find()):
             pytest.skip("there is no nginx (Debian: apt-get install nginx-light; or set NGINX)")
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._scheme = "https" if certificate else "http"
+        self.url = f"{self._scheme}://127.0.0.1:{self.port}"
+        keys = f"ssl_certificate {certificate}; ssl_certificate_key {certificate}"
+        self._tls = f"ssl http2; {keys}" if certificate else ""
         self._folder, self._configuration = folder, folder / "nginx.conf"
         self._write(*upstreams)
         command = [binary, "-p", str(folder), "-e", "stderr", "-c", str(self._configuration)]
@@ -63,6 +66,8 @@ class Nginx:
             directory=self._folder,
             servers="".join(f"server 127.0.0.1:{each} max_fails=0; " for each in upstreams),
             port=self.port,
+            tls=self._tls,
+            scheme=self._scheme,
         )
         self._configuration.write_text(text)
 
@@ -82,9 +87,12 @@ class Nginx:
 
 
 @contextmanager
-def in_front_of(folder: Path, *upstreams: int) -> Iterator[Nginx]:
-    """Forward requests to these ports, in turn and over persistent connections."""
-    nginx = Nginx(folder, *upstreams)
+def in_front_of(folder: Path, *upstreams: int, certificate: Path | None = None) -> Iterator[Nginx]:
+    """Forward requests to these ports, in turn and over persistent connections.
+
+    With a certificate (and its key), it has TLS, offers HTTP/2, and forwards to servers with TLS.
+    """
+    nginx = Nginx(folder, *upstreams, certificate=certificate)
     try:
         wait_until(nginx.answers)
         yield nginx

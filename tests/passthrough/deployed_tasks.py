@@ -66,3 +66,10 @@ async def describe(  # noqa: PLR0917
         with each.open_sync("rb") as opened:
             content.append(bytes(opened.read()))
     return f"{moment} {day} {length} {colour} {place} {size} {moments} {places} {sizes} {content}"
+
+
+@env.task
+async def shout(lines: int = 24_000) -> None:
+    """Print 1 kB on each of many lines."""
+    for _ in range(lines):
+        print("x" * 1000)

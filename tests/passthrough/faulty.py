@@ -208,3 +208,52 @@ class FaultyWay:
                 await asyncio.sleep(0.5)  # so that the message arrives before the end
                 writer.transport.abort()
                 return
+
+
+class Wire:
+    """A TCP proxy in a thread, whose connections can go dead without being closed."""
+
+    def __init__(self, to_port: int) -> None:
+        self._to_port, self.forwarded = to_port, 0
+        self._dead: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        starting = asyncio.start_server(self._connected, HOST, 0)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(60)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def die(self) -> None:
+        """Forward nothing more on the connections that exist, in either direction."""
+        self._dead |= self._open
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(60)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for writer in [*self._open]:
+            writer.transport.abort()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection(HOST, self._to_port)
+        both = {writer, requests}
+        self._open |= both
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    if sink not in self._dead:
+                        self.forwarded += len(data)
+                        sink.write(data)
+                        await sink.drain()
+            for each in both:
+                each.transport.abort()
+
+        await asyncio.gather(pump(reader, requests), pump(answers, writer))
+        self._open -= both

@@ -125,6 +125,8 @@ this page. These rules apply to all faults:
 
 - A caller gets an answer within `FLYTE_TIMEOUT` plus a second, as a problem (RFC 9457).
 - Once the fault is over, callers are served again, without a restart. `/health` is always 200.
+- A connection that dies without being closed, as after a failover, costs the calls that wait on it
+  `FLYTE_TIMEOUT`. Calls after that use new connections.
 - The app sends the start of a run only once. If the answer is lost, the caller gets an error, and
   the list of runs shows whether the run has started.
 

@@ -27,6 +27,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
+from passthrough.calls.transport import Transport
 from passthrough.requests.lifetime import MOST_UNREAD, Client, FlyteMiddleware
 
 from .support import bearer, build_app, serving, wait_until
@@ -36,6 +37,7 @@ FEW = 10
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
+INTERCEPTOR: Any = CallerInterceptor(False, Transport(None))
 router = APIRouter()
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
@@ -481,7 +483,7 @@ def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
 
     async def read() -> list[int]:
         current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
-        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
     assert asyncio.run(read()) == [*range(5)]
@@ -506,7 +508,7 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
 
         monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
         current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
-        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
     assert asyncio.run(read()) == [0, 1]
@@ -542,7 +544,7 @@ def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() ->
     async def serve() -> None:
         calls = RequestCalls(Limits(anonymous=True))
         current_calls.set(calls)
-        stream = CallerInterceptor(False).intercept_server_stream(messages, None, Context)  # type: ignore[arg-type]
+        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         assert await anext(stream) == 0
         kept.append(stream)
         calls.end()

@@ -32,6 +32,8 @@ MAX_MESSAGE = 2 * 2**20
 """The most bytes of inputs or outputs that the control plane returns."""
 MAX_UPLOAD = 100 * 2**20
 MAX_SECONDS = 3600
+LINES = 1000
+"""The most lines of a log in one message."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         pod = action.pods.get(request.attempt)
         pod = found(pod, f"pod of {action.name}, attempt {request.attempt}")
         while True:
-            if lines := pod.log[sent:]:
+            if lines := pod.log[sent : sent + LINES]:
                 sent += len(lines)
                 logs = pb.TailLogsResponse.Logs(lines=lines)
                 yield pb.TailLogsResponse(logs=[logs])

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from .errors import DeadlineExceededError, meaning_of, secrets_in
 from .request_calls import request_calls
 from .sdk import forwarded_credentials
+from .transport import Transport
 
 Call = RequestContext[Any, Any]
 
@@ -37,8 +38,8 @@ class CallerInterceptor:
     _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
     _propagator = TraceContextTextMapPropagator()
 
-    def __init__(self, is_plaintext: bool) -> None:
-        self._is_plaintext = is_plaintext
+    def __init__(self, is_plaintext: bool, transport: Transport) -> None:
+        self._is_plaintext, self._transport = is_plaintext, transport
 
     async def intercept_unary(
         self,
@@ -64,6 +65,7 @@ class CallerInterceptor:
                             break
                         await asyncio.sleep(pause)
             except TimeoutError:
+                self._transport.forget_connections(began)
                 raise DeadlineExceededError(method) from None
             finally:
                 calls.seconds += time.perf_counter() - began

@@ -45,10 +45,11 @@ def change_sessions() -> None:
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         made = await create(endpoint, **(options | unused))
+        transport = Transport(made.tls_ca_cert)
         session = dataclasses.replace(
             made,
-            interceptors=(CallerInterceptor(made.insecure),),
-            http_client=pyqwest.Client(transport=Transport(made.tls_ca_cert)),
+            interceptors=(CallerInterceptor(made.insecure, transport),),
+            http_client=pyqwest.Client(transport=transport),
         )
         sessions[made.endpoint, auth_endpoint or made.endpoint] = session
         return session

@@ -1,5 +1,7 @@
 """The HTTP transport of calls to Flyte."""
 
+import functools
+import time
 from collections.abc import AsyncGenerator
 
 import pyqwest
@@ -13,18 +15,37 @@ LARGEST_MESSAGE = 8 * 1024 * 1024
 class Transport:
     """Sends requests without following redirects, and stops reading messages that are too large.
 
-    The Connect client checks the size of a message only after reading all of it.
+    Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
+    window, so a few streams that are not read stop all other calls. The Connect client checks the
+    size of a message only after reading all of it.
     """
 
     def __init__(self, tls_ca_cert: bytes | None) -> None:
         """Trust this authority; with None, those that the system trusts."""
-        self._transport = pyqwest.HTTPTransport(
+        self._connect = functools.partial(
+            pyqwest.HTTPTransport,
+            http_version=pyqwest.HTTPVersion.HTTP1,
+            pool_max_idle_per_host=100,
+            pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
+            tcp_keepalive_interval=5.0,  # a stream whose connection has died ends after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             use_system_dns=True,
             enable_otel=False,  # each call already has a span
         )
+        self._transport, self._since = self._connect(), time.perf_counter()
+
+    def forget_connections(self, since: float) -> None:
+        """Make later requests on new connections, because a request since then had no answer.
+
+        Idle connections may be dead, as after a failover: each would cost a caller the timeout.
+
+        Args:
+            since: When that request began, by ``time.perf_counter``.
+        """
+        if self._since < since:  # else they have been replaced meanwhile
+            self._transport, self._since = self._connect(), time.perf_counter()
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""

@@ -1,0 +1,116 @@
+"""The connections to Flyte, and from viewers: the trouble of one caller is nobody else's.
+
+Flyte is behind an nginx that offers HTTP/2, as ingresses do.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+
+import pytest
+import trustme
+from app.routers import streams
+from fastapi import APIRouter
+from flyte import remote
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from ..nginx import in_front_of
+from .faulty import HOST, Wire
+from .support import bearer, build_app, client_of, ended, serving, start, wait_until
+
+TIMEOUT = 5.0  # enough for a call on a busy machine
+router = APIRouter()
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).name()
+
+
+@pytest.fixture(scope="module")
+def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """The way to an nginx in front of the local Flyte."""
+    folder, authority = tmp_path_factory.mktemp("ingress"), trustme.CA()
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    trusted = local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes()
+    (folder / "trusted.pem").write_bytes(trusted)
+    with (
+        in_front_of(folder, local_flyte.port, certificate=folder / "server.pem") as nginx,
+        closing(Wire(nginx.port)) as wire,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(folder / "trusted.pem"))
+        yield wire
+
+
+@pytest.fixture(scope="module")
+def url(wire: Wire) -> Iterator[str]:
+    """The URL of an app that calls Flyte through the nginx."""
+    flyte = f"dns:///{HOST}:{wire.port}"
+    app = build_app(router, streams.router, flyte_endpoint=flyte, flyte_timeout=TIMEOUT)
+    with serving(app) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def long_log(local_flyte: LocalFlyte) -> str:
+    """The name of a run with a log that is larger than what HTTP/2 reads ahead."""
+    return ended(start("shout"))
+
+
+class Viewer:
+    """A viewer of a log who does not read it."""
+
+    def __init__(self, url: str, run: str) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.socket.connect((host, int(port)))
+        head = f"GET /runs/{run}/logs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer('bob')}"
+        self.socket.sendall(f"{head}\r\n\r\n".encode())
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def nothing_flows(wire: Wire) -> bool:
+    """Tell whether Flyte has sent data, and nothing more for a second: all buffers are full."""
+    before = wire.forwarded
+    time.sleep(1)
+    return 0 < before == wire.forwarded
+
+
+@pytest.mark.parametrize("viewers", [3, 12])
+def test_viewers_who_do_not_read_a_log_stop_nobody_else(
+    *,
+    url: str,
+    wire: Wire,
+    local_flyte: LocalFlyte,
+    long_log: str,
+    received: Callable[[], list[ReceivedCall]],
+    viewers: int,
+) -> None:
+    with client_of(url, "alice") as alice:
+        assert alice.get("/me").is_success  # so that there is a connection to share
+        with ExitStack() as stack:
+            for _ in range(viewers):
+                stack.enter_context(closing(Viewer(url, long_log)))
+            wait_until(lambda: [call.method for call in received()].count("TailLogs") == viewers)
+            wait_until(lambda: nothing_flows(wire))
+            assert [alice.get("/me").status_code for _ in range(10)] == [200] * 10
+        wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+
+
+def test_connections_that_have_died_cost_a_single_deadline(
+    url: str, wire: Wire, local_flyte: LocalFlyte
+) -> None:
+    with client_of(url, "alice") as alice, ThreadPoolExecutor(8) as threads:
+        with local_flyte.hang("UserInfo"):  # so that each call has a connection
+            calls = [threads.submit(alice.get, "/me") for _ in range(8)]
+            wait_until(lambda: local_flyte.open_calls("UserInfo") == 8)
+        assert all(call.result().is_success for call in calls)
+        wire.die()
+        assert [alice.get("/me").status_code for _ in range(3)] == [504, 200, 200]
