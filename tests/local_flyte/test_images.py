@@ -3,14 +3,10 @@
 from pathlib import Path
 
 import pytest
-from flyteidl2.imagebuilder import definition_pb2
-from google.protobuf.json_format import MessageToDict
 
 from local_flyte import LocalFlyte
-from local_flyte.images import BUILDER
 
 from .on_the_wire import PROJECT, call
-from .test_lives_of_runs import is_in, until
 
 pytestmark = pytest.mark.slow
 
@@ -59,26 +55,6 @@ def test_an_image_does_not_exist_before_it_was_built(root: Path) -> None:
         printed = flyte.deploy(root, "layered.py", "env")
         assert "already exists" in printed
         assert len(builds(flyte)) == 1
-
-
-def test_a_build_fails_if_its_context_lacks_a_file(tmp_path: Path) -> None:
-    spec = definition_pb2.ImageSpec()
-    spec.layers.add().requirements.file = "needed.txt"
-    (tmp_path / "spec.pb").write_bytes(spec.SerializeToString())
-    texts = {"spec": (tmp_path / "spec.pb").as_uri(), "context": "", "target_image": "bad:1"}
-    literals = [
-        {"name": name, "value": {"scalar": {"primitive": {"stringValue": text}}}}
-        for name, text in texts.items()
-    ]
-    task_id = MessageToDict(BUILDER)
-    request = {"projectId": PROJECT, "taskId": task_id, "inputs": {"literals": literals}}
-    with LocalFlyte(builds_images=True) as flyte:
-        created = call(flyte, "workflow.RunService/CreateRun", request, person="alice").json()
-        run = created["run"]["action"]["id"]["run"]["name"]
-        error = until(flyte, run, is_in("FAILED"))["errorInfo"]
-        image = {"id": {"name": "bad:1"}, "projectId": PROJECT}
-        assert call(flyte, GET_IMAGE, image, person="alice").status_code == 404
-    assert error == {"message": "the context of the build has no needed.txt", "kind": "KIND_USER"}
 
 
 def test_the_sdk_reports_a_failed_build_with_its_run(root: Path) -> None:

@@ -182,22 +182,6 @@ def test_the_name_of_an_aborted_run_runs_again_but_its_state_stays(
     assert len(pids.read_text().splitlines()) == 2
 
 
-def test_a_watch_may_end_before_the_status_shows_the_end(local_flyte: LocalFlyte) -> None:
-    with local_flyte.status_lag(1):
-        start(local_flyte, "late", WRITE)
-        watch = "workflow.RunService/WatchActionDetails"
-        answer = stream(local_flyte, watch, action_id("late"), person="alice")
-    messages = []
-    while answer:
-        length = int.from_bytes(answer[1:5], "big")
-        messages.append(json.loads(answer[5 : 5 + length]))
-        answer = answer[5 + length :]
-    last = messages[-2]["details"]  # behind it comes the end of the stream
-    assert last["attempts"][0]["phase"] == "ACTION_PHASE_SUCCEEDED"
-    assert last["status"]["phase"] != "ACTION_PHASE_SUCCEEDED"
-    until(local_flyte, "late", is_in("SUCCEEDED"))
-
-
 def test_a_report_is_a_page_of_its_own_origin_at_an_address_that_ends(
     local_flyte: LocalFlyte,
 ) -> None:

@@ -108,10 +108,6 @@ def test_a_trigger_can_be_run_by_hand_and_the_run_refers_to_it(local_flyte: Loca
     run = answer.json()["run"]["action"]
     assert run["metadata"]["triggerId"]["name"]["name"] == "daily"
     assert run["metadata"]["executedBy"]["user"]["id"]["subject"] == "bob-subject"
-    listed = {"triggerName": named("daily")}, {"triggerName": named("hourly")}
-    for scope, count in zip(listed, (1, 0), strict=True):
-        found = call(local_flyte, "workflow.RunService/ListRuns", scope, person="victor").json()
-        assert len(found.get("runs", ())) == count
     body["triggerName"] = named("none")
     assert call(local_flyte, "workflow.RunService/CreateRun", body, person="bob").status_code == 404
 

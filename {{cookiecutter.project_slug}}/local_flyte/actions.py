@@ -88,8 +88,6 @@ class Action:
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
     """The number of notifications to watchers; several may be about the same change."""
-    status_lag: float = 0
-    """Seconds by which the status lags behind the events."""
 
     def __post_init__(self) -> None:
         self.details.status.attempts = 1
@@ -146,13 +144,9 @@ class Action:
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
         """Enter another phase, as reported by the executor, and notify watchers."""
-        if self.reported_done:
-            return
-        self._record(phase)
-        self._notify()
-        if self.status_lag:
-            asyncio.get_running_loop().call_later(self.status_lag, self.set_status, phase)
-        else:
+        if not self.reported_done:
+            self._record(phase)
+            self._notify()
             self.set_status(phase)
 
     def fail(self, error: execution_pb2.ExecutionError) -> None:

@@ -1,4 +1,4 @@
-"""AppService and AppLogsService: deployed apps, and the processes that serve them.
+"""AppService: deployed apps, and the processes that serve them.
 
 Unlike on a cluster, there is nothing in front of an app: no sign-in, no scaling (always one
 replica), no rolling update (the old revision ends before the new one starts).
@@ -17,15 +17,9 @@ from pathlib import Path
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.app import (
-    app_definition_pb2,
-    app_logs_payload_pb2,
-    app_logs_service_connect,
-    app_service_connect,
-)
+from flyteidl2.app import app_definition_pb2, app_service_connect
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.core import tasks_pb2
-from flyteidl2.logs.dataplane import payload_pb2
 
 from .access import CALLER, Context, found, invalid
 from .actions import Signal, now
@@ -57,7 +51,8 @@ class App:
     """Its public port, with TLS."""
     changed: Signal = field(default_factory=Signal)
     process: asyncio.Task[None] | None = None
-    log: list[payload_pb2.LogLine] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    """What the process has printed, in lines with their breaks."""
 
     @property
     def name(self) -> str:
@@ -90,11 +85,6 @@ class App:
                     await self.changed.wait()
         return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
 
-    def write_log(self, line: str) -> None:
-        """Add a line, with its line break, to the log."""
-        self.log.append(payload_pb2.LogLine(timestamp=now(), message=line))
-        self.changed.fire()
-
 
 FIELDS: Fields[App] = {
     "name": lambda app: app.name,
@@ -104,28 +94,20 @@ FIELDS: Fields[App] = {
 }
 
 
+@dataclass(eq=False)
 class AppService(app_service_connect.AppService):
     """All apps, by project, domain and name, and their processes."""
 
-    def __init__(
-        self,
-        containers: Containers,
-        work: Path,
-        environment: Mapping[str, str],
-        url: str,
-        tls: ssl.SSLContext | None,
-    ) -> None:
-        """Prepare to serve apps, with the ``environment`` that a cluster injects into them.
-
-        Their working directories are in ``work``, and ``url`` is this Flyte's address. Without a
-        TLS context for them, they have no TLS.
-        """
-        self._url = url
-        self._tls = tls
-        self._containers = containers
-        self._work = work
-        self._environment = environment
-        self._apps: dict[tuple[str, str, str], App] = {}
+    _containers: Containers
+    _work: Path
+    """The folder for their working directories."""
+    _environment: Mapping[str, str]
+    """The variables that a cluster injects into them."""
+    _url: str
+    """The address of this Flyte."""
+    _tls: ssl.SSLContext | None
+    """None if they have no TLS."""
+    _apps: dict[tuple[str, str, str], App] = field(default_factory=dict)
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
         """Return the app, or raise NOT_FOUND."""
@@ -236,10 +218,10 @@ class AppService(app_service_connect.AppService):
                     **other_port(app.port),
                 },
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
-                output=app.write_log,
+                output=app.log.append,
                 grace_seconds=GRACE_SECONDS,
             )
-            tail = "".join(line.message for line in app.log[-TAIL:])
+            tail = "".join(app.log[-TAIL:])
             message = f"the app's process ended with exit code {code}:\n{tail}"
         except Exception as failure:  # noqa: BLE001 - any failure means that the app is not served
             message = f"the app can't be served: {failure}"
@@ -278,30 +260,6 @@ class AppService(app_service_connect.AppService):
             app.process.cancel()
             await asyncio.wait({app.process})
             app.process = None
-
-
-class AppLogsService(app_logs_service_connect.AppLogsService):
-    """Returns the output of apps."""
-
-    def __init__(self, apps: AppService) -> None:
-        self._apps = apps
-
-    async def tail_logs(
-        self, request: app_logs_payload_pb2.TailLogsRequest, ctx: Context
-    ) -> AsyncIterator[app_logs_payload_pb2.TailLogsResponse]:
-        """Send the log of the current revision as it is written, until its process ends."""
-        replica = request.HasField("replica_id")
-        app = self._apps.find(request.replica_id.app_id if replica else request.app_id)
-        process, sent = app.process, 0
-        while self._apps.holds(app) and app.process is process:
-            if lines := app.log[sent:]:
-                sent += len(lines)
-                logs = payload_pb2.LogLines(structured_lines=lines)
-                yield app_logs_payload_pb2.TailLogsResponse(log_lines=logs)
-            elif process is None or process.done():
-                return
-            else:
-                await app.changed.wait()
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

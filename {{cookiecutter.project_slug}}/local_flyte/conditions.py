@@ -17,15 +17,13 @@ RECORD_LAG_SECONDS = 0.5
 """The time between an answer and its record: the asking task gets the answer at once."""
 
 _PAUSED, _ABORTED = phase_pb2.ACTION_PHASE_PAUSED, phase_pb2.ACTION_PHASE_ABORTED
-_TYPES = {
-    "boolean": types_pb2.BOOLEAN,
-    "integer": types_pb2.INTEGER,
-    "float_value": types_pb2.FLOAT,
-    "string_value": types_pb2.STRING,
+_KINDS = {
+    "bool_value": ("boolean", types_pb2.BOOLEAN),
+    "int_value": ("integer", types_pb2.INTEGER),
+    "float_value": ("float_value", types_pb2.FLOAT),
+    "string_value": ("string_value", types_pb2.STRING),
 }
-"""The types of answers, by the field of a primitive value."""
-_FIELDS = dict(zip(("bool_value", "int_value", "float_value", "string_value"), _TYPES, strict=True))
-"""The fields of primitive values, by the field of the payload in a request."""
+"""The field of a primitive value, and the type, by the field of the payload in a request."""
 
 
 class Conditions:
@@ -41,7 +39,7 @@ class Conditions:
             ConnectError: INVALID_ARGUMENT, if nobody could give an answer of its type.
         """
         condition = action.details.condition
-        if condition.type.simple not in _TYPES.values():
+        if condition.type.simple not in {kind for _, kind in _KINDS.values()}:
             raise invalid(f"condition {condition.name} must have a type of bool, int, float or str")
         action.set_status(_PAUSED)
 
@@ -68,8 +66,8 @@ class Conditions:
             raise ConnectError(Code.FAILED_PRECONDITION, f"action {name} is not a condition")
         if (given := payload.WhichOneof("value")) is None:
             raise invalid("signal value must be a concrete bool/int/float/str literal")
-        answer, kind = literals_pb2.Literal(), _FIELDS[given]
-        setattr(answer.scalar.primitive, kind, getattr(payload, given))
+        answer, (field, kind) = literals_pb2.Literal(), _KINDS[given]
+        setattr(answer.scalar.primitive, field, getattr(payload, given))
         if action.answer is not None:
             if action.answer == answer:
                 return
@@ -77,8 +75,8 @@ class Conditions:
             raise ConnectError(Code.FAILED_PRECONDITION, message)
         if action.phase != _PAUSED:
             raise ConnectError(Code.FAILED_PRECONDITION, f"condition {name} already completed")
-        if (declared := condition.type.simple) != _TYPES[kind]:
-            got, wanted = map(types_pb2.SimpleType.Name, (_TYPES[kind], declared))
+        if (declared := condition.type.simple) != kind:
+            got, wanted = map(types_pb2.SimpleType.Name, (kind, declared))
             message = f"signal value type {got} does not match declared condition type {wanted}"
             raise invalid(message)
 

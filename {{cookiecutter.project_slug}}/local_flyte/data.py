@@ -117,16 +117,14 @@ class Storage:
         await answer(scope, receive, send)
 
 
+@dataclass(eq=False)
 class DataProxyService(dataproxy_service_connect.DataProxyService):
     """Moves the data of runs in and out."""
 
-    def __init__(
-        self, runs: Runs, projects: ProjectService, tasks: TaskService, storage: Storage
-    ) -> None:
-        self._runs = runs
-        self._projects = projects
-        self._tasks = tasks
-        self._storage = storage
+    _runs: Runs
+    _projects: ProjectService
+    _tasks: TaskService
+    _storage: Storage
 
     async def create_upload_location(
         self, request: pb.CreateUploadLocationRequest, ctx: Context

@@ -62,8 +62,6 @@ class Executor:
         # Only runs queue: other actions must start while their parent is waiting for them.
         self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
         self._running: dict[int, asyncio.Task[None]] = {}
-        self.status_lag: float = 0
-        """Seconds by which an action's status lags behind its events."""
 
     @staticmethod
     def check(spec: task_definition_pb2.TaskSpec) -> None:
@@ -79,7 +77,6 @@ class Executor:
         """
         if id(action) in self._running:
             return
-        action.status_lag = self.status_lag
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
         task.add_done_callback(lambda _: self._report_end(action, task))

@@ -16,6 +16,25 @@ BUILDER = task_definition_pb2.TaskIdentifier(
 )
 """The task that the SDK runs to build an image remotely."""
 
+BUILD = """
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+from flyteidl2.task import common_pb2
+
+inputs, outputs, registry = (Path(unquote(each.removeprefix("file://"))) for each in sys.argv[1:])
+literals = common_pb2.Inputs.FromString(inputs.read_bytes()).literals
+given = {each.name: each.value.scalar.primitive.string_value for each in literals}
+image = registry / Path(given["target_image"]).name
+for folder in (registry, outputs):
+    folder.mkdir(parents=True, exist_ok=True)
+image.touch()
+result = common_pb2.Outputs()
+result.literals.add(name="o0").value.scalar.primitive.string_value = f"local/{image.name}"
+(outputs / "outputs.pb").write_bytes(result.SerializeToString())
+"""
+"""Builds nothing: the Python environment of this machine replaces every image."""
+
 
 def builder(registry: Path) -> task_definition_pb2.TaskSpec:
     """Return the task, which records the images that it has built in a folder."""
@@ -24,7 +43,7 @@ def builder(registry: Path) -> task_definition_pb2.TaskSpec:
     template.id.project, template.id.domain = BUILDER.project, BUILDER.domain
     template.id.name, template.id.version = BUILDER.name, BUILDER.version
     template.type = "python"
-    template.container.command.extend(["python", "-m", "build_image"])
+    template.container.command.extend(["python", "-c", BUILD])
     opening, closing = "{" * 2, "}" * 2  # written like this because cookiecutter renders this file
     given = [f"{opening}.{name}{closing}" for name in ("input", "outputPrefix")]
     template.container.args.extend([*given, str(registry)])

@@ -4,6 +4,7 @@ import re
 import secrets
 import string
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
@@ -60,25 +61,16 @@ RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 RANDOM_NAME = string.ascii_lowercase + string.digits
 
 
+@dataclass(eq=False)
 class RunService(run_service_connect.RunService):
     """Runs belong to the project: a person who may change one may change them all."""
 
-    def __init__(
-        self,
-        runs: Runs,
-        projects: ProjectService,
-        tasks: TaskService,
-        storage: Storage,
-        executor: Executor,
-        *,
-        conditions: Conditions,
-    ) -> None:
-        self._conditions = conditions
-        self._runs = runs
-        self._projects = projects
-        self._tasks = tasks
-        self._storage = storage
-        self._executor = executor
+    _runs: Runs
+    _projects: ProjectService
+    _tasks: TaskService
+    _storage: Storage
+    _executor: Executor
+    _conditions: Conditions
 
     async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
         """Create and start a run of a deployed task, or of a task in the request.
@@ -192,7 +184,7 @@ class RunService(run_service_connect.RunService):
                 await action.changed.wait()
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
-        """List the runs of a project and domain, or of a task."""
+        """List the runs of a project and domain."""
         scope = (run for run in self._runs if _in_scope(run, request))
         roots = [run.root for run in scope if run.asks or not request.paused_actions_only]
         listed, token = _page(roots, request.request)
@@ -257,21 +249,10 @@ def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[lis
 
 
 def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:
-    task = run.root.details.metadata.task.id
-    if request.HasField("project_id"):
-        scope = request.project_id
-        return (run.id.project, run.id.domain) == (scope.name, scope.domain)
-    if request.HasField("task_name"):
-        wanted = request.task_name
-        names = (wanted.project, wanted.domain, wanted.name)
-        return (task.project, task.domain, task.name) == names
-    if request.HasField("task_id"):
-        request.task_id.org = ""
-        return task == request.task_id
-    if request.HasField("trigger_name"):
-        request.trigger_name.org = ""
-        return run.root.details.metadata.trigger_id.name == request.trigger_name
-    return True
+    if (scope := request.WhichOneof("scope_by")) not in {"project_id", None}:
+        raise ConnectError(Code.UNIMPLEMENTED, f"the local Flyte does not list runs by {scope}")
+    wanted = request.project_id
+    return scope is None or (run.id.project, run.id.domain) == (wanted.name, wanted.domain)
 
 
 def _summary(run: Run) -> run_definition_pb2.Run:

@@ -81,8 +81,8 @@ class LocalFlyte(Clients):
             id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
             app = self._services.apps.find(id_)
             if not await app.is_up(seconds):
-                log = "".join(line.message for line in app.log)
-                raise RuntimeError(f"the app {name} is not up; it has printed:\n{log}")
+                printed = "".join(app.log)
+                raise RuntimeError(f"the app {name} is not up; it has printed:\n{printed}")
             return app.url
 
         return self._background.run(wait())
@@ -143,15 +143,6 @@ class LocalFlyte(Clients):
             yield
         finally:
             self._services.clusters.endpoint = None
-
-    @contextlib.contextmanager
-    def status_lag(self, seconds: float) -> Iterator[None]:
-        """Delay the status of actions that start inside the block."""
-        self._services.executor.status_lag = seconds
-        try:
-            yield
-        finally:
-            self._services.executor.status_lag = 0
 
     def delete_pods(self) -> None:
         """Delete the pods that have ended, and so their logs, as Flyte does after an hour."""

@@ -2,25 +2,14 @@
 
 import asyncio
 import ssl
+import sys
 from typing import Any
 
-from flyteidl2.actions.actions_service_connect import ActionsServiceASGIApplication
-from flyteidl2.app.app_logs_service_connect import AppLogsServiceASGIApplication
-from flyteidl2.app.app_service_connect import AppServiceASGIApplication
-from flyteidl2.auth.auth_service_connect import AuthMetadataServiceASGIApplication
-from flyteidl2.auth.identity_connect import IdentityServiceASGIApplication
-from flyteidl2.cluster.service_connect import ClusterServiceASGIApplication
-from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceASGIApplication
-from flyteidl2.imagebuilder.service_connect import ImageServiceASGIApplication
-from flyteidl2.project.project_service_connect import ProjectServiceASGIApplication
-from flyteidl2.task.task_service_connect import TaskServiceASGIApplication
-from flyteidl2.trigger.trigger_service_connect import TriggerServiceASGIApplication
-from flyteidl2.workflow.run_service_connect import RunServiceASGIApplication
 from starlette.types import ASGIApp
 
 from .access import Access, Faults
 from .actions import Runs
-from .apps import AppLogsService, AppService
+from .apps import AppService
 from .clients import Clients
 from .conditions import Conditions
 from .data import DataProxyService, Storage
@@ -61,9 +50,9 @@ class Services:
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
-        with_tls = tls if clients.mode is Mode.UNION else None
-        self.apps = AppService(containers, work, clients.app_environment(), clients.url, with_tls)
         union = clients.mode is Mode.UNION
+        with_tls = tls if union else None
+        self.apps = AppService(containers, work, clients.app_environment(), clients.url, with_tls)
         self.runs = Runs(recovers=union)
         self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
         access = [Access(self.faults, clients.mode, proxy)]
@@ -71,34 +60,27 @@ class Services:
         triggers = TriggerService()
         tasks = TaskService(projects, triggers)
         registry = clients.home / "data" / "registry"
-        self.conditions = conditions = Conditions()
-        actions = ActionsService(self.runs, self.executor, conditions)
-        run_service = RunService(
-            self.runs, projects, tasks, self.storage, self.executor, conditions=conditions
-        )
-        data = DataProxyService(self.runs, projects, tasks, self.storage)
-        services: list[tuple[Any, object]] = [
-            (IdentityServiceASGIApplication, IdentityService()),
-            (ClusterServiceASGIApplication, self.clusters),
-            (ProjectServiceASGIApplication, projects),
-            (TaskServiceASGIApplication, tasks),
-            (TriggerServiceASGIApplication, triggers),
-            (RunServiceASGIApplication, run_service),
-            (ActionsServiceASGIApplication, actions),
-            (DataProxyServiceASGIApplication, data),
-            (AppServiceASGIApplication, self.apps),
-            (AppLogsServiceASGIApplication, AppLogsService(self.apps)),
+        self.conditions = Conditions()
+        services: list[object] = [
+            IdentityService(),
+            self.clusters,
+            projects,
+            tasks,
+            triggers,
+            RunService(self.runs, projects, tasks, self.storage, self.executor, self.conditions),
+            ActionsService(self.runs, self.executor, self.conditions),
+            DataProxyService(self.runs, projects, tasks, self.storage),
+            self.apps,
         ]
-        if not builds_images or clients.mode is Mode.UNION:
-            images = ImageService(registry if builds_images else None)
-            services.append((ImageServiceASGIApplication, images))
-        if clients.mode is Mode.UNION:
+        if not builds_images or union:
+            services.append(ImageService(registry if builds_images else None))
+        if union:
             tasks.keep(BUILDER, builder(registry))
-        served = [kind(service, interceptors=access) for kind, service in services]
+        served = [_application(each, interceptors=access) for each in services]
         # A client without a token may look up how to get one.
-        served.append(AuthMetadataServiceASGIApplication(AuthMetadataService(clients.url)))
+        served.append(_application(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
-        if clients.mode is Mode.UNION:
+        if union:
             self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
@@ -106,3 +88,10 @@ class Services:
         self.faults.clear()
         await asyncio.gather(self.executor.close(), self.apps.clear())
         self.runs.clear()
+
+
+def _application(service: object, **options: Any) -> Any:
+    """Return the ASGI application for a service, which the module of its stub defines."""
+    stub = type(service).__bases__[0]
+    kind = getattr(sys.modules[stub.__module__], f"{stub.__name__}ASGIApplication")
+    return kind(service, **options)

@@ -5,6 +5,7 @@ and StateService, but loses conditions there.
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -20,13 +21,13 @@ from .execution import Executor
 from .runs import task_metadata
 
 
+@dataclass(eq=False)
 class ActionsService(actions_service_connect.ActionsService):
     """Starts actions for a running one."""
 
-    def __init__(self, runs: Runs, executor: Executor, conditions: Conditions) -> None:
-        self._runs = runs
-        self._executor = executor
-        self._conditions = conditions
+    _runs: Runs
+    _executor: Executor
+    _conditions: Conditions
 
     async def enqueue(self, request: pb.EnqueueRequest, ctx: Context) -> pb.EnqueueResponse:
         """Start a task or a condition, or record a trace, for a running action."""
