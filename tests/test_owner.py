@@ -74,10 +74,33 @@ def add_everything(project: Path) -> None:
     put(deployment, "    resources=", include)
 
 
+ABSENT = """from fastapi import HTTPException
+from flyte import remote
+
+@router.get("/absent")
+async def absent(_: CallerDep) -> None:
+    raise HTTPException(404, "there is none yet")
+
+
+"""
+GREETS = """@router.get("/hello")
+async def hello(_: CallerDep) -> str:
+    \"\"\"Greet whoever is known to Flyte.\"\"\"
+    return "Hello"
+
+
+"""
 ASKS_NOTHING = {
-    "GET /hello accepts any token,": """@router.get("/hello")
+    "GET /hello accepts any token. If it": """@router.get("/hello")
 async def hello() -> str:
     return "Hello"
+""",
+    "GET /careless accepts any token. If it calls Flyte,": """@router.get("/careless")
+async def careless() -> str:
+    try:
+        return (await remote.User.get.aio()).subject()
+    except Exception:
+        return "nobody"
 """,
     "GET /add refused its parameters": """@router.get("/add")
 async def add(a: int, b: int) -> int:
@@ -94,8 +117,9 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
     baker: Baker, environment: Path, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
-    code = "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
-    put(project / "app/routers/me.py", '@router.get("/me"', code)
+    me = project / "app/routers/me.py"
+    as_generated = me.read_text("utf-8")
+    put(me, '@router.get("/me"', ABSENT + "".join(f"{each}\n\n" for each in ASKS_NOTHING.values()))
     command: list[str | Path] = [
         environment / "bin" / "python",
         "-m",
@@ -103,12 +127,18 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
         "-q",
         "--tb=line",
         "-k",
-        "invalid_credentials",
+        "invalid_credentials or unpickled",
     ]
     with pytest.raises(AssertionError) as failed:
         run([*command, *ABOUT_ALL], project)
+    told = str(failed.value)
     for said in ASKS_NOTHING:
-        assert re.search(rf"{said} .* give it a CallerDep parameter", str(failed.value), re.DOTALL)
+        assert re.search(rf"{said}.* give it the parameter `_: CallerDep`", told, re.DOTALL)
+    assert "such as {('GET', '/absent'): {'status': 404}}" in told
+    me.write_text(as_generated, "utf-8")
+    put(me, '@router.get("/me"', GREETS)
+    run([environment / "bin" / "ruff", "check"], project)
+    run([*command[:-1], "invalid_credentials and hello", *ABOUT_ALL], project)
 
 
 def test_make_check_and_make_format_report_everything(

@@ -80,11 +80,15 @@ def call(
         return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
 
-def hint(operation: Operation) -> str:
+def hint(operation: Operation, response: httpx.Response | None = None) -> str:
     """Return what to do about an operation that failed."""
-    example = {operation: {"json": {"text": "Ada"}}}
-    where = "EXAMPLES in tests/test_promises.py"
-    return f"{' '.join(operation)} failed: add an example request to {where}, such as {example}"
+    example: dict[str, Any] = {"params" if operation[0] == "GET" else "json": {"text": "Ada"}}
+    if response is not None and response.status_code != 422:
+        example = {"status": response.status_code}
+    shown = {operation: example}
+    where = f"EXAMPLES in tests/test_promises.py, such as {shown}"
+    text = "" if response is None else f": {response.text}"
+    return f"{' '.join(operation)} failed: add an example request to {where}{text}"
 
 
 def is_as_expected(operation: Operation, response: httpx.Response) -> bool:
@@ -110,12 +114,13 @@ def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
 ) -> None:
     response = call(expired, operation, greeting)
     assert not response.is_success, (
-        f"{' '.join(operation)} accepts any token, because it does not call Flyte:"
-        " give it a CallerDep parameter"
+        f"{' '.join(operation)} accepts any token. If it calls Flyte, it must not succeed when Flyte"
+        " refuses; if it does not, give it the parameter `_: CallerDep`"
     )
     assert response.status_code != 422, (
         f"{' '.join(operation)} refused its parameters before it called Flyte:"
-        " give it a CallerDep parameter, or add an example request to EXAMPLES in tests/test_promises.py"
+        " give it the parameter `_: CallerDep`, or add an example request to EXAMPLES in"
+        " tests/test_promises.py"
     )
     assert response.status_code == 401
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -208,7 +213,7 @@ def test_concurrent_callers_are_never_mixed_up(
     def ask(name: str, operation: Operation) -> str:
         headers = {"Authorization": people[name], "X-Request-ID": name}
         response = call(client, operation, greeting, **headers)
-        assert is_as_expected(operation, response), f"{hint(operation)}: {response.text}"
+        assert is_as_expected(operation, response), hint(operation, response)
         return response.text
 
     with client_of(app_url, None) as client, ThreadPoolExecutor(20) as threads:
@@ -342,7 +347,8 @@ def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
 def test_a_runs_outputs_are_never_unpickled(alice: httpx.Client) -> None:
     trap = finished(alice, run_task(alice, "trap"))
     for operation in READING:
-        assert is_as_expected(operation, call(alice, operation, trap)), hint(operation)
+        response = call(alice, operation, trap)
+        assert is_as_expected(operation, response), hint(operation, response)
     with calling_as(alice):  # in this process, which also runs the app
         assert remote.Run.get(trap["name"]).outputs().named_outputs["o0"]["kind"] == "pickle"
     assert "SPRUNG" not in os.environ
