@@ -146,6 +146,29 @@ def test_the_name_of_a_run_that_still_has_its_pod_is_answered_with_that_run(
     assert log(local_flyte, "again") == before
 
 
+def test_runs_that_wait_for_answers_do_not_keep_others_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so two runs are executed at a time
+    with LocalFlyte() as flyte:
+        for name in ("first", "second"):
+            start(flyte, name, "exec sleep 100000")
+            until(flyte, name, is_in("RUNNING"))
+        start(flyte, "third", WRITE)
+        assert until(flyte, "third", bool)["status"]["phase"] == "ACTION_PHASE_QUEUED"
+        action = {
+            "actionId": {"run": run_id("second"), "name": "asked"},
+            "parentActionName": "a0",
+            "inputUri": "none",
+            "runOutputBase": "none",
+            "condition": {"name": "approval", "type": {"simple": "BOOLEAN"}, "prompt": "Go on?"},
+        }
+        enqueue = "actions.ActionsService/Enqueue"
+        answer = call(flyte, enqueue, {"action": action}, person="alice")
+        assert answer.status_code == 200, answer.text
+        until(flyte, "third", is_in("SUCCEEDED"))
+
+
 def test_a_log_is_lost_with_its_pod(local_flyte: LocalFlyte) -> None:
     start(local_flyte, "deleted", f"echo said; {WRITE}")
     until(local_flyte, "deleted", is_in("SUCCEEDED"))

@@ -4,10 +4,10 @@ There is no scheduler: no cache, no timeouts, no resources.
 """
 
 import asyncio
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from connectrpc.code import Code
@@ -35,32 +35,22 @@ TAIL = 20
 """Log lines to quote if an action ends without an error message."""
 
 
+@dataclass(eq=False)
 class Executor:
     """Runs actions as processes, a few runs at a time."""
 
-    def __init__(
-        self,
-        containers: Containers,
-        work: Path,
-        cluster_environment: Callable[[Person | None], Mapping[str, str]],
-        *,
-        keeps_pods: bool,
-    ) -> None:
-        """Prepare to execute.
+    _containers: Containers
+    _work: Path
+    """The folder for their working directories."""
+    _cluster_environment: Callable[[Person | None], Mapping[str, str]]
+    """Returns the variables that a cluster sets for a task that calls Flyte as this person."""
+    keeps_pods: bool
+    """Whether the log of an attempt can be read when the next one has begun."""
 
-        Args:
-            containers: Starts processes.
-            work: Folder for their working directories.
-            cluster_environment: Returns the variables that a cluster injects into a task's
-                container, for the person that the task calls Flyte as.
-            keeps_pods: Whether the log of an attempt can be read when the next one has begun.
-        """
-        self._keeps_pods = keeps_pods
-        self._containers = containers
-        self._work = work
-        self._cluster_environment = cluster_environment
+    def __post_init__(self) -> None:
         # Only runs queue: other actions must start while their parent is waiting for them.
         self._slots = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+        self._with_slot = set[int]()
         self._running: dict[int, asyncio.Task[None]] = {}
 
     @staticmethod
@@ -89,6 +79,12 @@ class Executor:
             if id(each) not in self._running:  # else its process ends first
                 each.pods.clear()
 
+    def release(self, run: Run) -> None:
+        """Let another run start, because this one has ended, or waits for an answer."""
+        if id(run) in self._with_slot:
+            self._with_slot.remove(id(run))
+            self._slots.release()
+
     async def close(self) -> None:
         """Stop everything, and wait until all processes have ended."""
         for task in self._running.values():
@@ -108,14 +104,20 @@ class Executor:
         action.changed.fire()
 
     async def _execute(self, run: Run, action: Action) -> None:
-        async with self._slots if action.name == ROOT else contextlib.nullcontext():
+        if action.name == ROOT:
+            await self._slots.acquire()
+            self._with_slot.add(id(run))
+        try:
             error = await self._attempt(run, action)
             retries = action.details.task.task_template.metadata.retries.retries
             while error is not None and error.recoverability and action.attempt <= retries:
-                if not self._keeps_pods:
+                if not self.keeps_pods:
                     action.pods.clear()
                 action.attempt += 1
                 error = await self._attempt(run, action)
+        finally:
+            if action.name == ROOT:
+                self.release(run)
         if error is not None:
             action.fail(error)
         else:

@@ -64,6 +64,7 @@ class ActionsService(actions_service_connect.ActionsService):
         )
         if wanted.HasField("condition"):
             self._conditions.pause(action)
+            self._executor.release(run)
         run.actions[action.name] = action
         if wanted.HasField("trace"):
             action.stored_at = wanted.trace.outputs.output_uri
