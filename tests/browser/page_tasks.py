@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 import flyte
+import flyte.report
 from flyte.io import File
 
 env = flyte.TaskEnvironment(name="page-tests")
@@ -110,3 +111,40 @@ async def report() -> tuple[list[dict[str, str]], File]:
     """Return a list of records, and a file."""
     towns = [{"town": "Berlin", "river": "Spree"}, {"town": "Paris", "river": "Seine"}]
     return towns, File(path="s3://bucket/towns.csv")
+
+
+@env.task
+async def publish(text: str) -> str:
+    """Ask whether to publish a text."""
+    approval = await flyte.new_condition.aio("approval", prompt=f"Publish {text!r}?")
+    return f"{'published' if await approval.wait.aio() else 'rejected'}: {text}"
+
+
+@env.task
+async def ask(prompt: str, kind: str) -> str:
+    """Ask for a value of some type, and return it."""
+    types = {"whole": int, "number": float, "text": str}
+    question = await flyte.new_condition.aio("question", prompt=prompt, data_type=types[kind])
+    return repr(await question.wait.aio())
+
+
+@env.task(retries=1)
+def child(label: str, folder: str) -> str:
+    """Write two lines, the second once there is a file; b fails the first time."""
+    print(f"{label} begins", flush=True)
+    failed = Path(folder) / "failed"
+    if label == "b" and not failed.exists():
+        failed.touch()
+        raise ValueError("b fails once")
+    while not (Path(folder) / "gate").exists():
+        time.sleep(0.05)
+    print(f"{label} ends", flush=True)
+    return label
+
+
+@env.task(report=True)
+async def family(folder: str) -> list[str]:
+    """Run three children side by side, one of which fails once, and draw a report."""
+    await flyte.report.replace.aio("<h1>A family of three</h1>", do_flush=True)
+    with flyte.group("children"):
+        return list(await asyncio.gather(*(child.aio(label, folder) for label in "abc")))

@@ -299,7 +299,7 @@ def test_a_persons_name_is_text(flyte: LocalFlyte, app: App, visit: Visitors) ->
     headers = {"Authorization": f"Bearer {mallory.token}"}
     with httpx.Client(base_url=app.url, headers=headers, trust_env=False, timeout=60) as client:
         started(client, "greet", name="Ada")
-    page = visit("bob").go("runs")
+    page = visit("bob").go("runs?everyone=yes")
     expect(page.get_by_role("listitem").first).to_contain_text("onerror=alert(1)>")
     check_harmless(page)
 

@@ -141,20 +141,28 @@ def test_a_url_with_another_tasks_run_runs_the_task_that_is_shown(
         expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
-def test_pressing_enter_does_not_start_a_run(visit: Visitors, api: httpx.Client) -> None:
-    for task, field in (("greet", "name"), ("count", "pause"), ("talk", "lines")):
-        page = visit("alice").go(f"tasks/{TASKS}.{task}")
-        page.get_by_label(field).fill("1")
-        page.get_by_label(field).press("Enter")
-        page.get_by_label(field).press("Enter")
-        expect(page.get_by_role("button", name="Run")).to_be_enabled()
-        assert page.url.endswith(f"/tasks/{TASKS}.{task}")
-    assert api.get("/runs").json() == []
+def test_enter_runs_the_form_unless_a_text_has_several_lines(visit: Visitors) -> None:
+    visitor = visit("alice")
+    for task, field, keys in (("talk", "lines", ["Enter"]), ("greet", "name", ["Enter", "Enter"])):
+        page = visitor.go(f"tasks/{TASKS}.{task}")
+        page.get_by_label(field).fill("" if field == "name" else "1")
+        for key in keys:  # an empty text is warned of first
+            page.get_by_label(field).press(key)
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+    page = visitor.go(f"tasks/{TASKS}.greet")
+    name = page.get_by_label("name")
+    name.fill("Ada")
+    for key in ("Shift+Enter", "Enter"):
+        name.press(key)
+    expect(name).to_have_value("Ada\n\n")
+    assert page.url.endswith(f"/tasks/{TASKS}.greet")
 
 
 def test_bob_sees_whose_run_it_is(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     page = visit("bob").go("runs")
+    expect(page.get_by_text("You have run nothing here yet.")).to_be_visible()
+    page.get_by_label("Everyone").check()
     expect(page.get_by_role("group", name="Who you are")).to_contain_text("Bob Brown")
     row = page.get_by_role("listitem").filter(has_text=name)
     expect(row).to_contain_text("Alice Adams")

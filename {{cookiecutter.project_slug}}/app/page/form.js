@@ -13,8 +13,8 @@ class Invalid extends Error {}
  * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
  * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
  */
-export function schemaForm(schema, given = {}) {
-  const { node, read, fail } = row(schema, given, { root: schema, depth: 0 });
+export function schemaForm(schema, given = {}, title = "Inputs") {
+  const { node, read, fail } = row(schema, given, { root: schema, depth: 0, label: title || undefined });
   const marking = (mark) => (...given) => {
     for (const each of node.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
     for (const each of node.querySelectorAll(".error")) each.textContent = "";
@@ -89,9 +89,9 @@ function row(given, start, { root, depth, label, optional }) {
   const omitted = optional && value === undefined && kind !== KINDS.impossible;
   const body = h("div", { hidden: omitted }, node);
   const give = h("input", { type: "checkbox", change: () => (body.hidden = !give.checked) });
-  const about = [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
+  const about = depth && [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
   const title = label !== undefined &&
-    h(kind.rows ? "legend" : "label", { for: id }, name(label), " ", h("span.type", about));
+    h(kind.rows ? "legend" : "label", { for: id }, name(label), " ", about && h("span.type", about));
   if (!title && !kind.rows) target.setAttribute("aria-label", "Value");
 
   function show(message) {
@@ -141,9 +141,16 @@ function area(id, text = "", attributes = {}) {
   return node;
 }
 
+/** A text, which may be empty, but hardly ever on purpose. */
 function string({ id, value }) {
   const node = area(id, value, { dir: "auto" });
-  return { node, read: () => node.value };
+  let warned = value !== undefined;
+  const read = () => {
+    if (node.value || warned) return node.value;
+    warned = true;
+    throw new Invalid("This text is empty. Press Run again to send it like that.");
+  };
+  return { node, read };
 }
 
 function integer(text) {

@@ -1,15 +1,15 @@
 // A run's log, shown as it is written. It can be followed, wrapped and copied, and resumes after
 // an interruption.
-import { events, part, persist } from "./api.js";
-import { card, copyButton, h } from "./dom.js";
+import { events, parse, part, persist } from "./api.js";
+import { card, copyButton, h, name } from "./dom.js";
 
 const CHUNK = 200; // lines that are added and removed together
 const MOST_LINES = 100_000; // lines kept
 // control sequences for terminals: colours, links, titles (ECMA-48)
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
-/** Show the log of a run; `ended` returns whether the run has ended. */
-export function logPanel(run, scope, signal, ended) {
+/** Show the log of an action of a run; `ended` returns whether the action has ended. */
+export function logPanel({ run, action, title }, scope, signal, ended) {
   const output = h("div.log", { role: "log", "aria-live": "off", "aria-label": "Log", tabindex: 0, scroll() {
     // Scrolling up stops following; scrolling to the end starts it again.
     follow.checked = output.scrollHeight - output.scrollTop - output.clientHeight < 24;
@@ -23,7 +23,7 @@ export function logPanel(run, scope, signal, ended) {
   const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
-  let last; // the id of the last line, as the app counts them
+  let last; // the id of the last event: an attempt and a line
   let inLast = CHUNK; // lines in the last chunk
   let waiting = []; // lines to be drawn with the next frame
 
@@ -55,10 +55,12 @@ export function logPanel(run, scope, signal, ended) {
   async function attempt(until, connected) {
     const before = last;
     try {
-      for await (const some of events(`runs/${part(run)}/logs`, scope, until, connected, last)) {
-        last = some.at(-1).id;
+      for await (const some of events(`runs/${part(run)}/logs`, { ...scope, action }, until, connected, last)) {
         if (!waiting.length) requestAnimationFrame(draw);
-        for (const { data } of some) waiting.push(...data.split("\n"));
+        for (const { event, id, data } of some) {
+          last = id ?? last;
+          waiting.push(...(event ? heading(event, parse(data)) : data.split("\n")));
+        }
         say("");
       }
     } catch (error) {
@@ -74,7 +76,13 @@ export function logPanel(run, scope, signal, ended) {
     else if (problem.status > 401 && problem.status < 429) say(problem.message);
     else say(`${problem.message}. The log will ${last ? "continue" : "appear"} as soon as this is over.`);
   });
-  return card("Log", tools, output, state);
+  return card(title ? ["Log of ", name(title)] : "Log", tools, output, state);
+}
+
+/** The line between the logs of two attempts. */
+function heading(event, { attempt }) {
+  if (event === "unavailable") return [`― The log of attempt ${attempt} is gone ―`];
+  return attempt > 1 ? [`― Attempt ${attempt} ―`] : [];
 }
 
 function toggle(label, change) {

@@ -1,9 +1,11 @@
 // One run: its phase as it changes, its log as it is written, and its inputs and outputs.
-import { events, get, parse, part, persist, post } from "./api.js";
+import { BASE, events, get, parse, part, persist, post } from "./api.js";
 import {
   button, card, h, hasEnded, name, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
 } from "./dom.js";
+import { actionsPanel } from "./actions.js";
 import { logPanel } from "./log.js";
+import { questionsPanel } from "./questions.js";
 import { link, problemBox, session } from "./session.js";
 import { values } from "./values.js";
 
@@ -19,6 +21,8 @@ export async function runView(view, { subject, signal }) {
   const phases = h("ol.phases", { "aria-label": "Phases" });
   const [error, trouble, refusal, outputs, inputs] = Array.from({ length: 5 }, () => h("div"));
   const abort = button("Abort", confirmAbort, { class: "danger" });
+  const recover = button("Recover", runAgain, { title: "Run again, and take over what has succeeded" });
+  const report = h("a.button", { hidden: true, target: "_blank", rel: "noreferrer noopener" }, "Report");
   const again = run.task && h("a.button", {
     href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
   }, "Run again");
@@ -29,7 +33,7 @@ export async function runView(view, { subject, signal }) {
   view.append(
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
-      h("div.actions", abort, again, elsewhere)),
+      h("div.actions", abort, report, again, recover, elsewhere)),
     refusal, facts, phases, error, trouble);
 
   const seen = []; // the phases that this page has seen, with their start times
@@ -53,9 +57,11 @@ export async function runView(view, { subject, signal }) {
       ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
     if (hasEnded(run) && document.activeElement === abort) title.focus();
     abort.hidden = hasEnded(run);
+    recover.hidden = !["failed", "timed_out", "aborted"].includes(run.phase);
     if (ended) {
       refusal.replaceChildren();
       showValues();
+      offerReport();
     }
   }
 
@@ -91,10 +97,46 @@ export async function runView(view, { subject, signal }) {
     dialog.showModal();
   }
 
+  async function runAgain() {
+    try {
+      const made = await post(`${path}/rerun`, scope, { recover: true });
+      location.hash = link(`runs/${part(made.name)}`);
+    } catch (problem) {
+      refusal.replaceChildren(problemBox(problem));
+    }
+  }
+
+  /** Link to the report of the chosen action, if it has one. The browser follows the redirect, not this page. */
+  async function offerReport() {
+    const address = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
+    report.hidden = true;
+    const response = await fetch(address, { redirect: "manual", signal }).catch(() => ({}));
+    response.body?.cancel();
+    if (response.type !== "opaqueredirect") return;
+    report.href = address;
+    report.hidden = false;
+  }
+
+  const log = h("div");
+  let action = "a0";
+  let leaving = new AbortController();
+  function choose({ name: chosen, title }) {
+    action = chosen;
+    leaving.abort();
+    leaving = new AbortController();
+    const both = AbortSignal.any([signal, leaving.signal]);
+    const ended = () => (action === "a0" ? hasEnded(run) : actions.hasEnded(action));
+    log.replaceChildren(logPanel({ run: run.name, action, title: action === "a0" ? "" : title }, scope, both, ended));
+    offerReport();
+  }
+
   if (hasEnded(run) && run.started_at) seen.push({ phase: "running", at: run.started_at });
   draw(run, false);
-  view.append(h("div.columns",
-    h("div", outputs, inputs), logPanel(run.name, scope, signal, () => hasEnded(run))));
+  const actions = actionsPanel(run.name, scope, signal, () => hasEnded(run), choose);
+  view.append(
+    questionsPanel(run.name, scope, signal, () => hasEnded(run)), actions.node,
+    h("div.columns", h("div", outputs, inputs), log));
+  choose({ name: "a0" });
   showValues();
   if (hasEnded(run)) return;
   await persist(async (until, connected) => {

@@ -1,6 +1,7 @@
 // The runs of a project, newest first, kept up to date.
 import { get, part, pause, stringify } from "./api.js";
 import { h, hasEnded, name, person, phaseBadge, runDuration, taskName, when } from "./dom.js";
+import { questionsPanel } from "./questions.js";
 import { link, problemBox, session } from "./session.js";
 
 const PAGE = 25;
@@ -10,7 +11,7 @@ const SUGGESTIONS = 200;
 
 const PHASES = [
   ["", "Any phase", []],
-  ["active", "Not ended", ["queued", "waiting_for_resources", "initializing", "running", "paused"]],
+  ["active", "Not ended", ["queued", "waiting_for_resources", "initializing", "running"]],
   ["succeeded", "Succeeded", ["succeeded", "recovered"]],
   ["failed", "Failed", ["failed", "timed_out"]],
   ["aborted", "Aborted", ["aborted"]],
@@ -27,30 +28,32 @@ export async function runsView(view, { query, signal }) {
   });
   const phase = h("select", { "aria-label": "Phase", change: filter }, PHASES.map(
     ([value, label]) => h("option", { value, selected: value === query.phase }, label)));
+  const everyone = h("input", { type: "checkbox", checked: Boolean(query.everyone), change: filter });
+  const whose = h("label.toggle", { hidden: true }, everyone, "Everyone’s");
   const older = h("a.button", { hidden: true }, "Older runs");
   view.append(
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
-      h("form.filters", task, suggestions, phase)),
-    problem, list, status, h("div", older));
+      h("form.filters", whose, task, suggestions, phase)),
+    questionsPanel(null, scope, signal), problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
     () => {}, // without suggestions, people type the whole name
   );
 
   function filter() {
-    location.hash = link("runs", { task: task.value.trim(), phase: phase.value });
+    location.hash = link("runs", { task: task.value.trim(), phase: phase.value, everyone: everyone.checked ? "yes" : "" });
   }
 
   let drawn;
-  function draw(runs) {
+  function draw(runs, mine) {
     problem.replaceChildren();
     if (drawn === (drawn = stringify(runs))) return;
     const focused = document.activeElement.closest(".runs a")?.hash;
     list.replaceChildren(...runs.map(item));
     [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
     const filtered = query.task || query.phase || query.before;
-    status.replaceChildren(...(runs.length ? [] : filtered ? ["No matching runs."] : nothing()));
+    status.replaceChildren(...(runs.length ? [] : filtered ? ["No matching runs."] : nothing(mine)));
     const before = runs.length === PAGE && runs.at(-1).started_at;
     older.hidden = !before;
     older.href = link("runs", { ...query, before });
@@ -60,9 +63,12 @@ export async function runsView(view, { query, signal }) {
     let wait = LATER;
     try {
       const phases = PHASES.find(([value]) => value === query.phase)?.[2];
-      const asked = { ...scope, task: query.task, phase: phases, before: query.before, limit: PAGE };
+      const known = (await session.me?.catch(() => null))?.subject; // Flyte can't list the runs of nobody
+      whose.hidden = !known;
+      const mine = known && !query.everyone ? true : null;
+      const asked = { ...scope, mine, task: query.task, phase: phases, before: query.before, limit: PAGE };
       const runs = document.hidden ? null : await get("runs", asked, signal);
-      if (runs) draw(runs);
+      if (runs) draw(runs, mine);
       if (runs?.some((run) => !hasEnded(run))) wait = SOON;
     } catch (error) {
       if (signal.aborted) return;
@@ -84,5 +90,5 @@ function item(run) {
     h("span.took", runDuration(run)));
 }
 
-const nothing = () =>
-  ["Nothing has run here yet. ", h("a", { href: link("tasks") }, "Choose a task"), " and run it."];
+const nothing = (mine) =>
+  [mine ? "You have run nothing here yet. " : "Nothing has run here yet. ", h("a", { href: link("tasks") }, "Choose a task"), " and run it."];

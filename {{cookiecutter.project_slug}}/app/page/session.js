@@ -3,6 +3,7 @@ import { BASE, Problem, get } from "./api.js";
 import { button, h, name, person, webLink } from "./dom.js";
 
 export const session = {
+  me: undefined, // a promise of who is signed in
   scope: {}, // project and domain, if they are not the app's own
 };
 
@@ -13,14 +14,18 @@ export function link(path, query = {}) {
 }
 
 const who = document.getElementById("who");
+const actor = document.getElementById("actor");
 
 /** Load who is signed in, and show it. */
 export async function whoAmI() {
-  const me = await get("me");
+  session.me = get("me");
+  const me = await session.me;
   const shown = me.anonymous ? "anonymous" : person({ ...me, name: me.name || me.email }, "unknown to Flyte");
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
-    h("span", { title: me.email }, name(shown)));
+    h("span", { title: me.email }, name(shown)),
+    webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "");
+  actor.replaceChildren("Every call to Flyte is made as ", name(shown), ".");
   banner("signed-out");
   banner("anonymous", me.anonymous && h("div.notice",
     h("strong", "You are anonymous. "),
@@ -55,7 +60,7 @@ export function problemBox(problem, retry) {
   const title = MEANING[problem.status] ?? "The app or Flyte has failed";
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
-    problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
+    problem.status !== 401 && problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
     problem.status === 403 && h("p", "Administrators of the project in Flyte can change that."),
     h("div.actions",
       problem.status === 401 && signIn(problem),
@@ -74,4 +79,5 @@ function signIn({ sign_in: told }) {
 export function signedOut(problem) {
   banner("signed-out", problemBox(problem));
   who.replaceChildren("not signed in");
+  actor.replaceChildren();
 }

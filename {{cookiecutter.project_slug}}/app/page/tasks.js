@@ -56,9 +56,18 @@ export async function taskView(view, { subject, query, signal }) {
   view.append(
     h("p.lead", { dir: "auto" }, task.description),
     h("p.hint", "Version ", h("code", name(task.version)), " · ", h("a", { href: link("runs", { task: subject }) }, "Its runs")),
-    before ? h("p.notice", before.inputs ? "Filled in from " : "No inputs found for ",
+    before ? h("p.notice.line", before.inputs ? "Filled in from " : "No inputs found for ",
       h("a", { href: link(origin) }, name(query.from)), before.inputs && ". Change what you like.") : "",
-    h("form.card", fields.node, problem, h("div.actions", run)));
+    h("form.card", { keydown: enter }, fields.node, problem, h("div.actions", run,
+      h("span.hint", "Enter runs the task; in a text, Shift+Enter starts a new line."))));
+
+  function enter(event) {
+    const { target } = event;
+    const runs = target.matches("input") || (target.matches("textarea") && !/\n/.test(target.value));
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.repeat || !runs) return;
+    event.preventDefault();
+    submit();
+  }
 
   async function submit() {
     problem.replaceChildren();
