@@ -23,7 +23,6 @@ from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
-from passthrough.calls.errors import quotes
 from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
 from passthrough.requests.door import Door
@@ -131,13 +130,6 @@ def test_a_connection_that_uvloop_finds_closed_is_no_fault(
     with caplog.at_level(logging.INFO):
         asyncio.run(serve())
     assert caplog.records == []
-
-
-def test_secrets_are_found_among_many() -> None:
-    words = [f"word-number-{number:05}" for number in range(5000)]
-    assert quotes("... number-04999 ...", words)
-    assert not quotes("nothing of the kind", words)
-    assert quotes("an eight: abcdefgh.", [*words, "abcdefgh"])
 
 
 @router.post("/greetings")

@@ -17,7 +17,8 @@ from .sdk import forwarded_credentials
 LONGEST_ERROR = 1000  # characters of Flyte's error message
 SHORTEST_SECRET = 8
 QUOTE = 12  # consecutive characters of a credential that count as a quote
-LONGEST_RECORD = 10_000  # characters, with the traceback
+LONGEST_LINE = 10_000  # characters of a log, with the traceback
+REMOVED = "(removed: it contains a credential)"
 LOGGERS = ("connectrpc", "flyte", "httpcore", "httpx", "pyqwest")
 TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
@@ -69,7 +70,7 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
         raise asyncio.CancelledError
     code, text = error.code, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
     if quotes(text, secrets):
-        text = "(removed: it contains a credential)"
+        text = REMOVED
     if isinstance(error.__cause__, DecodeError):
         code, text = Code.INTERNAL, "the answer cannot be read"
     meaning = ConnectError(code, text)
@@ -113,23 +114,26 @@ def keep_credentials_out_of_logs() -> None:
 
     def make_safe_record(name: str, *args: Any, **options: Any) -> logging.LogRecord:
         record = make_record(name, *args, **options)
-        if name.partition(".")[0] not in LOGGERS:
-            return record
-        text = record.getMessage()
-        if record.exc_info:
-            text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
-        text = text[:LONGEST_RECORD]
-        if quotes(text, secrets_in(forwarded_credentials())):
-            text = "(removed: it contains a credential)"
-        text = re.sub(r"\S+", _without_signature, text)
-        # Line breaks in a text of Flyte's would look like further records.
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        record.msg, record.args, record.exc_info = text, (), None
+        if name.partition(".")[0] in LOGGERS:
+            text = record.getMessage()
+            if record.exc_info:
+                text = "\n".join([text, *traceback.format_exception(record.exc_info[1])])
+            record.msg, record.args, record.exc_info = safe_line(text), (), None
         return record
 
     logging.setLogRecordFactory(make_safe_record)
 
 
-def _without_signature(word: re.Match[str]) -> str:
-    address, _, query = word[0].partition("?")
-    return f"{address}?…" if query and "://" in address else word[0]
+def safe_line(text: str) -> str:
+    """Return a text in one short line, without the caller's credentials and URLs' signatures."""
+    text = text[:LONGEST_LINE]
+    if quotes(text, secrets_in(forwarded_credentials())):
+        return REMOVED
+    text = re.sub(r"\S+", lambda word: _without_query(word[0]), text)
+    # Line breaks in a text of Flyte's would look like further records.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _without_query(word: str) -> str:
+    address, _, query = word.partition("?")
+    return f"{address}?…" if query and "://" in address else word
