@@ -11,7 +11,7 @@ import yaml
 from template import ROOT, tracked_files
 
 from .baking import PROJECT, QUESTIONS, Baker, name_of
-from .mutants.run import MIDDLEWARE, PAGE
+from .mutants.run import PAGE, SELECTIONS
 
 TEMPLATES_OWN = [ROOT / PROJECT / name for name in ("local_flyte", "passthrough")]
 SCRIPTS = Path(sys.executable).parent
@@ -166,9 +166,10 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert not any(host.encode() in content for host in hosts), path
 
 
-def test_every_explained_mutant_changes_a_line_of_the_middleware() -> None:
+def test_every_explained_mutant_changes_a_line_of_a_mutated_module() -> None:
     changed = re.findall(r"^- (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
-    lines = {line.strip() for line in MIDDLEWARE.read_text("utf-8").splitlines()}
+    modules = [ROOT / PROJECT / s.folder / name for s in SELECTIONS for name in s.modules]
+    lines = {line.strip() for path in modules for line in path.read_text("utf-8").splitlines()}
     assert changed
     assert [line for line in changed if line not in lines] == []
 

@@ -99,10 +99,10 @@ def test_schemes_and_names_are_no_secrets() -> None:
     caller = [
         ("authorization", "Negotiate one"),
         ("x-key", "two three"),
-        ("cookie", 'flyte_at=four=4; other="five";nameless; =six'),
+        ("cookie", 'flyte_at=X-four=4; other="five";nameless; =six'),
         ("authorization", "seven"),
     ]
-    values = ["one", "two", "three", "four=4", "five", "nameless", "six", "seven"]
+    values = ["one", "two", "three", "X-four=4", "five", "nameless", "six", "seven"]
     assert secrets_in(caller) == values
 
 
@@ -152,6 +152,10 @@ def test_no_record_of_the_sdk_quotes_a_credential_or_is_several_lines(
             except ConnectionError:
                 log.exception("Flyte cannot be reached")
     log.removeHandler(caplog.handler)
+    assert {record.name for record in caplog.records} == {logger}
+    assert {record.funcName for record in caplog.records} == {
+        "test_no_record_of_the_sdk_quotes_a_credential_or_is_several_lines"
+    }
     messages = list(dict.fromkeys(record.getMessage() for record in caplog.records))
     assert messages[:2] == [REMOVED, "Flyte said: nothing\\r\\n2026-01-01 INFO all is well"]
     trace = messages[2]
