@@ -129,8 +129,11 @@ def test_the_transcript_of_a_websocket_is_not_logged(
     monkeypatch.setattr(log, "filters", [])
     keep_handshakes_out_of_the_log()
     with caplog.at_level(logging.DEBUG, log.name):
-        for level in (logging.DEBUG, logging.INFO):
-            for library in ("websockets", "mine"):
-                path = f"/site-packages/{library}/protocol.py"
-                log.handle(log.makeRecord(log.name, level, path, 1, f"{level} {library}", (), None))
-    assert caplog.messages == ["10 mine", "20 websockets", "20 mine"]
+        for library in ("websockets", "mine"):
+            for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+                for said in ("", " failed completing handshake"):
+                    path, text = f"/packages/{library}/protocol.py", f"{level} {library}{said}"
+                    log.handle(log.makeRecord(log.name, level, path, 1, text, (), None))
+    assert caplog.messages[0] == "30 websockets"
+    assert len([text for text in caplog.messages[1:] if "mine" in text]) == 6
+    assert len(caplog.messages) == 7

@@ -171,6 +171,7 @@ def test_records_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) ->
         logging.getLogger(name).error("one\n%s", "two", exc_info=ValueError("three"))
     assert [record.args for record in caplog.records] == [("two",)] * 3
     assert caplog.text.count("\nValueError: three") == 3
+    assert logging.makeLogRecord({"msg": "one"}).getMessage() == "one"  # it has no name at first
 
 
 @pytest.mark.parametrize(

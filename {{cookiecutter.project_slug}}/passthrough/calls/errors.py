@@ -112,9 +112,9 @@ def keep_credentials_out_of_logs() -> None:
     """
     make_record = logging.getLogRecordFactory()
 
-    def make_safe_record(name: str, *args: Any, **options: Any) -> logging.LogRecord:
-        record = make_record(name, *args, **options)
-        if name.partition(".")[0] in LOGGERS:
+    def make_safe_record(name: str | None, *args: Any) -> logging.LogRecord:
+        record = make_record(name, *args)
+        if str(name).partition(".")[0] in LOGGERS:
             text = record.getMessage()
             if record.exc_info:
                 text = "\n".join([text, *traceback.format_exception(record.exc_info[1])])
