@@ -3,9 +3,12 @@
 import asyncio
 import dataclasses
 import enum
+import itertools
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import flyte
+import flyte.report
 from flyte.io import File
 from pydantic import BaseModel
 
@@ -44,6 +47,53 @@ async def count(to: int = 5) -> int:
         print(f"{number} of {to}", flush=True)
         await asyncio.sleep(0.2)
     return to
+
+
+@env.task
+async def ask(prompts: list[str], kind: str = "bool", seconds: int = 0) -> str:
+    """Ask all at once, for at most so many seconds, and return the answers."""
+    types: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+
+    async def answer(number: int, prompt: str) -> object:
+        condition = await flyte.new_condition.aio(
+            f"question-{number}", prompt=prompt, data_type=types[kind], timeout=seconds or None
+        )
+        return await condition.wait.aio()
+
+    return str(await asyncio.gather(*map(answer, itertools.count(), prompts)))
+
+
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
+@env.task(retries=2)
+async def stumble(times: int, until: str = "") -> int:
+    """Print, fail so many times, then go on until there is such a file."""
+    context = flyte.ctx()
+    attempt = context.attempt_number if context else 0
+    for number in range(3):
+        print(f"attempt {attempt}, line {number}", flush=True)
+    if attempt < times:
+        raise ValueError(f"attempt {attempt} stumbles")
+    while until and not is_there(until):
+        print("waiting", flush=True)
+        await asyncio.sleep(0.1)
+    return attempt
+
+
+@env.task
+async def family(broken: str) -> list[int]:
+    """Run three children, of which one stumbles once and one as long as there is such a file."""
+    with flyte.group("children"):
+        done = await asyncio.gather(stumble(0), stumble(1))
+        return [*done, await stumble(9 if is_there(broken) else 0)]
+
+
+@env.task(report=True)
+async def draw(html: str) -> None:
+    """Draw a report."""
+    await flyte.report.replace.aio(html, do_flush=True)
 
 
 @env.task

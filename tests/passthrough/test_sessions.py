@@ -23,8 +23,8 @@ from starlette.types import Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from passthrough.calls.request_calls import PAUSES
+from passthrough.calls.runs import LONGEST_MESSAGE
 from passthrough.calls.transport import LARGEST_MESSAGE
-from passthrough.dependencies import LONGEST_MESSAGE
 
 from .support import bearer, build_app, client_of, serving, wait_until
 

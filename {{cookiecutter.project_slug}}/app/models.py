@@ -9,6 +9,7 @@ from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from passthrough.calls.runs import attempts_of
 from passthrough.dependencies import (
     LONGEST_TEXT,
     Inputs,
@@ -118,7 +119,7 @@ class Action(Shown):
     parent: str | None = at("parent_name", "The action that started it; null for the root")
     group: Text = at("metadata.group")
     phase: Phase = at("raw_phase")
-    attempts: int = Field(description="The number of attempts so far")
+    attempts: Annotated[int, BeforeValidator(attempts_of)] = at("pb2")
     started_at: Moment = at("status.start_time")
     ended_at: Moment = at("status.end_time")
     error: Text = at("error_message", "Why it failed")

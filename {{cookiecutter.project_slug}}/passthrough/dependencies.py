@@ -128,7 +128,6 @@ TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
 LONGEST_TEXT = 20_000  # characters of an error
-LONGEST_MESSAGE = 64 * 1024  # characters of a log's message in one piece
 NOT_INPUTS = {
     "self",
     "task",
@@ -259,14 +258,6 @@ async def details_of(actions: Iterable[Any]) -> list[remote.ActionDetails]:
             return None
 
     return [*filter(None, await asyncio.gather(*map(details, actions)))]
-
-
-async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
-    """Yield the messages in the log of an attempt, long ones in parts, until its container ends."""
-    async for message in action.get_logs.aio(attempt):
-        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
-        for start in range(0, len(text) or 1, LONGEST_MESSAGE):
-            yield text[start : start + LONGEST_MESSAGE]
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:

@@ -7,6 +7,7 @@
 import asyncio
 
 import flyte
+import flyte.report
 
 env = flyte.TaskEnvironment(name="{{ cookiecutter.project_slug }}-tests")
 
@@ -34,6 +35,12 @@ async def ask(prompt: str) -> bool:
     """Ask somebody, and return the answer."""
     approval = await flyte.new_condition.aio("approval", prompt=prompt)
     return bool(await approval.wait.aio())
+
+
+@env.task(report=True)
+async def draw() -> None:
+    """Draw a report."""
+    await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)
 
 
 class Trap:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .support import TASKS, long_run
+from .support import TASKS, finished, long_run, run_task
 
 
 def test_a_run_consists_of_actions(alice: httpx.Client, greeting: dict[str, Any]) -> None:
@@ -29,3 +29,13 @@ def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
         assert (aborted.status_code, aborted.json()["name"]) == (202, "a0")
         assert bob.post(path).status_code == 409
         assert bob.post(path.replace("a0", "none")).status_code == 404
+
+
+def test_a_report_is_opened_at_an_address_that_flyte_signs(
+    alice: httpx.Client, greeting: dict[str, Any]
+) -> None:
+    run = finished(alice, run_task(alice, "draw"))
+    answer = alice.get(f"/runs/{run['name']}/report")
+    assert (answer.status_code, answer.headers["Referrer-Policy"]) == (303, "no-referrer")
+    assert "<p>drawn</p>" in httpx.get(answer.headers["Location"], trust_env=False).text
+    assert alice.get(f"/runs/{greeting['name']}/report").status_code == 404

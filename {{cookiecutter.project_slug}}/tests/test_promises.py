@@ -46,7 +46,7 @@ Operation = tuple[str, str]
 EXAMPLES: dict[Operation, dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
     ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
-    ("GET", "/runs/{name}/report"): {"status": 501},  # the local Flyte has no reports
+    ("GET", "/runs/{name}/report"): {"status": 404},
 }
 """Example requests: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
 task. ``status`` is an acceptable status besides success."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.tasks import count, greet
+from app.tasks import chart, count, greet
 
 
 def test_greet() -> None:
@@ -16,3 +16,7 @@ def test_count() -> None:
     assert asyncio.run(count(1)) == 1
     with pytest.raises(ValueError, match="cannot count to 0"):
         asyncio.run(count(0))
+
+
+def test_chart() -> None:
+    assert asyncio.run(chart([3, 4])) == 7

@@ -13,7 +13,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 
-from passthrough.dependencies import ActionDep, RunDep, log_of, phase_of
+from passthrough.calls.runs import attempts_of, log_of
+from passthrough.dependencies import ActionDep, RunDep, phase_of
 
 from ..models import Run
 
@@ -65,7 +66,7 @@ async def run_logs(
         seen = max(seen, number)
         # Flyte ends the log with the attempt's pod, and records the attempt's end later.
         action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
-        is_last = action.pb2.status.attempts <= attempt
+        is_last = attempts_of((await action.details()).pb2) <= attempt
         if is_last and not action.done():
             await asyncio.sleep(1)
             continue

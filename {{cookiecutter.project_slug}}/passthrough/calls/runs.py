@@ -1,5 +1,6 @@
-"""What the SDK does not do for runs: the filter by person, and the address of a report."""
+"""What the SDK does not do for runs: filters by person, attempts, whole logs, links to reports."""
 
+from collections.abc import AsyncGenerator
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,8 +10,11 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from .sdk import initialised, part
+
+LONGEST_MESSAGE = 64 * 1024  # characters of a log's message in one piece
 
 
 def change_filters() -> None:
@@ -27,6 +31,19 @@ def change_filters() -> None:
     runs.filtering = by_subject
 
 
+def attempts_of(details: ActionDetails) -> int:
+    """Return the number of attempts from ``ActionDetails.pb2``; the status of a parent says 0."""
+    return max([details.status.attempts, *(each.attempt for each in details.attempts)])
+
+
+async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
+    """Yield the messages in the log of an attempt, long ones in parts, until its container ends."""
+    async for message in action.get_logs.aio(attempt):
+        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
+        for start in range(0, len(text) or 1, LONGEST_MESSAGE):
+            yield text[start : start + LONGEST_MESSAGE]
+
+
 async def report_address(action: remote.Action) -> str:
     """Return the address of an action's report, which Flyte signs for the caller.
 
@@ -38,7 +55,7 @@ async def report_address(action: remote.Action) -> str:
             Flyte and the address are on this machine, as with the local Flyte.
     """
     attempt = ActionAttemptIdentifier(
-        action_id=action.action_id, attempt=max(1, action.pb2.status.attempts)
+        action_id=action.action_id, attempt=attempts_of((await action.details()).pb2)
     )
     asked = pb.CreateDownloadLinkRequest(
         artifact_type=pb.ARTIFACT_TYPE_REPORT, action_attempt_id=attempt

@@ -1,0 +1,239 @@
+"""All of a run: its actions, the logs of their attempts, its reports, and recovering it."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from app.routers import actions, conditions, runs, streams
+from fastapi import APIRouter
+from flyteidl2.workflow import run_definition_pb2
+
+from local_flyte import Code, LocalFlyte
+
+from .support import TASKS, ended, start, wait_until
+
+router = APIRouter()
+for module in (actions, conditions, runs, streams):
+    router.include_router(module.router)
+
+
+def events(client: httpx.Client, run: str, seen: str | None = None, **query: Any) -> list[str]:
+    """Return the events of a log after the one with this id, each as its lines."""
+    headers = {"Last-Event-ID": seen} if seen else {}
+    return client.get(f"/runs/{run}/logs", params=query, headers=headers).text.split("\n\n")[:-1]
+
+
+def id_of(event: str) -> str:
+    return event.partition("id: ")[2].partition("\n")[0]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that makes `family` fail as long as it exists."""
+    (file := tmp_path_factory.mktemp("family") / "broken").touch()
+    return file
+
+
+@pytest.fixture(scope="module")
+def family(local_flyte: LocalFlyte, broken: Path) -> str:
+    """A run of three children: one stumbles once, one fails."""
+    return ended(start("family", broken=str(broken)))
+
+
+# Logs over all attempts
+
+
+def test_a_log_goes_on_over_all_attempts_and_resumes_in_the_right_one(alice: httpx.Client) -> None:
+    run = start("stumble", times=2)
+    told = events(alice, run)  # from the first attempt until the end
+    lines = [f"attempt {attempt}, line {n}" for attempt in ("0", "1", "2") for n in ("0", "1", "2")]
+    assert [line for event in told for line in lines if f"data: {line}\n" in event] == lines
+    begun = [event for event in told if event.startswith("event: attempt")]
+    assert [(id_of(each), '"attempt":' in each) for each in begun] == [("2-0", True), ("3-0", True)]
+    assert len({*map(id_of, told)}) == len(told)
+    for place, event in enumerate(told):
+        assert events(alice, run, id_of(event)) == told[place + 1 :]
+
+
+def test_an_attempt_whose_log_is_gone_is_told_and_skipped(
+    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    run = start("stumble", times=1, until=str(tmp_path / "end"))
+    second = "data: attempt 1, line 2"
+    with alice.stream("GET", f"/runs/{run}/logs") as log:
+        next(line for line in log.iter_lines() if line == second)
+    local_flyte.delete_pods()
+    with alice.stream("GET", f"/runs/{run}/logs") as log:
+        lines = log.iter_lines()
+        assert next(lines) == "event: unavailable"
+        assert next(lines) == 'data: {"attempt": 1}'
+        assert second in lines
+        (tmp_path / "end").touch()
+        assert not any("problem" in line for line in lines)
+
+
+@pytest.mark.parametrize("seen", ["7", "1-", "-1", "1-2-3", "a-b", f"1-{10**10}"])
+def test_a_log_resumes_only_after_an_id_of_its_own(alice: httpx.Client, seen: str) -> None:
+    headers = {"Last-Event-ID": seen}
+    assert alice.get(f"/runs/{start('greet', name='Ada')}/logs", headers=headers).status_code == 422
+
+
+# Actions
+
+
+def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
+    alice: httpx.Client, family: str, local_flyte: LocalFlyte
+) -> None:
+    headers = {"x-request-id": "00000000-the-tree"}
+    root, *children = alice.get(f"/runs/{family}/actions", headers=headers).json()
+    calls = [each for each in local_flyte.calls if headers.items() <= each.headers.items()]
+    assert len(calls) == 2 + 4  # the run, the list, and the details of each
+    assert (root["name"], root["title"], root["parent"], root["phase"]) == (
+        "a0", "family", None, "failed",
+    )  # fmt: skip
+    assert {(each["parent"], each["task"], each["type"]) for each in children} == {
+        ("a0", f"{TASKS}.stumble", "task")
+    }
+    told = sorted((each["group"], each["phase"], each["attempts"]) for each in children)
+    assert told == [
+        ("children", "failed", 3), ("children", "succeeded", 1), ("children", "succeeded", 2),
+    ]  # fmt: skip
+    (failed,) = (each for each in children if each["phase"] == "failed")
+    assert "attempt 2 stumbles" in failed["error"]
+    log = "\n".join(events(alice, family, action=failed["name"]))
+    assert [f"attempt {n}, line 2" in log for n in range(3)] == [True] * 3
+
+    pages = [
+        alice.get(f"/runs/{family}/actions", params={"offset": at, "limit": 3}).json()
+        for at in (0, 3, 6)
+    ]
+    assert [*pages[0], *pages[1]] == [root, *children]
+    assert pages[2] == []
+    assert alice.get(f"/runs/{family}/actions", params={"limit": 51}).status_code == 422
+
+
+def test_recovering_takes_over_what_has_succeeded(
+    bob: httpx.Client, family: str, broken: Path
+) -> None:
+    broken.unlink()
+    again = bob.post(f"/runs/{family}/rerun", json={"recover": True})
+    assert again.status_code == 201
+    _, *children = bob.get(f"/runs/{ended(again.json()['name'])}/actions").json()
+    assert sorted(each["phase"] for each in children) == ["recovered", "recovered", "succeeded"]
+    assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
+
+
+# Reports
+
+
+@pytest.fixture(scope="module")
+def drawn(local_flyte: LocalFlyte) -> str:
+    """A run that has drawn a report."""
+    return ended(start("draw", html="<p>42</p>"))
+
+
+def test_a_report_is_opened_at_the_address_that_flyte_signs_for_its_caller(
+    alice: httpx.Client, drawn: str, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = alice.get(f"/runs/{drawn}/report")
+    assert answer.status_code == 303
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    with httpx.Client(trust_env=False) as nobody:
+        assert "<p>42</p>" in nobody.get(answer.headers["Location"]).text
+    assert answer.headers["Location"] not in caplog.text
+    for path in (f"{family}/report", f"{drawn}/report?action=none", "none/report"):
+        assert alice.get(f"/runs/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://store.example",
+        "http://store.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost:1",
+        "http://127.0.0.1:1@evil.example",
+        "javascript:alert(1)//127.0.0.1",
+        "//store.example",
+        "https:store.example",
+    ],
+)
+def test_a_report_is_opened_only_with_tls_or_at_the_local_flyte(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    drawn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+) -> None:
+    monkeypatch.setattr(local_flyte._services.storage, "address", address)
+    answer = alice.get(f"/runs/{drawn}/report")
+    if address == "https://store.example":
+        assert answer.headers["Location"].startswith(address)
+    else:
+        assert answer.status_code == 502
+        assert "Location" not in answer.headers
+
+
+# What took effect, and phases that nobody knows
+
+
+@pytest.mark.parametrize(
+    ("path", "taken", "read"),
+    [
+        ("abort", "AbortRun", "GetRunDetails"),
+        ("actions/a0/abort", "AbortAction", "GetActionDetails"),
+        ("conditions", "SignalEvent", "GetActionDetails"),
+    ],
+)
+def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
+    alice: httpx.Client, local_flyte: LocalFlyte, path: str, taken: str, read: str
+) -> None:
+    run, answers = start("ask", prompts=["?"]), list[httpx.Response]()
+    waiting = f"/runs/{run}/conditions"
+    wait_until(lambda: alice.get(waiting).json())
+    if path == "conditions":
+        path += f"/{alice.get(waiting).json()[0]['action']}"
+    thread = threading.Thread(
+        target=lambda: answers.append(alice.post(f"/runs/{run}/{path}", json={} | VALUE[taken]))
+    )
+    with local_flyte.hang(taken):
+        thread.start()
+        wait_until(lambda: local_flyte.open_calls(taken))
+        local_flyte.fail_next(read, Code.UNKNOWN, times=100)
+    thread.join()
+    local_flyte.fail_next(read, Code.UNKNOWN, times=0)
+    assert answers[0].status_code == (200 if taken == "SignalEvent" else 202)
+    ended(run)
+
+
+VALUE: dict[str, dict[str, object]] = {
+    "AbortRun": {},
+    "AbortAction": {},
+    "SignalEvent": {"value": True},
+}
+
+
+@pytest.fixture
+def unknown(local_flyte: LocalFlyte, greeting: str) -> Iterator[str]:
+    """A run in a phase that this version of the SDK does not know."""
+    (run,) = (each for each in local_flyte._services.runs if each.id.name == greeting)
+    status = run.root.details.status
+    before = run_definition_pb2.ActionStatus()
+    before.CopyFrom(status)
+    status.MergeFromString(b"\x08\x63")  # field 1, the phase, is 99
+    yield greeting
+    status.CopyFrom(before)
+
+
+def test_a_phase_that_the_sdk_does_not_know_is_null(alice: httpx.Client, unknown: str) -> None:
+    for path in ("", "?wait=0.1"):
+        assert alice.get(f"/runs/{unknown}{path}").json()["phase"] is None
+    (root,) = alice.get(f"/runs/{unknown}/actions").json()
+    assert root["phase"] is None
+    assert alice.get(f"/runs/{unknown}/io").json()["outputs"] is None
+    found = {each["name"]: each["phase"] for each in alice.get("/runs?limit=200").json()}
+    assert found[unknown] is None

@@ -1,0 +1,167 @@
+"""What runs ask: hostile prompts, odd answers, many conditions, and people who answer at once."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from app.routers import conditions, runs
+from fastapi import APIRouter
+
+from local_flyte import LocalFlyte, ReceivedCall
+
+from .support import acting_as, bearer, ended, start, wait_until
+
+router = APIRouter()
+router.include_router(conditions.router)
+router.include_router(runs.router)
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)><script>alert(1)</script>",
+    "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd {{7*7}} ${7*7} \x1b[31m",
+    "long ".ljust(4096, "x"),  # Flyte takes no longer ones
+)
+
+
+def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
+    """Start a run that asks, and return its conditions, by name."""
+    prompts = inputs.pop("prompts", [f"{number}?" for number in range(count)])
+    path = f"/runs/{start('ask', prompts=prompts, **inputs)}/conditions"
+    wait_until(lambda: len(client.get(path).json()) == len(prompts))
+    return sorted(client.get(path).json(), key=lambda each: str(each["name"]))
+
+
+def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> httpx.Response:
+    path = f"/runs/{condition['run']}/conditions/{condition['action']}"
+    return client.post(path, json={"value": value})
+
+
+def output(client: httpx.Client, run: str) -> str:
+    """Return what a run has been answered."""
+    return str(client.get(f"/runs/{ended(run)}/io").json()["outputs"]["o0"])
+
+
+def test_prompts_are_data_and_flyte_gets_each_answer_as_the_one_who_gave_it(
+    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    found = asked(alice, prompts=[*HOSTILE])
+    assert tuple(each["prompt"] for each in found) == HOSTILE
+    assert {each["run"] for each in bob.get("/conditions").json()} >= {found[0]["run"]}
+    for person, value, condition in zip((bob, alice, bob), (True, False, True), found, strict=True):
+        assert answer(person, condition, value).json()["value"] is value
+    signals = [call.headers for call in received() if call.method == "SignalEvent"]
+    sent = [each["authorization"] for each in signals]
+    assert sent == [bearer("bob"), bearer("alice"), bearer("bob")]
+    assert not any("cookie" in each for each in signals)
+    answered = alice.get(f"/runs/{found[0]['run']}/conditions").json()
+    said = {each["name"]: each["answered_by"]["subject"] for each in answered}
+    assert [*map(said.get, sorted(said))] == ["bob-subject", "alice-subject", "bob-subject"]
+    assert output(alice, found[0]["run"]) == "[True, False, True]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "good", "bad"),
+    [
+        ("int", "integer", 2**40, [True, 1.5, 2**63, -(2**63) - 1, "1"]),
+        ("float", "number", 7, [False, "1.5"]),
+        ("str", "string", "\u00e9\U0001f600\r\n\u202e", ["x" * 100_001, 1, None]),
+    ],
+)
+def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
+    alice: httpx.Client, kind: str, type_: str, good: object, bad: list[object]
+) -> None:
+    (condition,) = asked(alice, kind=kind)
+    assert condition["type"] == type_
+    for value in bad:
+        assert answer(alice, condition, value).status_code == 422, value
+    for raw in (b'{"value": NaN}', b'{"value": "\\ud800"}', b'{"value": 1e999}', b"{}"):
+        path = f"/runs/{condition['run']}/conditions/{condition['action']}"
+        headers = {"content-type": "application/json"}
+        assert alice.post(path, content=raw, headers=headers).status_code == 422, raw
+    recorded = answer(alice, condition, good)
+    assert (recorded.status_code, recorded.json()["value"]) == (200, good)
+    assert output(alice, condition["run"]) == str([float(7) if kind == "float" else good])
+
+
+def test_an_answer_is_returned_even_if_it_is_recorded_late(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
+    (condition,) = asked(alice)
+    with local_flyte.unrecorded_answers():
+        given = answer(bob, condition, True)
+        assert given.status_code == 200
+        assert given.json() == condition | {"value": True}
+        assert answer(alice, condition, False).status_code == 409
+        assert answer(alice, condition, True).status_code == 200
+    (recorded,) = alice.get(f"/runs/{condition['run']}/conditions").json()
+    assert recorded["answered_by"]["subject"] == "bob-subject"
+
+
+def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
+    alice: httpx.Client, bob: httpx.Client
+) -> None:
+    found = asked(alice, count=8)
+    people = [(alice, True), (bob, False)] * len(found)
+    jobs = [each for each in found for _ in range(2)]
+    with ThreadPoolExecutor(8) as threads:
+        told = [*threads.map(lambda job, who: answer(who[0], job, who[1]), jobs, people)]
+    statuses = [each.status_code for each in told]
+    assert Counter(statuses) == {200: len(found), 409: len(found)}, [each.text for each in told]
+    for first, second in zip(told[::2], told[1::2], strict=True):
+        assert {first.status_code, second.status_code} == {200, 409}
+    values = [each.json()["value"] for each in told if each.status_code == 200]
+    assert output(alice, found[0]["run"]) == str(values)
+
+
+def test_an_answer_while_the_run_is_aborted_is_no_fault(
+    alice: httpx.Client, bob: httpx.Client
+) -> None:
+    (condition, *_) = found = asked(alice, count=4)
+    with ThreadPoolExecutor(5) as threads:
+        answers = threads.map(lambda each: answer(bob, each, True), found)
+        aborted = threads.submit(alice.post, f"/runs/{condition['run']}/abort")
+    assert aborted.result().status_code == 202
+    assert {each.status_code for each in answers} <= {200, 404, 409}
+    ended(condition["run"])
+    waiting = {each["run"] for each in alice.get("/conditions").json()}
+    assert condition["run"] not in waiting
+    shown = alice.get(f"/runs/{condition['run']}/conditions").json()
+    for each in shown:
+        assert answer(bob, each, False).status_code == 409
+
+
+def test_a_condition_that_has_timed_out_can_no_longer_be_answered(alice: httpx.Client) -> None:
+    (condition,) = asked(alice, seconds=1)
+    ended(condition["run"])
+    (late,) = alice.get(f"/runs/{condition['run']}/conditions").json()
+    assert (late["phase"], late["value"], late["answered_at"]) == ("timed_out", None, None)
+    assert answer(alice, late, True).status_code == 409
+
+
+def test_many_conditions_take_two_calls_each_and_no_more_than_asked_for(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    (lone,) = asked(alice)
+    many = start("ask", prompts=[str(number) for number in range(500)])
+    with acting_as("alice"):
+        wait_until(lambda: len(alice.get(f"/runs/{many}/conditions").json()) == 100)
+    for path, limit, most in (
+        ("/conditions", 50, 2 + 2 * 50),
+        ("/conditions", 3, 2 + 2 * 3),
+        (f"/runs/{many}/conditions", 10, 2 + 10),
+    ):
+        headers = {"x-request-id": f"00000000-{limit}"}
+        found = alice.get(path, params={"limit": limit}, headers=headers).json()
+        assert len(found) == limit
+        calls = [each for each in local_flyte.calls if headers.items() <= each.headers.items()]
+        assert limit < len(calls) <= most
+        times = [each["asked_at"] for each in found]
+        assert path != "/conditions" or times == sorted(times, reverse=True)
+    alice.post(f"/runs/{many}/abort")
+    assert lone["run"] in [each["run"] for each in alice.get("/conditions").json()]
