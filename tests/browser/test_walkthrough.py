@@ -24,10 +24,15 @@ def log_lines(page: Page) -> list[str]:
     return [line for line in shown if not line.startswith("[flyte]")]
 
 
-def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(visit: Visitors) -> None:
+def test_alice_runs_greet_watches_it_succeed_and_reads_its_output(
+    app: App, visit: Visitors
+) -> None:
     page = visit("alice").page
     who = page.get_by_role("group", name="Who you are")
     expect(who).to_contain_text("Alice Adams")
+    expect(who.get_by_role("link", name="Switch user")).to_have_attribute(
+        "href", f"{app.url}/sign-in"
+    )
     page.get_by_role("searchbox", name="Search tasks").fill("greet")
     page.get_by_role("link", name=f"{TASKS}.greet").click()
     expect(page.get_by_text("The name to greet.")).to_be_visible()

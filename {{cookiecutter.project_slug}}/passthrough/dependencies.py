@@ -54,19 +54,23 @@ class Caller(BaseModel):
     """A person, or an application with its own identity, according to Flyte."""
 
     subject: str | None = Field(
+        default=None,
         description="Flyte's identifier of the caller; null if Flyte does not know who it is",
         examples=["00u1alice"],
     )
-    name: str | None = Field(examples=["Alice Liddell"])
-    email: str | None = Field(examples=["alice@example.com"])
+    name: str | None = Field(default=None, examples=["Alice Liddell"])
+    email: str | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(
         description="Whether every caller is anonymous, because Flyte is called in plaintext"
     )
+    sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
 
 
 async def _caller(connection: HTTPConnection) -> Caller:
-    if connection.app.settings.flyte_plaintext:
-        return Caller(subject=None, name=None, email=None, anonymous=True)
+    settings = connection.app.settings
+    known = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
+    if settings.flyte_plaintext:
+        return Caller(**known)
     try:
         user = (await remote.User.get.aio()).pb2
     except ConnectError as error:
@@ -76,13 +80,10 @@ async def _caller(connection: HTTPConnection) -> Caller:
         # open-source Flyte) did not pass on their owner. In that case other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
-        return Caller(subject=None, name=None, email=None, anonymous=False)
+        return Caller(**known)
     request_calls().subject = user.subject
     return Caller(
-        subject=user.subject or None,
-        name=user.name or None,
-        email=user.email or None,
-        anonymous=False,
+        subject=user.subject or None, name=user.name or None, email=user.email or None, **known
     )
 
 
