@@ -111,9 +111,8 @@ class Problem(BaseModel):
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
             case TypeError() if taken := TAKEN.fullmatch(str(error)):
-                status, detail = 422, "the task cannot be run with these inputs"
                 what = "is the name of an argument of the SDK, so it cannot be used for an input"
-                errors = [InvalidValue(location=["inputs", taken[1]], detail=what)]
+                return cls.of_exception(InvalidInputs([((taken[1],), what)]))
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
             case flyte.errors.InitializationError():
