@@ -6,6 +6,7 @@ import enum
 import itertools
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import flyte
 import flyte.report
@@ -29,6 +30,15 @@ class Place(BaseModel):
 class Size:
     width: int
     height: int
+
+
+Split = NamedTuple("Split", [("result", str), ("pb2", int)])  # noqa: UP014 # names its outputs
+
+
+@env.task
+async def split(text: str) -> Split:
+    """Return two outputs, with names of their own."""
+    return Split(text[:1], len(text))
 
 
 @env.task

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import flyte
 import flyte.io
@@ -24,11 +24,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
 from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
+from passthrough.calls.types_and_storage import JsonTransformer
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
 from passthrough.requests.door import Door
 from passthrough.requests.lifetime import CALLS
 from passthrough.settings import Settings
-from passthrough.values import sdk_types, to_json
+from passthrough.values import to_json
 from passthrough.values.inputs import InvalidInputs
 
 from .support import acting_as, build_app, client_of, serving
@@ -75,11 +76,9 @@ def test_inputs_that_are_nested_too_deep_are_invalid() -> None:
     value: Any = 1
     for _ in range(5000):
         value = [value]
-    kind = sdk_types.JsonTransformer(LiteralType(simple=SimpleType.STRUCT))
-    declared: Any = Annotated[Any, kind]
-    interface = flyte.models.NativeInterface(inputs={"x": (declared, None)}, outputs={})
+    kind = JsonTransformer(LiteralType(simple=SimpleType.STRUCT))
     with pytest.raises(InvalidInputs, match="deep"):
-        interface.convert_to_kwargs(x=value)
+        asyncio.run(kind.to_literal({"a": value}, None, None))
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

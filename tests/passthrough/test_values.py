@@ -150,6 +150,11 @@ def test_inputs_and_outputs_are_json(alice: httpx.Client) -> None:
     assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
 
 
+def test_outputs_have_their_declared_names(alice: httpx.Client) -> None:
+    answer = alice.post("/tasks/split/run", json={"text": "Ada"}).json()
+    assert answer["outputs"] == {"result": "A", "pb2": 3}
+
+
 @router.post("/greet/positional")
 async def run_with_nameless_inputs() -> str:
     return (await flyte.run.aio(GREET, "Ada", True)).name

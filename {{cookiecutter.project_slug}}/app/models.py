@@ -76,7 +76,7 @@ class EndedRun(Run):
 
 
 class RunData(BaseModel):
-    """A run's inputs and outputs, by name. Outputs are called o0, o1, ..."""
+    """A run's inputs and outputs, by name. Outputs without a name are called o0, o1, ..."""
 
     inputs: dict[str, Any] = Field(examples=[{"name": "Ada"}])
     outputs: dict[str, Any] | None = Field(

@@ -4,11 +4,11 @@ Anyone who can deploy a task or start a run controls the messages that are read 
 them is ever loaded, imported, built, executed or opened, and the work on them is bounded. A value
 that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, URI and size.
 
-``sdk_types`` replaces the SDK's own translation with this one.
+``calls/types_and_storage.py`` replaces the SDK's own translation with this one.
 """
 
-from .inputs import InvalidInputs, to_literals
+from .inputs import InvalidInputs
 from .outputs import to_json
 from .schemas import inputs_schema, outputs_schema
 
-__all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json", "to_literals"]
+__all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json"]

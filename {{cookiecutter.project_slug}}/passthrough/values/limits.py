@@ -8,7 +8,7 @@ MAX_DEPTH = 30
 
 MAX_STEPS = 25_000
 """Values per translation; each 32 bytes of text count as one more. A translation blocks the event
-loop, for 60 ms at worst: a list with the most numbers."""
+loop, for at most 100 ms."""
 
 
 class TooComplexError(ValueError):
@@ -22,11 +22,7 @@ class Budget:
         self._steps = MAX_STEPS
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Charge for one value.
-
-        Args:
-            depth: Its nesting depth.
-            size: The number of bytes to process.
+        """Charge for one value of this size in bytes, at this depth of nesting.
 
         Raises:
             TooComplexError: If it is nested too deep, or costs more than is left.
