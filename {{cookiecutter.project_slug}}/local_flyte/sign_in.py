@@ -5,8 +5,6 @@ choice of the local Flyte's people, and there is one for each of them. The links
 that is new at each start. The app itself contains none of this.
 """
 
-import base64
-import hashlib
 import importlib
 import json
 import os
@@ -33,23 +31,10 @@ from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
 URL = "/sign-in"
-STYLE = """
-:root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif;
-  background: light-dark(#f7f7fa, #121118); color: light-dark(#1d1b26, #eceaf3); }
-body { max-width: 32rem; margin: 12vh auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; }
-ul { list-style: none; padding: 0; }
-li a { display: grid; grid-template-columns: 6rem 1fr; padding: 0.8rem 1.25rem; margin: 0.5rem 0;
-  background: light-dark(#fff, #1b1a23); border-radius: 12px; text-decoration: none; }
-li a, hr { border: 1px solid light-dark(#e2e0ea, #34323f); }
-a { color: light-dark(#5a3dcb, #b3a2ff); }
-b + span { color: light-dark(#625f6f, #a7a3b6); }
-"""
-DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{DIGEST}'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action"
+    " 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -59,12 +44,14 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Sign in to the local Flyte</title>
-<style>{style}</style>
+<link rel="stylesheet" href="/page/style.css">
 </head>
 <body>
-<main>
+<main class="wide">
+<div>
 <h1>Sign in to the local Flyte</h1>
 {content}
+</div>
 </main>
 </body>
 </html>
@@ -97,13 +84,8 @@ def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
     refuse_others()
     known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
-    app = ReportsErrors() if known["restarts"] else _app()
+    app = ReportsErrors() if known["restarts"] else importlib.import_module("app.main").app
     return SignIn(app, known["secret"], known["people"])
-
-
-def _app() -> ASGIApp:
-    app: ASGIApp = importlib.import_module("app.main").app
-    return app
 
 
 class ReportsErrors:
@@ -114,7 +96,7 @@ class ReportsErrors:
 
     def __init__(self) -> None:
         try:
-            self._app = _app()
+            self._app: ASGIApp = importlib.import_module("app.main").app
         except Exception as error:  # noqa: BLE001 - the app's own code
             self._app = _reason(error)
 
@@ -191,11 +173,12 @@ class SignIn:
 
     async def _choose(self, request: Request) -> Response:
         people = "\n".join(
-            f'<li><a href="{link("", name, self._secret)}"><b>{name}</b> <span>{rights}</span></a>'
+            f'<li><a class="card" href="{link("", name, self._secret)}">{name} {rights}</a>'
             for name, (_, rights) in self._people.items()
         )
         sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'
-        return _page(f"<p>Who do you want to be?</p>\n<ul>\n{people}\n</ul>\n{sign_out}")
+        choices = f'<ul class="stack">\n{people}\n</ul>'
+        return _page(f"<p>Who do you want to be?</p>\n{choices}\n{sign_out}")
 
     async def _sign_in(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -212,7 +195,7 @@ class SignIn:
 
 
 def _page(content: str, status: int = HTTPStatus.OK) -> Response:
-    return HTMLResponse(PAGE.format(style=STYLE, content=content), status, HEADERS)
+    return HTMLResponse(PAGE.format(content=content), status, HEADERS)
 
 
 REFUSAL = _page(
