@@ -41,7 +41,18 @@ def without_router(project: Path, name: str) -> None:
     cut(main, f"        {name},\n")
 
 
+def without_agents(project: Path) -> None:
+    imported = "from passthrough.requests.agents import serve_agents\n"
+    main, pyproject = project / "app/main.py", project / "pyproject.toml"
+    lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
+    cut(main, imported, *lines)
+    cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
+    # The environment still has the package: it must not be used.
+    (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
+
+
 def without_small_parts(project: Path) -> None:
+    without_agents(project)
     without_websocket(project)
     without_router(project, "me")
     without_router(project, "projects")
@@ -60,6 +71,7 @@ def without_tasks(project: Path) -> None:
 
 
 def with_only_health(project: Path) -> None:
+    without_agents(project)
     without_streams_page_and_samples(project)
     for name in ("me", "projects", "tasks", "runs", "actions", "conditions"):
         without_router(project, name)
@@ -73,7 +85,10 @@ def with_only_health(project: Path) -> None:
 # Functions that delete parts, and patterns for tests that may need them. Those tests run, and the
 # tests of every endpoint.
 DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "WebSocket, me, projects": (without_small_parts, 'WEBSOCKET|/watch|"/me|/projects'),
+    "agents, WebSocket, me, projects": (
+        without_small_parts,
+        'WEBSOCKET|/watch|"/me|/projects|/mcp',
+    ),
     "streams, page, sample tasks": (
         without_streams_page_and_samples,
         r"/events|/logs|/page/|routers import page|page\.(FILES|PATHS)|deployment|app\.tasks",
@@ -83,7 +98,7 @@ DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-SMALLER = {"WebSocket, me, projects", "streams, page, sample tasks", "tasks"}
+SMALLER = {"agents, WebSocket, me, projects", "streams, page, sample tasks", "tasks"}
 """Parts of "everything but health"; the first runs most of the project's tests, half a minute."""
 
 

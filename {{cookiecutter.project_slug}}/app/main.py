@@ -10,6 +10,7 @@ from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
+from passthrough.requests.agents import serve_agents
 from passthrough.requests.credentials import credential_extractors
 from passthrough.requests.door import PublicPaths
 from passthrough.requests.lifetime import FlyteMiddleware
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         streams,
     ):
         app.include_router(module.router, dependencies=[ProjectDomain])
+    serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app
 
 

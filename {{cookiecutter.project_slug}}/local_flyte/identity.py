@@ -35,7 +35,7 @@ class AuthMetadataService(auth_service_connect.AuthMetadataService):
         self, request: auth_service_pb2.GetOAuth2MetadataRequest, ctx: Context
     ) -> auth_service_pb2.GetOAuth2MetadataResponse:
         return auth_service_pb2.GetOAuth2MetadataResponse(
-            token_endpoint=f"{self._url}/oauth2/token"
+            issuer=self._url, token_endpoint=f"{self._url}/oauth2/token"
         )
 
     async def get_public_client_config(

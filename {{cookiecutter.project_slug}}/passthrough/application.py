@@ -5,7 +5,7 @@ FastAPI does not know that, so it is described here, once, for all routes.
 """
 
 import pkgutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from .requests import public as public_routes
@@ -57,7 +58,7 @@ class App(FastAPI):
     def __init__(
         self,
         settings: Settings,
-        public: Collection[str],
+        public: set[str],
         middleware: Sequence[Middleware],
         **options: Any,
     ) -> None:
@@ -80,6 +81,8 @@ class App(FastAPI):
             **options,
         )
         self.settings, self.public = settings, public
+        self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
+        """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
         # Not included: matching a path against an included router takes several times as long.
         self.router.routes += public_routes.router.routes
         keep_handshakes_out_of_the_log()

@@ -66,7 +66,8 @@ class Caller(BaseModel):
     sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
 
 
-async def _caller(connection: HTTPConnection) -> Caller:
+async def find_caller(connection: HTTPConnection) -> Caller:
+    """Ask Flyte who the caller is; it refuses invalid credentials."""
     settings = connection.app.settings
     known = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
     if settings.flyte_plaintext:
@@ -87,7 +88,7 @@ async def _caller(connection: HTTPConnection) -> Caller:
     )
 
 
-CallerDep = Annotated[Caller, Depends(_caller)]
+CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller, from a call to Flyte, which refuses invalid credentials.
 
 For endpoints without other calls to Flyte: the middleware only sees that there are credentials.
@@ -167,7 +168,7 @@ async def _subject(
 ) -> str | None:
     if not mine:
         return subject
-    if (caller := (await _caller(connection)).subject) and subject in {None, caller}:
+    if (caller := (await find_caller(connection)).subject) and subject in {None, caller}:
         return caller
     raise HTTPException(400, "Flyte does not know who you are, or `subject` is somebody else")
 

@@ -123,6 +123,9 @@ class Settings(BaseModel):
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
     """The format of the access log."""
 
+    oauth_issuer: str | None = env("OAUTH_ISSUER", default=None)
+    """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
+
     sign_in_url: str | None = env("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
@@ -212,6 +215,10 @@ RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
     "allowed_hosts": (
         re.compile(HOST.replace("A-Z", "")).fullmatch,
         "holds something that is not a host name; write each in lower case, without a port",
+    ),
+    "oauth_issuer": (
+        re.compile(r"https?://[^/?#@\s]+(/[!->@-~]*)?").fullmatch,
+        "is not the URL of an issuer; give https://host[/path], without a query",
     ),
     "sign_in_url": (
         PAGE.fullmatch,

@@ -66,6 +66,16 @@ OPERATIONS = {
 }
 """Method and path of every endpoint that needs credentials, and whether it returns events."""
 
+TOOLS = [
+    operations["get"]["operationId"]
+    for path, operations in app.openapi()["paths"].items()
+    if "get" in operations and "{" not in path and path not in PUBLIC
+]
+"""Tools for AI agents that need no arguments."""
+
+if TOOLS and offers("/mcp", "POST"):
+    OPERATIONS["POST", "/mcp"] = False
+
 WEBSOCKETS = [
     str(route.path)
     for route in iter_route_contexts(app.routes)

@@ -21,11 +21,16 @@ from .sdk import initialised
 EARLY = 60  # replace a token this many seconds before it expires
 
 
-class _Metadata(BaseModel):
-    tokenEndpoint: str  # noqa: N815 - Flyte's name
+class Metadata(BaseModel):
+    """Where people and applications sign in, as far as Flyte says it."""
+
+    issuer: str = ""
+    tokenEndpoint: str = ""  # noqa: N815 - Flyte's name
 
 
-class _Config(BaseModel):
+class Config(BaseModel):
+    """What to ask for there."""
+
     scopes: list[str] = []
     audience: str = ""
 
@@ -94,10 +99,7 @@ class OwnIdentity:
         flyte_address = initialised().client.session_config.endpoint
         if urlsplit(flyte_address).netloc != host:
             raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte, {host}")
-        service = f"{flyte_address}/flyteidl2.auth.AuthMetadataService"
-        asked = {"content-type": "application/json"}
-        metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}", _Metadata)
-        config = await _post(f"{service}/GetPublicClientConfig", asked, b"{}", _Config)
+        metadata, config = await sign_in_metadata()
         form = {"grant_type": "client_credentials", "scope": " ".join(config.scopes)}
         if config.audience:
             form["audience"] = config.audience
@@ -108,6 +110,14 @@ class OwnIdentity:
         token = await _post(metadata.tokenEndpoint, headers, urlencode(form).encode(), _Token)
         self._key, self._token = key, token.access_token
         self._ends = time.monotonic() + token.expires_in
+
+
+async def sign_in_metadata() -> tuple[Metadata, Config]:
+    """Ask Flyte where to sign in. It answers without credentials."""
+    service = f"{initialised().client.session_config.endpoint}/flyteidl2.auth.AuthMetadataService"
+    asked = {"content-type": "application/json"}
+    metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}", Metadata)
+    return metadata, await _post(f"{service}/GetPublicClientConfig", asked, b"{}", Config)
 
 
 async def find_run(name: str) -> remote.Run | None:
@@ -126,9 +136,10 @@ async def _post(
     if not address.startswith("https://"):
         raise ConnectError(Code.INTERNAL, f"{address!r} is not an https:// address")
     answer = await send("POST", address, headers=headers, content=content)
-    if answer.status != 200:
+    if answer.status not in (200, 501):
         raise ConnectError(Code.INTERNAL, f"{address} has refused the API key: {answer.status}")
     try:
-        return kind.model_validate_json(answer.content)
+        # 501: the open-source Flyte, if nobody has told it where to sign in.
+        return kind.model_validate_json(answer.content if answer.status == 200 else b"{}")
     except ValidationError:  # its text may quote the token
         raise ConnectError(Code.INTERNAL, f"the answer of {address} is invalid") from None

@@ -85,6 +85,11 @@ class RequestCalls:
                 raise asyncio.CancelledError("there is no time left to answer this request")
             deadline.reschedule(max(when, self._loop.time() + 2 * self.limits.timeout))
 
+    def leave_deadline(self) -> None:
+        """Have no deadline from here on, because work inside the request has one of its own."""
+        if self._deadline and not self._deadline.expired():
+            self._deadline.reschedule(None)
+
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self._ended = True

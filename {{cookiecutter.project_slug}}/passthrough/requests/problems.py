@@ -20,6 +20,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
@@ -180,8 +181,13 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> JSONRe
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     # Errors of HTTP clients have their server's headers.
-    headers = (error.headers if isinstance(error, HTTPException) else None) or {}
-    return problem_for(connection, error).response({k.lower(): v for k, v in headers.items()})
+    sent = (error.headers if isinstance(error, HTTPException) else None) or {}
+    headers = {name.lower(): value for name, value in sent.items()}
+    problem = problem_for(connection, error)
+    challenges = getattr(connection.scope.get("app"), "challenges", {})
+    if problem.status == 401 and (challenge := challenges.get(get_route_path(connection.scope))):
+        headers["www-authenticate"] = challenge(connection)
+    return problem.response(headers)
 
 
 async def respond(connection: Any, error: Exception) -> JSONResponse:
