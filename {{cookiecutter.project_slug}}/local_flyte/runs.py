@@ -171,8 +171,8 @@ class RunService(run_service_connect.RunService):
     ) -> AsyncIterator[pb.WatchActionDetailsResponse]:
         """Send an action now and at each notification, until its end has been reported.
 
-        Several notifications may have the same phase. The end may be reported before the status
-        shows it or, after an abort, later.
+        Several notifications may have the same phase. An abort is reported later than the status
+        shows it, and the end of a condition never.
         """
         action = self._runs.action(request.action_id)
         told, ended = action.notifications, False
