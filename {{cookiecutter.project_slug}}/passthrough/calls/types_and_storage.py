@@ -116,17 +116,17 @@ async def translate(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict
             continue
     settled = literals.keys() | {str(at[0]) for at, _ in errors}
     if settled or strange:
-        made: dict[int, Literal] = {}
+        by_sdk: dict[int, Literal] = {}
         for name, value in converter.not_json:
             if name not in settled:
                 try:
                     kind = engine.to_literal_type(type(value))
-                    made[id(value)] = await engine.to_literal(value, type(value), kind)
+                    by_sdk[id(value)] = await engine.to_literal(value, type(value), kind)
                 except NotForManyCallersError:
                     raise
                 except Exception:  # noqa: BLE001 # whatever it is, the value does not fit
-                    made[id(value)] = Literal()
-        converter = Converter(made)
+                    by_sdk[id(value)] = Literal()
+        converter = Converter(by_sdk)
         rest = {name: value for name, value in values.items() if name not in settled}
         converted = converter.convert(rest, kinds, settled)
     if errors := errors + converter.errors:

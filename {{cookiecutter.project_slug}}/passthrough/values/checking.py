@@ -6,7 +6,6 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -189,16 +188,6 @@ class Checker:
         return plain
 
 
-def parse_duration(value: str) -> timedelta:
-    """Read an ISO 8601 duration; as in pydantic, a year has 365 days and a month 30."""
-    return _durations().validate_python(value)
-
-
-@cache
-def _durations() -> TypeAdapter[timedelta]:
-    return TypeAdapter(timedelta)
-
-
 def _printable(name: str) -> str:
     return name[:100].encode("utf-8", "replace").decode()
 
@@ -217,6 +206,7 @@ def _parse_uri(value: str) -> str:
     return value
 
 
+parse_duration = TypeAdapter(timedelta).validate_python
 PRECISE = {"date-time", "time", "duration"}
 FORMATS: Mapping[str, Callable[[str], object]] = {
     "date-time": _parse_time,

@@ -54,17 +54,17 @@ class Converter(Checker):
     of it, shown as JSON: then it is checked like any other.
 
     Args:
-        made: The literals that the SDK has made of such values, by the id of the value.
+        by_sdk: The literals that the SDK has made of such values, by the id of the value.
 
     Attributes:
-        not_json: Such values that are not in ``made``, each with the name of its input. If there
+        not_json: Such values that are not in ``by_sdk``, each with the name of its input. If there
             are any, the results do not count: have the SDK convert them, and try again.
     """
 
-    def __init__(self, made: Mapping[int, Literal]) -> None:
+    def __init__(self, by_sdk: Mapping[int, Literal]) -> None:
         budget = Budget()
         self.not_json: list[tuple[str, Any]] = []
-        self._made, self._name = made, ""
+        self._by_sdk, self._name = by_sdk, ""
         self._schemas = SchemaBuilder(budget)
         self._reader = Reader(budget, exact=True)
         super().__init__(self._schemas.definitions, budget)
@@ -119,8 +119,8 @@ class Converter(Checker):
             return list(value), None
         if isinstance(value, Artifact):  # its declared type is not used: it may be wrong
             stored = Literal.FromString(value.pb2.spec.value.SerializeToString())
-        elif id(value) in self._made:
-            stored = self._made[id(value)]
+        elif id(value) in self._by_sdk:
+            stored = self._by_sdk[id(value)]
         else:
             self.not_json.append((self._name, value))
             return None, None
