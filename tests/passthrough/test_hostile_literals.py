@@ -429,15 +429,9 @@ def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
 
 
 def definitions_in_each(count: int) -> dict[str, Any]:
-    """Make a schema in which each definition has definitions of its own, and leads to the next."""
-    definitions: dict[str, Any] = {
-        f"A{number}": {
-            "$defs": {f"B{number}": {"type": "integer"}},
-            "properties": {
-                "next": {"$ref": f"#/$defs/A{number + 1}"},
-                "own": {"$ref": f"#/$defs/B{number}"},
-            },
-        }
+    """Make a schema in which each definition has a definition of its own, and leads to the next."""
+    definitions = {
+        f"A{number}": {"$defs": {"B": True}, "$ref": f"#/$defs/A{number + 1}"}
         for number in range(count)
     }
     return {"$ref": "#/$defs/A0", "$defs": definitions}
