@@ -33,6 +33,8 @@ MOST_TIMES_LEAST = 1.0
 MOST_IDLE_CPU = 0.02
 IDLE_SECONDS = 30  # long enough for keep-alives, which come every 15 seconds
 REQUESTS_PER_ROUND = 100
+MOST_TIMES_ME = 2.5
+TOOL_CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "me"}}
 
 
 class Server:
@@ -106,8 +108,19 @@ def cost(server: Server, client: httpx.Client, path: str, times: int) -> float:
     """Return the app's microseconds of CPU per request."""
     before = server.usage()["cpu"]
     for _ in range(times):
-        client.get(path).raise_for_status()
+        if path == "/mcp":
+            client.post(path, json=TOOL_CALL).raise_for_status()
+        else:
+            client.get(path).raise_for_status()
     return (server.usage()["cpu"] - before) / times * 1e6
+
+
+def cost_of_a_tool_call(server: Server, client: httpx.Client, rounds: int) -> float:
+    """Return the cost of the tool ``me`` of an AI agent, times that of ``GET /me``."""
+    pairs = []
+    for _ in range(rounds + 1):  # the first one warms up and does not count
+        pairs.append([cost(server, client, path, REQUESTS_PER_ROUND) for path in ("/mcp", "/me")])
+    return statistics.median(call / request for call, request in pairs[1:])
 
 
 def compare(
@@ -196,6 +209,7 @@ def main() -> int:
                 httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False)
             )
         table = compare(servers, clients, options.rounds)
+        tool_call = cost_of_a_tool_call(servers["ours"], clients["ours"], options.rounds)
         long_run = run_of(clients["ours"], "count", to=100_000)
         path = f"/runs/{long_run}/events"
         streams = {name: streams_of(name, project, flyte, path, options.streams) for name in APPS}
@@ -215,6 +229,7 @@ def main() -> int:
         (f"{request}: times the minimal app", row["ours"] / row["least"], MOST_TIMES_LEAST)
         for request, row in table.items()
     ]
+    promises.append(("an agent's call of the tool me, times GET /me", tool_call, MOST_TIMES_ME))
     promises.append(("an idle stream's memory, times the minimal app's", memory, MOST_TIMES_LEAST))
     promises.append(("idle streams, share of a core", streams["ours"][1], MOST_IDLE_CPU))
     for promise, is_, limit in promises:

@@ -172,6 +172,21 @@ def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
     assert received.headers["traceparent"].startswith(f"00-{trace}-{span}-")
 
 
+def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
+    params: dict[str, Any] = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+def test_the_request_of_a_tool_call_is_a_child_of_the_agents(alice: httpx.Client) -> None:
+    spans = Spans(alice)
+    assert "alice" in alice.post("/mcp", json=tool_call("me")).text
+    outer, inner, call = spans.one("POST /mcp"), spans.one("GET /me"), spans.one("UserInfo")
+    assert inner["parent_id"] == outer["context"]["span_id"]
+    assert call["parent_id"] == inner["context"]["span_id"]
+    assert inner["attributes"]["request_id"] == outer["attributes"]["request_id"]
+    assert len(spans()) == 3
+
+
 def test_a_call_that_fails_has_a_status_and_no_text(alice: httpx.Client, flyte: LocalFlyte) -> None:
     spans = Spans(alice)
     flyte.fail_next("ListProjects", Code.PERMISSION_DENIED, message=f"not with {TOKEN}")
@@ -264,6 +279,11 @@ def test_no_span_and_no_call_contains_other_data_of_a_client(
         # The server reads the next request on this connection in this one's context.
         inputs = {"inputs": {"name": SECRET, "excited": "x" * 200_000}}
         alice.post(f"/tasks/{SECRET}/runs", json=inputs, headers=headers)
+        for tool in ("get_run", SECRET):
+            meta = {"_meta": {"traceparent": f"00-{'3' * 32}-{'4' * 16}-01", "tracestate": SECRET}}
+            body = tool_call(tool, name=SECRET)
+            body["params"] |= meta
+            alice.post("/mcp", json=body, headers=headers)
     alice.get("/projects")  # without a trace of its own
     wait_until(lambda: spans.named("GET /projects"))
 

@@ -92,6 +92,7 @@ def test_an_asterisk_forwards_every_cookie() -> None:
         ("ALLOWED_HOSTS", "app.example:8080", "without a port"),
         ("ALLOWED_HOSTS", "https://app.example", "host name"),
         ("ALLOWED_HOSTS", "*", "host name"),
+        ("OAUTH_ISSUER", "login.example.com", "https://host[/path]"),
         ("SIGN_IN_URL", "javascript:alert(1)", "https://host/path"),
         ("SIGN_IN_URL", "//elsewhere.example", "https://host/path"),
     ],

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
@@ -143,7 +143,7 @@ class Agents:
         self._routes = [
             (each.path_regex, each.methods, each.path_format)
             for each in iter_route_contexts(self._app.routes)
-            if hasattr(each, "path_regex")
+            if hasattr(each, "path_regex") and not isinstance(each.original_route, WebSocketRoute)
         ]
         self._server = server(
             self._app.title,
