@@ -24,7 +24,7 @@ def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 WANTED = (
     *("Run a task and wait", "Rerun with changed inputs", "A form that uploads a file as an input"),
-    "Watch a run over a WebSocket",
+    *("An approval step", "Watch a run over a WebSocket"),
     *("A job that outlives the request", "A run per day with a trigger"),
     *("Call another app as the caller", "An app's status, activate and deactivate"),
     *("Build an image", "Prefetch a model", "A webhook of a service", "A second page"),

@@ -7,21 +7,10 @@ from urllib.parse import quote, urlencode
 
 from flyte import remote
 from flyte.models import ActionPhase
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from passthrough.calls.runs import attempts_of
-from passthrough.dependencies import (
-    LONGEST_TEXT,
-    Inputs,
-    Moment,
-    Phase,
-    Shown,
-    Text,
-    Who,
-    at,
-    in_time,
-    time_of,
-)
+from passthrough.dependencies import Inputs, Moment, Phase, Shown, Text, Who, at, in_time, time_of
 from passthrough.values import to_json
 
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
@@ -69,7 +58,7 @@ class EndedRun(Run):
         async with in_time():
             if shown.phase in {ActionPhase.FAILED, ActionPhase.TIMED_OUT}:
                 details = await remote.ActionDetails.get_details.aio(run.action.action_id)
-                error = details.error_message[:LONGEST_TEXT]
+                error = Action.of(details).error
             elif waited and shown.phase in HAS_OUTPUTS:
                 outputs = (await run.outputs.aio()).named_outputs
         return cls.model_construct(**dict(shown), error=error, outputs=outputs)
@@ -84,21 +73,15 @@ class RunData(BaseModel):
     )
 
 
-class Rerun(BaseModel):
+class Rerun(BaseModel, extra="forbid"):
     """What to change when running a run again."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: Inputs = Field(
-        default={}, description="The inputs to change", examples=[{"name": "Ada"}]
-    )
+    inputs: Inputs = Field(default={}, description="Those to change", examples=[{"name": "Ada"}])
     recover: bool = Field(default=False, description="Whether to take over what has succeeded")
 
 
-class Abort(BaseModel):
+class Abort(BaseModel, extra="forbid"):
     """Why a run is aborted."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="Aborted in the app", max_length=1000)
 

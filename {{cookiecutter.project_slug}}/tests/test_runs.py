@@ -67,10 +67,12 @@ def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
     me = alice.get("/me").json()
     executed_by = {"subject": me["subject"], "name": me["name"]}
     assert get_run(alice, greeting)["executed_by"] == executed_by
-    mine = alice.get("/runs", params={"subject": me["subject"], "limit": 200}).json()
-    assert greeting["name"] in [run["name"] for run in mine]
-    assert {run["executed_by"]["subject"] for run in mine} == {me["subject"]}
+    for query in ({"subject": me["subject"]}, {"mine": "true"}):
+        mine = alice.get("/runs", params={**query, "limit": 200}).json()
+        assert greeting["name"] in [run["name"] for run in mine]
+        assert {run["executed_by"]["subject"] for run in mine} == {me["subject"]}
     assert alice.get("/runs", params={"subject": "nobody"}).json() == []
+    assert alice.get("/runs", params={"subject": "nobody", "mine": "true"}).status_code == 400
 
 
 def test_runs_are_listed_newest_first_and_by_task_and_phase(

@@ -25,11 +25,7 @@ async def list_actions(
     return [*map(Action.of, await details_of(actions))]
 
 
-@router.post(
-    "/runs/{name}/actions/{action}/abort",
-    status_code=202,
-    summary="Abort an action",
-)
+@router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")
 async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()] = None) -> Action:
     """Ask Flyte to abort an action. Flyte decides whether the caller may do that."""
     if action.done():
@@ -40,15 +36,10 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     return Action.of(await action.details())
 
 
-@router.get(
-    "/runs/{name}/report",
-    status_code=303,
-    response_class=RedirectResponse,
-    summary="Open a report",
-)
-async def get_report(action: ActionDep) -> str:
+@router.get("/runs/{name}/report", status_code=303, summary="Open a report")
+async def get_report(action: ActionDep) -> RedirectResponse:
     """Redirect to the page that a task with `report=True` has drawn.
 
     Flyte signs the address for the caller. Whoever knows it can open the report until it expires.
     """
-    return await report_address(action)
+    return RedirectResponse(await report_address(action), 303)

@@ -30,10 +30,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 @router.get("/conditions", summary="List what waits for an answer")
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
-    """List the conditions that wait for an answer in the project, newest first.
-
-    They are looked for in the newest runs that wait for one, at most `limit`.
-    """
+    """List what waits for an answer in the newest runs of the project that ask, newest first."""
     waiting = remote.Run.listall.aio(paused_actions_only=True, sort_by=NEWEST_FIRST, limit=limit)
     runs = [run.name async for run in waiting if not run.done()]
     lists = [remote.Action.listall.aio(run, in_phase=PAUSED, sort_by=NEWEST_FIRST) for run in runs]

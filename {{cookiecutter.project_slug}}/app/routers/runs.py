@@ -72,18 +72,12 @@ async def get_run_io(run: RunDep) -> RunData:
     return RunData(inputs=dict(inputs), outputs=outputs)
 
 
-@router.post(
-    "/runs/{name}/rerun",
-    status_code=201,
-    summary="Run it again",
-)
-async def rerun(
-    name: str, response: Response, changed: Annotated[Rerun | None, Body()] = None
-) -> Run:
+@router.post("/runs/{name}/rerun", status_code=201, summary="Run it again")
+async def rerun(name: str, answer: Response, body: Annotated[Rerun | None, Body()] = None) -> Run:
     """Start a new run of the same task and version, with some inputs changed."""
-    given = changed or Rerun()
+    given = body or Rerun()
     run = Run.of(await flyte.rerun.aio(name, recover=given.recover, **given.inputs))
-    response.headers["Location"] = run.location
+    answer.headers["Location"] = run.location
     return run
 
 

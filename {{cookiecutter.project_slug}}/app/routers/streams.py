@@ -71,9 +71,8 @@ async def run_logs(
             await asyncio.sleep(1)
             continue
         if is_missing:
-            yield ServerSentEvent(
-                event="unavailable", id=f"{attempt}-{seen}", data={"attempt": attempt}
-            )
+            gone = {"attempt": attempt}
+            yield ServerSentEvent(event="unavailable", id=f"{attempt}-{seen}", data=gone)
         if is_last:
             return
         attempt, seen = attempt + 1, 0

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import flyte
 from fastapi import APIRouter, Query, Response
 from flyte import remote
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
 
@@ -29,10 +29,8 @@ class Task(TaskSummary):
     outputs: dict[str, Any] = Field(description="JSON Schema of an object with the outputs")
 
 
-class NewRun(BaseModel):
+class NewRun(BaseModel, extra="forbid"):
     """The inputs of a new run."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: Inputs = Field(default={}, examples=[{"name": "Ada"}])
 
@@ -57,21 +55,12 @@ async def list_tasks(
 async def get_task(task: TaskDep) -> Task:
     """Return a task, with the schemas of its inputs and outputs."""
     inputs, outputs = schemas_of(task)
-    description = task.pb2.spec.documentation.short_description
-    return Task(
-        name=task.name,
-        version=task.version,
-        description=description,
-        inputs=inputs,
-        outputs=outputs,
-    )
+    about = task.pb2.spec.documentation.short_description
+    named = {"name": task.name, "version": task.version, "description": about}
+    return Task(**named, inputs=inputs, outputs=outputs)
 
 
-@router.post(
-    "/tasks/{name}/runs",
-    status_code=201,
-    summary="Run a task",
-)
+@router.post("/tasks/{name}/runs", status_code=201, summary="Run a task")
 async def run_task(task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0) -> EndedRun:
     """Start a run of a task. It belongs to the caller."""
     run = await flyte.run.aio(task, **new.inputs)
