@@ -56,7 +56,6 @@ def create_app(settings: Settings) -> FastAPI:
             ),
         ],
     )
-    app.include_router(page.router)
     for module in (
         me,
         projects,
@@ -67,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         streams,
     ):
         app.include_router(module.router, dependencies=[ProjectDomain])
+    app.include_router(page.router)
     serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app
 

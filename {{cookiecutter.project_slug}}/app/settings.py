@@ -1,23 +1,23 @@
 """The app's settings. Those for the connection to Flyte are in ``passthrough/settings.py``."""
 
+from passthrough.settings import CredentialHeader, Name, env
 from passthrough.settings import Settings as FlyteSettings
-from passthrough.settings import env
 
 
 class Settings(FlyteSettings):
     """Settings from the environment. To add one of your own, add a line like these."""
 
-    flyte_project: str = env(
+    flyte_project: Name = env(
         "FLYTE_PROJECT",
         "FLYTE_INTERNAL_EXECUTION_PROJECT",
         default="{{ cookiecutter.flyte_project }}",
     )
-    flyte_domain: str = env(
+    flyte_domain: Name = env(
         "FLYTE_DOMAIN",
         "FLYTE_INTERNAL_EXECUTION_DOMAIN",
         default="{{ cookiecutter.flyte_domain }}",
     )
-    credential_headers: tuple[str, ...] = env(
+    credential_headers: tuple[CredentialHeader, ...] = env(
         "CREDENTIAL_HEADERS",
         default="{{ cookiecutter.credential_headers }}",
     )

@@ -4,17 +4,21 @@ Any route may be refused by the middleware for lack of credentials, and any call
 FastAPI does not know that, so it is described here, once, for all routes.
 """
 
+import gc
+import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute
+from starlette.types import Message, Receive, Scope, Send
 
 from .requests import public as public_routes
 from .requests.credentials import keep_handshakes_out_of_the_log
@@ -35,6 +39,8 @@ TELEMETRY: TelemetryConfig = {
     "logs": False,  # problems.py logs exceptions, without credentials
     "operation_spans": False,  # FastAPI's own steps
 }
+
+ROUTE_OPTIONS = [*inspect.signature(APIRoute).parameters]
 
 ANYWHERE = (413, 431, 500)
 WITH_CREDENTIALS = (400, 401, 403, 404, 408, 409, 422, 429, 501, 502, 503, 504)
@@ -90,6 +96,9 @@ class App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            self.router.routes[:] = _flat(self.router.routes)
+            send = _frozen_when_started(send)
         await super().__call__(_covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -125,6 +134,46 @@ class App(FastAPI):
         for response in responses.values():
             if events := response.get("content", {}).get("text/event-stream"):
                 events.clear()  # OpenAPI before 3.2 cannot describe the events of a stream
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield the routes, with those of included routers as routes of the app itself.
+
+    FastAPI asks one included router after the other, at several times the cost. A router with
+    anything but endpoints for HTTP stays as it is.
+    """
+    for route in routes:
+        contexts = [*iter_route_contexts([route])]
+        own = [type(context.original_route) for context in contexts]
+        if len(contexts) == 1 and contexts[0].original_route is route:
+            yield route
+        elif all(issubclass(kind, APIRoute) for kind in own):
+            for context in contexts:
+                yield _copy_of(context)
+        else:
+            yield route
+
+
+def _copy_of(context: RouteContext) -> BaseRoute:
+    """Make the route that an included one amounts to, of its own class."""
+    original: Any = context.original_route
+    options = {name: getattr(context, name) for name in ROUTE_OPTIONS if hasattr(context, name)}
+    options["form_limits"] = original.form_limits
+    if context.stream_item_type:  # which the constructor takes from the endpoint
+        del options["response_model"]
+    made: BaseRoute = type(original)(**options)
+    return made
+
+
+def _frozen_when_started(send: Send) -> Send:
+    """Take what exists at the start out of garbage collections, which then take less time."""
+
+    async def freezing_send(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            gc.freeze()
+        await send(message)
+
+    return freezing_send
 
 
 def _covered(scope: Scope) -> Scope:

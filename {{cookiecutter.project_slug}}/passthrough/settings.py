@@ -9,10 +9,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import flyte
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -53,6 +54,109 @@ WHERE = """
   On your own machine, `make dev` starts the app with a local Flyte."""
 
 
+def is_credential_header(name: str) -> bool:
+    """Tell whether a header may be set on calls to Flyte and is not forwarded anyway."""
+    try:
+        PassthroughAuth.extract_custom_header(name)
+    except ValueError:
+        return False
+    return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
+
+
+def is_endpoint(address: str) -> bool:
+    """Tell whether Flyte may be at this address."""
+    port = re.search(r":(\d+)/?$", address)
+    return bool(ENDPOINT.fullmatch(address)) and (not port or 0 < int(port[1]) < 2**16)
+
+
+def rule(is_good: Callable[[str], object], message: str) -> AfterValidator:
+    """Refuse values for which a check is false, with a message that says what to give instead."""
+
+    def check(value: str) -> str:
+        if not is_good(value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+Endpoint = Annotated[
+    str,
+    rule(
+        is_endpoint,
+        "is not the address of a Flyte server; give dns:///host[:port] to connect with TLS, or"
+        " http://host:port without, and a port from 1 to 65535",
+    ),
+]
+Name = Annotated[
+    str,
+    rule(
+        re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch,  # RFC 1123
+        "is not a valid name in Flyte; use lower-case letters, digits and dashes, as in"
+        " flytesnacks",
+    ),
+]
+DataAddress = Annotated[
+    str,
+    rule(
+        re.compile(rf"https://{HOST}(:\d+)?", re.ASCII).fullmatch,
+        "holds something that is not an address with TLS; write each as https://host[:port],"
+        " without a path or *",
+    ),
+]
+CookieName = Annotated[
+    str,
+    rule(
+        NAME.fullmatch,
+        "holds something that is not a cookie name; give names, * for all cookies, or, to add to"
+        f" the default, {','.join(sorted(SIGN_IN_COOKIES))},<your cookie>",
+    ),
+]
+CredentialHeader = Annotated[
+    str,
+    rule(
+        is_credential_header,
+        "holds something that is not the name of a header for credentials; give names, such as"
+        " X-Api-Key. Authorization and Cookie are forwarded already",
+    ),
+]
+TokenHeader = Annotated[
+    str,
+    rule(
+        is_credential_header,
+        "is not the name of a header in which a proxy can pass on a token; give one, such as"
+        " X-Forwarded-Access-Token. Without it the token is taken from Authorization",
+    ),
+]
+Origin = Annotated[
+    str,
+    rule(
+        ORIGIN.fullmatch,
+        "holds something that is not an origin as browsers send it; write each as"
+        " https://host[:port] in lower case, without a path, without *, without :443 after"
+        " https:// or :80 after http://, and with a non-ASCII host as xn--...",
+    ),
+]
+HostName = Annotated[
+    str,
+    rule(
+        re.compile(HOST.replace("A-Z", "")).fullmatch,
+        "holds something that is not a host name; write each in lower case, without a port",
+    ),
+]
+Issuer = Annotated[
+    str,
+    rule(
+        re.compile(r"https?://[^/?#@\s]+(/[!->@-~]*)?").fullmatch,
+        "is not the URL of an issuer; give https://host[/path], without a query",
+    ),
+]
+PageURL = Annotated[
+    str,
+    rule(PAGE.fullmatch, "is not the URL of a page; give https://host/path or /path"),
+]
+
+
 def env(*names: str, **kwargs: Any) -> Any:
     """Declare a setting; the first of these environment variables that is set gives its value."""
     return Field(validation_alias=AliasChoices(*names), **kwargs)
@@ -65,7 +169,7 @@ class Settings(BaseModel):
         frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
 
-    flyte_endpoint: str | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
+    flyte_endpoint: Endpoint | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
     """Flyte's address: ``dns:///host[:port]``; ``http://`` means without TLS."""
 
     flyte_plaintext: bool = env("_U_INSECURE", default=False)
@@ -75,16 +179,16 @@ class Settings(BaseModel):
     """Whether to start if ``flyte_plaintext`` is set: every caller is then anonymous."""
 
     flyte_org: str | None = env("FLYTE_ORG", "_U_ORG_NAME", default=None)
-    flyte_project: str = env(
+    flyte_project: Name = env(
         "FLYTE_PROJECT", "FLYTE_INTERNAL_EXECUTION_PROJECT", default="flytesnacks"
     )
-    flyte_domain: str = env(
+    flyte_domain: Name = env(
         "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
     flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
     """Seconds that Flyte may take to answer a call; at most a day."""
 
-    flyte_data_addresses: tuple[str, ...] = env("FLYTE_DATA_ADDRESSES", default=())
+    flyte_data_addresses: tuple[DataAddress, ...] = env("FLYTE_DATA_ADDRESSES", default=())
     """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
 
     Flyte returns the address that stores a run's data. Credentials are sent there only if it is in
@@ -94,23 +198,23 @@ class Settings(BaseModel):
     image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
     """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""
 
-    cookie_names: frozenset[str] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
+    cookie_names: frozenset[CookieName] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
 
-    credential_headers: tuple[str, ...] = env("CREDENTIAL_HEADERS", default=())
+    credential_headers: tuple[CredentialHeader, ...] = env("CREDENTIAL_HEADERS", default=())
     """Further request headers to forward as credentials."""
 
-    token_header: str | None = env("TOKEN_HEADER", default=None)
+    token_header: TokenHeader | None = env("TOKEN_HEADER", default=None)
     """The request header in which a proxy in front of the app passes on the caller's token.
 
     Set it only if the app cannot be reached except through that proxy, and the proxy removes the
     header from clients' requests. ``Authorization`` is then ignored.
     """
 
-    trusted_origins: tuple[str, ...] = env("TRUSTED_ORIGINS", default=())
+    trusted_origins: tuple[Origin, ...] = env("TRUSTED_ORIGINS", default=())
     """Other origins, ``https://host[:port]``, whose pages may call the app as their visitors."""
 
-    allowed_hosts: tuple[str, ...] = env("ALLOWED_HOSTS", default=())
+    allowed_hosts: tuple[HostName, ...] = env("ALLOWED_HOSTS", default=())
     """Host names for an app with ``allow_anonymous``, besides localhost and IP addresses.
 
     Other names are refused: a malicious page could use one to reach the app (DNS rebinding). With
@@ -123,10 +227,10 @@ class Settings(BaseModel):
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
     """The format of the access log."""
 
-    oauth_issuer: str | None = env("OAUTH_ISSUER", default=None)
+    oauth_issuer: Issuer | None = env("OAUTH_ISSUER", default=None)
     """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
 
-    sign_in_url: str | None = env("SIGN_IN_URL", default=None)
+    sign_in_url: PageURL | None = env("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
     @model_validator(mode="before")
@@ -150,82 +254,6 @@ class Settings(BaseModel):
         if value.strip() == "*" and info.field_name == "cookie_names":
             return None
         return [each.strip() for each in value.split(",") if each.strip()]
-
-    @field_validator("*")
-    @classmethod
-    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
-        is_good, message = RULES.get(str(info.field_name), (bool, ""))
-        if message and not all(map(is_good, [value] if isinstance(value, str) else value or ())):
-            raise ValueError(message)
-        return value
-
-
-def _is_a_credential_header(name: str) -> bool:
-    """Tell whether a header may be set on calls to Flyte and is not forwarded anyway."""
-    try:
-        PassthroughAuth.extract_custom_header(name)
-    except ValueError:
-        return False
-    return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
-
-
-def _is_endpoint(address: str) -> bool:
-    port = re.search(r":(\d+)/?$", address)
-    return bool(ENDPOINT.fullmatch(address)) and (not port or 0 < int(port[1]) < 2**16)
-
-
-A_NAME = (
-    re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch,  # RFC 1123
-    "is not a valid name in Flyte; use lower-case letters, digits and dashes, as in flytesnacks",
-)
-RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
-    "flyte_endpoint": (
-        _is_endpoint,
-        "is not the address of a Flyte server; give dns:///host[:port] to connect with TLS, or"
-        " http://host:port without, and a port from 1 to 65535",
-    ),
-    "flyte_project": A_NAME,
-    "flyte_domain": A_NAME,
-    "flyte_data_addresses": (
-        re.compile(rf"https://{HOST}(:\d+)?", re.ASCII).fullmatch,
-        "holds something that is not an address with TLS; write each as https://host[:port],"
-        " without a path or *",
-    ),
-    "cookie_names": (
-        NAME.fullmatch,
-        "holds something that is not a cookie name; give names, * for all cookies, or, to add to"
-        f" the default, {','.join(sorted(SIGN_IN_COOKIES))},<your cookie>",
-    ),
-    "credential_headers": (
-        _is_a_credential_header,
-        "holds something that is not the name of a header for credentials; give names, such as"
-        " X-Api-Key. Authorization and Cookie are forwarded already",
-    ),
-    "token_header": (
-        _is_a_credential_header,
-        "is not the name of a header in which a proxy can pass on a token; give one, such as"
-        " X-Forwarded-Access-Token. Without it the token is taken from Authorization",
-    ),
-    "trusted_origins": (
-        ORIGIN.fullmatch,
-        "holds something that is not an origin as browsers send it; write each as"
-        " https://host[:port] in lower case, without a path, without *, without :443 after"
-        " https:// or :80 after http://, and with a non-ASCII host as xn--...",
-    ),
-    "allowed_hosts": (
-        re.compile(HOST.replace("A-Z", "")).fullmatch,
-        "holds something that is not a host name; write each in lower case, without a port",
-    ),
-    "oauth_issuer": (
-        re.compile(r"https?://[^/?#@\s]+(/[!->@-~]*)?").fullmatch,
-        "is not the URL of an issuer; give https://host[/path], without a query",
-    ),
-    "sign_in_url": (
-        PAGE.fullmatch,
-        "is not the URL of a page; give https://host/path or /path",
-    ),
-}
-"""A check for each setting, or each item of a list, and the error message if it fails."""
 
 
 class SettingsError(StartError):
@@ -252,14 +280,14 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         return kind.model_validate(environment)
     except ValidationError as error:
-        message, where = "cannot start with these environment variables:", ""
+        lines, where = {"cannot start with these environment variables:": None}, ""
         for each in error.errors(include_url=False):
             at = str(each["loc"][0])  # for a default, the name of the field
             name = names(kind.model_fields[at])[0] if at in kind.model_fields else at
             why = each["msg"].removeprefix("Value error, ")
-            message += f"\n  {_shown(name, environment.get(name, ''))}: {why}"
+            lines[f"  {_shown(name, environment.get(name, ''))}: {why}"] = None  # each once
             where = WHERE if name in CONNECTION else where
-        raise SettingsError(message + where) from None
+        raise SettingsError("\n".join(lines) + where) from None
 
 
 def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
