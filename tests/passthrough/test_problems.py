@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
+from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.requests.door import Door
 from passthrough.requests.problems import Problem, problem_for
 from passthrough.settings import Settings
@@ -255,22 +256,62 @@ def test_invalid_values_are_reported_by_location_only(alice: httpx.Client) -> No
     assert "s3cret" not in response.text
 
 
+CANNOT = "the task cannot be run with these inputs"
+TAKEN = "is the name of an argument of the SDK, so it cannot be used for an input"
+NO_TASK = "no such task t in project None, domain None"
+
+
 @pytest.mark.parametrize(
-    ("error", "status", "detail"),
+    ("error", "status", "detail", "errors"),
     [
-        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
-        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
-        (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
-        (TimeoutError(), 504, "this took too long; a run that was started goes on"),
-        (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run"),
-        (InvalidInputs([(("a",), "wrong")]), 422, "the task cannot be run with these inputs"),
-        (RequestValidationError([]), 422, "the request contains invalid values"),
-        (RuntimeError("a bug"), 500, None),
+        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken", None),
+        (
+            flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK),
+            404,
+            NO_TASK[:14],
+            None,
+        ),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd", None),
+        (flyte.errors.InitializationError("X", "user", "no client"), 503, None, None),
+        (DeadlineExceededError(), 504, "Flyte did not answer in time", None),
+        (httpx.ReadError("dropped"), 502, "dropped", None),
+        (TimeoutError(), 504, "this took too long; a run that was started goes on", None),
+        (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run", None),
+        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None, None),
+        (TooLargeError("larger"), 413, "larger", None),
+        (InvalidInputs([(("a", 0), "wrong")]), 422, CANNOT, [(["inputs", "a", 0], "wrong")]),
+        (
+            TypeError("_Runner.run() got multiple values for argument 'task'"),
+            422,
+            CANNOT,
+            [(["inputs", "task"], TAKEN)],
+        ),
+        (TypeError("f() got multiple values for argument 'task'"), 500, None, None),
+        (
+            RequestValidationError([{"loc": ("query", n), "msg": "no"} for n in range(200)]),
+            422,
+            "the request contains invalid values",
+            [(["query", n], "no") for n in range(100)],
+        ),
+        (HTTPException(200, "odd"), 200, "odd", None),
+        (HTTPException(599, [{"b": 1}]), 599, '[{"b": 1}]', None),
+        (HTTPException(600, "odd"), 500, "odd", None),
+        (HTTPException(199, "odd"), 500, "odd", None),
+        (RuntimeError("a bug"), 500, None, None),
     ],
 )
-def test_exceptions_map_to_statuses(error: Exception, status: int, detail: str | None) -> None:
-    problem = Problem.of_exception(error)
-    assert (problem.status, problem.detail) == (status, detail)
+def test_exceptions_map_to_problems(
+    error: Exception, status: int, detail: str | None, errors: list[tuple[list[Any], str]] | None
+) -> None:
+    wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
+    wrapped.__cause__ = error
+    calls = (ConnectError, DeadlineExceededError)
+    for each in (error, wrapped) if isinstance(error, calls) else (error,):
+        problem = Problem.of_exception(each)
+        assert (problem.status, problem.detail) == (status, detail)
+        assert problem.title == http.client.responses.get(status, "Error")
+        told = [(invalid.location, invalid.detail) for invalid in problem.errors or ()]
+        assert told == (errors or [])
 
 
 # Groups of failures
