@@ -36,10 +36,10 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     return Action.of(await action.details())
 
 
-@router.get("/runs/{name}/report", status_code=303, summary="Open a report")
-async def get_report(action: ActionDep) -> RedirectResponse:
+@router.get("/runs/{name}/report", response_class=RedirectResponse, status_code=303)
+async def open_report(action: ActionDep) -> str:
     """Redirect to the page that a task with `report=True` has drawn.
 
     Flyte signs the address for the caller. Whoever knows it can open the report until it expires.
     """
-    return RedirectResponse(await report_address(action), 303)
+    return await report_address(action)
