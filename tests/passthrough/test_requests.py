@@ -18,6 +18,7 @@ from connectrpc.code import Code
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flyte import remote
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -28,6 +29,7 @@ from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
 from passthrough.calls.transport import Transport
+from passthrough.requests.exchange import Exchange
 from passthrough.requests.lifetime import MOST_UNREAD, Client, FlyteMiddleware
 
 from .support import bearer, build_app, serving, wait_until
@@ -450,6 +452,28 @@ def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left() -> No
     connection = Connection({"type": "http.disconnect"})
     served = FlyteMiddleware(app)({"type": "http"}, connection.receive, connection.send)
     asyncio.run(served)
+
+
+def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
+    part = {"type": "http.request", "body": bytes(10), "more_body": True}
+    connection = Connection(*[part] * 1000)
+
+    async def serve() -> None:
+        scope = {"type": "http", "headers": []}
+        exchange = Exchange(
+            scope, connection.receive, connection.send, headers=[], largest_body=100
+        )
+        client = Client(RequestCalls(Limits()), exchange.receive, exchange.send, 0)
+        for _ in range(3000):
+            await asyncio.sleep(0)
+        assert connection.messages == []
+        assert len(client._body) <= 100
+        with pytest.raises(HTTPException) as refused:
+            await client.receive()
+        assert refused.value.status_code == 413
+        client.stop_listening()
+
+    asyncio.run(serve())
 
 
 def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:

@@ -74,6 +74,7 @@ def test_an_asterisk_forwards_every_cookie() -> None:
         ("ALLOW_ANONYMOUS", "maybe", "boolean"),
         ("_U_INSECURE", "maybe", "boolean"),
         ("COOKIE_NAMES", "a b", "flyte_at,flyte_at_1,flyte_at_2,flyte_idt,<your cookie>"),
+        ("COOKIE_NAMES", "flyte_at,*", "* for all cookies"),
         ("CREDENTIAL_HEADERS", "x-key:", "X-Api-Key"),
         ("CREDENTIAL_HEADERS", "*", "X-Api-Key"),
         ("CREDENTIAL_HEADERS", "Host", "X-Api-Key"),

@@ -10,7 +10,18 @@ from flyte.models import ActionPhase
 from pydantic import BaseModel, BeforeValidator, Field
 
 from passthrough.calls.runs import attempts_of
-from passthrough.dependencies import Inputs, Moment, Phase, Shown, Text, Who, at, in_time, time_of
+from passthrough.dependencies import (
+    Inputs,
+    Moment,
+    Phase,
+    RequestBody,
+    Shown,
+    Text,
+    Who,
+    at,
+    in_time,
+    time_of,
+)
 from passthrough.values import to_json
 
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
@@ -73,14 +84,14 @@ class RunData(BaseModel):
     )
 
 
-class Rerun(BaseModel, extra="forbid"):
+class Rerun(RequestBody):
     """What to change when running a run again."""
 
     inputs: Inputs = Field(default={}, description="Those to change", examples=[{"name": "Ada"}])
     recover: bool = Field(default=False, description="Whether to take over what has succeeded")
 
 
-class Abort(BaseModel, extra="forbid"):
+class Abort(RequestBody):
     """Why a run is aborted."""
 
     reason: str = Field(default="Aborted in the app", max_length=1000)

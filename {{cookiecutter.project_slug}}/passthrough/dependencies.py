@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, Self
 
 from connectrpc.code import Code
@@ -20,12 +21,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    model_validator,
 )
 from starlette.requests import HTTPConnection
 
 from .calls.errors import FLYTE_ERRORS
 from .calls.request_calls import request_calls
 from .calls.sdk import act_in, forwarded_credentials, initialised
+from .requests.problems import MOST_ERRORS
 from .requests.stopping import stopping
 from .values import inputs_schema, outputs_schema
 from .values.limits import MAX_NAMES
@@ -148,6 +151,22 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
     if taken := NOT_INPUTS & values.keys():
         raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
     return values
+
+
+class RequestBody(BaseModel):
+    """A JSON object with no other keys than its fields.
+
+    Of many other keys only some are told: Pydantic makes an error for each, and blocks the event
+    loop while it does.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_few_errors(cls, body: Any) -> Any:
+        most = len(cls.model_fields) + MOST_ERRORS
+        return dict(islice(body.items(), most)) if isinstance(body, dict) else body
 
 
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]

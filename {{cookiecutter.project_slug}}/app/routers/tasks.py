@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Inputs, TaskDep, WaitQuery, schemas_of, wait_for
+from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schemas_of, wait_for
 
 from ..models import EndedRun
 
@@ -29,7 +29,7 @@ class Task(TaskSummary):
     outputs: dict[str, Any] = Field(description="JSON Schema of an object with the outputs")
 
 
-class NewRun(BaseModel, extra="forbid"):
+class NewRun(RequestBody):
     """The inputs of a new run."""
 
     inputs: Inputs = Field(default={}, examples=[{"name": "Ada"}])
