@@ -21,15 +21,6 @@ def delete(project: Path, *names: str) -> None:
         run(["rm", "-r", str(path)], project)
 
 
-def without_websocket(project: Path) -> None:
-    for file, last in (
-        (project / "app/routers/streams.py", "@router.websocket"),
-        (project / "tests/test_streams.py", "# The WebSocket"),
-    ):
-        text = file.read_text("utf-8")
-        file.write_text(text[: text.index(last)], "utf-8")
-
-
 def without_router(project: Path, name: str) -> None:
     delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
     main = project / "app/main.py"
@@ -53,7 +44,6 @@ def without_agents(project: Path) -> None:
 
 def without_small_parts(project: Path) -> None:
     without_agents(project)
-    without_websocket(project)
     without_router(project, "me")
     without_router(project, "projects")
 
@@ -85,9 +75,9 @@ def with_only_health(project: Path) -> None:
 # Functions that delete parts, and patterns for tests that may need them. Those tests run, and the
 # tests of every endpoint.
 DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "agents, WebSocket, me, projects": (
+    "agents, me, projects": (
         without_small_parts,
-        'WEBSOCKET|/watch|"/me|/projects|/mcp',
+        '"/me|/projects|/mcp',
     ),
     "streams, page, sample tasks": (
         without_streams_page_and_samples,
@@ -98,7 +88,7 @@ DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-SMALLER = {"agents, WebSocket, me, projects", "streams, page, sample tasks", "tasks"}
+SMALLER = {"agents, me, projects", "streams, page, sample tasks", "tasks"}
 """Parts of "everything but health"; the first runs most of the project's tests, half a minute."""
 
 
