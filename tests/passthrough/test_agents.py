@@ -230,6 +230,7 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         used = {*re.findall(r'"#/\$defs/(.+?)"', json.dumps(schema))}
         assert used == schema.get("$defs", {}).keys()
         assert "#/components" not in json.dumps(schema)
+        assert schema["additionalProperties"] is False
     destructive = {tool.name for tool in tools if tool.annotations.destructive_hint}
     assert "abort_run" in destructive
     assert "run_task" not in destructive
