@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from typing import ClassVar
 
 import pytest
 import trustme
@@ -16,6 +17,7 @@ from fastapi import APIRouter
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
+from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
 from .faulty import HOST, Wire
@@ -114,3 +116,38 @@ def test_connections_that_have_died_cost_a_single_deadline(
         assert all(call.result().is_success for call in calls)
         wire.die()
         assert [alice.get("/me").status_code for _ in range(3)] == [504, 200, 200]
+
+
+class Impatient(HttpProtocol):
+    """Does not wait half a minute for a client."""
+
+    patience = 2
+    lost: ClassVar[list[Exception | None]] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+        super().connection_lost(exc)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can do this")
+def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
+    wire: Wire,
+    local_flyte: LocalFlyte,
+    long_log: str,
+    received: Callable[[], list[ReceivedCall]],
+) -> None:
+    app = build_app(streams.router, flyte_endpoint=f"dns:///{HOST}:{wire.port}")
+    with (
+        serving(app, http=Impatient) as url,
+        closing(Viewer(url, long_log)) as slow,
+        closing(Viewer(url, long_log)),  # who takes nothing
+    ):
+        wait_until(lambda: [call.method for call in received()].count("TailLogs") == 2)
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * Impatient.patience:
+            assert slow.socket.recv(16 * 1024)
+            time.sleep(0.05)
+        wait_until(lambda: Impatient.lost)
+        assert [type(why) for why in Impatient.lost] == [TimeoutError]
+        assert slow.socket.recv(16 * 1024)
+        wait_until(lambda: local_flyte.open_calls("TailLogs") <= 1)

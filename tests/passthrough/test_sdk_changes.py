@@ -10,6 +10,8 @@ from pathlib import Path
 import flyte
 import pytest
 
+from passthrough.calls.sdk import SDK_NAMES
+
 from ..baking import Baker
 
 CHANGES = {
@@ -19,64 +21,41 @@ CHANGES = {
     "change_lazy_tasks": "caches_nothing",
 }
 """The change that is left out, and part of the name of the promise that fails first."""
-PARTS = (
-    "flyte.remote._client.controlplane:SessionConfig",
-    "flyte.remote._client.auth._session:SessionConfig.connect_kwargs",
-    "flyte.remote._client.controlplane:create_session_config",
-    "flyte._utils.async_cache:ThreadSafeCache.get_or_compute",
-    "flyte.syncify:syncify._bg_loop",
-    "flyte.syncify._api:_BackgroundLoop.is_in_loop",
-    "flyte.syncify._api:_BackgroundLoop.call_in_loop_sync",
-    "flyte.syncify._api:_BackgroundLoop.iterate_in_loop_sync",
-    "flyte.remote:Action.wait",
-    "flyte.remote:Run.show_logs",
-    "flyte.types:TypeEngine.guess_python_type",
-    "flyte.types:TypeEngine.to_literal",
-    "flyte.types:TypeEngine.to_literal_type",
-    "flyte.types:TypeEngine.to_python_value",
-    "flyte.types:TypeEngine.literal_map_to_kwargs",
-    "flyte.types:guess_interface",
-    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT",
-    "flyte.models:NativeInterface.convert_to_kwargs",
-    "flyte.models:NativeInterface.json_schema",
-    "flyte._run:_Runner.rerun",
-    "flyte._run:_Runner._run_local",
-    "flyte._run:_Runner._run_hybrid",
-    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists",
-    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build",
-    "flyte.storage:get_underlying_filesystem",
-    "flyte.storage._storage:get_underlying_filesystem",
-    "flyte.remote._task:LazyEntity.fetch",
-    "flyte.remote._task:LazyEntity.override",
-    "flyte.remote._data:hash_file",
-    "flyte.remote._auth_metadata:get_auth_metadata",
-    "flyte._initialize:get_init_config",
-    "flyte._initialize:_context_init_config",
-)
-"""Every private name of the SDK that is used."""
-
 WITHOUT_EACH = """
-import json, pkgutil, sys
+import importlib, json
 from passthrough.calls import make_safe as sdk
 
-def owner_of(part):
-    path, _, name = part.rpartition("." if "." in part.split(":")[1] else ":")
-    return pkgutil.resolve_name(path), name
+def lose(name, parameters):
+    # Remove what the name refers to, and return a function that restores it.
+    module, _, path = name.partition(":")
+    owner, found = importlib.import_module(module), []
+    for step in path.split("."):
+        places = (owner, type(owner), *getattr(owner, "__mro__", ()))
+        holders = [each for each in places if step in getattr(each, "__dict__", {})]
+        found.append((holders[0], step) if holders else (owner, "__init__"))  # which sets it
+        owner = getattr(owner, step, None)
+    for holder, step in reversed(found):
+        kept = holder.__dict__.get(step)
+        try:
+            delattr(holder, step)
+        except (TypeError, AttributeError):  # a type of Python's own
+            continue
+        if not sdk.is_there(name, parameters):
+            return lambda: setattr(holder, step, kept)
+        setattr(holder, step, kept)  # it was a temporary object's, or another has it, too
 
-parts = json.loads(sys.argv[1])
-kept = [(*owner_of(part), vars(owner_of(part)[0])[owner_of(part)[1]]) for part in parts]
 told = {}
-for part in parts:
-    delattr(*owner_of(part))
+for name, parameters in (sdk.SDK_NAMES | {sdk._sdk_name(each): "" for each in sdk.REFUSED}).items():
+    if not parameters and hasattr(object, name.rpartition(".")[2]):
+        continue  # each object has it
+    restore = lose(name, parameters)
     try:
         sdk.make_safe()
-        told[part] = "started"
+        told[name] = "started"
     except BaseException as error:
-        told[part] = f"{type(error).__name__}: {error}"
-    for whole in kept:
-        setattr(*whole)
+        told[name] = f"{type(error).__name__}: {error}"
+    restore()
     sdk._done.clear()
-sdk.make_safe()
 print(json.dumps(told))
 """
 
@@ -98,7 +77,7 @@ for name in (*sdk.SDK_NAMES, *map(sdk._sdk_name, sdk.REFUSED)):
     owner = pkgutil.resolve_name(module)
     for name in path.split("."):
         checked |= {(id(owner), name), (id(type(owner)), name)}
-        owner = getattr(owner, name)
+        owner = getattr(owner, name, None)
 before = {(id(owner), name): value for owner, name, value in attributes()}
 sdk.make_safe()
 print(json.dumps([
@@ -138,13 +117,24 @@ def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_app_does_not_start_if_flyte_lacks_one_of_the_names(project: Path) -> None:
-    ran = python(WITHOUT_EACH, json.dumps(PARTS), project)
+    ran = python(WITHOUT_EACH, "", project)
     assert ran.returncode == 0, ran.stderr
-    for part, told in json.loads(ran.stdout).items():
-        assert told.startswith("UnsupportedFlyteError: "), (part, told)
+    for name, told in json.loads(ran.stdout).items():
+        assert told.startswith("UnsupportedFlyteError: "), (name, told)
         assert f"flyte {flyte.__version__} cannot be made safe for many callers" in told
         assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in told
-        assert part.rpartition(".")[2].rpartition(":")[2] in told, (part, told)
+
+
+def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up(project: Path) -> None:
+    used = set[str]()
+    for file in (project / "passthrough").rglob("*.py"):
+        used |= {*re.findall(r'part\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
+        assert file.name == "passthrough_auth.py" or not re.search(
+            r"^(from|import) flyte\S*\._", text, re.M
+        )
+    unchecked = [name for name in used if not any(each.startswith(name) for each in SDK_NAMES)]
+    assert len(used) > 10
+    assert unchecked == []
 
 
 def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up(project: Path) -> None:

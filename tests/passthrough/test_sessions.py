@@ -1,8 +1,11 @@
 """The app's calls to Flyte: their destination, retries, deadline and caller, and their secrets."""
 
+import asyncio
+import gc
 import logging
 import os
 import resource
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,16 +27,21 @@ from starlette.types import Receive, Scope, Send
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from passthrough.calls.request_calls import PAUSES
 from passthrough.calls.runs import LONGEST_MESSAGE
+from passthrough.calls.sdk import part
+from passthrough.calls.sessions import MOST_SESSIONS
 from passthrough.calls.transport import LARGEST_MESSAGE
 
 from .support import bearer, build_app, client_of, serving, wait_until
 
+CONTROL_PLANE = "flyte.remote._client.controlplane"
 MEBIBYTE = bytes(1024 * 1024)
 KEY = "a-key-for-flyte-only"
 TOKEN = PEOPLE["alice"].token
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
+went_on: list[str] = []
+"""How a log ended in a thread."""
 
 
 @router.get("/me")
@@ -68,6 +76,27 @@ async def logs(name: str) -> list[str]:
     return [line async for line in run.get_logs.aio()]
 
 
+@router.get("/sync/logs/{name}")
+def sync_logs(name: str) -> None:
+    try:
+        for _ in remote.Run.get(name).get_logs():
+            pass
+    except BaseException as error:
+        went_on.append(type(error).__name__)
+        raise
+    went_on.append("after half a log")
+
+
+@router.get("/hurried/logs/{name}")
+async def hurried_logs(name: str) -> str:
+    try:
+        async with asyncio.timeout(0.5):
+            await logs(name)
+    except TimeoutError:
+        return "half a log"
+    return "a whole log"
+
+
 @router.get("/events/{name}", response_class=EventSourceResponse)
 async def events(name: str) -> Any:
     run = await remote.Run.get.aio(name)
@@ -79,6 +108,11 @@ async def events(name: str) -> Any:
 async def watch(name: str) -> list[str]:
     run = await remote.Run.get.aio(name)
     return [details.phase async for details in run.watch()]
+
+
+@router.post("/upload")
+async def upload() -> str:
+    return (await remote.upload_file.aio(Path(__file__)))[1]
 
 
 @router.post("/greet")
@@ -317,6 +351,44 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     assert str(LARGEST_MESSAGE) in answer.json()["detail"]
 
 
+def test_a_message_with_very_many_lines_is_not_decoded(
+    local_flyte: LocalFlyte, certificate: Path, greeting: str
+) -> None:
+    with log_elsewhere(local_flyte, certificate, lines(*["x"] * 400_000)) as (client, _):
+        assert client.get(f"/logs/{greeting}").status_code == 413
+
+
+def test_a_storage_servers_answer_to_an_upload_is_not_read_whole(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with elsewhere(certificate, "http") as server, little_memory():
+        server.answer = [MEBIBYTE] * 300
+        monkeypatch.setattr(local_flyte._services.storage, "address", server.address)
+        assert alice.post("/upload").is_success
+
+
+def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) -> None:
+    create, flyte = part(CONTROL_PLANE).create_session_config, "https://flyte.acme.example"
+    kept = weakref.WeakSet[Any]()
+
+    async def connect() -> None:
+        for number in range(2 * MOST_SESSIONS):
+            for cluster in (0, number):
+                session = await create(
+                    f"https://{cluster}.acme.example", auth_endpoint=flyte, auth_type="Passthrough"
+                )
+                kept.add(session.interceptors[0])
+        first = await create("https://0.acme.example", auth_endpoint=flyte, auth_type="Passthrough")
+        assert first.interceptors[0] in kept
+
+    asyncio.run(connect())
+    gc.collect()
+    assert len(kept) == MOST_SESSIONS
+
+
 def test_messages_of_a_stream_arrive_whole_however_they_are_split(
     local_flyte: LocalFlyte, certificate: Path, greeting: str
 ) -> None:
@@ -422,6 +494,27 @@ def test_a_flyte_that_hangs_has_a_deadline(
         wait_until(asked)  # on a busy machine, the deadline may come before this call
         wait_until(lambda: local_flyte.open_calls(method) == 0)
     assert [call.method for call in received()].count(method) == 1
+
+
+def test_half_a_log_is_no_log(
+    hurried: httpx.Client, local_flyte: LocalFlyte, counting: str
+) -> None:
+    assert hurried.get(f"/hurried/logs/{counting}").json() == "half a log"
+    assert hurried.get(f"/logs/{counting}").status_code == 504
+    assert hurried.get(f"/sync/logs/{counting}").status_code == 504
+    wait_until(lambda: went_on)
+    assert went_on == ["CancelledError"]
+    wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+
+
+def test_an_endpoint_that_reads_a_log_ends_when_its_client_leaves(
+    url: str, local_flyte: LocalFlyte, counting: str
+) -> None:
+    went_on.clear()
+    with client_of(url, "alice") as leaving, pytest.raises(httpx.ReadTimeout):
+        leaving.get(f"/sync/logs/{counting}", timeout=2)
+    wait_until(lambda: went_on)
+    assert went_on == ["CancelledError"]
 
 
 # Callers

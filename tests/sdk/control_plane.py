@@ -60,7 +60,7 @@ class ControlPlane:
     inputs: common_pb2.Inputs = field(default_factory=common_pb2.Inputs)
     interface: TypedInterface = field(default_factory=TypedInterface)
     answers: threading.Event = field(default_factory=threading.Event)
-    """Cleared while UserInfo and watches hang."""
+    """Cleared while UserInfo, watches and logs hang."""
 
     def count(self, method: str) -> int:
         """Return how often a method has been called."""
@@ -130,6 +130,7 @@ class _Data(dataproxy_service_connect.DataProxyService):
         logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
         yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
         self._plane.fail("TailLogs")
+        await asyncio.to_thread(self._plane.answers.wait)
 
 
 class _Tasks(task_service_connect.TaskService):

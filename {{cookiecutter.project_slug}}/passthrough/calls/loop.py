@@ -1,7 +1,9 @@
 """Makes the SDK's event loop safe: calls run in their caller's task."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any
 
 from flyte import remote
@@ -9,6 +11,9 @@ from flyte import remote
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
 from .sdk import part
+
+LINES_AT_ONCE = 1000
+"""Lines of a log after which other requests are served: a message may hold many lines."""
 
 
 def change_loop() -> None:
@@ -41,6 +46,32 @@ def change_loop() -> None:
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
+    for logs in (part("flyte.remote._logs:Logs"), part("flyte.remote._logs:AppLogs")):
+        logs.tail = part("flyte.syncify:syncify")(classmethod(_cancellable(logs.tail.fn.__func__)))
+
+
+def _cancellable(
+    tail: Callable[..., AsyncGenerator[Any]],
+) -> Callable[..., AsyncGenerator[Any]]:
+    """Make a generator of log lines raise a cancellation, at which the SDK's own just ends.
+
+    Without that, half a log would look whole, and its endpoint would go on after its client left.
+    """
+
+    @functools.wraps(tail)
+    async def cancellable(*args: Any, **options: Any) -> AsyncGenerator[Any]:
+        number = 0
+        async with aclosing(tail(*args, **options)) as lines:
+            async for line in lines:
+                yield line
+                number += 1
+                if number % LINES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        task = asyncio.current_task()
+        if request_calls().has_ended or (task and task.cancelling()):
+            raise asyncio.CancelledError
+
+    return cancellable
 
 
 def _refuse_to_block(call: Any) -> None:

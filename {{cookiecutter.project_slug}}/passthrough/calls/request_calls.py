@@ -48,7 +48,7 @@ class RequestCalls:
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
         self._loop = asyncio.get_running_loop()
         self._open: list[asyncio.Task[Any] | None] = []
-        self._ended = False
+        self.has_ended = False
 
     @contextmanager
     def include(self) -> Iterator[None]:
@@ -59,7 +59,7 @@ class RequestCalls:
         """
         self._open.append(task := asyncio.current_task())
         try:
-            if self._ended:  # only now: it may end in another thread at any time
+            if self.has_ended:  # only now: it may end in another thread at any time
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
         finally:
@@ -92,7 +92,7 @@ class RequestCalls:
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
-        self._ended = True
+        self.has_ended = True
         for task in filter(None, {*self._open}):
             with suppress(RuntimeError):  # its event loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)

@@ -3,8 +3,10 @@
 No other module touches a private name of the SDK except through `part`.
 """
 
+import dis
 import functools
 import inspect
+from contextlib import suppress
 from pkgutil import resolve_name
 from typing import Any
 
@@ -12,6 +14,7 @@ SDK_NAMES = {
     "flyte._code_bundle.bundle:_read_bundle_cache": "digest",
     "flyte._code_bundle.bundle:_write_bundle_cache": "digest",
     "flyte._initialize:_context_init_config.set": "",
+    "flyte._initialize:_InitConfig.replace": "",
     "flyte._initialize:get_init_config": "",
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists": "",
@@ -31,14 +34,22 @@ SDK_NAMES = {
     "flyte.remote._auth_metadata:get_auth_metadata": "",
     "flyte.remote:Run.__post_init__": "",
     "flyte.remote._client.controlplane:ClusterAwareDataProxy.get_action_data": "request",
-    "flyte.remote._client.controlplane:SessionConfig": "interceptors http_client",
+    "flyte.remote._client.controlplane:SessionConfig": (
+        "endpoint insecure interceptors http_client tls_ca_cert"
+    ),
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
     "flyte.remote._client.controlplane:ClientSet.dataproxy_service": "",
     "flyte.remote._client.controlplane:ClientSet.endpoint": "",
+    "flyte.remote._client.controlplane:ClientSet.session_config": "",
     "flyte.remote._data:hash_file": "file_path",
+    "flyte.remote._data:httpx.AsyncClient": "verify timeout",
+    "flyte.remote._data:httpx.AsyncClient.send": "request stream",
+    "flyte.remote._logs:AppLogs.tail.fn": "app_id",
+    "flyte.remote._logs:Logs.tail.fn": "action_id attempt",
     "flyte.remote._run:filtering": "created_by_subject filters",
     "flyte.remote._task:LazyEntity": "name getter",
+    "flyte.remote._task:LazyEntity._getter": "",
     "flyte.remote._task:LazyEntity.fetch": "",
     "flyte.remote._task:LazyEntity.override": "",
     "flyte.storage:get_underlying_filesystem": "path",
@@ -70,7 +81,13 @@ def is_there(name: str, parameters: str) -> bool:
     """Tell whether the installed flyte has this name, with these parameters."""
     try:
         found = resolve_name(name)
-    except (ImportError, AttributeError):
+    except ImportError:
+        return False
+    except AttributeError:
+        owner, _, attribute = name.rpartition(".")
+        with suppress(ImportError, AttributeError):  # of instances: their constructor sets it
+            code = dis.get_instructions(resolve_name(owner).__init__.__code__)
+            return any((each.opname, each.argval) == ("STORE_ATTR", attribute) for each in code)
         return False
     return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
 

@@ -3,13 +3,17 @@
 import functools
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
+import httpx
 import pyqwest
 
 from .errors import TooLargeError
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
 """Bytes in one message from Flyte. The inputs or outputs of a run are limited to 2 MiB."""
+LONGEST_ANSWER = 64 * 1024
+"""Bytes of a storage server's answer to an upload that are read. The SDK searches it for errors."""
 
 
 class Transport:
@@ -90,3 +94,22 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
                         f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
                     )
             yield bytes(chunk)
+
+
+class UploadClient(httpx.AsyncClient):
+    """The client of uploads. It reads only the beginning of an answer."""
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send a request and return its response."""
+        response, content = await super().send(request, **options | {"stream": True}), b""
+        try:
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) >= LONGEST_ANSWER:
+                    break
+        finally:
+            await response.aclose()
+        headers = {"retry-after": response.headers.get("retry-after", "")}
+        return httpx.Response(
+            response.status_code, headers=headers, content=content[:LONGEST_ANSWER]
+        )

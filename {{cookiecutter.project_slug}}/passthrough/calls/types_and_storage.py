@@ -6,8 +6,10 @@ from collections import UserDict
 from collections.abc import Iterable, Mapping
 from inspect import Parameter
 from itertools import islice
+from types import SimpleNamespace
 from typing import Annotated, Any, get_args
 
+import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
@@ -25,6 +27,7 @@ from ..values.outputs import Reader
 from ..values.schemas import SchemaBuilder, holds_pickle
 from .errors import NotForManyCallersError, TooLargeError
 from .sdk import part
+from .transport import UploadClient
 
 MISSING = object()
 ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
@@ -301,6 +304,10 @@ def _change_storage() -> None:
     part("flyte.types:TypeEngine").unwrap_offloaded_literal = load
     for storage in ("flyte.storage", "flyte.storage._storage"):
         part(storage).get_underlying_filesystem = get_underlying_filesystem
+
+    part("flyte.remote._data").httpx = SimpleNamespace(
+        **vars(httpx) | {"AsyncClient": UploadClient}
+    )
 
     table, tables = (
         part(f"flyte.io._dataframe.dataframe:{name}")

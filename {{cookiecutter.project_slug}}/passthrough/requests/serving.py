@@ -1,8 +1,38 @@
 """uvicorn's options, the same however the app is started."""
 
+import socket
+from contextlib import suppress
 from typing import Any
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+BUFFER = 64 * 1024  # bytes that the system keeps for a client who does not read; else 4 MB
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """Disconnects a client who takes nothing for half a minute although there is something to read.
+
+    The system does that, on Linux. Nothing else knows when a slow client has taken some of a
+    message, and can close a connection with unsent data.
+    """
+
+    patience = 30
+    """Seconds."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Configure the connection."""
+        super().connection_made(transport)
+        with suppress(AttributeError, OSError):  # another system, or no TCP
+            options = {
+                socket.TCP_NOTSENT_LOWAT: BUFFER,
+                socket.TCP_USER_TIMEOUT: self.patience * 1000,
+            }
+            for option, value in options.items():
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 UVICORN: dict[str, Any] = {
+    "http": "passthrough.requests.serving:HttpProtocol",
     # Clients mostly listen on WebSockets: no message may cost more memory than its own size.
     "ws": "websockets-sansio",
     "ws_max_size": 4096,
@@ -18,7 +48,8 @@ UVICORN: dict[str, Any] = {
 """Options of ``uvicorn.Config``."""
 
 COMMAND_LINE = (
-    "--ws websockets-sansio --ws-max-size 4096 --ws-max-queue 1"
+    "--http passthrough.requests.serving:HttpProtocol"
+    " --ws websockets-sansio --ws-max-size 4096 --ws-max-queue 1"
     " --ws-per-message-deflate false --no-access-log --no-proxy-headers"
     " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
 )
