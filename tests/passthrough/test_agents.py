@@ -529,6 +529,22 @@ def test_a_page_of_another_site_cannot_use_its_visitors_cookie(
 # The protocol, and what is logged
 
 
+def test_no_agent_can_subscribe_and_nobody_waits_for_one_who_tries(url: str) -> None:
+    """The package opens a stream for this message; no token is checked before."""
+    known = {"protocolVersion": "2026-07-28", "clientCapabilities": {}}
+    meta = {f"io.modelcontextprotocol/{name}": value for name, value in known.items()}
+    params = {"notifications": {}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}
+    headers = {
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "subscriptions/listen",
+        "Accept": "application/json, text/event-stream",
+    }
+    with client_of(url, "expired") as stranger:
+        refused = stranger.post("/mcp", json=message, headers=headers)
+    assert refused.json()["error"]["code"] == -32601, refused.text
+
+
 def test_what_is_no_call_is_refused_by_the_protocol_or_with_4xx(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

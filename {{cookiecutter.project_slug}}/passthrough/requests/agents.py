@@ -117,8 +117,11 @@ class Agents:
         call = scope["passthrough.call"] = Call(self._app, scope)
         answer: list[Message] = []
 
+        unread = [body]
+
         async def replay() -> Message:
-            return {"type": "http.request", "body": body}
+            # Afterwards it waits for the agent to leave, as the package does.
+            return {"type": "http.request", "body": unread.pop()} if unread else await receive()
 
         async def keep(message: Message) -> None:
             answer.append(message)
