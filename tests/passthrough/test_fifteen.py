@@ -355,7 +355,7 @@ def test_refused_calls_are_explained_in_the_log(
     assert alice.post(f"/tasks/{GREET}/run-blocking", json=ADA).status_code == 500
     assert "make the endpoint a plain `def`" in caplog.text
     assert alice.get(f"/runs/{names['run']}/report").status_code == 500
-    assert "run.url, which shows its report" in caplog.text
+    assert "report_address(action)" in caplog.text
 
 
 def test_a_background_task_acts_as_its_caller_after_the_answer(alice: httpx.Client) -> None:
