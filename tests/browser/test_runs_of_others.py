@@ -77,7 +77,7 @@ def test_a_question_that_was_answered_meanwhile_says_so(visit: Visitors, api: ht
     action = api.get(f"/runs/{name}/conditions").json()[0]["action"]
     answered = api.post(f"/runs/{name}/conditions/{action}", json={"value": True})
     assert answered.status_code == 200
-    question.get_by_role("button", name="No").click()
+    question.get_by_role("button", name="No").press("Enter")
     expect(question.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
 
 
@@ -113,3 +113,17 @@ def test_a_runs_actions_are_a_tree_each_with_its_log_and_error(
     with alice.context.expect_page() as opened:
         alice.get_by_role("link", name="Report").click()
     expect(opened.value.get_by_text("A family of three")).to_be_visible()
+
+
+def test_a_question_of_a_run_that_has_ended_cannot_be_answered(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    """Flyte leaves it paused."""
+    name = started(api, "publish", text="x")
+    page = visit("alice").go(f"runs/{name}")
+    question = page.get_by_role("region", name="Questions").get_by_role("group")
+    question.get_by_role("button", name="Yes").focus()
+    api.post(f"/runs/{name}/abort", json={})
+    expect(question).to_contain_text("The run has ended without an answer")
+    expect(question.get_by_role("button")).to_have_count(0)
+    assert page.evaluate("document.activeElement.role") == "status"  # where it is told

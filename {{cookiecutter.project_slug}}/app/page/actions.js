@@ -1,5 +1,5 @@
 // A run's actions as a tree: its tasks, traces and questions, as Flyte lists them.
-import { get, part, pause, stringify } from "./api.js";
+import { get, part, refresh, stringify } from "./api.js";
 import { button, card, h, hasEnded, name, phaseBadge, runDuration } from "./dom.js";
 import { problemBox } from "./session.js";
 
@@ -11,8 +11,7 @@ const EVERY = 3_000; // milliseconds between requests, for each page
 export function actionsPanel(run, scope, signal, ended, choose) {
   const tree = h("div.tree");
   const trouble = h("div");
-  const more = h("p.hint");
-  const node = card("Actions", tree, more, trouble);
+  const node = card("Actions", tree, trouble);
   node.hidden = true; // a run of one action is described by the rest of the view
   let chosen = "a0";
   let all = [];
@@ -24,6 +23,7 @@ export function actionsPanel(run, scope, signal, ended, choose) {
       page = await get(`runs/${part(run)}/actions`, { ...scope, offset: found.length, limit: PAGE }, signal);
     }
     all = found;
+    draw();
   }
 
   function draw() {
@@ -34,7 +34,6 @@ export function actionsPanel(run, scope, signal, ended, choose) {
     tree.replaceChildren(...[list(null)].filter(Boolean));
     if (focused) tree.querySelector(`[data-action="${CSS.escape(focused)}"] button`)?.focus();
     node.hidden = all.length < 2;
-    more.textContent = all.length >= MOST ? `Only the first ${MOST} are shown.` : "";
   }
 
   function item(action, inner) {
@@ -53,19 +52,8 @@ export function actionsPanel(run, scope, signal, ended, choose) {
       inner);
   }
 
-  async function follow() {
-    for (let last = false; !signal.aborted && !last; await pause(EVERY * Math.ceil((all.length + 1) / PAGE), signal)) {
-      last = ended();
-      try {
-        if (!document.hidden || last) await load();
-        trouble.replaceChildren();
-        draw();
-      } catch (problem) {
-        if (signal.aborted || [403, 404].includes(problem.status)) return;
-        trouble.replaceChildren(node.hidden ? "" : problemBox(problem));
-      }
-    }
-  }
-  follow();
+  refresh(load, ended, () => EVERY * Math.ceil((all.length + 1) / PAGE), signal, (problem) => {
+    trouble.replaceChildren(problem && !node.hidden && problem.status !== 401 ? problemBox(problem) : "");
+  });
   return { node, hasEnded: (action) => ended() || hasEnded(all.find((each) => each.name === action) ?? {}) };
 }

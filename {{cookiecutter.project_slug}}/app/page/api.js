@@ -126,6 +126,21 @@ export async function persist(attempt, signal, trouble) {
   }
 }
 
+/** Load something again and again while the page is visible, for the last time once `ended` returns true. */
+export async function refresh(load, ended, pauseBetween, signal, trouble) {
+  for (let last = false; !signal.aborted && !last; await pause(pauseBetween(), signal)) {
+    last = ended();
+    try {
+      if (!document.hidden || last) await load();
+      trouble(null);
+    } catch (problem) {
+      if (signal.aborted || [403, 404].includes(problem.status)) return;
+      last = false;
+      trouble(problem);
+    }
+  }
+}
+
 /** Wait, but end early on the signal, or when the page becomes visible again. */
 export function pause(milliseconds, signal) {
   const over = new AbortController();

@@ -148,7 +148,7 @@ function string({ id, value }) {
   const read = () => {
     if (node.value || warned) return node.value;
     warned = true;
-    throw new Invalid("This text is empty. Press Run again to send it like that.");
+    throw new Invalid("This text is empty. Send it again if it is meant to be.");
   };
   return { node, read };
 }

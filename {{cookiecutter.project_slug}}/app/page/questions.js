@@ -1,17 +1,18 @@
 // What runs ask (Flyte's conditions), and the controls to answer it. Prompts are other people's text.
-import { get, part, pause, post, stringify } from "./api.js";
+import { get, part, post, refresh, stringify } from "./api.js";
 import { asText, button, card, h, name, newId, person, phaseWord, when } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { link, problemBox } from "./session.js";
 
 const EVERY = 3_000; // milliseconds between requests: no stream reports that a run pauses
+const MOST = 50; // questions that are shown
 const WORDS = { true: "Yes", false: "No" };
 
 /** A section with the questions of a run, also the answered ones; without a run, with all that wait. */
 export function questionsPanel(run, scope, signal, ended = () => false) {
   const title = run ? "Questions" : "Waiting for an answer";
   const path = run ? `runs/${part(run)}/conditions` : "conditions";
-  const shown = new Map(); // by run and action: what is shown, its element, and whether it was answered here
+  const shown = new Map(); // by run and action: what is shown, its element, and whether it is answered from here
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
   const trouble = h("div");
@@ -19,52 +20,50 @@ export function questionsPanel(run, scope, signal, ended = () => false) {
   node.hidden = true;
 
   function draw(conditions) {
+    const over = ended();
     const asked = new Map(conditions.map((each) => [`${each.run} ${each.action}`, each]));
     for (const [key, { element, here }] of shown) {
       if (asked.has(key) || here || element.contains(document.activeElement)) continue;
       element.remove();
       shown.delete(key);
     }
+    const place = shown.size ? "prepend" : "append"; // they come with the newest first
     for (const [key, condition] of asked) {
       const before = shown.get(key);
-      if (before?.here || before?.text === stringify(condition)) continue;
-      if (isOpen(condition) && !before) news.textContent = `${condition.run} asks: ${promptOf(condition).slice(0, 200)}`;
-      show(key, condition);
+      if (before?.text === stringify([condition, over]) || (before?.here && !condition.answered_by)) continue;
+      const open = condition.phase === "paused" && condition.value === null;
+      const lost = before?.element.contains(document.activeElement);
+      if (open && !before) news.textContent = `${condition.run} asks: ${promptOf(condition).slice(0, 200)}`;
+      if (lost) news.textContent = resultOf(condition);
+      show(key, condition, { over, place });
+      if (lost) news.focus();
     }
     node.hidden = !shown.size;
-    if (!run) node.querySelector("h2").textContent = `${title} (${asked.size})`;
+    if (!run) node.querySelector("h2").textContent = `${title} (${asked.size}${asked.size < MOST ? "" : "+"})`;
   }
 
-  function show(key, condition, here = false) {
-    const answered = (made) => {
-      news.textContent = resultOf(made);
-      show(key, made, true);
-      news.focus();
-    };
-    const element = question(condition, scope, answered, !run);
+  function show(key, condition, { over, place, here }) {
+    const element = question(condition, { scope, over, withRun: !run }, {
+      sending: (is) => (shown.get(key).here = is),
+      answered(made) {
+        news.textContent = resultOf(made);
+        show(key, made, { over, here: true });
+        news.focus();
+      },
+    });
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
-    else list.append(element);
-    shown.set(key, { text: stringify(condition), element, here });
+    else list[place](element);
+    shown.set(key, { text: stringify([condition, over]), element, here });
   }
 
-  async function follow() {
-    for (let last = false; !signal.aborted && !last; await pause(EVERY, signal)) {
-      last = ended();
-      try {
-        if (!document.hidden || last) draw(await get(path, scope, signal));
-        trouble.replaceChildren();
-      } catch (problem) {
-        if (signal.aborted || problem.status === 403) return;
-        trouble.replaceChildren(node.hidden || problem.status === 401 ? "" : problemBox(problem));
-      }
-    }
-  }
-  follow();
+  const load = async () => draw(await get(path, { ...scope, limit: MOST }, signal));
+  refresh(load, ended, () => EVERY, signal, (problem) => {
+    trouble.replaceChildren(problem && !node.hidden && problem.status !== 401 ? problemBox(problem) : "");
+  });
   return node;
 }
 
-const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const promptOf = ({ prompt, name: called }) => prompt || called;
 
 /** Say in one line how a question ended, and through whom. */
@@ -73,7 +72,7 @@ function resultOf({ phase, value, answered_by: by }) {
   return `${person(by, "Somebody")} answered: ${WORDS[value] ?? asText(value)}`;
 }
 
-function question(condition, scope, answered, withRun) {
+function question(condition, { scope, over, withRun }, { sending, answered }) {
   const id = newId();
   const problem = h("div");
   const about = [
@@ -86,6 +85,7 @@ function question(condition, scope, answered, withRun) {
     problem.replaceChildren();
     const focused = document.activeElement;
     element.inert = true; // one answer at a time
+    sending(true);
     try {
       const path = `runs/${part(condition.run)}/conditions/${part(condition.action)}`;
       answered(await post(path, scope, { value }));
@@ -93,13 +93,15 @@ function question(condition, scope, answered, withRun) {
       problem.replaceChildren(problemBox(error));
       element.inert = false;
       focused.focus();
+      sending(false);
     }
   }
+  const waits = condition.phase === "paused" && condition.value === null;
+  const result = waits ? "The run has ended without an answer" : resultOf(condition);
   const element = h("div.question", { role: "group", "aria-labelledby": id },
     h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
     h("p.hint.line", about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each]))),
-    isOpen(condition)
-      ? controls(condition, send) : h("p.text", { dir: "auto" }, h("strong", resultOf(condition))), problem);
+    waits && !over ? controls(condition, send) : h("p.text", { dir: "auto" }, h("strong", result)), problem);
   return element;
 }
 

@@ -98,21 +98,23 @@ export async function runView(view, { subject, signal }) {
   }
 
   async function runAgain() {
+    recover.disabled = true;
     try {
       const made = await post(`${path}/rerun`, scope, { recover: true });
       location.hash = link(`runs/${part(made.name)}`);
     } catch (problem) {
       refusal.replaceChildren(problemBox(problem));
     }
+    recover.disabled = false;
   }
 
   /** Link to the report of the chosen action, if it has one. The browser follows the redirect, not this page. */
   async function offerReport() {
+    const asked = action;
     const address = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
-    report.hidden = true;
     const response = await fetch(address, { redirect: "manual", signal }).catch(() => ({}));
     response.body?.cancel();
-    if (response.type !== "opaqueredirect") return;
+    if (response.type !== "opaqueredirect" || asked !== action) return;
     report.href = address;
     report.hidden = false;
   }
@@ -127,7 +129,8 @@ export async function runView(view, { subject, signal }) {
     const both = AbortSignal.any([signal, leaving.signal]);
     const ended = () => (action === "a0" ? hasEnded(run) : actions.hasEnded(action));
     log.replaceChildren(logPanel({ run: run.name, action, title: action === "a0" ? "" : title }, scope, both, ended));
-    offerReport();
+    report.hidden = true;
+    if (ended()) offerReport();
   }
 
   if (hasEnded(run) && run.started_at) seen.push({ phase: "running", at: run.started_at });

@@ -77,6 +77,7 @@ function signIn({ sign_in: told }) {
 
 /** Show once that signing in is needed, no matter how many requests were refused. */
 export function signedOut(problem) {
+  if (document.querySelector("[data-kind='signed-out']")) return;
   banner("signed-out", problemBox(problem));
   who.replaceChildren("not signed in");
   actor.replaceChildren();
