@@ -20,7 +20,17 @@ import httpx
 import httpx2
 import jsonschema
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI, Form, Header, Request, Response, WebSocket
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    FastAPI,
+    Form,
+    Header,
+    HTTPException,
+    Request,
+    Response,
+    WebSocket,
+)
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from mcp import MCPError
@@ -116,6 +126,16 @@ async def large(kind: str) -> Response:
     )
 
 
+@router.post("/new/thing")
+async def make_thing(thing: Thing) -> Thing:
+    return thing
+
+
+@router.get("/denied")
+async def denied() -> None:
+    raise HTTPException(401, "the other service says no")
+
+
 @router.get("/moved")
 async def moved() -> RedirectResponse:
     return RedirectResponse("https://store.example/report", 303)
@@ -136,6 +156,12 @@ async def stuck() -> None:
     await asyncio.Event().wait()
 
 
+@router.get("/opened")
+async def opened(request: Request) -> list[str]:
+    request.state.opened.append("by the request")
+    return [*request.state.opened]
+
+
 @router.get("/depth")
 async def depth() -> int:
     return inside.get()
@@ -150,7 +176,11 @@ async def form(text: Annotated[str, Form()]) -> str:
 async def ticks(last_event_id: Annotated[int, Header()] = 0) -> AsyncIterator[ServerSentEvent]:
     for number in range(last_event_id + 1, 4):
         yield ServerSentEvent(id=str(number), raw_data=f"line {number}\nof two")
-    if last_event_id < 3:
+    if last_event_id == 3:
+        yield ServerSentEvent(id="4", raw_data="x" * 90_000)
+    if last_event_id in (3, 4):
+        yield ServerSentEvent(id="5", raw_data="after it")
+    if last_event_id < 5:
         await asyncio.Event().wait()
     raise ValueError("no more ticks")
 
@@ -162,6 +192,14 @@ def app_with_agents(only: set[str] | None = None, **changed: Any) -> App:
     app.include_router(router)
     serve_agents(app, only)
     app.add_middleware(Counting)
+    connected = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with connected(app):
+            yield {"opened": ["at start-up"]}
+
+    app.router.lifespan_context = lifespan
     return app
 
 
@@ -390,18 +428,42 @@ def test_a_body_that_is_no_object_is_an_argument_of_its_own(url: str) -> None:
     assert result.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
 
 
-def test_what_is_too_long_is_cut_and_says_how_to_get_the_rest(url: str) -> None:
-    result = called(url, "large", kind="json")
-    shown, note = texts(result)
-    assert len(shown) <= 40_000
-    assert json.loads(shown) == result.structured_content
-    assert result.structured_content["small"] == [1, 2]
-    assert "(90000 characters)" in result.structured_content["more"]["long"]
-    assert "(900 items)" in result.structured_content["texts"][-1]
-    shown, same_note = texts(called(url, "large", kind="text"))
-    assert shown == "z" * 40_000
-    for told, kind in ((note, "json"), (same_note, "text")):
-        assert f"request GET /large/{kind} with the same credentials" in told
+def test_a_body_without_any_field_is_sent_as_an_empty_object(url: str) -> None:
+    result = called(url, "make_thing")
+    assert result.structured_content == {"text": "", "more": []}
+
+
+def test_only_some_wrong_arguments_are_told(url: str) -> None:
+    """Else a body of 1 MB would have an answer of 12 MB, and block the other requests."""
+    wrong = {f"{number}{'x' * 1000}": 0 for number in range(900)}
+    result = called(url, "me", **wrong)
+    errors = result.structured_content["errors"]
+    assert [each["location"][0][:2] for each in errors] == [name[:2] for name in [*wrong][:20]]
+    assert len(texts(result)[0]) < 10_000
+
+
+@pytest.mark.parametrize("letter", ["x", "語", "😀"])
+def test_what_is_too_long_is_cut_and_says_how_to_get_the_rest(url: str, letter: str) -> None:
+    """Lengths are in characters, as the agent sees them."""
+    text = json.dumps(whole := {"text": letter * 39_000, "more": []}, separators=(",", ":"))
+    result = called(url, "make_thing", **whole)
+    assert result.structured_content == json.loads(texts(result)[0]) == whole
+    [shown, note] = texts(result := called(url, "make_thing", text=letter * 41_000))
+    assert shown == (text[:9] + letter * 41_000)[:40_000]
+    assert result.structured_content is None
+    assert "Cut after 40000 characters" in note
+    assert "request POST /new/thing with the same credentials" in note
+    for kind in ("json", "text"):
+        shown, note = texts(called(url, "large", kind=kind))
+        assert len(shown) == 40_000
+        assert f"request GET /large/{kind} with the same credentials" in note
+
+
+def test_arguments_need_no_more_bytes_than_in_the_agents_message(url: str) -> None:
+    assert not called(url, "make_thing", text="語" * 300_000).is_error
+
+
+def test_results_of_other_kinds_are_described(url: str) -> None:
     assert texts(called(url, "large", kind="file"))[0].startswith("200 OK, 9 bytes image/png")
     assert "303 See Other" in (told := texts(called(url, "moved"))[0])
     assert "https://store.example/report" in told
@@ -439,7 +501,20 @@ def test_a_stream_that_fails_is_an_error(
     assert texts(first)[0] == "line 1\nof two\nline 2\nof two\nline 3\nof two"
     assert texts(first)[1].endswith('with last_event_id="3"')
     assert not first.is_error
-    assert called(url, "ticks", last_event_id="3").is_error
+    assert called(url, "ticks", last_event_id="5").is_error
+
+
+def test_a_long_event_is_cut_and_says_how_to_get_the_rest_and_those_after_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "PATIENCE", 0.5)
+    shown, note = texts(called(url, "ticks", last_event_id="3"))
+    assert shown == "x" * 40_000
+    assert "GET /ticks with the same credentials and Last-Event-ID: 3." in note
+    assert note.endswith(
+        'This is not the end. To go on after it, call again with last_event_id="4"'
+    )
+    assert texts(called(url, "ticks", last_event_id="4"))[0] == "after it"
 
 
 # Callers, and what is left of a call
@@ -500,11 +575,21 @@ def test_the_request_of_a_call_finds_nothing_of_the_one_around_it(url: str) -> N
     assert called(url, "depth").structured_content == {"result": 1}
 
 
+def test_a_call_finds_what_the_app_has_opened_at_start_up(url: str) -> None:
+    assert called(url, "opened").structured_content["result"] == ["at start-up", "by the request"]
+
+
 def test_background_tasks_go_on_after_the_result(url: str) -> None:
     assert called(url, "later", name="this").structured_content == {"result": "soon"}
     assert finished == []
     may_finish.set()
     wait_until(lambda: finished == ["this"])
+
+
+def test_an_endpoints_own_401_is_its_result(url: str) -> None:
+    result = called(url, "denied")
+    assert result.is_error
+    assert result.structured_content["detail"] == "the other service says no"
 
 
 def test_a_page_of_another_site_cannot_use_its_visitors_cookie(

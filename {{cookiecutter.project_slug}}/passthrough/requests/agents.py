@@ -28,12 +28,11 @@ from ..application import App
 from ..calls.own_identity import sign_in_metadata
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from .tools import LONGEST, Answer, Tool, WrongArgumentsError, tools_of
+from .tools import LARGEST, Answer, Tool, WrongArgumentsError, tools_of
 
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 PATIENCE = 5.0  # seconds to read what an endpoint streams
-LARGEST = 4 * 1024 * 1024  # bytes of a response to read
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
 # Headers that describe the agent's request. All others go along: they say who sent it.
 DESCRIBING = re.compile(
@@ -109,8 +108,9 @@ class Agents:
             message = from_json(body, allow_inf_nan=False)
         except ValueError:
             raise HTTPException(400, "the body is not JSON") from None
+        caller = HTTPConnection(scope)
         if isinstance(message, dict) and message.get("method") in ("initialize", "server/discover"):
-            await find_caller(HTTPConnection(scope))  # expired credentials are noticed here
+            await find_caller(caller)  # expired credentials are noticed here
         if self._server is None:
             await self._load()
         manager = self._manager(self._server, json_response=True, stateless=True)
@@ -129,8 +129,8 @@ class Agents:
         try:
             async with manager.run():
                 await manager.handle_request(scope, replay, keep)
-            if call.answer.status == 401:  # then the agent can sign in again
-                raise HTTPException(401, "the credentials are no longer valid")
+            if call.answer.status == 401:  # if Flyte refuses the credentials, it does so again
+                await find_caller(caller)  # ... and the agent signs in; else it gets the result
             for each in answer:
                 await send(each)
         finally:
@@ -178,10 +178,7 @@ class Agents:
         except WrongArgumentsError as error:
             return error.result
         request_calls().leave_deadline()  # the request of the call has its own
-        answer = await scope["passthrough.call"].make(request, body)
-        if len(answer.body) > LONGEST:
-            return await asyncio.to_thread(tool.result, request, answer)
-        return tool.result(request, answer)
+        return tool.result(request, await scope["passthrough.call"].make(request, body))
 
     def _check_path(self, tool: Tool, path: str) -> None:
         """Refuse arguments that make the path of another operation."""
@@ -213,6 +210,7 @@ class Call:
         kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
         scope = {name: self._outer[name] for name in kept if name in self._outer} | request
         scope["path"] = self._outer.get("root_path", "") + scope["path"]
+        scope["state"] = {**self._outer.get("state", {})}  # from the app's lifespan
         self._body = body
         scope["headers"] = headers + scope["headers"]
         # In a context of its own: it finds nothing of the request around it.

@@ -10,12 +10,15 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 
 from .problems import InvalidValue, Problem
 
 LONGEST = 40_000  # characters of a result
+LARGEST = 1024 * 1024  # bytes of a response to read: events are more than their text
+MOST_WRONG = 20  # arguments to tell about, with so many characters of their names:
+LONGEST_NAME = 100
 REF = "#/components/schemas/"
 # Header parameters that may be arguments: no others, since they could be credentials.
 HEADERS = re.compile("last-event-id|accept-language|idempotency-key|if-.*|prefer", re.IGNORECASE)
@@ -37,9 +40,13 @@ class WrongArgumentsError(Exception):
 
     def __init__(self, wrong: dict[str, str]) -> None:
         """Take what is wrong, by the argument."""
-        errors = [InvalidValue(location=[name], detail=wrong[name]) for name in sorted(wrong)]
+        errors = [
+            InvalidValue(location=[name[:LONGEST_NAME]], detail=detail)
+            for name, detail in islice(wrong.items(), MOST_WRONG)
+        ]
         problem = Problem(title=responses[422], status=422, errors=errors)
-        self.result = _json_result(problem.model_dump(exclude_none=True), is_error=True)
+        value = problem.model_dump(exclude_none=True)
+        self.result = _result(json.dumps(value, ensure_ascii=False), value=value, is_error=True)
 
 
 @dataclass
@@ -50,12 +57,14 @@ class Tool:
         definition: The tool as the protocol describes it.
         places: Where each argument belongs: in the ``path``, the ``query`` or a ``header``; as a
             ``field`` of the body, or as the whole ``body``; and its name there.
+        body: What to send if no field of the body is given.
     """
 
     method: str
     path: str
     definition: dict[str, Any]
     places: dict[str, tuple[str, str]]
+    body: dict[str, Any] | None
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
@@ -65,7 +74,7 @@ class Tool:
         """
         at: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}, "field": {}}
         unknown = f"unknown; the arguments are: {', '.join(self.places) or 'none'}"
-        wrong = dict.fromkeys(given.keys() - self.places, unknown)
+        wrong = {each: unknown for each in given if each not in self.places}
         for argument, (place, name) in self.places.items():
             value = given.get(argument)
             if place in ("field", "body"):
@@ -80,7 +89,7 @@ class Tool:
                 at[place][name] = [*map(_text, value)] if is_list else _text(value)
         if wrong:
             raise WrongArgumentsError(wrong)
-        body = at["body"]["body"] if "body" in at else at["field"] or None
+        body = at["body"]["body"] if "body" in at else at["field"] or self.body
         headers = [(name.lower().encode(), text.encode()) for name, text in at["header"].items()]
         if body is not None:
             headers.append((b"content-type", b"application/json"))
@@ -90,88 +99,76 @@ class Tool:
             "query_string": urlencode(at["query"], doseq=True).encode(),
             "headers": headers,
         }
-        return scope, b"" if body is None else json.dumps(body).encode()
+        return scope, b"" if body is None else to_json(body)
 
     def result(self, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
         """Return the result of a call: JSON as text and structured, events as the text in them."""
-        kind, value = answer.headers.get("content-type", ""), None
-        text = answer.body.decode("utf-8", "replace")
+        kind = answer.headers.get("content-type", "")
+        text = answer.body[:LARGEST].decode("utf-8", "replace")
+        target = f"{request['path']}?{request['query_string'].decode()}".rstrip("?")
+        direct = f"request {self.method} {target} with the same credentials"
         if kind.startswith("text/event-stream"):
-            return self._events(request, answer, text)
-        if answer.is_whole and "json" in kind:
-            with suppress(ValueError):  # such as an Infinity, which is no JSON
-                value = from_json(answer.body, allow_inf_nan=False)
-        elif not kind.startswith("text/"):
+            return self._events(request, answer, text, direct)
+        if not kind.startswith("text/") and "json" not in kind:
             text = (
                 f"{answer.status} {responses.get(answer.status)}, {len(answer.body)} bytes {kind}"
+                f" {answer.headers.get('location', '')}"
             )
-            text += f" {answer.headers.get('location', '')}"
-        whole, sizes = value, iter((1000, 100, 10, 1))
-        while len(json.dumps(value)) > LONGEST and (most := next(sizes, 0)):
-            value = _cut(whole, most)
-        target = f"{request['path']}?{request['query_string'].decode()}".rstrip("?")
-        note = (
-            "Cut, because it is too long. To get the rest, ask for less at once, or request"
-            f" {self.method} {target} with the same credentials."
-        )
-        is_cut = value is not whole or len(text) > LONGEST or not answer.is_whole
-        make, shown = (_text_result, text[:LONGEST]) if value is None else (_json_result, value)
-        return make(shown, *[note] * is_cut, is_error=answer.status >= 400)
+        notes, value = [], None
+        if len(text) > LONGEST or not answer.is_whole:
+            notes = [f"Cut after {LONGEST} characters. For the rest, ask for less, or {direct}."]
+        elif "json" in kind:
+            with suppress(ValueError):  # such as an Infinity, which is no JSON
+                value = from_json(text, allow_inf_nan=False)
+        return _result(text[:LONGEST], *notes, value=value, is_error=answer.status >= 400)
 
-    def _events(self, request: dict[str, Any], answer: Answer, text: str) -> dict[str, Any]:
+    def _events(
+        self, request: dict[str, Any], answer: Answer, text: str, direct: str
+    ) -> dict[str, Any]:
         """Return the text in events (HTML standard 9.2.6), and how to get those that follow."""
-        lines: list[str] = []
-        length, is_whole, has_failed = 0, answer.is_whole, answer.status >= 400
+        shown, note, is_whole, has_failed = "", "", answer.is_whole, answer.status >= 400
         last = dict(request["headers"]).get(b"last-event-id", b"").decode()
-        for event in re.split(r"\r?\n\r?\n", text)[:-1]:  # the last is blank or incomplete
+        *events, incomplete = re.split(r"\r?\n\r?\n", text)
+        for event in events or [incomplete][: len(text) > LONGEST]:
             fields: dict[str, list[str]] = {}
             for line in re.split(r"\r?\n", event):
                 name, _, value = line.partition(":")
                 fields.setdefault(name, []).append(value.removeprefix(" "))
             data, [kind] = "\n".join(fields.get("data", ())), fields.get("event", [""])[-1:]
-            if lines and length + len(data) > LONGEST:
+            data = f"{kind}: {data}\n" if kind else f"{data}\n"
+            if shown and len(shown) + len(data) > LONGEST:
                 is_whole = False
                 break
+            if len(data) > LONGEST:
+                note = f"Cut: the event has more than {LONGEST} characters. For the rest, {direct}"
+                note += f" and Last-Event-ID: {last}. " if last else ". "
             if "data" in fields:
-                length += len(data)
-                lines.append(f"{kind}: {data}" if kind else data)
+                shown += data
                 has_failed |= kind == "problem"
             elif "retry" in fields:
                 is_whole = False  # the server asks to come back
-            [last] = fields.get("id", [last])[-1:]
-        note = "This is the end." if is_whole else "This is not the end. To go on, call again"
+            if events:
+                [last] = fields.get("id", [last])[-1:]
+        going_on = "go on after it" if note else "go on"
+        note += (
+            "This is the end." if is_whole else f"This is not the end. To {going_on}, call again"
+        )
         if not is_whole and last and "last_event_id" in self.places:
             note += f" with last_event_id={json.dumps(last)}"
-        return _text_result("\n".join(lines)[: 2 * LONGEST], note, is_error=has_failed)
+        return _result(shown[:LONGEST].removesuffix("\n"), note, is_error=has_failed)
 
 
-def _text_result(*texts: str, is_error: bool) -> dict[str, Any]:
+def _result(*texts: str, value: Any = None, is_error: bool) -> dict[str, Any]:
     content = [{"type": "text", "text": text} for text in texts]
-    return {"content": content, "isError": is_error, "resultType": "complete"}
-
-
-def _json_result(value: Any, *notes: str, is_error: bool) -> dict[str, Any]:
-    result = _text_result(json.dumps(value, ensure_ascii=False), *notes, is_error=is_error)
+    result = {"content": content, "isError": is_error, "resultType": "complete"}
+    if value is None:
+        return result
     # Protocols before 2026-07-28 know only objects.
     return result | {"structuredContent": value if isinstance(value, dict) else {"result": value}}
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _cut(value: Any, most: int) -> Any:
-    """Shorten lists and objects to this many items, and texts to ten times as many characters."""
-    match value:
-        case str() if len(value) > 10 * most:
-            return f"{value[: 10 * most]}… ({len(value)} characters)"
-        case list():
-            rest = [f"… ({len(value)} items)"] * (len(value) > most)
-            return [_cut(each, most) for each in value[:most]] + rest
-        case dict():
-            shown = {name: _cut(value[name], most) for name in islice(value, most)}
-            return shown | {"…": f"({len(value)} names)"} if len(value) > most else shown
-    return value
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
@@ -205,6 +202,7 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
             places[argument] = place, name
             properties[argument] = each["schema"] | {"description": each.get("description", "")}
             required += [argument] * each.get("required", False)
+    no_fields: dict[str, Any] | None = None
     if body := operation.get("requestBody"):
         schema = body["content"]["application/json"]["schema"]
         refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
@@ -212,6 +210,8 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         kind, fields, needed = "field", model.get("properties", {}), model.get("required", [])
         if not fields or model.get("additionalProperties") or fields.keys() & properties:
             kind, fields, needed = "body", {"body": schema}, ["body"]
+        elif body.get("required"):
+            no_fields = {}
         places |= {each: (kind, each) for each in fields}
         properties |= fields
         required += needed if body.get("required") else []
@@ -231,4 +231,4 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         if method == "GET"
         else {"destructiveHint": is_destructive},
     }
-    return Tool(method, path, definition, places)
+    return Tool(method, path, definition, places, no_fields)
