@@ -76,9 +76,10 @@ def test_an_answer_that_is_too_large_stays_one_and_a_cancellation_becomes_one_ag
     assert large.method == GET_DATA  # type: ignore[attr-defined]
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
     cancelled = ConnectError(Code.CANCELED, "")
-    cancelled.__cause__ = asyncio.CancelledError()
-    with pytest.raises(asyncio.CancelledError):
+    cancelled.__cause__ = asyncio.CancelledError("by a scope of anyio's")
+    with pytest.raises(asyncio.CancelledError) as raised:
         meaning_of(cancelled, [], GET_DATA)
+    assert raised.value is cancelled.__cause__  # anyio recognises its own
 
 
 def test_a_deadline_names_the_call_and_is_no_timeout_error() -> None:

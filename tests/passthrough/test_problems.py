@@ -77,6 +77,13 @@ async def bug() -> None:
     raise KeyError("what the bug says")
 
 
+@router.get("/cancelled")
+async def cancelled() -> None:
+    task = asyncio.create_task(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
 @router.get("/half")
 async def half() -> AsyncIterator[str]:
     yield "the first line"
@@ -415,6 +422,16 @@ def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     assert "what the bug says" not in response.text
     assert caplog.text.count("GET '/bug': status 500, KeyError") == 1
     assert caplog.text.count("KeyError: 'what the bug says'") == 2  # one traceback for each
+    assert "Exception in ASGI application" not in caplog.text
+
+
+def test_a_cancellation_that_nobody_asked_for_is_a_bug_like_any_other(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = alice.get("/cancelled")
+    assert (response.status_code, response.json()["title"]) == (500, "Internal Server Error")
+    assert response.headers["cache-control"] == "no-store"
+    assert caplog.text.count("GET '/cancelled': status 500, CancelledError") == 1
     assert "Exception in ASGI application" not in caplog.text
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import flyte
 import httpx
 import pytest
@@ -95,6 +96,14 @@ async def hurried_logs(name: str) -> str:
     except TimeoutError:
         return "half a log"
     return "a whole log"
+
+
+@router.get("/limited/{what}/{name}")
+async def limited(what: str, name: str) -> bool:
+    """Return whether anyio has recognised the cancellation of a call to Flyte as its own."""
+    with anyio.move_on_after(0.5) as scope:
+        await (me() if what == "me" else logs(name))
+    return scope.cancelled_caught
 
 
 @router.get("/events/{name}", response_class=EventSourceResponse)
@@ -505,6 +514,14 @@ def test_half_a_log_is_no_log(
     wait_until(lambda: went_on)
     assert went_on == ["CancelledError"]
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+
+
+@pytest.mark.parametrize("what", ["me", "logs"])
+def test_a_deadline_of_the_endpoints_own_ends_a_call(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, what: str
+) -> None:
+    with local_flyte.hang("UserInfo"):
+        assert alice.get(f"/limited/{what}/{counting}").json() is True
 
 
 def test_an_endpoint_that_reads_a_log_ends_when_its_client_leaves(

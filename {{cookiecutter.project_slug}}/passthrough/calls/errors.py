@@ -67,7 +67,7 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
     if isinstance(error.__cause__, asyncio.CancelledError):
-        raise asyncio.CancelledError
+        raise error.__cause__  # the same one: anyio recognises its own by their text
     code, text = error.code, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
     if quotes(text, secrets):
         text = REMOVED

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
+from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
 
 from .errors import NotForManyCallersError
@@ -67,6 +68,7 @@ def _cancellable(
                 number += 1
                 if number % LINES_AT_ONCE == 0:
                     await asyncio.sleep(0)
+        await checkpoint_if_cancelled()  # anyio recognises only its own cancellations
         task = asyncio.current_task()
         if request_calls().has_ended or (task and task.cancelling()):
             raise asyncio.CancelledError

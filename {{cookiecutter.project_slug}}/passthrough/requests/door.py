@@ -149,7 +149,10 @@ class Door:
                 scope[CALLS] = RequestCalls(Limits(), request_id, deadline)
                 await self.app(scope, exchange.receive, exchange.send)
                 await exchange.complete()
-        except Exception as error:  # noqa: BLE001 - every failure is answered here
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # by the server; any other is a failure of the endpoint's
             is_late = deadline.expired() and exchange.awaits_body
             failure = HTTPException(408, BODY_LATE) if is_late else error
             with suppress(ClientDisconnect):
