@@ -28,7 +28,7 @@ from ..calls.request_calls import Limits, RequestCalls
 from ..settings import Settings
 from .exchange import Exchange, too_large
 from .lifetime import CALLS
-from .problems import problem_for, problem_response
+from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
 
@@ -226,7 +226,7 @@ class Door:
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "method": scope.get("method", "WEBSOCKET"),
-            "route": getattr(scope.get("route"), "path", None) or "-",
+            "route": route_of(scope),
             "status": status,
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * calls.seconds, 1) if calls else 0,

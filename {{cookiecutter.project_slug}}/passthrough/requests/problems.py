@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from ..calls.errors import FLYTE_ERRORS, LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
 from ..settings import Settings
@@ -209,7 +210,7 @@ def _log(
     connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
 ) -> None:
     """Log one line for the app's operators, with the traceback if the fault is the app's own."""
-    request = f"{connection.scope.get('method', 'WebSocket')} {connection.scope['path']!r}"
+    request = f"{connection.scope.get('method', 'WebSocket')} {route_of(connection.scope)}"
     text = f": {problem.detail!r}" if problem.detail else ""
     if problem.status == 500:
         trace = "".join(traceback.format_exception(error))
@@ -217,6 +218,11 @@ def _log(
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
     logger.error("%s: status %d, %s%s", request, problem.status, _failed(error), text)
+
+
+def route_of(scope: Scope) -> str:
+    """Return the path of a request's route, such as ``/runs/{name}``: a path may quote a token."""
+    return getattr(scope.get("route"), "path", None) or "-"
 
 
 def _failed(error: BaseException) -> str:
