@@ -108,8 +108,10 @@ class Agents:
             message = from_json(body, allow_inf_nan=False)
         except ValueError:
             raise HTTPException(400, "the body is not JSON") from None
+        if not isinstance(message, dict):  # the package would validate each item
+            raise HTTPException(400, "the body is not one message")
         caller = HTTPConnection(scope)
-        if isinstance(message, dict) and message.get("method") in ("initialize", "server/discover"):
+        if message.get("method") in ("initialize", "server/discover"):
             await find_caller(caller)  # expired credentials are noticed here
         if self._server is None:
             await self._load()

@@ -17,8 +17,7 @@ from .problems import InvalidValue, Problem
 
 LONGEST = 40_000  # characters of a result
 LARGEST = 1024 * 1024  # bytes of a response to read: events are more than their text
-MOST_WRONG = 20  # arguments to tell about, with so many characters of their names:
-LONGEST_NAME = 100
+MOST_WRONG = 20  # arguments to tell about, with 100 characters of their names
 REF = "#/components/schemas/"
 # Header parameters that may be arguments: no others, since they could be credentials.
 HEADERS = re.compile("last-event-id|accept-language|idempotency-key|if-.*|prefer", re.IGNORECASE)
@@ -41,7 +40,7 @@ class WrongArgumentsError(Exception):
     def __init__(self, wrong: dict[str, str]) -> None:
         """Take what is wrong, by the argument."""
         errors = [
-            InvalidValue(location=[name[:LONGEST_NAME]], detail=detail)
+            InvalidValue(location=[name[:100]], detail=detail)
             for name, detail in islice(wrong.items(), MOST_WRONG)
         ]
         problem = Problem(title=responses[422], status=422, errors=errors)
@@ -108,7 +107,8 @@ class Tool:
         target = f"{request['path']}?{request['query_string'].decode()}".rstrip("?")
         direct = f"request {self.method} {target} with the same credentials"
         if kind.startswith("text/event-stream"):
-            return self._events(request, answer, text, direct)
+            last = dict(request["headers"]).get(b"last-event-id", b"").decode()
+            return self._events(answer, text, last, direct)
         if not kind.startswith("text/") and "json" not in kind:
             text = (
                 f"{answer.status} {responses.get(answer.status)}, {len(answer.body)} bytes {kind}"
@@ -122,12 +122,10 @@ class Tool:
                 value = from_json(text, allow_inf_nan=False)
         return _result(text[:LONGEST], *notes, value=value, is_error=answer.status >= 400)
 
-    def _events(
-        self, request: dict[str, Any], answer: Answer, text: str, direct: str
-    ) -> dict[str, Any]:
+    def _events(self, answer: Answer, text: str, last: str, direct: str) -> dict[str, Any]:
         """Return the text in events (HTML standard 9.2.6), and how to get those that follow."""
         shown, note, is_whole, has_failed = "", "", answer.is_whole, answer.status >= 400
-        last = dict(request["headers"]).get(b"last-event-id", b"").decode()
+        going_on = "To go on, call again"
         *events, incomplete = re.split(r"\r?\n\r?\n", text)
         for event in events or [incomplete][: len(text) > LONGEST]:
             fields: dict[str, list[str]] = {}
@@ -140,8 +138,10 @@ class Tool:
                 is_whole = False
                 break
             if len(data) > LONGEST:
-                note = f"Cut: the event has more than {LONGEST} characters. For the rest, {direct}"
-                note += f" and Last-Event-ID: {last}. " if last else ". "
+                note = (
+                    f"Cut: the event has more than {LONGEST} characters. For the rest, {direct}. "
+                )
+                going_on = "To go on after it, call again" if events else going_on
             if "data" in fields:
                 shown += data
                 has_failed |= kind == "problem"
@@ -149,22 +149,18 @@ class Tool:
                 is_whole = False  # the server asks to come back
             if events:
                 [last] = fields.get("id", [last])[-1:]
-        going_on = "go on after it" if note else "go on"
-        note += (
-            "This is the end." if is_whole else f"This is not the end. To {going_on}, call again"
-        )
+        note += "This is the end." if is_whole else f"This is not the end. {going_on}"
         if not is_whole and last and "last_event_id" in self.places:
             note += f" with last_event_id={json.dumps(last)}"
         return _result(shown[:LONGEST].removesuffix("\n"), note, is_error=has_failed)
 
 
 def _result(*texts: str, value: Any = None, is_error: bool) -> dict[str, Any]:
-    content = [{"type": "text", "text": text} for text in texts]
+    content: Any = [{"type": "text", "text": text} for text in texts]
     result = {"content": content, "isError": is_error, "resultType": "complete"}
-    if value is None:
-        return result
-    # Protocols before 2026-07-28 know only objects.
-    return result | {"structuredContent": value if isinstance(value, dict) else {"result": value}}
+    if value is not None:  # protocols before 2026-07-28 know only objects
+        result["structuredContent"] = value if isinstance(value, dict) else {"result": value}
+    return result
 
 
 def _text(value: Any) -> str:
@@ -222,13 +218,12 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
     schema |= {"additionalProperties": False} | ({"$defs": needs} if needs else {})
     name = operation["operationId"]
     is_destructive = method != "POST" or bool(DESTRUCTIVE.search(name))
+    hints = {"readOnlyHint": True} if method == "GET" else {"destructiveHint": is_destructive}
     definition = {
         "name": name,
         "title": operation.get("summary", name),
         "description": operation.get("description", ""),
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
-        "annotations": {"readOnlyHint": True}
-        if method == "GET"
-        else {"destructiveHint": is_destructive},
+        "annotations": hints,
     }
     return Tool(method, path, definition, places, no_fields)
