@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
 import pytest
@@ -49,6 +50,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from passthrough.calls.types_and_storage import JsonTransformer, translate
 from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json
 from passthrough.values.limits import MAX_NAMES
 
@@ -439,16 +441,23 @@ def definitions_in_each(count: int) -> dict[str, Any]:
 
 def enums_of(names: int, fields: int) -> dict[str, Any]:
     """Make a model's schema with many fields of one long enum."""
-    colour = {"title": "Colour", "enum": [str(number) for number in range(names)]}
-    field = {"$ref": "#/$defs/Colour"}
-    properties = {str(number): field for number in range(fields)}
-    return {"type": "object", "properties": properties, "$defs": {"Colour": colour}}
+    return fields_of({"title": "Colour", "enum": [str(number) for number in range(names)]}, fields)
+
+
+def fields_of(definition: dict[str, Any], count: int) -> dict[str, Any]:
+    """Make a schema with many fields that refer to one definition."""
+    properties = {str(number): {"$ref": "#/$defs/A"} for number in range(count)}
+    return {"type": "object", "properties": properties, "$defs": {"A": definition}}
 
 
 def of_many_properties(count: int) -> dict[str, Any]:
     names = [str(number) for number in range(count)]
     properties = {name: {"type": "integer", "default": 1} for name in names}
     return {"type": "object", "properties": properties, "required": names}
+
+
+class Direction(Enum):
+    UP = "up"
 
 
 LONG_WORD = "x" * 500_000
@@ -533,6 +542,19 @@ TYPES: dict[str, LiteralType] = {
         definitions_in_each(1_500), "Pydantic Transformer"
     ),
     "100 fields of an enum of 1,000": struct(enums_of(1_000, 100), "Pydantic Transformer"),
+    "1,500 fields of an enum of 5,000 that is none": struct(
+        fields_of({"enum": ["a"] * 5_000 + [{}]}, 1_500), "Pydantic Transformer"
+    ),
+    "1,500 fields of an enum that is none, with 5,000 names that are none": struct(
+        fields_of({"enum": {}, "required": ["a"] * 5_000 + [{}]}, 1_500), "Pydantic Transformer"
+    ),
+    "1,500 fields of an enum that is none, with keys that are none": struct(
+        fields_of({"enum": {}, "propertyNames": {"enum": [1] * 5_000 + [{}]}}, 1_500),
+        "Pydantic Transformer",
+    ),
+    "1,500 fields of an enum that is none, with a long reference": struct(
+        fields_of({"enum": {}, "$ref": "/" + "a" * 300_000}, 1_500), "Pydantic Transformer"
+    ),
     "keys that are a type of their own": struct({"propertyNames": {"enum": [1.0, "x", []]}}),
     "list of a file of a long format": LiteralType(
         collection_type=LiteralType(blob=BlobType(format="x" * MEBIBYTE))
@@ -558,6 +580,12 @@ TYPES: dict[str, LiteralType] = {
             "properties": {name: {"type": "integer"} for name in NAMES[:5]},
             "required": ["__class__", "", "a.b"],
         }
+    ),
+    "union of 2,000,000 nothings": LiteralType(
+        union_type=UnionType.FromString(b"\x0a\x00" * 2_000_000)
+    ),
+    "enum of 5,000,000 nothings": LiteralType(
+        enum_type=EnumType.FromString(b"\x0a\x00" * 5_000_000)
     ),
     "unions of unions": unions(4, 6),
     "unions of unions in a schema": struct(any_of(4, 6)),
@@ -621,6 +649,7 @@ VALUES: dict[str, Any] = {
     "a number for a key": {"1": 1},
     "half a character": {"\ud800": "\ud800"},
     "what is no JSON": object(),
+    "a member of an enum": Direction.UP,
 }
 
 
@@ -657,6 +686,12 @@ def test_any_value_for_a_hostile_type_is_sent_or_refused(name: str) -> None:
     for value in VALUES.values():
         with only_data_and_little_work():
             converted(interface, value)
+
+
+def test_a_run_of_a_task_with_a_hostile_type_takes_little_work() -> None:
+    kind = Annotated[Any, JsonTransformer(TYPES["union of 2,000,000 nothings"])]
+    with only_data_and_little_work(), pytest.raises(InvalidInputs):
+        translate({"a": 1}, {"a": kind}).send(None)
 
 
 @pytest.mark.parametrize(

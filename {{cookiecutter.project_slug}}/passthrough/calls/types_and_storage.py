@@ -101,9 +101,10 @@ async def translate(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict
     converter = Converter({})
     converted = converter.convert(values, kinds)
     strange = {name for name, _ in converter.not_json}
-    for name in kinds.keys() & values.keys():
+    own = [name for name in kinds.keys() & values.keys() if not declared(types[name])]
+    for name in own:  # only the converter, which has a budget, walks a type that others declared
         is_pickled = holds_pickle(kinds[name]) and not isinstance(values[name], remote.Artifact)
-        if declared(types[name]) or not (is_pickled or name in strange):
+        if not (is_pickled or name in strange):
             continue
         try:
             value, python_type = values[name], types[name]

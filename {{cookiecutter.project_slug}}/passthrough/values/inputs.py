@@ -131,7 +131,7 @@ class Converter(Checker):
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
         self._spend(depth, 64)  # building a message takes longer than checking a value
-        if isinstance(value, Enum) and not _takes_enum(kind):
+        if isinstance(value, Enum) and not self._takes_enum(kind):
             if not isinstance(value, str | int):
                 self.fail(at, "cannot be an enum")
                 return Literal()
@@ -149,7 +149,7 @@ class Converter(Checker):
             return self._union(value, kind, schema, at, depth)
         value, stored = self._known(value)
         if stored is not None:
-            if is_pickle(kind) and is_pickled(stored):
+            if is_pickled(stored) and is_pickle(kind):
                 return stored
             if not _may_be(stored, kind):
                 self.fail(at, f"must be of type {schema.get('format', schema.get('type'))}")
@@ -209,6 +209,10 @@ class Converter(Checker):
             return Literal(scalar=Scalar(generic=plain))
         return Literal(scalar=Scalar(binary=Binary(value=msgpack.packb(plain), tag="msgpack")))
 
+    def _takes_enum(self, kind: LiteralType) -> bool:
+        self._spend(0)
+        return kind.HasField("enum_type") or any(map(self._takes_enum, kind.union_type.variants))
+
     def _union(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
@@ -220,7 +224,7 @@ class Converter(Checker):
         wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
             self._spend(depth, variant.ByteSize())  # it is copied into the literal
-            if isinstance(value, Enum) and _takes_enum(kind) and not _takes_enum(variant):
+            if isinstance(value, Enum) and self._takes_enum(kind) and not self._takes_enum(variant):
                 continue
             literal, errors = self.attempt(
                 self._literal, value, variant, variant_schema, at, depth + 1
@@ -246,10 +250,6 @@ class Converter(Checker):
 
 def _is_primitive(kind: LiteralType) -> bool:
     return kind.WhichOneof("type") == "simple" and kind.simple in PRIMITIVES
-
-
-def _takes_enum(kind: LiteralType) -> bool:
-    return kind.HasField("enum_type") or any(map(_takes_enum, kind.union_type.variants))
 
 
 def _may_be(stored: Literal, kind: LiteralType) -> bool:

@@ -62,6 +62,12 @@ def _list_of(is_valid: Check) -> Check:
     return lambda value: isinstance(value, list) and bool(value) and all(map(is_valid, value))
 
 
+def _work(value: Any) -> int:
+    """Return what a check of a keyword's value costs, in bytes of text."""
+    each = 8 if isinstance(value, list) else 1
+    return each * len(value) if isinstance(value, list | str) else 0
+
+
 def _is_type(value: Any) -> bool:
     return isinstance(value, str) and value in TYPES.values()
 
@@ -173,6 +179,7 @@ class SchemaBuilder:
         return schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
+        self._spend(depth, 32 * (len(kind.union_type.variants) + len(kind.enum_type.values)))
         match kind.WhichOneof("type"):
             case "simple" if kind.simple == SimpleType.DATETIME and kind.structure.tag == "date":
                 return {"type": "string", "format": "date"}
@@ -185,7 +192,7 @@ class SchemaBuilder:
                 return {"type": "object", "additionalProperties": items}
             case "enum_type" if kind.enum_type.values:
                 values = list(kind.enum_type.values)
-                self._spend(depth, sum(len(value) + 32 for value in values))
+                self._spend(depth, sum(map(len, values)))
                 return {"type": "string", "enum": values}
             case "blob":
                 return self._stored(blob_kind(kind.blob))
@@ -229,6 +236,8 @@ class SchemaBuilder:
             if isinstance(given.get(name), dict):
                 known = {**known, **given[name]}
                 self._spend(depth, 32 * len(known))
+        checked = (given[each] for each in (*PLAIN_KEYWORDS, "$ref") if each in given)
+        self._spend(depth, sum(map(_work, checked)))  # a field's enum is checked for each field
         kept: Schema = {
             keyword: given[keyword]
             for keyword, is_valid in PLAIN_KEYWORDS.items()
@@ -267,6 +276,7 @@ class SchemaBuilder:
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
                 kept["anyOf"] = each(variants)
         if isinstance(names := given.get("propertyNames"), dict):
+            self._spend(depth, _work(names.get("enum")))
             if names.get("type") == "integer":
                 kept["propertyNames"] = INTEGER_KEYS
             elif names.get("type") == "boolean" or _list_of(_is_number)(names.get("enum")):
@@ -294,7 +304,7 @@ def is_pickle(kind: LiteralType) -> bool:
     """Tell whether values of this type are pickled."""
     return any(
         variant.HasField("blob") and blob_kind(variant.blob) == "pickle"
-        for variant in kind.union_type.variants
+        for variant in islice(kind.union_type.variants, MAX_NAMES)  # the SDK writes two
     )
 
 
