@@ -9,8 +9,10 @@ import httpx
 import pytest
 from app.routers import conditions, runs
 from fastapi import APIRouter
+from flyteidl2.core import types_pb2
+from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
 
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import Code, LocalFlyte, ReceivedCall
 
 from .support import acting_as, bearer, ended, start, wait_until
 
@@ -103,6 +105,29 @@ def test_an_answer_is_returned_even_if_it_is_recorded_late(
     assert recorded["answered_by"]["subject"] == "bob-subject"
 
 
+def test_an_answer_that_is_not_recorded_yet_counts_after_the_runs_end(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    local_flyte: LocalFlyte,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
+    (condition,) = asked(alice)
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.unrecorded_answers():
+            assert answer(bob, condition, True).status_code == 200
+            ended(condition["run"])
+            assert answer(alice, condition, True).status_code == 409  # nobody can know
+            monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
+            local_flyte.clear_calls()
+            again = [threads.submit(answer, alice, condition, value) for value in (True, False)]
+            wait_until(lambda: len(local_flyte.calls) > 10)  # both wait for the record
+        same, other = (each.result() for each in again)
+    assert (same.status_code, other.status_code) == (200, 409)
+    assert same.json()["answered_by"]["subject"] == "bob-subject"
+    assert "otherwise" in other.json()["detail"]
+
+
 def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
     alice: httpx.Client, bob: httpx.Client
 ) -> None:
@@ -120,7 +145,7 @@ def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
 
 
 def test_an_answer_while_the_run_is_aborted_is_no_fault(
-    alice: httpx.Client, bob: httpx.Client
+    alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (condition, *_) = found = asked(alice, count=4)
     with ThreadPoolExecutor(5) as threads:
@@ -131,6 +156,7 @@ def test_an_answer_while_the_run_is_aborted_is_no_fault(
     ended(condition["run"])
     waiting = {each["run"] for each in alice.get("/conditions").json()}
     assert condition["run"] not in waiting
+    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
     shown = alice.get(f"/runs/{condition['run']}/conditions").json()
     for each in shown:
         assert answer(bob, each, False).status_code == 409
@@ -142,6 +168,49 @@ def test_a_condition_that_has_timed_out_can_no_longer_be_answered(alice: httpx.C
     (late,) = alice.get(f"/runs/{condition['run']}/conditions").json()
     assert (late["phase"], late["value"], late["answered_at"]) == ("timed_out", None, None)
     assert answer(alice, late, True).status_code == 409
+
+
+def test_what_waits_comes_first_and_the_rest_on_further_pages(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    first, *_ = found = asked(alice, count=3)
+    path = f"/runs/{first['run']}/conditions"
+    for condition in found[:2]:
+        answer(alice, condition, True)
+    pages = [alice.get(path, params={"offset": at, "limit": 2}).json() for at in (0, 2, 3)]
+    assert [len(page) for page in pages] == [2, 1, 0]
+    names = [each["name"] for page in pages for each in page]
+    assert (names[0], sorted(names)) == ("question-2", [each["name"] for each in found])
+    assert alice.get(path, params={"offset": -1}).status_code == 422
+    # What Flyte lists and does not know yet takes its place, and cannot be asked.
+    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND, times=3)
+    assert [each["name"] for each in alice.get(path).json()] == ["", "", ""]
+    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
+    assert "" not in [each["name"] for each in alice.get("/conditions").json()]
+    for query in ("phase=paused", "phase=paused&phase=paused"):
+        runs = alice.get(f"/runs?limit=200&{query}").json()
+        assert first["run"] in [each["name"] for each in runs]
+    alice.post(f"/runs/{first['run']}/abort")
+
+
+def test_types_and_answers_that_the_app_does_not_know_are_null(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    (condition,) = asked(alice)
+    path = f"/runs/{condition['run']}/conditions"
+    (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
+    details = run.actions[condition["action"]].details
+    details.condition.type.simple = types_pb2.DATETIME
+    refused = answer(alice, condition, True)
+    assert (refused.status_code, "None" in refused.text) == (422, False)
+    details.signal_info.SetInParent()  # without an output
+    odd = (Literal(), Literal(collection=LiteralCollection(literals=[Literal()])))
+    for output in odd:
+        details.signal_info.output.CopyFrom(output)
+        for each in (alice.get(path), alice.get("/conditions")):
+            (shown,) = (it for it in each.json() if it["run"] == condition["run"])
+            assert (shown["type"], shown["value"]) == (None, None)
+    alice.post(f"/runs/{condition['run']}/abort")
 
 
 def test_many_conditions_take_two_calls_each_and_no_more_than_asked_for(

@@ -124,6 +124,12 @@ def if_answered(read: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(lambda pb2: read(pb2) if pb2.HasField("signal_info") else None)
 
 
+def answer_of(pb2: Any) -> Any:
+    """Return the answer to a condition; None if it is no boolean, number or text."""
+    value = to_json([("", pb2.signal_info.output)])[""]
+    return value if isinstance(value, bool | int | float | str) else None
+
+
 class Condition(Shown):
     """What a run asks people, from the details of its action, and the answer."""
 
@@ -146,7 +152,4 @@ class Condition(Shown):
         datetime | None, if_answered(lambda action: time_of(action.status.end_time))
     ] = at("pb2")
     answered_by: Who = at("pb2.signal_info.signalled_by", "Null also if Flyte does not know")
-    value: Annotated[
-        bool | int | float | str | None,
-        if_answered(lambda action: to_json([("", action.signal_info.output)])[""]),
-    ] = at("pb2")
+    value: Annotated[bool | int | float | str | None, if_answered(answer_of)] = at("pb2")

@@ -13,6 +13,7 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyte.models import ActionPhase
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from pydantic import (
     AfterValidator,
     AliasPath,
@@ -182,7 +183,9 @@ def _in_utc(time: datetime) -> datetime:
 
 async def _subject(
     connection: HTTPConnection,
-    subject: Annotated[str | None, Query(description="Only what this subject has started.")] = None,
+    subject: Annotated[
+        str | None, Query(min_length=1, description="Only what this subject has started.")
+    ] = None,
     mine: Annotated[bool, Query(description="Only what the caller has started.")] = False,
 ) -> str | None:
     if not mine:
@@ -268,17 +271,18 @@ async def first(found: Any, count: int, skip: int = 0) -> list[Any]:
 
 
 async def details_of(actions: Iterable[Any]) -> list[remote.ActionDetails]:
-    """Fetch the details of actions side by side, without those that Flyte does not know yet."""
+    """Fetch the details of listed actions side by side; some may have only what the list has."""
 
-    async def details(action: Any) -> remote.ActionDetails | None:
+    async def details(action: Any) -> remote.ActionDetails:
         try:
             return await remote.ActionDetails.get_details.aio(action.pb2.id)
         except ConnectError as error:
-            if error.code is not Code.NOT_FOUND:
+            if error.code is not Code.NOT_FOUND:  # as of a child that has just been enqueued
                 raise
-            return None
+            listed = {field.name: value for field, value in action.pb2.ListFields()}
+            return remote.ActionDetails(ActionDetails(**listed))
 
-    return [*filter(None, await asyncio.gather(*map(details, actions)))]
+    return await asyncio.gather(*map(details, actions))
 
 
 def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:

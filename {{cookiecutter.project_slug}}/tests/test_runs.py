@@ -73,6 +73,7 @@ def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
         assert {run["executed_by"]["subject"] for run in mine} == {me["subject"]}
     assert alice.get("/runs", params={"subject": "nobody"}).json() == []
     assert alice.get("/runs", params={"subject": "nobody", "mine": "true"}).status_code == 400
+    assert alice.get("/runs", params={"subject": ""}).status_code == 422  # not everybody's
 
 
 def test_runs_are_listed_newest_first_and_by_task_and_phase(

@@ -7,15 +7,8 @@ from fastapi import APIRouter, Body, HTTPException, Query, Response
 from flyte import remote
 from flyte.models import ActionPhase
 
-from passthrough.dependencies import (
-    RunDep,
-    SubjectDep,
-    Time,
-    WaitQuery,
-    in_time,
-    phase_of,
-    wait_for,
-)
+from passthrough.calls.runs import NEWEST_FIRST
+from passthrough.dependencies import RunDep, SubjectDep, Time, WaitQuery, in_time, wait_for
 
 from ..models import HAS_OUTPUTS, Abort, EndedRun, Rerun, Run, RunData
 
@@ -27,11 +20,8 @@ async def list_runs(
     subject: SubjectDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
     phase: Annotated[
-        list[ActionPhase],
-        Query(
-            description="Only runs in these phases; `paused` alone: runs that wait for an answer."
-        ),
-    ] = [],  # noqa: B006
+        set[ActionPhase], Query(description="Only in these; `paused` alone: those that ask people.")
+    ] = set(),  # noqa: B006
     before: Annotated[Time | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> list[Run]:
@@ -40,14 +30,14 @@ async def list_runs(
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
     be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
     """
-    asking = phase == [ActionPhase.PAUSED]  # a run itself goes on while it asks
+    asking = phase == {ActionPhase.PAUSED}  # a run itself goes on while it asks
     found = remote.Run.listall.aio(
         in_phase=() if asking else 2 * tuple(phase),  # the SDK splits a single one into its digits
         paused_actions_only=asking,
         task_name=task,
         created_by_subject=subject,
         created_at=remote.TimeFilter(before=before),
-        sort_by=("created_at", "desc"),
+        sort_by=NEWEST_FIRST,
         limit=limit,
     )
     return [Run.of(run) async for run in found]
@@ -67,7 +57,7 @@ async def get_run_io(run: RunDep) -> RunData:
     Values that cannot be written as JSON, such as files and pickles, are shown as references.
     """
     inputs = await run.inputs.aio()
-    succeeded = phase_of(run.action) in HAS_OUTPUTS
+    succeeded = Run.of(run).phase in HAS_OUTPUTS
     outputs = (await run.outputs.aio()).named_outputs if succeeded else None
     return RunData(inputs=dict(inputs), outputs=outputs)
 

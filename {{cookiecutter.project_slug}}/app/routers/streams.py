@@ -6,6 +6,7 @@ off by sending ``Last-Event-ID``, as browsers do.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -21,6 +22,7 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 LAST_EVENT_ID = "The id of the last event received."
+GONE = 999_999_999  # the number of the event that says that an attempt's log is gone
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
@@ -44,7 +46,7 @@ async def run_events(
 async def run_logs(
     action: ActionDep,
     last_event_id: Annotated[
-        str, Header(pattern=r"^\d{1,9}-\d{1,9}$", description=LAST_EVENT_ID)
+        str, Header(pattern=r"^[1-9]\d{0,8}-\d{1,9}$", description=LAST_EVENT_ID)
     ] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log of a run, or of one action, over all attempts until it has ended.
@@ -54,15 +56,16 @@ async def run_logs(
     Flyte fails after the first event, the last one is a `problem`.
     """
     attempt, seen = map(int, last_event_id.split("-"))
+    is_read = seen == GONE
     while True:
-        number, is_missing = 0, False
-        try:
-            async for text in log_of(action, attempt):
-                number += 1
-                if number > seen:
-                    yield ServerSentEvent(id=f"{attempt}-{number}", raw_data=text)
-        except LogsNotYetAvailableError:
-            is_missing = True
+        number = 0
+        if seen < GONE:
+            with suppress(LogsNotYetAvailableError):
+                async for text in log_of(action, attempt):
+                    number += 1
+                    if number > seen:
+                        yield ServerSentEvent(id=f"{attempt}-{number}", raw_data=text)
+                is_read = True
         seen = max(seen, number)
         # Flyte ends the log with the attempt's pod, and records the attempt's end later.
         action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
@@ -70,10 +73,10 @@ async def run_logs(
         if is_last and not action.done():
             await asyncio.sleep(1)
             continue
-        if is_missing:
+        if not is_read:
             gone = {"attempt": attempt}
-            yield ServerSentEvent(event="unavailable", id=f"{attempt}-{seen}", data=gone)
+            yield ServerSentEvent(event="unavailable", id=f"{attempt}-{GONE}", data=gone)
         if is_last:
             return
-        attempt, seen = attempt + 1, 0
+        attempt, seen, is_read = attempt + 1, 0, False
         yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})

@@ -43,10 +43,8 @@ async def list_tasks(
     """List the deployed tasks that the caller may see, each in its latest version."""
     found = remote.Task.listall.aio(by_task_env=environment, limit=limit)
     tasks = [
-        TaskSummary(
-            name=task.name, version=task.version, description=task.pb2.metadata.short_description
-        )
-        async for task in found
+        TaskSummary(name=t.name, version=t.version, description=t.pb2.metadata.short_description)
+        async for t in found
     ]
     return tasks[:limit]
 

@@ -1,6 +1,6 @@
 """What the SDK does not do for runs: filters by person, attempts, whole logs, links to reports."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from .sdk import initialised, part
 
+NEWEST_FIRST = ("created_at", "desc")
 LONGEST_MESSAGE = 64 * 1024  # characters of a log's message in one piece
 
 
@@ -34,6 +36,24 @@ def change_filters() -> None:
 def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts from ``ActionDetails.pb2``; the status of a parent says 0."""
     return max([details.status.attempts, *(each.attempt for each in details.attempts)])
+
+
+def paused_in(run: str) -> AsyncIterator[remote.Action]:
+    """List the actions of a run that wait for an answer, the newest first."""
+    phases = (ActionPhase.PAUSED, ActionPhase.PAUSED)  # the SDK splits a single one into its digits
+    found: AsyncIterator[remote.Action] = remote.Action.listall.aio(
+        run, in_phase=phases, sort_by=NEWEST_FIRST
+    )
+    return found
+
+
+async def conditions_of(run: str) -> AsyncGenerator[remote.Action | remote.Condition]:
+    """List what a run asks: what waits for an answer, then the rest in Flyte's order, by phase."""
+    async for action in paused_in(run):
+        yield action
+    async for each in remote.Condition.listall.aio(run):
+        if each.pb2.status.phase != ActionPhase.PAUSED.to_protobuf_value():
+            yield each
 
 
 async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
@@ -72,7 +92,11 @@ async def report_address(action: remote.Action) -> str:
 
 def _are_local(*addresses: str) -> bool:
     try:
-        hosts = [urlsplit(address).hostname or "" for address in addresses]
-        return all(ip_address(host).is_loopback for host in hosts)
-    except ValueError:  # a name
+        urls = [*map(urlsplit, addresses)]
+        return all(
+            url.scheme in {"http", "https"}
+            and (url.hostname == "localhost" or ip_address(url.hostname or "").is_loopback)
+            for url in urls
+        )
+    except ValueError:  # another name
         return False
