@@ -1,6 +1,7 @@
 """Every endpoint as a tool for AI agents: the official client calls them over real connections."""
 
 import asyncio
+import gc
 import json
 import logging
 import pkgutil
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,6 +48,7 @@ from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.requests import agents
 from passthrough.requests.agents import serve_agents
+from passthrough.requests.tools import Answer
 
 from .support import TASKS, bearer, build_app, client_of, serving, wait_until
 
@@ -451,7 +454,7 @@ def test_what_is_too_long_is_cut_and_says_how_to_get_the_rest(url: str, letter: 
     [shown, note] = texts(result := called(url, "make_thing", text=letter * 41_000))
     assert shown == (text[:9] + letter * 41_000)[:40_000]
     assert result.structured_content is None
-    assert "Cut after 40000 characters" in note
+    assert "up to 40000 characters" in note
     assert "request POST /new/thing with the same credentials" in note
     for kind in ("json", "text"):
         shown, note = texts(called(url, "large", kind=kind))
@@ -577,6 +580,21 @@ def test_the_request_of_a_call_finds_nothing_of_the_one_around_it(url: str) -> N
 
 def test_a_call_finds_what_the_app_has_opened_at_start_up(url: str) -> None:
     assert called(url, "opened").structured_content["result"] == ["at start-up", "by the request"]
+
+
+def test_a_response_is_not_kept_after_the_result(url: str) -> None:
+    """Megabytes would wait for the garbage collector, after every call."""
+
+    def kept() -> list[Answer]:
+        return [each for each in gc.get_objects() if isinstance(each, Answer) and each.body]
+
+    gc.collect()
+    gc.disable()
+    try:
+        called(url, "large", kind="json")
+        wait_until(lambda: not kept(), seconds=4)
+    finally:
+        gc.enable()
 
 
 def test_background_tasks_go_on_after_the_result(url: str) -> None:
@@ -762,6 +780,23 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
         "resource_name": "FastAPI",
     }
     assert len(received()) == before  # Flyte is asked only once
+
+
+def test_a_flyte_that_names_no_issuer_is_asked_once_too(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def ask() -> tuple[Any, Any]:
+        asked.append("Flyte")
+        return SimpleNamespace(issuer=""), SimpleNamespace(scopes=[])
+
+    monkeypatch.setattr(agents, "sign_in_metadata", ask)
+    with serving(app_with_agents()) as url, client_of(url, None) as client:
+        for _ in range(2):
+            refused = client.get("/.well-known/oauth-protected-resource/mcp")
+            assert (refused.status_code, asked) == (404, ["Flyte"])
+            assert "OAUTH_ISSUER" in refused.json()["detail"]
 
 
 class Store:

@@ -78,13 +78,16 @@ class Agents:
         self._server: Any = None
         self._tools: dict[str, Tool] = {}
         self._routes: list[Any] = []
-        self._metadata: dict[str, Any] = {}
+        self._metadata: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
 
     async def metadata(self, request: Request) -> JSONResponse:
         """Tell where to sign in (RFC 9728 2)."""
         async with self._asking:  # Flyte is asked once, and what it answers is nobody's
-            self._metadata = self._metadata or await self._where_to_sign_in()
+            if self._metadata is None:
+                self._metadata = await self._where_to_sign_in()
+        if not any(self._metadata["authorization_servers"]):
+            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return JSONResponse({"resource": _address(request, PATH), **self._metadata})
 
     async def _where_to_sign_in(self) -> dict[str, Any]:
@@ -92,10 +95,8 @@ class Agents:
         if settings.flyte_plaintext:
             raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
         metadata, config = await sign_in_metadata()
-        if not (issuer := settings.oauth_issuer or metadata.issuer):
-            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return {
-            "authorization_servers": [issuer],
+            "authorization_servers": [settings.oauth_issuer or metadata.issuer],
             "scopes_supported": config.scopes,
             "bearer_methods_supported": ["header"],
             "resource_name": self._app.title,
@@ -202,6 +203,7 @@ class Call:
         self._body: bytes | None = None
         self._answered, self._left = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def make(self, request: dict[str, Any], body: bytes) -> Answer:
         """Make the request, and return what has come of its response in time."""
@@ -227,6 +229,9 @@ class Call:
     async def end(self) -> None:
         """Leave, as a client does that has gone, and wait until nothing is left of the request."""
         self._left.set()
+        self.answer = Answer()  # else it stays until the garbage collector finds the task's cycle
+        if self._timer:
+            self._timer.cancel()
         if self._task:
             await asyncio.wait({self._task})
 
@@ -247,7 +252,7 @@ class Call:
         if message["type"] == "http.response.start":
             self.answer.status = message["status"]
             self.answer.headers = Headers(raw=message.get("headers", []))
-            asyncio.get_running_loop().call_later(PATIENCE, self._enough)
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._enough)
         else:
             self.answer.body += message.get("body", b"")
             self.answer.is_whole = not message.get("more_body")

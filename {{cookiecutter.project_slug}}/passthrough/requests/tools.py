@@ -116,7 +116,8 @@ class Tool:
             )
         notes, value = [], None
         if len(text) > LONGEST or not answer.is_whole:
-            notes = [f"Cut after {LONGEST} characters. For the rest, ask for less, or {direct}."]
+            limit = f"This is not all: a result has up to {LONGEST} characters."
+            notes = [f"{limit} For the rest, ask for less, or {direct}."]
         elif "json" in kind:
             with suppress(ValueError):  # such as an Infinity, which is no JSON
                 value = from_json(text, allow_inf_nan=False)
