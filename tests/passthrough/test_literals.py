@@ -21,6 +21,7 @@ from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field
 
+from passthrough.calls.types_and_storage import JsonTransformer, translate
 from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json
 
 from .literals import interface_of, kinds_of, to_literals
@@ -117,8 +118,17 @@ class ByLevel:
     x: dict[Level, int]
 
 
+@dataclass
+class FloatOrText:
+    value: float | str
+
+
 class Money(BaseModel):
     amount: decimal.Decimal
+
+
+class Price(BaseModel):
+    value: float | str
 
 
 class PointModel(BaseModel):
@@ -316,6 +326,8 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Point, Point(1, 3.0), {"y": 3, "x": 1}),
     (Everything, EVERYTHING, EVERYTHING_JSON),
     (PointModel, PointModel(x=1), {"x": 1}),
+    (Money, Money(amount=decimal.Decimal("0.1")), {"amount": 0.1}),
+    (FloatOrText, FloatOrText(0.1 + 0.2), {"value": 0.1 + 0.2}),
     (EverythingModel, EVERYTHING_MODEL, EVERYTHING_MODEL_JSON),
     (
         Tree,
@@ -518,6 +530,7 @@ def test_the_names_of_an_enum_are_all_that_is_valid_only_where_the_sdk_reads_nam
         to_literal(wall | {"color": "red"}, Wall)
 
 
+ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
 PRECISE = "must not be more precise than microseconds: Python drops the rest"
 WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (int, "1", [((), "must be of type integer")]),
@@ -528,6 +541,8 @@ WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
     (float, "1", [((), "must be of type number")]),
     (float, 10**400, [((), "must be an integer of 64 bits")]),
     (Money, {"amount": 2**64}, [(("amount",), "matches none of the types of the union")]),
+    (Money, {"amount": 3.14159265358979323846}, [(("amount",), ROUNDED)]),
+    (Money, {"amount": 12345678901234567.89}, [(("amount",), ROUNDED)]),
     (struct_pb2.Struct, {"a": [2**53]}, [(("a", 0), "must be below 2**53, or text")]),
     (dt.datetime, "2024-01-02T03:04:05.1234567Z", [((), PRECISE)]),
     (dt.timedelta, "PT0.0000001S", [((), PRECISE)]),
@@ -607,6 +622,12 @@ def test_every_invalid_value_is_reported_with_its_location(
     with pytest.raises(InvalidInputs) as caught:
         to_literal(given, kind)
     assert caught.value.errors == [(("a", *location), message) for location, message in errors]
+
+
+def test_a_number_of_a_model_that_python_code_passes_on_has_not_been_rounded() -> None:
+    price, kind = Price(value=0.1 + 0.2), TypeEngine.to_literal_type(Price)
+    made = asyncio.run(translate({"a": price}, {"a": Annotated[Any, JsonTransformer(kind)]}))
+    assert read(made["a"], Price) == price
 
 
 def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_out() -> None:

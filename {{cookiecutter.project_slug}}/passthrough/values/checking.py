@@ -1,6 +1,7 @@
 """Checks JSON values against the part of JSON Schema that `schemas` keeps."""
 
 import base64
+import math
 import operator
 import re
 import uuid
@@ -18,6 +19,9 @@ Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 MAX_ERRORS = 100
+TEXT = {"type": "string"}
+"""Follows the numbers in Pydantic's schema of a Decimal, and in that of ``float | str``."""
+ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
 BOUNDS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
     "minimum": (operator.ge, "must be at least {}"),
     "maximum": (operator.le, "must be at most {}"),
@@ -42,13 +46,14 @@ class Checker:
         errors: Locations and error messages.
         definitions: What references in schemas point to.
         is_dataclass: Whether a dataclass's decoder will read the value.
+        is_exact: Whether a number that a Decimal would be made of cannot have been rounded before.
         top: What integers must be less than.
     """
 
     def __init__(self, definitions: Mapping[str, Schema], budget: Budget) -> None:
         self.errors: list[Error] = []
         self.definitions = definitions
-        self.is_dataclass, self.top = False, 2**64
+        self.is_dataclass, self.is_exact, self.top = False, False, 2**64
         self._spend = budget.spend
 
     def fail(self, location: Location, message: str) -> Any:
@@ -143,10 +148,11 @@ class Checker:
     def _any_of(self, value: Any, schemas: list[Any], at: Location, depth: int) -> Any:
         """Use the first schema that leaves the value as it is, or else the first that it fits."""
         fitting: list[Any] = []
-        for schema in schemas:
+        for index, schema in enumerate(schemas):
             plain, errors = self.attempt(self.check, value, schema, at, depth + 1)
             if not errors and type(plain) is type(value) and plain == value:
-                return plain
+                may_be_decimal = schemas[index + 1 : index + 2] == [TEXT] and not self.is_exact
+                return self.fail(at, ROUNDED) if may_be_decimal and _is_rounded(plain) else plain
             if not errors:
                 fitting.append(plain)
         return fitting[0] if fitting else self.fail(at, "matches none of the types of the union")
@@ -186,6 +192,11 @@ class Checker:
                     self.fail(place, "must be named by an integer")
                 plain[name] = self.check(item, properties.get(name, rest), place, depth + 1)
         return plain
+
+
+def _is_rounded(value: Any) -> bool:
+    """Tell whether a number has more digits than those that a double always keeps."""
+    return type(value) is float and math.isfinite(value) and float(f"{value:.15g}") != value
 
 
 def _printable(name: str) -> str:

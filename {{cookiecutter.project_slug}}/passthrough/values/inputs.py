@@ -170,15 +170,23 @@ class Converter(Checker):
                 if self.is_text(key, (*at, key))
             }
             return Literal(map=LiteralMap(literals=entries))
-        return self._scalar(value, kind, schema, at, depth)
+        return self._scalar(value, kind, schema, at, depth, is_stored=stored is not None)
 
     def _scalar(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
+        self,
+        value: Any,
+        kind: LiteralType,
+        schema: Schema,
+        at: Location,
+        depth: int,
+        *,
+        is_stored: bool,
     ) -> Literal:
         which, simple = kind.WhichOneof("type"), kind.simple
         is_struct = simple == SimpleType.STRUCT
         is_message = is_struct and "pb_type" in kind.metadata.fields
         self.is_dataclass = is_struct and is_dataclass(kind)
+        self.is_exact = self.is_dataclass or is_stored  # a dataclass's Decimal takes only text
         self.top = 2**53 if is_message else 2**64  # all numbers in a message are floats
         known = schema.get("properties", {}).get("kind", NOTHING)
         if (
