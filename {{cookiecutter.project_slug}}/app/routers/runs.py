@@ -20,8 +20,8 @@ async def list_runs(
     subject: SubjectDep,
     task: Annotated[str | None, Query(description="Only runs of this task (full name).")] = None,
     phase: Annotated[
-        set[ActionPhase], Query(description="Only in these; `paused` alone: those that ask people.")
-    ] = set(),  # noqa: B006
+        list[ActionPhase], Query(description="Only in these; `paused` alone: those that ask.")
+    ] = [],  # noqa: B006
     before: Annotated[Time | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> list[Run]:
@@ -30,7 +30,7 @@ async def list_runs(
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
     be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
     """
-    asking = phase == {ActionPhase.PAUSED}  # a run itself goes on while it asks
+    asking = set(phase) == {ActionPhase.PAUSED}  # a run itself goes on while it asks
     found = remote.Run.listall.aio(
         in_phase=() if asking else 2 * tuple(phase),  # the SDK splits a single one into its digits
         paused_actions_only=asking,
