@@ -183,11 +183,11 @@ def _in_utc(time: datetime) -> datetime:
 
 async def _subject(
     connection: HTTPConnection,
-    subject: Annotated[
-        str | None, Query(min_length=1, description="Only what this subject has started.")
-    ] = None,
+    subject: Annotated[str | None, Query(description="Only what this subject has started.")] = None,
     mine: Annotated[bool, Query(description="Only what the caller has started.")] = False,
 ) -> str | None:
+    if subject == "":  # the SDK would list everybody's
+        raise HTTPException(422, "`subject` is empty")
     if not mine:
         return subject
     if (caller := (await find_caller(connection)).subject) and subject in {None, caller}:
