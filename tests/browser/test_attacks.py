@@ -157,24 +157,6 @@ def test_a_script_of_a_trusted_origin_may_read_as_its_visitor(
             assert visitors.close() == []
 
 
-def test_a_web_socket_of_another_site_is_refused(
-    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
-) -> None:
-    origin, pages = attacker
-    pages["/"] = "<title>hostile</title>"
-    name = started(api, "greet", name="Ada")
-    page = visit("alice").page
-    connect = """target => new Promise(resolve => {
-        const socket = new WebSocket(target);
-        socket.onmessage = () => resolve("message");
-        socket.onerror = () => resolve("refused");
-    })"""
-    target = f"{app.url.replace('http', 'ws')}/runs/{name}/watch"
-    assert page.evaluate(connect, target) == "message"  # the page itself may
-    page.goto(f"{origin}/")
-    assert page.evaluate(connect, target) == "refused"
-
-
 def test_no_page_of_another_site_can_frame_the_app(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
 ) -> None:

@@ -38,7 +38,7 @@ class Curl:
 
     def __init__(self, url: str) -> None:
         self.lines: list[str] = []
-        self.last, self.times = "0", 0
+        self.last, self.times = "", 0
         self._url = url
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -46,7 +46,9 @@ class Curl:
     def _read(self) -> None:
         while self.lines[-1:] != LINES[-1:]:
             self.times += 1
-            headers = [AUTHORIZATION, f"Last-Event-ID: {self.last}"]
+            headers = (
+                [AUTHORIZATION, f"Last-Event-ID: {self.last}"] if self.last else [AUTHORIZATION]
+            )
             command = ["curl", "-sN", *(f"-H{header}" for header in headers), self._url]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
                 for line in curl.stdout or ():
