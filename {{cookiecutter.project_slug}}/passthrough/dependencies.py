@@ -22,6 +22,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     model_validator,
 )
 from starlette.requests import HTTPConnection
@@ -110,7 +111,8 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 
 
 async def _action(
-    name: Annotated[str, Path(description="The run's name.")], action: str = "a0"
+    name: Annotated[str, Path(description="The run's name.")],
+    action: Annotated[str, StringConstraints(min_length=1, max_length=30)] = "a0",
 ) -> remote.Action:
     return await remote.Action.get.aio(run_name=name, name=action)
 
@@ -192,7 +194,7 @@ async def _subject(
         return subject
     if (caller := (await find_caller(connection)).subject) and subject in {None, caller}:
         return caller
-    raise HTTPException(400, "Flyte does not know who you are, or `subject` is somebody else")
+    raise HTTPException(422, "Flyte does not know who you are, or `subject` is somebody else")
 
 
 SubjectDep = Annotated[str | None, Depends(_subject)]

@@ -72,7 +72,7 @@ def test_a_run_has_who_started_it_and_lists_can_be_filtered_by_person(
         assert greeting["name"] in [run["name"] for run in mine]
         assert {run["executed_by"]["subject"] for run in mine} == {me["subject"]}
     assert alice.get("/runs", params={"subject": "nobody"}).json() == []
-    assert alice.get("/runs", params={"subject": "nobody", "mine": "true"}).status_code == 400
+    assert alice.get("/runs", params={"subject": "nobody", "mine": "true"}).status_code == 422
     assert alice.get("/runs", params={"subject": ""}).status_code == 422  # not everybody's
 
 
