@@ -13,7 +13,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Disconnects a client who takes nothing for half a minute although there is something to read.
 
     The system does that, on Linux. Nothing else knows when a slow client has taken some of a
-    message, and can close a connection with unsent data.
+    message, and can close a connection with unsent data. A client slower than about 5 kB/s may look
+    like that, since its system confirms what it has read in large steps; it can resume.
     """
 
     patience = 30
