@@ -56,7 +56,15 @@ def create_app(settings: Settings) -> FastAPI:
             ),
         ],
     )
-    for module in (me, projects, tasks, runs, actions, conditions, streams):
+    for module in (
+        me,
+        projects,
+        tasks,
+        runs,
+        actions,
+        conditions,
+        streams,
+    ):
         app.include_router(module.router, dependencies=[ProjectDomain])
     app.include_router(page.router)
     serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
