@@ -51,3 +51,7 @@ def test_only_files_of_known_kinds_that_git_does_not_ignore_are_served_and_deplo
     public = run([python, "-c", PUBLIC], project)
     assert "extra.js" in public
     assert not [name for name in private if name in public]
+    # A repository around the project ignores all of it, as the template's does with its demo.
+    (project / ".git").rename(tmp_path / ".git")
+    (tmp_path / ".gitignore").write_text("*\n")
+    assert "extra.js" in run([python, "-c", PUBLIC], project)

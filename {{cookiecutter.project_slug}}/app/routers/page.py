@@ -24,11 +24,13 @@ def _files() -> list[Path]:
     files = sorted(file for file in PAGE.glob("[!.]*") if file.suffix in KINDS)
     with suppress(FileNotFoundError):  # without git, as on a cluster, which has only these files
         command = ["git", "check-ignore", "-z", "--stdin"]
-        names = "\0".join(map(str, files))
+        names = "\0".join(map(str, [PAGE, *files]))
         told = subprocess.run(  # noqa: S603
             command, cwd=PAGE, input=names, capture_output=True, text=True, check=False
         )
-        files = [file for file in files if str(file) not in told.stdout.split("\0")]
+        ignored = told.stdout.split("\0")
+        if str(PAGE) not in ignored:  # by a repository around the project, which says nothing
+            files = [file for file in files if str(file) not in ignored]
     return files
 
 
