@@ -53,9 +53,7 @@ SETTING = '''
 
 def add_router(project: Path, name: str, code: str) -> None:
     (project / f"app/routers/{name}.py").write_text(code, "utf-8")
-    main = project / "app/main.py"
-    put(main, "me, page", f"{name}, ")
-    put(main, "        me,\n", f"        {name},\n")
+    put(project / "app/main.py", '    "me",\n', f'    "{name}",\n')
 
 
 def add_everything(project: Path) -> None:

@@ -23,13 +23,7 @@ def delete(project: Path, *names: str) -> None:
 
 def without_router(project: Path, name: str) -> None:
     delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
-    main = project / "app/main.py"
-    text = main.read_text("utf-8")
-    imported = re.search(r"from \.routers import (.*)\n", text)
-    assert imported
-    left = [each for each in imported[1].split(", ") if each != name]
-    main.write_text(text.replace(imported[1], ", ".join(left)), "utf-8")
-    cut(main, f"        {name},\n")
+    cut(project / "app/main.py", f'    "{name}",\n')
 
 
 def without_agents(project: Path) -> None:
@@ -65,11 +59,9 @@ def with_only_health(project: Path) -> None:
     without_streams_page_and_samples(project)
     for name in ("me", "projects", "tasks", "runs", "actions", "conditions"):
         without_router(project, name)
-    loop = """    for module in (
-    ):
-        app.include_router(module.router, dependencies=[ProjectDomain])
-"""
-    cut(project / "app/main.py", loop, "from passthrough.dependencies import ProjectDomain\n")
+    main = project / "app/main.py"
+    unused = r"ROUTERS = .*\n.*\n.*\n\n|    for name in R.*\n.*\n|from .*(?:resolve_name|Domain)\n"
+    cut(main, *re.findall(unused, main.read_text("utf-8")))
 
 
 # Functions that delete parts, and patterns for tests that may need them. Those tests run, and the

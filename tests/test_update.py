@@ -109,7 +109,7 @@ def earlier(destination: Path) -> None:
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
     main = destination / PACKAGE / "main.py"
-    cut(main, "        projects,\n")
+    cut(main, '    "projects",\n')
     tasks = destination / PACKAGE / "tasks.py"
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
@@ -118,8 +118,8 @@ def work_on(project: Path) -> dict[str, str]:
     """Edit the project as an owner would; return the texts that must survive an update."""
     package = project / "app"
     main = package / "main.py"
-    added = "        ours,\n"
-    put(main, "    ):\n", added)
+    added, end = '    "ours",\n', ']\n"""The modules'
+    put(main, end, added)
     with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
         tasks.write("\n\n# Ours\n")
     readme = project / "README.md"
@@ -129,7 +129,7 @@ def work_on(project: Path) -> dict[str, str]:
     text = pyproject.read_text("utf-8")
     pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
     return {
-        "app/main.py": added + "    ):\n",
+        "app/main.py": added + end,
         "app/tasks.py": "\n# Ours\n",
         "README.md": "\nOur own paragraph.\n",
         "app/ours.py": 'OURS = "ours"\n',
@@ -178,7 +178,7 @@ def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
         if name == "pyproject.toml":
             text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
         elif name == "app/main.py":
-            text = text.replace("        ours,\n", "")
+            text = text.replace('    "ours",\n', "")
         elif name == "app/tasks.py":
             text = text.removesuffix("\n\n# Ours\n")
         elif name == "README.md":

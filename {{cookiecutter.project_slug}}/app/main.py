@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pkgutil import resolve_name
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -17,8 +18,19 @@ from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
-from .routers import actions, conditions, me, page, projects, runs, streams, tasks
+from .routers import page
 from .settings import Settings
+
+ROUTERS = [
+    "me",
+    "projects",
+    "tasks",
+    "runs",
+    "actions",
+    "conditions",
+    "streams",
+]
+"""The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
 PUBLIC = PublicPaths({*public.PATHS, *page.PATHS})
 """Paths that need no credentials."""
@@ -56,16 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
             ),
         ],
     )
-    for module in (
-        me,
-        projects,
-        tasks,
-        runs,
-        actions,
-        conditions,
-        streams,
-    ):
-        app.include_router(module.router, dependencies=[ProjectDomain])
+    for name in ROUTERS:
+        app.include_router(resolve_name(f"app.routers.{name}:router"), dependencies=[ProjectDomain])
     app.include_router(page.router)
     serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app

@@ -3,8 +3,8 @@
 It belongs to the template that generated this project, and is tested there. Don't edit it: updates
 of the project replace this folder.
 
-It answers the SDK over the wire like a Flyte cluster, authenticates people, and really executes
-tasks. For an unknown method it returns UNIMPLEMENTED with the method's name.
+It answers the SDK over the wire like a Flyte cluster, authenticates people, and executes tasks. For
+an unknown method it returns UNIMPLEMENTED with the method's name.
 """
 
 from connectrpc.code import Code

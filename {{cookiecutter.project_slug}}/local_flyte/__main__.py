@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal, and return 0; or 1, if something did not start."""
     parser = argparse.ArgumentParser(
         prog="python -m local_flyte",
-        description="Run the app on a local Flyte that has users and really runs tasks.",
+        description="Run the app on a local Flyte that has users and runs your tasks.",
     )
     parser.add_argument(
         "--port",

@@ -46,7 +46,7 @@ async def _project_and_domain(
     ] = None,
 ) -> None:
     if in_project or in_domain:
-        if not forwarded_credentials():  # what the app does by itself is not for them to move
+        if not forwarded_credentials():  # else anybody could move what a webhook starts
             raise HTTPException(400, "only callers with credentials may name a project or a domain")
         act_in(initialised(), in_project, in_domain)
 

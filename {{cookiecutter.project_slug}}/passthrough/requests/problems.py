@@ -160,7 +160,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """
     if isinstance(error, BaseExceptionGroup):
         told = [problem_for(connection, each) for each in error.exceptions]  # each is logged
-        # A bug, else the worst.
+        # A bug of the app first, else the highest status.
         return max(told, key=lambda each: (each.status == 500, each.status))
     settings = getattr(connection.scope.get("app"), "settings", None) or Settings()
     secrets = list(_credentials(connection, settings))

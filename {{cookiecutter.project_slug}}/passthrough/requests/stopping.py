@@ -43,7 +43,7 @@ class Stopping:
             self._timeouts[timeout].call_soon(self._expire, timeout)
 
     def leaves(self, timeout: asyncio.Timeout) -> None:
-        """Undo this for a timeout."""
+        """Forget a timeout whose block has been left."""
         self._timeouts.pop(timeout, None)
 
     def _expire(self, timeout: asyncio.Timeout) -> None:
