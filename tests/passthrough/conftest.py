@@ -45,7 +45,7 @@ def _safe_sdk() -> Iterator[None]:
         for name in vars(owner).keys() & attributes.keys():
             if vars(owner)[name] is not attributes[name]:
                 setattr(owner, name, attributes[name])
-    sdk._done.clear()
+    sdk.make_safe.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from passthrough.calls.errors import (
     LONGEST_ERROR,
     LONGEST_LINE,
     REMOVED,
-    DeadlineExceededError,
     TooLargeError,
     keep_credentials_out_of_logs,
     meaning_of,
@@ -25,26 +24,24 @@ from passthrough.calls.errors import (
 )
 
 GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
-LIMIT = "limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
+LIMIT = (
+    "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
+)
 TOKEN = "a-token-of-somebody"
-
-
-# Errors
 
 
 @pytest.mark.parametrize(
     ("code", "message", "method", "expected"),
     [
-        (Code.NOT_FOUND, "no run r1", GET_DATA, (Code.NOT_FOUND, "no run r1")),
         (Code.NOT_FOUND, None, GET_DATA, (Code.NOT_FOUND, "")),
         (Code.NOT_FOUND, 7, GET_DATA, (Code.NOT_FOUND, "7")),
         (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, REMOVED)),
         (Code.ABORTED, "x" * 2000, GET_DATA, (Code.ABORTED, "x" * LONGEST_ERROR)),
-        (Code.INTERNAL, f"no: {LIMIT}", "Service/GetRunDetails", (Code.INTERNAL, f"no: {LIMIT}")),
+        (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
         (Code.UNKNOWN, LIMIT, GET_DATA, (Code.UNKNOWN, LIMIT)),
         (
             Code.INTERNAL,
-            f"no: {LIMIT}",
+            LIMIT,
             GET_DATA,
             (Code.OUT_OF_RANGE, "Flyte returns inputs and outputs of at most 2 MiB"),
         ),
@@ -63,37 +60,18 @@ def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
     assert not meaning.details
 
 
-def test_an_answer_that_cannot_be_read_is_an_internal_error_of_flyte() -> None:
+def test_some_errors_of_the_client_mean_something_else() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
     meaning = meaning_of(error, [], GET_DATA)
     assert (meaning.code, meaning.message) == (Code.INTERNAL, "the answer cannot be read")
-
-
-def test_an_answer_that_is_too_large_stays_one_and_a_cancellation_becomes_one_again() -> None:
     large = TooLargeError("larger than 8 bytes")
     assert meaning_of(large, [], GET_DATA) is large
-    assert large.method == GET_DATA  # type: ignore[attr-defined]
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
-    cancelled = ConnectError(Code.CANCELED, "")
-    cancelled.__cause__ = asyncio.CancelledError("by a scope of anyio's")
+    error.__cause__ = asyncio.CancelledError("by a scope of anyio's")
     with pytest.raises(asyncio.CancelledError) as raised:
-        meaning_of(cancelled, [], GET_DATA)
-    assert raised.value is cancelled.__cause__  # anyio recognises its own
-
-
-def test_a_deadline_names_the_call_and_is_no_timeout_error() -> None:
-    error = DeadlineExceededError(GET_DATA)
-    assert (error.code, error.kind, str(error)) == (
-        "DeadlineExceeded",
-        "system",
-        "Flyte did not answer in time",
-    )
-    assert (error.method, DeadlineExceededError().method) == (GET_DATA, "")
-    assert not isinstance(error, TimeoutError)  # the SDK would subscribe again
-
-
-# Secrets
+        meaning_of(error, [], GET_DATA)
+    assert raised.value is error.__cause__  # anyio recognises its own
 
 
 def test_schemes_and_names_are_no_secrets() -> None:
@@ -111,23 +89,16 @@ def test_schemes_and_names_are_no_secrets() -> None:
     ("text", "is_quote"),
     [
         ("no 0123456789ab", True),
-        ("0123456789ab no", True),
         ("no 89abcdefghij no", True),
         ("no 0123456789a no", False),
-        ("0123456789a", False),
         ("no eightlet no", True),
-        ("no sevenle no", False),
-        ("no cdefghijeig no", False),
+        ("no sevenle no cdefghijeig no", False),
         ("no number-04999 no", True),
-        ("", False),
     ],
 )
 def test_a_quote_is_a_short_secret_or_a_good_part_of_a_long_one(text: str, is_quote: bool) -> None:
     secrets = ["0123456789abcdefghij", "eightlet", "sevenle"]
     assert quotes(text, [*secrets, *(f"word-number-{n:05}" for n in range(5000))]) is is_quote
-
-
-# The log
 
 
 @pytest.fixture
@@ -139,11 +110,10 @@ def _safe_records() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_safe_records")
-@pytest.mark.parametrize("logger", ["flyte", "flyte.remote._data", "httpx", "httpcore.http11"])
 def test_no_record_of_the_sdk_quotes_a_credential_or_is_several_lines(
-    logger: str, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    log = logging.getLogger(logger)
+    log = logging.getLogger("flyte.remote._data")
     log.addHandler(caplog.handler)
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
         for said in (TOKEN, "nothing\r\n2026-01-01 INFO all is well"):
@@ -153,9 +123,8 @@ def test_no_record_of_the_sdk_quotes_a_credential_or_is_several_lines(
             except ConnectionError:
                 log.exception("Flyte cannot be reached")
     log.removeHandler(caplog.handler)
-    assert {record.name for record in caplog.records} == {logger}
-    assert {record.funcName for record in caplog.records} == {
-        "test_no_record_of_the_sdk_quotes_a_credential_or_is_several_lines"
+    assert {record.funcName[:34] for record in caplog.records} == {
+        "test_no_record_of_the_sdk_quotes_a"
     }
     messages = list(dict.fromkeys(record.getMessage() for record in caplog.records))
     assert messages[:2] == [REMOVED, "Flyte said: nothing\\r\\n2026-01-01 INFO all is well"]
@@ -181,11 +150,7 @@ def test_records_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) ->
         ("PUT https://s3.example/key?sig=1&x=2 failed", "PUT https://s3.example/key?… failed"),
         ("PUT https://s3.example/key?a?b\tfailed", r"PUT https://s3.example/key?…\tfailed"),
         ("[https://a.example/?b=1] why?no", "[https://a.example/?… why?no"),
-        (
-            "https://a.example/ why? https://a.example/?",
-            "https://a.example/ why? https://a.example/?",
-        ),
-        ("no?https://a.example", "no?https://a.example"),
+        ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
         ("ä\x1b[2K\u2028\ud800", r"ä\x1b[2K\u2028\ud800"),
         ("x" * 20_000, "x" * LONGEST_LINE),
         ("http://" * 1_000_000, ("http://" * 2000)[:LONGEST_LINE]),

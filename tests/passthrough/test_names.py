@@ -1,8 +1,9 @@
-"""Every public name of the SDK that apps use is in a table, shown in docs/flyte-remote.md.
+"""Every public name of the SDK that apps use is in docs/flyte-remote.md.
 
 To regenerate the page, run this file as a module, with the template's folder in PYTHONPATH.
 """
 
+import asyncio
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,34 +11,33 @@ from pkgutil import resolve_name
 from typing import Any
 
 import flyte
-import httpx
 import pytest
-from fastapi import APIRouter
 from flyte import remote
 
 from passthrough.calls.errors import NotForManyCallersError
-from passthrough.calls.make_safe import REFUSED, _sdk_name
+from passthrough.calls.make_safe import REFUSED
 
 from .deployed_tasks import greet
+from .support import acting_as
 
 PAGE = Path(__file__).parents[2] / "docs" / "flyte-remote.md"
 FUNCTIONS = ("build", "run", "rerun", "with_runcontext")
 """The functions of ``flyte`` itself with which apps build images and start runs."""
 
+TYPED = "only the types that you name are made, by the SDK; no pickles"
+VALUES = {
+    "inputs": "a mapping of names to JSON",
+    "outputs": "a tuple of JSON; `named_outputs` is a mapping",
+    "typed_inputs": TYPED,
+    "typed_outputs": TYPED,
+}
 JSON = {
     "Action.details": "its inputs and outputs are JSON",
-    "ActionDetails.inputs": "a mapping of names to JSON",
-    "ActionDetails.outputs": "a tuple of JSON; `named_outputs` is a mapping",
-    "ActionDetails.typed_inputs": "only the types that you name are made, by the SDK; no pickles",
-    "ActionDetails.typed_outputs": "only the types that you name are made, by the SDK; no pickles",
-    "Run.inputs": "a mapping of names to JSON",
-    "Run.outputs": "a tuple of JSON; `named_outputs` is a mapping",
-    "Run.typed_inputs": "only the types that you name are made, by the SDK; no pickles",
-    "Run.typed_outputs": "only the types that you name are made, by the SDK; no pickles",
-    "RunDetails.inputs": "a mapping of names to JSON",
-    "RunDetails.outputs": "a tuple of JSON; `named_outputs` is a mapping",
-    "RunDetails.typed_inputs": "only the types that you name are made, by the SDK; no pickles",
-    "RunDetails.typed_outputs": "only the types that you name are made, by the SDK; no pickles",
+    **{
+        f"{owner}.{name}": VALUES[name]
+        for owner in ("ActionDetails", "Run", "RunDetails")
+        for name in VALUES
+    },
     "TaskDetails.interface": "its types hold the declared ones; `json_schema` shows them",
     "flyte.run": "inputs of a remote task are JSON, or values of your own; all errors are reported"
     " at once (422). Your own task function takes and returns its declared types",
@@ -60,39 +60,11 @@ CHANGED = {
     "upload_file": "it reads the file with the app's rights: never pass a path from a caller",
     "flyte.build": "each caller asks Flyte and gets a separate build; `IMAGE_BUILDER` selects the"
     " builder",
-    "flyte.with_runcontext": "as in the docs, except for `mode`. Leave out `name`: for one that was"
-    " used before, Flyte returns the old run, and may run it again",
+    "flyte.with_runcontext": "as in the docs, but `mode` must be `remote`, as it is without one."
+    " Leave out `name`: for one that was used before, Flyte returns the old run, and may run it"
+    " again",
 }
 """Names that work as documented, with further notes."""
-
-AS_DOCUMENTED = {
-    "Action": "abort done get get_logs listall sync to_dict to_json watch",
-    "ActionDetails": "done get get_details get_phase_transitions input_literals logs_available"
-    " output_literals to_dict to_json watch watch_updates",
-    "ActionInputs": "to_dict to_json",
-    "ActionOutputs": "to_dict to_json",
-    "App": "activate create deactivate delete ephemeral_ctx ephemeral_ctx_sync get is_active"
-    " is_deactivated listall replace to_dict to_json update watch",
-    "Artifact": "coerce_to_literal create declare delete get get_schema list_names listall"
-    " partition_values to_dict to_json",
-    "Condition": "to_dict to_json",
-    "PartitionSchema": "from_pb2 to_pb2",
-    "Project": "archive create get listall to_dict to_json unarchive update",
-    "Run": "abort code_bundle details done first_failure get get_debug_url get_logs input_literals"
-    " output_literals raise_for_status sync to_dict to_json watch",
-    "RunDetails": "done get get_details input_literals output_literals to_dict to_json",
-    "Secret": "create delete get listall to_dict to_json",
-    "SecretTypes": "",
-    "Settings": "available_keys effective_values get_settings_for_edit local_overrides parse_yaml"
-    " scope_description to_dict to_json to_yaml to_yaml_sections update_settings",
-    "Task": "listall to_dict to_json",
-    "TaskDetails": "fetch get override to_dict to_json",
-    "TimeFilter": "",
-    "Trigger": "create delete get get_details listall to_dict to_json update",
-    "TriggerDetails": "get to_dict to_json",
-    "User": "get name subject to_dict to_json",
-}
-"""Methods by class."""
 
 INTRODUCTION = """# flyte.remote in an app
 
@@ -106,15 +78,12 @@ Every call ends with its request and reaches Flyte as the request's caller. In a
 """
 
 
-def known() -> dict[str, str]:
-    """Return the note on each name; it is empty if the name works as documented."""
-    table = {
-        f"{owner}.{name}": "" for owner, names in AS_DOCUMENTED.items() for name in names.split()
-    }
-    table |= dict.fromkeys((owner for owner, names in AS_DOCUMENTED.items() if not names), "")
-    table |= {name: f"**JSON**: {what}" for name, what in JSON.items()}
-    table |= CHANGED
-    return table | {name: f"**refused**: {instead}" for name, instead in REFUSED.items()}
+def notes() -> dict[str, str]:
+    """Return the notes on names that do not simply work as documented."""
+    table = {name: f"**JSON**: {what}" for name, what in JSON.items()} | CHANGED
+    for name, instead in REFUSED.items():
+        table[name.removeprefix("flyte.remote:").replace(":", ".")] = f"**refused**: {instead}"
+    return table
 
 
 def installed() -> Iterator[str]:
@@ -139,11 +108,12 @@ def _methods(kind: type) -> Iterator[str]:
 
 def page() -> str:
     """Return docs/flyte-remote.md."""
-    lines, classes = [INTRODUCTION, "| name | |", "|---|---|"], known()
+    lines, what = [INTRODUCTION, "| name | |", "|---|---|"], notes()
     same: dict[str, list[str]] = {}
-    for name, what in sorted(classes.items(), key=lambda each: (each[0][0].islower(), each[0])):
-        if what:
-            lines.append(f"| `{name}` | {what} |")
+    names = {*installed(), "TaskDetails.interface", *(name for name in what if ".io." in name)}
+    for name in sorted(names, key=lambda each: (each[0].islower(), each)):
+        if name in what:
+            lines.append(f"| `{name}` | {what[name]} |")
         else:
             owner, _, method = name.partition(".")
             same.setdefault(owner, []).append(f"`{method}`" if method else "")
@@ -152,53 +122,30 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_every_public_name_of_the_installed_sdk_is_in_the_table() -> None:
-    in_table = {name for name in known() if not name.startswith("flyte.io.")}
-    in_table -= {"TaskDetails.interface", *MODES}
-    assert {*installed()} - in_table == set(), "add these to the table"
-    if flyte.__version__ >= "2.12.1":
-        assert in_table - {*installed()} == set(), "flyte no longer has these"
-
-
 def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == page(), "regenerate it: see the top of this file"
 
 
-MODES = {name for name in REFUSED if name.startswith("flyte.with_runcontext(")}
-router = APIRouter()
-
-
-def in_mode(name: str) -> Any:
-    """Return the context of a run that does not run on Flyte."""
-    mode: Any = name.split("'")[1]
-    return flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
-
-
-@router.get("/refused/{name}")
-async def use(name: str) -> str:
-    if name in MODES:
-        await in_mode(name).run.aio(greet, name="Ada")
-    await resolve_name(_sdk_name(name)).aio(None)
-    return "not refused"
-
-
-@router.get("/sync/refused/{name}")
-def sync_use(name: str) -> str:
-    if name in MODES:
-        in_mode(name).run(greet, name="Ada")
-    resolve_name(_sdk_name(name))(None)
-    return "not refused"
-
-
-@pytest.mark.parametrize("kind", ["", "/sync"])
+@pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_call_says_what_to_use_instead(
-    alice: httpx.Client, name: str, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert alice.get(f"{kind}/refused/{name}").status_code == 500
-    assert NotForManyCallersError.__name__ in caplog.text
-    assert f"{name} is not available in an app that serves many callers" in caplog.text
-    assert REFUSED[name] in caplog.text
+def test_a_refused_call_says_what_to_use_instead(name: str) -> None:
+    refused = resolve_name(name)
+    for call in (refused, refused.aio):
+        with pytest.raises(NotForManyCallersError, match="serves many callers") as raised:
+            call(None)
+        assert name in str(raised.value)
+        assert REFUSED[name] in str(raised.value)
+
+
+@pytest.mark.usefixtures("local_flyte")
+@pytest.mark.parametrize("mode", ["local", "hybrid"])
+def test_no_task_runs_in_the_app(mode: Any) -> None:
+    with acting_as("alice"):
+        context = flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
+        with pytest.raises(NotForManyCallersError):
+            asyncio.run(context.run.aio(greet, name="Ada"))
+        with pytest.raises(NotForManyCallersError):
+            context.run(greet, name="Ada")
 
 
 if __name__ == "__main__":

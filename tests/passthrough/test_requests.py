@@ -39,7 +39,7 @@ FEW = 10
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
-INTERCEPTOR: Any = CallerInterceptor(False, Transport(None))
+INTERCEPTOR: Any = CallerInterceptor(True, Transport(None))
 router = APIRouter()
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
@@ -506,7 +506,7 @@ def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
             yield number
 
     async def read() -> list[int]:
-        current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
+        current_calls.set(RequestCalls(Limits(timeout=0.05)))
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
@@ -531,7 +531,7 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
             await asyncio.Event().wait()
 
         monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
-        current_calls.set(RequestCalls(Limits(timeout=0.05, anonymous=True)))
+        current_calls.set(RequestCalls(Limits(timeout=0.05)))
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
@@ -566,7 +566,7 @@ def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() ->
             yield number
 
     async def serve() -> None:
-        calls = RequestCalls(Limits(anonymous=True))
+        calls = RequestCalls(Limits())
         current_calls.set(calls)
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         assert await anext(stream) == 0

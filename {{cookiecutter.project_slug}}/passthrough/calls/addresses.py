@@ -12,7 +12,7 @@ from publicsuffixlist import PublicSuffixList
 from .request_calls import request_calls
 
 
-def trusted(cluster: str, flyte_address: str) -> str:
+def trusted(address: str, flyte_address: str) -> str:
     """Return the address at which to call a cluster, or Flyte's own if the cluster is Flyte itself.
 
     The open-source Flyte returns the host name it was called by, with http:// behind a TLS proxy.
@@ -20,40 +20,41 @@ def trusted(cluster: str, flyte_address: str) -> str:
     Raises:
         ConnectError: Credentials must not be sent there.
     """
-    address = re.sub("^dns:/*", "", cluster)
+    address = re.sub("^dns:/*", "", address)
     if "//" not in address:
         address = f"https://{address}"
     with suppress(ValueError):  # not a URL
         if urlsplit(address).netloc == urlsplit(flyte_address).netloc:
             return flyte_address
-    if not is_trusted(address, flyte_address):
-        raise ConnectError(
-            Code.INTERNAL,
-            f"Flyte stores this data at {cluster!r}, which is not an https:// address in its own"
-            " domain. To send callers' credentials there, add its https:// address to"
-            " FLYTE_DATA_ADDRESSES.",
-        )
+    check(address, flyte_address)
     return address
 
 
-def is_trusted(address: str, flyte_address: str) -> bool:
-    """Tell whether credentials may be sent to an address that Flyte has returned."""
-    is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses
-    return is_listed or is_neighbour(address, flyte_address)
+def check(address: str, flyte_address: str) -> None:
+    """Refuse to send credentials to an address that Flyte has returned, unless it is Flyte's.
 
+    It must have TLS and be Flyte's own host, or in the same domain as that, as its clusters are, or
+    be listed in the settings. ``https://cluster.acme.example`` is in the domain of
+    ``https://flyte.acme.example``. Nothing is in the domain of ``flyte.co.uk``: anyone can register
+    a name under ``co.uk`` (publicsuffix.org).
 
-def is_neighbour(address: str, flyte_address: str) -> bool:
-    """Tell whether an address has TLS and is in the same domain as Flyte's, as its clusters are.
-
-    ``https://cluster.acme.example`` is a neighbour of ``https://flyte.acme.example``. Nothing is a
-    neighbour of ``flyte.co.uk``: anyone can register a name under ``co.uk`` (publicsuffix.org).
+    Raises:
+        ConnectError: Credentials must not be sent there.
     """
-    domain = (urlsplit(flyte_address).hostname or "").partition(".")[2]
-    if not domain or domain.rpartition(".")[2].isdigit() or domain.endswith("."):
-        return False
-    if _public_suffixes().is_public(domain):
-        return False
-    return re.fullmatch(rf"https://[a-z0-9.-]+\.{re.escape(domain)}(:443)?/?", address) is not None
+    # Compared as text: parsers disagree about the host of "https://:@a\\@b".
+    host = re.sub(r":\d+$", "", urlsplit(flyte_address).netloc.lower())
+    domain = host.partition(".")[2]
+    allowed = rf"{re.escape(host)}(:\d+)?"
+    is_name = domain.rpartition(".")[2].strip("0123456789")  # no IP address, and no dot at the end
+    if is_name and not _public_suffixes().is_public(domain):
+        allowed += rf"|[a-z0-9.-]+\.{re.escape(domain)}(:443)?"
+    is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses
+    if not is_listed and not re.fullmatch(rf"https://({allowed})/?", address, re.ASCII):
+        raise ConnectError(
+            Code.INTERNAL,
+            f"{address!r} is not an https:// address in Flyte's own domain. To send callers'"
+            " credentials there, add it to FLYTE_DATA_ADDRESSES.",
+        )
 
 
 @functools.cache

@@ -28,10 +28,6 @@ class StartError(SystemExit):
     """The app cannot start. The message says why and what to do, without a traceback."""
 
 
-class UnsupportedFlyteError(StartError):
-    """The installed flyte lacks a place that `make_safe` changes. The message says what to pin."""
-
-
 class NotForManyCallersError(RuntimeError):
     """This part of the SDK is unsafe with many callers. The message says what to use instead."""
 
@@ -66,19 +62,17 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
     Raises:
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
-    if isinstance(error.__cause__, asyncio.CancelledError):
-        raise error.__cause__  # the same one: anyio recognises its own by their text
-    code, text = error.code, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
-    if quotes(text, secrets):
-        text = REMOVED
-    if isinstance(error.__cause__, DecodeError):
-        code, text = Code.INTERNAL, "the answer cannot be read"
-    meaning = ConnectError(code, text)
-    if isinstance(error, TooLargeError):
-        meaning = error
-    elif code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
+    cause, text = error.__cause__, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
+    if isinstance(cause, asyncio.CancelledError):
+        raise cause  # the same one: anyio recognises its own by their text
+    meaning = error
+    if error.code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
         meaning = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
-    meaning.__cause__ = error.__cause__  # the SDK recognises a reset stream by it
+    elif isinstance(cause, DecodeError):
+        meaning = ConnectError(Code.INTERNAL, "the answer cannot be read")
+    elif not isinstance(error, TooLargeError):
+        meaning = ConnectError(error.code, REMOVED if quotes(text, secrets) else text)
+    meaning.__cause__ = cause  # the SDK recognises a reset stream by it
     meaning.method = method  # type: ignore[attr-defined]
     return meaning
 
@@ -129,11 +123,6 @@ def safe_line(text: str) -> str:
     text = text[:LONGEST_LINE]
     if quotes(text, secrets_in(forwarded_credentials())):
         return REMOVED
-    text = re.sub(r"\S+", lambda word: _without_query(word[0]), text)
+    text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
     # Line breaks in a text of Flyte's would look like further records.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _without_query(word: str) -> str:
-    address, _, query = word.partition("?")
-    return f"{address}?…" if query and "://" in address else word

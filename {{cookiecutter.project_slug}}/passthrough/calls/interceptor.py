@@ -23,8 +23,8 @@ from .transport import Transport
 
 Call = RequestContext[Any, Any]
 
-RENEWAL = 4
-"""A watch of an action that is silent for this many times ``timeout`` is opened again."""
+PAUSES = (0.25, 0.5, 1.0)
+"""Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
 
 
 class CallerInterceptor:
@@ -42,14 +42,11 @@ class CallerInterceptor:
         self._is_plaintext, self._transport = is_plaintext, transport
 
     async def intercept_unary(
-        self,
-        call_next: Callable[[Any, Call], Awaitable[Any]],
-        request: Any,
-        ctx: Call,
+        self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
     ) -> Any:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
-        pauses = calls.limits.pauses if re.match(r"Get|List|Select|User", name) else ()
+        pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as (method, secrets):
             if name == "CreateRun":
                 await calls.take_time()
@@ -72,10 +69,7 @@ class CallerInterceptor:
             raise failure
 
     async def intercept_server_stream(
-        self,
-        call_next: Callable[[Any, Call], AsyncGenerator[Any]],
-        request: Any,
-        ctx: Call,
+        self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream, and end it when nothing more will come.
 
@@ -101,23 +95,22 @@ class CallerInterceptor:
             messages.close()
             task.cancelled() or task.exception()  # there may be nobody left to await it
 
-        timeout, received, silent = request_calls().limits.timeout, 0, 0.0
-        reading = asyncio.create_task(read())
+        is_first, reading = True, asyncio.create_task(read())
         reading.add_done_callback(done)
         try:
             while True:
                 try:
-                    with anyio.fail_after(timeout):  # asyncio's would lose what comes just then
+                    # asyncio's timeout would lose what comes just then.
+                    with anyio.fail_after(request_calls().limits.timeout):
                         message = await messages.receive()
                 except TimeoutError:
-                    silent += timeout
-                    ends = await _has_nothing_more(request, ctx.method().name, received, silent)
+                    ends = await _has_nothing_more(request, ctx.method().name, is_first)
                     if ends and not messages.statistics().tasks_waiting_send:
                         return
                     continue
                 except (anyio.ClosedResourceError, anyio.EndOfStream):  # by anyio's version
                     break
-                received, silent = received + 1, 0.0
+                is_first = False
                 yield message
             await reading
         finally:
@@ -133,10 +126,10 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
-        calls, secrets = request_calls(), self._authenticate(ctx)
+        secrets = self._authenticate(ctx)
         method = f"{ctx.method().service_name}/{ctx.method().name}"
         attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
-        with calls.include():
+        with request_calls().include():
             span = self._tracer.start_span(
                 method, kind=trace.SpanKind.CLIENT, attributes=attributes
             )
@@ -158,32 +151,41 @@ class CallerInterceptor:
         Raises:
             ConnectError: There are none, so the call would be anonymous.
         """
-        calls, headers = request_calls(), ctx.request_headers()
-        headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
-        if self._is_plaintext:
+        headers = ctx.request_headers()
+        headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())
+        # Where to sign in is asked without credentials.
+        if self._is_plaintext or ctx.method().service_name == "flyteidl2.auth.AuthMetadataService":
             return []
-        credentials = forwarded_credentials()
-        if not credentials and not calls.limits.anonymous:
-            raise ConnectError(
-                Code.UNAUTHENTICATED,
-                "there are no caller's credentials here: call Flyte while serving a request, not in"
-                " a thread of your own or at start-up",
-            )
-        headers.update(credentials)
+        headers.update(credentials := callers_credentials())
         return secrets_in(credentials)
 
 
-async def _has_nothing_more(request: Any, method: str, received: int, silent: float) -> bool:
+def callers_credentials() -> tuple[tuple[str, str], ...]:
+    """Return the headers with which to call as the caller.
+
+    Raises:
+        ConnectError: There are none, so the call would be anonymous.
+    """
+    if credentials := forwarded_credentials():
+        return credentials
+    raise ConnectError(
+        Code.UNAUTHENTICATED,
+        "there are no caller's credentials here: call Flyte while serving a request, not in a"
+        " thread of your own or at start-up",
+    )
+
+
+async def _has_nothing_more(request: Any, method: str, is_first: bool) -> bool:
     """Tell whether a silent stream can be given up.
 
     Flyte keeps a log open after the run has ended. It sends the state of an action at once; after
-    that, silence means that the task is working, or that Flyte hangs.
+    that, silence means that the task is working, or that Flyte hangs: the SDK watches it anew.
 
     Raises:
         DeadlineExceededError: Flyte has not sent anything.
     """
     if method == "TailLogs" and hasattr(request, "action_id"):
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
-    if method.startswith("Watch") and not received:
+    if method.startswith("Watch") and is_first:
         raise DeadlineExceededError(method)
-    return method == "WatchActionDetails" and silent >= RENEWAL * request_calls().limits.timeout
+    return method == "WatchActionDetails"

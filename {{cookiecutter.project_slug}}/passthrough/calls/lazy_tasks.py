@@ -12,13 +12,11 @@ def change_lazy_tasks() -> None:
     lazy, syncify = part("flyte.remote._task:LazyEntity"), part("flyte.syncify:syncify")
 
     async def fetch(self: Any) -> Any:
-        tasks, config, caller = request_calls().tasks, initialised(), forwarded_credentials()
-        key = (self, config.project, config.domain)
-        fetched_as, task = tasks.get(key, (None, None))
-        if fetched_as != caller:
-            task = await self._getter()
-            tasks[key] = caller, task
-        return task
+        tasks, config = request_calls().tasks, initialised()
+        key = (self, config.project, config.domain, forwarded_credentials())
+        if key not in tasks:
+            tasks[key] = await self._getter()
+        return tasks[key]
 
     async def override(self: Any, **options: Any) -> Any:
         async def overridden() -> Any:

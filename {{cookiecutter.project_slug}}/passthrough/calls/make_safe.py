@@ -6,14 +6,13 @@ few places that everything passes through; after that, use ``flyte.remote``, ``f
 lacks one of the names in `SDK_NAMES`.
 """
 
+import functools
 import os
-import re
-import threading
 from typing import Any
 
 import flyte
 
-from .errors import NotForManyCallersError, UnsupportedFlyteError, keep_credentials_out_of_logs
+from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_logs
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
 from .runs import change_filters
@@ -21,31 +20,32 @@ from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
 from .types_and_storage import change_types
 
+CODE = "serve code from its own source, such as its repository"
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
+LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
+MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
+REPORT = "redirect the browser to passthrough.calls.runs.report_address(action)"
 REFUSED = {
-    "Action.download_code": "serve code from its own source, such as its repository",
-    "Action.get_report": "redirect the browser to passthrough.calls.runs.report_address(action)",
-    "Action.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
-    "Artifact.to_python": "pass the artifact to flyte.run as an input, or show artifact.url",
-    "Run.download_code": "serve code from its own source, such as its repository",
-    "Run.get_report": "redirect the browser to passthrough.calls.runs.report_address(action)",
-    "Run.show_logs": "use get_logs.aio(), which returns the lines instead of printing them",
-    "flyte.io.DataFrame.open": FILES,
-    "flyte.io.Dir.download": FILES,
-    "flyte.io.Dir.download_sync": FILES,
-    "flyte.io.File.download": FILES,
-    "flyte.io.File.download_sync": FILES,
-    "App.show_logs": "link to the app's page, app.url, which shows its log",
-    "flyte.with_runcontext(mode='hybrid')": "leave the mode out, and the task runs on Flyte",
-    "flyte.with_runcontext(mode='local')": "leave the mode out, and the task runs on Flyte",
+    "flyte._run:_Runner._run_hybrid": MODE,
+    "flyte._run:_Runner._run_local": MODE,
+    "flyte.io:DataFrame.open": FILES,
+    "flyte.io:Dir.download": FILES,
+    "flyte.io:Dir.download_sync": FILES,
+    "flyte.io:File.download": FILES,
+    "flyte.io:File.download_sync": FILES,
+    "flyte.remote:Action.download_code": CODE,
+    "flyte.remote:Action.get_report": REPORT,
+    "flyte.remote:Action.show_logs": LOGS,
+    "flyte.remote:App.show_logs": "link to the app's page, app.url, which shows its log",
+    "flyte.remote:Artifact.to_python": "pass it to flyte.run as an input, or show artifact.url",
+    "flyte.remote:Run.download_code": CODE,
+    "flyte.remote:Run.get_report": REPORT,
+    "flyte.remote:Run.show_logs": LOGS,
 }
 """Calls that are refused because they print, open an address from Flyte, or run a task here."""
 
 
-_lock = threading.Lock()
-_done: list[str] = []
-
-
+@functools.cache
 def make_safe() -> None:
     """Make the SDK safe for many callers. Only the first call in a process has an effect.
 
@@ -59,40 +59,25 @@ def make_safe() -> None:
     5. Filters of runs by person: sent as Flyte accepts them.
 
     Raises:
-        UnsupportedFlyteError: The installed flyte lacks one of these places.
+        StartError: The installed flyte lacks one of these places.
     """
-    with _lock:
-        if _done:
-            return
-        os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
-        for name, parameters in (SDK_NAMES | {_sdk_name(each): "" for each in REFUSED}).items():
-            if not is_there(name, parameters):
-                raise UnsupportedFlyteError(
-                    f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
-                    " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
-                    " for an update of the template."
-                )
-        for change in (
-            change_sessions,
-            change_loop,
-            change_types,
-            change_lazy_tasks,
-            change_filters,
-        ):
-            change()
-        for name, instead in REFUSED.items():
-            owner, _, method = _sdk_name(name).rpartition(".")
-            setattr(part(owner), method, _refusal(name, instead))
-        keep_credentials_out_of_logs()
-        _done.append("")
-
-
-def _sdk_name(refused: str) -> str:
-    """Return the part of the SDK that a name in `REFUSED` refers to."""
-    mode = re.search("mode='(.+)'", refused)
-    if mode:
-        return f"flyte._run:_Runner._run_{mode[1]}"
-    return re.sub(r"flyte\.remote:flyte\.io\.", "flyte.io:", f"flyte.remote:{refused}")
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
+    for name, parameters in (SDK_NAMES | dict.fromkeys(REFUSED, "")).items():
+        if not is_there(name, parameters):
+            raise StartError(
+                f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
+                " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
+                " for an update of the template."
+            )
+    change_sessions()
+    change_loop()
+    change_types()
+    change_lazy_tasks()
+    change_filters()
+    for name, instead in REFUSED.items():
+        owner, _, method = name.rpartition(".")
+        setattr(part(owner), method, _refusal(name, instead))
+    keep_credentials_out_of_logs()
 
 
 def _refusal(name: str, instead: str) -> Any:

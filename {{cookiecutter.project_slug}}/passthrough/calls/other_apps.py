@@ -3,19 +3,18 @@
 import asyncio
 import functools
 import os
-import re
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 
-from .addresses import is_trusted
+from .addresses import check
 from .errors import DeadlineExceededError
+from .interceptor import callers_credentials
 from .request_calls import request_calls
-from .sdk import forwarded_credentials, initialised
+from .sdk import initialised
 from .transport import Transport
 
 
@@ -40,18 +39,9 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     if not path.startswith("/"):
         raise ValueError(f"the path must begin with a slash: {path!r}")
     address = app.endpoint.rstrip("/")
-    flyte_address = initialised().client.session_config.endpoint
-    if not (is_trusted(address, flyte_address) or _is_on_the_same_host(address, flyte_address)):
-        raise ConnectError(
-            Code.INTERNAL,
-            f"the address of the app {app.name}, {address!r}, is not an https:// address in Flyte's"
-            " own domain. To send callers' credentials there, add it to FLYTE_DATA_ADDRESSES.",
-        )
-    credentials = forwarded_credentials()
-    if not credentials:
-        raise ConnectError(Code.UNAUTHENTICATED, "there are no credentials of a caller here")
+    check(address, initialised().client.session_config.endpoint)
     headers = pyqwest.Headers(options.pop("headers", None) or {})
-    headers.update(credentials)
+    headers.update(callers_credentials())
     return await send(method, address + path, headers=headers, **options)
 
 
@@ -86,10 +76,3 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
 def _client(_: str | None) -> pyqwest.Client:
     """Return a client that trusts the authorities in this file; reading them takes a while."""
     return pyqwest.Client(transport=Transport(None))
-
-
-def _is_on_the_same_host(address: str, flyte_address: str) -> bool:
-    # Compared as text: parsers disagree about the host of "https://:@a\\@b".
-    host = re.sub(r":\d+$", "", urlsplit(flyte_address).netloc)
-    allowed = rf"https://{re.escape(host)}(:\d+)?"
-    return re.fullmatch(allowed, address, re.ASCII) is not None

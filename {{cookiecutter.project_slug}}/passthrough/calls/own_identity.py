@@ -6,43 +6,29 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from flyteidl2.auth import auth_service_pb2 as pb
+from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
 from pydantic import BaseModel, Field, ValidationError
 
 from .other_apps import send
 from .sdk import initialised
 
+OAuth2Metadata, ClientConfig = pb.GetOAuth2MetadataResponse, pb.GetPublicClientConfigResponse
 EARLY = 60  # replace a token this many seconds before it expires
 
 
-class Metadata(BaseModel):
-    """Where people and applications sign in, as far as Flyte says it."""
-
-    issuer: str = ""
-    tokenEndpoint: str = ""  # noqa: N815 - Flyte's name
-
-
-class Config(BaseModel):
-    """What to ask for there."""
-
-    scopes: list[str] = []
-    audience: str = ""
-
-
-class _Token(BaseModel):
+class Token(BaseModel):
     """RFC 6749 5.1."""
 
     access_token: str = Field(pattern="^[!-~]+$")
     expires_in: int = 0
-
-
-Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class OwnIdentity:
@@ -85,8 +71,11 @@ class OwnIdentity:
         runs again.
         """
         async with self.acting():
-            if run := await find_run(name):
-                return run
+            try:
+                return await remote.Run.get.aio(name)
+            except ConnectError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
             return await flyte.with_runcontext(name=name).run.aio(task, **inputs)
 
     async def _renew(self, key: str) -> None:
@@ -96,10 +85,13 @@ class OwnIdentity:
         except ValueError:
             raise ConnectError(Code.INTERNAL, f"{self._variable} holds no API key") from None
         host = re.sub("^[a-z]+:/*", "", named)
-        flyte_address = initialised().client.session_config.endpoint
-        if urlsplit(flyte_address).netloc != host:
+        flyte_address = urlsplit(initialised().client.session_config.endpoint)
+        if (flyte_address.scheme, flyte_address.netloc) != ("https", host):
             raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte, {host}")
         metadata, config = await sign_in_metadata()
+        address = metadata.token_endpoint
+        if not address.startswith("https://"):
+            raise ConnectError(Code.INTERNAL, f"{address!r} is not an https:// address")
         form = {"grant_type": "client_credentials", "scope": " ".join(config.scopes)}
         if config.audience:
             form["audience"] = config.audience
@@ -107,39 +99,25 @@ class OwnIdentity:
             "authorization": "Basic " + b64encode(f"{client}:{secret}".encode()).decode(),
             "content-type": "application/x-www-form-urlencoded",
         }
-        token = await _post(metadata.tokenEndpoint, headers, urlencode(form).encode(), _Token)
+        answer = await send("POST", address, headers=headers, content=urlencode(form).encode())
+        if answer.status != 200:
+            raise ConnectError(Code.INTERNAL, f"{address} has refused the API key: {answer.status}")
+        try:
+            token = Token.model_validate_json(answer.content)
+        except ValidationError:  # its text may quote the token
+            raise ConnectError(Code.INTERNAL, f"the answer of {address} is invalid") from None
         self._key, self._token = key, token.access_token
         self._ends = time.monotonic() + token.expires_in
 
 
-async def sign_in_metadata() -> tuple[Metadata, Config]:
+async def sign_in_metadata() -> tuple[OAuth2Metadata, ClientConfig]:
     """Ask Flyte where to sign in. It answers without credentials."""
-    service = f"{initialised().client.session_config.endpoint}/flyteidl2.auth.AuthMetadataService"
-    asked = {"content-type": "application/json"}
-    metadata = await _post(f"{service}/GetOAuth2Metadata", asked, b"{}", Metadata)
-    return metadata, await _post(f"{service}/GetPublicClientConfig", asked, b"{}", Config)
-
-
-async def find_run(name: str) -> remote.Run | None:
-    """Return the run with this name, or None if there is none that the caller may see."""
+    service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
     try:
-        return await remote.Run.get.aio(name)
+        metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
+        return metadata, await service.get_public_client_config(pb.GetPublicClientConfigRequest())
     except ConnectError as error:
-        if error.code is not Code.NOT_FOUND:
+        if error.code is not Code.UNIMPLEMENTED:
             raise
-        return None
-
-
-async def _post(
-    address: str, headers: dict[str, str], content: bytes, kind: type[Answer]
-) -> Answer:
-    if not address.startswith("https://"):
-        raise ConnectError(Code.INTERNAL, f"{address!r} is not an https:// address")
-    answer = await send("POST", address, headers=headers, content=content)
-    if answer.status not in (200, 501):
-        raise ConnectError(Code.INTERNAL, f"{address} has refused the API key: {answer.status}")
-    try:
-        # 501: the open-source Flyte, if nobody has told it where to sign in.
-        return kind.model_validate_json(answer.content if answer.status == 200 else b"{}")
-    except ValidationError:  # its text may quote the token
-        raise ConnectError(Code.INTERNAL, f"the answer of {address} is invalid") from None
+        # So says the open-source Flyte, if nobody has told it where to sign in.
+        return OAuth2Metadata(), ClientConfig()

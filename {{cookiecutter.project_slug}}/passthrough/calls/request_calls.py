@@ -9,9 +9,6 @@ from typing import Any
 
 from flyte import remote
 
-PAUSES = (0.25, 0.5, 1.0)
-"""Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -21,14 +18,10 @@ class Limits:
         timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
         data_addresses: Further clusters that get credentials, as ``https://host[:port]``. Those
             in the domain of Flyte's own address need not be listed.
-        anonymous: Whether to call Flyte without credentials if there are none.
-        pauses: Seconds before each retry of a call that could not be delivered.
     """
 
     timeout: float = 30.0
     data_addresses: frozenset[str] = frozenset()
-    anonymous: bool = False
-    pauses: tuple[float, ...] = PAUSES
 
 
 class RequestCalls:
@@ -41,7 +34,7 @@ class RequestCalls:
         deadline: asyncio.Timeout | None = None,
     ) -> None:
         self.limits, self.request_id, self._deadline = limits, request_id, deadline
-        self.tasks: dict[Any, tuple[Any, remote.TaskDetails]] = {}
+        self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None

@@ -6,46 +6,26 @@ from typing import Any
 
 import httpx
 import pyqwest
-from connectrpc.codec import proto_binary_codec
-from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 
 from .addresses import trusted
-from .errors import NotForManyCallersError, TooLargeError
+from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .sdk import part
 from .transport import Transport
 
 MOST_SESSIONS = 16
-MOST_LINES = 100_000
-"""Lines of a log in one message. Flyte sends far fewer; decoding more would block other callers."""
-
-
-class Codec:
-    """The encoding of messages."""
-
-    def __init__(self) -> None:
-        binary = proto_binary_codec()
-        self.name, self.encode, self._decode = binary.name, binary.encode, binary.decode
-
-    def decode(self, data: bytes | bytearray, message: Any) -> Any:
-        """Decode a message."""
-        # Each line has this byte at least once, as its tag.
-        if isinstance(message, TailLogsResponse) and data.count(b"\n") > 2 * MOST_LINES:
-            raise TooLargeError(f"a message of a log has more than {MOST_LINES} lines")
-        return self._decode(data, message)
 
 
 def change_sessions() -> None:
     """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
     controlplane = part("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
-    connect_kwargs, codec = kind.connect_kwargs, Codec()
-    sessions: dict[tuple[str, str], Any] = {}  # by address and Flyte's; the last used at the end
+    connect_kwargs = kind.connect_kwargs
+    clusters: dict[tuple[str, str], Any] = {}  # the sessions, by their address and Flyte's
 
-    def changed_kwargs(self: Any) -> dict[str, Any]:
+    def uncompressed(self: Any) -> dict[str, Any]:
         # A message then has its size in front, and small ones are sent sooner.
-        changed = {"accept_compression": (), "send_compression": None, "codec": codec}
-        return {**connect_kwargs(self), **changed}
+        return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
         endpoint: str,
@@ -62,8 +42,7 @@ def change_sessions() -> None:
             )
         if auth_endpoint:  # for a cluster
             endpoint = trusted(endpoint, auth_endpoint)
-            if known := sessions.pop((endpoint, auth_endpoint), None):
-                sessions[endpoint, auth_endpoint] = known
+            if known := clusters.get((endpoint, auth_endpoint)):
                 return known
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
@@ -74,12 +53,12 @@ def change_sessions() -> None:
             interceptors=(CallerInterceptor(made.insecure, transport),),
             http_client=pyqwest.Client(transport=transport),
         )
-        sessions[made.endpoint, auth_endpoint or made.endpoint] = session
-        for unused_for_long in [*sessions][:-MOST_SESSIONS]:
-            del sessions[unused_for_long]  # its connections are closed once no call is left
+        clusters[made.endpoint, auth_endpoint or made.endpoint] = session
+        for oldest in [*clusters][:-MOST_SESSIONS]:
+            del clusters[oldest]  # its connections are closed once no call is left
         return session
 
-    kind.connect_kwargs = changed_kwargs
+    kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
 
     # Each caller must ask Flyte for itself which cluster it may use.

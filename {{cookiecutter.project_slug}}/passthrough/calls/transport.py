@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ from .errors import TooLargeError
 
 LARGEST_MESSAGE = 8 * 1024 * 1024
 """Bytes in one message from Flyte. The inputs or outputs of a run are limited to 2 MiB."""
+MOST_LINES = 200_000
+"""Lines in one message of a log. Flyte sends far fewer; decoding more would block other callers."""
 LONGEST_ANSWER = 64 * 1024
 """Bytes of a storage server's answer to an upload that are read. The SDK searches it for errors."""
 
@@ -54,15 +57,14 @@ class Transport:
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request and return its response."""
         response = await self._transport.execute(request)
-        length = int(response.headers.get("content-length") or LARGEST_MESSAGE + 1)
-        if "transfer-encoding" in response.headers:
-            length = LARGEST_MESSAGE + 1  # unknown: a Content-Length besides it is void
         is_stream = all(
             headers.get("content-type", "").startswith("application/connect+")
             for headers in (request.headers, response.headers)
         )
-        if not is_stream and length <= LARGEST_MESSAGE:
-            return response
+        if not is_stream and "transfer-encoding" not in response.headers:  # it voids the length
+            length = response.headers.get("content-length")
+            if length and int(length) <= LARGEST_MESSAGE:
+                return response
         return pyqwest.Response(
             status=response.status,
             headers=response.headers,
@@ -76,7 +78,7 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
 
     In a stream, each message starts with a flag and its length, 1 + 4 bytes.
     """
-    prefix, left = b"", 0 if is_stream else LARGEST_MESSAGE
+    prefix, left, lines = b"", 0 if is_stream else LARGEST_MESSAGE, 0
     async with response:
         async for chunk in response.content:
             rest = memoryview(chunk)
@@ -85,14 +87,17 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
                 rest = rest[len(part) :]
                 if left:
                     left -= len(part)
-                    continue
-                prefix += part
-                if is_stream and len(prefix) == 5:
-                    prefix, left = b"", int.from_bytes(prefix[1:])
-                if left > LARGEST_MESSAGE or not is_stream:
-                    raise TooLargeError(
-                        f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
-                    )
+                    lines += bytes(part).count(b"\n") if is_stream else 0  # also a line's tag
+                else:
+                    prefix += part
+                    if len(prefix) == 5:
+                        prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
+                    if left > LARGEST_MESSAGE or not is_stream:
+                        raise TooLargeError(
+                            f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
+                        )
+                if lines > MOST_LINES:
+                    raise TooLargeError(f"a message of a log has more than {MOST_LINES} lines")
             yield bytes(chunk)
 
 
@@ -101,15 +106,8 @@ class UploadClient(httpx.AsyncClient):
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request and return its response."""
-        response, content = await super().send(request, **options | {"stream": True}), b""
-        try:
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) >= LONGEST_ANSWER:
-                    break
-        finally:
-            await response.aclose()
+        response = await super().send(request, **options | {"stream": True})
+        async with aclosing(response), aclosing(response.aiter_raw(LONGEST_ANSWER)) as chunks:
+            content = await anext(chunks, b"")
         headers = {"retry-after": response.headers.get("retry-after", "")}
-        return httpx.Response(
-            response.status_code, headers=headers, content=content[:LONGEST_ANSWER]
-        )
+        return httpx.Response(response.status_code, headers=headers, content=content)

@@ -97,7 +97,7 @@ class Agents:
         metadata, config = await sign_in_metadata()
         return {
             "authorization_servers": [settings.oauth_issuer or metadata.issuer],
-            "scopes_supported": config.scopes,
+            "scopes_supported": [*config.scopes],
             "bearer_methods_supported": ["header"],
             "resource_name": self._app.title,
         }
