@@ -169,37 +169,23 @@ def test_a_report_is_opened_at_the_address_that_flyte_signs_for_its_caller(
         assert alice.get(f"/runs/{path}").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://store.example",
-        "http://localhost:1",
-        "http://[::1]:1",
-        "http://store.example",
-        "http://127.0.0.1.evil.example",
-        "http://localhost.evil.example",
-        "http://127.0.0.1:1@evil.example",
-        "javascript://127.0.0.1/%0aalert(1)",
-        "ftp://127.0.0.1",
-        "javascript:alert(1)//127.0.0.1",
-        "//store.example",
-        "https:store.example",
-    ],
-)
-def test_a_report_is_opened_only_with_tls_or_at_the_local_flyte(
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    drawn: str,
-    monkeypatch: pytest.MonkeyPatch,
-    address: str,
+def test_a_report_is_opened_only_with_tls_or_on_this_machine(
+    alice: httpx.Client, local_flyte: LocalFlyte, drawn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_flyte._services.storage, "address", address)
-    answer = alice.get(f"/runs/{drawn}/report")
-    if address in {"https://store.example", "http://localhost:1", "http://[::1]:1"}:
-        assert answer.headers["Location"].startswith(address)
-    else:
-        assert answer.status_code == 502
-        assert "Location" not in answer.headers
+    for address, is_opened in (
+        ("https://store.example", True),
+        ("http://localhost:1", True),
+        ("http://store.example", False),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://127.0.0.1:1@evil.example", False),
+        ("javascript://127.0.0.1/%0aalert(1)", False),
+        ("//store.example", False),
+    ):
+        monkeypatch.setattr(local_flyte._services.storage, "address", address)
+        answer = alice.get(f"/runs/{drawn}/report")
+        assert answer.status_code == (303 if is_opened else 502), address
+        assert answer.headers.get("Location", address).startswith(address)
+        assert ("Location" in answer.headers) is is_opened
 
 
 # What took effect, and phases that nobody knows

@@ -141,7 +141,7 @@ def test_a_refused_call_says_what_to_use_instead(name: str) -> None:
 @pytest.mark.parametrize("mode", ["local", "hybrid"])
 def test_no_task_runs_in_the_app(mode: Any) -> None:
     with acting_as("alice"):
-        context = flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
+        context: Any = flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
         with pytest.raises(NotForManyCallersError):
             asyncio.run(context.run.aio(greet, name="Ada"))
         with pytest.raises(NotForManyCallersError):

@@ -273,7 +273,7 @@ def little_memory() -> Iterator[None]:
     ],
 )
 def test_reading_stops_at_an_answer_that_is_too_large(
-    there: httpx.Client, elsewhere: Elsewhere, headers: dict[str, object]
+    there: httpx.Client, elsewhere: Elsewhere, headers: dict[str, Any]
 ) -> None:
     elsewhere.answers(*[MEBIBYTE] * 200, **headers)
     with little_memory():

@@ -13,14 +13,18 @@ import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
-from flyteidl2.auth import auth_service_pb2 as pb
+from flyteidl2.auth.auth_service_pb2 import (
+    GetOAuth2MetadataRequest,
+    GetOAuth2MetadataResponse,
+    GetPublicClientConfigRequest,
+    GetPublicClientConfigResponse,
+)
 from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
 from pydantic import BaseModel, Field, ValidationError
 
 from .other_apps import send
 from .sdk import initialised
 
-OAuth2Metadata, ClientConfig = pb.GetOAuth2MetadataResponse, pb.GetPublicClientConfigResponse
 EARLY = 60  # replace a token this many seconds before it expires
 
 
@@ -110,14 +114,14 @@ class OwnIdentity:
         self._ends = time.monotonic() + token.expires_in
 
 
-async def sign_in_metadata() -> tuple[OAuth2Metadata, ClientConfig]:
+async def sign_in_metadata() -> tuple[GetOAuth2MetadataResponse, GetPublicClientConfigResponse]:
     """Ask Flyte where to sign in. It answers without credentials."""
     service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
     try:
-        metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
-        return metadata, await service.get_public_client_config(pb.GetPublicClientConfigRequest())
+        metadata = await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
+        return metadata, await service.get_public_client_config(GetPublicClientConfigRequest())
     except ConnectError as error:
         if error.code is not Code.UNIMPLEMENTED:
             raise
         # So says the open-source Flyte, if nobody has told it where to sign in.
-        return OAuth2Metadata(), ClientConfig()
+        return GetOAuth2MetadataResponse(), GetPublicClientConfigResponse()

@@ -107,7 +107,7 @@ class UploadClient(httpx.AsyncClient):
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request and return its response."""
         response = await super().send(request, **options | {"stream": True})
-        async with aclosing(response), aclosing(response.aiter_raw(LONGEST_ANSWER)) as chunks:
-            content = await anext(chunks, b"")
+        async with aclosing(response):
+            content = await anext(response.aiter_raw(LONGEST_ANSWER), b"")
         headers = {"retry-after": response.headers.get("retry-after", "")}
         return httpx.Response(response.status_code, headers=headers, content=content)
