@@ -15,7 +15,7 @@ from template import ROOT
 from .baking import PROJECT, Baker, run
 from .test_owner import ABOUT_ALL, add_everything, add_router, check, cut, put
 
-LONGEST = 15  # lines of code
+LONGEST = 21  # lines of code
 PROMISES = "tests/test_promises.py"
 OTHER_NAMES = """
 def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
@@ -23,9 +23,11 @@ def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
 """
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 WANTED = (
-    *("Run a task and wait", "Rerun with changed inputs", "A form that uploads a file as an input"),
-    *("An approval step", "Watch a run over a WebSocket"),
-    *("A job that outlives the request", "A run per day with a trigger"),
+    *("Run a task and wait", "Five runs side by side", "Rerun with changed inputs"),
+    *("An approval step", "A form that uploads a file as an input", "A file that a task returns"),
+    *("Watch a run over a WebSocket", "A job that outlives the request"),
+    *("An agent to chat with", "A table per person", "Files of the app"),
+    "A run per day with a trigger",
     *("Call another app as the caller", "An app's status, activate and deactivate"),
     *("Build an image", "Prefetch a model", "A webhook of a service", "A second page"),
     "Allow-lists",
@@ -128,6 +130,7 @@ def paste(recipe: Recipe, project: Path) -> None:
             put(target, '    ("POST", "/tasks/{name}/runs"): ', text)
         else:
             assert not target.exists(), path
+            target.parent.mkdir(exist_ok=True)
             target.write_text(text, "utf-8")
 
 
@@ -138,16 +141,22 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     project = baker(tmp_path)
     add_everything(project)
     pages = sorted((project / "docs/recipes").glob("*.md"))
-    runs = (project / "docs/recipes/runs.md").read_text("utf-8")
-    (package,) = re.findall(r'"(python-multipart[^"]*)"', runs)
-    put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
+    told = "".join(page.read_text("utf-8") for page in pages)
+    packages = re.findall(r'`"([^"`]+>=[^"`]+)"`', told)
+    assert len(packages) == 3
+    for package in packages:
+        put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
     python = environment / "bin" / "python"
-    run([sys.executable, "-m", "uv", "pip", "install", "--python", python, package], tmp_path)
+    run([sys.executable, "-m", "uv", "pip", "install", "--python", python, *packages], tmp_path)
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     for recipe in recipes:
         paste(recipe, project)
     main = project / "app/main.py"
     put(main, "*public.PATHS, ", '"/payments", ')
+    deployment = project / "deployment.py"
+    put(deployment, "from app.image", "from app.agent import agent_env\n")
+    put(deployment, "task_env],", "agent_env, ")
+    put(deployment, '"words.json"),', '"app/texts", ')
     check(project, environment)
     tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
     tests += [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]

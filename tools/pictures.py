@@ -13,27 +13,34 @@ PICTURE = ROOT / "docs" / "images" / "two-people.png"
 
 
 def photograph_two_people(links: dict[str, str]) -> None:
-    """Start a run as alice, and take a picture of her view and bob's, side by side."""
+    """Take a picture of bob, whom alice's run asks, beside one of alice, who sees his answer."""
     with sync_playwright() as playwright:
         path, flags = get_chromium.find(), ["--headless", "--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=path, args=flags)
-        size = ViewportSize(width=760, height=860)
+        size = ViewportSize(width=760, height=588)
         alice, bob = (browser.new_page(viewport=size, locale="en-GB") for _ in range(2))
         alice.goto(links["alice"])
-        alice.get_by_role("link", name="count").click()
-        alice.get_by_role("textbox").fill("40")
-        alice.get_by_role("button", name="Run").click()
-        expect(alice.get_by_role("log")).to_contain_text("1 of 40", timeout=60_000)
+        alice.get_by_role("link", name="publish").click()
+        alice.get_by_role("textbox").fill("Results of May")
+        alice.get_by_role("button", name="Run", exact=True).click()
         bob.goto(links["bob"])
-        bob.get_by_role("link", name="Runs").click()
-        bob.get_by_role("listitem").get_by_role("link").first.click()
-        for page in (alice, bob):
-            expect(page.get_by_role("log")).to_contain_text("16 of 40", timeout=60_000)
-        shots = [base64.b64encode(page.screenshot()).decode() for page in (alice, bob)]
-        both = browser.new_page(viewport=ViewportSize(width=1536, height=860))
+        bob.get_by_role("link", name="Runs", exact=True).click()
+        bob.get_by_role("checkbox", name="Everyone").check()
+        yes = bob.get_by_role("button", name="Yes")
+        yes.hover(timeout=60_000)
+        expect(bob.get_by_text("Alice Adams").first).to_be_visible()
+        shots = [bob.screenshot()]
+        yes.click()
+        expect(alice.get_by_text("published: Results")).to_be_visible(timeout=60_000)
+        expect(alice.get_by_text("answered: Yes")).to_be_visible()
+        shots.append(alice.screenshot())
+        both = browser.new_page(viewport=ViewportSize(width=1536, height=size["height"]))
         both.set_content(
             "<body style='margin:0;display:flex;gap:16px;background:#8886a0'>"
-            + "".join(f"<img src='data:image/png;base64,{shot}'>" for shot in shots)
+            + "".join(
+                f"<img src='data:image/png;base64,{base64.b64encode(shot).decode()}'>"
+                for shot in shots
+            )
         )
         both.screenshot(path=PICTURE)
         browser.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local_flyte import sign_in
 from local_flyte.__main__ import main
 
 from ..baking import Baker, run
@@ -157,6 +158,8 @@ def test_the_first_printed_link_shows_a_choice_of_people(
 ) -> None:
     first = printed.partition("\nOpen ")[2].split()[0]
     assert "/sign-in?secret=" in first
+    assert printed.rindex(first) > printed.rindex("curl")  # again, after everything else
+    assert browser.get(first.partition("?")[0]).is_success == sign_in.is_private()
     page = browser.get(first)
     assert page.status_code == 200
     (to_carol,) = re.findall(r'href="(/sign-in/carol\S+)"', page.text)

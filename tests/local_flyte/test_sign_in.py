@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from local_flyte import PEOPLE
+from local_flyte import PEOPLE, sign_in
 from local_flyte.sign_in import SignIn
 
 SECRET = "as-printed"
@@ -152,6 +152,22 @@ def test_only_the_printed_link_shows_the_choice_of_people(
     assert page.status_code == 403
     assert SECRET not in page.text
     assert "alice" not in page.text
+
+
+def test_where_only_this_user_can_connect_the_choice_needs_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = httpx.ASGITransport(SignIn(app, SECRET, KNOWN, private=True))
+
+    async def ask(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path)
+
+    assert "/sign-in/alice?" in asyncio.run(ask("/sign-in")).text
+    for path in ("/sign-in/alice", "/sign-out"):
+        assert asyncio.run(ask(path)).status_code == 403
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
+    assert not sign_in.is_private()
 
 
 def test_without_people_there_is_no_sign_in() -> None:

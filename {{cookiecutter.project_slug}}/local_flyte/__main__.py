@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace) -> int:
             **inherited_environment(),
             **local_flyte.app_environment(),
             **added_variables(local_flyte),
-            **sign_in.environment(people, secret, restarts=reload),
+            **sign_in.environment(people, secret, restarts=reload, private=sign_in.is_private()),
         }
         port: int = listener.getsockname()[1]
         app = stack.enter_context(_app(listener, environment, reload=reload))

@@ -62,9 +62,9 @@ def app_banner(
     """
     flyte, is_union = flyte_command(local_flyte), local_flyte.mode is Mode.UNION
     start = choice(url, secret) if is_union else url  # only Union takes cookies
+    to_open = f"Open       {start}"
     parts = [
-        f"Open       {start}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local"
-        " stand-in",
+        f"{to_open}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local stand-in",
         *notes,
     ]
     if is_union:
@@ -104,7 +104,7 @@ def app_banner(
     if is_union:
         ca_file = local_flyte.ca_file
         parts.append(f"To call what is deployed, give curl its certificate: --cacert {ca_file}")
-    return _joined(parts)
+    return _joined([*parts, to_open])  # again, because much comes in between
 
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:

@@ -2,7 +2,8 @@
 
 On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
 choice of the local Flyte's people, and there is one for each of them. The links contain a secret
-that is new at each start. The app itself contains none of this.
+that is new at each start; where nobody else can connect, the choice is shown without it. The app
+itself contains none of this.
 """
 
 import importlib
@@ -26,10 +27,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .people import COOKIE, Person
-from .same_user import refuse_others
+from .same_user import is_known, refuse_others
 from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
+FORWARDING = {"CODESPACES", "REMOTE_CONTAINERS", "SSH_CONNECTION"}
+"""Variables where ports are often forwarded to another machine, which may have other users."""
 URL = "/sign-in"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -58,15 +61,23 @@ PAGE = """<!doctype html>
 """
 
 
-def environment(people: Iterable[Person], secret: str, *, restarts: bool = False) -> dict[str, str]:
+def is_private() -> bool:
+    """Tell whether only this user can connect to a server that refuses all others."""
+    return is_known() and not FORWARDING & os.environ.keys()
+
+
+def environment(
+    people: Iterable[Person], secret: str, *, restarts: bool = False, private: bool = False
+) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
     Without people there is no sign-in. With ``restarts``, uvicorn restarts the app when its files
-    change, so an app that does not start answers with the reason instead of ending.
+    change, so an app that does not start answers with the reason instead of ending. With
+    ``private``, the choice of people is shown without the secret.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
-    settings = {"secret": secret, "people": known, "restarts": restarts}
+    settings = {"secret": secret, "people": known, "restarts": restarts, "private": private}
     return {VARIABLE: json.dumps(settings), **where}
 
 
@@ -85,7 +96,7 @@ def create_app() -> ASGIApp:
     refuse_others()
     known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
     app = ReportsErrors() if known["restarts"] else importlib.import_module("app.main").app
-    return SignIn(app, known["secret"], known["people"])
+    return SignIn(app, known["secret"], known["people"], private=known["private"])
 
 
 class ReportsErrors:
@@ -131,7 +142,9 @@ def _reason(error: Exception) -> ASGIApp:
 class SignIn:
     """ASGI middleware: a page with a choice of people, and links that set their cookies."""
 
-    def __init__(self, app: ASGIApp, secret: str, people: dict[str, Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, secret: str, people: dict[str, Any], *, private: bool = False
+    ) -> None:
         """Wrap ``app``.
 
         Args:
@@ -139,10 +152,12 @@ class SignIn:
             secret: The secret in the links.
             people: The value of the sign-in cookie, and a description of the rights, of each
                 person. Without people there is no sign-in, and every path belongs to the app.
+            private: Whether the choice of people is shown without the secret.
         """
         self._app = app
         self._secret = secret
         self._people = people
+        self._private = private
         self._pages = Router(
             [
                 Route(URL, self._choose),
@@ -167,7 +182,7 @@ class SignIn:
         given = request.query_params.get("secret", "").encode()
         is_somebody = request.cookies.get(COOKIE) in {value for value, _ in self._people.values()}
         admitted = secrets.compare_digest(given, self._secret.encode()) or (
-            path == URL and is_somebody
+            path == URL and (self._private or is_somebody)
         )
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
