@@ -111,7 +111,7 @@ def test_following_a_link_signs_that_person_in(browser: httpx.Client, name: str)
 
 
 @pytest.mark.parametrize("secret", ["", "wrong", SECRET[:-1], "ü"])
-def test_a_link_that_was_not_printed_does_not_sign_in(browser: httpx.Client, secret: str) -> None:
+def test_only_printed_links_sign_in(browser: httpx.Client, secret: str) -> None:
     for path in ("/sign-in/alice", "/sign-out"):
         response = browser.get(path, params={"secret": secret})
         assert response.status_code == 403

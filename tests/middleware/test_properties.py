@@ -99,7 +99,7 @@ def _check_forwarded(
 @example([PREFLIGHT[0], PREFLIGHT[1], (b"authorization", b"Bearer t")], "OPTIONS", "/", set(), None)
 @example([PREFLIGHT[0], PREFLIGHT[1], (b"cookie", b"a=1")], "OPTIONS", "/", set(), {"session"})
 @thorough
-def test_no_request_is_served_without_credentials_on_a_path_that_is_not_excluded(  # noqa: PLR0917
+def test_without_credentials_only_excluded_paths_are_served(  # noqa: PLR0917
     ours: Class,
     sent: list[Header],
     method: str,
@@ -124,7 +124,7 @@ def test_no_request_is_served_without_credentials_on_a_path_that_is_not_excluded
 
 @given(headers, paths, excluded)
 @thorough
-def test_no_websocket_is_accepted_without_credentials_on_a_path_that_is_not_excluded(
+def test_without_credentials_only_excluded_websockets_are_accepted(
     ours: Class, sent: list[Header], path: str, exempt: set[str]
 ) -> None:
     extensions: dict[str, Any] = {"websocket.http.response": {}}

@@ -648,7 +648,7 @@ def test_no_agent_can_subscribe_and_nobody_waits_for_one_who_tries(url: str) -> 
     assert refused.json()["error"]["code"] == -32601, refused.text
 
 
-def test_what_is_no_call_is_refused_by_the_protocol_or_with_4xx(
+def test_anything_but_a_call_is_refused_by_the_protocol_or_with_4xx(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def call(method: str = "tools/call", **params: Any) -> dict[str, Any]:

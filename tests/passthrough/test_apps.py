@@ -239,7 +239,9 @@ def test_what_goes_on_after_the_request_calls_no_app(
     assert other[0].received == []
 
 
-def test_nobody_calls_no_app(alice: httpx.Client, other: tuple[Other, str]) -> None:
+def test_without_credentials_no_app_is_called(
+    alice: httpx.Client, other: tuple[Other, str]
+) -> None:
     said = alice.post("/thread", params={"address": other[1]}).json()
     assert said.startswith("there are no caller's credentials here")
     assert other[0].received == []

@@ -365,7 +365,7 @@ def test_a_prefix_with_the_name_of_a_public_path_makes_nothing_else_public(
         assert client.get("/docs/start.js").text.startswith("SwaggerUIBundle")
 
 
-def test_without_credentials_nobody_names_the_project_that_the_app_itself_works_in(
+def test_only_callers_with_credentials_name_a_project(
     local_flyte: LocalFlyte,
 ) -> None:
     own = APIRouter(dependencies=[ProjectDomain])
