@@ -41,15 +41,10 @@ async function send(method, path, { query = {}, body, signal, headers = {} } = {
     throw new Problem({ status: 0, title: "The app can’t be reached" });
   }
   if (response.ok) return response;
-  const problem = { status: response.status, title: response.statusText };
-  try {
-    Object.assign(problem, parse(await response.text()), { status: response.status });
-  } catch {
-    // The answer does not come from the app.
-  }
-  // A proxy in front of the app redirects to its sign-in page, which a script can't follow.
-  if (response.type === "opaqueredirect") problem.status = 401;
-  const error = new Problem(problem);
+  // A proxy in front of the app answers as it likes, or redirects to its sign-in page, which a script can't follow.
+  const status = response.type === "opaqueredirect" ? 401 : response.status;
+  const told = await response.text().then(parse).catch(() => ({}));
+  const error = new Problem({ title: response.statusText, ...told, status });
   if (error.status === 401) dispatchEvent(new CustomEvent("signedout", { detail: error }));
   throw error;
 }
@@ -134,9 +129,10 @@ export async function refresh(load, ended, pauseBetween, signal, trouble) {
       if (!document.hidden || last) await load();
       trouble(null);
     } catch (problem) {
-      if (signal.aborted || [403, 404].includes(problem.status)) return;
-      last = false;
+      if (signal.aborted) return;
       trouble(problem);
+      if ([403, 404].includes(problem.status)) return;
+      last = false;
     }
   }
 }

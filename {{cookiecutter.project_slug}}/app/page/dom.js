@@ -115,12 +115,8 @@ export function webLink(address, base) {
 
 export function copyButton(label, text) {
   const copy = button(label, async () => {
-    try {
-      await navigator.clipboard.writeText(text());
-      copy.textContent = "Copied";
-    } catch {
-      copy.textContent = "Your browser does not allow it";
-    }
+    const done = await navigator.clipboard?.writeText(text()).then(() => "Copied", () => null);
+    copy.textContent = done ?? "Your browser does not allow it";
     setTimeout(() => (copy.textContent = label), 2000);
   });
   return copy;

@@ -1,5 +1,5 @@
 // The runs of a project, newest first, kept up to date.
-import { get, part, pause, stringify } from "./api.js";
+import { get, part, refresh, stringify } from "./api.js";
 import { h, hasEnded, name, person, phaseBadge, runDuration, taskName, when } from "./dom.js";
 import { questionsPanel } from "./questions.js";
 import { link, problemBox, session } from "./session.js";
@@ -17,7 +17,7 @@ const PHASES = [
   ["aborted", "Aborted", ["aborted"]],
 ];
 
-export async function runsView(view, { query, signal }) {
+export function runsView(view, { query, signal }) {
   const { scope } = session;
   const list = h("ul.rows.runs");
   const status = h("p.hint", { role: "status" }, "Loading…");
@@ -47,7 +47,6 @@ export async function runsView(view, { query, signal }) {
 
   let drawn;
   function draw(runs, mine) {
-    problem.replaceChildren();
     if (drawn === (drawn = stringify(runs))) return;
     const focused = document.activeElement.closest(".runs a")?.hash;
     list.replaceChildren(...runs.map(item));
@@ -59,25 +58,21 @@ export async function runsView(view, { query, signal }) {
     older.href = link("runs", { ...query, before });
   }
 
-  while (!signal.aborted) {
-    let wait = LATER;
-    try {
-      const phases = PHASES.find(([value]) => value === query.phase)?.[2];
-      const known = (await session.me?.catch(() => null))?.subject; // Flyte can't list the runs of nobody
-      whose.hidden = !known;
-      const mine = known && !query.everyone ? true : null;
-      const asked = { ...scope, mine, task: query.task, phase: phases, before: query.before, limit: PAGE };
-      const runs = document.hidden ? null : await get("runs", asked, signal);
-      if (runs) draw(runs, mine);
-      if (runs?.some((run) => !hasEnded(run))) wait = SOON;
-    } catch (error) {
-      if (signal.aborted) return;
-      status.textContent = "";
-      problem.replaceChildren(problemBox(error));
-      if (error.status === 403) return;
-    }
-    await pause(wait, signal);
+  let wait = LATER;
+  async function load() {
+    const phases = PHASES.find(([value]) => value === query.phase)?.[2];
+    const known = (await session.me?.catch(() => null))?.subject; // Flyte can't list the runs of nobody
+    whose.hidden = !known;
+    const mine = known && !query.everyone ? true : null;
+    const asked = { ...scope, mine, task: query.task, phase: phases, before: query.before, limit: PAGE };
+    const runs = await get("runs", asked, signal);
+    draw(runs, mine);
+    wait = runs.every(hasEnded) ? LATER : SOON;
   }
+  refresh(load, () => false, () => wait, signal, (error) => {
+    if (error) status.textContent = "";
+    problem.replaceChildren(error ? problemBox(error) : "");
+  });
 }
 
 function item(run) {

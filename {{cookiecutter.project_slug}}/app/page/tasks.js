@@ -25,10 +25,7 @@ export async function tasksView(view, { signal }) {
       tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
     ].filter(Boolean)));
   }
-  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).catch((error) => {
-    status.remove();
-    throw error;
-  });
+  tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() => status.replaceChildren());
   show();
 }
 
