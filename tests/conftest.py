@@ -16,6 +16,8 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from .baking import Baker, files_in, run
 from .served import SECRET, App
 
+pytest_plugins = ["local_flyte.testing"]
+
 # The same examples on every run, however slow the machine is.
 hypothesis.settings.register_profile(
     "repeatable",

@@ -6,11 +6,12 @@ import shlex
 import signal
 import subprocess
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from local_flyte.testing import wait_until
 
 from .baking import clean_environment
 
@@ -93,14 +94,6 @@ def running(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[R
         yield started
     finally:
         started.close()
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
-    """Wait for a condition, and fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def curl_lines(printed: str) -> list[list[str]]:

@@ -12,8 +12,7 @@ import get_nginx
 import pytest
 
 from local_flyte.apps import free_port
-
-from .served import wait_until
+from local_flyte.testing import wait_until
 
 CONFIGURATION = """
 daemon off;

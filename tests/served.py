@@ -2,28 +2,19 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from local_flyte import sign_in
 from local_flyte.serving import listen
+from local_flyte.testing import wait_until
 
 from .baking import clean_environment
 
 SECRET = "only-for-this-test"
 TASKS = "page-tests"
 """The prefix of the tasks in browser/page_tasks.py."""
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
-    """Wait for a condition, and fail if it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.02)
 
 
 class App:

@@ -19,8 +19,10 @@ from typing import IO, Any
 import httpx
 import pytest
 
+from local_flyte.testing import wait_until
+
 from .baking import clean_environment
-from .long_running import READY, wait_until
+from .long_running import READY
 
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local_flyte.testing import wait_until
+
 from .baking import Baker, clean_environment, run
-from .long_running import running, wait_until
+from .long_running import running
 
 pytestmark = pytest.mark.slow
 
@@ -26,10 +28,11 @@ KINDS = {
 }
 """How to start each, which tests to run, and how many must pass."""
 
-FAILS = """from .support import long_run
+FAILS = """from local_flyte.testing import long_run
+from .deployed_tasks import count
 
-def test_that_fails(alice, counting):
-    with long_run(alice):
+def test_that_fails(counting):
+    with long_run(count.name, to=100_000):
         raise AssertionError
 """
 
@@ -83,7 +86,7 @@ def test_the_projects_tests_run_against_another_flyte(
     assert passed, said
     assert int(passed[1]) >= least
     skipped = set(re.findall(r"^SKIPPED \[\d+\] \S+\.py(?::\d+)?: (.*)$", said, re.MULTILINE))
-    reasons = (project / "tests" / "conftest.py").read_text("utf-8")
+    reasons = (project / "local_flyte" / "testing.py").read_text("utf-8")
     assert [reason for reason in skipped if reason not in reasons] == []
 
 

@@ -19,7 +19,7 @@ LONGEST = 21  # lines of code
 PROMISES = "tests/test_promises.py"
 OTHER_NAMES = """
 def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
-    assert alice.post(f"/louder/{greeting['name']}").status_code == 403
+    assert alice.post(f"/louder/{greeting}").status_code == 403
 """
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 WANTED = (

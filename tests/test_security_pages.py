@@ -11,7 +11,7 @@ PAGES = {folder: (folder / "SECURITY.md").read_text("utf-8") for folder in (ROOT
 NAMED = [
     (folder, *named.partition("::")[::2])
     for folder, page in PAGES.items()
-    for named in re.findall(r"`(tests/[^`]+)`", page)
+    for named in re.findall(r"`((?:tests|local_flyte)/[^`]+::[^`]+)`", page)
 ]
 PROMISES = [
     (folder, line)
@@ -39,7 +39,7 @@ def test_promises_without_tests_in_the_project_have_tests_here() -> None:
 
 @pytest.mark.parametrize("folder", PAGES, ids=["template", "project"])
 def test_there_are_promises(folder: Path) -> None:
-    assert len([line for where, line in PROMISES if where == folder]) >= 10
+    assert len([line for where, line in PROMISES if where == folder]) >= 8
 
 
 @pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
@@ -47,7 +47,7 @@ def test_a_promise_names_a_test_and_only_names_that_occur_in_its_file(
     folder: Path, line: str
 ) -> None:
     _, promise, held_by, _ = line.split("|")
-    files = re.findall(r"`(tests/\S+)::test_\w+`", held_by)
+    files = re.findall(r"`((?:tests|local_flyte)/\S+)::test_\w+`", held_by)
     assert files
     text = "".join((folder / file).read_text("utf-8") for file in files)
     assert [name for name in re.findall(r"`(.+?)`", promise) if name not in text] == []

@@ -12,12 +12,13 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.apps import free_port
+from local_flyte.testing import wait_until
 from passthrough.requests.lifetime import COME_BACK
 from passthrough.requests.serving import COMMAND_LINE
 
 from .baking import Baker
 from .replicas import started
-from .served import TASKS, wait_until
+from .served import TASKS
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from websockets.sync.client import connect
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import wait_until
 
 from .baking import Baker, run
-from .served import TASKS, App, wait_until
+from .served import TASKS, App
 
 pytestmark = pytest.mark.slow
 

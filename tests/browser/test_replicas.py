@@ -12,9 +12,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte.testing import wait_until
 
 from ..nginx import in_front_of
-from ..served import SECRET, App, wait_until
+from ..served import SECRET, App
 from .test_walkthrough import log_lines
 from .visiting import Visitors, finished, started
 

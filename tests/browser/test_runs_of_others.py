@@ -7,7 +7,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from ..served import wait_until
+from local_flyte.testing import wait_until
+
 from .visiting import Visitors, finished, started
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e" + "long" * 1000

@@ -12,9 +12,10 @@ from connectrpc.code import Code
 from playwright.sync_api import Browser, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte.testing import wait_until
 
 from ..local_flyte.test_lives_of_runs import start
-from ..served import SECRET, TASKS, App, wait_until
+from ..served import SECRET, TASKS, App
 from .visiting import Visitors, finished, started
 
 

@@ -19,9 +19,10 @@ import pytest
 
 from local_flyte import sign_in
 from local_flyte.__main__ import main
+from local_flyte.testing import wait_until
 
 from ..baking import Baker, run
-from ..long_running import READY, Running, curl_lines, running, wait_until
+from ..long_running import READY, Running, curl_lines, running
 from . import other_user
 
 pytestmark = pytest.mark.slow

@@ -6,16 +6,17 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import flyte.remote
 import httpx
 import pytest
 
-from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls import make_safe as sdk
 
-from .support import FOLDER, build_app, client_of, ended, long_run, serving, start
+from .support import FOLDER, build_app
 
 
 @pytest.fixture(scope="session")
@@ -59,14 +60,6 @@ def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFl
         yield _started_flyte
 
 
-@pytest.fixture
-def received(local_flyte: LocalFlyte) -> Iterator[Callable[[], list[ReceivedCall]]]:
-    """The calls that the local Flyte has received since the test began."""
-    local_flyte.clear_calls()
-    yield lambda: local_flyte.calls
-    local_flyte.clear_calls()
-
-
 @pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str]:
     """The address of an app with the module's endpoints."""
@@ -75,21 +68,9 @@ def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def alice(url: str) -> Iterator[httpx.Client]:
-    """A client of someone who may run tasks."""
-    with client_of(url, "alice") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def bob(url: str) -> Iterator[httpx.Client]:
-    """A client of someone else who may run tasks."""
-    with client_of(url, "bob") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def hurried(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+def short_timeout(
+    request: pytest.FixtureRequest, local_flyte: LocalFlyte
+) -> Iterator[httpx.Client]:
     """Alice's client of an app with a short timeout for Flyte."""
     app = build_app(request.module.router, flyte_timeout=1.0)
     with serving(app) as url, client_of(url, "alice") as client:
@@ -99,11 +80,11 @@ def hurried(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator
 @pytest.fixture(scope="module")
 def greeting(local_flyte: LocalFlyte) -> str:
     """The name of a run by alice that has succeeded."""
-    return ended(start("greet", name="Ada"))
+    return ended(start("tests.greet", name="Ada"))
 
 
 @pytest.fixture(scope="module")
 def counting(local_flyte: LocalFlyte) -> Iterator[str]:
     """The name of a run by alice that does not end."""
-    with long_run() as run:
+    with long_run("tests.count", to=100_000) as run:
         yield run

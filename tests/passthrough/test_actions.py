@@ -7,14 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from app.routers import actions, conditions, runs, streams
 from fastapi import APIRouter
 from flyteidl2.common import phase_pb2
 from flyteidl2.workflow import run_definition_pb2
 
+from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
+from local_flyte.testing import ended, start, wait_until
 
-from .support import TASKS, ended, start, wait_until
+from .support import TASKS
 
 router = APIRouter()
 for module in (actions, conditions, runs, streams):
@@ -41,14 +42,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def family(local_flyte: LocalFlyte, broken: Path) -> str:
     """A run of three children: one stumbles once, one fails."""
-    return ended(start("family", broken=str(broken)))
+    return ended(start("tests.family", broken=str(broken)))
 
 
 # Logs over all attempts
 
 
 def test_a_log_goes_on_over_all_attempts_and_resumes_in_the_right_one(alice: httpx.Client) -> None:
-    run = start("stumble", times=2)
+    run = start("tests.stumble", times=2)
     told = events(alice, run)  # from the first attempt until the end
     lines = [f"attempt {attempt}, line {n}" for attempt in ("0", "1", "2") for n in ("0", "1", "2")]
     assert [line for event in told for line in lines if f"data: {line}\n" in event] == lines
@@ -62,7 +63,7 @@ def test_a_log_goes_on_over_all_attempts_and_resumes_in_the_right_one(alice: htt
 def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
     alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    run = start("stumble", times=1, until=str(tmp_path / "end"))
+    run = start("tests.stumble", times=1, until=str(tmp_path / "end"))
     second = "data: attempt 1, line 2"
     with alice.stream("GET", f"/runs/{run}/logs") as log:
         next(line for line in log.iter_lines() if line == second)
@@ -93,7 +94,8 @@ def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
 @pytest.mark.parametrize("seen", ["7", "0-0", "1-", "-1", "1-2-3", "a-b", f"1-{10**10}"])
 def test_a_log_resumes_only_after_an_id_of_its_own(alice: httpx.Client, seen: str) -> None:
     headers = {"Last-Event-ID": seen}
-    assert alice.get(f"/runs/{start('greet', name='Ada')}/logs", headers=headers).status_code == 422
+    run = start("tests.greet", name="Ada")
+    assert alice.get(f"/runs/{run}/logs", headers=headers).status_code == 422
 
 
 # Actions
@@ -152,7 +154,7 @@ def test_recovering_takes_over_what_has_succeeded(
 @pytest.fixture(scope="module")
 def drawn(local_flyte: LocalFlyte) -> str:
     """A run that has drawn a report."""
-    return ended(start("draw", html="<p>42</p>"))
+    return ended(start("tests.draw", html="<p>42</p>"))
 
 
 def test_a_report_is_opened_at_the_address_that_flyte_signs_for_its_caller(
@@ -202,7 +204,7 @@ def test_a_report_is_opened_only_with_tls_or_on_this_machine(
 def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
     alice: httpx.Client, local_flyte: LocalFlyte, path: str, taken: str, read: str
 ) -> None:
-    run, answers = start("ask", prompts=["?"]), list[httpx.Response]()
+    run, answers = start("tests.ask", prompts=["?"]), list[httpx.Response]()
     waiting = f"/runs/{run}/conditions"
     wait_until(lambda: alice.get(waiting).json())
     if path == "conditions":

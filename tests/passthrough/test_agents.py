@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
-import app.routers
 import httpx
 import httpx2
 import jsonschema
@@ -43,14 +42,16 @@ from mcp.shared.auth import OAuthClientMetadata
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.requests import agents
 from passthrough.requests.agents import serve_agents
 from passthrough.requests.tools import Answer
 
-from .support import TASKS, bearer, build_app, client_of, serving, wait_until
+from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
 each_mode = pytest.mark.parametrize("mode", MODES)

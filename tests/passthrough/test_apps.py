@@ -17,10 +17,11 @@ from flyte import remote
 from flyteidl2.app import app_definition_pb2
 
 from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.other_apps import call_app
 from passthrough.calls.request_calls import request_calls
 
-from .support import bearer, build_app, client_of, serving, wait_until
+from .support import build_app
 
 router = APIRouter()
 
@@ -206,11 +207,11 @@ def test_nothing_is_sent_to_an_untrusted_certificate(
 
 
 def test_an_app_that_hangs_is_left_at_the_deadline(
-    hurried: httpx.Client, other: tuple[Other, str]
+    short_timeout: httpx.Client, other: tuple[Other, str]
 ) -> None:
     def is_left() -> bool:
         query = {"address": other[1], "path": "/hang"}
-        assert hurried.post("/call", params=query).status_code == 504
+        assert short_timeout.post("/call", params=query).status_code == 504
         return other[0].left
 
     wait_until(is_left)  # on a busy machine, the deadline may come before it is called

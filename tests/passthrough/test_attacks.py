@@ -23,6 +23,7 @@ from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import acting_as, client_of, serving
 from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
 from passthrough.calls.types_and_storage import JsonTransformer
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
@@ -32,7 +33,7 @@ from passthrough.settings import Settings
 from passthrough.values import to_json
 from passthrough.values.inputs import InvalidInputs
 
-from .support import acting_as, build_app, client_of, serving
+from .support import build_app
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()

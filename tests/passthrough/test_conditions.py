@@ -7,14 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from app.routers import conditions, runs
 from fastapi import APIRouter
 from flyteidl2.core import types_pb2
 from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
 
+from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte, ReceivedCall
-
-from .support import acting_as, bearer, ended, start, wait_until
+from local_flyte.testing import acting_as, bearer, ended, start, wait_until
 
 router = APIRouter()
 router.include_router(conditions.router)
@@ -30,7 +29,7 @@ HOSTILE = (
 def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
     """Start a run that asks, and return its conditions, by name."""
     prompts = inputs.pop("prompts", [f"{number}?" for number in range(count)])
-    path = f"/runs/{start('ask', prompts=prompts, **inputs)}/conditions"
+    path = f"/runs/{start('tests.ask', prompts=prompts, **inputs)}/conditions"
     wait_until(lambda: len(client.get(path).json()) == len(prompts))
     return sorted(client.get(path).json(), key=lambda each: str(each["name"]))
 
@@ -216,7 +215,7 @@ def test_many_conditions_take_two_calls_each_and_no_more_than_asked_for(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     (lone,) = asked(alice)
-    many = start("ask", prompts=[str(number) for number in range(500)])
+    many = start("tests.ask", prompts=[str(number) for number in range(500)])
     with acting_as("alice"):
         wait_until(lambda: len(alice.get(f"/runs/{many}/conditions").json()) == 100)
     for path, limit, most in (

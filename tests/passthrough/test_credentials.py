@@ -11,10 +11,11 @@ from flyte import remote
 from starlette.requests import HTTPConnection
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, serving
 from passthrough.requests.credentials import credential_extractors, keep_handshakes_out_of_the_log
 from passthrough.settings import Settings
 
-from .support import bearer, build_app, client_of, serving
+from .support import build_app
 
 router = APIRouter()
 HEADER = "X-Forwarded-Access-Token"

@@ -18,10 +18,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
 
 from . import faulty
 from .faulty import FaultyWay
-from .support import acting_as, bearer, build_app, client_of, long_run, serving, wait_until
+from .support import build_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 TIMEOUT = 8.0  # the app tries some calls four times, in 2 s if this machine is idle
@@ -249,7 +250,7 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
 
     way.cut_after = CUTS
     with (
-        long_run() as run,
+        long_run("tests.count", to=100_000) as run,
         client_of(url, "alice") as alice,
         alice.stream("GET", f"/events/{run}") as stream,
     ):
@@ -260,7 +261,7 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
 
 
 def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
-    with long_run() as run, client_of(url, "alice") as alice:
+    with long_run("tests.count", to=100_000) as run, client_of(url, "alice") as alice:
         way.cut_after = 1
         text = alice.get(f"/logs/{run}").text
     assert text.count("event: problem") == 1

@@ -21,10 +21,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import acting_as, bearer, client_of, ended, start, wait_until
 from passthrough.dependencies import ProjectDomain
 
 from . import fifteen
-from .support import FOLDER, acting_as, bearer, client_of, ended, start, wait_until
+from .support import FOLDER
 
 PAGE = Path(__file__).parents[2] / "docs" / "fifteen-endpoints.md"
 WHO = ("alice", "bob", "victor", "carol", "expired", None)
@@ -153,7 +154,7 @@ def test_the_page_is_up_to_date() -> None:
 def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     """The runs in the rows, and the task with strange outputs."""
     local_flyte.deploy(FOLDER, "fifteen.py", "env")
-    runs = {"failed": start("count", to=0), "doomed": start("count", to=100_000)}
+    runs = {"failed": start("tests.count", to=0), "doomed": start("tests.count", to=100_000)}
     with acting_as("alice"):
         gifts = remote.Task.get(GIFTS, auto_version="latest")
         runs["gifts"] = flyte.with_runcontext("remote").run(gifts).name
@@ -255,7 +256,7 @@ def test_concurrent_people_are_never_mixed_up_and_no_log_has_a_token(
 def test_a_flyte_that_hangs_or_fails_gives_an_error_until_it_is_back(
     *,
     alice: httpx.Client,
-    hurried: httpx.Client,
+    short_timeout: httpx.Client,
     local_flyte: LocalFlyte,
     names: dict[str, str],
     path: str,
@@ -263,11 +264,11 @@ def test_a_flyte_that_hangs_or_fails_gives_an_error_until_it_is_back(
 ) -> None:
     path = path.format(**names)
     with local_flyte.hang(call):
-        assert hurried.get(path).status_code == 504
+        assert short_timeout.get(path).status_code == 504
     local_flyte.fail_next(call, Code.INTERNAL)
-    assert alice.get(path).status_code == 502  # a hurried one may get a 504 on a busy machine
+    assert alice.get(path).status_code == 502  # a short_timeout one may get a 504 on a busy machine
     local_flyte.fail_next(call, Code.UNAVAILABLE)
-    wait_until(lambda: hurried.get(path).status_code == 200)
+    wait_until(lambda: short_timeout.get(path).status_code == 200)
 
 
 @pytest.mark.parametrize(
@@ -345,8 +346,8 @@ def test_nothing_remains_when_viewers_leave(
     wait_until(lambda: local_flyte.open_calls(call) == 0)
 
 
-def test_a_request_does_not_last_as_long_as_its_run(hurried: httpx.Client) -> None:
-    assert hurried.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
+def test_a_request_does_not_last_as_long_as_its_run(short_timeout: httpx.Client) -> None:
+    assert short_timeout.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
 
 
 def test_refused_calls_are_explained_in_the_log(

@@ -14,12 +14,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import ProjectDomain, RequestBody
 from passthrough.requests import public
 from passthrough.requests.door import LARGEST_HEADERS
 from passthrough.settings import LARGEST_BODY
 
-from .support import bearer, build_app, client_of, serving
+from .support import build_app
 
 router = APIRouter()
 TRUSTED = "https://trusted.example"

@@ -8,8 +8,7 @@ from fastapi import APIRouter
 from flyte import remote
 
 from local_flyte import LocalFlyte, ReceivedCall
-
-from .support import bearer
+from local_flyte.testing import bearer
 
 router = APIRouter()
 image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")

@@ -12,16 +12,17 @@ from typing import ClassVar
 
 import pytest
 import trustme
-from app.routers import streams
 from fastapi import APIRouter
 from flyte import remote
 
+from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
 from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
 from .faulty import HOST, Wire
-from .support import bearer, build_app, client_of, ended, serving, start, wait_until
+from .support import build_app
 
 TIMEOUT = 5.0  # enough for a call on a busy machine
 router = APIRouter()
@@ -60,7 +61,7 @@ def url(wire: Wire) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def long_log(local_flyte: LocalFlyte) -> str:
     """The name of a run with a log that is larger than what HTTP/2 reads ahead."""
-    return ended(start("shout"))
+    return ended(start("tests.shout"))
 
 
 class Viewer:

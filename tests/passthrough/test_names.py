@@ -14,11 +14,11 @@ import flyte
 import pytest
 from flyte import remote
 
+from local_flyte.testing import acting_as
 from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.make_safe import REFUSED
 
 from .deployed_tasks import greet
-from .support import acting_as
 
 PAGE = Path(__file__).parents[2] / "docs" / "flyte-remote.md"
 FUNCTIONS = ("build", "run", "rerun", "with_runcontext")

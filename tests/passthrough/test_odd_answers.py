@@ -17,9 +17,10 @@ from flyteidl2.workflow.run_service_pb2 import CreateRunResponse, ListRunsRespon
 from google.protobuf.message import Message
 
 from local_flyte import LocalFlyte
+from local_flyte.testing import client_of, serving
 
 from .faulty import FaultyWay
-from .support import build_app, client_of, serving
+from .support import build_app
 
 router = APIRouter()
 Answers = Callable[[str, Message], None]

@@ -16,9 +16,10 @@ from flyteidl2.auth import auth_service_pb2 as pb
 from starlette.types import Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall, identity
+from local_flyte.testing import client_of, serving
 from passthrough.calls.own_identity import EARLY, OwnIdentity
 
-from .support import TASKS, build_app, client_of, serving
+from .support import TASKS, build_app
 
 router = APIRouter()
 robot = OwnIdentity("ROBOT_API_KEY")

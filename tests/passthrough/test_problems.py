@@ -26,13 +26,14 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.requests.door import Door
 from passthrough.requests.problems import Problem, problem_for
 from passthrough.settings import Settings
 from passthrough.values import InvalidInputs
 
-from .support import TASKS, bearer, build_app, client_of, serving, wait_until
+from .support import TASKS, build_app
 
 router = APIRouter()
 left = threading.Event()
@@ -201,10 +202,10 @@ def test_only_data_that_flyte_does_not_return_for_its_size_is_too_large(
     [("GET", "/me", "UserInfo"), ("POST", "/runs", "CreateRun")],
 )
 def test_a_flyte_that_does_not_answer_gives_a_504(
-    hurried: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
+    short_timeout: httpx.Client, local_flyte: LocalFlyte, method: str, path: str, rpc: str
 ) -> None:
     with local_flyte.hang(rpc):
-        assert hurried.request(method, path).status_code == 504
+        assert short_timeout.request(method, path).status_code == 504
 
 
 class Dropping(socketserver.StreamRequestHandler):
@@ -439,10 +440,11 @@ def test_a_cancellation_that_nobody_asked_for_is_a_bug_like_any_other(
 
 
 def test_a_body_that_does_not_arrive_is_a_408(
-    hurried: httpx.Client, caplog: pytest.LogCaptureFixture
+    short_timeout: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def ask() -> bytes:
-        reader, writer = await asyncio.open_connection(hurried.base_url.host, hurried.base_url.port)
+        url = short_timeout.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
         with closing(writer):
             head = "POST /echo HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n"
             head += f"Content-Type: application/json\r\nAuthorization: {bearer('alice')}"

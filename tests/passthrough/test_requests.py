@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, serving, wait_until
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
@@ -32,7 +33,7 @@ from passthrough.calls.transport import Transport
 from passthrough.requests.exchange import Exchange
 from passthrough.requests.lifetime import MOST_UNREAD, Client, FlyteMiddleware
 
-from .support import bearer, build_app, serving, wait_until
+from .support import build_app
 
 VIEWERS = 50
 FEW = 10

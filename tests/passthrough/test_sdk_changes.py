@@ -1,4 +1,4 @@
-"""Each of the four changes to the SDK is necessary, and what it changes is checked at start-up."""
+"""All that is used and changed in the SDK is checked at start-up."""
 
 import json
 import os
@@ -14,13 +14,6 @@ from passthrough.calls.sdk import SDK_NAMES
 
 from ..baking import Baker
 
-CHANGES = {
-    "change_sessions": "caches_nothing",
-    "change_loop": "caches_nothing",
-    "change_types": "unpickled",
-    "change_lazy_tasks": "caches_nothing",
-}
-"""The change that is left out, and part of the name of the promise that fails first."""
 WITHOUT_EACH = """
 import importlib, json
 from passthrough.calls import make_safe as sdk
@@ -86,22 +79,11 @@ print(json.dumps([
 ]))
 """
 
-WITHOUT_ONE = """
-import sys, pytest
-from passthrough.calls import make_safe as sdk
 
-change, promise = sys.argv[1].split(" ")
-setattr(sdk, change, lambda: None)
-imported_before_pytest = "ignore::pytest.PytestAssertRewriteWarning"
-options = ["-q", "-n0", "-p", "no:schemathesis", "-W", imported_before_pytest, "-k", promise]
-sys.exit(pytest.main(["tests/test_promises.py", *options]))
-"""
-
-
-def python(code: str, argument: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, in a project's folder."""
     return subprocess.run(
-        [sys.executable, "-c", code, argument],
+        [sys.executable, "-c", code],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
@@ -117,7 +99,7 @@ def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_app_does_not_start_if_flyte_lacks_one_of_the_names(project: Path) -> None:
-    ran = python(WITHOUT_EACH, "", project)
+    ran = python(WITHOUT_EACH, project)
     assert ran.returncode == 0, ran.stderr
     for name, told in json.loads(ran.stdout).items():
         assert told.startswith("StartError: "), (name, told)
@@ -138,16 +120,5 @@ def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up(project: Path
 
 
 def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up(project: Path) -> None:
-    ran = python(CHANGED_UNCHECKED, "", project)
+    ran = python(CHANGED_UNCHECKED, project)
     assert json.loads(ran.stdout) == [], ran.stderr
-
-
-@pytest.mark.parametrize(
-    "change",
-    # The tests of each change are in the other files of this folder.
-    [pytest.param(each, marks=[pytest.mark.weekly] * (each != "change_types")) for each in CHANGES],
-)
-def test_a_promise_breaks_without_each_change(project: Path, change: str) -> None:
-    ran = python(WITHOUT_ONE, f"{change} {CHANGES[change]}", project)
-    assert ran.returncode != 0, ran.stdout + ran.stderr
-    assert re.search("[1-9] (failed|error)", ran.stdout), ran.stdout

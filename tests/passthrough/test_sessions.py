@@ -17,7 +17,6 @@ import flyte
 import httpx
 import pytest
 import trustme
-from app.routers import streams
 from connectrpc.code import Code
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -25,14 +24,16 @@ from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.types import Receive, Scope, Send
 
+from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
 from passthrough.calls.runs import LONGEST_MESSAGE
 from passthrough.calls.sdk import part
 from passthrough.calls.sessions import MOST_SESSIONS
 from passthrough.calls.transport import LARGEST_MESSAGE, MOST_LINES
 
-from .support import bearer, build_app, client_of, serving, wait_until
+from .support import build_app
 
 CONTROL_PLANE = "flyte.remote._client.controlplane"
 MEBIBYTE = bytes(1024 * 1024)
@@ -88,7 +89,7 @@ def sync_logs(name: str) -> None:
     went_on.append("after half a log")
 
 
-@router.get("/hurried/logs/{name}")
+@router.get("/short_timeout/logs/{name}")
 async def hurried_logs(name: str) -> str:
     try:
         async with asyncio.timeout(0.5):
@@ -428,7 +429,11 @@ def test_only_a_call_that_reads_is_retried_and_only_if_flyte_is_unavailable(
 
 @pytest.mark.parametrize("path", ["/me", "/sync/me", "/runs", "/watch/{run}", "/io/{run}"])
 def test_a_flyte_that_hangs_has_a_deadline(
-    hurried: httpx.Client, local_flyte: LocalFlyte, greeting: str, received: Received, path: str
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    greeting: str,
+    received: Received,
+    path: str,
 ) -> None:
     method = {
         "/runs": "ListRuns",
@@ -437,7 +442,7 @@ def test_a_flyte_that_hangs_has_a_deadline(
     }.get(path, "UserInfo")
 
     def asked() -> int:
-        assert hurried.get(path.format(run=greeting)).status_code == 504
+        assert short_timeout.get(path.format(run=greeting)).status_code == 504
         return [call.method for call in received()].count(method)
 
     with local_flyte.hang(method):
@@ -447,11 +452,11 @@ def test_a_flyte_that_hangs_has_a_deadline(
 
 
 def test_half_a_log_is_no_log(
-    hurried: httpx.Client, local_flyte: LocalFlyte, counting: str
+    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
-    assert hurried.get(f"/hurried/logs/{counting}").json() == "half a log"
-    assert hurried.get(f"/logs/{counting}").status_code == 504
-    assert hurried.get(f"/sync/logs/{counting}").status_code == 504
+    assert short_timeout.get(f"/short_timeout/logs/{counting}").json() == "half a log"
+    assert short_timeout.get(f"/logs/{counting}").status_code == 504
+    assert short_timeout.get(f"/sync/logs/{counting}").status_code == 504
     wait_until(lambda: went_on)
     assert went_on == ["CancelledError"]
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
@@ -495,3 +500,19 @@ def test_concurrent_callers_are_not_merged_and_share_no_cache(
         callers = [call.headers["authorization"] for call in received() if call.method == method]
         assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
         assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
+
+
+kept = remote.Task.get("tests.greet", auto_version="latest")
+
+
+@router.get("/kept")
+async def keep() -> str | None:
+    return (await kept.fetch.aio()).version
+
+
+def test_a_task_that_the_app_keeps_is_fetched_again_for_each_caller(
+    url: str, alice: httpx.Client
+) -> None:
+    assert alice.get("/kept").status_code == 200
+    with client_of(url, "expired") as expired:
+        assert expired.get("/kept").status_code == 401

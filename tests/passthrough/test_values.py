@@ -21,10 +21,11 @@ from flyteidl2.core.types_pb2 import SimpleType
 from pydantic import BaseModel
 
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import ProjectDomain
 
 from .deployed_tasks import greet
-from .support import bearer, build_app, client_of, serving
+from .support import build_app
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()

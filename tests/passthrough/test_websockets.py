@@ -10,10 +10,10 @@ from fastapi import APIRouter, WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from local_flyte.testing import bearer
 from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
 from ..baking import run
-from .support import bearer
 
 router = APIRouter()
 HEADERS = {"Authorization": bearer("alice")}

@@ -41,17 +41,3 @@ async def ask(prompt: str) -> bool:
 async def draw() -> None:
     """Draw a report."""
     await flyte.report.replace.aio("<p>drawn</p>", do_flush=True)
-
-
-class Trap:
-    """Runs code in the process that unpickles it."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Return that code."""
-        return exec, ("import os; os.environ['SPRUNG'] = 'yes'",)
-
-
-@env.task
-async def trap() -> Trap:
-    """Return something malicious: the SDK stores it as a pickle."""
-    return Trap()

@@ -1,17 +1,17 @@
 """GET /runs/{name}/actions and /report, and POST /runs/{name}/actions/{action}/abort."""
 
-from typing import Any
-
 import httpx
 import pytest
 
-from .support import TASKS, finished, long_run, run_task
+from local_flyte.testing import ended, long_run, start
+
+from .deployed_tasks import count, draw, greet
 
 
-def test_a_run_consists_of_actions(alice: httpx.Client, greeting: dict[str, Any]) -> None:
-    path = f"/runs/{greeting['name']}/actions"
+def test_a_run_consists_of_actions(alice: httpx.Client, greeting: str) -> None:
+    path = f"/runs/{greeting}/actions"
     (root,) = alice.get(path).json()
-    assert (root["name"], root["type"], root["task"]) == ("a0", "task", f"{TASKS}.greet")
+    assert (root["name"], root["type"], root["task"]) == ("a0", "task", greet.name)
     assert (root["parent"], root["phase"], root["error"]) == (None, "succeeded", None)
     assert root["started_at"] <= root["ended_at"]
     assert alice.get(path, params={"offset": 1}).json() == []
@@ -20,10 +20,10 @@ def test_a_run_consists_of_actions(alice: httpx.Client, greeting: dict[str, Any]
 
 @pytest.mark.authorization
 def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
-    alice: httpx.Client, bob: httpx.Client, victor: httpx.Client
+    bob: httpx.Client, victor: httpx.Client
 ) -> None:
-    with long_run(alice) as run:
-        path = f"/runs/{run['name']}/actions/a0/abort"
+    with long_run(count.name, to=100_000) as run:
+        path = f"/runs/{run}/actions/a0/abort"
         assert victor.post(path).status_code == 403
         aborted = bob.post(path, json={"reason": "bob says so"})
         assert (aborted.status_code, aborted.json()["name"]) == (202, "a0")
@@ -32,10 +32,9 @@ def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
 
 
 def test_a_report_is_opened_at_an_address_that_flyte_signs(
-    alice: httpx.Client, greeting: dict[str, Any]
+    alice: httpx.Client, greeting: str
 ) -> None:
-    run = finished(alice, run_task(alice, "draw"))
-    answer = alice.get(f"/runs/{run['name']}/report")
+    answer = alice.get(f"/runs/{ended(start(draw.name))}/report")
     assert (answer.status_code, answer.headers["Referrer-Policy"]) == (303, "no-referrer")
     assert "<p>drawn</p>" in httpx.get(answer.headers["Location"], trust_env=False).text
-    assert alice.get(f"/runs/{greeting['name']}/report").status_code == 404
+    assert alice.get(f"/runs/{greeting}/report").status_code == 404

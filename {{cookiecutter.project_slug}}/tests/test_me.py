@@ -5,12 +5,11 @@ import pytest
 from flyte import remote
 
 from local_flyte import Code, LocalFlyte
-
-from .support import calling_as
+from local_flyte.testing import acting_as
 
 
 def test_me_returns_flytes_record_of_the_caller(alice: httpx.Client) -> None:
-    with calling_as(alice):
+    with acting_as("alice"):
         known = remote.User.get()
     assert known.subject()
     assert alice.get("/me").json() == {

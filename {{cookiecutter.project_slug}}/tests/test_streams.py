@@ -1,14 +1,14 @@
 """GET /runs/{name}/events and /logs, until a run has ended."""
 
 import json
-from typing import Any
 
 import httpx
 import pytest
 
 from local_flyte import Code, LocalFlyte
+from local_flyte.testing import start
 
-from .support import run_task
+from .deployed_tasks import count
 
 
 def events(text: str) -> list[dict[str, str]]:
@@ -18,8 +18,8 @@ def events(text: str) -> list[dict[str, str]]:
 
 
 def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
-    run = run_task(alice, "count", to=1)
-    response = alice.get(f"/runs/{run['name']}/events")
+    run = start(count.name, to=1)
+    response = alice.get(f"/runs/{run}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
     told = events(response.text)
     assert {event["event"] for event in told} == {"phase"}
@@ -29,22 +29,20 @@ def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) 
     assert phases[-1] == "succeeded"
     assert "running" in phases
     assert len(set(phases)) == len(phases)
-    assert {state["name"] for state in states} == {run["name"]}
+    assert {state["name"] for state in states} == {run}
 
 
-def test_events_resume_where_they_were_cut_off(
-    alice: httpx.Client, greeting: dict[str, Any]
-) -> None:
-    path = f"/runs/{greeting['name']}/events"
+def test_events_resume_where_they_were_cut_off(alice: httpx.Client, greeting: str) -> None:
+    path = f"/runs/{greeting}/events"
     for seen, ids in (("running", ["succeeded"]), ("succeeded", [])):
         told = events(alice.get(path, headers={"Last-Event-ID": seen}).text)
         assert [event["id"] for event in told] == ids
 
 
 def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
-    alice: httpx.Client, counting: dict[str, Any]
+    alice: httpx.Client, counting: str
 ) -> None:
-    path = f"/runs/{counting['name']}/logs"
+    path = f"/runs/{counting}/logs"
     for seen in (0, 3):
         headers = {"Last-Event-ID": f"1-{seen}"}
         with alice.stream("GET", path, headers=headers) as response:
@@ -68,8 +66,8 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
     ("stream", "call"), [("events", "WatchActionDetails"), ("logs", "TailLogs")]
 )
 def test_a_stream_that_fails_before_its_first_event_is_a_problem(
-    alice: httpx.Client, local_flyte: LocalFlyte, counting: dict[str, Any], stream: str, call: str
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str
 ) -> None:
     local_flyte.fail_next(call, Code.UNKNOWN)
-    response = alice.get(f"/runs/{counting['name']}/{stream}")
+    response = alice.get(f"/runs/{counting}/{stream}")
     assert (response.status_code, response.json()["status"]) == (502, 502)

@@ -4,27 +4,29 @@ from typing import Any
 
 import httpx
 import pytest
+from flyte import remote
 
 from local_flyte import Code, LocalFlyte
+from local_flyte.testing import acting_as
 
-from .support import TASKS, needs
+from .deployed_tasks import count, env, greet
 
-GREET = f"/tasks/{TASKS}.greet"
+GREET = f"/tasks/{greet.name}"
 
 
 def test_tasks_are_listed_in_their_latest_version(alice: httpx.Client) -> None:
-    tasks = alice.get("/tasks", params={"environment": TASKS}).json()
+    tasks = alice.get("/tasks", params={"environment": env.name}).json()
     names = [task["name"] for task in tasks]
-    assert {f"{TASKS}.greet", f"{TASKS}.count"} <= {*names}
+    assert {greet.name, count.name} <= {*names}
     assert len(names) == len({*names})
-    assert all(name.startswith(f"{TASKS}.") for name in names)
+    assert all(name.startswith(f"{env.name}.") for name in names)
     assert all(task["version"] for task in tasks)
     assert len(alice.get("/tasks", params={"limit": 1}).json()) == 1
 
 
 def test_a_task_shows_what_it_takes_and_returns(alice: httpx.Client) -> None:
     task = alice.get(GREET).json()
-    assert task["name"] == f"{TASKS}.greet"
+    assert task["name"] == greet.name
     assert task["description"] == "Greet someone by name."
     assert task["inputs"]["required"] == ["name"]
     assert task["inputs"]["properties"] == {
@@ -35,7 +37,7 @@ def test_a_task_shows_what_it_takes_and_returns(alice: httpx.Client) -> None:
 
 
 def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:
-    response = alice.get(f"/tasks/{TASKS}.none")
+    response = alice.get(f"/tasks/{env.name}.none")
     assert response.status_code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["title"] == "Not Found"
@@ -48,15 +50,15 @@ def test_a_version_can_be_requested(alice: httpx.Client) -> None:
     assert alice.post(f"{GREET}/runs?version=none", json={}).status_code == 404
 
 
-@needs("/me")
 def test_a_run_belongs_to_its_caller_and_has_outputs_with_wait(bob: httpx.Client) -> None:
     body = {"inputs": {"name": "Grace", "excited": True}}
     response = bob.post(f"{GREET}/runs", params={"wait": 100}, json=body)
     assert response.status_code == 201
     run = response.json()
-    assert (run["task"], run["phase"]) == (f"{TASKS}.greet", "succeeded")
+    assert (run["task"], run["phase"]) == (greet.name, "succeeded")
     assert run["outputs"] == {"o0": "Hello, Grace!"}
-    assert run["executed_by"]["subject"] == bob.get("/me").json()["subject"]
+    with acting_as("bob"):
+        assert run["executed_by"]["subject"] == remote.User.get().subject()
     query = f"project={run['project']}&domain={run['domain']}"
     assert response.headers["Location"] == f"/runs/{run['name']}?{query}"
 

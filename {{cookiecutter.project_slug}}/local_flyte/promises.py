@@ -1,0 +1,374 @@
+"""The template's promises, tested over the wire for every endpoint of an app.
+
+``tests/test_promises.py`` imports these tests. They call the operations of the OpenAPI document,
+with the example requests in its ``EXAMPLES``.
+"""
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
+from flyte import remote
+from starlette.routing import Match
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from app.main import app, create_app
+from app.settings import Settings
+
+from . import PEOPLE, Code, LocalFlyte, ReceivedCall
+from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
+
+Operation = tuple[str, str]
+"""Method and path, as in the OpenAPI document."""
+Example = Mapping[str, Any]
+"""A request: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
+task. ``status`` is an acceptable status besides success."""
+
+PUBLIC = {
+    path
+    for middleware in app.user_middleware
+    for path in cast("Iterable[str]", middleware.kwargs.get("excluded_paths", ()))
+}
+"""The paths that need no credentials, according to ``app/main.py``."""
+
+_DOCUMENTED = {
+    (method.upper(), path): operation
+    for path, operations in app.openapi()["paths"].items()
+    for method, operation in operations.items()
+    if path not in PUBLIC
+}
+STREAMS = [
+    operation
+    for operation, described in _DOCUMENTED.items()
+    if "text/event-stream" in described["responses"].get("200", {}).get("content", {})
+]
+_TOOLS = [
+    described["operationId"]
+    for (method, path), described in _DOCUMENTED.items()
+    if method == "GET" and "{" not in path
+]
+
+
+def _offers(method: str, path: str) -> bool:
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in app.routes)
+
+
+AGENTS = ("POST", "/mcp")
+OPERATIONS = [*_DOCUMENTED, *([AGENTS] if _TOOLS and _offers(*AGENTS) else [])]
+"""Every operation that needs credentials."""
+TOOL_CALL = {"method": "tools/call", "params": {"name": "".join(_TOOLS[:1])}}
+KNOWN_EXAMPLES = {AGENTS: {"json": {"jsonrpc": "2.0", "id": 1, **TOOL_CALL}}}
+READING = [operation for operation in OPERATIONS if operation[0] == "GET"]
+ABOUT_THE_PROJECT = [
+    each for each in OPERATIONS if each[1].startswith(("/tasks", "/runs", "/conditions"))
+]
+WEBSOCKETS = [
+    ("WEBSOCKET", str(route.path))
+    for route in iter_route_contexts(app.routes)
+    if isinstance(route.original_route, APIWebSocketRoute)
+]
+
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The app's endpoints, and what to call them with."""
+
+    examples: Mapping[Operation, Example]
+    run: str
+    """The name of a run, for paths that contain one."""
+    task: str | None
+    """The name of its task."""
+
+    def path(self, operation: Operation) -> str:
+        """Return a path of the operation that exists."""
+        name = self.task if operation[1].startswith("/tasks") else self.run
+        filled = re.sub(r"{\w+}", str(name), operation[1])
+        return str(self.examples.get(operation, {}).get("path", filled))
+
+    def call(self, client: httpx.Client, operation: Operation, **headers: str) -> httpx.Response:
+        """Call an operation; of a stream, read only the first chunk."""
+        given = dict(self.examples.get(operation, {}))
+        example = {key: given[key] for key in given.keys() - {"path", "status"}}
+        if operation[0] != "GET":
+            example.setdefault("json", {})
+        path = self.path(operation)
+        with client.stream(operation[0], path, headers=headers, **example) as answer:
+            is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
+            content = next(answer.iter_bytes(), b"") if is_stream else answer.read()
+            return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+    def check(self, operation: Operation, answer: httpx.Response) -> None:
+        """Require the answer that somebody gets who may do everything."""
+        expected = self.examples.get(operation, {}).get("status")
+        assert answer.is_success or answer.status_code == expected, hint(operation, answer)
+
+
+def hint(operation: Operation, response: httpx.Response | None = None) -> str:
+    """Return what to do about an operation that failed."""
+    example: Example = {"params" if operation[0] == "GET" else "json": {"text": "Ada"}}
+    if response is not None and response.status_code != 422:
+        example = {"status": response.status_code}
+    where = f"EXAMPLES in tests/test_promises.py, such as { ({operation: example}) }"
+    text = "" if response is None else f": {response.text}"
+    return f"{' '.join(operation)} failed: add an example request to {where}{text}"
+
+
+@pytest.fixture(scope="module")
+def endpoints(request: pytest.FixtureRequest, greeting: str) -> Endpoints:
+    """The app's endpoints, with a run that has succeeded."""
+    with acting_as("alice"):
+        task = remote.Run.get(greeting).action.task_name
+    return Endpoints(KNOWN_EXAMPLES | request.module.EXAMPLES, greeting, task)
+
+
+# No access without valid credentials
+
+
+@each_operation
+def test_without_credentials_every_request_is_refused(
+    anonymous: httpx.Client, endpoints: Endpoints, operation: Operation
+) -> None:
+    response = endpoints.call(anonymous, operation)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@each_operation
+def test_invalid_credentials_are_refused_because_every_endpoint_calls_flyte(
+    expired: httpx.Client, endpoints: Endpoints, operation: Operation
+) -> None:
+    response = endpoints.call(expired, operation)
+    assert not response.is_success, (
+        f"{' '.join(operation)} accepts any token. If it calls Flyte, it must not succeed when"
+        " Flyte refuses; if it does not, give it the parameter `_: CallerDep`"
+    )
+    assert response.status_code != 422, (
+        f"{' '.join(operation)} refused its parameters before it called Flyte:"
+        " give it the parameter `_: CallerDep`, or add an example request to EXAMPLES in"
+        " tests/test_promises.py"
+    )
+    assert response.status_code == 401
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert bearer("expired").removeprefix("Bearer ") not in response.text
+
+
+@pytest.mark.authorization
+@pytest.mark.parametrize("operation", ABOUT_THE_PROJECT, ids=" ".join)
+def test_without_rights_on_the_project_every_request_is_forbidden(
+    carol: httpx.Client, endpoints: Endpoints, operation: Operation
+) -> None:
+    assert endpoints.call(carol, operation).status_code == 403
+
+
+@pytest.mark.skipif(not WEBSOCKETS, reason="the app has no WebSocket")
+@pytest.mark.parametrize("who", [None, "expired"])
+def test_without_valid_credentials_no_websocket_is_opened(
+    url: str, endpoints: Endpoints, expired: httpx.Client, who: str | None
+) -> None:
+    for operation in WEBSOCKETS:
+        with pytest.raises(InvalidStatus) as refused:
+            asyncio.run(come_and_leave(url, endpoints, [operation], who=who))
+        assert refused.value.response.status_code == 401, operation
+
+
+# The caller's own credentials only
+
+
+@pytest.fixture(scope="module")
+def asked_by_bob(
+    url: str, local_flyte: LocalFlyte, endpoints: Endpoints
+) -> dict[Operation, list[ReceivedCall]]:
+    """The calls to Flyte for each operation, when bob's browser calls it."""
+    cookie = {"Cookie": f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"}
+    asked = {}
+    with client_of(url, None) as bob:
+        for operation in OPERATIONS:
+            local_flyte.clear_calls()
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE)  # one call is enough
+            response = endpoints.call(bob, operation, **cookie)
+            assert "no-store" in response.headers["Cache-Control"]
+            asked[operation] = local_flyte.calls
+            local_flyte.fail_next("CreateRun", Code.UNAVAILABLE, times=0)
+    return asked
+
+
+@pytest.mark.reads_what_flyte_received
+@each_operation
+def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
+    asked_by_bob: dict[Operation, list[ReceivedCall]], operation: Operation
+) -> None:
+    assert asked_by_bob[operation], hint(operation)
+    for each in asked_by_bob[operation]:
+        assert each.headers["cookie"] == PEOPLE["bob"].cookie
+        assert "authorization" not in each.headers
+
+
+@pytest.mark.reads_what_flyte_received
+@pytest.mark.parametrize("path", sorted(PUBLIC))
+def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
+    anonymous: httpx.Client, path: str, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
+        if _offers("GET", path):
+            assert anonymous.get(path, headers=headers).status_code < 400
+        else:  # a webhook: this request is not signed
+            assert anonymous.post(path, headers=headers).status_code >= 400
+    assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
+
+
+@pytest.mark.skipif(not READING, reason="the app has no such endpoint")
+def test_concurrent_callers_are_never_mixed_up(
+    url: str, request: pytest.FixtureRequest, endpoints: Endpoints
+) -> None:
+    if REAL_ENDPOINT:
+        people = {name: bearer(name) for name in ("alice", "bob")}
+    else:
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        crowd = [local_flyte.add_person(f"person-{number}") for number in range(10)]
+        people = {person.name: f"Bearer {person.token}" for person in crowd}
+    asking = [(name, operation) for name in people for operation in READING for _ in range(3)]
+    random.Random(0).shuffle(asking)  # noqa: S311 - the same order each time
+
+    def ask(name: str, operation: Operation) -> str:
+        headers = {"Authorization": people[name], "X-Request-ID": name}
+        response = endpoints.call(client, operation, **headers)
+        endpoints.check(operation, response)
+        return response.text
+
+    with client_of(url, None) as client, ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(ask, *zip(*asking, strict=True)))
+        alone = {name: ask(name, ("GET", "/me")) for name in people if ("GET", "/me") in READING}
+    assert len({*alone.values()}) == len(alone)
+    for (name, operation), answer in zip(asking, answers, strict=True):
+        assert operation != ("GET", "/me") or answer == alone[name]
+    if not REAL_ENDPOINT:
+        seen = [each for each in local_flyte.calls if each.headers.get("x-request-id") in people]
+        assert len(seen) >= len(asking)
+        for each in seen:
+            assert each.headers["authorization"] == people[each.headers["x-request-id"]], each
+
+
+# Work ends when the client leaves
+
+
+async def come_and_leave(
+    url: str,
+    endpoints: Endpoints,
+    operations: list[Operation],
+    is_there: Callable[[], bool] = lambda: False,
+    who: str | None = "alice",
+) -> None:
+    """Call operations at once; leave when each has sent something, or ``is_there`` is true."""
+    headers = {"Authorization": bearer(who)} if who else {}
+    seen = 0
+
+    async def view(operation: Operation) -> None:
+        nonlocal seen
+        path = endpoints.path(operation)
+        if operation in WEBSOCKETS:
+            address = url.replace("http", "ws", 1) + path
+            async with connect(
+                address, additional_headers=headers, proxy=None, open_timeout=60
+            ) as websocket:
+                assert await websocket.recv()
+                seen += 1
+                await asyncio.Future()
+        async with client.stream("GET", path) as response:
+            async for _ in response.aiter_bytes():
+                seen += 1
+                await asyncio.Future()
+
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=200, trust_env=False
+    ) as client:
+        viewers = [asyncio.create_task(view(operation)) for operation in operations]
+        while seen < len(operations) and not await asyncio.to_thread(is_there):
+            for viewer in viewers:
+                assert not viewer.done() or viewer.result()  # raises what has gone wrong
+            await asyncio.sleep(0.02)
+        for viewer in viewers:
+            viewer.cancel()
+        await asyncio.wait(viewers)
+
+
+def open_calls(local_flyte: LocalFlyte) -> int:
+    """Return the number of calls that Flyte is still answering."""
+    return sum(map(local_flyte.open_calls, {each.method for each in local_flyte.calls}))
+
+
+@pytest.mark.skipif(not (STREAMS or WEBSOCKETS), reason="the app has no streams")
+def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
+    settings: Settings, request: pytest.FixtureRequest, endpoints: Endpoints, counting: str
+) -> None:
+    of_a_run = replace(endpoints, run=counting)
+    with serving(create_app(settings)) as url:  # stops only when no request is left
+        asyncio.run(come_and_leave(url, of_a_run, [*STREAMS, *WEBSOCKETS]))
+    if not REAL_ENDPOINT:
+        local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
+        wait_until(lambda: open_calls(local_flyte) == 0)
+
+
+@pytest.mark.steers_flyte
+@pytest.mark.skipif(READING == STREAMS, reason="the app has no such endpoint")
+def test_nothing_remains_of_a_hanging_request_when_its_client_leaves(
+    settings: Settings,
+    local_flyte: LocalFlyte,
+    endpoints: Endpoints,
+    asked_by_bob: dict[Operation, list[ReceivedCall]],
+) -> None:
+    simple = {*READING} - {*STREAMS} - {*endpoints.examples}
+    patient = settings.model_copy(update={"flyte_timeout": 600})
+    with ExitStack() as hanging, serving(create_app(patient)) as url:
+        for method in {each.method for o in simple for each in asked_by_bob[o][:1]}:
+            hanging.enter_context(local_flyte.hang(method))
+        local_flyte.clear_calls()
+        there = lambda: open_calls(local_flyte) >= len(simple)  # noqa: E731
+        asyncio.run(come_and_leave(url, endpoints, [*simple], there))
+        wait_until(lambda: open_calls(local_flyte) == 0)
+
+
+# No token is leaked
+
+
+@pytest.mark.steers_flyte
+@pytest.mark.skipif(not OPERATIONS, reason="the app has no endpoint that calls Flyte")
+@pytest.mark.parametrize("code", [Code.UNKNOWN, Code.INVALID_ARGUMENT])
+def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    endpoints: Endpoints,
+    asked_by_bob: dict[Operation, list[ReceivedCall]],
+    code: Code,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("flyte", "uvicorn", "app", "passthrough"):  # some do not propagate to the root
+        caplog.set_level(logging.DEBUG, name)
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+    token = PEOPLE["alice"].token
+    failed = 0
+    for operation, calls in asked_by_bob.items():
+        for method in {each.method for each in calls}:
+            local_flyte.fail_next(method, code, times=20, message=f"no good: {token}")
+            response = endpoints.call(alice, operation)
+            local_flyte.fail_next(method, code, times=0)
+            failed += not response.is_success or '"isError":true' in response.text
+            assert token not in response.text, (operation, method)
+    assert failed >= len(OPERATIONS)
+    assert token not in caplog.text
+    assert token not in "".join(capfd.readouterr())
