@@ -13,13 +13,13 @@ import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
 from flyteidl2.auth.auth_service_pb2 import (
     GetOAuth2MetadataRequest,
     GetOAuth2MetadataResponse,
     GetPublicClientConfigRequest,
     GetPublicClientConfigResponse,
 )
-from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
 from pydantic import BaseModel, Field, ValidationError
 
 from .other_apps import send
