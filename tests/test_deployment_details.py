@@ -3,7 +3,6 @@
 The project's own tests check that it deploys and serves.
 """
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,30 +92,6 @@ def test_flyte_serve_starts_the_app_for_its_callers(baker: Baker, tmp_path: Path
         assert me.json()["subject"] == PEOPLE["bob"].subject
         assert httpx.get(f"{url}/me", trust_env=False, timeout=60).status_code == 401
         assert PEOPLE["bob"].token not in log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("environment", "message"),
-    [
-        ({}, r"neither FLYTE_ENDPOINT"),
-        ({"FLYTE_TIMEOUT": "-1"}, r"\n +FLYTE_TIMEOUT='-1': .*greater than 0"),
-    ],
-)
-def test_an_app_that_cannot_work_does_not_start_and_prints_the_reason(
-    environment: dict[str, str], message: str, default_project: Path
-) -> None:
-    result = subprocess.run(
-        [BIN / "uvicorn", "app.main:app", "--port", "0"],
-        cwd=default_project,
-        env=clean_environment(**environment),
-        stdout=subprocess.PIPE,  # the SDK prints the reason there
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.returncode != 0
-    assert re.search(rf"cannot start with .*{message}", result.stdout, re.DOTALL)
 
 
 def test_on_the_devbox_callers_are_anonymous_if_the_owner_allows_it(

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from passthrough.application import _flat
+from passthrough.application import _direct
 
 
 class Marking(APIRoute):
@@ -96,7 +96,7 @@ def told(app: FastAPI) -> list[Any]:
 def test_they_answer_as_before_and_have_the_same_description() -> None:
     app = app_with_routers()
     before = told(app)
-    app.router.routes[:] = _flat(app.router.routes)
+    app.router.routes[:] = [each for route in app.router.routes for each in _direct(route)]
     assert {"/outer/inner/text", "/outer/inner/items/{name}", "/outer/events"} <= {
         getattr(route, "path", "") for route in app.router.routes
     }

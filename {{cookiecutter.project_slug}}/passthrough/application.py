@@ -1,13 +1,14 @@
 """The app class, and what it adds to the OpenAPI document.
 
-Any route may be refused by the middleware for lack of credentials, and any call to Flyte may fail.
-FastAPI does not know that, so it is described here, once, for all routes.
+The middleware may refuse any request, and any call to Flyte may fail. FastAPI does not know that,
+so it is described here, once, for all routes.
 """
 
 import gc
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .requests import public as public_routes
 from .requests.credentials import keep_handshakes_out_of_the_log
 from .requests.door import COVERED, Door
-from .requests.problems import Problem, documented, respond
+from .requests.problems import Problem, respond
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -40,26 +41,16 @@ TELEMETRY: TelemetryConfig = {
     "operation_spans": False,  # FastAPI's own steps
 }
 
-ROUTE_OPTIONS = [*inspect.signature(APIRoute).parameters]
-
-ANYWHERE = (413, 431, 500)
-WITH_CREDENTIALS = (400, 401, 403, 404, 408, 409, 422, 429, 501, 502, 503, 504)
-"""Flyte may answer any call with any of Connect's error codes, and endpoints pass them on."""
-
-
-def security_schemes(settings: Settings) -> dict[str, dict[str, str]]:
-    """Return the ways to authenticate, by name; any one of them is enough."""
-    return {"bearer": BEARER, "cookie": COOKIE} | {
-        name: {"type": "apiKey", "in": "header", "name": name, "description": "A credential."}
-        for name in settings.credential_headers
-    }
+SCHEMAS = "#/components/schemas/"
+PROBLEM: dict[str, Any] = {
+    "description": "A problem (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
+}
+"""Any response with another status than an operation lists."""
 
 
 class App(FastAPI):
-    """A FastAPI app with documentation, probes and problem responses. Flyte can pickle it.
-
-    Its OpenAPI document lists every response that the app may return.
-    """
+    """A FastAPI app with documentation, probes and problem responses. Flyte can pickle it."""
 
     def __init__(
         self,
@@ -84,21 +75,21 @@ class App(FastAPI):
             middleware=[Middleware(Door, settings=settings, public=public), *middleware],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
+            responses={"default": PROBLEM},
             **options,
         )
         self.settings, self.public = settings, public
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
-        # Not included: matching a path against an included router takes several times as long.
-        self.router.routes += public_routes.router.routes
+        self.include_router(public_routes.router)
         keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
-            self.router.routes[:] = _flat(self.router.routes)
-            send = _frozen_when_started(send)
+            self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
+            send = _freezing(send)
         await super().__call__(_covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -107,57 +98,45 @@ class App(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
+        if self.openapi_schema:
+            return self.openapi_schema
         document = super().openapi()
+        problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
         components = document.setdefault("components", {})
-        if "securitySchemes" not in components:  # FastAPI has just built the document
-            components["securitySchemes"] = security_schemes(self.settings)
-            _add_problem(components.setdefault("schemas", {}))
-            for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    self._complete(operation, path not in self.public)
+        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
+        components["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
+        for name in self.settings.credential_headers:
+            schemes[name] = {"type": "apiKey", "in": "header", "name": name}
+        anyone: list[Any] = [{}] if self.settings.flyte_plaintext else []
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                if path not in self.public:
+                    operation["security"] = [*({name: []} for name in schemes), *anyone]
+                for response in operation["responses"].values():
+                    # OpenAPI before 3.2 cannot describe the events of a stream.
+                    response.get("content", {}).get("text/event-stream", {}).clear()
         return document
 
-    def _complete(self, operation: dict[str, Any], guarded: bool) -> None:
-        statuses = list(ANYWHERE)
-        if guarded:
-            schemes = security_schemes(self.settings)
-            operation["security"] = [{name: []} for name in schemes]
-            if self.settings.flyte_plaintext:
-                operation["security"].append({})  # no credentials reach Flyte anyway
-            statuses += WITH_CREDENTIALS
-        responses = operation["responses"]
-        if "422" in responses:  # FastAPI's own, in a format that this app does not use
-            statuses.append(422)
-            del responses["422"]
-        told = {str(status): response for status, response in documented(*statuses).items()}
-        operation["responses"] = dict(sorted((told | responses).items()))
-        for response in responses.values():
-            if events := response.get("content", {}).get("text/event-stream"):
-                events.clear()  # OpenAPI before 3.2 cannot describe the events of a stream
 
-
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Yield the routes, with those of included routers as routes of the app itself.
+def _direct(route: BaseRoute) -> list[BaseRoute]:
+    """Return the endpoints of an included router as the app's own, or any other route as it is.
 
     FastAPI asks one included router after the other, at several times the cost. A router with
     anything but endpoints for HTTP stays as it is.
     """
-    for route in routes:
-        contexts = [*iter_route_contexts([route])]
-        own = [type(context.original_route) for context in contexts]
-        if len(contexts) == 1 and contexts[0].original_route is route:
-            yield route
-        elif all(issubclass(kind, APIRoute) for kind in own):
-            for context in contexts:
-                yield _copy_of(context)
-        else:
-            yield route
+    contexts = [*iter_route_contexts([route])]
+    frontends = getattr(route, "effective_low_priority_routes", None)  # of included routers
+    is_plain = all(isinstance(context.original_route, APIRoute) for context in contexts)
+    if not frontends or frontends() or not is_plain:
+        return [route]
+    return [*map(_copy_of, contexts)]
 
 
 def _copy_of(context: RouteContext) -> BaseRoute:
     """Make the route that an included one amounts to, of its own class."""
     original: Any = context.original_route
-    options = {name: getattr(context, name) for name in ROUTE_OPTIONS if hasattr(context, name)}
+    names = inspect.signature(APIRoute).parameters
+    options = {name: getattr(context, name) for name in names if hasattr(context, name)}
     options["form_limits"] = original.form_limits
     if context.stream_item_type:  # which the constructor takes from the endpoint
         del options["response_model"]
@@ -165,12 +144,11 @@ def _copy_of(context: RouteContext) -> BaseRoute:
     return made
 
 
-def _frozen_when_started(send: Send) -> Send:
+def _freezing(send: Send) -> Send:
     """Take what exists at the start out of garbage collections, which then take less time."""
 
     async def freezing_send(message: Message) -> None:
-        if message["type"] == "lifespan.startup.complete":
-            gc.freeze()
+        gc.freeze()
         await send(message)
 
     return freezing_send
@@ -188,10 +166,3 @@ def _covered(scope: Scope) -> Scope:
     headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
     seen = {"path": "", "query_string": b"", "headers": headers}
     return {**scope, **seen, COVERED: {name: scope[name] for name in seen}}
-
-
-def _add_problem(schemas: dict[str, Any]) -> None:
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= {**problem.pop("$defs"), "Problem": problem}
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)

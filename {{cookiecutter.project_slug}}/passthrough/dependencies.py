@@ -5,9 +5,11 @@ import math
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from inspect import signature
 from itertools import islice
 from typing import Annotated, Any, Self
 
+import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
@@ -136,24 +138,17 @@ TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
 LONGEST_TEXT = 20_000  # characters of an error
-NOT_INPUTS = {
-    "self",
-    "task",
-    "obj",
-    "run_name",
-    "action_name",
-    "recover",
-    "force_rerun_actions",
-    "allow_missing_source_outputs",
-}
+NOT_INPUTS = {"self", "obj", "task", *signature(flyte.rerun).parameters} - {"inputs"}
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
-    if len(values) > MAX_NAMES:
-        raise ValueError(f"more than {MAX_NAMES} inputs")
     if taken := NOT_INPUTS & values.keys():
         raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
     return values
+
+
+Inputs = Annotated[dict[str, Any], Field(max_length=MAX_NAMES), AfterValidator(_are_inputs)]
+"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 
 
 class RequestBody(BaseModel):
@@ -172,10 +167,6 @@ class RequestBody(BaseModel):
         return dict(islice(body.items(), most)) if isinstance(body, dict) else body
 
 
-Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
-"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
-
-
 def _in_utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
@@ -185,16 +176,17 @@ def _in_utc(time: datetime) -> datetime:
 
 async def _subject(
     connection: HTTPConnection,
-    subject: Annotated[str | None, Query(description="Only what this subject has started.")] = None,
+    subject: Annotated[
+        str | None, Query(min_length=1, description="Only what this subject has started.")
+    ] = None,
     mine: Annotated[bool, Query(description="Only what the caller has started.")] = False,
 ) -> str | None:
-    if subject == "":  # the SDK would list everybody's
-        raise HTTPException(422, "`subject` is empty")
     if not mine:
         return subject
-    if (caller := (await find_caller(connection)).subject) and subject in {None, caller}:
-        return caller
-    raise HTTPException(422, "Flyte does not know who you are, or `subject` is somebody else")
+    caller = (await find_caller(connection)).subject
+    if not caller or subject not in {None, caller}:
+        raise HTTPException(422, "Flyte does not know who you are, or `subject` is somebody else")
+    return caller
 
 
 SubjectDep = Annotated[str | None, Depends(_subject)]
@@ -251,15 +243,14 @@ class Identity(BaseModel):
     @classmethod
     def of(cls, identity: Any) -> Self | None:
         """Convert an identity of Flyte's, such as ``executed_by``; None if there is none."""
-        match identity.WhichOneof("principal"):
-            case "application":
-                found, name = identity.application, identity.application.spec.name
-            case "user":
-                found, spec = identity.user, identity.user.spec
-                name = f"{spec.first_name} {spec.last_name}".strip()
-            case _:
-                return None
-        return cls(subject=found.id.subject, name=name)
+        kind = identity.WhichOneof("principal")
+        if kind not in ("application", "user"):
+            return None
+        found = getattr(identity, kind)
+        names = (
+            (found.spec.first_name, found.spec.last_name) if kind == "user" else [found.spec.name]
+        )
+        return cls(subject=found.id.subject, name=" ".join(names).strip())
 
 
 async def first(found: Any, count: int, skip: int = 0) -> list[Any]:
@@ -287,12 +278,8 @@ async def details_of(actions: Iterable[Any]) -> list[remote.ActionDetails]:
     return await asyncio.gather(*map(details, actions))
 
 
-def phase_of(action: remote.Action | remote.ActionDetails) -> ActionPhase | None:
+def phase_of(raw: int) -> ActionPhase | None:
     """Return a phase; None if it is missing, or unknown to this version of the SDK."""
-    return _phase(action.raw_phase)
-
-
-def _phase(raw: int) -> ActionPhase | None:
     with suppress(ValueError):
         return ActionPhase.from_protobuf(raw)
     return None
@@ -306,7 +293,7 @@ def time_of(timestamp: Any) -> datetime | None:
 
 
 # The types of a model's fields that are read from objects of the SDK.
-Phase = Annotated[ActionPhase | None, BeforeValidator(_phase)]
+Phase = Annotated[ActionPhase | None, BeforeValidator(phase_of)]
 Moment = Annotated[datetime | None, BeforeValidator(time_of)]
 Who = Annotated[Identity | None, BeforeValidator(Identity.of)]
 Text = Annotated[str | None, BeforeValidator(lambda text: text[:LONGEST_TEXT] or None)]

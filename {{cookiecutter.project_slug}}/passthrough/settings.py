@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
 import flyte
 from pydantic import (
@@ -29,21 +29,11 @@ from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAut
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2, RFC 6265 4.1.1, but no "*"
-HOST = r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
-# RFC 6454 6.1 and 6.2
-ORIGIN = re.compile(
-    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?"
-)
-# Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
-ENDPOINT = re.compile(rf"((dns:///|https?://){HOST}(:\d+)?|{HOST}:\d+|[\w-]+\.[\w.-]+)/?", re.ASCII)
 LARGEST_BODY = 1024 * 1024  # bytes
-LISTS = {tuple, frozenset, list, set}
-PAGE = re.compile(r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*")
-
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
+CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
 WHERE = """
   For deployment.py, one of:
     Union:                                env_vars={}    # Union injects its address
@@ -60,101 +50,47 @@ def is_credential_header(name: str) -> bool:
         PassthroughAuth.extract_custom_header(name)
     except ValueError:
         return False
-    return bool(NAME.fullmatch(name)) and name.lower() not in {"authorization", "cookie"}
+    return name.lower() not in {"authorization", "cookie", "*"}
 
 
-def is_endpoint(address: str) -> bool:
-    """Tell whether Flyte may be at this address."""
-    port = re.search(r":(\d+)/?$", address)
-    return bool(ENDPOINT.fullmatch(address)) and (not port or 0 < int(port[1]) < 2**16)
+def rule(is_good: str | Callable[[str], object], wanted: str) -> AfterValidator:
+    """Refuse values that don't match a pattern or pass a check, and say what to give instead."""
+    check = re.compile(is_good, re.ASCII).fullmatch if isinstance(is_good, str) else is_good
 
-
-def rule(is_good: Callable[[str], object], message: str) -> AfterValidator:
-    """Refuse values for which a check is false, with a message that says what to give instead."""
-
-    def check(value: str) -> str:
-        if not is_good(value):
-            raise ValueError(message)
+    def follow(value: str) -> str:
+        if not check(value):
+            raise ValueError(f"give {wanted}")
         return value
 
-    return AfterValidator(check)
+    return AfterValidator(follow)
 
 
-Endpoint = Annotated[
-    str,
-    rule(
-        is_endpoint,
-        "is not the address of a Flyte server; give dns:///host[:port] to connect with TLS, or"
-        " http://host:port without, and a port from 1 to 65535",
-    ),
-]
-Name = Annotated[
-    str,
-    rule(
-        re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch,  # RFC 1123
-        "is not a valid name in Flyte; use lower-case letters, digits and dashes, as in"
-        " flytesnacks",
-    ),
-]
-DataAddress = Annotated[
-    str,
-    rule(
-        re.compile(rf"https://{HOST}(:\d+)?", re.ASCII).fullmatch,
-        "holds something that is not an address with TLS; write each as https://host[:port],"
-        " without a path or *",
-    ),
-]
+NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
+COOKIE = r"[!#$%&'+.^_`|~\w-]+"  # RFC 6265 4.1.1, but no "*"
+HOST = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])"
+ADDRESS = rf"https://(?i:{HOST})(:\d+)?"
+# Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
+ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w.-]+)/?"
+# RFC 6454 6: browsers send it in lower case, without the scheme's own port.
+ORIGIN = rf"(?!http:.*:80$|https:.*:443$)https?://{HOST}(:\d+)?"
+ISSUER = r"https?://[^/?#@\s]+(/[!->@-~]*)?"
+PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
+
+Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
+Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
+DataAddress = Annotated[str, rule(ADDRESS, "addresses as https://host[:port]")]
 CookieName = Annotated[
-    str,
-    rule(
-        NAME.fullmatch,
-        "holds something that is not a cookie name; give names, * for all cookies, or, to add to"
-        f" the default, {','.join(sorted(SIGN_IN_COOKIES))},<your cookie>",
-    ),
+    str, rule(COOKIE, f"* or names; the default is {','.join(sorted(SIGN_IN_COOKIES))}")
 ]
 CredentialHeader = Annotated[
-    str,
-    rule(
-        is_credential_header,
-        "holds something that is not the name of a header for credentials; give names, such as"
-        " X-Api-Key. Authorization and Cookie are forwarded already",
-    ),
-]
-TokenHeader = Annotated[
-    str,
-    rule(
-        is_credential_header,
-        "is not the name of a header in which a proxy can pass on a token; give one, such as"
-        " X-Forwarded-Access-Token. Without it the token is taken from Authorization",
-    ),
+    str, rule(is_credential_header, "names such as X-Api-Key, but not Authorization or Cookie")
 ]
 Origin = Annotated[
-    str,
-    rule(
-        ORIGIN.fullmatch,
-        "holds something that is not an origin as browsers send it; write each as"
-        " https://host[:port] in lower case, without a path, without *, without :443 after"
-        " https:// or :80 after http://, and with a non-ASCII host as xn--...",
-    ),
+    str, rule(ORIGIN, "origins as browsers send them: https://host[:port], in lower case, no *")
 ]
-HostName = Annotated[
-    str,
-    rule(
-        re.compile(HOST.replace("A-Z", "")).fullmatch,
-        "holds something that is not a host name; write each in lower case, without a port",
-    ),
-]
-Issuer = Annotated[
-    str,
-    rule(
-        re.compile(r"https?://[^/?#@\s]+(/[!->@-~]*)?").fullmatch,
-        "is not the URL of an issuer; give https://host[/path], without a query",
-    ),
-]
-PageURL = Annotated[
-    str,
-    rule(PAGE.fullmatch, "is not the URL of a page; give https://host/path or /path"),
-]
+HostName = Annotated[str, rule(HOST, "host names in lower case, without ports")]
+Issuer = Annotated[str, rule(ISSUER, "https://host[/path]")]
+Page = Annotated[str, rule(PAGE, "https://host/path or /path")]
 
 
 def env(*names: str, **kwargs: Any) -> Any:
@@ -170,8 +106,6 @@ class Settings(BaseModel):
     )
 
     flyte_endpoint: Endpoint | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
-    """Flyte's address: ``dns:///host[:port]``; ``http://`` means without TLS."""
-
     flyte_plaintext: bool = env("_U_INSECURE", default=False)
     """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
@@ -186,13 +120,12 @@ class Settings(BaseModel):
         "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
     flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
-    """Seconds that Flyte may take to answer a call; at most a day."""
+    """Seconds that Flyte may take to answer a call."""
 
     flyte_data_addresses: tuple[DataAddress, ...] = env("FLYTE_DATA_ADDRESSES", default=())
-    """Addresses of Flyte's clusters, ``https://host[:port]``, if they are not in its own domain.
+    """Addresses of Flyte's clusters, if they are not in the domain of ``flyte_endpoint``.
 
-    Flyte returns the address that stores a run's data. Credentials are sent there only if it is in
-    the domain of ``flyte_endpoint`` or listed here.
+    Flyte returns the address that stores a run's data. Credentials are sent to no others.
     """
 
     image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
@@ -204,7 +137,7 @@ class Settings(BaseModel):
     credential_headers: tuple[CredentialHeader, ...] = env("CREDENTIAL_HEADERS", default=())
     """Further request headers to forward as credentials."""
 
-    token_header: TokenHeader | None = env("TOKEN_HEADER", default=None)
+    token_header: CredentialHeader | None = env("TOKEN_HEADER", default=None)
     """The request header in which a proxy in front of the app passes on the caller's token.
 
     Set it only if the app cannot be reached except through that proxy, and the proxy removes the
@@ -212,7 +145,7 @@ class Settings(BaseModel):
     """
 
     trusted_origins: tuple[Origin, ...] = env("TRUSTED_ORIGINS", default=())
-    """Other origins, ``https://host[:port]``, whose pages may call the app as their visitors."""
+    """Other origins whose pages may call the app as their visitors."""
 
     allowed_hosts: tuple[HostName, ...] = env("ALLOWED_HOSTS", default=())
     """Host names for an app with ``allow_anonymous``, besides localhost and IP addresses.
@@ -225,12 +158,10 @@ class Settings(BaseModel):
     """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
-    """The format of the access log."""
-
     oauth_issuer: Issuer | None = env("OAUTH_ISSUER", default=None)
     """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
 
-    sign_in_url: PageURL | None = env("SIGN_IN_URL", default=None)
+    sign_in_url: Page | None = env("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
     @model_validator(mode="before")
@@ -247,9 +178,7 @@ class Settings(BaseModel):
     def _split(cls, value: object, info: ValidationInfo) -> object:
         """Split lists, including those of the owner's own settings."""
         kind = cls.model_fields[str(info.field_name)].annotation
-        if not isinstance(value, str) or not LISTS & {
-            get_origin(k) for k in (kind, *get_args(kind))
-        }:
+        if not isinstance(value, str) or not re.search(r"(tuple|set|list)\[", str(kind)):
             return value
         if value.strip() == "*" and info.field_name == "cookie_names":
             return None
@@ -260,10 +189,6 @@ class SettingsError(StartError):
     """The app cannot work with this environment; the message says which variables to change."""
 
 
-CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
-SAFE_TO_SHOW = (*CONNECTION, "FLYTE_TIMEOUT", "LARGEST_BODY")
-
-
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -271,8 +196,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: Lists every variable that is wrong and what to give instead. Values that
-            may be credentials, given by mistake, are not shown.
+        SettingsError: Lists every variable that is wrong and what to give instead. Values are not
+            shown: they may be credentials, given by mistake.
     """
     environment = {name: value for name, value in environ.items() if value}
     for warning in _misspelt(kind, environment):
@@ -280,14 +205,11 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         return kind.model_validate(environment)
     except ValidationError as error:
-        lines, where = {"cannot start with these environment variables:": None}, ""
-        for each in error.errors(include_url=False):
-            at = str(each["loc"][0])  # for a default, the name of the field
-            name = names(kind.model_fields[at])[0] if at in kind.model_fields else at
-            why = each["msg"].removeprefix("Value error, ")
-            lines[f"  {_shown(name, environment.get(name, ''))}: {why}"] = None  # each once
-            where = WHERE if name in CONNECTION else where
-        raise SettingsError("\n".join(lines) + where) from None
+        wrong = [(str(each["loc"][0]), each["msg"]) for each in error.errors(include_url=False)]
+        lines = [f"  {name}: {why.removeprefix('Value error, ')}" for name, why in wrong]
+        where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
+        text = "\n".join(dict.fromkeys(["cannot start with these environment variables:", *lines]))
+        raise SettingsError(text + where) from None
 
 
 def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
@@ -312,12 +234,6 @@ def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
                 yield f"{name} is not a setting of the app; did you mean {meant}?"
 
 
-def _shown(name: str, value: str) -> str:
-    """Return a variable with its value, or without if the value may hold a credential."""
-    is_safe = name in SAFE_TO_SHOW and len(value) <= 80 and not re.search("[@?=]", value)
-    return f"{name}={value!r}" if is_safe else name
-
-
 def names(field: Any) -> list[str]:
     """Return the environment variables that a setting is read from."""
     return [str(name) for name in field.validation_alias.choices]
@@ -331,19 +247,18 @@ async def connect(settings: Settings) -> None:
             SDK silently drops the caller's credentials on plaintext connections
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
-    found = [_shown(name, os.environ[name]) for name in CONNECTION if os.environ.get(name)]
-    beginning = f"cannot start with {', '.join(found) or 'no address for Flyte'}: "
+    problem = ""
     if not settings.flyte_endpoint:
-        raise SettingsError(
-            f"{beginning}neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set."
-            f"{WHERE}"
+        problem = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
+    elif settings.flyte_plaintext and not settings.allow_anonymous:
+        problem = (
+            "the connection to Flyte would be plaintext (FLYTE_ENDPOINT or _U_EP_OVERRIDE has"
+            " http://, or _U_INSECURE is set), over which the Flyte SDK drops the caller's"
+            " credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to make every"
+            " caller anonymous"
         )
-    if settings.flyte_plaintext and not settings.allow_anonymous:
-        raise SettingsError(
-            f"{beginning}the connection to Flyte would be plaintext, and over plaintext the Flyte"
-            " SDK drops the caller's credentials. Set FLYTE_ENDPOINT to an address with TLS, or set"
-            f" ALLOW_ANONYMOUS=true to make every caller anonymous.{WHERE}"
-        )
+    if problem:
+        raise SettingsError(f"cannot start: {problem}.{WHERE}")
     if settings.flyte_plaintext:
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(

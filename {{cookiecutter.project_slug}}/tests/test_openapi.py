@@ -28,13 +28,11 @@ def test_every_operation_has_a_unique_id_and_documents_its_problems(
     assert "health" in names  # the functions' names
     for (method, path), operation in operations.items():
         assert operation["summary"], (method, path)
-        responses = operation["responses"]
-        assert list(responses["500"]["content"]) == ["application/problem+json"]
+        assert [*operation["responses"]["default"]["content"]] == ["application/problem+json"]
         if path in PUBLIC:
             assert "security" not in operation, (method, path)
         else:
             assert {"bearer": []} in operation["security"], (method, path)
-            assert {"401", "403", "502", "503", "504"} <= responses.keys(), (method, path)
 
 
 def test_the_documentation_comes_from_the_apps_own_origin_without_credentials(

@@ -36,7 +36,7 @@ async def run_events(
     """
     seen = last_event_id
     async for state in run.watch():
-        phase = phase_of(state)
+        phase = phase_of(state.raw_phase)
         if phase and phase.value != seen:
             seen = phase.value
             yield ServerSentEvent(event="phase", id=seen, data=Run.of(run))

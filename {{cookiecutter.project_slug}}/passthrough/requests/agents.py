@@ -21,17 +21,20 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
 from ..calls.own_identity import sign_in_metadata
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from .tools import LARGEST, Answer, Tool, WrongArgumentsError, tools_of
+from .problems import Problem
+from .tools import LONGEST, Tool, result_of, tools_of
 
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
+CALL = "passthrough.call"
+"""The key of ASGI's scope for the call that an agent's message makes."""
 PATIENCE = 5.0  # seconds to read what an endpoint streams
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
 # Headers that describe the agent's request. All others go along: they say who sent it.
@@ -55,12 +58,8 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
         Route(METADATA, agents.metadata),
     ]
     app.public.add(METADATA)
-    app.challenges[PATH] = _challenge
-
-
-def _challenge(connection: HTTPConnection) -> str:
-    """Say where to learn how to sign in (RFC 9728 5.1)."""
-    return f'Bearer resource_metadata="{_address(connection, METADATA)}"'
+    # RFC 9728 5.1: a refusal says where to learn how to sign in.
+    app.challenges[PATH] = lambda c: f'Bearer resource_metadata="{_address(c, METADATA)}"'
 
 
 def _address(connection: HTTPConnection, path: str) -> str:
@@ -77,30 +76,26 @@ class Agents:
         self._app, self._only = app, only
         self._server: Any = None
         self._tools: dict[str, Tool] = {}
-        self._routes: list[Any] = []
         self._metadata: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
 
     async def metadata(self, request: Request) -> JSONResponse:
         """Tell where to sign in (RFC 9728 2)."""
-        async with self._asking:  # Flyte is asked once, and what it answers is nobody's
-            if self._metadata is None:
-                self._metadata = await self._where_to_sign_in()
-        if not any(self._metadata["authorization_servers"]):
-            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
-        return JSONResponse({"resource": _address(request, PATH), **self._metadata})
-
-    async def _where_to_sign_in(self) -> dict[str, Any]:
         settings = self._app.settings
         if settings.flyte_plaintext:
             raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
-        metadata, config = await sign_in_metadata()
-        return {
-            "authorization_servers": [settings.oauth_issuer or metadata.issuer],
-            "scopes_supported": [*config.scopes],
-            "bearer_methods_supported": ["header"],
-            "resource_name": self._app.title,
-        }
+        async with self._asking:  # Flyte is asked once, and what it answers is nobody's
+            if self._metadata is None:
+                metadata, config = await sign_in_metadata()
+                self._metadata = {
+                    "authorization_servers": [settings.oauth_issuer or metadata.issuer],
+                    "scopes_supported": [*config.scopes],
+                    "bearer_methods_supported": ["header"],
+                    "resource_name": self._app.title,
+                }
+        if not any(self._metadata["authorization_servers"]):
+            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
+        return JSONResponse({"resource": _address(request, PATH), **self._metadata})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -117,10 +112,7 @@ class Agents:
         if self._server is None:
             await self._load()
         manager = self._manager(self._server, json_response=True, stateless=True)
-        call = scope["passthrough.call"] = Call(self._app, scope)
-        answer: list[Message] = []
-
-        unread = [body]
+        unread, answer = [body], list[Message]()
 
         async def replay() -> Message:
             # Afterwards it waits for the agent to leave, as the package does.
@@ -132,12 +124,14 @@ class Agents:
         try:
             async with manager.run():
                 await manager.handle_request(scope, replay, keep)
-            if call.answer.status == 401:  # if Flyte refuses the credentials, it does so again
-                await find_caller(caller)  # ... and the agent signs in; else it gets the result
+            if CALL in scope and scope[CALL].status == 401:
+                # If it is Flyte that refuses, the agent signs in; else it gets the endpoint's 401.
+                await find_caller(caller)
             for each in answer:
                 await send(each)
         finally:
-            await call.end()
+            if CALL in scope:
+                await scope[CALL].end()
 
     async def _load(self) -> None:
         """Import the package, in a thread because that takes a third of a second."""
@@ -146,11 +140,6 @@ class Agents:
         self._manager = resolve_name(f"{package}:StreamableHTTPSessionManager")
         logging.getLogger("mcp.server").setLevel(logging.WARNING)  # not three lines a request
         self._tools = tools_of(self._app.openapi(), self._only)
-        self._routes = [
-            (each.path_regex, each.methods, each.path_format)
-            for each in iter_route_contexts(self._app.routes)
-            if hasattr(each, "path_regex") and not isinstance(each.original_route, WebSocketRoute)
-        ]
         self._server = server(
             self._app.title,
             version=self._app.version,
@@ -162,103 +151,90 @@ class Agents:
         self._server.middleware.clear()  # its spans would hold what the client wrote
 
     async def _list(self, *_: Any) -> dict[str, Any]:
-        return {
-            "tools": [tool.definition for tool in self._tools.values()],
-            "resultType": "complete",
-            "ttlMs": 0,
-            "cacheScope": "public",
-        }
+        tools = [tool.definition for tool in self._tools.values()]
+        return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 
     async def _call(self, context: Any, params: Any) -> Any:
         tool = self._tools.get(params.name)
         if tool is None:
             return resolve_name("mcp_types:ErrorData")(code=INVALID_PARAMS, message="Unknown tool")
-        scope = context.request.scope
-        scope["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
+        outer = context.request.scope
+        outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         try:
             request, body = tool.request(params.arguments or {})
-            self._check_path(tool, request["path"])
-        except WrongArgumentsError as error:
-            return error.result
+            scope = self._scope(tool, outer, request)
+        except HTTPException as error:
+            refusal = Problem.of_exception(error).response()
+            return result_of(422, refusal.headers, bytes(refusal.body), is_whole=True)
         request_calls().leave_deadline()  # the request of the call has its own
-        return tool.result(request, await scope["passthrough.call"].make(request, body))
+        outer[CALL] = call = Call(self._app, scope, body)
+        return await call.result()
 
-    def _check_path(self, tool: Tool, path: str) -> None:
-        """Refuse arguments that make the path of another operation."""
-        for regex, methods, path_format in self._routes:
-            if regex.match(path) and (methods is None or tool.method in methods):
-                if path_format == tool.path:
-                    return
+    def _scope(self, tool: Tool, outer: Scope, request: dict[str, Any]) -> Scope:
+        """Return the scope of a call's request, as the agent's own client would send it.
+
+        Raises:
+            HTTPException: The path is another operation's, too, which would answer.
+        """
+        trace = {"x-request-id": request_calls().request_id or ""}
+        TraceContextTextMapPropagator().inject(trace)
+        headers = [each for each in outer["headers"] if not DESCRIBING.fullmatch(each[0])]
+        headers += [(name.encode(), value.encode()) for name, value in trace.items()]
+        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
+        scope = {name: outer[name] for name in kept if name in outer} | request
+        scope["path"] = outer.get("root_path", "") + scope["path"]
+        scope["headers"] = headers + scope["headers"]
+        scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
+        for each in iter_route_contexts(self._app.routes):
+            if each.matches(scope)[0] is Match.FULL:
+                if each.path_format == tool.path:
+                    return scope
                 break
-        in_path = [each for each, (place, _) in tool.places.items() if place == "path"]
-        raise WrongArgumentsError(dict.fromkeys(in_path, "not possible in the path"))
+        raise tool.refusal()
 
 
 class Call:
-    """The request that a tool call makes."""
+    """A request to the app, and its client, who leaves with what has come in time."""
 
-    def __init__(self, app: App, outer: Scope) -> None:
-        self._app, self._outer = app, outer
-        self.answer = Answer()
-        self._body: bytes | None = None
-        self._answered, self._left = asyncio.Event(), asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def make(self, request: dict[str, Any], body: bytes) -> Answer:
-        """Make the request, and return what has come of its response in time."""
-        trace: dict[str, str] = {"x-request-id": request_calls().request_id or ""}
-        TraceContextTextMapPropagator().inject(trace)
-        headers = [each for each in self._outer["headers"] if not DESCRIBING.fullmatch(each[0])]
-        headers += [(name.encode(), value.encode()) for name, value in trace.items()]
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
-        scope = {name: self._outer[name] for name in kept if name in self._outer} | request
-        scope["path"] = self._outer.get("root_path", "") + scope["path"]
-        scope["state"] = {**self._outer.get("state", {})}  # from the app's lifespan
-        self._body = body
-        scope["headers"] = headers + scope["headers"]
+    def __init__(self, app: App, scope: Scope, body: bytes) -> None:
+        self.status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
+        self._unread = [body]
+        self._left = asyncio.Event()
         # In a context of its own: it finds nothing of the request around it.
-        task = self._app(scope, self._receive, self._send)
-        self._task = asyncio.create_task(task, context=Context())
+        request = app(scope, self._receive, self._send)
+        self._task = asyncio.create_task(request, context=Context())
         self._task.add_done_callback(self._done)
-        await self._answered.wait()
-        if not self._left.is_set():  # it broke off
-            self.answer.status = 500
-        return self.answer
+
+    async def result(self) -> dict[str, Any]:
+        """Wait for the response, or as much of it as comes in time, and return it as a result."""
+        await self._left.wait()
+        return result_of(self.status, self._headers, self._body, is_whole=self._is_whole)
 
     async def end(self) -> None:
-        """Leave, as a client does that has gone, and wait until nothing is left of the request."""
+        """Leave, and wait until nothing is left of the request."""
         self._left.set()
-        self.answer = Answer()  # else it stays until the garbage collector finds the task's cycle
-        if self._timer:
-            self._timer.cancel()
-        if self._task:
-            await asyncio.wait({self._task})
+        await asyncio.wait({self._task})
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        task.cancelled() or task.exception()  # if the agent has left, nobody else takes it
-        self._answered.set()
+    def _done(self, _: object) -> None:
+        if not self._left.is_set():
+            self.status = 500  # it broke off
+            self._left.set()
 
     async def _receive(self) -> Message:
-        if self._body is None:
-            await self._left.wait()
-            return {"type": "http.disconnect"}
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body}
+        if self._unread:
+            return {"type": "http.request", "body": self._unread.pop()}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         if self._left.is_set():
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
-            self.answer.status = message["status"]
-            self.answer.headers = Headers(raw=message.get("headers", []))
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._enough)
-        else:
-            self.answer.body += message.get("body", b"")
-            self.answer.is_whole = not message.get("more_body")
-            if self.answer.is_whole or len(self.answer.body) > LARGEST:
-                self._enough()
-
-    def _enough(self) -> None:
-        self._left.set()
-        self._answered.set()
+            self.status, self._headers = message["status"], Headers(raw=message.get("headers", []))
+            asyncio.get_running_loop().call_later(PATIENCE, self._left.set)
+            return
+        read = self._body + message.get("body", b"")
+        self._body = read[:LONGEST]
+        self._is_whole = read == self._body and not message.get("more_body")
+        if self._is_whole or len(read) > LONGEST:
+            self._left.set()

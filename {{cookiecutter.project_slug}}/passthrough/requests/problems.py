@@ -237,16 +237,3 @@ def _failed(error: BaseException) -> str:
             break
         cause = cause.__cause__
     return name
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe problem responses with these statuses for OpenAPI (``responses=``)."""
-    return {
-        status: {
-            "description": responses[status],
-            "content": {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-            },
-        }
-        for status in statuses
-    }

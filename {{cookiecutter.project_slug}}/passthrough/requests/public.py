@@ -43,8 +43,7 @@ PATHS = PublicPaths(
 
 CSP = HEADERS["content-security-policy"].replace("style-src", "style-src 'unsafe-inline'")
 
-# Named like the app's operations: the app adds these routes without including the router.
-router = APIRouter(generate_unique_id_function=lambda route: route.name)
+router = APIRouter()
 files = StaticFiles(packages=[("fastapi_offline", "static")])
 
 
