@@ -1,10 +1,7 @@
 """Calling another app as the caller: where credentials are sent, and where not."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,11 +14,9 @@ from flyte import remote
 from flyteidl2.app import app_definition_pb2
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, client_of, serving, wait_until
+from local_flyte.testing import acting_as, bearer, serving, wait_until
 from passthrough.calls.other_apps import call_app
-from passthrough.calls.request_calls import request_calls
-
-from .support import build_app
+from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
 
 router = APIRouter()
 
@@ -44,34 +39,6 @@ async def call(address: str, path: str) -> dict[str, Any]:
     return {"status": answer.status, "body": answer.json()}
 
 
-stray: list[asyncio.Task[Any]] = []
-
-
-@router.post("/later")
-async def call_later(address: str) -> None:
-    async def call() -> None:
-        with suppress(asyncio.CancelledError), request_calls().include():
-            await asyncio.Event().wait()  # until the request ends
-        await call_app(app_at(address), "POST", "/echo", content={})
-
-    stray.append(asyncio.create_task(call()))
-
-
-@router.post("/thread")
-def call_in_a_thread(address: str) -> str | None:
-    def call() -> None:
-        try:
-            asyncio.run(call_app(app_at(address), "POST", "/echo", content={}))
-        except ConnectError as error:
-            said.append(error.message)
-
-    said: list[str] = []
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
-    return said[0] if said else None
-
-
 class Other:
     """An app that records its requests."""
 
@@ -79,11 +46,8 @@ class Other:
         self.received: list[Request] = []
         self.left = False
         self.app = FastAPI()
-        self.app.post("/echo")(self.echo)
-        self.app.post("/elsewhere")(self.elsewhere)
-        self.app.post("/hang")(self.hang)
-        self.app.post("/large")(self.large)
-        self.app.post("/endless")(self.endless)
+        for answer in (self.echo, self.elsewhere, self.hang, self.endless):
+            self.app.post(f"/{answer.__name__}")(answer)
 
     async def echo(self, request: Request) -> dict[str, Any]:
         self.received.append(request)
@@ -98,13 +62,9 @@ class Other:
         return RedirectResponse("/echo")
 
     async def hang(self, request: Request) -> None:
-        self.received.append(request)
         while (await request.receive())["type"] != "http.disconnect":
             pass
         self.left = True
-
-    async def large(self) -> str:
-        return "x" * 9_000_000
 
     async def endless(self) -> StreamingResponse:
         async def messages() -> AsyncIterator[bytes]:
@@ -114,83 +74,64 @@ class Other:
         return StreamingResponse(messages(), media_type="application/connect+json")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def other(
-    local_flyte: LocalFlyte, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Other, str]]:
-    """The other app, with TLS, on the same host as Flyte."""
-    authority, other = trustme.CA(), Other()
-    trusted, certificate = tmp_path / "ca.pem", tmp_path / "server.pem"
+    """The other app, with TLS, on the same host as Flyte, and its address."""
+    folder, authority, other = tmp_path_factory.mktemp("other"), trustme.CA(), Other()
+    trusted, certificate = folder / "ca.pem", folder / "server.pem"
     trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    with serving(other.app, ssl_certfile=str(certificate)) as url:
+    with (
+        serving(other.app, ssl_certfile=str(certificate)) as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(trusted))
         yield other, url
+
+
+def post(client: httpx.Client, address: str, path: str = "/echo") -> httpx.Response:
+    return client.post("/call", params={"address": address, "path": path})
 
 
 def test_another_app_is_called_as_the_caller_whatever_headers_the_endpoint_sets(
     alice: httpx.Client, bob: httpx.Client, other: tuple[Other, str]
 ) -> None:
     for client, name in ((alice, "alice"), (bob, "bob")):
-        answer = client.post("/call", params={"address": other[1], "path": "/echo"}).json()
         body = {"authorization": [bearer(name)], "own": "1", "query": "two=2", "json": {"one": 1}}
-        assert answer == {"status": 200, "body": body}
+        assert post(client, other[1]).json() == {"status": 200, "body": body}
+    other[0].received.clear()
 
 
-@pytest.mark.parametrize("port", ["99999", "9" * 30])
-def test_an_address_with_an_impossible_port_is_a_fault_of_flyte(
-    alice: httpx.Client, port: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    query = {"address": f"https://127.0.0.1:{port}", "path": "/echo?x=private"}
-    assert alice.post("/call", params=query).status_code == 502
-    assert f"127.0.0.1:{port}' cannot be called" in caplog.text
-    assert "private" not in caplog.text
-
-
-def test_a_redirect_is_not_followed(alice: httpx.Client, other: tuple[Other, str]) -> None:
-    alice.post("/call", params={"address": other[1], "path": "/elsewhere"})
-    assert other[0].received == []
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://127.0.0.1:{port}",
-        "https://localhost:{port}",
-        "https://127.0.0.1:{port}@example.com",
-        "https://x@127.0.0.1:{port}",
-        "https://127.0.0.1.example.com",
-        # By WHATWG's rules, which the transport has, "\\" ends the host; by Python's it does not.
-        "https://:@localhost:{port}\\@127.0.0.1",
-        " https://127.0.0.1:{port}",
-        "https://[127.0.0.1:{port}",
-        "",
-    ],
-)
 def test_nothing_is_sent_to_any_other_address(
-    alice: httpx.Client, other: tuple[Other, str], address: str, caplog: pytest.LogCaptureFixture
+    alice: httpx.Client, other: tuple[Other, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    there = address.format(port=other[1].rpartition(":")[2])
-    assert alice.post("/call", params={"address": there, "path": "/echo"}).status_code == 502
-    assert "add it to FLYTE_DATA_ADDRESSES" in caplog.text
+    port = other[1].rpartition(":")[2]
+    for address in (
+        f"http://127.0.0.1:{port}",
+        f"https://localhost:{port}",
+        f"https://x@127.0.0.1:{port}",
+        # By WHATWG's rules, which the transport has, "\\" ends the host; by Python's it does not.
+        f"https://:@localhost:{port}\\@127.0.0.1",
+        f"https://[127.0.0.1:{port}",
+        "",
+    ):
+        caplog.clear()
+        assert post(alice, address).status_code == 502, address
+        assert "add it to FLYTE_DATA_ADDRESSES" in caplog.text
+    assert post(alice, "https://127.0.0.1:99999", "/echo?x=private").status_code == 502
+    assert "127.0.0.1:99999' cannot be called" in caplog.text
+    assert "private" not in caplog.text
     assert other[0].received == []
 
 
-def test_an_address_in_the_settings_is_called(
-    local_flyte: LocalFlyte, other: tuple[Other, str]
+def test_a_path_cannot_change_the_address_and_a_redirect_is_not_followed(
+    alice: httpx.Client, other: tuple[Other, str]
 ) -> None:
-    address = other[1].replace("127.0.0.1", "localhost")
-    app = build_app(router, flyte_data_addresses=(address,))
-    with serving(app) as url, client_of(url, "alice") as alice:
-        # Trusted, but its certificate is for another name.
-        answer = alice.post("/call", params={"address": address, "path": "/echo"})
-    assert answer.status_code == 503
-
-
-def test_a_path_cannot_change_the_address(alice: httpx.Client, other: tuple[Other, str]) -> None:
     for path in ("@example.com/", ".example.com/", ""):
-        answer = alice.post("/call", params={"address": other[1], "path": path})
-        assert answer.status_code == 500
+        assert post(alice, other[1], path).status_code == 500
+    post(alice, other[1], "/elsewhere")
     assert other[0].received == []
 
 
@@ -201,8 +142,7 @@ def test_nothing_is_sent_to_an_untrusted_certificate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(local_flyte.ca_file))
-    answer = alice.post("/call", params={"address": other[1], "path": "/echo"})
-    assert answer.status_code == 503
+    assert post(alice, other[1]).status_code == 503
     assert other[0].received == []
 
 
@@ -210,39 +150,29 @@ def test_an_app_that_hangs_is_left_at_the_deadline(
     short_timeout: httpx.Client, other: tuple[Other, str]
 ) -> None:
     def is_left() -> bool:
-        query = {"address": other[1], "path": "/hang"}
-        assert short_timeout.post("/call", params=query).status_code == 504
+        assert post(short_timeout, other[1], "/hang").status_code == 504
         return other[0].left
 
     wait_until(is_left)  # on a busy machine, the deadline may come before it is called
 
 
-def test_a_response_that_is_too_large_is_not_read(
+def test_a_response_that_is_too_large_is_not_read_even_in_small_messages(
     alice: httpx.Client, other: tuple[Other, str]
 ) -> None:
-    answer = alice.post("/call", params={"address": other[1], "path": "/large"})
-    assert answer.status_code == 413
+    assert post(alice, other[1], "/endless").status_code == 413
 
 
-def test_a_stream_of_small_messages_is_too_large_as_well(
-    alice: httpx.Client, other: tuple[Other, str]
-) -> None:
-    answer = alice.post("/call", params={"address": other[1], "path": "/endless"})
-    assert answer.status_code == 413
+def test_nobody_and_what_goes_on_after_its_request_call_no_app(other: tuple[Other, str]) -> None:
+    async def call() -> None:
+        await call_app(app_at(other[1]), "POST", "/echo", content={})
 
+    async def call_later() -> None:
+        current_calls.set(calls := RequestCalls(Limits()))
+        calls.end()
+        await call()
 
-def test_what_goes_on_after_the_request_calls_no_app(
-    alice: httpx.Client, other: tuple[Other, str]
-) -> None:
-    assert alice.post("/later", params={"address": other[1]}).is_success
-    wait_until(stray[0].done)
-    assert stray[0].cancelled()
-    assert other[0].received == []
-
-
-def test_without_credentials_no_app_is_called(
-    alice: httpx.Client, other: tuple[Other, str]
-) -> None:
-    said = alice.post("/thread", params={"address": other[1]}).json()
-    assert said.startswith("there are no caller's credentials here")
+    with acting_as("alice"), pytest.raises(asyncio.CancelledError):
+        asyncio.run(call_later())
+    with pytest.raises(ConnectError, match="there are no caller's credentials here"):
+        asyncio.run(call())
     assert other[0].received == []

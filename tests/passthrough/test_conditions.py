@@ -1,7 +1,6 @@
-"""What runs ask: hostile prompts, odd answers, many conditions, and people who answer at once."""
+"""What runs ask: odd answers, many conditions, and people who answer at once."""
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,18 +11,12 @@ from flyteidl2.core import types_pb2
 from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
 
 from app.routers import conditions, runs
-from local_flyte import Code, LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, bearer, ended, start, wait_until
+from local_flyte import Code, LocalFlyte
+from local_flyte.testing import acting_as, ended, start, wait_until
 
 router = APIRouter()
 router.include_router(conditions.router)
 router.include_router(runs.router)
-
-HOSTILE = (
-    "<img src=x onerror=alert(1)><script>alert(1)</script>",
-    "\u202eevil\u202c \u05e9\u05dc\u05d5\u05dd {{7*7}} ${7*7} \x1b[31m",
-    "long ".ljust(4096, "x"),  # Flyte takes no longer ones
-)
 
 
 def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
@@ -42,24 +35,6 @@ def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> ht
 def output(client: httpx.Client, run: str) -> str:
     """Return what a run has been answered."""
     return str(client.get(f"/runs/{ended(run)}/io").json()["outputs"]["o0"])
-
-
-def test_prompts_are_data_and_flyte_gets_each_answer_as_the_one_who_gave_it(
-    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
-) -> None:
-    found = asked(alice, prompts=[*HOSTILE])
-    assert tuple(each["prompt"] for each in found) == HOSTILE
-    assert {each["run"] for each in bob.get("/conditions").json()} >= {found[0]["run"]}
-    for person, value, condition in zip((bob, alice, bob), (True, False, True), found, strict=True):
-        assert answer(person, condition, value).json()["value"] is value
-    signals = [call.headers for call in received() if call.method == "SignalEvent"]
-    sent = [each["authorization"] for each in signals]
-    assert sent == [bearer("bob"), bearer("alice"), bearer("bob")]
-    assert not any("cookie" in each for each in signals)
-    answered = alice.get(f"/runs/{found[0]['run']}/conditions").json()
-    said = {each["name"]: each["answered_by"]["subject"] for each in answered}
-    assert [*map(said.get, sorted(said))] == ["bob-subject", "alice-subject", "bob-subject"]
-    assert output(alice, found[0]["run"]) == "[True, False, True]"
 
 
 @pytest.mark.parametrize(
@@ -86,24 +61,7 @@ def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
     assert output(alice, condition["run"]) == str([float(7) if kind == "float" else good])
 
 
-def test_an_answer_is_returned_even_if_it_is_recorded_late(
-    alice: httpx.Client,
-    bob: httpx.Client,
-    local_flyte: LocalFlyte,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
-    (condition,) = asked(alice)
-    with local_flyte.unrecorded_answers():
-        given = answer(bob, condition, True)
-        assert given.status_code == 200
-        assert given.json() == condition | {"value": True}
-        assert answer(alice, condition, False).status_code == 409
-    (recorded,) = alice.get(f"/runs/{condition['run']}/conditions").json()
-    assert recorded["answered_by"]["subject"] == "bob-subject"
-
-
-def test_an_answer_that_is_not_recorded_yet_counts_after_the_runs_end(
+def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
     alice: httpx.Client,
     bob: httpx.Client,
     local_flyte: LocalFlyte,
@@ -113,7 +71,8 @@ def test_an_answer_that_is_not_recorded_yet_counts_after_the_runs_end(
     (condition,) = asked(alice)
     with ThreadPoolExecutor(2) as threads:
         with local_flyte.unrecorded_answers():
-            assert answer(bob, condition, True).status_code == 200
+            given = answer(bob, condition, True)
+            assert (given.status_code, given.json()) == (200, condition | {"value": True})
             ended(condition["run"])
             assert answer(alice, condition, True).status_code == 409  # nobody can know
             monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
@@ -129,7 +88,7 @@ def test_an_answer_that_is_not_recorded_yet_counts_after_the_runs_end(
 def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
     alice: httpx.Client, bob: httpx.Client
 ) -> None:
-    found = asked(alice, count=8)
+    found = asked(alice, count=4)
     people = [(alice, True), (bob, False)] * len(found)
     jobs = [each for each in found for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
@@ -140,24 +99,6 @@ def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
         assert {first.status_code, second.status_code} == {200, 409}
     values = [each.json()["value"] for each in told if each.status_code == 200]
     assert output(alice, found[0]["run"]) == str(values)
-
-
-def test_an_answer_while_the_run_is_aborted_is_no_fault(
-    alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (condition, *_) = found = asked(alice, count=4)
-    with ThreadPoolExecutor(5) as threads:
-        answers = threads.map(lambda each: answer(bob, each, True), found)
-        aborted = threads.submit(alice.post, f"/runs/{condition['run']}/abort")
-    assert aborted.result().status_code == 202
-    assert {each.status_code for each in answers} <= {200, 404, 409}
-    ended(condition["run"])
-    waiting = {each["run"] for each in alice.get("/conditions").json()}
-    assert condition["run"] not in waiting
-    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
-    shown = alice.get(f"/runs/{condition['run']}/conditions").json()
-    for each in shown:
-        assert answer(bob, each, False).status_code == 409
 
 
 def test_a_condition_that_has_timed_out_can_no_longer_be_answered(alice: httpx.Client) -> None:
@@ -215,7 +156,7 @@ def test_many_conditions_take_two_calls_each_and_no_more_than_asked_for(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     (lone,) = asked(alice)
-    many = start("tests.ask", prompts=[str(number) for number in range(500)])
+    many = start("tests.ask", prompts=[str(number) for number in range(120)])
     with acting_as("alice"):
         wait_until(lambda: len(alice.get(f"/runs/{many}/conditions").json()) == 100)
     for path, limit, most in (

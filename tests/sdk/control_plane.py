@@ -82,76 +82,53 @@ class ControlPlane:
             raise self.failures[method].pop(0)
 
 
-class _Identity(identity_connect.IdentityService):
+class _Services(
+    identity_connect.IdentityService,
+    cluster_connect.ClusterService,
+    image_connect.ImageService,
+    dataproxy_service_connect.DataProxyService,
+    task_service_connect.TaskService,
+    run_service_connect.RunService,
+):
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def user_info(self, request: Any, ctx: Any) -> identity_pb2.UserInfoResponse:
+    async def user_info(self, request: Any, ctx: Any) -> Any:
         await asyncio.to_thread(self._plane.answers.wait)
         return identity_pb2.UserInfoResponse(subject=self._plane.subject)
 
-
-class _Cluster(cluster_connect.ClusterService):
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
-
-    async def select_cluster(self, request: Any, ctx: Any) -> cluster_pb2.SelectClusterResponse:
+    async def select_cluster(self, request: Any, ctx: Any) -> Any:
         return cluster_pb2.SelectClusterResponse(cluster_endpoint=self._plane.cluster_endpoint)
 
-
-class _Images(image_connect.ImageService):
-    async def get_image(self, request: Any, ctx: Any) -> image_payload_pb2.GetImageResponse:
+    async def get_image(self, request: Any, ctx: Any) -> Any:
         return image_payload_pb2.GetImageResponse(image=image_pb2.Image(fqin="registry/image:1"))
 
-
-class _Data(dataproxy_service_connect.DataProxyService):
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
-
-    async def upload_inputs(
-        self, request: Any, ctx: Any
-    ) -> dataproxy_service_pb2.UploadInputsResponse:
+    async def upload_inputs(self, request: Any, ctx: Any) -> Any:
         data = common_run_pb2.OffloadedInputData(uri="memory://inputs", inputs_hash="0")
         return dataproxy_service_pb2.UploadInputsResponse(offloaded_input_data=data)
 
-    async def get_action_data(
-        self, request: Any, ctx: Any
-    ) -> dataproxy_service_pb2.GetActionDataResponse:
+    async def get_action_data(self, request: Any, ctx: Any) -> Any:
         return dataproxy_service_pb2.GetActionDataResponse(inputs=self._plane.inputs)
 
     async def create_upload_location(self, request: Any, ctx: Any) -> Any:
         self._plane.messages["CreateUploadLocation"].append(request)
         raise ConnectError(Code.UNIMPLEMENTED, "it takes no files")
 
-    async def tail_logs(
-        self, request: Any, ctx: Any
-    ) -> AsyncIterator[dataproxy_service_pb2.TailLogsResponse]:
+    async def tail_logs(self, request: Any, ctx: Any) -> AsyncIterator[Any]:
         lines = [LogLine(message=line) for line in self._plane.log]
         logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
         yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
         self._plane.fail("TailLogs")
         await asyncio.to_thread(self._plane.answers.wait)
 
-
-class _Tasks(task_service_connect.TaskService):
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
-
-    async def list_tasks(self, request: Any, ctx: Any) -> task_service_pb2.ListTasksResponse:
+    async def list_tasks(self, request: Any, ctx: Any) -> Any:
         return task_service_pb2.ListTasksResponse(tasks=[task_definition_pb2.Task(task_id=TASK)])
 
-    async def get_task_details(
-        self, request: Any, ctx: Any
-    ) -> task_service_pb2.GetTaskDetailsResponse:
+    async def get_task_details(self, request: Any, ctx: Any) -> Any:
         details = task_definition_pb2.TaskDetails(task_id=TASK)
         details.spec.task_template.type = "python"
         details.spec.task_template.interface.CopyFrom(self._plane.interface)
         return task_service_pb2.GetTaskDetailsResponse(details=details)
-
-
-class _Runs(run_service_connect.RunService):
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
 
     def _details(self) -> run_definition_pb2.ActionDetails:
         details = run_definition_pb2.ActionDetails(id=ACTION)
@@ -166,23 +143,21 @@ class _Runs(run_service_connect.RunService):
     async def get_action_details(self, request: Any, ctx: Any) -> Any:
         return run_service_pb2.GetActionDetailsResponse(details=self._details())
 
-    async def list_runs(self, request: Any, ctx: Any) -> run_service_pb2.ListRunsResponse:
+    async def list_runs(self, request: Any, ctx: Any) -> Any:
         self._plane.messages["ListRuns"].append(request)
         return run_service_pb2.ListRunsResponse()
 
-    async def abort_run(self, request: Any, ctx: Any) -> run_service_pb2.AbortRunResponse:
+    async def abort_run(self, request: Any, ctx: Any) -> Any:
         self._plane.fail("AbortRun")
         return run_service_pb2.AbortRunResponse()
 
-    async def create_run(self, request: Any, ctx: Any) -> run_service_pb2.CreateRunResponse:
+    async def create_run(self, request: Any, ctx: Any) -> Any:
         self._plane.fail("CreateRun")
         action = run_definition_pb2.Action(id=ACTION)
         action.status.phase = phase_pb2.ACTION_PHASE_QUEUED
         return run_service_pb2.CreateRunResponse(run=run_definition_pb2.Run(action=action))
 
-    async def watch_action_details(
-        self, request: Any, ctx: Any
-    ) -> AsyncIterator[run_service_pb2.WatchActionDetailsResponse]:
+    async def watch_action_details(self, request: Any, ctx: Any) -> AsyncIterator[Any]:
         self._plane.fail("WatchActionDetails")
         await asyncio.to_thread(self._plane.answers.wait)
         while True:  # a long run: repeat the state, so that the server notices when a client leaves
@@ -191,15 +166,16 @@ class _Runs(run_service_connect.RunService):
 
 
 def _application(plane: ControlPlane) -> Any:
-    services: list[Any] = [
-        identity_connect.IdentityServiceASGIApplication(_Identity(plane)),
-        cluster_connect.ClusterServiceASGIApplication(_Cluster(plane)),
-        dataproxy_service_connect.DataProxyServiceASGIApplication(_Data(plane)),
-        image_connect.ImageServiceASGIApplication(_Images()),
-        task_service_connect.TaskServiceASGIApplication(_Tasks(plane)),
-        run_service_connect.RunServiceASGIApplication(_Runs(plane)),
+    services = _Services(plane)
+    served: list[Any] = [
+        identity_connect.IdentityServiceASGIApplication(services),
+        cluster_connect.ClusterServiceASGIApplication(services),
+        dataproxy_service_connect.DataProxyServiceASGIApplication(services),
+        image_connect.ImageServiceASGIApplication(services),
+        task_service_connect.TaskServiceASGIApplication(services),
+        run_service_connect.RunServiceASGIApplication(services),
     ]
-    by_path: dict[str, Any] = {service.path: service for service in services}
+    by_path: dict[str, Any] = {service.path: service for service in served}
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         service, _, method = scope["path"].rpartition("/")
