@@ -53,7 +53,7 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
 SUITE_NEEDS += ["uvicorn[standard]", "websockets"]
 # Tests that depend on how Python collects garbage, switches contexts and serves sockets.
-ISOLATION = ["test_abandoned_streams.py", "test_copied_alone.py", "test_isolation.py"]
+ISOLATION = ["test_collector.py", "test_copied_alone.py", "test_isolation.py"]
 ISOLATION += ["test_sockets.py", "test_wire.py"]
 
 

@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 import importlib.util
-import json
 import os
 import socket
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import parse_headers
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -35,12 +35,13 @@ SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uv
 DEADLINE = 60.0
 """Seconds any single wait may take before the case fails."""
 
-Class = Callable[..., Any]
+Class = Any
 """The middleware's class, ours or the SDK's, or a subclass of it."""
 Extractors = list[Callable[[Any], Any]] | None
-Headers = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
 
 ALICE = (b"authorization", b"Bearer alice")
+IS_ALICE = {"authorization": "Bearer alice"}
 COOKIE = (b"cookie", b"session=alice")
 EVIL = (b"origin", b"https://evil.example")
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
@@ -48,21 +49,20 @@ DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 
 sdk_fails = pytest.mark.sdk_fails
 """Marks a case or a parameter that the SDK's class is expected to fail, with the finding."""
-NO_OPTION = "the SDK's class has no such option"
-WEBSOCKET = "the SDK's class lets every WebSocket through, unauthenticated"
+no_option = sdk_fails("the SDK's class has no such option", raises=TypeError)
+no_websocket = sdk_fails("the SDK's class lets every WebSocket through, unauthenticated")
+
+
+def case(name: str, *values: Any, sdk: str = "", **options: Any) -> Any:
+    """Return a named parameter; the SDK's class is expected to fail with it for this reason."""
+    return pytest.param(*values, id=name, marks=[sdk_fails(sdk, **options)] if sdk else [])
 
 
 def middleware_file() -> Path:
     """Return the path of the file under test, or PASSTHROUGH_AUTH_FILE if that is set."""
     if other := os.environ.get("PASSTHROUGH_AUTH_FILE"):
         return Path(other).resolve()
-    package = TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough"
-    return package / "passthrough_auth.py"
-
-
-def load_middleware() -> ModuleType:
-    """Import the file under test again, by path, as the module ``passthrough_auth``."""
-    return import_copy("passthrough_auth")
+    return TEMPLATE / "{{cookiecutter.project_slug}}" / "passthrough" / "passthrough_auth.py"
 
 
 def import_copy(name: str) -> ModuleType:
@@ -81,14 +81,12 @@ def metadata() -> dict[str, str]:
     return dict(get_auth_metadata())
 
 
-def raw_metadata() -> tuple[tuple[str, str], ...]:
-    """Return the same as the pairs passed to ``auth_metadata``."""
-    return get_auth_metadata()
+def who() -> str:
+    """Return the Authorization that a call to Flyte would have here, or "nobody"."""
+    return metadata().get("authorization", "nobody")
 
 
-def http_scope(
-    path: str = "/", headers: Headers = (), method: str = "GET", **more: Any
-) -> dict[str, Any]:
+def get(*headers: Header, path: str = "/", method: str = "GET", **more: Any) -> dict[str, Any]:
     """Return an ASGI 3 HTTP scope as a server would make it."""
     return {
         "type": "http",
@@ -108,9 +106,13 @@ def http_scope(
     }
 
 
-def websocket_scope(path: str = "/", headers: Headers = (), **more: Any) -> dict[str, Any]:
+def post(*headers: Header, **more: Any) -> dict[str, Any]:
+    return get(*headers, method="POST", **more)
+
+
+def websocket(*headers: Header, **more: Any) -> dict[str, Any]:
     """Return an ASGI 3 WebSocket scope, by default without the denial response extension."""
-    scope = http_scope(path, headers, scheme="ws", subprotocols=[], **more)
+    scope = get(*headers, scheme="ws", subprotocols=[], **more)
     del scope["method"]
     return {**scope, "type": "websocket"}
 
@@ -123,30 +125,20 @@ class Answer:
     seen: list[dict[str, str]] = field(default_factory=list)
 
     @property
-    def start(self) -> Message:
-        """The message that started the response."""
-        return self.messages[0]
-
-    @property
     def status(self) -> int:
         """The response's status; a WebSocket's close code; 101 for an accepted WebSocket."""
-        if self.start["type"] == "websocket.accept":
-            return 101
-        code: int = self.start["code"] if "code" in self.start else self.start["status"]
-        return code
+        start = self.messages[0]
+        return int(start.get("code") or start.get("status") or 101)
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The response's headers."""
-        return list(self.start["headers"])
+    def headers(self) -> list[Header]:
+        return list(self.messages[0]["headers"])
 
     def header(self, name: bytes) -> list[bytes]:
-        """Return all values of one header."""
         return [value for key, value in self.headers if key.lower() == name]
 
     @property
     def body(self) -> bytes:
-        """The response's whole body."""
         return b"".join(message.get("body", b"") for message in self.messages[1:])
 
     @property
@@ -155,18 +147,17 @@ class Answer:
         assert len(self.seen) == 1, f"the application ran {len(self.seen)} times"
         return self.seen[0]
 
-    @property
-    def refused(self) -> bool:
-        """Whether the application never ran."""
-        return not self.seen
+    def refused(self, detail: str) -> bool:
+        """Tell whether the application never ran, and the answer has this detail."""
+        return not self.seen and self.body == b'{"detail":"%b"}' % detail.encode()
 
 
 class Probe:
     """An application that answers 200 (or accepts) and records its credentials."""
 
-    def __init__(self, *response_headers: tuple[bytes, bytes]) -> None:
+    def __init__(self, *response_headers: Header) -> None:
         self.seen: list[dict[str, str]] = []
-        self.response_headers = list(response_headers)
+        self.response_headers = response_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen.append(metadata())
@@ -174,25 +165,24 @@ class Probe:
             await receive()
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": 1000})
-        elif scope["type"] == "http":
-            headers = [(b"content-length", b"2"), *self.response_headers]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": b"ok"})
+        else:
+            await reply(send, b"ok", *self.response_headers)
 
 
-async def request(app: ASGIApp, scope: Scope, body: Iterable[bytes] = (b"",)) -> Answer:
+async def reply(send: Send, body: bytes, *headers: Header) -> None:
+    all_headers = [(b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def request(app: ASGIApp, scope: Scope) -> Answer:
     """Run one scope through the application as a server would; a WebSocket only connects."""
     answer = Answer()
-    *first, last = body
-    inbox = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in first]
-    inbox.append({"type": "http.request", "body": last, "more_body": False})
-    if scope["type"] == "websocket":
-        inbox = [{"type": "websocket.connect"}]
+    body = {"type": "http.request", "body": b"", "more_body": False}
+    inbox = [{"type": "websocket.connect"} if scope["type"] == "websocket" else body]
 
     async def receive() -> Message:
-        if inbox:
-            return inbox.pop(0)
-        return {"type": f"{scope['type']}.disconnect"}
+        return inbox.pop() if inbox else {"type": f"{scope['type']}.disconnect"}
 
     async def send(message: Message) -> None:
         answer.messages.append(message)
@@ -201,7 +191,7 @@ async def request(app: ASGIApp, scope: Scope, body: Iterable[bytes] = (b"",)) ->
     return answer
 
 
-def ask(make: Callable[..., ASGIApp], scope: Scope, /, *arguments: Any, **options: Any) -> Answer:
+def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Answer:
     """Wrap a fresh probe in the middleware with these arguments and send it one scope."""
     probe = Probe()
     answer = asyncio.run(request(make(probe, *arguments, **options), scope))
@@ -217,64 +207,35 @@ class Response:
     headers: dict[str, str]
     body: bytes
 
-    @property
-    def json(self) -> Any:
-        """The body, parsed."""
-        return json.loads(self.body)
-
 
 class Connection:
-    """A client connection for raw bytes."""
-
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = b""
+        self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._file.close()
         self._socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
         self._socket.sendall(data)
 
-    def read_some(self) -> bytes:
-        """Return what has arrived, waiting for something; b"" once the server has closed."""
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            return data
-        return self._socket.recv(65536)
-
-    def read_until(self, mark: bytes) -> bytes:
-        """Return all bytes up to and including the mark."""
-        while mark not in self._buffer:
-            data = self._socket.recv(65536)
-            assert data, f"connection closed before {mark!r}; got {self._buffer!r}"
-            self._buffer += data
-        head, _, self._buffer = self._buffer.partition(mark)
-        return head + mark
-
     def read_exactly(self, length: int) -> bytes:
-        """Return that many bytes."""
-        while len(self._buffer) < length:
-            data = self._socket.recv(65536)
-            assert data, f"connection closed; got {self._buffer!r}"
-            self._buffer += data
-        data, self._buffer = self._buffer[:length], self._buffer[length:]
+        data = self._file.read(length)
+        assert len(data) == length, f"connection closed; got {data!r}"
         return data
 
     def read_head(self) -> Response:
         """Read a response's status line and headers, not its body."""
-        lines = self.read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-        pairs = (line.partition(":") for line in lines[1:] if line)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        return Response(int(lines[0].split()[1]), headers, b"")
+        status = self._file.readline().split()[1]
+        headers = parse_headers(self._file).items()
+        return Response(int(status), {name.lower(): value for name, value in headers}, b"")
 
     def read_response(self) -> Response:
-        """Read one response with a Content-Length."""
         response = self.read_head()
         response.body = self.read_exactly(int(response.headers.get("content-length", "0")))
         return response
@@ -286,22 +247,14 @@ class Connection:
 
     def open_websocket(self, path: str, *lines: str) -> Response:
         """Send a WebSocket handshake and read the answer to it."""
-        return self.ask(
-            "GET",
-            path,
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            *lines,
-        )
+        handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        handshake.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+        return self.ask("GET", path, *handshake, *lines)
 
     def read_text_frame(self) -> str:
         """Read one short unmasked WebSocket text frame (RFC 6455 5.2)."""
         first, length = self.read_exactly(2)
         assert first == 0x81
-        if length == 126:
-            length = int.from_bytes(self.read_exactly(2), "big")
         return self.read_exactly(length).decode()
 
 
@@ -314,20 +267,11 @@ def message(method: str, path: str, *lines: str, body: bytes = b"") -> bytes:
 
 
 @contextlib.contextmanager
-def serve(
-    app: ASGIApp, *, loop: str = "asyncio", http: str = "h11", **options: Any
-) -> Iterator[int]:
+def serve(app: ASGIApp, *, loop: str, http: str, **options: Any) -> Iterator[int]:
     """Serve the application with uvicorn in a thread, on a port the system chose."""
-    config = uvicorn.Config(
-        app,
-        loop=loop,
-        http=http,
-        lifespan="off",
-        log_level="critical",
-        timeout_keep_alive=120,  # longer than clients', so that they close first
-        **options,
-    )
-    server = uvicorn.Server(config)
+    options |= {"loop": loop, "http": http, "lifespan": "off", "log_level": "critical"}
+    options |= {"timeout_keep_alive": 120}  # longer than clients', so that they close first
+    server = uvicorn.Server(uvicorn.Config(app, **options))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

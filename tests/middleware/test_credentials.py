@@ -1,4 +1,4 @@
-"""The credentials of a request, and values that are refused."""
+"""The credentials of a request: what is forwarded, and what is refused, and how."""
 
 import asyncio
 import logging
@@ -6,65 +6,83 @@ from typing import Any
 
 import pytest
 from flyte import remote
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from .harness import (
     ALICE,
     COOKIE,
+    DENIAL,
     EVIL,
-    NO_OPTION,
+    IS_ALICE,
     Class,
     Extractors,
+    Header,
     Probe,
     ask,
-    http_scope,
+    case,
+    get,
+    no_option,
+    post,
     request,
     sdk_fails,
-    websocket_scope,
+    websocket,
 )
 
+BLANK = "blank counts as a credential"
+UTF_8 = "UTF-8 is read as Latin-1 and sent as something else"
+UNSENDABLE = "values that cannot be sent as they came are accepted, and fail later"
 
-def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(
-    middleware_class: Class,
-) -> None:
-    answer = ask(middleware_class, http_scope())
-    assert answer.refused
+
+def sent(value: str | bytes) -> Header:
+    return (b"authorization", value.encode() if isinstance(value, str) else value)
+
+
+def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Class) -> None:
+    answer = ask(cls, get())
     assert answer.status == 401
-    assert answer.body == b'{"detail":"Authentication credentials required"}'
-    assert answer.header(b"www-authenticate") == [b"Bearer"]
-    assert answer.header(b"content-type") == [b"application/json"]
-    assert answer.header(b"content-length") == [b"%d" % len(answer.body)]
-    assert [name for name, _ in answer.headers if name != name.lower()] == []
-
-
-@pytest.mark.parametrize(
-    "value", ["Bearer a.b.c", "Basic YTpi", "DPoP x", "token", "AWS4-HMAC-SHA256 a=b, c=d"]
-)
-def test_any_authorization_scheme_passes_verbatim(middleware_class: Class, value: str) -> None:
-    answer = ask(middleware_class, http_scope(headers=[(b"authorization", value.encode())]))
-    assert answer.credentials == {"authorization": value}
-
-
-def test_a_cookie_alone_passes(middleware_class: Class) -> None:
-    answer = ask(middleware_class, http_scope(headers=[(b"cookie", b'a=b; c="d e"; f=')]))
-    assert answer.credentials == {"cookie": 'a=b; c="d e"; f='}
-
-
-def test_authorization_comes_before_cookie(middleware_class: Class) -> None:
-    answer = ask(middleware_class, http_scope(headers=[COOKIE, ALICE]))
-    assert list(answer.credentials.items()) == [
-        ("authorization", "Bearer alice"),
-        ("cookie", "session=alice"),
+    assert answer.refused("Authentication credentials required")
+    assert sorted(answer.headers) == [
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"content-type", b"application/json"),
+        (b"www-authenticate", b"Bearer"),
     ]
 
 
-def test_other_headers_are_not_forwarded(middleware_class: Class) -> None:
-    extra = [(b"x-api-key", b"k"), (b"proxy-authorization", b"Basic x"), (b"accept", b"*/*")]
-    answer = ask(middleware_class, http_scope(headers=[ALICE, *extra]))
-    assert answer.credentials == {"authorization": "Bearer alice"}
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        case("a scheme", [sent("DPoP x")], {"authorization": "DPoP x"}),
+        case("no scheme", [sent("token")], {"authorization": "token"}),
+        case("a signature", [sent("AWS4 a=b, c=d")], {"authorization": "AWS4 a=b, c=d"}),
+        case("space", [sent(" Bearer \t  x ")], {"authorization": " Bearer \t  x "}),
+        case("cookies", [(b"cookie", b'a=b; c="d e"; f=')], {"cookie": 'a=b; c="d e"; f='}),
+        case("in this order", [COOKIE, ALICE], IS_ALICE | {"cookie": "session=alice"}),
+        case("nothing else", [(b"x-api-key", b"k"), ALICE, (b"accept", b"a")], IS_ALICE),
+        case("the same twice", [ALICE, ALICE], IS_ALICE),
+        case("a blank second one", [ALICE, sent(" \t"), ALICE], IS_ALICE),
+        case("a blank first one", [sent(""), ALICE], IS_ALICE, sdk="it hides the second"),
+        case(
+            "several Cookie headers",
+            [(b"cookie", b"a=1"), (b"cookie", b" "), (b"cookie", b"b=2"), (b"cookie", b"a=3")],
+            {"cookie": "a=1; b=2; a=3"},
+            sdk="only the first is read",
+        ),
+        case("UTF-8", [sent("Bearer é")], {"authorization": "Bearer é"}, sdk=UTF_8),
+        case("wide UTF-8", [sent("Bearer 日🔑")], {"authorization": "Bearer 日🔑"}, sdk=UTF_8),
+    ],
+)
+def test_credentials_are_forwarded_as_they_came(
+    cls: Class, extractors: Extractors, headers: list[Header], expected: dict[str, str]
+) -> None:
+    answer = ask(cls, get(*headers), extractors)
+    assert list(answer.credentials.items()) == list(expected.items())
 
 
 def test_metadata_goes_through_flyte_remote_auth_metadata(
-    middleware_class: Class, monkeypatch: pytest.MonkeyPatch
+    cls: Class, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     real = remote.auth_metadata
@@ -74,79 +92,35 @@ def test_metadata_goes_through_flyte_remote_auth_metadata(
         return real(*pairs)
 
     monkeypatch.setattr(remote, "auth_metadata", recording)
-    scope = http_scope(headers=[ALICE, COOKIE])
-    assert ask(middleware_class, scope).credentials["cookie"] == "session=alice"
+    assert ask(cls, get(ALICE, COOKIE)).credentials["cookie"] == "session=alice"
     assert calls == [(("authorization", "Bearer alice"), ("cookie", "session=alice"))]
 
 
 @sdk_fails("the first of two Authorization headers wins")
 def test_two_different_authorization_headers_are_refused(
-    middleware_class: Class, extractors: Extractors
+    cls: Class, extractors: Extractors
 ) -> None:
-    scope = http_scope(headers=[ALICE, (b"authorization", b"Bearer bob")])
-    answer = ask(middleware_class, scope, extractors)
-    assert answer.refused
+    answer = ask(cls, get(ALICE, sent("Bearer bob")), extractors)
     assert answer.status == 400
-    assert answer.body == b'{"detail":"Conflicting Authorization headers"}'
+    assert answer.refused("Conflicting Authorization headers")
 
 
+@pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key"])
 @pytest.mark.parametrize(
-    "others",
+    "value",
     [
-        [ALICE],
-        [(b"authorization", b"")],
-        [(b"authorization", b" \t")],
-        [(b"authorization", b""), ALICE],
+        case("empty", b""),
+        case("spaces", b" ", sdk=BLANK),
+        case("tab", b"\t ", sdk=BLANK),
+        case("non-ASCII space", "\u00a0\u2003\u0085".encode(), sdk=BLANK),
     ],
 )
-def test_a_repeated_or_blank_authorization_header_is_no_conflict(
-    middleware_class: Class, others: list[tuple[bytes, bytes]]
+def test_a_blank_value_is_no_credential(
+    cls: Class, extractors: Extractors, name: bytes, value: bytes
 ) -> None:
-    answer = ask(middleware_class, http_scope(headers=[ALICE, *others]))
-    assert answer.credentials == {"authorization": "Bearer alice"}
-
-
-@sdk_fails("a blank first header hides the second")
-def test_a_blank_authorization_header_does_not_hide_another(middleware_class: Class) -> None:
-    answer = ask(middleware_class, http_scope(headers=[(b"authorization", b""), ALICE]))
-    assert answer.credentials == {"authorization": "Bearer alice"}
-
-
-@sdk_fails("only the first of several Cookie headers is read")
-def test_several_cookie_headers_are_joined(middleware_class: Class, extractors: Extractors) -> None:
-    scope = http_scope(
-        headers=[(b"cookie", b"a=1"), (b"cookie", b" "), (b"cookie", b"b=2"), (b"cookie", b"a=3")]
-    )
-    answer = ask(middleware_class, scope, extractors)
-    assert answer.credentials == {"cookie": "a=1; b=2; a=3"}
-
-
-BLANK = sdk_fails("blank counts as a credential")
-BLANKS = [b"", pytest.param(b" ", marks=BLANK), pytest.param(b"\t ", marks=BLANK)]
-
-
-@pytest.mark.parametrize("name", [b"authorization", b"cookie"])
-@pytest.mark.parametrize("value", BLANKS)
-def test_a_blank_value_is_ignored(
-    middleware_class: Class, extractors: Extractors, name: bytes, value: bytes
-) -> None:
-    scope = http_scope(headers=[(name, value)])
-    assert ask(middleware_class, scope, extractors).status == 401
-
-
-@pytest.mark.parametrize("value", BLANKS)
-def test_a_blank_custom_header_is_ignored(middleware_class: Class, value: bytes) -> None:
-    extract = middleware_class.extract_custom_header("x-api-key")  # type: ignore[attr-defined]
-    assert ask(middleware_class, http_scope(headers=[(b"x-api-key", value)]), [extract]).refused
-
-
-@BLANK
-@pytest.mark.parametrize("blank", ["\u00a0", "\u2003\u0085"])
-def test_non_ascii_whitespace_counts_as_blank(
-    middleware_class: Class, extractors: Extractors, blank: str
-) -> None:
-    scope = http_scope(headers=[(b"authorization", blank.encode())])
-    assert ask(middleware_class, scope, extractors).status == 401
+    if name == b"x-api-key":
+        extractors = [cls.extract_custom_header("x-api-key")]
+    assert ask(cls, get((name, value)), extractors).status == 401
 
 
 BAD_VALUES = {
@@ -162,79 +136,54 @@ BAD_VALUES = {
 }
 
 
-@sdk_fails("values that cannot be sent as they came are accepted, and fail later")
-@pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES.keys())
+@sdk_fails(UNSENDABLE)
+@pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES)
 @pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key"])
 def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
-    middleware_class: Class, name: bytes, value: bytes, caplog: pytest.LogCaptureFixture
+    cls: Class,
+    extractors: Extractors,
+    name: bytes,
+    value: bytes,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    cls: Any = middleware_class
-    extractors = [cls.extract_custom_header("x-api-key")] if name == b"x-api-key" else None
-    answer = ask(cls, http_scope(headers=[(name, value)]), extractors)
-    assert answer.refused
+    if name == b"x-api-key":
+        extractors = [cls.extract_custom_header("x-api-key")]
+    answer = ask(cls, get((name, value)), extractors)
     assert answer.status == 400
-    assert answer.body == b'{"detail":"Malformed credentials"}'
+    assert answer.refused("Malformed credentials")
     assert "s3cret" not in caplog.text
 
 
-@sdk_fails("values that cannot be sent as they came are accepted, and fail later")
-def test_bytes_that_are_not_utf_8_are_refused_by_every_extractor(
-    middleware_class: Class, extractors: Extractors
-) -> None:
-    scope = http_scope(headers=[(b"authorization", b"Bearer \xff")])
-    assert ask(middleware_class, scope, extractors).status == 400
-
-
 @sdk_fails("values of any length are accepted")
-def test_an_absurdly_long_value_is_refused(middleware_class: Class, extractors: Extractors) -> None:
-    longest = http_scope(headers=[(b"authorization", b"x" * 65_536)])
-    assert ask(middleware_class, longest, extractors).status == 200
-    answer = ask(
-        middleware_class, http_scope(headers=[(b"authorization", b"x" * 65_537)]), extractors
-    )
-    assert answer.refused
+def test_a_value_over_64_kib_is_refused(cls: Class, extractors: Extractors) -> None:
+    assert ask(cls, get(sent(b"x" * 65_536)), extractors).status == 200
+    answer = ask(cls, get(sent(b"x" * 65_537)), extractors)
     assert answer.status == 431
-    assert answer.body == b'{"detail":"Credentials too large"}'
+    assert answer.refused("Credentials too large")
 
 
-@sdk_fails("UTF-8 is read as Latin-1 and sent as something else")
-@pytest.mark.parametrize("text", ["Bearer é", "Bearer 日本", "Bearer 🔑"])
-def test_utf_8_is_kept(middleware_class: Class, extractors: Extractors, text: str) -> None:
-    scope = http_scope(headers=[(b"authorization", text.encode())])
-    answer = ask(middleware_class, scope, extractors)
-    assert answer.credentials == {"authorization": text}
+@no_option
+def test_optional_credentials_let_an_anonymous_request_pass(cls: Class) -> None:
+    assert ask(cls, get(), required=False).credentials == {}
+    assert ask(cls, websocket(), required=False).credentials == {}
 
 
-def test_tabs_and_spaces_inside_a_value_are_kept(middleware_class: Class) -> None:
-    scope = http_scope(headers=[(b"authorization", b" Bearer \t  x ")])
-    assert ask(middleware_class, scope).credentials == {"authorization": " Bearer \t  x "}
-
-
-@sdk_fails(NO_OPTION, raises=TypeError)
-def test_optional_credentials_let_an_anonymous_request_pass(middleware_class: Class) -> None:
-    assert ask(middleware_class, http_scope(), required=False).credentials == {}
-    assert ask(middleware_class, websocket_scope(), required=False).credentials == {}
-    scope = http_scope(headers=[ALICE])
-    assert ask(middleware_class, scope, required=False).credentials == {
-        "authorization": "Bearer alice"
-    }
-
-
-@sdk_fails(NO_OPTION, raises=TypeError)
+@no_option
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ([ALICE, (b"authorization", b"Bearer bob")], 400),
-        ([(b"authorization", b"\x00")], 400),
+        ([ALICE], 200),
+        ([ALICE, sent("Bearer bob")], 400),
+        ([sent(b"\x00")], 400),
         ([COOKIE, EVIL], 403),
     ],
 )
 def test_optional_credentials_are_still_checked(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]], status: int
+    cls: Class, headers: list[Header], status: int
 ) -> None:
-    scope = http_scope(headers=headers, method="POST")
-    assert ask(middleware_class, scope, required=False).status == status
+    answer = ask(cls, post(*headers), required=False)
+    assert (answer.status, answer.seen) == (status, [IS_ALICE] * (status == 200))
 
 
 def test_optional_credentials_keep_ambient_metadata(ours: Class) -> None:
@@ -242,7 +191,160 @@ def test_optional_credentials_keep_ambient_metadata(ours: Class) -> None:
 
     async def run() -> None:
         with remote.auth_metadata(("x-ambient", "1")):
-            await request(ours(probe, required=False), http_scope())
+            await request(ours(probe, required=False), get())
 
     asyncio.run(run())
     assert probe.seen == [{"x-ambient": "1"}]
+
+
+class Handler:
+    """A refusal handler that records its arguments."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[HTTPConnection, HTTPException]] = []
+
+    def __call__(self, connection: HTTPConnection, error: HTTPException) -> Response:
+        self.given.append((connection, error))
+        return PlainTextResponse(f"No: {error.detail}", error.status_code, error.headers)
+
+
+@no_option
+@pytest.mark.parametrize(
+    ("headers", "status", "detail"),
+    [
+        ([], 401, "Authentication credentials required"),
+        ([ALICE, (b"authorization", b"x")], 400, "Conflicting Authorization headers"),
+        ([(b"cookie", b"session=a; session=b")], 400, "Conflicting cookies"),
+        ([(b"authorization", b"\x00")], 400, "Malformed credentials"),
+        ([(b"authorization", b"x" * 65_537)], 431, "Credentials too large"),
+        ([COOKIE, EVIL], 403, "Cross-site request refused"),
+    ],
+)
+def test_an_owners_handler_answers_every_refusal(
+    either_class: Class, headers: list[Header], status: int, detail: str
+) -> None:
+    handler = Handler()
+    options: dict[str, Any] = {"cookie_names": {"session"}, "refusal_handler": handler}
+    answer = ask(either_class, post(*headers, path="/path"), **options)
+    assert answer.seen == []
+    assert (answer.status, answer.body) == (status, f"No: {detail}".encode())
+    assert answer.header(b"www-authenticate") == ([b"Bearer"] if status == 401 else [])
+    [(connection, error)] = handler.given
+    assert isinstance(connection, Request)
+    assert (connection.url.path, connection.method) == ("/path", "POST")
+    assert (error.status_code, error.detail) == (status, detail)
+    assert ask(either_class, get(ALICE), **options).status == 200
+    assert len(handler.given) == 1
+
+
+@no_option
+def test_an_owners_handler_denies_websockets_where_the_server_can(cls: Class) -> None:
+    handler = Handler()
+    answer = ask(cls, websocket(**DENIAL), refusal_handler=handler)
+    assert answer.messages[0]["type"] == "websocket.http.response.start"
+    assert (answer.status, answer.body) == (401, b"No: Authentication credentials required")
+    [(connection, _)] = handler.given
+    assert connection.scope["type"] == "websocket"
+    answer = ask(cls, websocket(), refusal_handler=handler)
+    assert answer.messages[0]["type"] == "websocket.close"
+    assert len(handler.given) == 1
+
+
+def test_an_owners_handler_that_raises_does_not_admit_the_request(ours: Class) -> None:
+    def broken(connection: HTTPConnection, error: HTTPException) -> Response:
+        raise RuntimeError
+
+    probe = Probe()
+    with pytest.raises(RuntimeError):
+        asyncio.run(request(ours(probe, refusal_handler=broken), get()))
+    assert probe.seen == []
+
+
+@sdk_fails("answers to cookies can be served from a cache to someone else")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], b"Cookie"),
+        ([b"Origin"], b"Origin, Cookie"),
+        ([b"Origin", b"Accept, X"], b"Origin, Accept, X, Cookie"),
+        ([b"*"], b"*, Cookie"),
+    ],
+)
+def test_answers_to_cookies_vary_on_cookie(
+    either_class: Class, before: list[bytes], after: bytes
+) -> None:
+    probe = Probe((b"X-First", b"1"), *((b"Vary", value) for value in before), (b"x-last", b"1"))
+    answer = asyncio.run(request(either_class(probe), get(COOKIE, ALICE)))
+    assert answer.header(b"vary") == [after]
+    others = [(name, value) for name, value in answer.headers if name.lower() != b"vary"]
+    assert others == [(b"content-length", b"2"), (b"X-First", b"1"), (b"x-last", b"1")]
+
+
+@pytest.mark.parametrize("header", [ALICE, (b"x-api-key", b"k")])
+def test_answers_to_other_credentials_are_unchanged(either_class: Class, header: Header) -> None:
+    answer = ask(either_class, get(header), [lambda _: ("x-a", "1")])
+    assert answer.headers == [(b"content-length", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        (None, [(b"vary", b"Cookie")]),
+        ([(b"vary", b"Origin")], [(b"vary", b"Origin, Cookie")]),
+        (iter([(b"vary", b"*"), (b"x", b"1")]), [(b"x", b"1"), (b"vary", b"*, Cookie")]),
+    ],
+)
+def test_the_applications_own_message_is_not_changed(
+    ours: Class, headers: Any, sent: list[Header]
+) -> None:
+    start = {"type": "http.response.start", "status": 204, "headers": headers}
+    if headers is None:
+        del start["headers"]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        await send({"type": "http.response.body"})
+
+    assert asyncio.run(request(ours(app), get(COOKIE))).headers == sent
+    assert start.get("headers") is headers
+    assert not isinstance(headers, list) or headers == [(b"vary", b"Origin")]
+
+
+JAR = b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =session; b=3"
+
+
+@no_option
+@pytest.mark.parametrize(
+    ("names", "jar", "forwarded"),
+    [
+        ({"session"}, JAR, "session=s"),
+        (["b", "a"], JAR, "a=1; b=3"),
+        ("session", JAR, "session=s"),
+        ({"x"}, JAR, "x=2X"),
+        ({"other"}, JAR, None),
+        (set(), JAR, None),
+        ((), JAR, None),
+        ("s", JAR, None),
+        ({"session"}, b"a=1;\x0bsession=s", None),  # only spaces and tabs are removed
+        ({"session"}, b"ad=\xff; session=s; \xe9=1", "session=s"),  # others may have any value
+    ],
+)
+def test_only_the_chosen_cookies_are_forwarded(
+    cls: Class, extractors: Extractors, names: Any, jar: bytes, forwarded: str | None
+) -> None:
+    expected = {"cookie": forwarded} if forwarded else {}
+    scopes = get((b"cookie", jar)), get((b"cookie", jar), ALICE)
+    alone, with_alice = (ask(cls, each, extractors, cookie_names=names) for each in scopes)
+    assert alone.seen == [expected] * bool(forwarded)
+    assert alone.status == (200 if forwarded else 401)
+    assert with_alice.credentials == IS_ALICE | expected
+
+
+@no_option
+@pytest.mark.parametrize("jars", [[b"session=s; a=1; session=t"], [b"session=s", b"session"]])
+def test_two_values_of_one_forwarded_cookie_are_refused(cls: Class, jars: list[bytes]) -> None:
+    scope = get(ALICE, *((b"cookie", jar) for jar in jars))
+    answer = ask(cls, scope, cookie_names={"session"})
+    assert answer.status == 400
+    assert answer.refused("Conflicting cookies")
+    assert ask(cls, scope, cookie_names={"a"}).status == 200

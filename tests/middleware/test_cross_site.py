@@ -1,111 +1,134 @@
-"""Credentials that a browser attaches on its own are refused from pages of other origins."""
+"""Pages of other origins: what they may not do with a visitor's credentials, and CORS."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from .harness import (
     ALICE,
     COOKIE,
     DENIAL,
     EVIL,
-    NO_OPTION,
-    WEBSOCKET,
+    IS_ALICE,
     Class,
+    Header,
     Probe,
     ask,
-    http_scope,
+    get,
+    no_option,
+    post,
+    request,
     sdk_fails,
-    websocket_scope,
+    websocket,
 )
 
 CROSS_SITE = "a cookie is taken from any site"
+BASIC = (b"authorization", b"Basic YTpi")
+KEY = (b"x-api-key", b"k")
 
 
+def site(value: bytes) -> Header:
+    return (b"sec-fetch-site", value)
+
+
+def origin(value: bytes) -> Header:
+    return (b"origin", value)
+
+
+ELSEWHERE = {
+    "cross-site": [site(b"cross-site")],
+    "same-site": [site(b"same-site")],
+    "unknown": [site(b"same-origin, cross-site")],
+    "repeated": [site(b"same-origin"), site(b"cross-site")],
+    "case": [site(b"Same-Origin")],
+    "fetch before origin": [site(b"same-site"), origin(b"https://app.example.com")],
+    "origin": [EVIL],
+    "subdomain": [origin(b"https://x.app.example.com")],
+    "suffix": [origin(b"https://app.example.com.evil.example")],
+    "prefix": [origin(b"https://evilapp.example.com")],
+    "port": [origin(b"https://app.example.com:8443")],
+    "null": [origin(b"null")],
+    "no scheme": [origin(b"app.example.com")],
+    "two schemes": [origin(b"https://x://app.example.com")],
+    "repeated origin": [origin(b"https://app.example.com"), EVIL],
+}
+HERE: dict[str, list[Header]] = {
+    "no browser": [],
+    "same-origin": [site(b"same-origin"), EVIL],
+    "typed": [site(b"none")],
+    "origin": [origin(b"https://app.example.com")],
+    "case": [origin(b"https://APP.example.com")],
+    "http": [origin(b"http://app.example.com")],
+    "blank origin": [origin(b"")],
+    "trusted": [origin(b"https://ui.example"), site(b"cross-site")],
+}
 AMBIENT = {
     "cookie": COOKIE,
-    "Basic": (b"authorization", b"Basic YTpi"),
+    "Basic": BASIC,
     "digest": (b"authorization", b"digest username=a"),
     "Negotiate": (b"authorization", b"Negotiate YII="),
     "NTLM": (b"authorization", b"NTLM TlR="),
 }
+INTENDED = {"Bearer": ALICE, "DPoP": (b"authorization", b"DPoP x"), "custom": KEY}
+Scopes = Callable[..., dict[str, Any]]
+"""Makes a scope from headers."""
 
 
-ELSEWHERE = {
-    "cross-site": [(b"sec-fetch-site", b"cross-site")],
-    "same-site": [(b"sec-fetch-site", b"same-site")],
-    "unknown": [(b"sec-fetch-site", b"same-origin, cross-site")],
-    "repeated": [(b"sec-fetch-site", b"same-origin"), (b"sec-fetch-site", b"cross-site")],
-    "case": [(b"sec-fetch-site", b"Same-Origin")],
-    "fetch before origin": [
-        (b"sec-fetch-site", b"same-site"),
-        (b"origin", b"https://app.example.com"),
+def all_extractors(cls: Class) -> list[Any]:
+    custom = cls.extract_custom_header("x-api-key")
+    return [cls.extract_authorization_header, cls.extract_cookie_header, custom]
+
+
+@sdk_fails(CROSS_SITE, raises=(AssertionError, TypeError))
+@pytest.mark.parametrize("elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize(
+    ("credential", "options"),
+    [
+        *((credential, {}) for credential in AMBIENT.values()),
+        *((credential, {"assume_ambient": True}) for credential in INTENDED.values()),
     ],
-    "origin": [EVIL],
-    "subdomain": [(b"origin", b"https://x.app.example.com")],
-    "suffix": [(b"origin", b"https://app.example.com.evil.example")],
-    "prefix": [(b"origin", b"https://evilapp.example.com")],
-    "port": [(b"origin", b"https://app.example.com:8443")],
-    "null": [(b"origin", b"null")],
-    "no scheme": [(b"origin", b"app.example.com")],
-    "two schemes": [(b"origin", b"https://x://app.example.com")],
-    "repeated origin": [(b"origin", b"https://app.example.com"), EVIL],
-}
-
-
-@sdk_fails(CROSS_SITE)
-@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-@pytest.mark.parametrize("credential", AMBIENT.values(), ids=AMBIENT.keys())
+    ids=[*AMBIENT, *INTENDED],
+)
+@pytest.mark.parametrize("scope", [post, websocket])
 def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
+    cls: Class, scope: Scopes, elsewhere: list[Header], credential: Header, options: dict[str, bool]
 ) -> None:
-    answer = ask(middleware_class, http_scope(headers=[credential, *headers], method="POST"))
-    assert answer.refused
+    answer = ask(cls, scope(credential, *elsewhere, **DENIAL), all_extractors(cls), **options)
     assert answer.status == 403
-    assert answer.body == b'{"detail":"Cross-site request refused"}'
+    assert answer.refused("Cross-site request refused")
+
+
+@no_option
+@pytest.mark.parametrize("here", HERE.values(), ids=HERE)
+@pytest.mark.parametrize("credential", AMBIENT.values(), ids=AMBIENT)
+@pytest.mark.parametrize("scope", [post, websocket])
+def test_own_and_trusted_pages_and_other_clients_may_use_ambient_credentials(
+    cls: Class, scope: Scopes, here: list[Header], credential: Header
+) -> None:
+    answer = ask(cls, scope(credential, *here), trusted_origins=["https://ui.example", "http://a"])
+    assert answer.status in (200, 101)
 
 
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
-def test_every_method_but_the_safe_ones_is_unsafe(middleware_class: Class, method: str) -> None:
-    scope = http_scope(headers=[COOKIE, EVIL], method=method)
-    assert ask(middleware_class, scope).status == 403
-
-
-@sdk_fails(WEBSOCKET)
-@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_a_websocket_from_another_site_cannot_use_a_cookie(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]]
-) -> None:
-    answer = ask(middleware_class, websocket_scope(headers=[COOKIE, *headers], **DENIAL))
-    assert answer.refused
-    assert answer.status == 403
-
-
-HERE = {
-    "no browser": [],
-    "same-origin": [(b"sec-fetch-site", b"same-origin"), EVIL],
-    "typed": [(b"sec-fetch-site", b"none")],
-    "origin": [(b"origin", b"https://app.example.com")],
-    "case": [(b"origin", b"https://APP.example.com")],
-    "http": [(b"origin", b"http://app.example.com")],
-    "blank origin": [(b"origin", b"")],
-}
-
-
-@pytest.mark.parametrize("headers", HERE.values(), ids=HERE.keys())
-@pytest.mark.parametrize("credential", AMBIENT.values(), ids=AMBIENT.keys())
-def test_the_apps_own_pages_and_other_clients_may_use_ambient_credentials(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
-) -> None:
-    scope = http_scope(headers=[credential, *headers], method="POST")
-    assert ask(middleware_class, scope).status == 200
+def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> None:
+    assert ask(cls, get(COOKIE, EVIL, method=method)).status == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_safe_methods_pass_from_anywhere(middleware_class: Class, method: str) -> None:
-    scope = http_scope(headers=[COOKIE, EVIL], method=method)
-    assert ask(middleware_class, scope).status == 200
+def test_safe_methods_pass_from_anywhere(cls: Class, method: str) -> None:
+    assert ask(cls, get(COOKIE, EVIL, method=method)).status == 200
+
+
+@no_option
+def test_with_assume_ambient_safe_and_own_requests_pass(cls: Class) -> None:
+    for scope in (get(ALICE, EVIL), post(ALICE), post(ALICE, site(b"same-origin"))):
+        assert ask(cls, scope, assume_ambient=True).status == 200
 
 
 @pytest.mark.parametrize(
@@ -114,44 +137,16 @@ def test_safe_methods_pass_from_anywhere(middleware_class: Class, method: str) -
         [ALICE],
         [ALICE, COOKIE],
         [(b"authorization", b"DPoP x")],
-        [(b"x-api-key", b"k")],
-        [(b"x-api-key", b"k"), COOKIE],
-        [(b"x-api-key", b"k"), AMBIENT["Basic"]],
+        [KEY],
+        [KEY, COOKIE],
+        [KEY, BASIC],
         [(b"x-api-key", b"Key  k ")],
     ],
 )
-@pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_bearer_and_custom_headers_may_come_from_anywhere(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]], site: str
+    cls: Class, headers: list[Header]
 ) -> None:
-    cls: Any = middleware_class
-    extractors = [
-        cls.extract_authorization_header,
-        cls.extract_cookie_header,
-        cls.extract_custom_header("x-api-key"),
-    ]
-    scope = http_scope(headers=[*headers, EVIL, (b"sec-fetch-site", site.encode())], method="POST")
-    assert ask(cls, scope, extractors).status == 200
-
-
-def cookie_as_bearer(request: Any) -> tuple[str, str] | None:
-    return ("authorization", f"Bearer {request.cookies['session']}")
-
-
-def jar_as_custom(request: Any) -> tuple[str, str] | None:
-    return ("x-session", request.headers["cookie"])
-
-
-def basic_as_custom(request: Any) -> tuple[str, str] | None:
-    return ("x-basic", request.headers["authorization"])
-
-
-def service_account(request: Any) -> tuple[str, str] | None:
-    return ("authorization", "Bearer service")
-
-
-def key_as_bearer(request: Any) -> tuple[str, str] | None:
-    return ("authorization", f"Bearer {request.headers['x-api-key']}")
+    assert ask(cls, post(*headers, EVIL, site(b"same-site")), all_extractors(cls)).status == 200
 
 
 @pytest.mark.parametrize("blank", [b"", b" ", b" \t"])
@@ -159,8 +154,11 @@ def key_as_bearer(request: Any) -> tuple[str, str] | None:
 def test_a_blank_authorization_header_shows_no_intent(
     ours: Class, blank: bytes, options: dict[str, bool]
 ) -> None:
-    headers = [COOKIE, EVIL, (b"authorization", blank)]
-    assert ask(ours, http_scope(headers=headers, method="POST"), **options).status == 403
+    assert ask(ours, post(COOKIE, EVIL, (b"authorization", blank)), **options).status == 403
+
+
+def cookie_as_bearer(request: Any) -> tuple[str, str]:
+    return ("authorization", f"Bearer {request.cookies['session']}")
 
 
 @sdk_fails(CROSS_SITE)
@@ -170,200 +168,136 @@ def test_a_blank_authorization_header_shows_no_intent(
         (cookie_as_bearer, [COOKIE]),
         (cookie_as_bearer, [COOKIE, (b"accept-language", b""), (b"accept", b" ")]),
         (cookie_as_bearer, [COOKIE, (b"accept-language", b"a"), (b"accept", b"Bearer ")]),
-        (jar_as_custom, [COOKIE]),
-        (basic_as_custom, [AMBIENT["Basic"]]),
-        (service_account, []),
+        (lambda request: ("x-session", request.headers["cookie"]), [COOKIE]),
+        (lambda request: ("x-basic", request.headers["authorization"]), [BASIC]),
+        (lambda _: ("authorization", "Bearer service"), []),
     ],
 )
 def test_a_credential_made_from_ambient_credentials_is_ambient(
-    middleware_class: Class, extractor: Any, headers: list[tuple[bytes, bytes]]
+    cls: Class, extractor: Any, headers: list[Header]
 ) -> None:
-    scope = http_scope(headers=[*headers, EVIL], method="POST")
-    assert ask(middleware_class, scope, [extractor]).status == 403
+    assert ask(cls, post(*headers, EVIL), [extractor]).status == 403
 
 
-SET_BY_ANY_PAGE = [
-    "Accept",
-    "Accept-Language",
-    "Content-Type",
-    "Content-Language",
-    "Content-Location",
-    "User-Agent",
-    "Referer",
-    "Origin",
-    "Sec-WebSocket-Protocol",
-    "Sec-Purpose",
-    "Range",
-    "Last-Event-ID",
-    "Cache-Control",
-    "Pragma",
-    "If-None-Match",
-    "Priority",
-    "Ping-From",
-]
-ADDED_BY_A_PROXY = [
-    "X-Forwarded-For",
-    "X-Forwarded-User",
-    "X-Forwarded-Access-Token",
-    "Forwarded",
-    "Via",
-    "X-Auth-Request-Access-Token",
-    "X-Amzn-Oidc-Accesstoken",
-    "X-Goog-Iap-Jwt-Assertion",
-    "X-Ms-Token-Aad-Access-Token",
-    "Cf-Access-Jwt-Assertion",
-    "X-Real-IP",
-]
+@pytest.mark.parametrize("key", ["k", "k\tl"])
+def test_a_credential_made_from_a_custom_header_is_not_ambient(cls: Class, key: str) -> None:
+    def key_as_bearer(request: Any) -> tuple[str, str]:
+        return ("authorization", f"Bearer {request.headers['x-api-key']}")
+
+    answer = ask(cls, post(COOKIE, (b"x-api-key", key.encode()), EVIL), [key_as_bearer])
+    assert answer.credentials == {"authorization": f"Bearer {key}"}
+
+
+SET_BY_ANY_PAGE = ["Accept", "Accept-Language", "Content-Type", "Content-Language", "User-Agent"]
+SET_BY_ANY_PAGE += ["Content-Location", "Referer", "Origin", "Sec-WebSocket-Protocol", "Range"]
+SET_BY_ANY_PAGE += ["Sec-Purpose", "Last-Event-ID", "Cache-Control", "Pragma", "If-None-Match"]
+SET_BY_ANY_PAGE += ["Priority", "Ping-From"]
+ADDED_BY_A_PROXY = ["X-Forwarded-For", "X-Forwarded-User", "X-Forwarded-Access-Token", "Via"]
+ADDED_BY_A_PROXY += ["X-Auth-Request-Access-Token", "X-Amzn-Oidc-Accesstoken", "X-Real-IP"]
+ADDED_BY_A_PROXY += ["X-Goog-Iap-Jwt-Assertion", "X-Ms-Token-Aad-Access-Token", "Forwarded"]
+ADDED_BY_A_PROXY += ["Cf-Access-Jwt-Assertion"]
 
 
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize("prefix", [b"", b"Bearer "])
 @pytest.mark.parametrize("name", SET_BY_ANY_PAGE + ADDED_BY_A_PROXY)
 def test_a_header_without_intent_does_not_make_a_cookie_intended(
-    middleware_class: Class, name: str, prefix: bytes
+    cls: Class, name: str, prefix: bytes
 ) -> None:
     repeated = (name.lower().encode(), prefix + b"alice")
-    fetched = (b"sec-fetch-site", b"cross-site")
-    scope = http_scope(headers=[COOKIE, repeated, fetched], method="POST")
-    assert ask(middleware_class, scope, [cookie_as_bearer]).status == 403
+    scope = post(COOKIE, repeated, site(b"cross-site"))
+    assert ask(cls, scope, [cookie_as_bearer]).status == 403
+
+
+@pytest.mark.parametrize("name", ["x-token", "accepted", "security", "x-msg", "hosts", "iff"])
+def test_a_header_with_a_similar_name_shows_intent(cls: Class, name: str) -> None:
+    scope = post(COOKIE, (name.encode(), b"alice"), EVIL)
+    assert ask(cls, scope, [cookie_as_bearer]).status == 200
 
 
 @sdk_fails(CROSS_SITE)
 @pytest.mark.parametrize("name", ADDED_BY_A_PROXY)
-def test_a_credential_that_a_proxy_adds_is_ambient(middleware_class: Class, name: str) -> None:
-    extract = middleware_class.extract_custom_header(name)  # type: ignore[attr-defined]
-    headers = [(name.lower().encode(), b"token"), EVIL]
-    assert (
-        ask(middleware_class, http_scope(headers=headers, method="POST"), [extract]).status == 403
-    )
-    assert ask(middleware_class, http_scope(headers=headers), [extract]).status == 200
+def test_a_credential_that_a_proxy_adds_is_ambient(cls: Class, name: str) -> None:
+    extract, headers = cls.extract_custom_header(name), [(name.lower().encode(), b"token"), EVIL]
+    assert ask(cls, post(*headers), [extract]).status == 403
+    assert ask(cls, get(*headers), [extract]).status == 200
 
 
-@pytest.mark.parametrize("name", ["x-token", "accepted", "security", "x-msg", "hosts", "iff"])
-def test_a_header_with_a_similar_name_shows_intent(middleware_class: Class, name: str) -> None:
-    headers = [COOKIE, (name.encode(), b"alice"), EVIL]
-    assert (
-        ask(middleware_class, http_scope(headers=headers, method="POST"), [cookie_as_bearer]).status
-        == 200
-    )
+@sdk_fails(CROSS_SITE)
+def test_a_cookie_is_ambient_even_if_its_last_word_is_in_another_header(cls: Class) -> None:
+    jar = (b"cookie", b"session=alice; theme=dark")
+    assert ask(cls, post(jar, (b"x-theme", b"theme=dark"), EVIL)).status == 403
 
 
-AS_IF_AMBIENT = [ALICE, (b"x-api-key", b"k"), COOKIE]
+@sdk_fails(CROSS_SITE)
+def test_an_origin_is_refused_if_there_is_no_host_to_compare(cls: Class) -> None:
+    scope = post() | {"headers": [COOKIE, origin(b"null")]}
+    assert ask(cls, scope).status == 403
 
 
-@sdk_fails(NO_OPTION, raises=TypeError)
-@pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-@pytest.mark.parametrize("credential", AS_IF_AMBIENT)
-def test_with_assume_ambient_unsafe_requests_from_other_sites_are_refused(
-    middleware_class: Class, headers: list[tuple[bytes, bytes]], credential: tuple[bytes, bytes]
-) -> None:
-    cls: Any = middleware_class
-    extractors = [cls.extract_authorization_header, cls.extract_cookie_header]
-    extractors.append(cls.extract_custom_header("x-api-key"))
-    for scope in (
-        http_scope(headers=[credential, *headers], method="POST"),
-        websocket_scope(headers=[credential, *headers], **DENIAL),
-    ):
-        answer = ask(cls, scope, extractors, assume_ambient=True)
-        assert answer.refused
-        assert answer.status == 403
+OTHER_ORIGINS = ["http://ui.example", "https://ui.example:444", "https://x.ui.example", "null", ""]
+OTHER_ORIGINS += ["https://ui.example/", "https://UI.example", "https://ui.exampl"]
+OTHER_ORIGINS += ["https://ui.example, https://b"]
 
 
-@sdk_fails(NO_OPTION, raises=TypeError)
+@no_option
+@pytest.mark.parametrize("other", OTHER_ORIGINS)
+def test_trusted_origins_are_exact(cls: Class, other: str) -> None:
+    scope = post(COOKIE, origin(other.encode()), site(b"cross-site"))
+    for trusted in (["https://ui.example"], "https://ui.example"):
+        assert ask(cls, scope, trusted_origins=trusted).status == 403
+
+
+INVALID = ["*", "null", "", "ui.example", "https://ui.example/", "https://*.example", "https://a b"]
+INVALID += ["https://UI.example", "https://", "https://user@ui.example", "https://ui.example\n"]
+
+
+@pytest.mark.parametrize("invalid", INVALID)
+def test_an_invalid_origin_is_refused_at_construction(ours: Class, invalid: str) -> None:
+    with pytest.raises(ValueError, match="not an origin") as error:
+        ours(Probe(), trusted_origins=[invalid])
+    assert repr(invalid) in str(error.value)
+
+
+PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
+ALLOWED = (b"access-control-allow-origin", b"https://ui.example")
+
+
 @pytest.mark.parametrize(
     ("method", "headers"),
     [
-        ("GET", [EVIL]),
-        ("POST", []),
-        ("POST", [(b"sec-fetch-site", b"same-origin")]),
-        ("POST", [(b"origin", b"https://app.example.com")]),
-        ("POST", [(b"origin", b"https://ui.example"), (b"sec-fetch-site", b"cross-site")]),
+        ("OPTIONS", []),
+        ("OPTIONS", PREFLIGHT[:1]),
+        ("OPTIONS", PREFLIGHT[1:]),
+        ("OPTIONS", [PREFLIGHT[0], (b"access-control-request-method", b"")]),
+        ("OPTIONS", [(b"origin", b" "), PREFLIGHT[1]]),
+        ("options", PREFLIGHT),
+        ("GET", PREFLIGHT),
+        ("POST", PREFLIGHT),
     ],
 )
-def test_with_assume_ambient_safe_own_and_trusted_requests_pass(
-    middleware_class: Class, method: str, headers: list[tuple[bytes, bytes]]
-) -> None:
-    scope = http_scope(headers=[ALICE, *headers], method=method)
-    options: dict[str, Any] = {"assume_ambient": True, "trusted_origins": ["https://ui.example"]}
-    assert ask(middleware_class, scope, **options).credentials == {"authorization": "Bearer alice"}
+def test_an_incomplete_preflight_is_refused(cls: Class, method: str, headers: list[Header]) -> None:
+    assert ask(cls, get(*headers, method=method)).status == 401
 
 
-@sdk_fails(CROSS_SITE)
-def test_a_cookie_is_ambient_even_if_its_last_word_is_in_another_header(
-    middleware_class: Class,
-) -> None:
-    jar = (b"cookie", b"session=alice; theme=dark")
-    scope = http_scope(headers=[jar, (b"x-theme", b"theme=dark"), EVIL], method="POST")
-    assert ask(middleware_class, scope).status == 403
+def test_a_preflight_with_credentials_is_an_ordinary_request(cls: Class) -> None:
+    assert ask(cls, get(*PREFLIGHT, ALICE, method="OPTIONS")).credentials == IS_ALICE
 
 
-@pytest.mark.parametrize("key", ["k", "k\tl"])
-def test_a_credential_made_from_a_custom_header_is_not_ambient(
-    middleware_class: Class, key: str
-) -> None:
-    scope = http_scope(headers=[COOKIE, (b"x-api-key", key.encode()), EVIL], method="POST")
-    assert ask(middleware_class, scope, [key_as_bearer]).credentials == {
-        "authorization": f"Bearer {key}"
-    }
+@sdk_fails("preflights are refused")
+def test_a_preflight_passes_to_cors_middleware_inside_without_credentials(cls: Class) -> None:
+    assert ask(cls, get(*PREFLIGHT, method="OPTIONS")).credentials == {}
+    origins = ["https://ui.example"]
+    inside = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["POST"])
+    app = Starlette(middleware=[Middleware(cls), inside])
+    answer = asyncio.run(request(app, get(*PREFLIGHT, method="OPTIONS")))
+    assert answer.status == 200
+    assert ALLOWED in answer.headers
 
 
-@sdk_fails(CROSS_SITE)
-def test_an_origin_is_refused_if_there_is_no_host_to_compare(middleware_class: Class) -> None:
-    scope = http_scope(method="POST")
-    scope["headers"] = [COOKIE, (b"origin", b"null")]
-    assert ask(middleware_class, scope).status == 403
-
-
-@sdk_fails(NO_OPTION, raises=TypeError)
-def test_a_trusted_origin_may_use_a_cookie(middleware_class: Class) -> None:
-    trusted = ["https://ui.example", "http://localhost:3000"]
-    for origin in trusted:
-        headers = [COOKIE, (b"origin", origin.encode()), (b"sec-fetch-site", b"cross-site")]
-        for scope in (http_scope(headers=headers, method="POST"), websocket_scope("/", headers)):
-            assert ask(middleware_class, scope, trusted_origins=trusted).credentials == {
-                "cookie": "session=alice"
-            }
-
-
-@sdk_fails(NO_OPTION, raises=TypeError)
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "http://ui.example",
-        "https://ui.example:444",
-        "https://x.ui.example",
-        "https://ui.example/",
-        "https://UI.example",
-        "null",
-        "https://ui.exampl",
-        "",
-        "https://ui.example, https://b",
-    ],
-)
-def test_trusted_origins_are_exact(middleware_class: Class, origin: str) -> None:
-    headers = [COOKIE, (b"origin", origin.encode()), (b"sec-fetch-site", b"cross-site")]
-    scope = http_scope(headers=headers, method="POST")
-    for trusted in (["https://ui.example"], "https://ui.example"):
-        assert ask(middleware_class, scope, trusted_origins=trusted).status == 403
-
-
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "*",
-        "null",
-        "",
-        "ui.example",
-        "https://ui.example/",
-        "https://*.example",
-        "https://UI.example",
-        "https://",
-        "https://a b",
-        "https://user@ui.example",
-        "https://ui.example\n",
-    ],
-)
-def test_an_invalid_origin_is_refused_at_construction(ours: Class, origin: str) -> None:
-    with pytest.raises(ValueError, match="not an origin") as error:
-        ours(Probe(), trusted_origins=[origin])
-    assert repr(origin) in str(error.value)
+def test_refusals_get_cors_headers_from_cors_middleware_outside(cls: Class) -> None:
+    outside = Middleware(CORSMiddleware, allow_origins=["https://ui.example"])
+    app = Starlette(middleware=[outside, Middleware(cls)])
+    for headers, allowed in ((PREFLIGHT[:1], 1), (PREFLIGHT[:1], 1), ([], 0)):
+        answer = asyncio.run(request(app, get(*headers)))
+        assert (answer.status, answer.headers.count(ALLOWED)) == (401, allowed)

@@ -1,10 +1,7 @@
 # passthrough_auth 2.0.0: one file, to be used as it is or copied into any app.
-#
-# Origin:   the cookiecutter template for authenticated Flyte 2 apps. Its page
-#           docs/copying-the-middleware.md says what to change in an app that gets a copy.
+# Origin:   the cookiecutter template for Flyte 2 apps; see its docs/copying-the-middleware.md.
 # Licence:  SPDX-License-Identifier: Apache-2.0
-# Drift:    "python passthrough_auth.py" prints the version and the SHA-256 of this file; the page
-#           lists the hash of every version.
+# Drift:    that page lists the SHA-256 of every version; "sha256sum" prints that of a copy.
 """ASGI middleware that serves every request with its caller's own Flyte credentials.
 
 It takes the credentials from the request's headers and enters ``flyte.remote.auth_metadata`` around
@@ -40,18 +37,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-__version__ = "2.0.0"
-
 logger = logging.getLogger(__name__)
 
-Credential = tuple[str, str]
-"""A header name and value to send to Flyte."""
+Credential = tuple[str, str]  # a header name and value to send to Flyte
 HeaderExtractor = Callable[[Any], Credential | Awaitable[Credential | None] | None]
 """Takes the ``Request``, or a WebSocket's ``HTTPConnection``; returns None if it finds nothing."""
 
 _FIELD_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])  # RFC 9110 5.5
-# Lower-case names (RFC 9110 5.6.2) that may be set on a call to Flyte: not those that control the
-# connection (RFC 9110 7.6.1), the framing or the RPC.
+# Lower-case names (RFC 9110 5.6.2), but not those of the connection (7.6.1), framing or RPC.
 _SETTABLE = re.compile(
     r"(?!(content|connect|grpc|proxy)-|(accept-encoding|connection|expect|host|http2-settings"
     r"|keep-alive|te|trailer|transfer-encoding|upgrade)$)[!#$%&'*+.^_`|~0-9a-z-]+"
@@ -67,26 +60,6 @@ _UNINTENDED = re.compile(
 _AMBIENT_SCHEME = re.compile(rb"\s*(basic|digest|negotiate|ntlm)\b", re.IGNORECASE)
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))  # RFC 9110 9.2.1; browsers send no TRACE
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")  # RFC 6454 6.2, as browsers send it
-_PREFLIGHT = (b"origin", b"access-control-request-method")  # Fetch standard, 3.3.2
-_REFUSAL = f"cannot isolate callers (Python {sys.version.split()[0]}, flyte {version('flyte')})"
-
-
-def _find_metadata_var() -> contextvars.ContextVar[Any]:
-    """Return the context variable in which ``auth_metadata`` keeps the credentials.
-
-    Flyte has no public name for it. It is the only variable that ``auth_metadata`` sets in an empty
-    context; if that changes, importing this file fails.
-    """
-    probe, context = remote.auth_metadata(("authorization", "probe")), contextvars.Context()
-    context.run(probe.__enter__)
-    found = list(context)
-    context.run(probe.__exit__, None, None, None)
-    if len(found) != 1:
-        raise ImportError(f"{_REFUSAL}: auth_metadata sets {len(found)} variables")
-    return found[0]
-
-
-_METADATA = _find_metadata_var()
 _collecting = threading.local()  # on Python 3.12, collections of several threads may overlap
 
 
@@ -110,40 +83,44 @@ if _finalise_as_nobody.__name__ not in [getattr(hook, "__name__", "") for hook i
     gc.callbacks.append(_finalise_as_nobody)
 
 
-def _check_isolation() -> None:
-    """Fail the import if code outside the request would find its credentials.
+def _find_metadata_var() -> contextvars.ContextVar[Any]:
+    """Return the context variable in which ``auth_metadata`` keeps the credentials.
 
-    That is true of finalisers, and of threads: those in a pool outlive the request that started
-    them. Python 3.14 can start threads in a copy of the current context
-    (``sys.flags.thread_inherit_context``); earlier versions never do.
+    Flyte has no public name for it: it is the only variable that is set. Importing this file fails
+    if that changes, or if code outside the request would find the credentials. That is true of
+    finalisers, and of threads: those in a pool outlive the request that started them. Python 3.14
+    can start threads in a copy of the current context (``sys.flags.thread_inherit_context``).
     """
-    found: dict[str, Any] = {}
+    contexts: dict[str, contextvars.Context] = {}
 
     class Probe:
         def __del__(self) -> None:
-            found["what the garbage collector finalises"] = _METADATA.get()
+            contexts["what the garbage collector finalises"] = contextvars.copy_context()
 
     probe: Any = Probe()
     probe.itself = probe
     with remote.auth_metadata(("authorization", "probe")), ThreadPoolExecutor() as pool:
         del probe
         gc.collect(1)  # only the young generations; a full collection takes 50 ms
-        found["a new thread"] = pool.submit(_METADATA.get).result()
-    nobodys = contextvars.Context().run(_METADATA.get)
-    if wrong := [what for what, credentials in found.items() if credentials != nobodys]:
-        raise ImportError(f"{_REFUSAL}: {' and '.join(wrong)} would have a caller's credentials")
+        contexts["a new thread"] = pool.submit(contextvars.copy_context).result()
+        variables = list(contextvars.copy_context())
+    refusal = f"cannot isolate callers (Python {sys.version.split()[0]}, flyte {version('flyte')})"
+    if len(variables) != 1:
+        raise ImportError(f"{refusal}: auth_metadata sets {len(variables)} variables")
+    if wrong := [what for what, context in contexts.items() if variables[0] in context]:
+        raise ImportError(f"{refusal}: {' and '.join(wrong)} would have a caller's credentials")
+    return variables[0]
 
 
-_check_isolation()
+_METADATA = contextvars.Context().run(_find_metadata_var)
 
 
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
     Inside them a server starts the connection's next request, or registers a callback that will;
-    either way the next request inherits the current context (CPython issue 140947). Only Flyte's
-    variable is reset; all others stay visible to outer middleware. With ``vary``, the response gets
-    a header for caches that it depends on the cookies.
+    either way that request inherits the current context (CPython issue 140947). Only Flyte's
+    variable is reset; all others stay visible outside. ``vary`` tells caches to regard cookies.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -159,7 +136,7 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header's name in lower case, if the header may be set on a call to Flyte."""
+    """Return a header's name in lower case; it must be one that may be set on a call to Flyte."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
@@ -215,15 +192,12 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
                 whole of ``scope["path"]``. The collection is not copied: later additions count.
             required: whether to refuse requests without credentials instead of serving them.
             cookie_names: the cookies to forward as credentials; None means the whole header.
-            trusted_origins: other origins, such as ``https://example.com``, whose pages may send
-                unsafe requests and open WebSockets with ambient credentials.
-            assume_ambient: whether to treat every credential as ambient, that is, attached although
-                the page that sent the request does not know it. Cookies and Basic always are. Set
-                it behind a proxy that turns a session cookie into Authorization or another header.
+            trusted_origins: other origins whose pages may send unsafe requests and open WebSockets
+                with ambient credentials; anything but an origin is a ValueError.
+            assume_ambient: whether every credential may be ambient, that is, attached although the
+                page that sends the request does not know it, as cookies and Basic are. Set it
+                behind a proxy that turns a session cookie into another header.
             refusal_handler: makes the response to a refused request; default: ``{"detail": ...}``.
-
-        Raises:
-            ValueError: an entry of trusted_origins is not an origin.
         """
         super().__init__(app)
         if header_extractors is None:
@@ -249,19 +223,17 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             credentials = await self._judge(scope)
         except HTTPException as refusal:
             app, credentials = self._refuse(scope, refusal), {}
-        if credentials:
-            receive = _outside(receive, before)
-            send = _outside(send, before, "cookie" in credentials)
-            with remote.auth_metadata(*credentials.items()):
-                await app(scope, receive, send)
-        else:
+        if not credentials:
             await app(scope, receive, send)
+            return
+        send = _outside(send, before, vary="cookie" in credentials)
+        with remote.auth_metadata(*credentials.items()):
+            await app(scope, _outside(receive, before), send)
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """Check one HTTP request and, if it may pass, await ``call_next`` with its credentials.
+        """Check one HTTP request; if it may pass, await ``call_next`` with its credentials.
 
-        Subclasses may override it, or call it with any ``call_next``. ``__call__`` keeps the
-        credentials away from the server's callables, even around an overriding method.
+        Subclasses may override it: ``__call__`` still keeps the credentials from the server.
         """
         try:
             credentials = await self._judge(request.scope)
@@ -285,7 +257,6 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         """Return the request's credentials, which may be none, or raise to refuse the request."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
-        method = scope["method"] if scope["type"] == "http" else None
         headers = _by_name(scope["headers"])
         credentials = {}
         for extractor in self.header_extractors:
@@ -298,21 +269,19 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             if value and (text := _sendable(value)).strip():
                 credentials[key] = text
         if credentials:
-            unsafe = method not in _SAFE_METHODS  # a WebSocket has none
+            unsafe = scope.get("method") not in _SAFE_METHODS  # a WebSocket has none
             if unsafe and self._is_foreign(headers) and self._are_ambient(credentials, headers):
                 raise HTTPException(403, "Cross-site request refused")
         elif self.required:
-            challenge = {"www-authenticate": "Bearer"}
             # Browsers send a preflight without credentials, for the application to answer.
-            if method != "OPTIONS" or not all(_text(headers, name) for name in _PREFLIGHT):
+            asked = _text(headers, b"origin") and _text(headers, b"access-control-request-method")
+            if not asked or scope.get("method") != "OPTIONS":
+                challenge = {"www-authenticate": "Bearer"}
                 raise HTTPException(401, "Authentication credentials required", challenge)
         return credentials
 
     def _is_foreign(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a page of another origin sent the request.
-
-        The rule is that of ``CrossOriginProtection`` in Go's net/http.
-        """
+        """Tell if a page of another origin sent it: the rule of Go's ``CrossOriginProtection``."""
         origin = _text(headers, b"origin")
         if origin in self.trusted_origins:
             return False
@@ -351,8 +320,7 @@ def _refuse_in_json(_: HTTPConnection, refusal: HTTPException) -> Response:
 
 
 def _several(values: Collection[str]) -> Collection[str]:
-    """Return the values; a string is one value, not its characters or substrings."""
-    return (values,) if isinstance(values, str) else values
+    return (values,) if isinstance(values, str) else values  # not its characters or substrings
 
 
 def _connection(scope: Scope) -> HTTPConnection:
@@ -427,13 +395,5 @@ def _sendable(value: bytes) -> str:
 def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the response headers with Cookie added to a single Vary header."""
     vary = [value for name, value in headers if name.lower() == b"vary"]
-    others = [pair for pair in headers if pair[0].lower() != b"vary"] if vary else headers
+    others = [pair for pair in headers if pair[0].lower() != b"vary"]
     return [*others, (b"vary", b", ".join([*vary, b"Cookie"]))]
-
-
-if __name__ == "__main__":
-    import hashlib
-    from pathlib import Path
-
-    digest = hashlib.sha256(Path(__file__).read_text("utf-8").encode()).hexdigest()
-    print(f"passthrough_auth {__version__} sha256:{digest}")
