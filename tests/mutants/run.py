@@ -57,8 +57,7 @@ SELECTIONS = (
         tests=tuple(
             f"middleware/{path.name}"
             for path in (TEMPLATE / "tests" / "middleware").glob("*.py")
-            if path.stem[5:]
-            not in {"sockets", "nginx", "wire", "copied_alone"}
+            if path.stem[5:] not in {"sockets", "nginx", "wire", "copied_alone"}
         ),
         # mutmut itself sets a context variable, which must not happen while Python 3.11 collects
         # garbage; the checks at import are tested in separate processes.
