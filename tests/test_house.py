@@ -152,6 +152,11 @@ def test_the_readme_lists_the_questions() -> None:
         assert default in readme or key in {"description", "author"}, key
 
 
+@pytest.mark.parametrize(("folder", "words"), [("", 650), (PROJECT, 900)])
+def test_a_readme_is_short(folder: str, words: int) -> None:
+    assert len((ROOT / folder / "README.md").read_text("utf-8").split()) <= words
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert (ROOT / ".ci" / "run").read_text("utf-8").rstrip().endswith("\nmake test")
     assert "\nmake test\n" in (ROOT / "README.md").read_text("utf-8")
