@@ -1,12 +1,11 @@
 """Endpoints by somebody who has just generated a project and has read Flyte's documentation.
 
-They are naive on purpose, and have to be safe anyway. ``test_fifteen.py`` calls them.
+They are naive on purpose, and have to be safe anyway: ``test_naive_endpoints.py`` calls them.
 """
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from flyte import remote
 from flyte.io import File
 
-env = flyte.TaskEnvironment(name="fifteen")
+env = flyte.TaskEnvironment(name="naive")
 router = APIRouter()
 
 COUNT = remote.Task.get("tests.count", auto_version="latest")
 ENDED: dict[str, str] = {}
-UNPICKLED = Path(tempfile.gettempdir(), "fifteen-was-unpickled")
+UNPICKLED = Path(tempfile.gettempdir(), "naive-was-unpickled")
 
 
 @env.task
@@ -56,11 +55,6 @@ async def whoami() -> dict[str, str]:
 @router.get("/projects")
 def projects() -> list[str]:
     return [project.pb2.id for project in remote.Project.listall()]
-
-
-@router.get("/projects/{name}")
-async def project(name: str) -> dict[str, Any]:
-    return (await remote.Project.get.aio(name)).to_dict()
 
 
 @router.get("/tasks")
@@ -123,22 +117,10 @@ async def count(to: int = 1) -> str:
     return (await flyte.run.aio(COUNT, to=to)).name
 
 
-@router.post("/count-many")
-async def count_many(times: int = 2) -> list[str]:
-    runs = await asyncio.gather(*(flyte.run.aio(COUNT, to=1) for _ in range(times)))
-    return [run.name for run in runs]
-
-
 @router.get("/runs")
 async def runs() -> list[dict[str, Any]]:
     found = remote.Run.listall.aio(in_phase=("running", "succeeded"), limit=20)
     return [{"name": run.name, "phase": run.phase} async for run in found]
-
-
-@router.get("/runs/since/{when}")
-async def since(when: datetime) -> list[str]:
-    found = remote.Run.listall.aio(created_at=remote.TimeFilter(after=when))
-    return [run.name async for run in found]
 
 
 @router.get("/runs/{name}")
@@ -242,18 +224,3 @@ async def later(background: BackgroundTasks) -> str:
     run = await flyte.run.aio(COUNT, to=1)
     background.add_task(notify)
     return run.name
-
-
-@router.get("/triggers")
-async def triggers() -> list[str]:
-    return [trigger.name async for trigger in remote.Trigger.listall.aio()]
-
-
-@router.get("/secrets")
-async def secrets() -> list[str]:
-    return [secret.name async for secret in remote.Secret.listall.aio()]
-
-
-@router.get("/apps")
-async def apps() -> list[str]:
-    return [app.name async for app in remote.App.listall.aio()]

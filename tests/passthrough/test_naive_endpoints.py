@@ -1,0 +1,207 @@
+"""Endpoints that are written from Flyte's documentation keep every promise: `naive_endpoints`."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import flyte
+import httpx
+import pytest
+from fastapi import APIRouter
+from flyte import remote
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import acting_as, bearer, client_of, ended, start, wait_until
+from passthrough.dependencies import ProjectDomain
+
+from . import naive_endpoints
+from .support import FOLDER
+
+WHO = ("alice", "bob", "victor", "carol", "expired", None)
+GREET, GIFTS, COUNT = "tests.greet", "naive.gifts", "tests.count"
+ADA = {"name": "Ada"}
+
+router = APIRouter()
+router.include_router(naive_endpoints.router, dependencies=[ProjectDomain])  # as app/main.py does
+
+ALL = "200 200 200 200 401 401"
+VIEWERS = "200 200 200 403 401 401"
+RUNNERS = "200 200 403 403 401 401"
+STATUSES: dict[str, tuple[str, Any]] = {
+    "GET /whoami": (ALL, None),
+    "GET /projects": (ALL, None),
+    "GET /tasks": (VIEWERS, None),
+    f"GET /tasks/{GREET}": (VIEWERS, None),
+    f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
+    f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
+    f"POST /tasks/{GREET}/run-sync": (RUNNERS, ADA),
+    f"POST /tasks/{GREET}/run-blocking": ("500 500 500 500 500 401", ADA),
+    f"POST /run-task/flytesnacks/development/{GREET}": (RUNNERS, ADA),
+    "POST /words": (RUNNERS, b"one two"),
+    "POST /count": (RUNNERS, None),
+    "GET /runs": (VIEWERS, None),
+    "GET /runs/{run}": (VIEWERS, None),
+    "GET /runs/{run}/watch": (VIEWERS, None),
+    "WS /runs/{run}/live": ("101 101 101 1011 1011 401", None),
+    "GET /runs/{run}/logs": (VIEWERS, None),
+    "GET /runs/{run}/logs-sync": ("200 200 200 cut cut 401", None),
+    "GET /runs/{run}/first-line": (VIEWERS, None),
+    "GET /runs/{run}/result": (VIEWERS, None),
+    "GET /runs/{run}/io": (VIEWERS, None),
+    "POST /runs/{run}/again": (RUNNERS, {"name": "Bob"}),
+    "POST /runs/{doomed}/abort": (RUNNERS, None),
+    "GET /runs/{run}/actions": (VIEWERS, None),
+    "GET /runs/{failed}/failure": (VIEWERS, None),
+    "GET /runs/{run}/report": ("500 500 500 403 401 401", None),  # it would open storage
+    "POST /later": (RUNNERS, None),
+}
+"""The statuses that the people in `WHO` get, and the body to send."""
+
+
+@pytest.fixture(scope="module")
+def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
+    """The runs in the paths."""
+    runs = {"failed": start(COUNT, to=0), "doomed": start(COUNT, to=100_000)}
+    ended(runs["failed"])
+    return {"run": greeting, **runs}
+
+
+@pytest.fixture(scope="module")
+def people(url: str) -> Iterator[list[httpx.Client]]:
+    """Clients of the people in `WHO`."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(client_of(url, who)) for who in WHO]
+
+
+def status(client: httpx.Client, endpoint: str, body: Any) -> str:
+    """Call an endpoint; abort the run that it starts, if any."""
+    method, path = endpoint.split()
+    if method == "WS":
+        return socket_status(str(client.base_url) + path, client.headers.get("Authorization"))
+    content = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
+    try:
+        answer = client.request(method, path, **content)
+    except httpx.RemoteProtocolError:
+        return "cut"
+    if answer.status_code == 200 and method == "POST" and isinstance(answer.json(), str):
+        client.post(f"/runs/{answer.json()}/abort")
+    return str(answer.status_code)
+
+
+def socket_status(address: str, credential: str | None) -> str:
+    headers = {"Authorization": credential} if credential else {}
+    url = address.replace("http", "ws", 1)
+    try:
+        with connect(url, additional_headers=headers, proxy=None, open_timeout=60) as websocket:
+            websocket.recv()
+            return "101"
+    except InvalidStatus as error:
+        return str(error.response.status_code)
+    except ConnectionClosed as error:
+        return str(error.rcvd and error.rcvd.code)
+
+
+@pytest.mark.parametrize("endpoint", STATUSES)
+def test_every_person_gets_the_expected_status(
+    people: list[httpx.Client], names: dict[str, str], endpoint: str
+) -> None:
+    expected, body = STATUSES[endpoint]
+    with ThreadPoolExecutor(len(WHO)) as pool:
+        found = pool.map(lambda client: status(client, endpoint.format(**names), body), people)
+    assert " ".join(found) == expected
+
+
+@pytest.mark.parametrize(
+    "path", [f"/tasks/{GREET}/run", f"/tasks/{GREET}/run-sync", "/runs/{run}/again"]
+)
+def test_all_invalid_inputs_of_a_run_are_reported_at_once(
+    alice: httpx.Client, names: dict[str, str], path: str
+) -> None:
+    path = path.format(**names)
+    wrong = alice.post(path, json={"loud": 1, "excited": "very", "name": None})
+    places = [error["location"][1] for error in wrong.json()["errors"]]
+    assert (wrong.status_code, sorted(places)) == (422, ["excited", "loud", "name"])
+    taken = "run_name" if path.startswith("/runs") else "task"
+    assert alice.post(path, json={taken: 1}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ("POST /run-task/nowhere/development/tests.greet", 404),
+        ("GET /runs/nosuch", 404),
+        (f"GET /runs/{'x' * 5000}", 400),
+    ],
+)
+def test_a_nonsensical_request_is_a_client_error(
+    alice: httpx.Client, request_: str, expected: int
+) -> None:
+    assert alice.request(*request_.split(), json=ADA).status_code == expected
+
+
+def test_values_that_a_stranger_stored_are_data(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.deploy(FOLDER, "naive_endpoints.py", "env")
+    with acting_as("alice"):
+        task = remote.Task.get(GIFTS, auto_version="latest")
+        run = ended(flyte.with_runcontext("remote").run(task).name)
+    naive_endpoints.UNPICKLED.unlink(missing_ok=True)
+    found = alice.get(f"/runs/{run}/io").json()["outputs"]
+    assert alice.get(f"/runs/{run}/result").json() == found[0]
+    for each in found[0], found[3]:
+        assert each.pop("size") > 0
+    assert found == [
+        {"kind": "pickle"},
+        {"kind": "file", "uri": "file:///etc/passwd"},
+        {"kind": "file", "uri": "http://169.254.169.254/latest"},
+        {"kind": "too large"},
+        "NaN",
+    ]
+    assert alice.get(f"/tasks/{GIFTS}").json()["schema"]["type"] == "object"
+    assert not naive_endpoints.UNPICKLED.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("watch", "WatchActionDetails"),
+        ("live", "WatchActionDetails"),
+        ("logs", "TailLogs"),
+        ("logs-sync", "TailLogs"),
+        ("first-line", "TailLogs"),
+    ],
+)
+def test_nothing_remains_when_viewers_leave(
+    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str, call: str
+) -> None:
+    path = f"/runs/{counting}/{path}"
+    if path.endswith("live"):
+        assert socket_status(f"{alice.base_url}{path}", bearer("alice")) == "101"
+    else:
+        with alice.stream("GET", path) as answer:
+            assert next(answer.iter_raw())
+    wait_until(lambda: local_flyte.open_calls(call) == 0)
+
+
+def test_a_request_does_not_last_as_long_as_its_run(short_timeout: httpx.Client) -> None:
+    assert short_timeout.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
+
+
+def test_refused_calls_are_explained_in_the_log(
+    alice: httpx.Client, greeting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.post(f"/tasks/{GREET}/run-blocking", json=ADA).status_code == 500
+    assert "make the endpoint a plain `def`" in caplog.text
+    assert alice.get(f"/runs/{greeting}/report").status_code == 500
+    assert "report_address(action)" in caplog.text
+
+
+def test_a_background_task_acts_as_its_caller_after_the_answer(alice: httpx.Client) -> None:
+    run = alice.post("/later").json()
+    alice.post(f"/runs/{run}/abort")
+    wait_until(lambda: run in naive_endpoints.ENDED)
+    assert naive_endpoints.ENDED[run] == "Alice Adams"
