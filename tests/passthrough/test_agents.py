@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ import httpx
 import httpx2
 import jsonschema
 import pytest
+from anyio.from_thread import start_blocking_portal
 from fastapi import (
     APIRouter,
     BackgroundTasks,
@@ -35,7 +36,6 @@ from fastapi import (
 from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
-from mcp import MCPError
 from mcp.client import Client
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -57,6 +57,7 @@ from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
 each_mode = pytest.mark.parametrize("mode", MODES)
+Agent = Callable[..., Any]
 ROUTERS = [
     import_module(f"app.routers.{module.name}").router
     for module in pkgutil.iter_modules(app.routers.__path__)
@@ -122,29 +123,21 @@ async def make(number: int, things: list[Thing], *, loud: bool = False) -> list[
     return [*things, Thing(text=f"{number} {loud}")]
 
 
-@router.get("/file")
-async def file() -> Response:
-    return Response(b"\0" * 9, media_type="image/png")
-
-
-@router.get("/infinite")
-async def infinite() -> Response:
-    return Response(b'{"is": Infinity}', media_type="application/json")
+@router.get("/responses/{kind}")
+async def respond(kind: str) -> Response:
+    match kind:
+        case "file":
+            return Response(b"\0" * 9, media_type="image/png")
+        case "moved":
+            return RedirectResponse("https://store.example/report", 303)
+        case "infinite":
+            return Response(b'{"is": Infinity}', media_type="application/json")
+    raise HTTPException(401, "the other service says no")
 
 
 @router.post("/new/thing")
 async def make_thing(thing: Thing) -> Thing:
     return thing
-
-
-@router.get("/denied")
-async def denied() -> None:
-    raise HTTPException(401, "the other service says no")
-
-
-@router.get("/moved")
-async def moved() -> RedirectResponse:
-    return RedirectResponse("https://store.example/report", 303)
 
 
 @router.post("/later/{name}")
@@ -220,17 +213,28 @@ async def agent_of(
         yield agent
 
 
-def with_agent(url: str, work: Callable[[Client], Coroutine[Any, Any, Any]], **options: Any) -> Any:
-    async def run() -> Any:
-        async with agent_of(url, **options) as agent:
-            return await work(agent)
+@contextmanager
+def calling(url: str, **options: Any) -> Iterator[Agent]:
+    """Yield a function that calls a tool as alice, or lists the tools, in one session."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(agent_of(url, **options)) as client,
+    ):
 
-    return asyncio.run(run())
+        def call(tool: str | None, /, **arguments: Any) -> Any:
+            return (
+                portal.call(client.call_tool, tool, arguments)
+                if tool
+                else portal.call(client.list_tools)
+            )
+
+        yield call
 
 
-def called(url: str, tool: str, /, **arguments: Any) -> Any:
-    """Return the result of a single tool call by alice."""
-    return with_agent(url, lambda agent: agent.call_tool(tool, arguments))
+@pytest.fixture(scope="module")
+def agent(url: str) -> Iterator[Agent]:
+    with calling(url) as call:
+        yield call
 
 
 def message(method: str, **params: Any) -> dict[str, Any]:
@@ -244,7 +248,7 @@ def texts(result: Any) -> list[str]:
 # Which tools there are
 
 
-def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
+def test_the_tools_are_the_operations_that_need_credentials_and_take_json(agent: Agent) -> None:
     document = app_with_agents().openapi()
     operations = {
         operation["operationId"]: (method, operation)
@@ -252,7 +256,7 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: s
         for method, operation in path.items()
         if "security" in operation
     }
-    tools = with_agent(url, lambda agent: agent.list_tools()).tools
+    tools = agent(None).tools
     assert [tool.name for tool in tools] == [name for name in operations if name != "form"]
     for tool in tools:
         method, operation = operations[tool.name]
@@ -269,22 +273,20 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: s
 
 def test_the_list_of_the_apps_own_tools_is_short() -> None:
     """An agent reads it before it does anything."""
-    app = build_app(*ROUTERS)
-    tools = tools_of(app.openapi(), None)
+    tools = tools_of(build_app(*ROUTERS).openapi(), None)
     assert len(tools) >= 12
     assert len(json.dumps([tool.definition for tool in tools.values()])) <= 24_000
 
 
 def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFlyte) -> None:
-    async def look(agent: Client) -> None:
-        tools = (await agent.list_tools()).tools
-        assert {tool.name for tool in tools} >= {"me", "list_runs", "abort_run"}
-        assert not {tool.name for tool in tools} & {"list_tasks", "echo", "list_projects"}
-        with pytest.raises(MCPError, match="Unknown tool"):
-            await agent.call_tool("list_tasks", {})
-
-    with serving(app_with_agents({"runs", "me"})) as url:
-        with_agent(url, look, mode="legacy")
+    with TestClient(app_with_agents({"runs", "me"})) as client:
+        client.headers |= {"Authorization": bearer("alice"), **ACCEPT}
+        listed = client.post("/mcp", json=message("tools/list")).json()["result"]["tools"]
+        other = client.post("/mcp", json=message("tools/call", name="list_tasks")).json()
+    names = {tool["name"] for tool in listed}
+    assert names >= {"me", "list_runs", "abort_run"}
+    assert not names & {"list_tasks", "echo", "list_projects"}
+    assert other["error"]["message"] == "Unknown tool"
 
 
 def test_the_package_is_not_imported_before_an_agent_calls() -> None:
@@ -298,167 +300,142 @@ def test_the_package_is_not_imported_before_an_agent_calls() -> None:
 
 
 def test_an_agent_runs_a_task_waits_reads_and_aborts(url: str) -> None:
-    async def work(agent: Client) -> None:
-        run = (
-            await agent.call_tool(
-                "run_task", {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
-            )
-        ).structured_content
+    with calling(url, mode="legacy") as call:
+        greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
+        run = call("run_task", **greeting).structured_content
         assert run["outputs"] == {"o0": "Hello, Ada."}
         assert run["executed_by"]["subject"] == "alice-subject"
-        read = await agent.call_tool("get_run_io", {"name": run["name"]})
+        read = call("get_run_io", name=run["name"])
         assert read.structured_content["inputs"] == {"name": "Ada", "excited": False}
         assert json.loads(texts(read)[0]) == read.structured_content
-        log, end = texts(await agent.call_tool("run_logs", {"name": run["name"]}))
+        log, end = texts(call("run_logs", name=run["name"]))
         assert "greeting Ada" in log.splitlines()
         assert end == "This is the end."
-        listed = await agent.call_tool("list_runs", {"phase": ["succeeded", "failed"], "limit": 9})
-        assert run["name"] in [each["name"] for each in listed.structured_content["result"]]
-        run = (
-            await agent.call_tool("run_task", {"name": f"{TASKS}.count", "inputs": {"to": 9999}})
-        ).structured_content
-        aborted = await agent.call_tool("abort_run", {"name": run["name"], "reason": "enough"})
-        assert not aborted.is_error
-        ended = await agent.call_tool("get_run", {"name": run["name"], "wait": 60})
-        assert ended.structured_content["phase"] == "aborted"
-
-    with_agent(url, work, mode="legacy")
+        listed = call("list_runs", phase=["succeeded", "failed"], limit=9).structured_content
+        assert run["name"] in [each["name"] for each in listed["result"]]
+        run = call("run_task", name=f"{TASKS}.count", inputs={"to": 9999}).structured_content
+        assert not call("abort_run", name=run["name"], reason="enough").is_error
+        assert call("get_run", name=run["name"], wait=60).structured_content["phase"] == "aborted"
 
 
-def test_wrong_inputs_can_be_corrected_from_the_messages_alone(url: str) -> None:
-    async def work(agent: Client) -> None:
-        async def refused(**arguments: Any) -> Any:
-            result = await agent.call_tool("run_task", arguments)
-            assert result.is_error
-            return result.structured_content
+def test_wrong_inputs_can_be_corrected_from_the_messages_alone(agent: Agent) -> None:
+    def refused(**arguments: Any) -> Any:
+        result = agent("run_task", **arguments)
+        assert result.is_error
+        return result.structured_content
 
-        unknown = await refused(task="greet", input={"nam": "Ada"})
-        assert "the arguments are: name (path), wait (query), " in unknown["detail"]
-        assert "greet" in (await refused(name="greet", inputs={}))["detail"]
-        found = (await agent.call_tool("list_tasks", {})).structured_content["result"]
-        [name] = [task["name"] for task in found if task["name"].endswith(".greet")]
-        [error] = (await refused(name=name, inputs={}, wait="long"))["errors"]
-        assert error["location"] == ["query", "wait"]
-        assert (await refused(name=name, inputs={"nam": "Ada"}))["errors"] == [
-            {"location": ["inputs", "nam"], "detail": "the task has no such input"},
-            {"location": ["inputs", "name"], "detail": "must be given"},
-        ]
-        result = await agent.call_tool("run_task", {"name": name, "inputs": {"name": "Ada"}})
-        assert result.structured_content["task"] == name
-
-    with_agent(url, work)
+    unknown = refused(task="greet", input={"nam": "Ada"})
+    assert "the arguments are: name (path), wait (query), " in unknown["detail"]
+    assert "greet" in refused(name="greet", inputs={})["detail"]
+    found = agent("list_tasks").structured_content["result"]
+    [name] = [task["name"] for task in found if task["name"].endswith(".greet")]
+    [error] = refused(name=name, inputs={}, wait="long")["errors"]
+    assert error["location"] == ["query", "wait"]
+    assert refused(name=name, inputs={"nam": "Ada"})["errors"] == [
+        {"location": ["inputs", "nam"], "detail": "the task has no such input"},
+        {"location": ["inputs", "name"], "detail": "must be given"},
+    ]
+    result = agent("run_task", name=name, inputs={"name": "Ada"})
+    assert result.structured_content["task"] == name
 
 
-def test_a_path_argument_arrives_as_it_was_given(url: str) -> None:
-    async def work(agent: Client) -> None:
-        for text in ("a b", "..", "%2F", "a%2e", "?x=1", "#x", "ä…😀", "{text}", "\\", "a;b", " "):
-            seen = (await agent.call_tool("echo", {"text": text})).structured_content
-            assert seen == {"text": text, "query": ""}
-
-    with_agent(url, work)
+@pytest.mark.parametrize(
+    "text", ["a b", "..", "%2F", "a%2e", "?x=1", "#x", "ä…😀", "{text}", "\\", "a;b", " "]
+)
+def test_a_path_argument_arrives_as_it_was_given(agent: Agent, text: str) -> None:
+    assert agent("echo", text=text).structured_content == {"text": text, "query": ""}
 
 
-def test_an_argument_never_leads_to_another_endpoint(url: str) -> None:
-    async def work(agent: Client) -> None:
-        for tool, arguments in (
-            ("echo", {"text": "a/twice"}),
-            ("echo", {"text": "../me"}),
-            ("echo", {"text": ""}),
-            ("echo", {"text": None}),
-            ("echo", {}),
-            ("catch_all", {"anything": "mcp"}),  # itself
-            ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
-        ):
-            result = await agent.call_tool(tool, arguments)
-            assert result.is_error, arguments
-            assert "the arguments are: " in result.structured_content["detail"], arguments
-
-    with_agent(url, work)
-
-
-def test_no_argument_is_a_credential(url: str) -> None:
-    async def work(agent: Client) -> None:
-        for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
-            refused = await agent.call_tool("see_headers", {name: bearer("bob")})
-            told = "the arguments are: last_event_id (header);"
-            assert told in refused.structured_content["detail"]
-        many = {f"{number}{'x' * 1000}": 0 for number in range(900)}
-        assert len(texts(await agent.call_tool("see_headers", many))[0]) < 1000
-        seen = (await agent.call_tool("see_headers", {"last_event_id": "7"})).structured_content
-        assert seen["last-event-id"] == "7"
-        assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
-        assert not {"accept", "content-type", "mcp-protocol-version"} & seen.keys()
-
-    with_agent(url, work)
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("echo", {"text": "a/twice"}),
+        ("echo", {"text": "../me"}),
+        ("echo", {"text": ""}),
+        ("echo", {"text": None}),
+        ("echo", {}),
+        ("catch_all", {"anything": "mcp"}),  # itself
+        ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
+    ],
+)
+def test_an_argument_never_leads_to_another_endpoint(
+    agent: Agent, tool: str, arguments: dict[str, Any]
+) -> None:
+    result = agent(tool, **arguments)
+    assert result.is_error
+    assert "the arguments are: " in result.structured_content["detail"]
 
 
-def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(url: str) -> None:
-    async def work(agent: Client) -> None:
-        things = [{"text": "a", "more": [{"text": "b", "more": []}]}]
-        made = await agent.call_tool("make", {"number": 3, "loud": True, "body": things})
-        assert made.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
-        made = await agent.call_tool("make_thing", {})
-        assert made.structured_content == {"text": "", "more": []}
-        assert not (await agent.call_tool("make_thing", {"text": "語" * 300_000})).is_error
+def test_no_argument_is_a_credential(agent: Agent) -> None:
+    for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
+        refused = agent("see_headers", **{name: bearer("bob")}).structured_content
+        assert "the arguments are: last_event_id (header);" in refused["detail"]
+    many = {f"{number}{'x' * 1000}": 0 for number in range(900)}
+    assert len(texts(agent("see_headers", **many))[0]) < 1000
+    seen = agent("see_headers", last_event_id="7").structured_content
+    assert seen["last-event-id"] == "7"
+    assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
+    assert not {"accept", "content-type", "mcp-protocol-version"} & seen.keys()
 
-    with_agent(url, work)
+
+def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Agent) -> None:
+    things = [{"text": "a", "more": [{"text": "b", "more": []}]}]
+    made = agent("make", number=3, loud=True, body=things)
+    assert made.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
+    assert agent("make_thing").structured_content == {"text": "", "more": []}
+    assert not agent("make_thing", text="語" * 300_000).is_error
 
 
 @pytest.mark.parametrize("letter", ["x", "語"])
-def test_what_is_too_long_is_cut_and_says_so(url: str, letter: str) -> None:
-    async def work(agent: Client) -> None:
-        whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
-        result = await agent.call_tool("make_thing", whole)
-        assert result.structured_content == json.loads(texts(result)[0]) == whole
-        result = await agent.call_tool("make_thing", {"text": letter * 51_000})
-        [shown, note] = texts(result)
-        assert 49_990 < len(shown.encode()) <= 50_000
-        assert result.structured_content is None
-        assert "This is not all" in note
-
-    with_agent(url, work)
+def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
+    whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
+    result = agent("make_thing", **whole)
+    assert result.structured_content == json.loads(texts(result)[0]) == whole
+    [shown, note] = texts(result := agent("make_thing", text=letter * 51_000))
+    assert 49_990 < len(shown.encode()) <= 50_000
+    assert result.structured_content is None
+    assert "This is not all" in note
 
 
-def test_results_that_are_no_json_are_text_or_described(url: str) -> None:
-    assert texts(called(url, "file"))[0].startswith("200 OK image/png")
-    assert "303 See Other" in (told := texts(called(url, "moved"))[0])
-    assert "https://store.example/report" in told
-    result = called(url, "infinite")
-    assert (texts(result), result.structured_content) == (['{"is": Infinity}'], None)
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("file", "200 OK image/png "),
+        ("moved", "303 See Other  https://store.example/report"),
+        ("infinite", '{"is": Infinity}'),
+    ],
+)
+def test_results_that_are_no_json_are_text_or_described(agent: Agent, kind: str, text: str) -> None:
+    result = agent("respond", kind=kind)
+    assert (texts(result), result.structured_content) == ([text], None)
 
 
 # Streams
 
 
 def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
-    url: str, counting: str, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents, "PATIENCE", 1.0)
-
-    async def work(agent: Client) -> list[str]:
-        lines: list[str] = []
-        last = None
-        while len(lines) < 10:
-            log, note = texts(
-                await agent.call_tool("run_logs", {"name": counting, "last_event_id": last})
-            )
-            lines += log.splitlines()
-            found = re.fullmatch(r"This is not the end: call again(?: with last_.*=(.+))?\.", note)
-            assert found, note
-            last = found[1] or last
-        return lines
-
-    numbers = [line for line in with_agent(url, work) if " of 100000" in line]
+    lines: list[str] = []
+    last = None
+    while len(lines) < 10:
+        log, note = texts(agent("run_logs", name=counting, last_event_id=last))
+        lines += log.splitlines()
+        found = re.fullmatch(r"This is not the end: call again(?: with last_.*=(.+))?\.", note)
+        assert found, note
+        last = found[1] or last
+    numbers = [line for line in lines if " of 100000" in line]
     assert numbers == [f"{number + 1} of 100000" for number in range(len(numbers))]
 
 
-def test_a_stream_that_fails_is_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_fails_is_an_error(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agents, "PATIENCE", 0.5)
-    first = called(url, "ticks")
+    first = agent("ticks")
     assert texts(first)[0] == "line 1\nof two\nline 2\nof two\nline 3\nof two"
     assert texts(first)[1] == "This is not the end: call again with last_event_id=3."
     assert not first.is_error
-    assert called(url, "ticks", last_event_id="5").is_error
+    assert agent("ticks", last_event_id="5").is_error
 
 
 @pytest.mark.parametrize(
@@ -514,42 +491,43 @@ def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
     def hangs() -> int:
         return local_flyte.open_calls("ListProjects")
 
-    async def leave(agent: Client) -> None:
-        calling = asyncio.create_task(agent.call_tool("list_projects", {}))
-        await asyncio.to_thread(wait_until, hangs)
-        calling.cancel()
+    async def leave() -> None:
+        async with agent_of(url, mode=mode) as client:
+            calling = asyncio.create_task(client.call_tool("list_projects", {}))
+            await asyncio.to_thread(wait_until, hangs)
+            calling.cancel()
 
     with local_flyte.hang("ListProjects"):
-        with_agent(url, leave, mode=mode)
+        asyncio.run(leave())
         wait_until(lambda: not hangs(), seconds=20)
 
 
 def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
     local_flyte: LocalFlyte,
 ) -> None:
-    with serving(app_with_agents(flyte_timeout=2.0)) as url:
-        result = called(url, "stuck")
-    assert result.is_error
-    assert result.structured_content["status"] == 504
-    assert "this took too long" in result.structured_content["detail"]
+    headers = {"Authorization": bearer("alice"), **ACCEPT}
+    with TestClient(app_with_agents(flyte_timeout=1.0)) as client:
+        answer = client.post("/mcp", json=message("tools/call", name="stuck"), headers=headers)
+    result = answer.json()["result"]
+    assert (result["isError"], result["structuredContent"]["status"]) == (True, 504)
 
 
 def test_a_call_finds_what_the_app_has_opened_but_nothing_of_the_message_around_it(
-    url: str,
+    agent: Agent,
 ) -> None:
-    found = called(url, "surroundings").structured_content["result"]
+    found = agent("surroundings").structured_content["result"]
     assert found == ["1", "at start-up", "by the request"]
 
 
-def test_background_tasks_go_on_after_the_result(url: str) -> None:
-    assert called(url, "later", name="this").structured_content == {"result": "soon"}
+def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
+    assert agent("later", name="this").structured_content == {"result": "soon"}
     assert finished == []
     may_finish.set()
     wait_until(lambda: finished == ["this"])
 
 
-def test_an_endpoints_own_401_is_its_result(url: str) -> None:
-    result = called(url, "denied")
+def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:
+    result = agent("respond", kind="refusal")
     assert result.is_error
     assert result.structured_content["detail"] == "the other service says no"
 
@@ -624,11 +602,12 @@ def test_the_access_log_names_the_tool_and_both_lines_have_one_request_id(
 ) -> None:
     caplog.set_level(logging.INFO, "app.access")
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
-    with serving(app_with_agents(access_log="json")) as url:
-        called(url, "me")
+    headers = {"Authorization": bearer("alice"), **ACCEPT}
+    with TestClient(app_with_agents(access_log="json")) as client:
+        client.post("/mcp", json=message("tools/call", name="me"), headers=headers)
     lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "app.access"]
-    [outer] = [line for line in lines if line["route"] == "/mcp#me"]
-    [inner] = [line for line in lines if line["route"] == "/me"]
+    inner, outer = lines
+    assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert (outer["status"], inner["status"]) == (200, 200)
     assert inner["subject"] == "alice-subject"
@@ -640,24 +619,18 @@ def test_no_log_and_no_answer_has_a_token(
     token = PEOPLE["alice"].token
     for name in ("", "mcp", "mcp.server", "flyte", "uvicorn", "passthrough", "app"):
         caplog.set_level(logging.DEBUG, name)
-
-    async def work(agent: Client) -> None:
-        await agent.list_tools()
-        await agent.call_tool("me", {})
-        local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=9, message=f"no good: {token}")
-        failed = await agent.call_tool("list_projects", {})
-        local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=0)
-        assert failed.is_error
-        assert token not in str(failed)
-        await agent.call_tool("echo", {"text": token, token: token})
-
     for mode in MODES:
-        with_agent(url, work, mode=mode)
-    told = [
-        record.getMessage()
-        for record in caplog.records
-        if not record.name.startswith(("mcp.client", "httpx2", "httpcore2"))  # the agent's own
-    ]
+        with calling(url, mode=mode) as call:
+            call(None)
+            call("me")
+            local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=9, message=f"no: {token}")
+            failed = call("list_projects")
+            local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=0)
+            assert failed.is_error
+            assert token not in str(failed)
+            call("echo", text=token, **{token: token})
+    agents_own = ("mcp.client", "httpx2", "httpcore2")
+    told = [r.getMessage() for r in caplog.records if not r.name.startswith(agents_own)]
     assert len(told) > 10
     assert not [line for line in told if token in line]
 
@@ -777,7 +750,6 @@ def test_the_official_client_finds_out_where_to_sign_in_and_calls_as_who_did(
             redirect_handler=open_page,
             callback_handler=code,
         )
-        seen = with_agent(
-            url, lambda agent: agent.call_tool("me", {}), authorization="", auth=sign_in
-        )
+        with calling(url, authorization="", auth=sign_in) as call:
+            seen = call("me")
     assert seen.structured_content["subject"] == "alice-subject"

@@ -1,6 +1,7 @@
 """Routes of included routers, which become routes of the app itself when it starts."""
 
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response, WebSocket
@@ -42,7 +43,8 @@ def number() -> int:
 def app_with_routers() -> FastAPI:
     inner = APIRouter(route_class=Marking, tags=["inner"], default_response_class=PlainTextResponse)
     outer = APIRouter(prefix="/outer")
-    sockets = APIRouter()
+    sockets, frontend = APIRouter(), APIRouter()
+    frontend.frontend("/files", directory=Path(__file__).parent)
 
     @inner.get("/text")
     async def text(counted: Annotated[int, Depends(number)]) -> str:
@@ -56,7 +58,7 @@ def app_with_routers() -> FastAPI:
     async def events() -> AsyncGenerator[Item]:
         yield Item(number=1)
 
-    @sockets.get("/beside")
+    @frontend.get("/beside")
     async def beside() -> str:
         return "beside"
 
@@ -70,6 +72,7 @@ def app_with_routers() -> FastAPI:
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(outer, dependencies=[Depends(marks)], tags=["outer"])
     app.include_router(sockets)
+    app.include_router(frontend)
     app.dependency_overrides[number] = lambda: 2
     return app
 
@@ -85,6 +88,7 @@ def told(app: FastAPI) -> list[Any]:
         client.get("/outer/inner/items/x"),
         client.get("/outer/events"),
         client.get("/beside"),
+        client.get("/files/test_routes.py"),
         client.get("/none"),
     ]
     with client.websocket_connect("/socket") as websocket:
@@ -102,4 +106,5 @@ def test_they_answer_as_before_and_have_the_same_description() -> None:
     }
     assert told(app) == before
     assert before[0][0][:2] == (200, "2")
+    assert before[0][-2][0] == 200
     assert {("x-kind", "marking"), ("x-depends", "yes")} <= set(before[0][0][2])

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from .requests import public as public_routes
 from .requests.credentials import keep_handshakes_out_of_the_log
@@ -89,7 +89,7 @@ class App(FastAPI):
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
-            send = _freezing(send)
+            gc.freeze()  # what exists now stays: garbage collections need not look at it again
         await super().__call__(_covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -107,11 +107,12 @@ class App(FastAPI):
         components["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
             schemes[name] = {"type": "apiKey", "in": "header", "name": name}
-        anyone: list[Any] = [{}] if self.settings.flyte_plaintext else []
+        security: list[Any] = [{name: []} for name in schemes]
+        security += [{}] * self.settings.flyte_plaintext  # no credentials reach Flyte anyway
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 if path not in self.public:
-                    operation["security"] = [*({name: []} for name in schemes), *anyone]
+                    operation["security"] = security
                 for response in operation["responses"].values():
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()
@@ -142,16 +143,6 @@ def _copy_of(context: RouteContext) -> BaseRoute:
         del options["response_model"]
     made: BaseRoute = type(original)(**options)
     return made
-
-
-def _freezing(send: Send) -> Send:
-    """Take what exists at the start out of garbage collections, which then take less time."""
-
-    async def freezing_send(message: Message) -> None:
-        gc.freeze()
-        await send(message)
-
-    return freezing_send
 
 
 def _covered(scope: Scope) -> Scope:

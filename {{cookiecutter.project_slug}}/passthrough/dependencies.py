@@ -247,10 +247,9 @@ class Identity(BaseModel):
         if kind not in ("application", "user"):
             return None
         found = getattr(identity, kind)
-        names = (
-            (found.spec.first_name, found.spec.last_name) if kind == "user" else [found.spec.name]
-        )
-        return cls(subject=found.id.subject, name=" ".join(names).strip())
+        spec = found.spec
+        name = spec.name if kind == "application" else f"{spec.first_name} {spec.last_name}"
+        return cls(subject=found.id.subject, name=name.strip())
 
 
 async def first(found: Any, count: int, skip: int = 0) -> list[Any]:
