@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-import anyio
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
@@ -76,14 +75,15 @@ class CallerInterceptor:
         It is read in a separate task, because this generator may stay at its ``yield`` as long as
         something refers to it, and because waiting for a message must not end the stream.
         """
-        sender, messages = anyio.create_memory_object_stream[Any]()
+        messages = asyncio.Queue[Any]()
 
         async def read() -> None:
             with self._call(ctx) as (method, secrets):
                 try:
                     async with aclosing(call_next(request, ctx)) as stream:
                         async for message in stream:
-                            await sender.send(message)
+                            messages.put_nowait(message)
+                            await messages.join()  # until it has been taken
                 except ConnectError as error:
                     failure = meaning_of(error, secrets, method)
                 else:
@@ -91,8 +91,7 @@ class CallerInterceptor:
                 raise failure
 
         def done(task: asyncio.Task[None]) -> None:
-            sender.close()
-            messages.close()
+            messages.put_nowait(None)
             task.cancelled() or task.exception()  # there may be nobody left to await it
 
         is_first, reading = True, asyncio.create_task(read())
@@ -100,17 +99,17 @@ class CallerInterceptor:
         try:
             while True:
                 try:
-                    # asyncio's timeout would lose what comes just then.
-                    with anyio.fail_after(request_calls().limits.timeout):
-                        message = await messages.receive()
+                    async with asyncio.timeout(request_calls().limits.timeout):
+                        message = await messages.get()
                 except TimeoutError:
                     ends = await _has_nothing_more(request, ctx.method().name, is_first)
-                    if ends and not messages.statistics().tasks_waiting_send:
+                    if ends and messages.empty():
                         return
                     continue
-                except (anyio.ClosedResourceError, anyio.EndOfStream):  # by anyio's version
+                if message is None:
                     break
                 is_first = False
+                messages.task_done()
                 yield message
             await reading
         finally:
