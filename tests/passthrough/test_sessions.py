@@ -315,20 +315,17 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
-    log(lines("one"), announced, *[MEBIBYTE] * 200)
-    with little_memory():
-        answer = alice.get(f"/logs/{greeting}")
-    assert answer.status_code == 413
-    assert str(LARGEST_MESSAGE) in answer.json()["detail"]
-
-
-def test_a_message_with_very_many_lines_is_not_decoded(
-    alice: httpx.Client, log: Callable[..., None], greeting: str
-) -> None:
-    message = TailLogsResponse()
-    message.logs.add().MergeFromString(b"\n\0" * (MOST_LINES + 1))  # empty lines
-    log(envelope(message.SerializeToString()))
-    assert alice.get(f"/logs/{greeting}").status_code == 413
+    empty_lines = TailLogsResponse.Logs.FromString(b"\n\0" * (MOST_LINES + 1))
+    many = TailLogsResponse(logs=[empty_lines]).SerializeToString()
+    for limit, pieces in (
+        (LARGEST_MESSAGE, (lines("one"), announced, *[MEBIBYTE] * 200)),
+        (MOST_LINES, (envelope(many),)),
+    ):
+        log(*pieces)
+        with little_memory():
+            answer = alice.get(f"/logs/{greeting}")
+        assert answer.status_code == 413
+        assert str(limit) in answer.json()["detail"]
 
 
 def test_messages_of_a_stream_arrive_whole_however_they_are_split(
@@ -427,20 +424,18 @@ def test_only_a_call_that_reads_is_retried_and_only_if_flyte_is_unavailable(
     assert [call.method for call in received()].count(method) == times
 
 
-@pytest.mark.parametrize("path", ["/me", "/sync/me", "/runs", "/watch/{run}", "/io/{run}"])
+@pytest.mark.parametrize(
+    ("path", "method"), [("/sync/me", "UserInfo"), ("/watch/{run}", "WatchActionDetails")]
+)
 def test_a_flyte_that_hangs_has_a_deadline(
+    *,
     short_timeout: httpx.Client,
     local_flyte: LocalFlyte,
     greeting: str,
     received: Received,
     path: str,
+    method: str,
 ) -> None:
-    method = {
-        "/runs": "ListRuns",
-        "/watch/{run}": "WatchActionDetails",
-        "/io/{run}": "SelectCluster",
-    }.get(path, "UserInfo")
-
     def asked() -> int:
         assert short_timeout.get(path.format(run=greeting)).status_code == 504
         return [call.method for call in received()].count(method)
@@ -468,16 +463,6 @@ def test_a_deadline_of_the_endpoints_own_ends_a_call(
 ) -> None:
     with local_flyte.hang("UserInfo"):
         assert alice.get(f"/limited/{what}/{counting}").json() is True
-
-
-def test_an_endpoint_that_reads_a_log_ends_when_its_client_leaves(
-    url: str, local_flyte: LocalFlyte, counting: str
-) -> None:
-    went_on.clear()
-    with client_of(url, "alice") as leaving, pytest.raises(httpx.ReadTimeout):
-        leaving.get(f"/sync/logs/{counting}", timeout=2)
-    wait_until(lambda: went_on)
-    assert went_on == ["CancelledError"]
 
 
 # Callers
