@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -44,29 +45,24 @@ WHERE = """
   On your own machine, `make dev` starts the app with a local Flyte."""
 
 
-def is_credential_header(name: str) -> bool:
-    """Tell whether a header may be set on calls to Flyte and is not forwarded anyway."""
-    try:
-        PassthroughAuth.extract_custom_header(name)
-    except ValueError:
-        return False
-    return name.lower() not in {"authorization", "cookie", "*"}
-
-
-def rule(is_good: str | Callable[[str], object], wanted: str) -> AfterValidator:
-    """Refuse values that don't match a pattern or pass a check, and say what to give instead."""
-    check = re.compile(is_good, re.ASCII).fullmatch if isinstance(is_good, str) else is_good
+def rule(
+    pattern: str, wanted: str, check: Callable[[str], object] = lambda _: None
+) -> AfterValidator:
+    """Refuse values that don't match, or for which a check raises; say what to give instead."""
 
     def follow(value: str) -> str:
-        if not check(value):
-            raise ValueError(f"give {wanted}")
-        return value
+        with suppress(ValueError):
+            if re.fullmatch(pattern, value, re.ASCII):
+                check(value)
+                return value
+        raise ValueError(f"give {wanted}")
 
     return AfterValidator(follow)
 
 
 NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
-COOKIE = r"[!#$%&'+.^_`|~\w-]+"  # RFC 6265 4.1.1, but no "*"
+COOKIE = r"[!#$%&'+.^_`|~\w-]+"  # RFC 6265 4.1.1 and RFC 9110 5.6.2, but no "*"
+HEADER = rf"(?i:(?!(authorization|cookie)$){COOKIE})"
 HOST = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])"
 ADDRESS = rf"https://(?i:{HOST})(:\d+)?"
 # Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
@@ -83,7 +79,12 @@ CookieName = Annotated[
     str, rule(COOKIE, f"* or names; the default is {','.join(sorted(SIGN_IN_COOKIES))}")
 ]
 CredentialHeader = Annotated[
-    str, rule(is_credential_header, "names such as X-Api-Key, but not Authorization or Cookie")
+    str,
+    rule(
+        HEADER,
+        "names such as X-Api-Key, but not Authorization or Cookie",
+        PassthroughAuth.extract_custom_header,  # which not every header may be
+    ),
 ]
 Origin = Annotated[
     str, rule(ORIGIN, "origins as browsers send them: https://host[:port], in lower case, no *")
