@@ -6,26 +6,24 @@ import decimal
 import enum
 import json
 import math
-import pathlib
-import uuid
 from dataclasses import dataclass, field
 from pprint import pformat
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, Union
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, Union
+from typing import Literal as Constant
 
 import pytest
 from flyte.io import DataFrame, Dir, File
 from flyte.types import TypeEngine
-from flyteidl2.core import literals_pb2
-from flyteidl2.core.interface_pb2 import Parameter, TypedInterface
-from flyteidl2.core.types_pb2 import LiteralType
+from flyteidl2.core.interface_pb2 import Parameter
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field
 
-from passthrough.calls.types_and_storage import JsonTransformer, translate
-from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json
+from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
 
-from .literals import interface_of, kinds_of, to_literals
+from .test_hostile_literals import interface_of
 
 
 class Color(enum.Enum):
@@ -38,15 +36,17 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
+class Swapped(enum.Enum):
+    """Its names are the values of other members."""
+
+    A = "B"
+    B = "A"
+
+
 @dataclass
 class Point:
     x: int
     y: float = 2.0
-
-
-@dataclass
-class Circle:
-    radius: float
 
 
 @dataclass
@@ -55,40 +55,19 @@ class Square:
 
 
 @dataclass
-class Everything:
-    """Every kind of field of a dataclass; all are required, so that their order is known."""
+class Parts:
+    """Fields whose values may be read as others without an error."""
 
-    number: int
-    ratio: float
-    text: str
-    yes: bool
-    when: dt.datetime
-    day: dt.date
-    hour: dt.time
-    took: dt.timedelta
-    raw: bytes
-    identity: uuid.UUID
-    price: decimal.Decimal
-    path: pathlib.Path
-    color: Color
-    level: Level
     point: Point
-    points: list[Point]
-    counts: dict[str, int]
-    names: dict[int, str]
-    maybe: int | None
-    either: int | str | None
+    level: Level
     pair: tuple[int, str]
-    choice: Literal["a", "b"]
-    anything: Any
-    distinct: set[int]
+    choice: Constant["a", "b"]
+    names: dict[int, str]
 
 
-class Swapped(enum.Enum):
-    """Its names are the values of other members."""
-
-    A = "B"
-    B = "A"
+@dataclass
+class Raw:
+    content: bytes
 
 
 @dataclass
@@ -109,32 +88,11 @@ class Wall(BaseModel):
 class Texts:
     hour: str | dt.time
     day: dt.date | str
-    identity: uuid.UUID | str
     took: str | dt.timedelta
-    raw: bytes | str
-
-
-@dataclass
-class ByLevel:
-    x: dict[Level, int]
-
-
-@dataclass
-class FloatOrText:
-    value: float | str
 
 
 class Money(BaseModel):
     amount: decimal.Decimal
-
-
-class Price(BaseModel):
-    value: float | str
-
-
-class PointModel(BaseModel):
-    x: int
-    y: float = 2.0
 
 
 class Tree(BaseModel):
@@ -142,39 +100,13 @@ class Tree(BaseModel):
     children: list["Tree"]
 
 
-class EverythingModel(BaseModel):
-    number: int = Field(ge=1, le=10)
-    ratio: float
-    text: str
-    yes: bool
-    when: dt.datetime
-    day: dt.date
-    hour: dt.time
-    took: dt.timedelta
-    identity: uuid.UUID
-    price: decimal.Decimal
-    path: pathlib.Path
-    color: Color
-    level: Level
-    point: PointModel
-    points: list[PointModel]
-    counts: dict[str, int]
-    names: dict[int, str]
-    maybe: int | None
-    either: int | str | None
-    pair: tuple[int, str]
-    choice: Literal["a", "b"]
-    anything: Any
-    distinct: set[int]
-
-
 class Cat(BaseModel):
-    kind: Literal["cat"]
+    kind: Constant["cat"]
     lives: int
 
 
 class Dog(BaseModel):
-    kind: Literal["dog"]
+    kind: Constant["dog"]
     tricks: list[str]
 
 
@@ -196,7 +128,6 @@ class Options(TypedDict):
 class WithFiles:
     file: File
     folder: Dir
-    table: DataFrame
 
 
 @dataclass
@@ -218,74 +149,13 @@ class DefaultsModel(BaseModel):
 
 
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
-SHARED: dict[str, Any] = {
-    "number": 1,
-    "ratio": 0.5,
-    "text": "ñ<b>",
-    "yes": True,
-    "when": NOW,
-    "day": NOW.date(),
-    "hour": NOW.time(),
-    "took": dt.timedelta(days=1, seconds=1.5),
-    "identity": uuid.UUID(int=5),
-    "price": decimal.Decimal("1.50"),
-    "path": pathlib.PurePosixPath("/x"),
-    "color": Color.RED,
-    "level": Level.HIGH,
-    "counts": {"a": 1},
-    "names": {1: "one"},
-    "maybe": None,
-    "either": "e",
-    "pair": (1, "p"),
-    "choice": "b",
-    "anything": [1, {"a": None}],
-    "distinct": {3},
-}
-SHARED_JSON: dict[str, Any] = {
-    "number": 1,
-    "ratio": 0.5,
-    "text": "ñ<b>",
-    "yes": True,
-    "when": "2024-01-02T03:04:05.678Z",
-    "day": "2024-01-02",
-    "hour": "03:04:05.678",
-    "identity": "00000000000000000000000000000005",
-    "price": "1.50",
-    "path": "/x",
-    "point": {"x": 1},
-    "points": [{"x": 2, "y": 3}],
-    "counts": {"a": 1},
-    "names": {"1": "one"},
-    "maybe": None,
-    "either": "e",
-    "pair": [1, "p"],
-    "choice": "b",
-    "anything": [1, {"a": None}],
-    "distinct": [3],
-}
-# The order of the fields differs, so that the test of their order in the message is useful.
-EVERYTHING = Everything(
-    **SHARED,
-    raw=b"\x00\xff",
-    point=Point(1),
-    points=[Point(2, 3.0)],
-)
-EVERYTHING_JSON = SHARED_JSON | {"raw": "AP8=", "color": "red", "level": 2, "took": 86401.5}
-EVERYTHING_MODEL = EverythingModel(
-    **SHARED | {"path": pathlib.Path("/x")},
-    point=PointModel(x=1),
-    points=[PointModel(x=2, y=3)],
-)
-EVERYTHING_MODEL_JSON = SHARED_JSON | {"color": "RED", "level": "HIGH", "took": "PT86401.5S"}
-
+PARTS = Parts(Point(1), Level.HIGH, (1, "p"), "b", {1: "one"})
+PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
-    (int, 0, 0),
     (int, -(2**63), -(2**63)),
-    (int, 7, 7.0),
-    (float, 1.5, 1.5),
     (float, 1.0, 1),
+    (float, 1e20, 10**20),
     (float, math.inf, math.inf),
-    (str, "", ""),
     (str, "ñ<b>\n", "ñ<b>\n"),
     (bool, False, False),
     (type(None), None, None),
@@ -293,171 +163,105 @@ CASES: list[tuple[Any, Any, Any]] = [
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
     (dt.datetime, NOW.replace(tzinfo=None), "2024-01-02T03:04:05.678"),
     (dt.date, NOW.date(), "2024-01-02"),
+    (dt.date | None, NOW.date(), "2024-01-02"),
     (dt.timedelta, dt.timedelta(seconds=-1.5), "-PT1.5S"),
     (dt.timedelta, dt.timedelta(days=1, hours=2), "P1DT2H"),
     (Color, Color.RED, "RED"),
     (Level, Level.HIGH, "HIGH"),
-    (list[int], [1, 2], [1, 2]),
-    (list[list[float]], [[1.0], []], [[1], []]),
-    (dict[str, int], {"b": 1, "a": 2}, {"b": 1, "a": 2}),
-    (dict[str, list[Color]], {"b": [Color.BLUE]}, {"b": ["BLUE"]}),
+    (dict[str, list[Color]], {"b": [Color.BLUE], "a": []}, {"b": ["BLUE"], "a": []}),
     (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
-    (int | None, 3, 3),
-    (int | None, None, None),
-    (int | str | None, "s", "s"),
+    (int | str | None, None, None),
     (int | float, 1, 1),
     (int | float, 1.0, 1.0),
     (bool | int, True, True),
     (float | str, 1.0, 1),
-    (dt.date | dt.datetime, NOW.date(), "2024-01-02"),
-    (dt.date | dt.datetime, NOW, "2024-01-02T03:04:05.678Z"),
-    (list[int | None], [1, None], [1, None]),
+    (dt.datetime | str, "2024-01-02", "2024-01-02"),
     (list[int] | dict[str, int], {"a": 1}, {"a": 1}),
-    (Union[Circle, Square], Square(2.0), {"side": 2.0}),  # noqa: UP007
-    (Point | None, Point(1), {"x": 1}),
+    (Union[Point, Square], Square(2.0), {"side": 2.0}),  # noqa: UP007
     (list[Point | None], [None, Point(1, 0.5)], [None, {"x": 1, "y": 0.5}]),
-    (PointModel | None, PointModel(x=1), {"x": 1}),
-    (Annotated[int, Field(ge=1, description="some")], 3, 3),
     (Annotated[str, Field(max_length=3, pattern="^a")] | None, "a", "a"),
     (tuple[int, str], (1, "a"), {"item_0": 1, "item_1": "a"}),
     (Pair, Pair(1, "a"), {"left": 1, "right": "a"}),
     (Options, {"depth": 1}, {"depth": 1}),
-    (Options, {"depth": 1, "label": "l"}, {"label": "l", "depth": 1}),
-    (Point, Point(1), {"x": 1}),
-    (Point, Point(1, 3.0), {"y": 3, "x": 1}),
-    (Everything, EVERYTHING, EVERYTHING_JSON),
-    (PointModel, PointModel(x=1), {"x": 1}),
-    (Money, Money(amount=decimal.Decimal("0.1")), {"amount": 0.1}),
-    (FloatOrText, FloatOrText(0.1 + 0.2), {"value": 0.1 + 0.2}),
-    (EverythingModel, EVERYTHING_MODEL, EVERYTHING_MODEL_JSON),
-    (
-        Tree,
-        Tree(value=1, children=[Tree(value=2, children=[])]),
-        {"children": [{"value": 2, "children": []}], "value": 1},
-    ),
-    (
-        Owner,
-        Owner(pet=Dog(kind="dog", tricks=["sit"])),
-        {"pet": {"kind": "dog", "tricks": ["sit"]}},
-    ),
+    (Parts, PARTS, PARTS_JSON),
+    (Tree, Tree(value=1, children=[Tree(value=2, children=[])]),
+        {"children": [{"value": 2, "children": []}], "value": 1}),
+    (Owner, Owner(pet=Dog(kind="dog", tricks=[])), {"pet": {"kind": "dog", "tricks": []}}),
     (File, File(path="s3://b/k.csv"), "s3://b/k.csv"),
-    (
-        File,
-        File(path="s3://b/k.csv", format="csv", hash="h"),
-        {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"},
-    ),
+    (File, File(path="s3://b/k.csv", format="csv", hash="h"),
+        {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
     (File | None, File(path="s3://b/k.csv"), "s3://b/k.csv"),
     (Dir, Dir(path="s3://b/d"), "s3://b/d"),
-    (Defaults, Defaults("n"), {"name": "n"}),
-    (DefaultsModel, DefaultsModel(name="n"), {"name": "n"}),
-    (Money, Money(amount=decimal.Decimal(2**63 + 1)), {"amount": 2**63 + 1}),
-    (Money, Money(amount=decimal.Decimal("0.1")), {"amount": "0.1"}),
-    (
-        Wall,
-        Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
-        {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"},
-    ),
-    (
-        Texts,
-        Texts("noon", "today", "me", "long", "raw"),
-        {"hour": "noon", "day": "today", "identity": "me", "took": "long", "raw": "raw"},
-    ),
+    (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
+        {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
     (DataFrame, DataFrame(uri="s3://b/t"), "s3://b/t"),
     (DataFrame, DataFrame(uri="s3://b/t", format="csv"), {"uri": "s3://b/t", "format": "csv"}),
+    (Defaults, Defaults("n"), {"name": "n"}),
+    (DefaultsModel, DefaultsModel(name="n"), {"name": "n"}),
+    (Money, Money(amount=decimal.Decimal("0.1")), {"amount": 0.1}),
+    (Money, Money(amount=decimal.Decimal("3.14159265358979323846")),
+        {"amount": "3.14159265358979323846"}),
+    (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
+        {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
+    (Texts, Texts("noon", "today", "long"), {"hour": "noon", "day": "today", "took": "long"}),
     (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
-]
+]  # fmt: skip
 
 
-def interface(*kinds: Any) -> TypedInterface:
-    """Make the interface of a task with inputs of these types, called a, b, ..."""
-    return interface_of(
-        **dict(zip("abcdefgh", map(TypeEngine.to_literal_type, kinds), strict=False))
-    )
+def type_of(kind: Any) -> LiteralType:
+    return TypeEngine.to_literal_type(kind)
 
 
-def to_literal(given: Any, kind: Any) -> literals_pb2.Literal:
-    return to_literals({"a": given}, {"a": TypeEngine.to_literal_type(kind)})["a"]
+def to_literal(given: Any, kind: Any) -> Literal:
+    return to_literals({"a": given}, {"a": type_of(kind)})["a"]
 
 
-def as_the_sdk(value: Any, kind: Any) -> literals_pb2.Literal:
-    literal_type = TypeEngine.to_literal_type(kind)
-    return asyncio.run(TypeEngine.to_literal(value, kind, literal_type))
+def as_the_sdk(value: Any, kind: Any) -> Literal:
+    return asyncio.run(TypeEngine.to_literal(value, kind, type_of(kind)))
 
 
-def read(literal: literals_pb2.Literal, kind: Any) -> Any:
-    """Return what a task receives."""
-    return asyncio.run(TypeEngine.to_python_value(literal, kind))
+def read(literal: Literal, kind: Any) -> str:
+    """Return what a task receives: sorted, because Flyte does not keep the order of a map."""
+    return pformat(asyncio.run(TypeEngine.to_python_value(literal, kind)))
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
 def test_a_task_receives_what_was_given_and_what_is_shown(
     kind: Any, native: Any, given: Any
 ) -> None:
-    literal = as_the_sdk(native, kind)
-    expected = pformat(read(literal, kind))  # sorted: Flyte does not keep the order of a map
-    assert pformat(read(to_literal(given, kind), kind)) == expected
-    shown = json.loads(json.dumps(to_json([("a", literal)]), allow_nan=False))["a"]
+    expected = read(as_the_sdk(native, kind), kind)
+    made = to_literal(given, kind)
+    assert read(made, kind) == expected
+    if type_of(kind).simple == SimpleType.STRUCT:  # nothing is converted or added
+        assert to_json([("a", made)]) == {"a": given}
+    shown = json.loads(json.dumps(to_json([("a", as_the_sdk(native, kind))]), allow_nan=False))["a"]
     if native == math.inf:
         assert shown == "Infinity"
     else:
-        assert pformat(read(to_literal(shown, kind), kind)) == expected
-
-
-def test_nothing_is_converted_or_added() -> None:
-    for kind, _, given in CASES:
-        if kind in {Defaults, DefaultsModel, Money, Wall, Texts}:
-            assert to_json([("a", to_literal(given, kind))]) == {"a": given}
-
-
-def test_the_older_encoding_of_structs_is_shown() -> None:
-    struct = struct_pb2.Struct()
-    struct.update({"x": 1, "y": 2.5})
-    literal = literals_pb2.Literal(scalar=literals_pb2.Scalar(generic=struct))
-    assert to_json([("a", literal)]) == {"a": {"x": 1, "y": 2.5}}
-
-
-def test_files_inside_a_dataclass_reach_the_task_as_files() -> None:
-    native = WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d"), DataFrame(uri="s3://b/t"))
-    given = {
-        "file": {"path": "s3://b/f.csv"},
-        "folder": {"path": "s3://b/d"},
-        "table": {"uri": "s3://b/t", "format": "csv"},
-    }
-    received = read(to_literal(given, WithFiles), WithFiles)
-    assert (received.file, received.folder) == (native.file, native.folder)
-    assert (received.table.uri, received.table.format) == ("s3://b/t", "csv")
-
-
-def test_values_that_json_cannot_hold_are_shown_as_references() -> None:
-    pickled = as_the_sdk({1, 2}, set[int])
-    named = [
-        ("pickle", pickled),
-        ("file", as_the_sdk(File(path="s3://f", hash="h"), File)),
-        ("table", as_the_sdk(DataFrame(uri="s3://t", format="csv"), DataFrame)),
-        ("nan", as_the_sdk(math.nan, float)),
-    ]
-    assert to_json(named) == {
-        "pickle": {"kind": "pickle", "size": len(pickled.scalar.binary.value)},
-        "file": {"kind": "file", "uri": "s3://f", "hash": "h"},
-        "table": {"kind": "dataframe", "uri": "s3://t", "format": "csv"},
-        "nan": "NaN",
-    }
+        assert read(to_literal(shown, kind), kind) == expected
 
 
 def test_the_schema_describes_a_tasks_inputs() -> None:
-    task = interface(str, int, Color, list[int], Color | None, File, bytes, Everything)
+    kinds: dict[str, Any] = {
+        "a": str, "b": int, "c": Color, "d": list[int], "e": Color | None, "f": File, "g": bytes,
+        "h": Annotated[int, Field(ge=1, description="some")], "i": Parts, "j": struct_pb2.Struct,
+    }  # fmt: skip
+    task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})
     task.inputs.variables[0].value.description = "who"
-    default = NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int)))
-    schema = inputs_schema(task, [default])
-    everything = schema["properties"].pop("h")
+    defaults = [
+        NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int))),
+        NamedParameter(name="g", parameter=Parameter(default=as_the_sdk(b"x", bytes))),
+    ]
+    schema = inputs_schema(task, defaults)
+    integer = {"type": "integer", "format": "int64"}
     assert schema == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
         "properties": {
             "a": {"type": "string", "description": "who"},
-            "b": {"type": "integer", "format": "int64", "default": 5},
+            "b": integer | {"default": 5},
             "c": {"type": "string", "enum": ["RED", "BLUE"]},
-            "d": {"type": "array", "items": {"type": "integer", "format": "int64"}},
+            "d": {"type": "array", "items": integer},
             "e": {"anyOf": [{"type": "string", "enum": ["RED", "BLUE"]}, {"type": "null"}]},
             "f": {
                 "type": ["string", "object"],
@@ -473,169 +277,123 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
                 "additionalProperties": False,
             },
             "g": {"not": {}, "description": "a Python object, which Flyte stores as a pickle"},
+            "h": integer | {"minimum": 1, "description": "some"},
+            "i": schema["properties"]["i"],
+            "j": {"not": {}, "description": "a message, whose fields Flyte does not describe"},
         },
-        "required": ["a", "c", "d", "e", "f", "g", "h"],
+        "required": ["a", "c", "d", "e", "f", "h", "i", "j"],
         "additionalProperties": False,
     }
-    assert everything["title"] == "Everything"
-    assert everything["properties"]["point"] == {
+    parts = schema["properties"]["i"]
+    assert parts["required"] == ["point", "level", "pair", "choice", "names"]
+    assert parts["properties"]["point"] == {
         "type": "object",
         "title": "Point",
         "properties": {"x": {"type": "integer"}, "y": {"type": "number"}},
         "required": ["x"],
         "additionalProperties": False,
     }
-    assert everything["required"] == list(Everything.__annotations__)
 
 
 def test_references_in_a_schema_stay_references() -> None:
-    schema = inputs_schema(interface(Tree, Owner, Tree))
-    assert schema["properties"] == {
-        "a": {"$ref": "#/$defs/Tree"},
-        "b": {
-            "type": "object",
-            "title": "Owner",
-            "properties": {
-                "pet": {
-                    "title": "Pet",
-                    "anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}],
-                }
-            },
-            "required": ["pet"],
-        },
-        "c": {"$ref": "#/$defs/Tree-3"},
-    }
+    schema = inputs_schema(interface_of(a=type_of(Tree), b=type_of(Owner), c=type_of(Tree)))
+    pet = {"title": "Pet", "anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]}
+    assert schema["properties"]["b"]["properties"] == {"pet": pet}
+    assert schema["properties"]["a"] == {"$ref": "#/$defs/Tree"}
+    assert schema["properties"]["c"] == {"$ref": "#/$defs/Tree-3"}
     assert schema["$defs"].keys() == {"Tree", "Cat", "Dog", "Tree-3"}
     assert schema["$defs"]["Tree"]["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
 
 
 def test_the_schema_of_outputs_describes_references() -> None:
-    types = {"o0": int, "o1": File, "o2": bytes}
-    outputs = {name: TypeEngine.to_literal_type(kind) for name, kind in types.items()}
-    schema = outputs_schema(interface_of(outputs | {"o3": LiteralType()}))
+    outputs = {"o0": type_of(int), "o1": type_of(File), "o2": type_of(bytes), "o3": LiteralType()}
+    schema = outputs_schema(interface_of(outputs))
     assert schema["required"] == ["o0", "o1", "o2", "o3"]
     kinds = [schema["properties"][name]["properties"]["kind"] for name in ("o1", "o2")]
     assert kinds == [{"const": "file"}, {"const": "pickle"}]
     assert "not" not in schema["properties"]["o3"]
 
 
-def test_the_names_of_an_enum_are_all_that_is_valid_only_where_the_sdk_reads_names() -> None:
-    schema = inputs_schema(interface(Wall))
-    fields = schema["properties"]["a"]["properties"]
-    names = {"title": "Color", "enum": ["RED", "BLUE"]}
-    assert fields["color"] == names
+def test_the_names_of_an_enum_in_a_model_are_shown_but_others_are_left_to_the_model() -> None:
+    schema = inputs_schema(interface_of(a=type_of(Wall)))
+    assert schema["$defs"]["Color"]["anyOf"][0] == {"enum": ["RED", "BLUE"]}
     assert schema["$defs"]["Painted"]["properties"]["color"] == {"$ref": "#/$defs/Color"}
-    assert schema["$defs"]["Color"]["anyOf"][0]["enum"] == names["enum"]
-    wall = {"color": "RED", "painted": {"color": "blue", "swapped": "A"}}
-    with pytest.raises(InvalidInputs, match="color: must be RED or BLUE"):
-        to_literal(wall | {"color": "red"}, Wall)
 
 
 ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
 PRECISE = "must not be more precise than microseconds: Python drops the rest"
-WRONG: list[tuple[Any, Any, list[tuple[tuple[str | int, ...], str]]]] = [
-    (int, "1", [((), "must be of type integer")]),
-    (int, True, [((), "must be of type integer")]),
-    (int, 1.5, [((), "must be of type integer")]),
-    (int, None, [((), "must be of type integer")]),
-    (int, 2**63, [((), "must be an integer of 64 bits")]),
-    (float, "1", [((), "must be of type number")]),
-    (float, 10**400, [((), "must be an integer of 64 bits")]),
-    (Money, {"amount": 2**64}, [(("amount",), "matches none of the types of the union")]),
-    (Money, {"amount": 3.14159265358979323846}, [(("amount",), ROUNDED)]),
-    (Money, {"amount": 12345678901234567.89}, [(("amount",), ROUNDED)]),
-    (struct_pb2.Struct, {"a": [2**53]}, [(("a", 0), "must be below 2**53, or text")]),
-    (dt.datetime, "2024-01-02T03:04:05.1234567Z", [((), PRECISE)]),
-    (dt.timedelta, "PT0.0000001S", [((), PRECISE)]),
-    (ByLevel, {"x": {"1": 0}}, [(("x",), "cannot be given: keys that JSON cannot hold")]),
-    (str, 1, [((), "must be of type string")]),
-    (str, "\ud800", [((), "must be Unicode text")]),
-    (bool, 0, [((), "must be of type boolean")]),
-    (type(None), 0, [((), "must be of type null")]),
-    (dt.datetime, "soon", [((), "must be of the format date-time")]),
-    (dt.datetime | str | None, 1, [((), "matches none of the types of the union")]),
-    (dt.datetime | None, "2024-01-02", [((), "must be of the format date-time")]),
-    (dt.timedelta, "soon", [((), "must be of the format duration")]),
-    (Color, "red", [((), "must be RED or BLUE")]),
-    (
-        list[int],
-        [1, "a", 2, None],
-        [((1,), "must be of type integer"), ((3,), "must be of type integer")],
-    ),
-    (list[int], {}, [((), "must be of type array")]),
-    (dict[str, int], {"k": "v"}, [(("k",), "must be of type integer")]),
-    (dict[str, int], {"\ud800": 1}, [(("?",), "must be Unicode text")]),
-    (dict[str, int], [], [((), "must be of type object")]),
-    (dict, {"k": 2**64}, [(("k",), "must be an integer of 64 bits")]),
-    (list[int] | None, ["a"], [((0,), "must be of type integer")]),
-    (Union[Circle, Point], {}, [((), "matches none of the types of the union")]),  # noqa: UP007
-    (
-        list[int] | list[str],
-        [],
-        [((), "matches 2 types of the union: ambiguous")],
-    ),
-    (
-        Point,
-        {"y": "a", "z": 1},
-        [
-            (("x",), "must be given"),
-            (("y",), "must be of type number"),
-            (("z",), "there is no such field"),
-        ],
-    ),
-    (Annotated[int, Field(ge=1)], 0, [((), "must be at least 1")]),
-    (Annotated[int, Field(lt=1)], 1, [((), "must be less than 1")]),
-    (Annotated[str, Field(max_length=1)], "ab", [((), "must have at most 1 characters")]),
-    (Annotated[list[int], Field(min_length=1)], [], [((), "must have at least 1 items")]),
-    (Everything, EVERYTHING_JSON | {"raw": "?"}, [(("raw",), "must be of the format base64")]),
-    (
-        Everything,
-        EVERYTHING_JSON | {"names": {"x": ""}},
-        [(("names", "x"), "must be named by an integer")],
-    ),
-    (Everything, EVERYTHING_JSON | {"level": 3}, [(("level",), "must be 1 or 2")]),
-    (Everything, EVERYTHING_JSON | {"pair": [1]}, [(("pair",), "must have at least 2 items")]),
-    (Owner, {"pet": {"kind": "cow"}}, [(("pet",), "matches none of the types of the union")]),
-    (
-        Tree,
-        {"value": 1, "children": [{}]},
-        [
-            (("children", 0, "value"), "must be given"),
-            (("children", 0, "children"), "must be given"),
-        ],
-    ),
-    (File, "report.csv", [((), "must be of the format uri")]),
-    (File, {"uri": "s3://b", "path": "x"}, [(("path",), "there is no such field")]),
-    (File, {"kind": "pickle", "uri": "s3://b"}, [(("kind",), "must be file")]),
-    (bytes, "AA==", [((), "cannot be given: a Python object, which Flyte stores as a pickle")]),
-    (
-        bytes | None,
-        "AA==",
-        [((), "cannot be given: a Python object, which Flyte stores as a pickle")],
-    ),
-]
+NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
+PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
+NO_TYPE = "matches none of the types of the union"
+WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
+    (int, "1", {(): "must be of type integer"}),
+    (int, True, {(): "must be of type integer"}),
+    (int, 1.5, {(): "must be of type integer"}),
+    (int, None, {(): "must be of type integer"}),
+    (int, 2**63, {(): "must be an integer of 64 bits"}),
+    (float, "1", {(): "must be of type number"}),
+    (float, 10**400, {(): "must be an integer of 64 bits"}),
+    (Money, {"amount": 2**64}, {("amount",): NO_TYPE}),
+    (Money, {"amount": 3.14159265358979323846}, {("amount",): ROUNDED}),
+    (Money, {"amount": 12345678901234567.89}, {("amount",): ROUNDED}),
+    (dt.datetime, "2024-01-02T03:04:05.1234567Z", {(): PRECISE}),
+    (dt.timedelta, "PT0.0000001S", {(): PRECISE}),
+    (str, 1, {(): "must be of type string"}),
+    (str, "\ud800", {(): "must be Unicode text"}),
+    (bool, 0, {(): "must be of type boolean"}),
+    (type(None), 0, {(): "must be of type null"}),
+    (dt.datetime, "soon", {(): "must be of the format date-time"}),
+    (dt.datetime | str | None, 1, {(): NO_TYPE}),
+    (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
+    (dt.timedelta, "soon", {(): "must be of the format duration"}),
+    (Color, "red", {(): "must be RED or BLUE"}),
+    (list[int], [1, "a", 2, None],
+        {(1,): "must be of type integer", (3,): "must be of type integer"}),
+    (list[int], {}, {(): "must be of type array"}),
+    (dict[str, int], {"k": "v"}, {("k",): "must be of type integer"}),
+    (dict[str, int], {"\ud800": 1}, {("?",): "must be Unicode text"}),
+    (dict[str, int], [], {(): "must be of type object"}),
+    (dict, {"k": 2**63}, {("k",): "must be an integer of 64 bits"}),
+    (list[int] | None, ["a"], {(0,): "must be of type integer"}),
+    (Union[Square, Point], {}, {(): NO_TYPE}),  # noqa: UP007
+    (list[int] | list[str], [], {(): "matches 2 types of the union: ambiguous"}),
+    (Point, {"y": "a", "z": 1}, {
+        ("x",): "must be given",
+        ("y",): "must be of type number",
+        ("z",): "there is no such field",
+    }),
+    (Point, {"x": 1.0}, {("x",): "must be of type integer"}),
+    (Raw, {"content": "AAA="}, {("content",): NOT_BYTES}),
+    (Parts, PARTS_JSON | {"level": 3}, {("level",): "must be 1 or 2"}),
+    (Parts, PARTS_JSON | {"level": True}, {("level",): "must be 1 or 2"}),
+    (Parts, PARTS_JSON | {"choice": "c"}, {("choice",): "must be a or b"}),
+    (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
+    (Parts, PARTS_JSON | {"pair": [1.5, "a"]}, {("pair", 0): "must be of type integer"}),
+    (Painted, {"color": "RED", "swapped": "B"}, {("color",): "must be red or blue"}),
+    (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
+    (Tree, {"value": 1, "children": [{}]}, {
+        ("children", 0, "value"): "must be given",
+        ("children", 0, "children"): "must be given",
+    }),
+    (File, "report.csv", {(): "must be of the format uri"}),
+    (File, {"uri": "s3://b", "path": "x"}, {("path",): "there is no such field"}),
+    (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
+    (bytes, "AA==", {(): PICKLE}),
+    (bytes | None, "AA==", {(): PICKLE}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "given", "errors"), WRONG)
 def test_every_invalid_value_is_reported_with_its_location(
-    kind: Any, given: Any, errors: list[tuple[tuple[str | int, ...], str]]
+    kind: Any, given: Any, errors: dict[tuple[str | int, ...], str]
 ) -> None:
     with pytest.raises(InvalidInputs) as caught:
         to_literal(given, kind)
-    assert caught.value.errors == [(("a", *location), message) for location, message in errors]
-
-
-def test_a_number_of_a_model_that_python_code_passes_on_has_not_been_rounded() -> None:
-    price, kind = Price(value=0.1 + 0.2), TypeEngine.to_literal_type(Price)
-    made = asyncio.run(translate({"a": price}, {"a": Annotated[Any, JsonTransformer(kind)]}))
-    assert read(made["a"], Price) == price
+    assert caught.value.errors == [(("a", *location), what) for location, what in errors.items()]
 
 
 def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_out() -> None:
-    task = interface(int, bytes, int)
-    default = NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(b"x", bytes)))
-    assert "default" not in inputs_schema(task, [default])["properties"]["b"]
-    kinds = kinds_of(task)
+    kinds = {"a": type_of(int), "b": type_of(bytes), "c": type_of(int)}
     with pytest.raises(InvalidInputs) as caught:
         to_literals({"c": "x", "e": 1, "d": 1}, kinds, {"b"})
     assert caught.value.errors == [

@@ -265,7 +265,7 @@ def test_invalid_values_are_reported_by_location_only(alice: httpx.Client) -> No
 
 
 CANNOT = "the task cannot be run with these inputs"
-TAKEN = "is the name of an argument of the SDK, so it cannot be used for an input"
+TAKEN = "is no input of the task, or the name of an argument of the SDK"
 NO_TASK = "no such task t in project None, domain None"
 
 

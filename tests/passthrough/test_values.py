@@ -40,11 +40,7 @@ async def run_task(name: str, inputs: dict[str, Any]) -> Any:
     run = await flyte.run.aio(task, **inputs)
     await run.wait.aio(quiet=True)
     await run.raise_for_status.aio()
-    details = await run.details.aio()
-    assert details.done()
     return {
-        "name": run.name,
-        "phase": details.action_details.phase.name,
         "inputs": dict(await run.inputs.aio()),
         "first": (await run.outputs.aio())[0],
         "outputs": (await run.outputs.aio()).named_outputs,
@@ -68,11 +64,7 @@ async def rerun(name: str, changed: dict[str, Any]) -> Any:
 @router.get("/interface/{name}")
 async def interface(name: str) -> Any:
     task = await remote.Task.get(f"tests.{name}", auto_version="latest").fetch.aio()
-    return {
-        "inputs": sorted(task.interface.inputs),
-        "required": task.required_args,
-        "schema": task.interface.json_schema,
-    }
+    return [task.required_args, task.interface.json_schema]
 
 
 @router.get("/typed/{name}")
@@ -130,28 +122,18 @@ async def run_with_an_artifact(inputs: dict[str, Any], *, function: bool = False
 
 
 @router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
-async def where_else(project: str, domain: str) -> Any:
-    return [project, domain, flyte.current_project(), flyte.current_domain()]
-
-
 @router.get("/where", dependencies=[ProjectDomain])
 async def where(request: Request) -> Any:
-    return [flyte.current_project(), flyte.current_domain()]
+    return [*request.path_params.values(), flyte.current_project(), flyte.current_domain()]
 
 
-def test_inputs_and_outputs_are_json(alice: httpx.Client) -> None:
-    answer = alice.post("/tasks/greet/run", json={"name": "Ada", "excited": True}).json()
-    assert answer.pop("name")
-    assert answer == {
-        "phase": "SUCCEEDED",
+def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Client) -> None:
+    assert alice.post("/tasks/greet/run", json={"name": "Ada", "excited": True}).json() == {
         "inputs": {"name": "Ada", "excited": True},
         "first": "Hello, Ada!",
         "outputs": {"o0": "Hello, Ada!"},
     }
     assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
-
-
-def test_outputs_have_their_declared_names(alice: httpx.Client) -> None:
     answer = alice.post("/tasks/split/run", json={"text": "Ada"}).json()
     assert answer["outputs"] == {"result": "A", "pb2": 3}
 
@@ -169,40 +151,37 @@ def test_inputs_of_a_remote_task_must_be_passed_by_name(
     assert "CreateRun" not in [call.method for call in received()]
 
 
+RUN, RUN_SYNC, RERUN = "/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"
+
+
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("path", "inputs", "wrong"),
     [
-        ("/tasks/greet/run", "task"),
-        ("/tasks/greet/run", "self"),
-        ("/sync/tasks/greet/run", "task"),
-        ("/sync/tasks/greet/run", "self"),
-        ("/rerun/{run}", "run_name"),
+        *[
+            (path, {"name": 1, "excited": "very"}, "excited name")
+            for path in (RUN, RUN_SYNC, RERUN)
+        ],
+        (RUN, {"excited": 1, "loud": True}, "excited loud name"),
+        (RERUN, {"loud": True}, "loud"),
+        (RUN, {"task": 1}, "task"),
+        (RUN_SYNC, {"self": 1}, "self"),
+        (RERUN, {"run_name": 1}, "run_name"),
     ],
 )
-def test_an_input_with_the_name_of_an_sdk_argument_is_invalid(
-    alice: httpx.Client, greeting: str, path: str, name: str
-) -> None:
-    answer = alice.post(path.format(run=greeting), json={name: 1})
-    assert answer.status_code == 422, answer.text
-    assert [error["location"] for error in answer.json()["errors"]] == [["inputs", name]]
-
-
-@pytest.mark.parametrize("path", ["/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"])
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
-    alice: httpx.Client, greeting: str, received: Received, path: str
+    *,
+    alice: httpx.Client,
+    greeting: str,
+    received: Received,
+    path: str,
+    inputs: dict[str, Any],
+    wrong: str,
 ) -> None:
-    wrong = {"name": 1, "excited": "very", "loud": True}
-    answer = alice.post(path.format(run=greeting), json=wrong)
-    assert answer.status_code == 422
-    places = sorted(error["location"] for error in answer.json()["errors"])
-    assert places == [["inputs", "excited"], ["inputs", "loud"], ["inputs", "name"]]
+    answer = alice.post(path.format(run=greeting), json=inputs)
+    assert answer.status_code == 422, answer.text
+    locations = [error["location"] for error in answer.json()["errors"]]
+    assert sorted(locations) == [["inputs", name] for name in wrong.split()]
     assert "CreateRun" not in {call.method for call in received()}
-
-
-def test_a_missing_input_is_reported_with_its_location(alice: httpx.Client) -> None:
-    answer = alice.post("/tasks/greet/run", json={})
-    assert answer.status_code == 422
-    assert [each["location"] for each in answer.json()["errors"]] == [["inputs", "name"]]
 
 
 def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeting: str) -> None:
@@ -213,15 +192,10 @@ def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeti
 
 
 def test_an_interface_has_a_json_schema(alice: httpx.Client) -> None:
-    answer = alice.get("/interface/greet").json()
-    assert answer["inputs"] == ["excited", "name"]
-    assert answer["required"] == ["name"]
-    properties = answer["schema"]["properties"]
-    assert {name: each["type"] for name, each in properties.items()} == {
-        "name": "string",
-        "excited": "boolean",
-    }
-    assert answer["schema"]["required"] == ["name"]
+    required, schema = alice.get("/interface/greet").json()
+    assert required == schema["required"] == ["name"]
+    kinds = {name: each["type"] for name, each in schema["properties"].items()}
+    assert kinds == {"name": "string", "excited": "boolean"}
 
 
 def test_outputs_are_converted_to_the_types_that_the_endpoint_requests(
@@ -356,19 +330,11 @@ def test_flyte_with_runcontext_works(alice: httpx.Client) -> None:
 
 
 def test_a_task_function_runs_as_the_caller(bob: httpx.Client, received: Received) -> None:
+    assert bob.post("/greet/function", json={"name": 5}).status_code == 422
     answer = bob.post("/greet/function", json={"name": "Ada", "excited": True})
     assert answer.json() == "Hello, Ada!", answer.text
-    callers = {call.headers.get("authorization") for call in received()}
-    assert bearer("bob") in callers
-
-
-@pytest.mark.parametrize("wrong", [{}, {"name": 5}, {"name": "Ada", "unknown": 1}])
-def test_wrong_inputs_of_a_task_function_are_reported(
-    alice: httpx.Client, received: Received, wrong: dict[str, Any]
-) -> None:
-    answer = alice.post("/greet/function", json=wrong)
-    assert answer.status_code == 422, answer.text
-    assert "CreateRun" not in {call.method for call in received()}
+    callers = [call.headers["authorization"] for call in received() if call.method == "CreateRun"]
+    assert callers == [bearer("bob")]
 
 
 @pytest.mark.parametrize("function", [False, True])
@@ -377,11 +343,10 @@ def test_an_artifact_is_an_input(alice: httpx.Client, function: bool) -> None:
     assert alice.post(path, json={"name": "Ada"}).json() == "Hello, Ada."
     answer = alice.post(path, json={"name": 5})
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["location"] == ["inputs", "name"]
 
 
 def test_initialising_again_in_a_lifespan_changes_nothing(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, greeting: str, received: Received
+    local_flyte: LocalFlyte, greeting: str
 ) -> None:
     app = build_app(router)
 
@@ -391,13 +356,10 @@ def test_initialising_again_in_a_lifespan_changes_nothing(
         yield
 
     app.router.lifespan_context = lifespan
-    with serving(app) as url, client_of(url, "alice") as alice, client_of(url, "bob") as bob:
+    with serving(app) as url, client_of(url, "alice") as alice, client_of(url, None) as bad:
         assert alice.post(f"/rerun/{greeting}", json={}).json()["o0"] == "Hello, Ada."
-        bad = client_of(url, None)
-        with bad:
-            bad.headers["Authorization"] = "Bearer nobody-knows-this"
-            assert bad.post("/greet").status_code == 401
-        assert bob.post("/greet").status_code == 200
+        bad.headers["Authorization"] = "Bearer nobody-knows-this"
+        assert bad.post("/greet").status_code == 401
 
 
 def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte) -> None:

@@ -19,12 +19,14 @@ SDK_NAMES = {
         "flyte._internal.imagebuild.image_builder": "ImageBuildEngine.build"
         " ImageBuildEngine.image_exists",
         "flyte._internal.runtime.convert": "convert_outputs_to_native(interface outputs)"
-        " convert_from_inputs_to_native(native_interface inputs)",
-        "flyte._run": "_Runner.rerun.fn(run_name action_name)",
+        " convert_from_inputs_to_native(native_interface inputs)"
+        " convert_from_native_to_inputs(interface custom_context)"
+        " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
+        " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
         "flyte._utils.async_cache": "ThreadSafeCache.get_or_compute(key factory)",
         "flyte.io._dataframe.dataframe": "DataFrameTransformerEngine.to_literal(python_val)",
         "flyte.models": "NativeInterface(inputs outputs _remote_defaults)"
-        " NativeInterface.convert_to_kwargs(args kwargs) NativeInterface.json_schema",
+        " NativeInterface.json_schema",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
         " ActionOutputs.__new__(pb2 data) Run.__post_init__",
         "flyte.remote._auth_metadata": "get_auth_metadata",
@@ -41,8 +43,7 @@ SDK_NAMES = {
         "flyte.storage._storage": "get_underlying_filesystem",
         "flyte.syncify": "syncify._bg_loop.call_in_loop_sync(coro) syncify._bg_loop.is_in_loop"
         " syncify._bg_loop.iterate_in_loop_sync(async_gen)",
-        "flyte.types": "TypeEngine.dict_to_literal_map(d type_hints)"
-        " TypeEngine.guess_python_type(flyte_type)"
+        "flyte.types": "TypeEngine.guess_python_type(flyte_type)"
         " TypeEngine.guess_python_types(flyte_variable_list)"
         " TypeEngine.literal_map_to_kwargs(lm python_types literal_types)"
         " TypeEngine.to_literal(python_val python_type expected) TypeEngine.to_literal_type"

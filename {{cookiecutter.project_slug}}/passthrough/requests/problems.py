@@ -59,10 +59,11 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
-TAKEN = re.compile(
-    r"(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument '(\w+)'"
+NO_INPUT = re.compile(
+    r"(?:(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument "
+    r"|Unknown input\(s\) \[)'([^']+)'"
 )
-"""Python's message if an input has an argument's name: ``flyte.run(task, **{"task": 1})``."""
+"""Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
 MOST_ERRORS = 100  # per request; nobody reads more
 
@@ -112,9 +113,9 @@ class Problem(BaseModel):
                 status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
-            case TypeError() if taken := TAKEN.fullmatch(str(error)):
-                what = "is the name of an argument of the SDK, so it cannot be used for an input"
-                return cls.of_exception(InvalidInputs([((taken[1],), what)]))
+            case TypeError() | ValueError() if found := NO_INPUT.match(str(error)):
+                what = "is no input of the task, or the name of an argument of the SDK"
+                return cls.of_exception(InvalidInputs([((found[1],), what)]))
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
             case flyte.errors.InitializationError():

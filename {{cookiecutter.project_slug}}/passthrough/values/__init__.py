@@ -7,8 +7,8 @@ that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, 
 ``calls/types_and_storage.py`` replaces the SDK's own translation with this one.
 """
 
-from .inputs import InvalidInputs
+from .inputs import InvalidInputs, to_literals
 from .outputs import to_json
 from .schemas import inputs_schema, outputs_schema
 
-__all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json"]
+__all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json", "to_literals"]

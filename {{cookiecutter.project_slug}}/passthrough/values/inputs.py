@@ -1,12 +1,11 @@
 """JSON to literals."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 import msgpack
-from flyte.remote import Artifact
 from flyteidl2.core.literals_pb2 import (
     Binary,
     Literal,
@@ -18,11 +17,12 @@ from flyteidl2.core.literals_pb2 import (
     Void,
 )
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+from pydantic import TypeAdapter
 
-from .checking import Checker, Error, Location, parse_duration
-from .limits import MAX_DEPTH, MAX_NAMES, Budget, TooComplexError
-from .outputs import Reader, Reference, is_pickled
-from .schemas import NOTHING, SIMPLE, TYPES, Schema, SchemaBuilder, is_dataclass, is_pickle
+from .checking import Checker, Error, Location
+from .limits import TOO_LARGE, Budget, TooComplexError
+from .outputs import Reference
+from .schemas import SIMPLE, Schema, SchemaBuilder
 
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
@@ -30,7 +30,7 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.STRING: ("string_value", str),
     SimpleType.BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
-    SimpleType.DURATION: ("duration", parse_duration),
+    SimpleType.DURATION: ("duration", TypeAdapter(timedelta).validate_python),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
 
@@ -47,179 +47,99 @@ class InvalidInputs(ValueError):  # noqa: N818
         self.errors = list(errors)
 
 
-class Converter(Checker):
-    """Converts the inputs of one run. One that does not fit adds an error instead of a literal.
-
-    A value that is not JSON (a date, an enum, a file, a model) is replaced with what the SDK makes
-    of it, shown as JSON: then it is checked like any other.
+def to_literals(
+    values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str] = ()
+) -> dict[str, Literal]:
+    """Convert JSON values, enums and references to a task's inputs.
 
     Args:
-        by_sdk: The literals that the SDK has made of such values, by the id of the value.
+        values: The inputs by name.
+        kinds: The types of the task's inputs.
+        optional: Inputs that may be left out.
 
-    Attributes:
-        not_json: Such values that are not in ``by_sdk``, each with the name of its input. If there
-            are any, the results do not count: have the SDK convert them, and try again.
+    Raises:
+        InvalidInputs: With all errors.
     """
+    converter, literals = Converter(), {}
+    for name in values:
+        if name not in kinds:
+            converter.fail((name,), "the task has no such input")
+    for name, kind in kinds.items():
+        if name not in values:
+            if name not in optional:
+                converter.fail((name,), "must be given")
+            continue
+        try:
+            literals[name] = converter.convert(name, values[name], kind)
+        except TooComplexError:
+            converter.fail((name,), TOO_LARGE)
+    if converter.errors:
+        raise InvalidInputs(converter.errors)
+    return literals
 
-    def __init__(self, by_sdk: Mapping[int, Literal]) -> None:
+
+class Converter(Checker):
+    """Converts the inputs of one run. One that does not fit adds an error instead of a literal."""
+
+    def __init__(self) -> None:
         budget = Budget()
-        self.not_json: list[tuple[str, Any]] = []
-        self._by_sdk, self._name = by_sdk, ""
         self._schemas = SchemaBuilder(budget)
-        self._reader = Reader(budget, exact=True)
         super().__init__(self._schemas.definitions, budget)
 
-    def convert(
-        self,
-        values: Mapping[str, Any],
-        kinds: Mapping[str, LiteralType],
-        optional: Collection[str] = (),
-    ) -> dict[str, Literal]:
-        """Convert JSON values to a task's inputs; collect the errors.
-
-        Args:
-            values: The inputs by name, as parsed from JSON.
-            kinds: The types of the task's inputs.
-            optional: Inputs that may be left out.
-        """
-        if len(kinds) > MAX_NAMES:
-            self.fail((), f"the task has more than {MAX_NAMES} inputs")
-            return {}
-        for name in values:
-            if name not in kinds:
-                self.fail((name,), "the task has no such input")
-        literals = {}
-        for self._name, kind in kinds.items():
-            name = self._name
-            if name not in values:
-                if name not in optional:
-                    self.fail((name,), "must be given")
-                continue
-            try:
-                schema = self._schemas.of_type(kind)
-                literals[name] = self._literal(values[name], kind, schema, (name,), 0)
-            except TooComplexError:
-                self.fail((name,), f"too large, or nested deeper than {MAX_DEPTH} levels")
-        return literals
-
-    def as_json(self, value: Any) -> Any:
-        """Return a value as JSON, if it is not.
-
-        Not an enum in a structure: only the task's author knows whether its name is meant there.
-        """
-        return value if isinstance(value, Enum) else self._known(value)[0]
-
-    def _known(self, value: Any) -> tuple[Any, Literal | None]:
-        """Return a value as JSON, with the literal that it comes from if it is not JSON."""
-        if type(value) in TYPES or isinstance(value, Reference):
-            return value, None
-        if isinstance(value, dict):
-            return dict(value), None
-        if isinstance(value, list) or type(value) is tuple:
-            return list(value), None
-        if isinstance(value, Artifact):  # its declared type is not used: it may be wrong
-            stored = Literal.FromString(value.pb2.spec.value.SerializeToString())
-        elif id(value) in self._by_sdk:
-            stored = self._by_sdk[id(value)]
-        else:
-            self.not_json.append((self._name, value))
-            return None, None
-        shown = self._reader.read(stored)
-        return shown[:10] if type(value) is date else shown, stored
+    def convert(self, name: str, value: Any, kind: LiteralType) -> Literal:
+        """Convert one input."""
+        return self._literal(value, kind, self._schemas.of_type(kind), (name,), 0)
 
     def _literal(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
         self._spend(depth, 64)  # building a message takes longer than checking a value
-        if isinstance(value, Enum) and not self._takes_enum(kind):
-            if not isinstance(value, str | int):
-                self.fail(at, "cannot be an enum")
-                return Literal()
-            value = value.value
-        literal = self._of_kind(value, kind, schema, at, depth)
-        if isinstance(value, Artifact):
-            literal.artifact_id.CopyFrom(value.artifact_version_id)
-        return literal
-
-    def _of_kind(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
-    ) -> Literal:
         which = kind.WhichOneof("type")
         if which == "union_type" and "anyOf" in schema:
             return self._union(value, kind, schema, at, depth)
-        value, stored = self._known(value)
-        if stored is not None:
-            if is_pickled(stored) and is_pickle(kind):
-                return stored
-            if not _may_be(stored, kind):
-                self.fail(at, f"must be of type {schema.get('format', schema.get('type'))}")
-                return Literal()
-        if isinstance(value, list) and which == "collection_type" and "not" not in schema:
-            self.is_within_bounds(value, schema, at)
-            of, item_schema = kind.collection_type, schema["items"]
+        if isinstance(value, Enum) and (which == "enum_type" or isinstance(value, str)):
+            value = value.name if which == "enum_type" else value.value
+        if type(value) is list and which == "collection_type" and "not" not in schema:
             items = [
-                self._literal(item, of, item_schema, (*at, index), depth + 1)
-                for index, item in enumerate(value)
+                self._literal(item, kind.collection_type, schema["items"], (*at, i), depth + 1)
+                for i, item in enumerate(value)
             ]
             return Literal(collection=LiteralCollection(literals=items))
-        if isinstance(value, dict) and which == "map_value_type" and "not" not in schema:
-            of, item_schema = kind.map_value_type, schema["additionalProperties"]
-            entries = {
-                key: self._literal(item, of, item_schema, (*at, key), depth + 1)
-                for key, item in value.items()
-                if self.is_text(key, (*at, key))
-            }
+        if type(value) is dict and which == "map_value_type" and "not" not in schema:
+            of, of_schema = kind.map_value_type, schema["additionalProperties"]
+            entries = {}
+            for key, item in value.items():
+                if wrong := self.fault(key):
+                    self.fail((*at, key), wrong)
+                else:
+                    entries[key] = self._literal(item, of, of_schema, (*at, key), depth + 1)
             return Literal(map=LiteralMap(literals=entries))
-        return self._scalar(value, kind, schema, at, depth, is_stored=stored is not None)
+        if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
+            known = schema.get("properties", {"kind": {}})["kind"]
+            if value["kind"] == known.get("const"):  # it is stored there, whatever its URI is
+                return self._scalar(value, kind, at, depth)
+        if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
+            value = float(value)
+        self.check(value, schema, at, depth)
+        return Literal() if self.errors else self._scalar(value, kind, at, depth)
 
-    def _scalar(
-        self,
-        value: Any,
-        kind: LiteralType,
-        schema: Schema,
-        at: Location,
-        depth: int,
-        *,
-        is_stored: bool,
-    ) -> Literal:
+    def _scalar(self, value: Any, kind: LiteralType, at: Location, depth: int) -> Literal:
         which, simple = kind.WhichOneof("type"), kind.simple
-        is_struct = simple == SimpleType.STRUCT
-        is_message = is_struct and "pb_type" in kind.metadata.fields
-        self.is_dataclass = is_struct and is_dataclass(kind)
-        self.is_exact = self.is_dataclass or is_stored  # a dataclass's Decimal takes only text
-        self.top = 2**53 if is_message else 2**64  # all numbers in a message are floats
-        known = schema.get("properties", {}).get("kind", NOTHING)
-        if (
-            isinstance(value, Reference)
-            and which != "simple"
-            and value["kind"] == known.get("const")
-        ):
-            return _stored(value, kind)  # whatever its URI is, it has been stored
-        if simple == SimpleType.FLOAT and type(value) is int:
-            value = float(value) if abs(value) < 2**1000 else value
-        elif simple == SimpleType.DATETIME and isinstance(value, str) and len(value) == 10:
-            # A date has the type of a time, unless it is in a union.
-            value += "" if kind.structure.tag else "T00:00:00Z"
-        plain = self.check(value, schema, at, depth)
-        if self.errors:
-            return Literal()
         if which == "enum_type":
-            return Literal(scalar=Scalar(primitive=Primitive(string_value=plain)))
+            return Literal(scalar=Scalar(primitive=Primitive(string_value=value)))
         if which != "simple":
             self._spend(depth, kind.ByteSize())  # it is copied into the literal
-            return _stored({"uri": plain} if isinstance(plain, str) else plain, kind)
-        if simple in PRIMITIVES:
-            field, parse = PRIMITIVES[simple]
-            return Literal(scalar=Scalar(primitive=Primitive(**{field: parse(plain)})))
+            return _stored({"uri": value} if isinstance(value, str) else value, kind)
         if simple == SimpleType.NONE:
             return Literal(scalar=Scalar(none_type=Void()))
-        if is_message:
-            return Literal(scalar=Scalar(generic=plain))
-        return Literal(scalar=Scalar(binary=Binary(value=msgpack.packb(plain), tag="msgpack")))
-
-    def _takes_enum(self, kind: LiteralType) -> bool:
-        self._spend(0)
-        return kind.HasField("enum_type") or any(map(self._takes_enum, kind.union_type.variants))
+        if simple not in PRIMITIVES:
+            return Literal(scalar=Scalar(binary=Binary(value=msgpack.packb(value), tag="msgpack")))
+        field, parse = PRIMITIVES[simple]
+        try:
+            return Literal(scalar=Scalar(primitive=Primitive(**{field: parse(value)})))
+        except (ValueError, OverflowError):  # a time may be before the year 1 in UTC
+            self.fail(at, f"must be of the format {SIMPLE[simple]['format']}")
+            return Literal()
 
     def _union(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
@@ -232,15 +152,13 @@ class Converter(Checker):
         wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
             self._spend(depth, variant.ByteSize())  # it is copied into the literal
-            if isinstance(value, Enum) and self._takes_enum(kind) and not self._takes_enum(variant):
-                continue
             literal, errors = self.attempt(
                 self._literal, value, variant, variant_schema, at, depth + 1
             )
             if not errors:
                 literal = Literal(scalar=Scalar(union=Union(value=literal, type=variant)))
                 fitting.append(literal)
-                if _is_primitive(variant) and PRIMITIVES[variant.simple][1] is type(value):
+                if PRIMITIVES.get(variant.simple, ("", None))[1] is type(value):
                     return literal
             elif variant_schema != SIMPLE[SimpleType.NONE]:
                 wrong.append(errors)
@@ -254,20 +172,6 @@ class Converter(Checker):
         else:
             self.fail(at, "matches none of the types of the union")
         return Literal()
-
-
-def _is_primitive(kind: LiteralType) -> bool:
-    return kind.WhichOneof("type") == "simple" and kind.simple in PRIMITIVES
-
-
-def _may_be(stored: Literal, kind: LiteralType) -> bool:
-    """Tell whether a literal is of this type, if that is a primitive one."""
-    if not _is_primitive(kind):
-        return True
-    while stored.scalar.HasField("union"):
-        stored = stored.scalar.union.value
-    found, field = stored.scalar.primitive.WhichOneof("value"), PRIMITIVES[kind.simple][0]
-    return found == field or (found, field) == ("integer", "float_value")
 
 
 def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:

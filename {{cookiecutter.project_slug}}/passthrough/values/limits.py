@@ -10,8 +10,10 @@ MAX_STEPS = 25_000
 """Values per translation; each 32 bytes of text count as one more. A translation blocks the event
 loop, for at most 100 ms."""
 
+TOO_LARGE = f"too large, or nested deeper than {MAX_DEPTH} levels"
 
-class TooComplexError(ValueError):
+
+class TooComplexError(Exception):
     """The translation was stopped because it would take too much work."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgpack
-from flyteidl2.core.literals_pb2 import Binary, Literal, Scalar
+from flyteidl2.core.literals_pb2 import Binary, Literal
 from flyteidl2.core.types_pb2 import BlobType
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
@@ -41,7 +41,7 @@ def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
         try:
             shown[reader.text(name)] = reader.read(literal)
         except TooComplexError:
-            shown[name[:100]] = {"kind": "too large", "size": literal.ByteSize()}
+            shown[name[:100]] = Reference(kind="too large", size=literal.ByteSize())
     return shown
 
 
@@ -50,12 +50,10 @@ class Reader:
 
     Args:
         budget: The work that may be done. `TooComplexError` is raised when it is used up.
-        exact: Whether to keep NaN and the infinities, which JSON cannot hold, as floats.
     """
 
-    def __init__(self, budget: Budget, *, exact: bool = False) -> None:
+    def __init__(self, budget: Budget) -> None:
         self._spend = budget.spend
-        self._exact = exact
 
     def text(self, value: str) -> str:
         """Return a text, which costs as much as it is long."""
@@ -65,18 +63,34 @@ class Reader:
     def read(self, literal: Literal, depth: int = 0) -> Any:
         """Convert one literal, at this depth of nesting."""
         self._spend(depth)
-        match literal.WhichOneof("value"):
-            case "scalar":
-                return self._scalar(literal, literal.scalar, depth)
+        holder = literal.scalar if literal.HasField("scalar") else literal
+        which = holder.WhichOneof("value")
+        value: Any = getattr(holder, which) if which else None
+        match which:
             case "collection":
-                return [self.read(item, depth + 1) for item in literal.collection.literals]
+                return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                items = literal.map.literals
+                items = value.literals
                 return {self.text(key): self.read(items[key], depth + 1) for key in items}
+            case "union":
+                return self.read(value.value, depth + 1)
+            case "primitive" if kind := value.WhichOneof("value"):
+                return self.plain(getattr(value, kind), depth)
+            case "generic":
+                return self.plain(value, depth)
+            case "none_type":
+                return None
+            case "binary":
+                return self._binary(value, depth)
+            case "blob":
+                kind, name = blob_kind(value.metadata.type), value.metadata.type.format
+                return self._reference(kind, uri=value.uri, format=name, hash=literal.hash)
+            case "structured_dataset":
+                name = value.metadata.structured_dataset_type.format
+                return self._reference("dataframe", uri=value.uri, format=name, hash=literal.hash)
             case "offloaded_metadata":
-                offloaded = literal.offloaded_metadata
-                return self._reference("offloaded", uri=offloaded.uri, size=offloaded.size_bytes)
-        return self._reference("empty")
+                return self._reference("offloaded", uri=value.uri, size=value.size_bytes)
+        return self._reference("empty" if which in {None, "primitive"} else which)
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
@@ -90,7 +104,7 @@ class Reader:
             case None | bool() | int():
                 return value
             case float():  # NaN and the infinities as in protobuf's JSON format
-                if self._exact or math.isfinite(value):
+                if math.isfinite(value):
                     return value
                 return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
             case str():
@@ -102,7 +116,7 @@ class Reader:
                 try:
                     return value.ToJsonString()
                 except ValueError:  # before the year 1, after 9999
-                    return {"kind": "datetime", "seconds": value.seconds, "nanos": value.nanos}
+                    return self._reference("datetime", seconds=value.seconds)
             case Duration():
                 nanos = value.seconds * 10**9 + value.nanos
                 seconds, fraction = divmod(abs(nanos), 10**9)
@@ -114,49 +128,15 @@ class Reader:
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
                 pairs = [[self.plain(part, depth + 1) for part in pair] for pair in value]
-                shown = {k if isinstance(k, str) else json.dumps(k): item for k, item in pairs}
-                return shown if len(shown) == len(pairs) else pairs  # 1 and "1" are two keys
+                return {k if isinstance(k, str) else json.dumps(k): item for k, item in pairs}
             case list():
                 return [self.plain(item, depth + 1) for item in value]
-            case msgpack.ExtType():
-                return self._reference("binary", format=f"ext {value.code}", size=len(value.data))
-        return self._reference("binary", format="timestamp")
+        return self._reference("binary")  # an extension of msgpack
 
     def _reference(self, kind: str, **details: str | int) -> Reference:
         known = {name: value for name, value in details.items() if value}
         self._spend(0, sum(len(str(value)) for value in known.values()))
         return Reference({"kind": kind, **known})
-
-    def _scalar(self, literal: Literal, scalar: Scalar, depth: int) -> Any:
-        which = scalar.WhichOneof("value")
-        value: Any = getattr(scalar, which) if which else None
-        match which:
-            case "primitive" if kind := value.WhichOneof("value"):
-                return self.plain(getattr(value, kind), depth)
-            case "none_type":
-                return None
-            case "union":
-                shown = self.read(value.value, depth + 1)
-                is_date = value.type.structure.tag == "date"
-                return shown[:10] if is_date and isinstance(shown, str) else shown
-            case "binary":
-                return self._binary(value, depth)
-            case "generic" if literal.metadata.get("format") == "pickle":
-                uri = value.fields.get("pickle_file", Value()).string_value
-                return self._reference("pickle", uri=uri)
-            case "generic":
-                return self.plain(value, depth)
-            case "blob":
-                kind, name = blob_kind(value.metadata.type), value.metadata.type.format
-                return self._reference(kind, uri=value.uri, format=name, hash=literal.hash)
-            case "structured_dataset":
-                name = value.metadata.structured_dataset_type.format
-                return self._reference("dataframe", uri=value.uri, format=name, hash=literal.hash)
-            case "schema":
-                return self._reference("schema", uri=value.uri)
-            case "error":
-                return self._reference("error", message=value.message)
-        return self._reference("empty")
 
     def _binary(self, binary: Binary, depth: int) -> Any:
         size = len(binary.value)
@@ -164,10 +144,9 @@ class Reader:
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return self._reference(kind, format=binary.tag, size=size)
         self._spend(depth, size)
-        containers = Budget()  # msgpack calls back for each one while the event loop is blocked
 
         def counted(made: Any) -> Any:
-            containers.spend(0)
+            self._spend(0)  # msgpack makes all of them while the event loop is blocked
             return made
 
         try:
@@ -175,12 +154,9 @@ class Reader:
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                ext_hook=msgpack.ExtType,
                 object_pairs_hook=lambda pairs: counted(_Pairs(pairs)),
                 list_hook=counted,
             )
-        except TooComplexError:
-            raise
         except (ValueError, OverflowError, msgpack.UnpackException):
             return self._reference("binary", format="msgpack", size=size)
         return self.plain(value, depth)

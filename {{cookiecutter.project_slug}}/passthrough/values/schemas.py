@@ -8,9 +8,9 @@ grows beyond its source.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 from flyteidl2.core.interface_pb2 import TypedInterface, VariableMap
 from flyteidl2.core.literals_pb2 import Literal
@@ -21,11 +21,8 @@ from .limits import MAX_NAMES, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 Schema = dict[str, Any]
-Definitions = Mapping[str, Any]
-Check = Callable[[Any], bool]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-INTEGER_KEYS = {"pattern": "^-?[0-9]+$"}
 NOTHING: Schema = {"not": {}}
 ANY_VALUE: Schema = {"type": ["string", "integer", "number", "boolean"]}
 TYPES: Mapping[type, str] = {
@@ -38,6 +35,8 @@ TYPES: Mapping[type, str] = {
     dict: "object",
 }
 """JSON Schema's names for the Python types that JSON is parsed into."""
+NAMES = {*TYPES.values()}
+PLAIN = (type(None), bool, int, float, str)  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: {"type": "null"},
@@ -49,45 +48,14 @@ SIMPLE: Mapping[int, Schema] = {
     SimpleType.DURATION: {"type": "string", "format": "duration"},
 }
 
-
-def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and abs(value) < 2**53  # a larger one has been rounded
-
-
-def _is_plain(value: Any) -> bool:  # lists and objects take long to compare
-    return value is None or isinstance(value, str | bool) or _is_number(value)
-
-
-def _list_of(is_valid: Check) -> Check:
-    return lambda value: isinstance(value, list) and bool(value) and all(map(is_valid, value))
-
-
-def _work(value: Any) -> int:
-    """Return what a check of a keyword's value costs, in bytes of text."""
-    each = 8 if isinstance(value, list) else 1
-    return each * len(value) if isinstance(value, list | str) else 0
-
-
-def _is_type(value: Any) -> bool:
-    return isinstance(value, str) and value in TYPES.values()
-
-
-BOUNDS: Mapping[str, Check] = {
-    **dict.fromkeys(("title", "description"), lambda v: isinstance(v, str) and len(v) <= 1000),
-    "const": _is_plain,
-    "enum": _list_of(_is_plain),
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
-    **dict.fromkeys(
-        ("minLength", "maxLength", "minItems", "maxItems"), lambda v: type(v) is int and v >= 0
-    ),
+KEYWORDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("title", "description", "format"), (str,)),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (int, float)),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), (int,)),
+    "const": PLAIN,
 }
-PLAIN_KEYWORDS: Mapping[str, Check] = {
-    "type": lambda value: _is_type(value) or _list_of(_is_type)(value),
-    "format": lambda value: isinstance(value, str) and len(value) <= 1000,
-    "required": _list_of(lambda name: isinstance(name, str)),
-    **BOUNDS,
-}
-"""Keywords whose values are not schemas, each with a check for its value."""
+"""Keywords with plain values, and the types of these. Of a task's parameter, they are from
+``pydantic.Field``. Bounds are shown, but only checked by the task."""
 
 
 def inputs_schema(
@@ -114,6 +82,9 @@ class SchemaBuilder:
         budget: The work that may be done.
         references: Whether to describe a value that JSON cannot hold by its reference, as in
             outputs, rather than by the form accepted in inputs.
+
+    Attributes:
+        definitions: What references in the schemas point to.
     """
 
     def __init__(self, budget: Budget, *, references: bool = False) -> None:
@@ -121,8 +92,7 @@ class SchemaBuilder:
         self._references = references
         self._spend = budget.spend
         self._reader = Reader(budget)
-        self._names: dict[int, str] = {}
-        self._queue: list[tuple[str, Any, Definitions]] = []
+        self._names: set[str] = set()
 
     def object_of(self, variables: VariableMap, defaults: Mapping[str, Literal]) -> dict[str, Any]:
         """Return the schema of an object with all the variables."""
@@ -149,15 +119,10 @@ class SchemaBuilder:
 
     def of_type(self, literal_type: LiteralType) -> Schema:
         """Return the schema of one value; add its definitions to ``definitions``."""
-        self._names = {}
-        self._queue = []  # keeps the definitions, whose ids are in self._names
         try:
-            schema = self._of_type(literal_type, 0)
-            for name, target, known in self._queue:  # it grows meanwhile
-                self.definitions[name] = self._of_schema(target, known, 0, "definition")
+            return self._of_type(literal_type, 0)
         except TooComplexError:
             return self._unknown("the type is too large or nested too deep")
-        return schema
 
     def _unknown(self, why: str) -> Schema:
         """Return the schema of a value that can be shown in some form, but not given."""
@@ -166,23 +131,18 @@ class SchemaBuilder:
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
         self._spend(depth)
         given = self._reader.plain(kind.metadata)
-        where = "" if is_dataclass(kind) else "model"
-        added = self._of_schema(given, {}, depth, where) if given else {}
         if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
-            if "pb_type" in given:  # a protobuf message, without a schema
-                return {"type": "object"}
-            is_complete = added.keys() & {"type", "$ref", "anyOf"}
-            return added if is_complete else {"type": "object", **added}
+            if "pb_type" in given:
+                return self._unknown("a message, whose fields Flyte does not describe")
+            schema = self._of_document(given, depth)
+            is_complete = schema.keys() & {"type", "$ref", "anyOf", "not"}
+            return schema if is_complete else {"type": "object", **schema}
         schema = self._structure(kind, depth)
-        if "not" not in schema:  # from pydantic.Field: bounds, a title, a description
-            schema = {name: added[name] for name in added if name in BOUNDS} | schema
-        return schema
+        return schema if "not" in schema else _plain_keywords(given) | schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         self._spend(depth, 32 * (len(kind.union_type.variants) + len(kind.enum_type.values)))
         match kind.WhichOneof("type"):
-            case "simple" if kind.simple == SimpleType.DATETIME and kind.structure.tag == "date":
-                return {"type": "string", "format": "date"}
             case "simple" if kind.simple in SIMPLE:
                 return dict(SIMPLE[kind.simple])
             case "collection_type":
@@ -220,54 +180,61 @@ class SchemaBuilder:
             "additionalProperties": False,
         }
 
-    def _of_schema(self, given: Any, known: Definitions, depth: int, where: str = "") -> Schema:
+    def _of_document(self, given: Schema, depth: int) -> Schema:
+        """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
+        known: Schema = {}
+        for keyword in ("definitions", "$defs"):
+            if isinstance(given.get(keyword), dict):
+                known |= given[keyword]
+        names: dict[str, str] = {}
+        for name in known:
+            unique = re.sub(r"[^A-Za-z0-9_.]", "_", name)[:64]
+            names[name] = unique if unique not in self._names else f"{unique}-{len(self._names)}"
+            self._names.add(names[name])
+        made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
+        for name, schema in made.items():
+            # An Enum. A model takes its names or its values, a dataclass in it only its values.
+            if "enum" in schema:
+                made[name] = {"title": schema.pop("title", ""), "anyOf": [schema, ANY_VALUE]}
+        schema = self._of_schema(given, names, depth)
+        self.definitions |= made
+        return schema
+
+    def _of_schema(self, given: Any, names: Mapping[str, str], depth: int) -> Schema:
         """Return a copy of a schema with only the known keywords.
 
         Args:
             given: The schema.
-            known: The definitions, the enclosing schemas' included.
+            names: Its definitions' names, and their names in ``definitions``.
             depth: Its nesting depth.
-            where: "model", "field" for a model's own field and the items in it, or "definition".
         """
         self._spend(depth)
         if not isinstance(given, dict):
             return NOTHING if given is False else {}
-        for name in ("definitions", "$defs"):
-            if isinstance(given.get(name), dict):
-                known = {**known, **given[name]}
-                self._spend(depth, 32 * len(known))
-        checked = (given[each] for each in (*PLAIN_KEYWORDS, "$ref") if each in given)
-        self._spend(depth, sum(map(_work, checked)))  # a field's enum is checked for each field
-        kept: Schema = {
-            keyword: given[keyword]
-            for keyword, is_valid in PLAIN_KEYWORDS.items()
-            if keyword in given and is_valid(given[keyword])
-        }
-        if "enum" in kept:
-            self._spend(depth, 32 * len(kept["enum"]))
-            kept.pop("type", None)  # for an IntEnum the SDK lists names, but the type integer
-            if where == "definition":
-                # An Enum. A model takes its names, but a dataclass in a model its values.
-                return {"title": kept.pop("title", ""), "anyOf": [kept, ANY_VALUE]}
-        reference = given.get("$ref")
-        name = reference.rpartition("/")[2] if isinstance(reference, str) else ""
-        if name in known and reference in {f"#/$defs/{name}", f"#/definitions/{name}"}:
-            target = known[name]
-            if where == "field" and isinstance(target, dict) and "enum" in target:
-                return self._of_schema(target, {}, depth + 1)
-            kept["$ref"] = f"#/$defs/{self._name_of(target, name, known)}"
+        kept = _plain_keywords(given)
+        if kept.get("format") == "base64" and not self._references:
+            return self._unknown("bytes in a dataclass, whose decoder would keep them as text")
+        for keyword, types in (("enum", PLAIN), ("required", (str,))):
+            if _is_list_of(given.get(keyword), types):
+                kept[keyword] = given[keyword]
+        kinds = given.get("type")
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        # For an IntEnum the SDK lists names, but the type integer.
+        if "enum" not in kept and _is_list_of(kinds, (str,)) and NAMES.issuperset(kinds):
+            kept["type"] = given["type"]
+        prefix, _, name = str(given.get("$ref")).rpartition("/")
+        if prefix in {"#/$defs", "#/definitions"} and name in names:
+            kept["$ref"] = f"#/$defs/{names[name]}"
 
-        def each(schemas: Iterable[Any], where: str = "") -> list[Schema]:
-            return [self._of_schema(schema, known, depth + 1, where) for schema in schemas]
+        def each(schemas: Iterable[Any]) -> list[Schema]:
+            return [self._of_schema(schema, names, depth + 1) for schema in schemas]
 
-        inside = where if where == "field" and not given.get("uniqueItems") else ""
         if isinstance(items := given.get("items"), dict):
-            kept["items"] = each([items], inside)[0]
+            kept["items"] = each([items])[0]
         if isinstance(rest := given.get("additionalProperties"), dict | bool):
-            kept["additionalProperties"] = rest and each([rest], inside)[0]
+            kept["additionalProperties"] = rest and each([rest])[0]
         if isinstance(properties := given.get("properties"), dict):
-            schemas = each(properties.values(), "field" if where == "model" else "")
-            kept["properties"] = dict(zip(properties, schemas, strict=True))
+            kept["properties"] = dict(zip(properties, each(properties.values()), strict=True))
         if isinstance(first := given.get("prefixItems"), list):
             kept["prefixItems"] = each(first)
         for keyword in ("anyOf", "oneOf", "allOf"):
@@ -275,29 +242,7 @@ class SchemaBuilder:
             # Several schemas in allOf would have to hold at once; the SDK writes only one.
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
                 kept["anyOf"] = each(variants)
-        if isinstance(names := given.get("propertyNames"), dict):
-            self._spend(depth, _work(names.get("enum")))
-            if names.get("type") == "integer":
-                kept["propertyNames"] = INTEGER_KEYS
-            elif names.get("type") == "boolean" or _list_of(_is_number)(names.get("enum")):
-                return self._unknown("keys that JSON cannot hold")
         return kept
-
-    def _name_of(self, target: Any, name: str, known: Definitions) -> str:
-        """Return the name in ``definitions`` of a definition."""
-        if id(target) not in self._names:
-            unique = re.sub(r"[^A-Za-z0-9_.]", "_", name)[:64]
-            if unique in self.definitions:
-                unique += f"-{len(self.definitions)}"
-            self._names[id(target)] = unique
-            self.definitions[unique] = {}
-            self._queue.append((unique, target, known))
-        return self._names[id(target)]
-
-
-def is_dataclass(kind: LiteralType) -> bool:
-    """Tell whether values of this type are read as a dataclass, not as a model."""
-    return kind.structure.tag in {"", "Object-Dataclass-Transformer"}
 
 
 def is_pickle(kind: LiteralType) -> bool:
@@ -308,12 +253,9 @@ def is_pickle(kind: LiteralType) -> bool:
     )
 
 
-def holds_pickle(kind: LiteralType) -> bool:
-    """Tell whether values of this type, or some items of them, are pickled."""
-    inside = {"collection_type": kind.collection_type, "map_value_type": kind.map_value_type}
-    which = kind.WhichOneof("type") or ""
-    return (
-        is_pickle(kind)
-        or (which in inside and holds_pickle(inside[which]))
-        or any(map(holds_pickle, kind.union_type.variants))
-    )
+def _plain_keywords(given: Schema) -> Schema:
+    return {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
+
+
+def _is_list_of(values: Any, types: tuple[type, ...]) -> TypeGuard[list[Any]]:
+    return isinstance(values, list) and bool(values) and all(type(each) in types for each in values)
