@@ -8,9 +8,7 @@ from fastapi import APIRouter
 from flyte import remote
 
 from local_flyte import ReceivedCall
-from local_flyte.testing import bearer, client_of
-
-from .support import acting_as
+from local_flyte.testing import acting_as, bearer, client_of
 
 router = APIRouter()
 image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")
