@@ -1,9 +1,6 @@
 """Shared fixtures: a clean copy of the template, and a way to generate projects from it."""
 
 import contextlib
-import fcntl
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from template import copy_template
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
 
-from .baking import Baker, files_in, run
+from .baking import Baker, files_in
 from .served import SECRET, App
 
 pytest_plugins = ["local_flyte.testing"]
@@ -72,26 +69,6 @@ def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> I
     files = files_in(project)
     yield project
     assert files_in(project) == files, "a test has changed the default project"
-
-
-@pytest.fixture(scope="session")
-def environment(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python environment with the project's dependencies, but not the project."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all workers
-        root = root.parent
-    folder = root / "venv"
-    python = str(folder / "bin" / "python")
-    pyproject = default_project / "pyproject.toml"
-    uv = [sys.executable, "-m", "uv"]
-    install = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-    with (root / "venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], default_project)
-            run([*install, "-r", str(pyproject), "--group", f"{pyproject}:dev"], default_project)
-            (folder / "complete").touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from .baking import clean_environment
-
-BIN = Path(sys.executable).parent
+from .baking import BIN, clean_environment
 
 
 @contextmanager

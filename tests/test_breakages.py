@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .baking import Baker, clean_environment
+from .baking import BIN, Baker, clean_environment
 
 pytestmark = pytest.mark.slow
 
@@ -48,9 +48,7 @@ WEEKLY = {"every cookie is forwarded", "a file is left out of the bundle"}
     "what",
     [pytest.param(each, marks=[pytest.mark.weekly] * (each in WEEKLY)) for each in BREAKAGES],
 )
-def test_the_projects_tests_fail_for_each_breakage(
-    what: str, environment: Path, baker: Baker, tmp_path: Path
-) -> None:
+def test_the_projects_tests_fail_for_each_breakage(what: str, baker: Baker, tmp_path: Path) -> None:
     file, old, new, tests = BREAKAGES[what]
     project = baker(tmp_path)
     path = project / file
@@ -58,7 +56,7 @@ def test_the_projects_tests_fail_for_each_breakage(
     assert text.count(old) == 1
     path.write_text(text.replace(old, new), "utf-8")
     done = subprocess.run(
-        [environment / "bin" / "python", "-m", "pytest", "-x", "-q", *tests.split()],
+        [BIN / "python", "-m", "pytest", "-x", "-q", *tests.split()],
         cwd=project,
         env=clean_environment(),
         capture_output=True,

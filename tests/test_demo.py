@@ -12,12 +12,12 @@ from local_flyte.__main__ import PORT
 from .baking import run
 from .long_running import running
 from .walkthrough import (
+    FOR_MAKE,
     check_ends,
     check_two_people,
     clone,
     code_block,
     devcontainer,
-    for_make,
     path_with_tools,
 )
 
@@ -39,7 +39,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
     editor = devcontainer(cloned)
     assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
     assert editor["postCreateCommand"] == "make .venv/installed"  # which `make test` also does
-    with running(command.split(), cloned, PWD=str(cloned), **for_make(), **CACHES) as app:
+    with running(command.split(), cloned, PWD=str(cloned), **FOR_MAKE, **CACHES) as app:
         check_two_people(app)
         assert "make dev" not in app.printed()
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The generated files for every pair of answers."""
+"""The generated files for every answer."""
 
 import ast
 import hashlib
@@ -40,7 +40,7 @@ def expected_files(answers: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
-def test_every_pair_of_answers(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> None:
+def test_every_answer(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> None:
     project = baker(tmp_path, **answers)
     assert files_in(project) == expected_files(answers)
     folders = {folder for folder in project.rglob("*") if folder.is_dir()}
@@ -118,6 +118,14 @@ def test_a_working_copy_with_caches_generates_the_same_project(
         cache.mkdir(parents=True)
         (cache / "text that is no UTF-8").write_bytes(b"{{ cookiecutter.nothing }} \xff\n" * 9)
     assert digest(Baker(template, tmp_path)(tmp_path / "project")) == digest(default_project)
+
+
+def test_an_editor_debugs_what_make_runs(default_project: Path) -> None:
+    launch = json.loads((default_project / ".vscode/launch.json").read_text("utf-8"))
+    makefile = (default_project / "Makefile").read_text("utf-8")
+    commands = [f"python -m {each['module']}" for each in launch["configurations"]]
+    assert commands
+    assert all(command in makefile for command in commands)
 
 
 def digest(project: Path) -> str:

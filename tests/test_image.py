@@ -1,42 +1,17 @@
 """The app's image contains everything that the app needs, and nothing else."""
 
-import os
 import re
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from local_flyte import LocalFlyte
-
-from .baking import Baker, run
-
-pytestmark = pytest.mark.slow
-
-# Runs in a developer's environment; the app is served from the image's.
-SERVE = """
-import sys
-from pathlib import Path
-
-import httpx
 from local_flyte import PEOPLE, LocalFlyte
 
-with LocalFlyte(app_bin=Path(sys.argv[1])) as local_flyte:
-    local_flyte.deploy(Path.cwd(), env="app_env")
-    url = local_flyte.wait_app("my-flyte-app")
-    for name in ("alice", "bob"):
-        headers = {"Authorization": f"Bearer {PEOPLE[name].token}"}
-        answer = httpx.get(f"{url}/me", headers=headers, trust_env=False, timeout=60).json()
-        assert answer["subject"] == PEOPLE[name].subject, answer
-    headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
-    runs = f"{url}/tasks/my-flyte-app-tasks.greet/runs"
-    with httpx.Client(headers=headers, trust_env=False, timeout=60) as bob:
-        run = bob.post(runs, json={"inputs": {"name": "Ada"}}).json()
-        bob.get(f"{url}/runs/{run['name']}/events")  # until it has ended
-        data = bob.get(f"{url}/runs/{run['name']}/io").json()
-    assert data["outputs"] == {"o0": "Hello, Ada."}, data
-"""
+from .baking import BIN, Baker, run
 
+pytestmark = pytest.mark.slow
 
 # A stand-in for docker: checks its arguments, and really runs the Dockerfile's `uv sync`.
 DOCKER = r"""#!{python}
@@ -65,7 +40,7 @@ if sys.argv[1:3] == ["buildx", "build"]:
 
 
 def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
-    baker: Baker, environment: Path, tmp_path: Path
+    baker: Baker, tmp_path: Path
 ) -> None:
     project, image = baker(tmp_path), tmp_path / "image"
     uv = [sys.executable, "-m", "uv"]
@@ -81,9 +56,9 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
         local = '"builder": "local", "registry": "registry.example/me"'
         (tmp_path / "flyte.yaml").write_text(config.replace('"builder": "remote"', local), "utf-8")
         printed = run(
-            [environment / "bin" / "flyte", "deploy", "deployment.py", "app_env"],
+            [BIN / "flyte", "deploy", "deployment.py", "app_env"],
             project,
-            PATH=f"{tools}:{environment / 'bin'}:/usr/bin:/bin",
+            PATH=f"{tools}:{BIN}:/usr/bin:/bin",
             HOME=str(tmp_path),
             FLYTECTL_CONFIG=str(tmp_path / "flyte.yaml"),
         )
@@ -96,5 +71,12 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     assert "uvicorn" in installed
     assert not {"pytest", "mypy", "trustme", "nox"} & set(installed.split())
 
-    python = environment / "bin" / "python"
-    run([python, "-c", SERVE, image / "bin"], project, PYTHONPATH=os.fspath(project))
+    headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+    with LocalFlyte(app_bin=image / "bin") as flyte:
+        flyte.deploy(project, "deployment.py", "app_env")
+        url = flyte.wait_app("my-flyte-app")
+        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as bob:
+            inputs = {"inputs": {"name": "Ada"}}
+            run_ = bob.post("/tasks/my-flyte-app-tasks.greet/runs", json=inputs).json()
+            bob.get(f"/runs/{run_['name']}/events")  # until it has ended
+            assert bob.get(f"/runs/{run_['name']}/io").json()["outputs"] == {"o0": "Hello, Ada."}

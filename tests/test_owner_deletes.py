@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .baking import Baker, run
-from .test_owner import ABOUT_ALL, check, cut
+from .baking import BIN, Baker, run
+from .test_owner import check, cut
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,8 @@ def without_agents(project: Path) -> None:
 
 def without_small_parts(project: Path) -> None:
     without_agents(project)
-    without_router(project, "me")
-    without_router(project, "projects")
+    for name in ("me", "projects", "tasks"):
+        without_router(project, name)
 
 
 def without_streams_page_and_samples(project: Path) -> None:
@@ -50,58 +50,28 @@ def without_streams_page_and_samples(project: Path) -> None:
     cut(project / "deployment.py", *lines)
 
 
-def without_tasks(project: Path) -> None:
-    without_router(project, "tasks")
-
-
 def with_only_health(project: Path) -> None:
-    without_agents(project)
+    without_small_parts(project)
     without_streams_page_and_samples(project)
-    for name in ("me", "projects", "tasks", "runs", "actions", "conditions"):
+    for name in ("runs", "actions", "conditions"):
         without_router(project, name)
     main = project / "app/main.py"
     unused = r"ROUTERS = .*\n.*\n.*\n\n|    for name in R.*\n.*\n|from .*(?:resolve_name|Domain)\n"
     cut(main, *re.findall(unused, main.read_text("utf-8")))
 
 
-# Functions that delete parts, and patterns for tests that may need them. Those tests run, and the
-# tests of every endpoint.
-DELETIONS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "agents, me, projects": (
-        without_small_parts,
-        '"/me|/projects|/mcp',
-    ),
-    "streams, page, sample tasks": (
-        without_streams_page_and_samples,
-        r"/events|/logs|/page/|routers import page|page\.(FILES|PATHS)|deployment|app\.tasks",
-    ),
-    "tasks": (without_tasks, "/tasks"),
-    "everything but health": (with_only_health, ""),
-}
-
-
-SMALLER = {"agents, me, projects", "streams, page, sample tasks", "tasks"}
-"""Parts of "everything but health"; the first runs most of the project's tests, half a minute."""
-
-
 @pytest.mark.parametrize(
-    "part",
-    [pytest.param(each, marks=[pytest.mark.weekly] * (each in SMALLER)) for each in DELETIONS],
+    "delete_parts",
+    [
+        pytest.param(without_small_parts, marks=pytest.mark.weekly),
+        pytest.param(without_streams_page_and_samples, marks=pytest.mark.weekly),
+        with_only_health,
+    ],
 )
 def test_parts_can_be_deleted_with_only_their_test_files(
-    part: str, baker: Baker, environment: Path, tmp_path: Path
+    delete_parts: Callable[[Path], None], baker: Baker, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
-    delete_part, mentions = DELETIONS[part]
-    delete_part(project)
-    check(project, environment)
-    tests = [
-        file.relative_to(project)
-        for file in sorted((project / "tests").glob("test_*.py"))
-        if f"tests/{file.name}" in ABOUT_ALL or re.search(mentions, file.read_text("utf-8"))
-    ]
-    pytest_command: list[str | Path] = [environment / "bin" / "python", "-m", "pytest", "-q"]
-    said = run([*pytest_command, *tests], project)
-    assert re.search(r"\d{2,} passed", said), said
-    # The other tests are imported, so one that needs the part fails.
-    run([*pytest_command, "--collect-only"], project)
+    delete_parts(project)
+    check(project)
+    assert re.search(r"\d{2,} passed", run([BIN / "python", "-m", "pytest", "-q", "-n2"], project))

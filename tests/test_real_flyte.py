@@ -15,7 +15,7 @@ import pytest
 
 from local_flyte.testing import wait_until
 
-from .baking import Baker, clean_environment, run
+from .baking import BIN, Baker, clean_environment, run
 from .long_running import running
 
 pytestmark = pytest.mark.slow
@@ -56,10 +56,10 @@ def phases_of_runs(variables: dict[str, str], token: str) -> set[str]:
 @pytest.mark.weekly
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_projects_tests_run_against_another_flyte(
-    kind: str, baker: Baker, environment: Path, tmp_path: Path
+    kind: str, baker: Baker, tmp_path: Path
 ) -> None:
     option, tests, least = KINDS[kind]
-    project, python = baker(tmp_path), environment / "bin" / "python"
+    project, python = baker(tmp_path), BIN / "python"
     flyte = [str(python), "-m", "local_flyte", "--flyte-only", *option]
     with running(flyte, project, PYTHONPATH=str(project)) as server:
         printed = server.wait_until_ready()
@@ -68,7 +68,7 @@ def test_the_projects_tests_run_against_another_flyte(
         variables = {name: shlex.split(value)[0] for name, value in exports}
         (config,) = re.findall(r"flyte -c (\S+)", printed)
         deploy = ["deploy", "tests/deployed_tasks.py", "env"]
-        run([python.with_name("flyte"), "-c", config, *deploy], project)
+        run([BIN / "flyte", "-c", config, *deploy], project)
         given = {
             # Open-source Flyte injects no endpoint: the owner sets it.
             "FLYTE_TEST_ENDPOINT": variables.get("_U_EP_OVERRIDE") or variables["FLYTE_ENDPOINT"],
@@ -91,10 +91,10 @@ def test_the_projects_tests_run_against_another_flyte(
 
 
 def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
-    baker: Baker, environment: Path, tmp_path: Path
+    baker: Baker, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [environment / "bin" / "python", "-m", "pytest", "tests/test_me.py"],
+        [BIN / "python", "-m", "pytest", "tests/test_me.py"],
         cwd=baker(tmp_path),
         env=clean_environment(FLYTE_TEST_ENDPOINT="http://127.0.0.1:1"),
         capture_output=True,

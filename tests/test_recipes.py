@@ -2,7 +2,6 @@
 
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from flyte.app.extras import _webhook_app
 from template import ROOT
 
-from .baking import PROJECT, Baker, run
+from .baking import BIN, PROJECT, Baker, run
 from .test_owner import ABOUT_ALL, add_everything, add_router, check, cut, put
 
 LONGEST = 21  # lines of code
@@ -136,7 +135,7 @@ def paste(recipe: Recipe, project: Path) -> None:
 
 @pytest.mark.slow
 def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
-    baker: Baker, environment: Path, tmp_path: Path
+    baker: Baker, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
     add_everything(project)
@@ -146,8 +145,6 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     assert len(packages) == 3
     for package in packages:
         put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
-    python = environment / "bin" / "python"
-    run([sys.executable, "-m", "uv", "pip", "install", "--python", python, *packages], tmp_path)
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     for recipe in recipes:
         paste(recipe, project)
@@ -157,10 +154,10 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     put(deployment, "from app.image", "from app.agent import agent_env\n")
     put(deployment, "task_env],", "agent_env, ")
     put(deployment, '"words.json"),', '"app/texts", ')
-    check(project, environment)
+    check(project)
     tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
     tests += [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]
-    pytest_command: list[str | Path] = [python, "-m", "pytest", "-q"]
+    pytest_command: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
     said = run([*pytest_command, *tests], project)
     assert re.search(r"\d{3} passed", said), said
 

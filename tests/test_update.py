@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from template import ROOT, copy_template
 
 from .baking import PROJECT, Baker, files_in
-from .test_owner import cut, put
+from .test_owner import cut
 from .walkthrough import code_block, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
@@ -37,6 +38,7 @@ GIT = {
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
 PACKAGE = f"{PROJECT}/app"
+RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -81,21 +83,6 @@ class Repository:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
-
-
-def release(commit: str, destination: Path) -> None:
-    """Write the template of a release to ``destination``."""
-    archive = subprocess.run(
-        ["git", "archive", "--format=tar", commit, "cookiecutter.json", "hooks", PROJECT],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(destination, filter="data")
-
-
 def earlier(destination: Path) -> None:
     """Write a template to ``destination`` that differs from today's in every possible way.
 
@@ -114,27 +101,14 @@ def earlier(destination: Path) -> None:
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
 
-def work_on(project: Path) -> dict[str, str]:
-    """Edit the project as an owner would; return the texts that must survive an update."""
-    package = project / "app"
-    main = package / "main.py"
-    added, end = '    "ours",\n', ']\n"""The modules'
-    put(main, end, added)
-    with (package / "tasks.py").open("a", encoding="utf-8") as tasks:
-        tasks.write("\n\n# Ours\n")
-    readme = project / "README.md"
-    readme.write_text(readme.read_text("utf-8") + "\nOur own paragraph.\n", "utf-8")
-    (package / "ours.py").write_text('OURS = "ours"\n', "utf-8")
-    pyproject = project / "pyproject.toml"
-    text = pyproject.read_text("utf-8")
-    pyproject.write_text(text.replace('version = "0.1.0"', 'version = "7.0.0"'), "utf-8")
-    return {
-        "app/main.py": added + end,
-        "app/tasks.py": "\n# Ours\n",
-        "README.md": "\nOur own paragraph.\n",
-        "app/ours.py": 'OURS = "ours"\n',
-        "pyproject.toml": 'version = "7.0.0"\n',
-    }
+def release(commit: str, destination: Path) -> None:
+    """Write the template of a release to ``destination``."""
+    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
+        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
+    archive = ["git", "archive", "--format=tar", commit, "cookiecutter.json", "hooks", PROJECT]
+    done = subprocess.run(archive, cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        tar.extractall(destination, filter="data")
 
 
 def create(template: Repository, baker: Baker) -> Repository:
@@ -145,70 +119,85 @@ def create(template: Repository, baker: Baker) -> Repository:
     return Repository(template.path.parent / "our-app")
 
 
-def test_an_update_from_a_version_that_differs_in_every_way(baker: Baker, tmp_path: Path) -> None:
-    template = Repository(tmp_path / "cookiecutter-flyte-app")
-    template.path.mkdir()
-    earlier(template.path)
-    template.commit("an earlier version")
-    project = create(template, baker)
-    kept = work_on(project.path)
-    project.commit("our app")
-
+def present(template: Repository) -> None:
+    """Commit the present version, with nothing of the earlier one."""
     template.empty()
     copy_template(template.path)
     template.commit("the present version")
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Repository:
+    """An empty repository for the template."""
+    repository = Repository(tmp_path / "cookiecutter-flyte-app")
+    repository.path.mkdir()
+    return repository
+
+
+ADDED = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
+EDITED = {
+    "app/main.py": (']\n"""The modules', '    "ours",\n]\n"""The modules'),
+    "app/tasks.py": ("from .image import", "import app.ours\nfrom .image import"),
+    "README.md": ("\n## ", "\nOur own paragraph.\n\n## "),
+    "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
+}
+"""Additions and edits of an owner, which do not touch what the template changes."""
+
+
+def work_on(project: Path, edited: Mapping[str, tuple[str, str]]) -> None:
+    """Add and edit files as an owner would."""
+    for name, text in ADDED.items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text, "utf-8")
+    for name, (old, new) in edited.items():
+        text = (project / name).read_text("utf-8")
+        assert old in text
+        (project / name).write_text(text.replace(old, new, 1), "utf-8")
+
+
+@pytest.mark.parametrize(
+    "before", ["everything", *(pytest.param(each, marks=pytest.mark.slow) for each in RELEASES)]
+)
+def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
+    before: str, template: Repository, baker: Baker, tmp_path: Path
+) -> None:
+    """From a version in which everything differs, and from each release."""
+    if before in RELEASES:
+        release(RELEASES[before], template.path)
+    else:
+        earlier(template.path)
+    template.commit(before)
+    project, edited = create(template, baker), {} if before in RELEASES else EDITED
+    work_on(project.path, edited)
+    project.commit("our app")
+    present(template)
     said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project.path)
 
-    assert "Good work!" in said or "already up to date" in said
-    assert "is ready" not in said  # the hook runs in cruft's own folders
-    assert not [name for name in files_in(project.path) if name.endswith((".rej", ".orig"))]
-    assert not [line for line in project.status() if line.startswith(("U", "AA", "DD"))]
-    for name, text in kept.items():
-        assert text in (project.path / name).read_text("utf-8"), name
+    assert before in RELEASES or "is ready" not in said  # the hook runs in cruft's own folders
     cruft("check", cwd=project.path)
-    compare(baker(tmp_path / "fresh", **ANSWERS), project.path, kept)
-
-
-def compare(fresh: Path, updated: Path, kept: dict[str, str]) -> None:
-    """Require that an updated project is the current template's, except for the owner's edits."""
-    inside = {name for name in files_in(updated) if not name.startswith(".git/")}
-    assert inside - {".cruft.json", "app/ours.py"} == set(files_in(fresh))
+    fresh = baker(tmp_path / "fresh", **ANSWERS)
+    work_on(fresh, edited)
+    left = {name for name in files_in(project.path) if not name.startswith(".git/")}
+    assert left - {".cruft.json"} == set(files_in(fresh))
     for name in files_in(fresh):
-        text = (updated / name).read_text("utf-8")
-        if name == "pyproject.toml":
-            text = text.replace('version = "7.0.0"', 'version = "0.1.0"')
-        elif name == "app/main.py":
-            text = text.replace('    "ours",\n', "")
-        elif name == "app/tasks.py":
-            text = text.removesuffix("\n\n# Ours\n")
-        elif name == "README.md":
-            text = text.removesuffix("\nOur own paragraph.\n")
-        assert text == (fresh / name).read_text("utf-8"), name
+        assert (project.path / name).read_bytes() == (fresh / name).read_bytes(), name
+    assert not [line for line in project.status() if line.startswith(("U", "AA", "DD"))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["known", pytest.param("unknown", marks=pytest.mark.weekly)])
 def test_the_printed_update_works_and_so_does_a_conflict(
-    base: str, baker: Baker, tmp_path: Path
+    template: Repository, baker: Baker, tmp_path: Path
 ) -> None:
-    """An owner and the template have changed the same line; uvx fetches cruft.
-
-    git merges within the file if the project's history contains the generated version of it.
-    """
-    template = Repository(tmp_path / "cookiecutter-flyte-app")
-    template.path.mkdir()
+    """An owner and the template have changed the same line; uvx fetches cruft."""
     earlier(template.path)
     template.commit("an earlier version")
     project = create(template, baker)
-    if base == "known":
-        project.commit("as it was generated")
+    project.commit("as it was generated")  # git merges within a file whose origin it knows
     makefile = project.path / "Makefile"
     ours = makefile.read_text("utf-8").replace("# An old first line\n", "# Our first line\n")
     makefile.write_text(ours, "utf-8")
     project.commit("our app")
-    template.empty()
-    copy_template(template.path)
-    template.commit("the present version")
+    present(template)
 
     (command,) = code_block("Updating a generated project", 1)
     environment = {
@@ -218,12 +207,9 @@ def test_the_printed_update_works_and_so_does_a_conflict(
     said = run("sh", "-c", command, cwd=project.path, **environment)
 
     assert "as clean as possible!" in said
-    if base == "known":
-        assert "UU Makefile" in project.status()
-        assert makefile.read_text("utf-8").startswith("<<<<<<< ")
-        assert "\n>>>>>>> " in makefile.read_text("utf-8")
-    else:
-        assert "# Shortcuts" in (project.path / "Makefile.rej").read_text("utf-8")
+    assert "UU Makefile" in project.status()
+    assert makefile.read_text("utf-8").startswith("<<<<<<< ")
+    assert "\n>>>>>>> " in makefile.read_text("utf-8")
     generated = (project.path / "docs" / "operating.md").read_text("utf-8")
     assert f"\n{command}\n" in generated
     assert "as clean as possible!" in generated
@@ -232,47 +218,3 @@ def test_the_printed_update_works_and_so_does_a_conflict(
     run("sh", "-c", undo, cwd=project.path)
     assert makefile.read_text("utf-8") == ours
     assert project.status() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", RELEASES)
-def test_an_update_from_a_release(version: str, baker: Baker, tmp_path: Path) -> None:
-    """Owners' additions stay; files that they have not edited match the current template."""
-    if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
-        pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
-    template = Repository(tmp_path / "cookiecutter-flyte-app")
-    template.path.mkdir()
-    release(RELEASES[version], template.path)
-    template.commit(version)
-    project = create(template, baker)
-    ours = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
-    for name, text in ours.items():
-        (project.path / name).parent.mkdir(exist_ok=True)
-        (project.path / name).write_text(text, "utf-8")
-    project.commit("our app")
-
-    template.empty()
-    copy_template(template.path)
-    template.commit("the present version")
-    cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project.path)
-
-    fresh = baker(tmp_path / "fresh", **ANSWERS)
-    inside = {name for name in files_in(project.path) if not name.startswith(".git/")}
-    assert inside - {".cruft.json", *ours} == set(files_in(fresh))
-    for name in files_in(fresh):
-        assert (project.path / name).read_bytes() == (fresh / name).read_bytes(), name
-    for name, text in ours.items():
-        assert (project.path / name).read_text("utf-8") == text
-
-
-@pytest.mark.slow
-def test_without_a_change_there_is_nothing_to_update(baker: Baker, tmp_path: Path) -> None:
-    template = Repository(shutil.copytree(baker.template, tmp_path / "template"))
-    template.commit("the present version")
-    options = ["--no-input", "--config-file", str(baker.config())]
-    cruft("create", str(template.path), *options, cwd=tmp_path)
-    project = Repository(tmp_path / "my-flyte-app")
-    project.commit("our app")
-    assert "already up to date" in cruft("update", "--skip-apply-ask", cwd=project.path)
-    assert project.status() == []
-    assert "diff --git" not in cruft("diff", cwd=project.path)

@@ -1,6 +1,5 @@
 """Runs the commands in the documentation, on real installs."""
 
-import functools
 import json
 import os
 import re
@@ -18,11 +17,8 @@ from template import ROOT, tracked_files
 from .baking import find_python, run
 from .long_running import Running, curl_lines
 
-
-@functools.cache
-def for_make() -> dict[str, str]:
-    """Return the default image's Python for make; other tests use the oldest and the newest."""
-    return {"PYTHON": find_python("3.12") or sys.executable}
+FOR_MAKE = {"PYTHON": find_python("3.13") or sys.executable}
+"""The default image's Python; other tests use the oldest and the newest."""
 
 
 def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
@@ -113,8 +109,8 @@ class Project:
     printed: str
     search_path: str
 
-    def run(self, *command: str) -> str:
-        return run(command, self.path, PATH=self.search_path, **for_make())
+    def run(self, *command: str, **environment: str) -> str:
+        return run(command, self.path, PATH=self.search_path, **FOR_MAKE, **environment)
 
 
 def needs_python(version: str) -> str:

@@ -496,13 +496,16 @@ def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) ->
     page.unroute_all(behavior="ignoreErrors")
 
 
-def test_an_anonymous_user_sees_a_banner(
+def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
     serve: Callable[[dict[str, str]], App], browser: Browser
 ) -> None:
-    with LocalFlyte(plaintext=True) as flyte:
+    with LocalFlyte(plaintext=True, authorization=False) as flyte:
         variables = flyte.app_environment() | {"ALLOW_ANONYMOUS": "true"}
         with contextlib.closing(serve(variables | sign_in.environment([], SECRET))) as app:
             app.start()
+            bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+            me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
+            assert (me["anonymous"], me["subject"]) == (True, None)
             visitors = Visitors(browser, app)
             page = visitors(None).go("tasks")
             expect(page.get_by_text("You are anonymous.")).to_be_visible()

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,9 @@ async def wave() -> str:
 
 
 @pytest.fixture(scope="module")
-def python(environment: Path) -> Path:
+def python() -> Path:
     """Return a Python with a project's dependencies."""
-    return environment / "bin" / "python"
+    return Path(sys.executable)
 
 
 @contextmanager
