@@ -127,7 +127,7 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # with its children
             printed = f"{process.communicate()[0]}\n(not done after {LONGEST_COMMAND} s)"
-    output = textwrap.indent(printed[-8000:], "    ")
+    output = textwrap.indent(printed[-20_000:], "    ")
     words = " ".join(map(str, command))
     # A shell and make report an abort of ``flyte``, see DONE, in their own ways.
     done = {"flyte": DONE, "sh": {*DONE, 128 + signal.SIGABRT}}.get(Path(command[0]).name, {0})
