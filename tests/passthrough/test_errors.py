@@ -74,15 +74,9 @@ def test_some_errors_of_the_client_mean_something_else() -> None:
     assert raised.value is error.__cause__  # anyio recognises its own
 
 
-def test_schemes_and_names_are_no_secrets() -> None:
-    caller = [
-        ("authorization", "Negotiate one"),
-        ("x-key", "two three"),
-        ("cookie", 'flyte_at=X-four=4; other="five";nameless; =six'),
-        ("authorization", "seven"),
-    ]
-    values = ["one", "two", "three", "X-four=4", "five", "nameless", "six", "seven"]
-    assert secrets_in(caller) == values
+def test_every_word_of_a_credential_may_be_secret() -> None:
+    caller = [("authorization", "Negotiate one=="), ("cookie", 'a=two; b="three";four')]
+    assert secrets_in(caller) == ["Negotiate", "one", "a", "two", "b", "three", "four"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from publicsuffixlist import PublicSuffixList
 
 from .request_calls import request_calls
 
+public_suffixes = functools.cache(PublicSuffixList)  # reading the list takes a tenth of a second
+
 
 def trusted(address: str, flyte_address: str) -> str:
     """Return the address at which to call a cluster, or Flyte's own if the cluster is Flyte itself.
@@ -46,7 +48,7 @@ def check(address: str, flyte_address: str) -> None:
     domain = host.partition(".")[2]
     allowed = rf"{re.escape(host)}(:\d+)?"
     is_name = domain.rpartition(".")[2].strip("0123456789")  # no IP address, and no dot at the end
-    if is_name and not _public_suffixes().is_public(domain):
+    if is_name and not public_suffixes().is_public(domain):
         allowed += rf"|[a-z0-9.-]+\.{re.escape(domain)}(:443)?"
     is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses
     if not is_listed and not re.fullmatch(rf"https://({allowed})/?", address, re.ASCII):
@@ -55,9 +57,3 @@ def check(address: str, flyte_address: str) -> None:
             f"{address!r} is not an https:// address in Flyte's own domain. To send callers'"
             " credentials there, add it to FLYTE_DATA_ADDRESSES.",
         )
-
-
-@functools.cache
-def _public_suffixes() -> PublicSuffixList:
-    """Return the list; reading it takes a tenth of a second."""
-    return PublicSuffixList()

@@ -86,17 +86,8 @@ def quotes(text: str, secrets: Iterable[str]) -> bool:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
-    found: list[str] = []
-    for name, value in credentials:
-        words = value.split()
-        if name == "authorization":
-            words = words[1:] or words
-        elif name == "cookie":
-            pairs = [pair.strip().partition("=") for pair in value.split(";")]
-            words = [(own if equals else nameless).strip('"') for nameless, equals, own in pairs]
-        found += words
-    return found
+    """Return the words in headers that may be secret, with schemes and the names of cookies."""
+    return [word for _, value in credentials for word in re.findall(r'[^\s;"=]+', value)]
 
 
 def keep_credentials_out_of_logs() -> None:

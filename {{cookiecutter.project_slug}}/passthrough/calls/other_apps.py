@@ -46,12 +46,7 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
 
 
 async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
-    """Send a request with the same transport as calls to Flyte, and return the response.
-
-    Args:
-        method: Such as ``GET``.
-        address: With ``https://``.
-        options: For pyqwest, such as ``headers``.
+    """Send a request as pyqwest does, with the same transport as calls to Flyte.
 
     Raises:
         ConnectError: The address is invalid, or cannot be reached.
