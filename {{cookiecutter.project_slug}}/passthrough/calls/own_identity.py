@@ -13,13 +13,8 @@ import flyte
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from flyteidl2.auth import auth_service_pb2 as pb
 from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
-from flyteidl2.auth.auth_service_pb2 import (
-    GetOAuth2MetadataRequest,
-    GetOAuth2MetadataResponse,
-    GetPublicClientConfigRequest,
-    GetPublicClientConfigResponse,
-)
 from pydantic import BaseModel, Field, ValidationError
 
 from .other_apps import send
@@ -114,14 +109,16 @@ class OwnIdentity:
         self._ends = time.monotonic() + token.expires_in
 
 
-async def sign_in_metadata() -> tuple[GetOAuth2MetadataResponse, GetPublicClientConfigResponse]:
+async def sign_in_metadata() -> tuple[
+    pb.GetOAuth2MetadataResponse, pb.GetPublicClientConfigResponse
+]:
     """Ask Flyte where to sign in. It answers without credentials."""
     service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
     try:
-        metadata = await service.get_o_auth2_metadata(GetOAuth2MetadataRequest())
-        return metadata, await service.get_public_client_config(GetPublicClientConfigRequest())
+        metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
+        return metadata, await service.get_public_client_config(pb.GetPublicClientConfigRequest())
     except ConnectError as error:
         if error.code is not Code.UNIMPLEMENTED:
             raise
         # So says the open-source Flyte, if nobody has told it where to sign in.
-        return GetOAuth2MetadataResponse(), GetPublicClientConfigResponse()
+        return pb.GetOAuth2MetadataResponse(), pb.GetPublicClientConfigResponse()

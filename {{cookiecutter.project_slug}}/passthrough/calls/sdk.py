@@ -12,43 +12,39 @@ from pkgutil import resolve_name
 from typing import Any
 
 SDK_NAMES = {
-    f"{module}:{name}": parameters
-    for module, names in {
+    f"{owner}{'.' if ':' in owner else ':'}{name}": parameters
+    for owner, names in {
         "flyte._code_bundle.bundle": "_read_bundle_cache _write_bundle_cache",
         "flyte._initialize": "_context_init_config.set _InitConfig.replace get_init_config",
-        "flyte._internal.imagebuild.image_builder": "ImageBuildEngine.build"
-        " ImageBuildEngine.image_exists",
+        "flyte._internal.imagebuild.image_builder:ImageBuildEngine": "build image_exists",
         "flyte._internal.runtime.convert": "convert_outputs_to_native(interface outputs)"
         " convert_from_inputs_to_native(native_interface inputs)"
         " convert_from_native_to_inputs(interface custom_context)"
         " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
-        "flyte._utils.async_cache": "ThreadSafeCache.get_or_compute(key factory)",
-        "flyte.io._dataframe.dataframe": "DataFrameTransformerEngine.to_literal(python_val)",
-        "flyte.models": "NativeInterface(inputs outputs _remote_defaults)"
-        " NativeInterface.json_schema",
+        "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
+        "flyte.io._dataframe.dataframe:DataFrameTransformerEngine": "to_literal(python_val)",
+        "flyte.models": "NativeInterface(inputs outputs _remote_defaults)",
+        "flyte.models:NativeInterface": "json_schema",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
         " ActionOutputs.__new__(pb2 data) Run.__post_init__",
         "flyte.remote._auth_metadata": "get_auth_metadata",
-        "flyte.remote._client.controlplane": "ClientSet.dataproxy_service ClientSet.session_config"
-        " ClusterAwareDataProxy.get_action_data(request) SessionConfig.connect_kwargs"
+        "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
         " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
-        " create_session_config(endpoint auth_endpoint)",
+        " SessionConfig.connect_kwargs ClusterAwareDataProxy.get_action_data(request)",
+        "flyte.remote._client.controlplane:ClientSet": "dataproxy_service session_config",
         "flyte.remote._data": "hash_file httpx",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt)",
         "flyte.remote._run": "filtering(created_by_subject filters)",
-        "flyte.remote._task": "LazyEntity(name getter) LazyEntity._getter LazyEntity.fetch"
-        " LazyEntity.override",
+        "flyte.remote._task": "LazyEntity(name getter)",
+        "flyte.remote._task:LazyEntity": "_getter fetch override",
         "flyte.storage": "get_underlying_filesystem is_remote(path)",
         "flyte.storage._storage": "get_underlying_filesystem",
-        "flyte.syncify": "syncify._bg_loop.call_in_loop_sync(coro) syncify._bg_loop.is_in_loop"
-        " syncify._bg_loop.iterate_in_loop_sync(async_gen)",
-        "flyte.types": "TypeEngine.guess_python_type(flyte_type)"
-        " TypeEngine.guess_python_types(flyte_variable_list)"
-        " TypeEngine.literal_map_to_kwargs(lm python_types literal_types)"
-        " TypeEngine.to_literal(python_val python_type expected) TypeEngine.to_literal_type"
-        " TypeEngine.to_python_value(lv expected_python_type) TypeEngine.unwrap_offloaded_literal"
-        " guess_interface",
+        "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",
+        "flyte.types": "guess_interface",
+        "flyte.types:TypeEngine": "guess_python_type guess_python_types to_python_value"
+        " literal_map_to_kwargs(lm python_types literal_types) to_literal_type"
+        " to_literal(python_val python_type expected) unwrap_offloaded_literal",
         "flyte.types._pickle": "DEFAULT_PICKLE_BYTES_LIMIT FlytePickle.from_pickle"
         " FlytePickleTransformer.to_python_value",
     }.items()
