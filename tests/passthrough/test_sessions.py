@@ -24,7 +24,7 @@ from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.types import Receive, Scope, Send
 
-from app.routers import streams
+from app.routers import projects, runs, streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
@@ -41,7 +41,8 @@ KEY = "a-key-for-flyte-only"
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
-router.include_router(streams.router)
+for module in (projects, runs, streams):
+    router.include_router(module.router)
 went_on: list[str] = []
 """How a log ended in a thread."""
 
@@ -54,22 +55,6 @@ async def me() -> str:
 @router.get("/sync/me")
 def sync_me() -> str:
     return remote.User.get().name()
-
-
-@router.get("/projects")
-async def projects() -> list[str]:
-    return [project.pb2.id async for project in remote.Project.listall.aio()]
-
-
-@router.get("/runs")
-async def runs() -> list[str]:
-    return [run.name async for run in remote.Run.listall.aio()]
-
-
-@router.get("/io/{name}")
-async def io(name: str) -> Any:
-    run = await remote.Run.get.aio(name)
-    return {**(await run.inputs.aio()), "o0": (await run.outputs.aio())[0]}
 
 
 @router.get("/logs/{name}")
@@ -208,7 +193,7 @@ def there(elsewhere: Elsewhere) -> Iterator[httpx.Client]:
 def ask(client: httpx.Client, run: str) -> list[int]:
     """Make every call for which Flyte may name another address: read data, read a log, run."""
     client.headers["X-Api-Key"] = KEY
-    answers = (client.get(f"/io/{run}"), client.get(f"/logs/{run}"), client.post("/greet"))
+    answers = (client.get(f"/runs/{run}/io"), client.get(f"/logs/{run}"), client.post("/greet"))
     return [answer.status_code for answer in answers]
 
 
@@ -477,10 +462,10 @@ def test_concurrent_callers_are_not_merged_and_share_no_cache(
 ) -> None:
     with ThreadPoolExecutor(2) as threads:
         with local_flyte.hang("SelectCluster"):
-            answers = [threads.submit(each.get, f"/io/{greeting}") for each in (alice, bob)]
+            answers = [threads.submit(each.get, f"/runs/{greeting}/io") for each in (alice, bob)]
             wait_until(lambda: local_flyte.open_calls("SelectCluster") == 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
-    alice.get(f"/io/{greeting}")
+    alice.get(f"/runs/{greeting}/io")
     for method in ("SelectCluster", "GetActionData"):
         callers = [call.headers["authorization"] for call in received() if call.method == method]
         assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
