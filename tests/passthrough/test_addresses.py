@@ -93,6 +93,10 @@ def test_flyte_and_clusters_in_its_domain_or_the_settings_are_called_over_tls(
     ],
 )
 def test_only_hosts_in_flytes_domain_may_store_its_data(flyte: str, cluster: str) -> None:
-    with pytest.raises(ConnectError, match="in Flyte's own domain") as caught:
+    with pytest.raises(ConnectError) as caught:
         address_of(cluster, flyte)
     assert caught.value.code is Code.INTERNAL
+    assert caught.value.message.endswith(
+        " is not an https:// address in Flyte's own domain. To send callers' credentials there, add"
+        " it to FLYTE_DATA_ADDRESSES."
+    )

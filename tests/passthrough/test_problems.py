@@ -281,7 +281,7 @@ NO_TASK = "no such task t in project None, domain None"
         ),
         (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd", None),
         (flyte.errors.InitializationError("X", "user", "no client"), 503, None, None),
-        (DeadlineExceededError(), 504, "Flyte did not answer in time", None),
+        (DeadlineExceededError("Get"), 504, "Flyte did not answer in time", None),
         (httpx.ReadError("dropped"), 502, "dropped", None),
         (TimeoutError(), 504, "this took too long; a run that was started goes on", None),
         (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run", None),

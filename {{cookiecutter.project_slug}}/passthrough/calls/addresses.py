@@ -3,6 +3,7 @@
 import functools
 import re
 from contextlib import suppress
+from string import digits
 from urllib.parse import urlsplit
 
 from connectrpc.code import Code
@@ -47,7 +48,7 @@ def check(address: str, flyte_address: str) -> None:
     host = re.sub(r":\d+$", "", urlsplit(flyte_address).netloc.lower())
     domain = host.partition(".")[2]
     allowed = rf"{re.escape(host)}(:\d+)?"
-    is_name = domain.rpartition(".")[2].strip("0123456789")  # no IP address, and no dot at the end
+    is_name = domain.rpartition(".")[2].strip(digits)  # no IP address, and no dot at the end
     if is_name and not public_suffixes().is_public(domain):
         allowed += rf"|[a-z0-9.-]+\.{re.escape(domain)}(:443)?"
     is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses

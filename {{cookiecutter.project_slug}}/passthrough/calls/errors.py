@@ -35,7 +35,7 @@ class NotForManyCallersError(RuntimeError):
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
     """Flyte did not answer in time. Not a ``TimeoutError``: the SDK would subscribe again."""
 
-    def __init__(self, method: str = "") -> None:
+    def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")
         self.method = method
 
