@@ -13,8 +13,8 @@ import pytest
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
-from passthrough.requests.lifetime import COME_BACK
 from passthrough.requests.serving import COMMAND_LINE
+from passthrough.requests.stopping import COME_BACK
 
 from .baking import Baker
 from .replicas import started

@@ -1,7 +1,6 @@
-"""A faulty connection to Flyte, where answers get lost: a proxy in front of the local Flyte."""
+"""Faulty connections to Flyte: proxies in front of the local Flyte."""
 
 import asyncio
-import datetime
 import re
 import ssl
 import threading
@@ -20,12 +19,7 @@ Fault = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
 """A function that handles the start of an answer: its head, and at least a byte of its body."""
 
 
-async def hang_before_headers(_: asyncio.StreamWriter, __: bytes) -> None:
-    await asyncio.Event().wait()
-
-
-async def hang_after_headers(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    writer.write(answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+async def hang(_: asyncio.StreamWriter, __: bytes) -> None:
     await asyncio.Event().wait()
 
 
@@ -35,42 +29,58 @@ async def answer_slowly(writer: asyncio.StreamWriter, answer: bytes) -> None:
         await asyncio.sleep(0.1)
 
 
-async def die_before_headers(writer: asyncio.StreamWriter, _: bytes) -> None:
+async def die(writer: asyncio.StreamWriter, _: bytes) -> None:
     writer.transport.abort()
 
 
-async def die_in_the_body(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    writer.write(answer[:-1])
-    writer.close()
+def answer_with(body: bytes, kind: str = "application/proto", status: str = "200 OK") -> Fault:
+    """Return a fault that answers with this instead."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    async def answer(writer: asyncio.StreamWriter, _: bytes) -> None:
+        writer.write(head.encode() + body)
+
+    return answer
 
 
-async def answer_garbage(writer: asyncio.StreamWriter, _: bytes) -> None:
-    writer.write(b"\x00\xff no HTTP\r\n\r\n")
-    writer.close()
+class Proxy:
+    """An event loop in a thread, with connections from and to."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._server: asyncio.Server | None = None
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    async def _close(self) -> None:
+        if self._server:
+            self._server.close()
+            for writer in [*self._open]:
+                writer.transport.abort()
+            await self._server.wait_closed()
+            this = asyncio.current_task()
+            await asyncio.gather(*asyncio.all_tasks() - {this}, return_exceptions=True)
+
+    def close(self) -> None:
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
 
 
-async def answer_a_page(writer: asyncio.StreamWriter, _: bytes) -> None:
-    page = b"<!doctype html><title>Bad Gateway</title>"
-    head = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
-    writer.write(head % len(page) + page)
-
-
-async def answer_no_message(writer: asyncio.StreamWriter, _: bytes) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 1\r\n\r\n"
-    writer.write(head + b"\xff")
-
-
-class FaultyWay:
-    """A TLS proxy in a thread. Every request that can be sent reaches Flyte."""
+class FaultyWay(Proxy):
+    """A TLS proxy. Every request that can be sent reaches Flyte."""
 
     def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
+        super().__init__()
         self._upstream = HOST, flyte_port, ssl.create_default_context(cafile=flyte_authority)
-        self._folder = folder
         good, other = trustme.CA(), trustme.CA()
-        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
         self._certificates = {
             "good": self._context(good.issue_cert(HOST)),
-            "expired": self._context(good.issue_cert(HOST, not_after=past)),
             "another host's": self._context(good.issue_cert("flyte.example")),
             "unknown authority's": self._context(other.issue_cert(HOST)),
         }
@@ -81,21 +91,13 @@ class FaultyWay:
         """Decides by a request's head whether the fault applies to its answer."""
         self.cut_after = 0
         """How many of the next streams are cut off after their first message."""
-        self._open: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
         self.port = free_port()  # it does not always listen there
-        self._server: asyncio.Server | None = None
         self.listen()
 
     def _context(self, certificate: trustme.LeafCert) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         return context
-
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     # For tests
 
@@ -104,10 +106,6 @@ class FaultyWay:
         self.fault, self.cut_after = None, 0
         self._run(self._serve(self._connected, self._certificates[certificate]))
 
-    def reset_connections(self) -> None:
-        """Accept connections, and reset them."""
-        self._run(self._serve(self._reset))
-
     def never_answer_hellos(self) -> None:
         """Accept connections, and never answer."""
         self._run(self._serve(self._keep))
@@ -115,12 +113,6 @@ class FaultyWay:
     def refuse_connections(self) -> None:
         """Stop listening."""
         self._run(self._close())
-
-    def stop(self) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
 
     # Connections
 
@@ -138,15 +130,6 @@ class FaultyWay:
             else:
                 return
 
-    async def _close(self) -> None:
-        if self._server:
-            self._server.close()
-            for writer in [*self._open]:
-                writer.transport.abort()
-            await self._server.wait_closed()
-            this = asyncio.current_task()
-            await asyncio.gather(*asyncio.all_tasks() - {this}, return_exceptions=True)
-
     async def _keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
@@ -156,9 +139,6 @@ class FaultyWay:
         finally:
             writer.transport.abort()
             self._open.discard(writer)
-
-    async def _reset(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -210,35 +190,20 @@ class FaultyWay:
                 return
 
 
-class Wire:
-    """A TCP proxy in a thread, whose connections can go dead without being closed."""
+class Wire(Proxy):
+    """A TCP proxy whose connections can go dead without being closed."""
 
     def __init__(self, to_port: int) -> None:
+        super().__init__()
         self._to_port, self.forwarded = to_port, 0
         self._dead: set[asyncio.StreamWriter] = set()
-        self._open: set[asyncio.StreamWriter] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        starting = asyncio.start_server(self._connected, HOST, 0)
-        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(60)
+        self._server = self._run(asyncio.start_server(self._connected, HOST, 0))
+        assert self._server
         self.port = self._server.sockets[0].getsockname()[1]
 
     def die(self) -> None:
         """Forward nothing more on the connections that exist, in either direction."""
         self._dead |= self._open
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(60)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
-
-    async def _stop(self) -> None:
-        self._server.close()
-        for writer in [*self._open]:
-            writer.transport.abort()
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, requests = await asyncio.open_connection(HOST, self._to_port)

@@ -13,7 +13,6 @@ from passthrough.application import App
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
 from passthrough.requests.credentials import credential_extractors
-from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
 from passthrough.settings import Settings, connect, load_settings
 
@@ -48,11 +47,6 @@ def build_app(*routers: APIRouter, **changed: Any) -> App:
                 trusted_origins=settings.trusted_origins,
                 assume_ambient=True,
                 refusal_handler=problem_response,
-            ),
-            Middleware(
-                FlyteMiddleware,
-                timeout=settings.flyte_timeout,
-                data_addresses=settings.flyte_data_addresses,
             ),
         ],
     )

@@ -27,7 +27,6 @@ from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
 from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
 from passthrough.requests.door import Door
-from passthrough.requests.lifetime import CALLS
 from passthrough.settings import Settings
 from passthrough.values import to_json
 
@@ -73,12 +72,13 @@ def test_too_many_inputs_are_refused_before_they_are_converted(alice: httpx.Clie
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 1)
 
 
+@pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     form: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[CALLS].subject = "eve\r\x1b[2K\u2028 admin"
+        request_calls().subject = "eve\r\x1b[2K\u2028 admin"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     sent: list[Message] = []
@@ -103,24 +103,6 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     assert "\n" not in request_id
     if form == "json":
         assert json.loads(line)["status"] == 200
-
-
-def test_a_connection_that_uvloop_finds_closed_is_no_fault(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-    async def send(_: Message) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
-
-    async def serve() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-        await Door(app, Settings(access_log="off"), set())(scope, None, send)  # type: ignore[arg-type]
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(serve())
-    assert caplog.records == []
 
 
 @router.post("/greetings")

@@ -1,19 +1,14 @@
 """Sources of the caller's credentials besides Authorization and Cookie."""
 
-import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from starlette.requests import HTTPConnection
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving
-from passthrough.requests.credentials import credential_extractors, keep_handshakes_out_of_the_log
-from passthrough.settings import Settings
 
 from .support import build_app
 
@@ -64,10 +59,6 @@ def test_two_different_tokens_are_refused(
     assert refused.headers["Content-Type"] == "application/problem+json"
 
 
-def test_two_equal_tokens_count_as_one(proxied: httpx.Client) -> None:
-    assert proxied.get("/me", headers=[(HEADER, BOB)] * 2).json() == PEOPLE["bob"].subject
-
-
 def test_a_page_of_another_site_cannot_use_the_proxys_header(proxied: httpx.Client) -> None:
     sent = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", HEADER: BOB}
     assert proxied.post("/me", headers=sent).status_code == 403
@@ -83,58 +74,3 @@ def test_two_sign_in_cookies_that_differ_are_refused(url: str) -> None:
         refused = client.get("/me", headers={"Cookie": "flyte_at=one; flyte_at=two"})
     assert refused.status_code == 400
     assert refused.headers["Content-Type"] == "application/problem+json"
-
-
-# The sources, in this process
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, {"cookie": "flyte_at=one", "authorization": "Bearer two"}),
-        (
-            {"credential_headers": ("x-key", "x-none")},
-            {"cookie": "flyte_at=one", "authorization": "Bearer two", "x-key": "three"},
-        ),
-        (
-            {"token_header": "x-token"},
-            {"cookie": "flyte_at=one", "authorization": "Bearer four\nfive"},
-        ),
-        ({"token_header": "x-none"}, {"cookie": "flyte_at=one"}),
-        (
-            {"flyte_plaintext": True},
-            {"cookie": "flyte_at=one", "authorization": "Bearer two", "x-flyte-caller": "nobody"},
-        ),
-    ],
-)
-def test_the_settings_decide_where_credentials_come_from(
-    settings: dict[str, Any], expected: dict[str, str]
-) -> None:
-    headers = [
-        (b"cookie", b"flyte_at=one"),
-        (b"authorization", b"Bearer two"),
-        (b"x-key", b"three"),
-        (b"x-token", b" four, five,, four "),
-        (b"x-token", b"five"),
-    ]
-    request = HTTPConnection({"type": "http", "headers": headers})
-    extractors = credential_extractors(Settings.model_construct(**settings))
-    found = [extract(request) for extract in extractors]
-    assert dict(pair for pair in found if isinstance(pair, tuple)) == expected
-
-
-def test_the_transcript_of_a_websocket_is_not_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = logging.getLogger("uvicorn.error")
-    monkeypatch.setattr(log, "filters", [])
-    keep_handshakes_out_of_the_log()
-    with caplog.at_level(logging.DEBUG, log.name):
-        for library in ("websockets", "mine"):
-            for level in (logging.DEBUG, logging.INFO, logging.WARNING):
-                for said in ("", " failed completing handshake"):
-                    path, text = f"/packages/{library}/protocol.py", f"{level} {library}{said}"
-                    log.handle(log.makeRecord(log.name, level, path, 1, text, (), None))
-    assert caplog.messages[0] == "30 websockets"
-    assert len([text for text in caplog.messages[1:] if "mine" in text]) == 6
-    assert len(caplog.messages) == 7

@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from connectrpc.code import Code
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from flyte import remote
@@ -30,8 +29,10 @@ from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
 from passthrough.calls.transport import Transport
-from passthrough.requests.exchange import Exchange
-from passthrough.requests.lifetime import MOST_UNREAD, Client, FlyteMiddleware
+from passthrough.requests import exchange
+from passthrough.requests.door import Door
+from passthrough.requests.exchange import MOST_UNREAD, Exchange
+from passthrough.settings import Settings
 
 from .support import build_app
 
@@ -227,12 +228,10 @@ async def converse(websocket: WebSocket) -> None:
             heard.append(await websocket.receive_text())
             await websocket.send_text("heard")
     except WebSocketDisconnect:
-        heard.append((await remote.User.get.aio()).name())
+        heard.append("left")
 
 
-def test_an_endpoint_that_reads_sees_its_client_leave_and_can_still_call_flyte(
-    url: str,
-) -> None:
+def test_an_endpoint_that_reads_sees_its_client_leave(url: str) -> None:
     heard.clear()
     address = url.replace("http", "ws", 1) + "/conversation"
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
@@ -240,7 +239,7 @@ def test_an_endpoint_that_reads_sees_its_client_leave_and_can_still_call_flyte(
             websocket.send(said)
             assert websocket.recv() == "heard"
     wait_until(lambda: len(heard) > 2)
-    assert heard == ["one", "two", "Alice Adams"]
+    assert heard == ["one", "two", "left"]
 
 
 # Work that an endpoint leaves behind
@@ -269,11 +268,6 @@ def sync_keep(name: str) -> str:
     lines = remote.Run.get(name).get_logs()
     kept.append(lines)
     return str(next(lines))
-
-
-@router.get("/gather/{name}")
-async def gather(name: str) -> Any:
-    return await asyncio.gather(remote.Run.get.aio(name), remote.User.get.aio())
 
 
 @router.get("/leftover/{name}")
@@ -346,19 +340,6 @@ def test_an_unfinished_iterator_ends_with_the_request(
     all_is_quiet(local_flyte, "TailLogs")
 
 
-def test_if_one_of_two_concurrent_calls_fails_the_other_ends(
-    alice: httpx.Client, local_flyte: LocalFlyte, counting: str
-) -> None:
-    local_flyte.fail_next("UserInfo", Code.PERMISSION_DENIED)
-    with local_flyte.hang("GetRunDetails"), ThreadPoolExecutor() as threads:
-        with local_flyte.hang("UserInfo"):  # until both calls have arrived
-            answer = threads.submit(alice.get, f"/gather/{counting}")
-            wait_until(lambda: local_flyte.open_calls("UserInfo"))
-            wait_until(lambda: local_flyte.open_calls("GetRunDetails"))
-        assert answer.result().status_code == 403
-        all_is_quiet(local_flyte, "GetRunDetails")
-
-
 def test_calls_of_a_task_that_an_endpoint_leaves_running_end(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
@@ -396,7 +377,7 @@ def test_an_endpoint_that_reads_gets_all_messages_however_fast_they_come(url: st
         for _ in range(many + 1):
             assert websocket.recv() == "heard"
     wait_until(lambda: len(heard) > many + 1)
-    assert heard == ["waits", *["x"] * many, "Alice Adams"]
+    assert heard == ["waits", *["x"] * many, "left"]
 
 
 def test_messages_that_the_endpoint_does_not_read_end_its_calls(
@@ -424,15 +405,27 @@ class Connection:
     async def send(self, message: Message) -> None:
         pass
 
+    def exchange(self) -> Exchange:
+        """Return a request on this connection."""
+        scope = {"type": "http", "headers": []}
+        settings = Settings(largest_body=100)
+        return Exchange(scope, self.receive, self.send, settings, "")
 
+
+@pytest.fixture
+def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "READ_AHEAD_AFTER", 0)
+
+
+@pytest.mark.usefixtures("_read_ahead_at_once")
 def test_a_connection_is_not_read_after_a_complete_response() -> None:
     """Even if the app was still listening to it, and stops only then."""
     connection = Connection()
 
     async def serve() -> None:
-        client = Client(RequestCalls(Limits()), connection.receive, connection.send, 0)
+        client = connection.exchange()
         reading = asyncio.create_task(client.receive())
-        await asyncio.sleep(0.01)  # longer than ``after``
+        await asyncio.sleep(0.01)  # longer than ``READ_AHEAD_AFTER``
         await client.send({"type": "http.response.body"})
         reading.cancel()
         await asyncio.wait({reading})
@@ -442,8 +435,10 @@ def test_a_connection_is_not_read_after_a_complete_response() -> None:
     assert connection.asked == 1
 
 
-@pytest.mark.usefixtures("local_flyte")
-def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left() -> None:
+@pytest.mark.usefixtures("_safe_sdk")
+def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Starlette waits for the thread, and raises what its call to Flyte raises."""
 
     async def app(_: Any, receive: Receive, __: Any) -> None:
@@ -451,40 +446,41 @@ def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left() -> No
         raise futures.CancelledError
 
     connection = Connection({"type": "http.disconnect"})
-    served = FlyteMiddleware(app)({"type": "http"}, connection.receive, connection.send)
-    asyncio.run(served)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    door = Door(app, Settings(access_log="off"), set())
+    asyncio.run(door(scope, connection.receive, connection.send))
+    assert caplog.records == []
 
 
+@pytest.mark.usefixtures("_read_ahead_at_once")
 def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
     part = {"type": "http.request", "body": bytes(10), "more_body": True}
     connection = Connection(*[part] * 1000)
 
     async def serve() -> None:
-        scope = {"type": "http", "headers": []}
-        exchange = Exchange(
-            scope, connection.receive, connection.send, headers=[], largest_body=100
-        )
-        client = Client(RequestCalls(Limits()), exchange.receive, exchange.send, 0)
+        client = connection.exchange()
         for _ in range(3000):
             await asyncio.sleep(0)
-        assert connection.messages == []
-        assert len(client._body) <= 100
+        assert len(connection.messages) > 1000 - 2 * MOST_UNREAD
+        kept = [client._unread.get_nowait() for _ in range(MOST_UNREAD)]
+        assert sum(len(message["body"]) for message in kept) <= 100
         with pytest.raises(HTTPException) as refused:
             await client.receive()
         assert refused.value.status_code == 413
-        client.stop_listening()
+        client.close()
 
     asyncio.run(serve())
 
 
+@pytest.mark.usefixtures("_read_ahead_at_once")
 def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
 
     async def serve() -> None:
-        client = Client(RequestCalls(Limits()), connection.receive, connection.send, 0)
+        client = connection.exchange()
         await client.receive()  # the time is up, but the loop has not run the timer yet
         await asyncio.sleep(0.01)
-        client.stop_listening()
+        client.close()
 
     asyncio.run(serve())
     assert connection.asked == 2
@@ -595,37 +591,27 @@ def test_a_plain_thread_has_no_credentials_and_makes_no_call(
 # Blocking calls
 
 
-@router.get("/blocks/{what}/{name}")
-async def block(what: str, name: str) -> str:
-    run = await remote.Run.get.aio(name)
-    if what == "wait":
-        run.wait()
-    elif what == "get":
-        remote.Run.get(name)
-    elif what == "listall":
-        list(remote.Run.listall())
-    else:
-        list(run.get_logs())
-    return "not refused"
+@router.get("/blocks")
+async def block() -> None:
+    remote.Run.get("any")
+
+
+@router.get("/blocks/list")
+async def block_in_a_loop() -> None:
+    list(remote.Run.listall())
 
 
 @pytest.mark.parametrize(
-    ("what", "instead"),
+    ("path", "instead"),
     [
-        ("wait", "await ….wait.aio(…)"),
-        ("get", "await ….get.aio(…)"),
-        ("listall", "async for … in ….listall.aio(…)"),
-        ("logs", "async for … in ….get_logs.aio(…)"),
+        ("/blocks", "await ….get.aio(…)"),
+        ("/blocks/list", "async for … in ….listall.aio(…)"),
     ],
 )
 def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
-    alice: httpx.Client,
-    counting: str,
-    what: str,
-    instead: str,
-    caplog: pytest.LogCaptureFixture,
+    alice: httpx.Client, path: str, instead: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert alice.get(f"/blocks/{what}/{counting}").status_code == 500
+    assert alice.get(path).status_code == 500
     assert instead in caplog.text
     assert "blocks, and in an `async def` it would block every caller" in caplog.text
 

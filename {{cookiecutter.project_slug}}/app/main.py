@@ -14,7 +14,6 @@ from passthrough.requests import public
 from passthrough.requests.agents import serve_agents
 from passthrough.requests.credentials import credential_extractors
 from passthrough.requests.door import PublicPaths
-from passthrough.requests.lifetime import FlyteMiddleware
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
@@ -51,7 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
-        middleware=[  # the outermost first
+        middleware=[
             Middleware(
                 FastAPIPassthroughAuthMiddleware,
                 header_extractors=credential_extractors(settings),
@@ -60,11 +59,6 @@ def create_app(settings: Settings) -> FastAPI:
                 trusted_origins=settings.trusted_origins,
                 assume_ambient=True,  # a proxy may turn a cookie into another credential
                 refusal_handler=problem_response,
-            ),
-            Middleware(
-                FlyteMiddleware,
-                timeout=settings.flyte_timeout,
-                data_addresses=settings.flyte_data_addresses,
             ),
         ],
     )

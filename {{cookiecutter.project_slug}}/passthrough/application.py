@@ -4,7 +4,6 @@ The middleware may refuse any request, and any call to Flyte may fail. FastAPI d
 so it is described here, once, for all routes.
 """
 
-import gc
 import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -89,7 +88,6 @@ class App(FastAPI):
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
-            gc.freeze()  # what exists now stays: garbage collections need not look at it again
         await super().__call__(_covered(scope), receive, send)
 
     def __reduce__(self) -> tuple[Any, ...]:

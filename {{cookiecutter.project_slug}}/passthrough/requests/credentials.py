@@ -24,7 +24,9 @@ def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
         else PassthroughAuth.extract_authorization_header,
     ]
     if settings.flyte_plaintext:
-        extractors.append(_nobody)
+        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder,
+        # unlike ``required=False``, has requests from other sites' pages refused.
+        extractors.append(lambda _: ("x-flyte-caller", "nobody"))
     return extractors
 
 
@@ -32,30 +34,19 @@ def _handed_on(token_header: str) -> HeaderExtractor:
     """Extract the bearer token that a proxy passes on."""
 
     def extract_handed_on_token(request: HTTPConnection) -> tuple[str, str] | None:
-        values = ",".join(request.headers.getlist(token_header)).split(",")  # RFC 9110 5.3
-        tokens = dict.fromkeys(token for value in values if (token := value.strip()))
-        # If two tokens differ, one of them does not come from the proxy, and there is no way to
-        # tell which. The line break makes a value that the middleware refuses.
-        return ("authorization", "Bearer " + "\n".join(tokens)) if tokens else None
+        # Of two tokens, one does not come from the proxy, and there is no way to tell which. They
+        # may be in one header (RFC 9110 5.3). The line break makes the middleware refuse them.
+        tokens = ",".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
+        return ("authorization", f"Bearer {tokens}") if tokens else None
 
     return extract_handed_on_token
 
 
-def _nobody(_: HTTPConnection) -> tuple[str, str]:
-    """Admit every caller anonymously, for a Flyte that gets no credentials anyway.
-
-    This returns a placeholder credential rather than setting ``required=False``, so that requests
-    from other sites' pages are refused, as they are in an app with sign-in.
-    """
-    return "x-flyte-caller", "nobody"
-
-
 def keep_handshakes_out_of_the_log() -> None:
     """Stop uvicorn from logging a WebSocket's headers and query, and its refusal as an error."""
-    logging.getLogger("uvicorn.error").addFilter(_is_no_handshake)
 
+    def is_no_handshake(record: logging.LogRecord) -> bool:
+        is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
+        return is_fault or "websockets" not in Path(record.pathname).parts
 
-def _is_no_handshake(record: logging.LogRecord) -> bool:
-    """Tell whether a record is not the WebSocket library's log of what is sent and received."""
-    is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
-    return is_fault or "websockets" not in Path(record.pathname).parts
+    logging.getLogger("uvicorn.error").addFilter(is_no_handshake)

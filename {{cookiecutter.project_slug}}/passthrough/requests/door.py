@@ -1,6 +1,7 @@
 """The door: what happens to every request, before anything is known about its caller."""
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -8,59 +9,45 @@ import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from concurrent import futures
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import flyte.errors
+from anyio import BrokenResourceError
 from opentelemetry import trace
 from starlette._utils import get_route_path  # Starlette's own routing uses it
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
-from ..calls.request_calls import Limits, RequestCalls
+from ..calls.errors import StartError
+from ..calls.make_safe import make_safe
+from ..calls.request_calls import current_calls
+from ..calls.sdk import act_in, initialised
 from ..settings import Settings
 from .exchange import Exchange, too_large
-from .lifetime import CALLS
 from .problems import problem_for, problem_response, route_of
+from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 LARGEST_HEADERS = 64 * 1024  # bytes, with the URL; h11 has lower limits, httptools none
 AROUND_HEADER = len(": \r\n")
-BODY_LATE = "the body of the request did not arrive in time"
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 GONE = (ClientDisconnect, WebSocketDisconnect)
+ENDED = (*GONE, TimeoutError, asyncio.CancelledError, futures.CancelledError, BrokenResourceError)
+"""What an app may raise if it is cancelled, or its calls to Flyte in other threads are."""
 COVERED = "passthrough.covered"
 """The key for what FastAPI's telemetry must not see."""
-
-HEADERS = {
-    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
-    "cache-control": "no-store",
-    # Pages load only the app's files and cannot be framed.
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
-    ),
-    # Pages of other sites cannot embed a response as an image or script, or keep a reference to a
-    # window that they open. CORS for trusted origins still works.
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    # URLs contain names of runs and tasks, which linked sites must not see.
-    "referrer-policy": "no-referrer",
-    # Browsers must never run task output as a script or show it as a page.
-    "x-content-type-options": "nosniff",
-}
-"""Added to every response that does not set them itself."""
-RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 prefix: ContextVar[str] = ContextVar("prefix", default="")
 """What the server puts before the path of the current request (``uvicorn --root-path /pre``)."""
@@ -77,6 +64,8 @@ class PublicPaths(set[str]):
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers it in time, logs it.
 
+    At start-up it makes the SDK safe (`make_safe`). For requests:
+
     - A request keeps its ``X-Request-ID``, or gets one. It is added to the response, to each call
       to Flyte, and to the request's span if requests are traced.
     - Requests that are too large, come from another site's page, or use a foreign host name are
@@ -88,6 +77,8 @@ class Door:
     - If an event stream fails before its first event, so does the request; later, its last event
       is named ``problem``. Any other response that has started is left unfinished: the server cuts
       it off, so that the client does not take it for complete.
+    - Calls to Flyte end with their request, and both end when the client leaves. Event streams end
+      when the server is asked to stop.
     - The log has a line for each request, without its query, headers or credentials.
     """
 
@@ -100,8 +91,7 @@ class Door:
             public: Paths that pages of other sites may request, under any host name.
         """
         self.settings, self.public = settings, public
-        # One call to Flyte may take flyte_timeout; a whole request, twice that.
-        self.timeout = 2 * settings.flyte_timeout
+        self._flyte: Any = None
         self.app = self._with_cors(app)
         if settings.access_log != "off" and not logger.hasHandlers():  # keep the owner's handlers
             logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -123,8 +113,12 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            try:
+                make_safe()  # before the app's own lifespan initialises Flyte
+                await self.app(scope, receive, self._noting_the_start(send))
+            except StartError as error:  # a message without a traceback
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         began = time.perf_counter()
         scope.update(scope.pop(COVERED, {}))
@@ -134,33 +128,47 @@ class Door:
         if not REQUEST_ID.fullmatch(request_id):
             request_id = str(uuid.uuid4())
         trace.get_current_span().set_attribute("request_id", request_id)
-        exchange = Exchange(
-            scope,
-            receive,
-            send,
-            headers=[*RAW_HEADERS, (b"x-request-id", request_id.encode())],
-            largest_body=self.settings.largest_body,
-        )
+        exchange = Exchange(scope, receive, send, self.settings, request_id)
+        token = current_calls.set(exchange.calls)
         try:
-            async with asyncio.timeout(self.timeout) as deadline:
-                if refusal := self._refusal(scope, sent):
-                    raise refusal
-                exchange.deadline = deadline
-                scope[CALLS] = RequestCalls(Limits(), request_id, deadline)
-                await self.app(scope, exchange.receive, exchange.send)
-                await exchange.complete()
+            with closing(exchange):
+                async with exchange.present, exchange.deadline:
+                    if refusal := self._refusal(scope, sent):
+                        raise refusal
+                    if config := self._flyte or self._initialised():
+                        act_in(config)
+                    await self.app(scope, exchange.receive, exchange.send)
+                    await exchange.complete()
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                raise  # by the server; any other is a failure of the endpoint's
-            is_late = deadline.expired() and exchange.awaits_body
-            failure = HTTPException(408, BODY_LATE) if is_late else error
+            by_server = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
+            if by_server and not exchange.has_left:
+                raise
             with suppress(ClientDisconnect):
-                await self._answer(scope, exchange, failure)
+                await self._answer(scope, exchange, error)
         finally:
-            exchange.cancel()
+            exchange.calls.end()
+            current_calls.reset(token)
             if self.settings.access_log != "off":
-                self._log(scope, exchange.status, request_id, time.perf_counter() - began)
+                self._log(scope, exchange, time.perf_counter() - began)
+
+    def _noting_the_start(self, send: Send) -> Send:
+        async def noting_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._initialised()
+                stopping.listen()
+                gc.freeze()  # collections take less time without what exists from the start
+            if not isinstance(sys.exception(), StartError):
+                await send(message)
+
+        return noting_send
+
+    def _initialised(self) -> Any:
+        """Return Flyte's configuration, whatever other apps in the process do later; or None."""
+        make_safe()  # if the app's lifespan has not been run
+        with suppress(flyte.errors.InitializationError):
+            self._flyte = initialised()
+        return self._flyte
 
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
@@ -202,11 +210,16 @@ class Door:
 
     async def _answer(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer a request that has failed, if it can still be answered."""
-        takes_events = await exchange.withdraw()
-        if isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
-            error = error.split(GONE)[1] or ClientDisconnect()
+        is_over = exchange.has_left or exchange.present.expired()
+        while isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
+            error = error.exceptions[0]
+        is_expected = isinstance(error, ENDED if is_over else GONE)
+        if is_expected and is_over and not exchange.has_left:
+            await exchange.complete(COME_BACK)
+            return
+        await exchange.withdraw()
         answer: ASGIApp | None = None
-        if isinstance(error, GONE):
+        if is_expected:
             if exchange.is_http and not exchange.has_started:  # outer middleware may need one
                 answer = Response(status_code=CLIENT_HAS_LEFT)
         elif not exchange.has_started:
@@ -215,23 +228,22 @@ class Door:
             problem = problem_for(HTTPConnection(scope), error)
             if not exchange.is_http:
                 answer = WebSocketClose(1011, problem.title)
-            elif takes_events:
-                event = b"event: problem\ndata: %b\n\n" % bytes(problem.response().body)
-                await exchange.send({"type": "http.response.body", "body": event})
+            elif exchange.is_event_stream:
+                data = bytes(problem.response().body)
+                await exchange.complete(b"event: problem\ndata: %b\n\n" % data)
         if answer:
             await answer(scope, exchange.receive, exchange.send)
 
-    def _log(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
-        calls: RequestCalls | None = scope.get(CALLS)
+    def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "method": scope.get("method", "WEBSOCKET"),
             "route": route_of(scope),
-            "status": status,
+            "status": exchange.status,
             "ms": round(1000 * seconds, 1),
-            "flyte_ms": round(1000 * calls.seconds, 1) if calls else 0,
-            "request_id": request_id,
-            "subject": quote((calls and calls.subject) or "-", safe="@:|"),
+            "flyte_ms": round(1000 * exchange.calls.seconds, 1),
+            "request_id": exchange.calls.request_id,
+            "subject": quote(exchange.calls.subject or "-", safe="@:|"),
         }
         is_json = self.settings.access_log == "json"
         logger.info(json.dumps(line) if is_json else " ".join(map(str, line.values())))

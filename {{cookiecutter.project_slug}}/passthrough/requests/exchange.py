@@ -1,4 +1,4 @@
-"""A request and its response: what the client sends is counted, what the app sends completed."""
+"""What passes between the server and the app for one request, and when it ends."""
 
 import asyncio
 from contextlib import suppress
@@ -7,13 +7,38 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from ..calls.request_calls import Limits, RequestCalls
+from ..settings import Settings
+from .stopping import stopping
+
 STARTS = {"http.response.start", "websocket.http.response.start"}
 EVENTS = b"text/event-stream"
 LONGEST_HOLD = 1.0  # seconds
+READ_AHEAD_AFTER = 1.0  # seconds; few requests take that long
+MOST_UNREAD = 16  # messages
+HEADERS = {
+    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
+    "cache-control": "no-store",
+    # Pages load only the app's files and cannot be framed.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Pages of other sites cannot embed a response as an image or script, or keep a reference to a
+    # window that they open. CORS for trusted origins still works.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # URLs contain names of runs and tasks, which linked sites must not see.
+    "referrer-policy": "no-referrer",
+    # Browsers must never run task output as a script or show it as a page.
+    "x-content-type-options": "nosniff",
+}
+"""Added to every response that does not set them itself."""
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
 NO_CACHE = (b"cache-control", b"no-cache")
 """Set by FastAPI on event streams; replaced, because it lets caches store them."""
-
-Headers = list[tuple[bytes, bytes]]
 
 
 def too_large(largest_body: int) -> HTTPException:
@@ -24,35 +49,43 @@ def too_large(largest_body: int) -> HTTPException:
 class Exchange:
     """A request and its response, or a WebSocket.
 
-    The start of an event stream is held back until its first event, and its end until the
-    application has returned, for a second at most: an exception may follow either.
+    Servers report that the client has left only if somebody receives. So messages are read ahead:
+    of a request that takes long, and of a WebSocket that is accepted. When the client leaves, calls
+    to Flyte end, and a request is cancelled unless it is receiving and gets the message.
+
+    The start of an event stream is held back until its first event, for a second at most, and its
+    end until the app has returned: an exception may follow either.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, headers: Headers, largest_body: int
+        self, scope: Scope, receive: Receive, send: Send, settings: Settings, request_id: str
     ) -> None:
-        """Begin with a scope of ASGI.
+        """Begin with a scope of ASGI, and what the server offers with it.
 
-        Args:
-            scope: The request's.
-            receive: The server's.
-            send: The server's.
-            headers: Added to the response, if it does not set them itself.
-            largest_body: Of the request, in bytes.
+        The response and all calls to Flyte get the ``request_id``.
         """
-        self._receive, self._send, self._headers = receive, send, headers
-        self._largest_body, self._size = largest_body, 0
+        self._receive, self._send = receive, send
+        self._headers = [*RAW_HEADERS, (b"x-request-id", request_id.encode())]
+        self._largest_body, self._size = settings.largest_body, 0
         self.is_http = scope["type"] == "http"
-        sent = {name for name, _ in scope["headers"]}
-        self.awaits_body = not sent.isdisjoint((b"content-length", b"transfer-encoding"))
         self.status = 0
-        self.has_started = self._has_ended = False
-        self.deadline: asyncio.Timeout | None = None
-        """For the start of the response."""
-        self._held: list[Message] | None = None  # a list if the response is an event stream
+        self.has_started = self.has_left = self.is_event_stream = False
+        # One call to Flyte may take flyte_timeout; a response may take twice that to start.
+        self.deadline = asyncio.timeout(2 * settings.flyte_timeout)
+        self.present = asyncio.timeout(None)
+        """Expires when the client leaves, or when the viewer of events should reconnect."""
+        limits = Limits(settings.flyte_timeout, frozenset(settings.flyte_data_addresses))
+        self.calls = RequestCalls(limits, request_id, self.deadline)
+        self._is_receiving = False  # the app
+        self._unread = asyncio.Queue[Message](MOST_UNREAD)
+        self._reading: asyncio.Task[None] | None = None
+        self._may_read_ahead = self.is_http
+        self._start: Message | None = None  # held back
         self._sending = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
-        self._releasing: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        self._late = loop.call_later(READ_AHEAD_AFTER, self._read_ahead)
+
+    # From the client
 
     async def receive(self) -> Message:
         """Receive a message from the client.
@@ -60,49 +93,97 @@ class Exchange:
         Raises:
             HTTPException: The body is too large. The next call receives the next message.
         """
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
-            if self._size > self._largest_body:
-                raise too_large(self._largest_body)
-        self.awaits_body = self.awaits_body and message.get("more_body", False)
+        self._is_receiving = True
+        try:
+            message = await (self._unread.get() if self._reading else self._next())
+        finally:
+            self._is_receiving = False
+            if self._late.when() <= asyncio.get_running_loop().time():
+                self._read_ahead()
+        if message["type"] == "http.request" and self._size > self._largest_body:
+            raise too_large(self._largest_body)
         return message
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > self._largest_body:  # `receive` refuses it; until then it takes no memory
+            message = {**message, "body": b""}
+        if message["type"].endswith(".disconnect") and self._may_read_ahead:
+            self._leave()
+        return message
+
+    def _read_ahead(self) -> None:
+        if self._may_read_ahead and not (self._reading or self._is_receiving):
+            self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        kind = ""
+        while not kind.endswith(".disconnect"):
+            kind = (message := await self._next())["type"]
+            await self._unread.put(message)
+            is_flooded = not self.is_http and self._unread.full()
+            if is_flooded and not self._is_receiving:  # nothing would report that it leaves
+                self._leave()
+        if self.is_http and not self._is_receiving:
+            self.present.reschedule(asyncio.get_running_loop().time())
+
+    def _leave(self) -> None:
+        # The calls end now: the request can't end while one of its threads waits for them.
+        self.has_left = True
+        self.calls.end()
+
+    def close(self) -> None:
+        """Read no more, and let the app return by itself."""
+        self._may_read_ahead = False
+        stopping.leaves(self.present)
+        self._late.cancel()
+        if self._reading:
+            self._reading.cancel()
+            self._reading = None
+
+    # To the client
 
     async def send(self, message: Message) -> None:
         """Send a message to the client, or hold it back."""
-        if message["type"] in STARTS:
+        kind = message["type"]
+        if kind in STARTS:
             message = self._begin(message)
-        elif message["type"] == "websocket.accept":
+        elif kind == "websocket.accept":
             self.status = 101
+            self._may_read_ahead = True
             self._keep_deadline()
-        if self._held is None:
+        elif kind == "http.response.body" and not message.get("more_body"):
+            self.close()  # background tasks come after this and are not cancelled
+        if not self.is_event_stream:
             await self._pass_on(message)
-            return
-        if body := message.get("body"):
+        elif kind in STARTS:
+            self._start = message
+            self._releasing = asyncio.create_task(self._release_after(LONGEST_HOLD))
+        elif body := message.get("body"):
             await self._release()
-            await self._pass_on({"type": "http.response.body", "body": body, "more_body": True})
-        if not message.get("more_body"):
-            self._held.append({**message, "body": b""})
-            loop = asyncio.get_running_loop()
-            self._timer = self._timer or loop.call_later(LONGEST_HOLD, self._release_later)
+            await self._pass_on({**message, "body": body, "more_body": True})
+        if kind == "websocket.accept":
+            self._read_ahead()
 
     def _begin(self, start: Message) -> Message:
         self.status = start["status"]
         headers = [header for header in start.get("headers", ()) if header != NO_CACHE]
         sent = dict(headers)
         headers += [header for header in self._headers if header[0] not in sent]
-        if self.is_http and sent.get(b"content-type", b"").startswith(EVENTS):
-            self._held = []
+        is_events = sent.get(b"content-type", b"").startswith(EVENTS)
+        self.is_event_stream = self.is_http and is_events
+        if self.is_event_stream:
+            stopping.ends(self.present)
         self._keep_deadline()
         return {**start, "headers": headers}
 
     def _keep_deadline(self) -> None:
-        if self.deadline and not self.deadline.expired():
+        with suppress(RuntimeError):  # it has expired, or the app has returned
             self.deadline.reschedule(None)
 
     async def _pass_on(self, message: Message) -> None:
         self.has_started = True
-        self._has_ended = message["type"] == "http.response.body" and not message.get("more_body")
         try:
             await self._send(message)
         except OSError:
@@ -114,40 +195,28 @@ class Exchange:
 
     async def _release(self) -> None:
         async with self._sending:
-            self.cancel()
-            while self._held:
-                await self._pass_on(self._held.pop(0))
+            if start := self._start:
+                self._start = None
+                await self._pass_on(start)
 
-    def _release_later(self) -> None:
-        async def release() -> None:
-            with suppress(ClientDisconnect):  # the next message raises it again
-                await self._release()
+    async def _release_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(ClientDisconnect):  # the next message raises it again
+            await self._release()
 
-        self._releasing = asyncio.create_task(release())
-
-    async def complete(self) -> None:
-        """Send what is held back, once the application has returned.
+    async def complete(self, last_event: bytes = b"") -> None:
+        """Send what is held back, and the end of an event stream.
 
         Raises:
-            ClientDisconnect: It has not answered: the client has left.
+            ClientDisconnect: The app has not answered: the client has left.
         """
         await self._release()
-        if self.is_http and not self.has_started:
+        if self.is_event_stream:
+            await self._pass_on({"type": "http.response.body", "body": last_event})
+        elif self.is_http and not self.has_started:
             raise ClientDisconnect
 
-    async def withdraw(self) -> bool:
-        """Forget what is held back; return whether the response is an event stream that goes on.
-
-        After this, messages are sent as they are, and ``has_started`` does not change by itself.
-        """
+    async def withdraw(self) -> None:
+        """Forget what is held back. After this, ``has_started`` does not change by itself."""
         async with self._sending:
-            self.cancel()
-            is_stream = self._held is not None and not self._has_ended
-            self.deadline = self._held = None
-            return is_stream
-
-    def cancel(self) -> None:
-        """Send nothing later."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+            self._start = None

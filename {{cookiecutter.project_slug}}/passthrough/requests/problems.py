@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import traceback
-from collections.abc import Iterator
 from http.client import responses
 from typing import Any
 
@@ -18,14 +17,21 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import Scope
 
-from ..calls.errors import FLYTE_ERRORS, LONGEST_ERROR, DeadlineExceededError, TooLargeError, quotes
+from ..calls.errors import (
+    FLYTE_ERRORS,
+    LONGEST_ERROR,
+    DeadlineExceededError,
+    TooLargeError,
+    quotes,
+    secrets_in,
+)
 from ..settings import Settings
 from ..values import InvalidInputs
 
@@ -66,16 +72,6 @@ NO_INPUT = re.compile(
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
 MOST_ERRORS = 100  # per request; nobody reads more
-
-
-class ProblemResponse(JSONResponse):
-    """A response that may quote the caller's JSON, whose strings may contain lone surrogates."""
-
-    media_type = "application/problem+json"
-
-    def render(self, content: Any) -> bytes:
-        """Encode the problem."""
-        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class InvalidValue(BaseModel):
@@ -144,13 +140,13 @@ class Problem(BaseModel):
             title=title, status=status, detail=None if detail == title else detail, errors=errors
         )
 
-    def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
+    def response(self, headers: dict[str, str] | None = None) -> Response:
         """Make the response; a 401 has WWW-Authenticate, as RFC 9110 11.6.1 requires."""
         if self.status == 401:
             headers = {"www-authenticate": "Bearer", **(headers or {})}
-        return ProblemResponse(
-            self.model_dump(exclude_none=True), status_code=self.status, headers=headers
-        )
+        # In ASCII: it may quote the caller's JSON, whose strings may contain lone surrogates.
+        text = json.dumps(self.model_dump(exclude_none=True))
+        return Response(text, self.status, headers, "application/problem+json")
 
 
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
@@ -159,16 +155,12 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
-    if isinstance(error, BaseExceptionGroup):
-        told = [problem_for(connection, each) for each in error.exceptions]  # each is logged
-        # A bug of the app first, else the highest status.
-        return max(told, key=lambda each: (each.status == 500, each.status))
     settings = getattr(connection.scope.get("app"), "settings", None) or Settings()
-    secrets = list(_credentials(connection, settings))
+    secrets = _secrets(connection, settings)
     problem = Problem.of_exception(error)
-    problem.detail = problem.detail and problem.detail[:LONGEST_ERROR]
-    if problem.detail and quotes(problem.detail, secrets):
-        problem.detail = None
+    if problem.detail:
+        text = problem.detail[:LONGEST_ERROR]
+        problem.detail = None if quotes(text, secrets) else text
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem, secrets)
     if problem.status in {500, 501, 502, 503}:
@@ -178,10 +170,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     return problem
 
 
-def problem_response(connection: HTTPConnection, error: BaseException) -> JSONResponse:
+def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
     # Errors of HTTP clients have their server's headers.
     sent = (error.headers if isinstance(error, HTTPException) else None) or {}
     headers = {name.lower(): value for name, value in sent.items()}
@@ -192,49 +182,44 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> JSONRe
     return problem.response(headers)
 
 
-async def respond(connection: Any, error: Exception) -> JSONResponse:
+async def respond(connection: Any, error: Exception) -> Response:
     """Handle FastAPI's own exceptions, such as 404 and 422."""
     return problem_response(connection, error)
 
 
-def _credentials(connection: HTTPConnection, settings: Settings) -> Iterator[str]:
-    """Yield the request's forwarded credentials, without schemes and names."""
-    for cookie, value in connection.cookies.items():
-        if settings.cookie_names is None or cookie in settings.cookie_names:
-            yield value
-    for header in ("authorization", settings.token_header or "", *settings.credential_headers):
-        for value in connection.headers.getlist(header):
-            yield from value.split()
+def _secrets(connection: HTTPConnection, settings: Settings) -> list[str]:
+    """Return the request's forwarded credentials, without schemes and names."""
+    names = ("authorization", settings.token_header or "", *settings.credential_headers)
+    headers = [(name, value) for name in names for value in connection.headers.getlist(name)]
+    cookies = [
+        ("cookie", f"{name}={value}")
+        for name, value in connection.cookies.items()
+        if settings.cookie_names is None or name in settings.cookie_names
+    ]
+    return secrets_in(headers + cookies)
 
 
 def _log(
     connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
 ) -> None:
     """Log one line for the app's operators, with the traceback if the fault is the app's own."""
-    request = f"{connection.scope.get('method', 'WebSocket')} {route_of(connection.scope)}"
-    text = f": {problem.detail!r}" if problem.detail else ""
+    what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
+    for each in (error, error.__cause__):
+        if isinstance(each, ConnectError):
+            what = each.code.name
+        if method := getattr(each, "method", None):  # of Flyte's, set in calls/
+            what += f" from {method}"
+            break
     if problem.status == 500:
         trace = "".join(traceback.format_exception(error))
         if quotes(trace, secrets):  # log the place without the message
             trace = "".join(traceback.format_tb(error.__traceback__))
         text = f"\n{trace}"
-    logger.error("%s: status %d, %s%s", request, problem.status, _failed(error), text)
+    method = connection.scope.get("method", "WebSocket")
+    route = route_of(connection.scope)
+    logger.error("%s %s: status %d, %s%s", method, route, problem.status, what, text)
 
 
 def route_of(scope: Scope) -> str:
     """Return the path of a request's route, such as ``/runs/{name}``: a path may quote a token."""
     return getattr(scope.get("route"), "path", None) or "-"
-
-
-def _failed(error: BaseException) -> str:
-    """Return what failed, such as ``UNAVAILABLE from flyteidl2.workflow.RunService/ListRuns``."""
-    name, cause = type(error).__name__, error
-    for _ in range(MOST_ERRORS):  # causes may form a loop
-        if isinstance(cause, ConnectError):
-            name = cause.code.name
-        if method := getattr(cause, "method", None):  # set in calls/
-            return f"{name} from {method}"
-        if cause.__cause__ is None:
-            break
-        cause = cause.__cause__
-    return name

@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from .door import HEADERS, PublicPaths
+from .door import PublicPaths
+from .exchange import HEADERS
 
 # URLs are relative, so that they also work under a proxy's path prefix.
 PAGE = """<!doctype html>

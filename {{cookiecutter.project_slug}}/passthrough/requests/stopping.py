@@ -13,43 +13,47 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType
 
+COME_BACK = b"retry: 1000\n\n"
+"""The end of an unfinished event stream: the client reconnects after this many milliseconds."""
+
 
 class Stopping:
     """Whether this process has been asked to stop, by SIGTERM or Ctrl-C."""
 
     def __init__(self) -> None:
         self.begun = False
-        self._timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
+        self._timeouts: set[asyncio.Timeout] = set()
 
     def listen(self) -> None:
         """Handle the signals that stop the server, in addition to the server's own handler."""
         if threading.current_thread() is not threading.main_thread():
             return  # no signal stops this server alone
+        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(handler := signal.getsignal(number)):
                 signal.signal(number, partial(self._handle, handler))
 
     def _handle(self, handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
         self.begun = True
-        for timeout, loop in [*self._timeouts.items()]:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._expire, timeout)
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._expire)
         handler(number, frame)
 
     def ends(self, timeout: asyncio.Timeout) -> None:
         """Make a timeout, entered or about to be entered, expire at the signal."""
-        self._timeouts[timeout] = asyncio.get_running_loop()
+        self._timeouts.add(timeout)
         if self.begun:
-            self._timeouts[timeout].call_soon(self._expire, timeout)
+            asyncio.get_running_loop().call_soon(self._expire)
 
     def leaves(self, timeout: asyncio.Timeout) -> None:
         """Forget a timeout whose block has been left."""
-        self._timeouts.pop(timeout, None)
+        self._timeouts.discard(timeout)
 
-    def _expire(self, timeout: asyncio.Timeout) -> None:
-        loop = self._timeouts.pop(timeout, None)
-        if loop and not timeout.expired():
-            timeout.reschedule(loop.time())
+    def _expire(self) -> None:
+        while self._timeouts:
+            timeout = self._timeouts.pop()
+            if not timeout.expired():
+                timeout.reschedule(0)
 
 
 stopping = Stopping()

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from .lifetime import COME_BACK
+from .stopping import COME_BACK
 
 LONGEST = 50_000  # bytes of a response that are read: an agent's context is dear
 JSON = "application/json"

@@ -1,0 +1,232 @@
+"""OpenTelemetry: a span for each request and each call to Flyte, without credentials."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from flyte import remote
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.requests.agents import serve_agents
+
+from .support import TASKS, build_app
+
+TOKEN = PEOPLE["alice"].token
+SECRET = "sk-live-0123456789abcdef"
+
+router = APIRouter()
+
+
+@router.get("/me")
+async def me() -> str:
+    return (await remote.User.get.aio()).subject() or ""
+
+
+@router.get("/projects")
+async def projects() -> list[str]:
+    return [project.pb2.id async for project in remote.Project.listall.aio()]
+
+
+@router.get("/runs/{name}")
+async def run(name: str) -> str:
+    return (await remote.Run.get.aio(name)).phase
+
+
+@router.post("/tasks/{name}/runs")
+async def start(name: str, inputs: dict[str, Any]) -> str:
+    return (await remote.Task.get(name, auto_version="latest").fetch.aio()).name
+
+
+@router.get("/raises")
+async def raises(request: Request) -> None:
+    raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
+
+
+@router.get("/runs/{name}/phases")
+async def phases(name: str) -> StreamingResponse:
+    async def told() -> AsyncIterator[str]:
+        async for state in (await remote.Run.get.aio(name)).watch():
+            yield f"{state.phase}\n"
+
+    return StreamingResponse(told())
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """What exports spans. It is set for good; after these tests, it exports nothing."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield exporter
+    exporter.shutdown()
+
+
+@pytest.fixture(scope="module")
+def alice(exporter: InMemorySpanExporter, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+    app = build_app(router, credential_headers=("x-api-key",))
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "alice") as client:
+        yield client
+
+
+class Spans:
+    """The spans that have ended since the test began, in the order in which they did."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+        exporter.clear()
+
+    def __call__(self) -> list[Any]:
+        return [json.loads(span.to_json() or "") for span in self._exporter.get_finished_spans()]
+
+    def named(self, name: str) -> list[Any]:
+        """Return the spans of a request, such as ``GET /me``, or of a method of Flyte."""
+        return [span for span in self() if span["name"].rpartition("Service/")[2] == name]
+
+    def one(self, name: str) -> Any:
+        """Wait for a span with this name, and return it."""
+        wait_until(lambda: self.named(name))
+        (span,) = self.named(name)
+        return span
+
+
+@pytest.fixture
+def spans(exporter: InMemorySpanExporter) -> Spans:
+    return Spans(exporter)
+
+
+def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
+    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+) -> None:
+    local_flyte.clear_calls()
+    response = alice.get("/me?token=of-nobody")
+    request, call = spans.one("GET /me"), spans.one("UserInfo")
+    assert request["parent_id"] is None
+    assert request["attributes"]["http.route"] == "/me"
+    assert request["attributes"]["http.response.status_code"] == 200
+    assert request["attributes"]["request_id"] == response.headers["x-request-id"]
+    assert call["parent_id"] == request["context"]["span_id"]
+    assert call["kind"] == "SpanKind.CLIENT"
+    assert call["attributes"] == {
+        "rpc.system.name": "connectrpc",
+        "rpc.method": "flyteidl2.auth.IdentityService/UserInfo",
+    }
+    (received,) = (call for call in local_flyte.calls if call.method == "UserInfo")
+    trace_id, span_id = call["context"]["trace_id"][2:], call["context"]["span_id"][2:]
+    assert received.headers["traceparent"].startswith(f"00-{trace_id}-{span_id}-")
+
+
+def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
+    params: dict[str, Any] = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+def test_the_request_of_a_tool_call_is_a_child_of_the_agents(
+    alice: httpx.Client, spans: Spans
+) -> None:
+    assert PEOPLE["alice"].subject in alice.post("/mcp", json=tool_call("me")).text
+    outer, inner, call = spans.one("POST /mcp"), spans.one("GET /me"), spans.one("UserInfo")
+    assert inner["parent_id"] == outer["context"]["span_id"]
+    assert call["parent_id"] == inner["context"]["span_id"]
+    assert inner["attributes"]["request_id"] == outer["attributes"]["request_id"]
+    assert len(spans()) == 3
+
+
+def test_a_call_that_fails_has_a_status_and_no_text_and_a_retried_call_is_one_span(
+    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+) -> None:
+    local_flyte.fail_next("ListProjects", Code.PERMISSION_DENIED, message=f"not with {TOKEN}")
+    assert alice.get("/projects").status_code == 403
+    call = spans.one("ListProjects")
+    assert call["attributes"]["rpc.response.status_code"] == "permission_denied"
+    assert call["attributes"]["error.type"] == "ConnectError"
+    assert call["status"] == {"status_code": "ERROR"}
+    assert call["events"] == []
+    local_flyte.fail_next("ListProjects", Code.UNAVAILABLE, times=2)
+    assert alice.get("/projects").status_code == 200
+    wait_until(lambda: len(spans.named("GET /projects")) == 2)
+    assert [each["status"]["status_code"] for each in spans.named("ListProjects")] == [
+        "ERROR",
+        "UNSET",
+    ]
+
+
+def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
+    alice: httpx.Client, counting: str, spans: Spans
+) -> None:
+    with alice.stream("GET", f"/runs/{counting}/phases") as response:
+        next(response.iter_lines())
+        assert spans.named("WatchActionDetails") == []
+    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/phases")
+    assert call["parent_id"] == request["context"]["span_id"]
+    assert call["status"] == {"status_code": "UNSET"}
+
+
+TOLD = {
+    "error.type",
+    "http.request.method",
+    "http.response.status_code",
+    "http.route",
+    "network.protocol.version",
+    "request_id",
+    "rpc.method",
+    "rpc.response.status_code",
+    "rpc.system.name",
+    "server.address",
+    "server.port",
+    "url.path",
+    "url.scheme",
+}
+
+
+def test_no_span_and_no_call_contains_other_data_of_a_client(
+    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+) -> None:
+    local_flyte.clear_calls()
+    everywhere = {
+        "X-Api-Key": SECRET,
+        "Cookie": f"flyte_at={SECRET}; other={SECRET}",
+        "User-Agent": SECRET,
+        "Host": SECRET,
+        "X-Request-ID": f"Bearer {SECRET}",
+        "Baggage": f"key={SECRET}",
+        "Tracestate": f"key={SECRET}",
+        "Traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
+    }
+    for authorization in (f"Bearer {TOKEN}", f"Basic {SECRET}", SECRET, f"Bearer {SECRET}"):
+        headers = everywhere | {"Authorization": authorization}
+        for path in ("/me", "/raises", f"/runs/{SECRET}", f"/{SECRET}", "/health"):
+            alice.get(path, params={"token": SECRET, "sig": SECRET}, headers=headers)
+        # The server reads the next request on this connection in this one's context.
+        inputs = {"name": SECRET, "excited": "x" * 200_000}
+        alice.post(f"/tasks/{TASKS}.{SECRET}/runs", json=inputs, headers=headers)
+        for tool in ("run", SECRET):
+            body = tool_call(tool, name=SECRET)
+            trace_of_its_own = {"traceparent": f"00-{'3' * 32}-{'4' * 16}-01", "tracestate": SECRET}
+            body["params"]["_meta"] = trace_of_its_own
+            alice.post("/mcp", json=body, headers=headers)
+    alice.get("/projects")  # without a trace of its own
+    wait_until(lambda: spans.named("GET /projects"))
+
+    told = json.dumps(spans())
+    assert not re.search(rf"{SECRET}|{TOKEN}|x{{100}}", told)
+    assert {name for span in spans() for name in span["attributes"]} <= TOLD
+    assert all(span["events"] == [] and span["links"] == [] for span in spans())
+    assert all(span["attributes"].get("url.path", "") == "" for span in spans())
+    (last,) = spans.named("GET /projects")
+    assert last["parent_id"] is None
+    assert spans.named("GET /me")[0]["context"]["trace_id"] == "0x" + "1" * 32
+    assert local_flyte.calls
+    for call in local_flyte.calls:
+        assert not {"baggage", "tracestate"} & {name.lower() for name in call.headers}
