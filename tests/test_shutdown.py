@@ -27,7 +27,6 @@ OPEN = {"WatchActionDetails": 2, "TailLogs": 1, "UserInfo": 1}
 """The calls to Flyte that are open when the app gets the signal."""
 PATIENT = {"DO_NOT_TRACK": "1", "FLYTE_TIMEOUT": "300"}
 """Variables with which the calls can be open together on a busy machine."""
-NOWHERE = "admin: {endpoint: 'dns:///127.0.0.1:1'}\n"
 
 
 def left(flyte: LocalFlyte) -> dict[str, int]:
@@ -112,28 +111,4 @@ def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
     app = fserve(url.rpartition(":")[2])
     asyncio.run(all_at_once(url, flyte, lambda: os.kill(app, signal.SIGTERM)))
     wait_until(lambda: not Path(f"/proc/{app}").exists())
-    flyte.reset()
-
-
-def test_under_flyte_serve_the_app_ends_at_once_and_nothing_remains(
-    flyte: LocalFlyte, default_project: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    (tmp_path / "elsewhere.py").write_text(
-        "import flyte.app\nfrom deployment import app_env\n"
-        f"app_env.port = flyte.app.Port(port={port})\n"
-    )
-    (tmp_path / "flyte.yaml").write_text(NOWHERE)
-    url = f"http://127.0.0.1:{port}"
-    command = "flyte --config flyte.yaml serve --local elsewhere.py app_env"
-    variables = {**flyte.app_environment(), "PYTHONPATH": str(default_project)}
-    with started(command, tmp_path, f"{url}/health", variables) as app:
-        run = long_run(url)
-        with httpx.stream(
-            "GET", f"{url}/runs/{run}/events", headers=ALICE, timeout=60, trust_env=False
-        ) as events:
-            assert next(events.iter_lines()) == "event: phase"
-            app.terminate()
-            app.wait(60)
-    wait_until(lambda: not any(left(flyte).values()))
     flyte.reset()

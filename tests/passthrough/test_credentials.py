@@ -1,14 +1,18 @@
 """Sources of the caller's credentials besides Authorization and Cookie."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
+from starlette.requests import HTTPConnection
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving
+from passthrough.requests.credentials import credential_extractors
+from passthrough.settings import Settings
 
 from .support import build_app
 
@@ -69,8 +73,36 @@ def test_by_default_no_proxy_is_trusted(url: str) -> None:
         assert client.get("/me", headers={HEADER: BOB}).status_code == 401
 
 
-def test_two_sign_in_cookies_that_differ_are_refused(url: str) -> None:
-    with client_of(url, None) as client:
-        refused = client.get("/me", headers={"Cookie": "flyte_at=one; flyte_at=two"})
-    assert refused.status_code == 400
-    assert refused.headers["Content-Type"] == "application/problem+json"
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"cookie": "flyte_at=one", "authorization": "Bearer two"}),
+        (
+            {"credential_headers": ("x-key", "x-none")},
+            {"cookie": "flyte_at=one", "authorization": "Bearer two", "x-key": "three"},
+        ),
+        (
+            {"token_header": "x-token"},
+            {"cookie": "flyte_at=one", "authorization": "Bearer four\n five"},
+        ),
+        ({"token_header": "x-none"}, {"cookie": "flyte_at=one"}),
+        (
+            {"flyte_plaintext": True},
+            {"cookie": "flyte_at=one", "authorization": "Bearer two", "x-flyte-caller": "nobody"},
+        ),
+    ],
+)
+def test_the_settings_decide_where_credentials_come_from(
+    settings: dict[str, Any], expected: dict[str, str]
+) -> None:
+    headers = [
+        (b"cookie", b"flyte_at=one"),
+        (b"authorization", b"Bearer two"),
+        (b"x-key", b"three"),
+        (b"x-token", b" four, five"),
+        (b"x-token", b""),
+    ]
+    request = HTTPConnection({"type": "http", "headers": headers})
+    extractors = credential_extractors(Settings.model_construct(**settings))
+    found = [extract(request) for extract in extractors]
+    assert dict(pair for pair in found if isinstance(pair, tuple)) == expected

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
-from fastapi.responses import StreamingResponse
 from flyte import remote
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
@@ -34,6 +33,7 @@ from passthrough.requests.door import Door
 from passthrough.requests.exchange import MOST_UNREAD, Exchange
 from passthrough.settings import Settings
 
+from . import fifteen
 from .support import build_app
 
 VIEWERS = 50
@@ -43,80 +43,46 @@ Received = Callable[[], list[ReceivedCall]]
 
 INTERCEPTOR: Any = CallerInterceptor(True, Transport(None))
 router = APIRouter()
+router.include_router(fifteen.router)
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
 heard: list[str] = []
 """Results of work after the response."""
 
 
-@router.get("/watch/{name}")
-async def watch(name: str) -> StreamingResponse:
-    run = await remote.Run.get.aio(name)
-
-    async def phases() -> AsyncIterator[str]:
-        async for details in run.watch():
-            yield f"{details.phase}\n"
-
-    return StreamingResponse(phases())
-
-
-@router.get("/wait/{name}")
+@router.get("/runs/{name}/wait")
 async def wait(name: str) -> str:
     run = await remote.Run.get.aio(name)
     await run.wait.aio(quiet=True)
     return run.phase
 
 
-@router.get("/logs/{name}")
-async def logs(name: str) -> StreamingResponse:
-    run = await remote.Run.get.aio(name)
-    return StreamingResponse(run.get_logs.aio())
-
-
-@router.websocket("/socket/{name}")
-async def socket(websocket: WebSocket, name: str) -> None:
-    await websocket.accept()
-    run = await remote.Run.get.aio(name)
-    async for details in run.watch():
-        await websocket.send_text(details.phase)
-
-
-@router.get("/sync/wait/{name}")
+@router.get("/runs/{name}/wait-sync")
 def sync_wait(name: str) -> str:
     run = remote.Run.get(name)
     run.wait(quiet=True)
     return run.phase
 
 
-@router.get("/sync/logs/{name}")
-def sync_logs(name: str) -> StreamingResponse:
-    return StreamingResponse(remote.Run.get(name).get_logs())
-
-
-@router.get("/list")
-async def list_runs() -> list[str]:
-    return [run.name async for run in remote.Run.listall.aio()]
-
-
-@router.get("/sync/list")
+@router.get("/runs-sync")
 def sync_list() -> list[str]:
     return [run.name for run in remote.Run.listall()]
 
 
 STREAMS = {
-    "/watch/{run}": "WatchActionDetails",
-    "/wait/{run}": "WatchActionDetails",
-    "/logs/{run}": "TailLogs",
-    "/socket/{run}": "WatchActionDetails",
-    "/sync/wait/{run}": "WatchActionDetails",
-    "/sync/logs/{run}": "TailLogs",
+    "watch": "WatchActionDetails",
+    "wait": "WatchActionDetails",
+    "logs": "TailLogs",
+    "live": "WatchActionDetails",
+    "wait-sync": "WatchActionDetails",
+    "logs-sync": "TailLogs",
 }
 """The call to Flyte that each of them keeps open."""
 
 
 async def view(client: httpx.AsyncClient, url: str) -> None:
     """Read a stream until cancelled."""
-    if "/socket/" in url:
+    if url.endswith("live"):
         async with connect(
             url.replace("http", "ws", 1), additional_headers=ALICE, proxy=None, open_timeout=60
         ) as websocket:
@@ -180,7 +146,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
         sdk.removeHandler(caplog.handler)
 
 
-@pytest.mark.parametrize("hanging", ["answering", "hung before", "hung after"])
+@pytest.mark.parametrize("hanging", ["hung before", "hung after"])
 @pytest.mark.parametrize("path", STREAMS)
 def test_nothing_remains_when_viewers_leave(
     *,
@@ -192,7 +158,7 @@ def test_nothing_remains_when_viewers_leave(
     logged: Callable[[], list[str]],
 ) -> None:
     call = STREAMS[path]
-    viewers = VIEWERS if path.startswith("/watch") else FEW
+    viewers = VIEWERS if path == "watch" else FEW
     with ExitStack() as stack:
         if hanging == "hung before":
             stack.enter_context(local_flyte.hang(call))
@@ -200,7 +166,7 @@ def test_nothing_remains_when_viewers_leave(
         def all_there() -> bool:
             return local_flyte.open_calls(call) == viewers
 
-        asyncio.run(come_and_leave(url + path.format(run=counting), all_there, viewers))
+        asyncio.run(come_and_leave(f"{url}/runs/{counting}/{path}", all_there, viewers))
         if hanging == "hung after":
             stack.enter_context(local_flyte.hang("GetActionDetails"))
             stack.enter_context(local_flyte.hang("SelectCluster"))
@@ -208,7 +174,7 @@ def test_nothing_remains_when_viewers_leave(
     assert logged() == []
 
 
-@pytest.mark.parametrize("path", ["/list", "/sync/list"])
+@pytest.mark.parametrize("path", ["/runs", "/runs-sync"])
 def test_a_call_that_hangs_ends_with_its_request(
     url: str, local_flyte: LocalFlyte, path: str, logged: Callable[[], list[str]]
 ) -> None:
@@ -243,14 +209,6 @@ def test_an_endpoint_that_reads_sees_its_client_leave(url: str) -> None:
 
 
 # Work that an endpoint leaves behind
-
-
-@router.get("/left/{name}")
-async def leave_in_the_middle(name: str) -> str:
-    run = await remote.Run.get.aio(name)
-    async for line in run.get_logs.aio():
-        return line
-    return ""
 
 
 @router.get("/kept/{name}")
@@ -332,11 +290,11 @@ def _nothing_kept() -> Iterator[None]:
     kept.clear()
 
 
-@pytest.mark.parametrize("path", ["/left/{run}", "/kept/{run}", "/sync/kept/{run}"])
+@pytest.mark.parametrize("path", ["/runs/{run}/first-line", "/kept/{run}", "/sync/kept/{run}"])
 def test_an_unfinished_iterator_ends_with_the_request(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
 ) -> None:
-    assert alice.get(path.format(run=counting)).json()
+    assert alice.get(path.format(run=counting)).text
     all_is_quiet(local_flyte, "TailLogs")
 
 
@@ -383,7 +341,7 @@ def test_an_endpoint_that_reads_gets_all_messages_however_fast_they_come(url: st
 def test_messages_that_the_endpoint_does_not_read_end_its_calls(
     url: str, local_flyte: LocalFlyte, counting: str
 ) -> None:
-    address = f"ws{url[4:]}/socket/{counting}"
+    address = f"ws{url[4:]}/runs/{counting}/live"
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
         with suppress(ConnectionClosed):
@@ -623,7 +581,9 @@ def test_sync_endpoints_serve_many_callers_at_once(
 
     def ask(token: str) -> str:
         headers = {"Authorization": f"Bearer {token}"}
-        return str(httpx.get(f"{url}/sync/wait/{greeting}", headers=headers, timeout=120).json())
+        return str(
+            httpx.get(f"{url}/runs/{greeting}/wait-sync", headers=headers, timeout=120).json()
+        )
 
     with ThreadPoolExecutor(FEW) as threads:
         answers = [*threads.map(ask, [each.token for each in people])]

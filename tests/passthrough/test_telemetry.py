@@ -2,15 +2,13 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from connectrpc.code import Code
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
-from flyte import remote
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -20,46 +18,19 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.requests.agents import serve_agents
 
-from .support import TASKS, build_app
+from . import fifteen
+from .support import build_app
 
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
 
 router = APIRouter()
-
-
-@router.get("/me")
-async def me() -> str:
-    return (await remote.User.get.aio()).subject() or ""
-
-
-@router.get("/projects")
-async def projects() -> list[str]:
-    return [project.pb2.id async for project in remote.Project.listall.aio()]
-
-
-@router.get("/runs/{name}")
-async def run(name: str) -> str:
-    return (await remote.Run.get.aio(name)).phase
-
-
-@router.post("/tasks/{name}/runs")
-async def start(name: str, inputs: dict[str, Any]) -> str:
-    return (await remote.Task.get(name, auto_version="latest").fetch.aio()).name
+router.include_router(fifteen.router)
 
 
 @router.get("/raises")
 async def raises(request: Request) -> None:
     raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
-
-
-@router.get("/runs/{name}/phases")
-async def phases(name: str) -> StreamingResponse:
-    async def told() -> AsyncIterator[str]:
-        async for state in (await remote.Run.get.aio(name)).watch():
-            yield f"{state.phase}\n"
-
-    return StreamingResponse(told())
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +81,10 @@ def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
     alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
 ) -> None:
     local_flyte.clear_calls()
-    response = alice.get("/me?token=of-nobody")
-    request, call = spans.one("GET /me"), spans.one("UserInfo")
+    response = alice.get("/whoami?token=of-nobody")
+    request, call = spans.one("GET /whoami"), spans.one("UserInfo")
     assert request["parent_id"] is None
-    assert request["attributes"]["http.route"] == "/me"
+    assert request["attributes"]["http.route"] == "/whoami"
     assert request["attributes"]["http.response.status_code"] == 200
     assert request["attributes"]["request_id"] == response.headers["x-request-id"]
     assert call["parent_id"] == request["context"]["span_id"]
@@ -135,8 +106,8 @@ def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
 def test_the_request_of_a_tool_call_is_a_child_of_the_agents(
     alice: httpx.Client, spans: Spans
 ) -> None:
-    assert PEOPLE["alice"].subject in alice.post("/mcp", json=tool_call("me")).text
-    outer, inner, call = spans.one("POST /mcp"), spans.one("GET /me"), spans.one("UserInfo")
+    assert PEOPLE["alice"].subject in alice.post("/mcp", json=tool_call("whoami")).text
+    outer, inner, call = spans.one("POST /mcp"), spans.one("GET /whoami"), spans.one("UserInfo")
     assert inner["parent_id"] == outer["context"]["span_id"]
     assert call["parent_id"] == inner["context"]["span_id"]
     assert inner["attributes"]["request_id"] == outer["attributes"]["request_id"]
@@ -165,10 +136,10 @@ def test_a_call_that_fails_has_a_status_and_no_text_and_a_retried_call_is_one_sp
 def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
     alice: httpx.Client, counting: str, spans: Spans
 ) -> None:
-    with alice.stream("GET", f"/runs/{counting}/phases") as response:
+    with alice.stream("GET", f"/runs/{counting}/watch") as response:
         next(response.iter_lines())
         assert spans.named("WatchActionDetails") == []
-    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/phases")
+    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/watch")
     assert call["parent_id"] == request["context"]["span_id"]
     assert call["status"] == {"status_code": "UNSET"}
 
@@ -206,12 +177,12 @@ def test_no_span_and_no_call_contains_other_data_of_a_client(
     }
     for authorization in (f"Bearer {TOKEN}", f"Basic {SECRET}", SECRET, f"Bearer {SECRET}"):
         headers = everywhere | {"Authorization": authorization}
-        for path in ("/me", "/raises", f"/runs/{SECRET}", f"/{SECRET}", "/health"):
+        for path in ("/whoami", "/raises", f"/runs/{SECRET}", f"/{SECRET}", "/health"):
             alice.get(path, params={"token": SECRET, "sig": SECRET}, headers=headers)
         # The server reads the next request on this connection in this one's context.
         inputs = {"name": SECRET, "excited": "x" * 200_000}
-        alice.post(f"/tasks/{TASKS}.{SECRET}/runs", json=inputs, headers=headers)
-        for tool in ("run", SECRET):
+        alice.post(f"/tasks/{SECRET}/run", json=inputs, headers=headers)
+        for tool in ("status", SECRET):
             body = tool_call(tool, name=SECRET)
             trace_of_its_own = {"traceparent": f"00-{'3' * 32}-{'4' * 16}-01", "tracestate": SECRET}
             body["params"]["_meta"] = trace_of_its_own
@@ -226,7 +197,7 @@ def test_no_span_and_no_call_contains_other_data_of_a_client(
     assert all(span["attributes"].get("url.path", "") == "" for span in spans())
     (last,) = spans.named("GET /projects")
     assert last["parent_id"] is None
-    assert spans.named("GET /me")[0]["context"]["trace_id"] == "0x" + "1" * 32
+    assert spans.named("GET /whoami")[0]["context"]["trace_id"] == "0x" + "1" * 32
     assert local_flyte.calls
     for call in local_flyte.calls:
         assert not {"baggage", "tracestate"} & {name.lower() for name in call.headers}

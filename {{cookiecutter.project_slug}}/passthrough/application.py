@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from .requests import public as public_routes
-from .requests.credentials import keep_handshakes_out_of_the_log
 from .requests.door import COVERED, Door
 from .requests.problems import Problem, respond
+from .requests.serving import keep_handshakes_out_of_the_log
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}

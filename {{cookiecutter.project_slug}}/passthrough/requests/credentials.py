@@ -1,8 +1,5 @@
 """Which headers and cookies of a request hold its caller's credentials, according to settings."""
 
-import logging
-from pathlib import Path
-
 from starlette.requests import HTTPConnection
 
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
@@ -40,13 +37,3 @@ def _handed_on(token_header: str) -> HeaderExtractor:
         return ("authorization", f"Bearer {tokens}") if tokens else None
 
     return extract_handed_on_token
-
-
-def keep_handshakes_out_of_the_log() -> None:
-    """Stop uvicorn from logging a WebSocket's headers and query, and its refusal as an error."""
-
-    def is_no_handshake(record: logging.LogRecord) -> bool:
-        is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
-        return is_fault or "websockets" not in Path(record.pathname).parts
-
-    logging.getLogger("uvicorn.error").addFilter(is_no_handshake)

@@ -125,7 +125,7 @@ class Exchange:
             is_flooded = not self.is_http and self._unread.full()
             if is_flooded and not self._is_receiving:  # nothing would report that it leaves
                 self._leave()
-        if self.is_http and not self._is_receiving:
+        if self.is_http and not (self._is_receiving or self.present.expired()):
             self.present.reschedule(asyncio.get_running_loop().time())
 
     def _leave(self) -> None:

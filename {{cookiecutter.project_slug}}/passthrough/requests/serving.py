@@ -1,7 +1,9 @@
-"""uvicorn's options, the same however the app is started."""
+"""uvicorn's options, the same however the app is started, and what it logs."""
 
+import logging
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -55,3 +57,13 @@ COMMAND_LINE = (
     " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
 )
 """The same options for the ``uvicorn`` command."""
+
+
+def keep_handshakes_out_of_the_log() -> None:
+    """Stop uvicorn from logging a WebSocket's headers and query, and its refusal as an error."""
+
+    def is_no_handshake(record: logging.LogRecord) -> bool:
+        is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
+        return is_fault or "websockets" not in Path(record.pathname).parts
+
+    logging.getLogger("uvicorn.error").addFilter(is_no_handshake)
