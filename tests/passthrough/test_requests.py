@@ -33,7 +33,7 @@ from passthrough.requests.door import Door
 from passthrough.requests.exchange import MOST_UNREAD, Exchange
 from passthrough.settings import Settings
 
-from . import fifteen
+from . import naive_endpoints
 from .support import build_app
 
 VIEWERS = 50
@@ -43,7 +43,7 @@ Received = Callable[[], list[ReceivedCall]]
 
 INTERCEPTOR: Any = CallerInterceptor(True, Transport(None))
 router = APIRouter()
-router.include_router(fifteen.router)
+router.include_router(naive_endpoints.router)
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
 heard: list[str] = []

@@ -18,14 +18,14 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.requests.agents import serve_agents
 
-from . import fifteen
+from . import naive_endpoints
 from .support import build_app
 
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
 
 router = APIRouter()
-router.include_router(fifteen.router)
+router.include_router(naive_endpoints.router)
 
 
 @router.get("/raises")
