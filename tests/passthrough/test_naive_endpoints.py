@@ -124,6 +124,8 @@ def test_all_invalid_inputs_of_a_run_are_reported_at_once(
     wrong = alice.post(path, json={"loud": 1, "excited": "very", "name": None})
     places = [error["location"][1] for error in wrong.json()["errors"]]
     assert (wrong.status_code, sorted(places)) == (422, ["excited", "loud", "name"])
+    taken = "run_name" if path.startswith("/runs") else "task"
+    assert alice.post(path, json={taken: 1}).status_code == 422
 
 
 @pytest.mark.parametrize(
