@@ -25,7 +25,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, serving
 from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
-from passthrough.dependencies import CallerDep, Inputs, TaskDep, wait_for
+from passthrough.dependencies import Inputs, TaskDep, wait_for
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
 from passthrough.values import to_json
@@ -34,11 +34,6 @@ from .support import build_app
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
-
-
-@router.get("/caller")
-async def caller(caller: CallerDep) -> str | None:
-    return caller.subject
 
 
 @router.post("/tasks/{name}/runs")

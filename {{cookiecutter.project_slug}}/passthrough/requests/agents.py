@@ -187,7 +187,7 @@ class Agents:
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for each in iter_route_contexts(self._app.routes):
             if each.matches(scope)[0] is Match.FULL:
-                if True:
+                if each.path_format == tool.path:
                     return scope
                 break
         raise tool.refusal()
@@ -202,7 +202,7 @@ class Call:
         self._left = asyncio.Event()
         # In a context of its own: it finds nothing of the request around it.
         request = app(scope, self._receive, self._send)
-        self._task = asyncio.create_task(request, context=Context())
+        self._task = asyncio.create_task(request)
         self._task.add_done_callback(self._done)
 
     async def result(self) -> dict[str, Any]:
