@@ -45,15 +45,12 @@ WHERE = """
   On your own machine, `make dev` starts the app with a local Flyte."""
 
 
-def rule(
-    pattern: str, wanted: str, check: Callable[[str], object] = lambda _: None
-) -> AfterValidator:
+def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
     """Refuse values that don't match, or for which a check raises; say what to give instead."""
 
     def follow(value: str) -> str:
         with suppress(ValueError):
-            if re.fullmatch(pattern, value, re.ASCII):
-                check(value)
+            if re.fullmatch(pattern, value, re.ASCII) and check(value):
                 return value
         raise ValueError(f"give {wanted}")
 
@@ -69,7 +66,6 @@ ADDRESS = rf"https://(?i:{HOST})(:\d+)?"
 ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w.-]+)/?"
 # RFC 6454 6: browsers send it in lower case, without the scheme's own port.
 ORIGIN = rf"(?!http:.*:80$|https:.*:443$)https?://{HOST}(:\d+)?"
-ISSUER = r"https?://[^/?#@\s]+(/[!->@-~]*)?"
 PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
@@ -90,8 +86,7 @@ Origin = Annotated[
     str, rule(ORIGIN, "origins as browsers send them: https://host[:port], in lower case, no *")
 ]
 HostName = Annotated[str, rule(HOST, "host names in lower case, without ports")]
-Issuer = Annotated[str, rule(ISSUER, "https://host[/path]")]
-Page = Annotated[str, rule(PAGE, "https://host/path or /path")]
+Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
 def env(*names: str, **kwargs: Any) -> Any:
@@ -124,10 +119,7 @@ class Settings(BaseModel):
     """Seconds that Flyte may take to answer a call."""
 
     flyte_data_addresses: tuple[DataAddress, ...] = env("FLYTE_DATA_ADDRESSES", default=())
-    """Addresses of Flyte's clusters, if they are not in the domain of ``flyte_endpoint``.
-
-    Flyte returns the address that stores a run's data. Credentials are sent to no others.
-    """
+    """Addresses of clusters outside Flyte's own domain, which get credentials, too."""
 
     image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
     """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""
@@ -139,27 +131,25 @@ class Settings(BaseModel):
     """Further request headers to forward as credentials."""
 
     token_header: CredentialHeader | None = env("TOKEN_HEADER", default=None)
-    """The request header in which a proxy in front of the app passes on the caller's token.
+    """The header in which a proxy passes on the caller's token; ``Authorization`` is then ignored.
 
-    Set it only if the app cannot be reached except through that proxy, and the proxy removes the
-    header from clients' requests. ``Authorization`` is then ignored.
+    Only if clients reach the app through that proxy alone, and it removes the header they send.
     """
 
     trusted_origins: tuple[Origin, ...] = env("TRUSTED_ORIGINS", default=())
     """Other origins whose pages may call the app as their visitors."""
 
     allowed_hosts: tuple[HostName, ...] = env("ALLOWED_HOSTS", default=())
-    """Host names for an app with ``allow_anonymous``, besides localhost and IP addresses.
+    """Host names of an app with ``allow_anonymous``, besides localhost and IP addresses.
 
-    Other names are refused: a malicious page could use one to reach the app (DNS rebinding). With
-    sign-in this is not needed: browsers send credentials only to the name they belong to.
+    A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
     """
 
     largest_body: int = env("LARGEST_BODY", default=LARGEST_BODY, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
-    oauth_issuer: Issuer | None = env("OAUTH_ISSUER", default=None)
+    oauth_issuer: Page | None = env("OAUTH_ISSUER", default=None)
     """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
 
     sign_in_url: Page | None = env("SIGN_IN_URL", default=None)
