@@ -33,7 +33,7 @@ from fastapi import (
     Response,
     WebSocket,
 )
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from mcp.client import Client
@@ -123,6 +123,11 @@ async def make(number: int, things: list[Thing], *, loud: bool = False) -> list[
     return [*things, Thing(text=f"{number} {loud}")]
 
 
+async def half() -> AsyncIterator[str]:
+    yield "half"
+    raise ValueError("no other half")
+
+
 @router.get("/responses/{kind}")
 async def respond(kind: str) -> Response:
     match kind:
@@ -132,6 +137,8 @@ async def respond(kind: str) -> Response:
             return RedirectResponse("https://store.example/report", 303)
         case "infinite":
             return Response(b'{"is": Infinity}', media_type="application/json")
+        case "broken":
+            return StreamingResponse(half(), media_type="text/plain")
     raise HTTPException(401, "the other service says no")
 
 
@@ -524,6 +531,11 @@ def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
     assert finished == []
     may_finish.set()
     wait_until(lambda: finished == ["this"])
+
+
+def test_a_response_that_breaks_off_is_an_error(agent: Agent) -> None:
+    result = agent("respond", kind="broken")
+    assert (result.is_error, texts(result)[0]) == (True, "half")
 
 
 def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:
