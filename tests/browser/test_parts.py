@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from template import ROOT
+
+from ..test_recipes import RECIPES
 
 FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -151,3 +155,18 @@ def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     expect(page.locator("output")).to_have_text("made")
     assert page.locator("td").count() == 0
     expect(page.locator("pre")).to_contain_text('"column 0": 0')
+
+
+def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_is(
+    page: Page,
+) -> None:
+    (recipe,) = (each for each in RECIPES if each.title == "A second page")
+    answers = {path.removeprefix("app"): text for path, text in recipe.code.items()}
+    answers["/me"] = json.dumps({"name": "Ada"})
+    types = TYPES | {".html": "text/html", "": "application/json"}
+    for path, text in answers.items():
+        kind = types[Path(path).suffix]
+        page.route(f"**{path}", partial(Route.fulfill, body=text, content_type=kind))
+    page.goto("http://form.example/page/about.html")
+    expect(page.get_by_role("heading", name="You are Ada")).to_be_visible()
+    expect(page.get_by_role("link", name="About you")).to_have_attribute("aria-current", "page")
