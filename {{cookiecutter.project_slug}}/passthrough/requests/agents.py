@@ -202,7 +202,7 @@ class Call:
         self._left = asyncio.Event()
         # In a context of its own: it finds nothing of the request around it.
         request = app(scope, self._receive, self._send)
-        self._task = asyncio.create_task(request)
+        self._task = asyncio.create_task(request, context=Context())
         self._task.add_done_callback(self._done)
 
     async def result(self) -> dict[str, Any]:
