@@ -7,7 +7,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from passthrough.calls.addresses import trusted
-from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
+from passthrough.calls.request_calls import RequestCalls, current_calls
 
 FLYTE = "https://flyte.acme.example:8443"
 LISTED = frozenset({"https://data.example:9443", "http://data.example"})
@@ -17,7 +17,7 @@ def address_of(cluster: str, flyte: str) -> str:
     """Return the address at which a cluster is called."""
 
     async def ask() -> str:
-        current_calls.set(RequestCalls(Limits(data_addresses=LISTED)))
+        current_calls.set(RequestCalls(data_addresses=LISTED))
         return trusted(cluster, flyte)
 
     return asyncio.run(ask())

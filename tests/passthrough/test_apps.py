@@ -16,7 +16,7 @@ from flyteidl2.app import app_definition_pb2
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, bearer, serving, wait_until
 from passthrough.calls.other_apps import call_app
-from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
+from passthrough.calls.request_calls import RequestCalls, current_calls
 
 router = APIRouter()
 
@@ -167,7 +167,7 @@ def test_nobody_and_what_goes_on_after_its_request_call_no_app(other: tuple[Othe
         await call_app(app_at(other[1]), "POST", "/echo", content={})
 
     async def call_later() -> None:
-        current_calls.set(calls := RequestCalls(Limits()))
+        current_calls.set(calls := RequestCalls())
         calls.end()
         await call()
 

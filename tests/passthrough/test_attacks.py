@@ -24,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, serving
 from passthrough.calls.errors import NotForManyCallersError
-from passthrough.calls.request_calls import Limits, RequestCalls, request_calls
+from passthrough.calls.request_calls import RequestCalls, request_calls
 from passthrough.dependencies import Inputs, TaskDep, wait_for
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
@@ -152,7 +152,7 @@ def test_no_run_is_started_after_the_deadline() -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(0) as deadline:
                 await asyncio.sleep(60)
-        calls = RequestCalls(Limits(), None, deadline)
+        calls = RequestCalls(deadline=deadline)
         with pytest.raises(asyncio.CancelledError):
             await calls.take_time()
 

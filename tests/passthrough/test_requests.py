@@ -26,7 +26,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, serving, wait_until
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
-from passthrough.calls.request_calls import Limits, RequestCalls, current_calls
+from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.transport import Transport
 from passthrough.requests import exchange
 from passthrough.requests.door import Door
@@ -461,7 +461,7 @@ def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
             yield number
 
     async def read() -> list[int]:
-        current_calls.set(RequestCalls(Limits(timeout=0.05)))
+        current_calls.set(RequestCalls(timeout=0.05))
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
@@ -486,7 +486,7 @@ def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_
             await asyncio.Event().wait()
 
         monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
-        current_calls.set(RequestCalls(Limits(timeout=0.05)))
+        current_calls.set(RequestCalls(timeout=0.05))
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         return [message async for message in stream]
 
@@ -502,7 +502,7 @@ def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelle
             super().append(task)
 
     async def call() -> None:
-        calls = RequestCalls(Limits())
+        calls = RequestCalls()
         calls._open = Open()
         calls._open.calls = calls
         with calls.include():
@@ -521,7 +521,7 @@ def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() ->
             yield number
 
     async def serve() -> None:
-        calls = RequestCalls(Limits())
+        calls = RequestCalls()
         current_calls.set(calls)
         stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
         assert await anext(stream) == 0

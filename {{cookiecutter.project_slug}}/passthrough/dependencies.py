@@ -218,7 +218,7 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
     The block also ends when the server is asked to stop.
     """
     calls = request_calls()
-    limit = asyncio.timeout(min(seconds, calls.limits.timeout, 0.9 * calls.time_left()))
+    limit = asyncio.timeout(min(seconds, calls.timeout, 0.9 * calls.time_left()))
     try:
         with suppress(*FLYTE_ERRORS):
             async with limit:

@@ -51,7 +51,7 @@ def check(address: str, flyte_address: str) -> None:
     is_name = domain.rpartition(".")[2].strip(digits)  # no IP address, and no dot at the end
     if is_name and not public_suffixes().is_public(domain):
         allowed += rf"|[a-z0-9.-]+\.{re.escape(domain)}(:443)?"
-    is_listed = address.startswith("https://") and address in request_calls().limits.data_addresses
+    is_listed = address.startswith("https://") and address in request_calls().data_addresses
     if not is_listed and not re.fullmatch(rf"https://({allowed})/?", address, re.ASCII):
         raise ConnectError(
             Code.INTERNAL,

@@ -50,7 +50,7 @@ class CallerInterceptor:
             if name == "CreateRun":
                 await calls.take_time()
             try:
-                async with asyncio.timeout(calls.limits.timeout):
+                async with asyncio.timeout(calls.timeout):
                     for pause in (*pauses, None):
                         try:
                             return await call_next(request, ctx)
@@ -99,7 +99,7 @@ class CallerInterceptor:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(request_calls().limits.timeout):
+                    async with asyncio.timeout(request_calls().timeout):
                         message = await messages.get()
                 except TimeoutError:
                     ends = await _has_nothing_more(request, ctx.method().name, is_first)

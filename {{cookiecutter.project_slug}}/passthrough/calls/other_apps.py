@@ -56,7 +56,7 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
     host = address.split("/")[2]
     try:
         with calls.include():
-            async with asyncio.timeout(calls.limits.timeout):
+            async with asyncio.timeout(calls.timeout):
                 return await client.execute(method, address, **options)
     except TimeoutError:
         raise DeadlineExceededError(host) from None

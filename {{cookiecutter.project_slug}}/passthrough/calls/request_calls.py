@@ -1,39 +1,35 @@
 """The calls to Flyte of one request, and their limits."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from flyte import remote
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The limits on calls to Flyte.
-
-    Attributes:
-        timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
-        data_addresses: Further clusters that get credentials, as ``https://host[:port]``. Those
-            in the domain of Flyte's own address need not be listed.
-    """
-
-    timeout: float = 30.0
-    data_addresses: frozenset[str] = frozenset()
-
-
 class RequestCalls:
-    """One request's open calls to Flyte, and the tasks fetched for it."""
+    """One request's open calls to Flyte, their limits, and the tasks fetched for it."""
 
     def __init__(
         self,
-        limits: Limits,
+        timeout: float = 30.0,
+        data_addresses: Collection[str] = (),
         request_id: str | None = None,
         deadline: asyncio.Timeout | None = None,
     ) -> None:
-        self.limits, self.request_id, self._deadline = limits, request_id, deadline
+        """Begin a request.
+
+        Args:
+            timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
+            data_addresses: Clusters outside Flyte's domain that get credentials, as
+                ``https://host[:port]``.
+            request_id: Sent to Flyte.
+            deadline: Of the request, if it has one.
+        """
+        self.timeout, self.data_addresses = timeout, data_addresses
+        self.request_id, self._deadline = request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
@@ -61,7 +57,7 @@ class RequestCalls:
     def time_left(self) -> float:
         """Return the seconds left to answer the request."""
         when = self._deadline and self._deadline.when()
-        return when - self._loop.time() if when else self.limits.timeout
+        return when - self._loop.time() if when else self.timeout
 
     async def take_time(self) -> None:
         """Extend the deadline before a run is started: the caller must learn that it was.
@@ -76,7 +72,7 @@ class RequestCalls:
         if (deadline := self._deadline) and (when := deadline.when()):
             if deadline.expired():
                 raise asyncio.CancelledError("there is no time left to answer this request")
-            deadline.reschedule(max(when, self._loop.time() + 2 * self.limits.timeout))
+            deadline.reschedule(max(when, self._loop.time() + 2 * self.timeout))
 
     def leave_deadline(self) -> None:
         """Have no deadline from here on, because work inside the request has one of its own."""
@@ -97,4 +93,4 @@ current_calls: ContextVar[RequestCalls | None] = ContextVar("current_calls", def
 
 def request_calls() -> RequestCalls:
     """Return the calls of the current request, or an empty object if there is none."""
-    return current_calls.get() or RequestCalls(Limits())
+    return current_calls.get() or RequestCalls()

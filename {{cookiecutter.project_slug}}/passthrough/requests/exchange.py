@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from ..calls.request_calls import Limits, RequestCalls
+from ..calls.request_calls import RequestCalls
 from ..settings import Settings
 from .stopping import stopping
 
@@ -74,8 +74,9 @@ class Exchange:
         self.deadline = asyncio.timeout(2 * settings.flyte_timeout)
         self.present = asyncio.timeout(None)
         """Expires when the client leaves, or when the viewer of events should reconnect."""
-        limits = Limits(settings.flyte_timeout, frozenset(settings.flyte_data_addresses))
-        self.calls = RequestCalls(limits, request_id, self.deadline)
+        self.calls = RequestCalls(
+            settings.flyte_timeout, settings.flyte_data_addresses, request_id, self.deadline
+        )
         self._is_receiving = False  # the app
         self._unread = asyncio.Queue[Message](MOST_UNREAD)
         self._reading: asyncio.Task[None] | None = None
