@@ -32,7 +32,6 @@ mutants: .venv/installed  ## Mutate the middleware and more, and check that test
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
-	$(BIN)/python benchmarks/request_cost.py
 	$(BIN)/python benchmarks/costs.py
 
 load: .venv/installed  ## Have 2,000 people call at once, and see that they are kept apart (minutes)

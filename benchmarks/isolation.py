@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from request_cost import Server, generate, run_of, started
+from servers import Server, generate, start_run, started
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -85,7 +85,7 @@ class Crowd:
                     outcome = "connection lost"
                 self.seen[kind, outcome] += 1
 
-    def look(self, who: str, person: Person) -> None:
+    def compare(self, who: str, person: Person) -> None:
         """Compare the person in an answer with the caller."""
         self.mixed += [who] * (who != person.subject)
 
@@ -94,7 +94,7 @@ class Crowd:
         headers = person.headers | options.pop("headers", {})
         answer = await self.client.request(method, path, headers=headers, **options)
         if answer.status_code == 200:
-            self.look(answer.text.split()[-1], person)
+            self.compare(answer.text.split()[-1], person)
         return str(answer.status_code)
 
     async def leave(
@@ -120,29 +120,9 @@ class Crowd:
         return outcome
 
 
-async def json(crowd: Crowd, person: Person) -> str:
-    """Call an async endpoint."""
-    return await crowd.ask(person, "/who")
-
-
-async def sync(crowd: Crowd, person: Person) -> str:
-    """Call a sync endpoint, which runs in a thread."""
-    return await crowd.ask(person, "/who/sync")
-
-
-async def background(crowd: Crowd, person: Person) -> str:
-    """Start work that runs after the answer."""
-    return await crowd.ask(person, f"/who/background?expected={person.subject}", "POST")
-
-
-async def upload(crowd: Crowd, person: Person) -> str:
-    """Send more than uvicorn reads at once."""
-    return await crowd.ask(person, "/who/upload", "POST", content=UPLOAD)
-
-
-async def fail(crowd: Crowd, person: Person) -> str:
-    """Call an endpoint that raises."""
-    return await crowd.ask(person, "/who/raise")
+def background(person: Person) -> str:
+    """Return the path that starts work that goes on after the answer."""
+    return f"/who/background?expected={person.subject}"
 
 
 async def events(crowd: Crowd, person: Person) -> str:
@@ -152,7 +132,7 @@ async def events(crowd: Crowd, person: Person) -> str:
         with suppress(httpx.RemoteProtocolError):
             async for line in answer.aiter_lines():
                 if line.startswith("data: "):
-                    crowd.look(line.removeprefix("data: "), person)
+                    crowd.compare(line.removeprefix("data: "), person)
         return str(answer.status_code)
 
 
@@ -165,7 +145,7 @@ async def socket(crowd: Crowd, person: Person) -> str:
         ) as websocket:
             with suppress(ConnectionClosed):
                 while True:
-                    crowd.look(str(await websocket.recv()), person)
+                    crowd.compare(str(await websocket.recv()), person)
         return str(websocket.close_code)
     except InvalidStatus as refused:
         return str(refused.response.status_code)
@@ -173,9 +153,8 @@ async def socket(crowd: Crowd, person: Person) -> str:
 
 async def cross_site(crowd: Crowd, person: Person) -> str:
     """Send a request as a page of another site, with its visitor's credentials."""
-    path = f"/who/background?expected={person.subject}"
     headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
-    return await crowd.ask(person, path, "POST", headers=headers)
+    return await crowd.ask(person, background(person), "POST", headers=headers)
 
 
 async def nobody(crowd: Crowd, _: Person) -> str:
@@ -185,34 +164,25 @@ async def nobody(crowd: Crowd, _: Person) -> str:
     return str(answer.status_code)
 
 
-async def leaving_viewer(crowd: Crowd, person: Person) -> str:
-    """View a run for a moment."""
-    return await crowd.leave(person, f"GET /who/watch/{crowd.run}", until=b"ActionPhase.")
-
-
-async def leaving_uploader(crowd: Crowd, person: Person) -> str:
-    """Leave in the middle of an upload."""
-    return await crowd.leave(person, "POST /who/upload", UPLOAD[: len(UPLOAD) // 2])
-
-
-async def silent_reader(crowd: Crowd, person: Person) -> str:
-    """Request a large answer, and don't read it."""
-    return await crowd.leave(person, f"GET /who/large?expected={person.name}")
-
-
 KINDS: dict[str, Callable[[Crowd, Person], Awaitable[str]]] = {
-    "JSON": json,
-    "sync endpoint": sync,
-    "background task": background,
-    "upload": upload,
-    "raising endpoint": fail,
+    "JSON": lambda crowd, person: crowd.ask(person, "/who"),
+    "sync endpoint": lambda crowd, person: crowd.ask(person, "/who/sync"),  # in a thread
+    "background task": lambda crowd, person: crowd.ask(person, background(person), "POST"),
+    "upload": lambda crowd, person: crowd.ask(person, "/who/upload", "POST", content=UPLOAD),
+    "raising endpoint": lambda crowd, person: crowd.ask(person, "/who/raise"),
     "events": events,
     "WebSocket": socket,
     "cross-site": cross_site,
     "nobody": nobody,
-    "viewer who leaves": leaving_viewer,
-    "uploader who leaves": leaving_uploader,
-    "client who does not read": silent_reader,
+    "viewer who leaves": lambda crowd, person: crowd.leave(
+        person, f"GET /who/watch/{crowd.run}", until=b"ActionPhase."
+    ),
+    "uploader who leaves": lambda crowd, person: crowd.leave(
+        person, "POST /who/upload", UPLOAD[: len(UPLOAD) // 2]
+    ),
+    "client who does not read": lambda crowd, person: crowd.leave(
+        person, f"GET /who/large?expected={person.name}"
+    ),
 }
 EXPECTED = {
     "raising endpoint": {"500"} | FLYTE_FAILED,
@@ -243,13 +213,6 @@ async def one_round(crowd: Crowd, options: argparse.Namespace) -> None:
         return crowd.seen.total() >= most if options.requests else time.monotonic() >= ends
 
     await crowd.call(until, options.at_once)
-
-
-def start_run(crowd: Crowd) -> str:
-    """Start a run that does not end, through endpoints that only our app has; return its name."""
-    headers = crowd.people[0].headers
-    with httpx.Client(base_url=crowd.url, headers=headers, timeout=60, trust_env=False) as client:
-        return run_of(client, "count", to=100_000)
 
 
 def measure(
@@ -327,12 +290,14 @@ def main() -> int:
             return stack.enter_context(started(role, project, environment, script, output)), log
 
         flyte, _ = start(f"flyte {options.people}", {})
-        people = [Person(subject, *both) for subject, both in flyte.told["people"].items()]
+        people = [Person(subject, *both) for subject, both in flyte.details["people"].items()]
         run = None
         for app in apps:
-            server, log = start(app, flyte.told["environment"])
-            crowd = Crowd(server.told["url"], people)
-            crowd.run = run = run or start_run(crowd)
+            server, log = start(app, flyte.details["environment"])
+            crowd = Crowd(server.details["url"], people)
+            if not run:  # it does not end; only our app has an endpoint to start it
+                run = start_run(crowd.url, people[0].headers, "count", to=100_000)
+            crowd.run = run
             found[app] = measure(server, flyte, log, crowd, options)
     print(f"| {options.people} people, {options.at_once} at once | {' | '.join(apps)} |")
     print(f"|---|{'---|' * len(apps)}")

@@ -2,7 +2,7 @@
 
     python isolation_server.py flyte PEOPLE|ours|sdk
 
-Like ``request_server.py``: run in the generated project's folder, it prints a line of JSON with its
+Like ``server.py``: run in the generated project's folder, it prints a line of JSON with its
 address, and another one for each line that it reads.
 """
 
@@ -18,14 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from request_server import ROLE, say, serve, usage
+from server import ROLE, minimal, report, serve, usage
 
 os.dup2(2, 1)  # the apps' logs are checked
 
 HEADERS = {"content-type": "text/plain"}
 NOBODY = "/who/nobody"
-told: Counter[str] = Counter()
-"""Errors found by endpoints that their callers can't see."""
+found: Counter[str] = Counter()
+"""Errors found by endpoints that their callers can't see, and calls that Flyte has received."""
 
 
 class DeliberateError(Exception):
@@ -68,7 +68,7 @@ def router() -> Any:
     @router.post("/who/background")
     async def background(tasks: BackgroundTasks, expected: str) -> Response:
         async def after() -> None:
-            told["background"] += await subject() != expected
+            found["background"] += await subject() != expected
 
         tasks.add_task(after)
         return Response(await subject(), headers=HEADERS)
@@ -97,7 +97,7 @@ def router() -> Any:
                     yield bytes(64 * 1024)
             finally:
                 mine = dict(get_auth_metadata() or {})
-                told["clean-up"] += bool(mine) and expected not in str(mine)
+                found["clean-up"] += bool(mine) and expected not in str(mine)
 
         async def stream() -> AsyncIterator[bytes]:
             for chunk in chunks():
@@ -125,7 +125,7 @@ def flyte(people: int) -> None:
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path.cwd())
         known = [local_flyte.add_person(f"p{number:04}") for number in range(people)]
-        say(
+        report(
             environment=local_flyte.app_environment(),
             people={each.subject: [each.token, each.cookie] for each in known},
         )
@@ -140,15 +140,15 @@ def flyte(people: int) -> None:
                 else:
                     with local_flyte.hang(method):
                         stopped.wait(0.3)
-                told["received"] += len(local_flyte.calls)
+                found["received"] += len(local_flyte.calls)
                 local_flyte.clear_calls()  # otherwise all are stored
 
         failing = threading.Thread(target=fail_now_and_then)
         failing.start()
         for _ in sys.stdin:
             methods = ("UserInfo", "GetRunDetails", "WatchActionDetails")
-            received = told["received"] + len(local_flyte.calls)
-            say(calls=sum(map(local_flyte.open_calls, methods)), received=received)
+            received = found["received"] + len(local_flyte.calls)
+            report(calls=sum(map(local_flyte.open_calls, methods)), received=received)
         stopped.set()
         failing.join()
 
@@ -171,20 +171,19 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
         application = main.create_app(load_settings(Settings))
     else:
         from flyte.app.extras import FastAPIPassthroughAuthMiddleware
-        from request_server import smallest
 
-        application = smallest(sdk_middleware=False)
+        application = minimal(sdk_middleware=False)
         application.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={NOBODY})
     application.include_router(router())
     return application, options
 
 
-def report(server: Any) -> dict[str, Any]:
+def remaining(server: Any) -> dict[str, Any]:
     """Return the work that remains in the process after all clients have left."""
     gc.collect()
     with suppress(RuntimeError):  # the set changes during iteration
-        told["tasks"] = len(asyncio.all_tasks(server.servers[0].get_loop()))
-    return {**usage(), **told, "sockets": len(server.server_state.connections)}
+        found["tasks"] = len(asyncio.all_tasks(server.servers[0].get_loop()))
+    return {**usage(), **found, "sockets": len(server.server_state.connections)}
 
 
 if __name__ == "__main__":
@@ -192,4 +191,4 @@ if __name__ == "__main__":
         flyte(int(sys.argv[2]))
     else:
         application, options = app(ours=ROLE == "ours")
-        serve(application, report, **options)
+        serve(application, remaining, **options)

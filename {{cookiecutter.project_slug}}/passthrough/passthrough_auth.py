@@ -395,5 +395,5 @@ def _sendable(value: bytes) -> str:
 def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return the response headers with Cookie added to a single Vary header."""
     vary = [value for name, value in headers if name.lower() == b"vary"]
-    others = [pair for pair in headers if pair[0].lower() != b"vary"]
+    others = [pair for pair in headers if pair[0].lower() != b"vary"] if vary else headers
     return [*others, (b"vary", b", ".join([*vary, b"Cookie"]))]

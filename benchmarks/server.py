@@ -1,6 +1,6 @@
-"""One process of ``benchmarks/request_cost.py``: the local Flyte, or an app to measure.
+"""One process that a benchmark measures: the local Flyte, or an app.
 
-    python request_server.py flyte|least|sdk|ours
+    python server.py flyte|minimal|sdk|ours
 
 Run in the generated project's folder. Prints one line of JSON with its address. For each line that
 it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes.
@@ -25,13 +25,13 @@ def usage(_: Any = None) -> dict[str, float]:
     return {"cpu": time.process_time(), "memory": pages * resource.getpagesize()}
 
 
-ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
+REPORTS = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the apps' logs
 
 
-def say(**what: Any) -> None:
+def report(**values: Any) -> None:
     """Print a line for the process that started this one."""
-    print(json.dumps(what), file=ANSWERS)
+    print(json.dumps(values), file=REPORTS)
 
 
 def flyte() -> None:
@@ -40,11 +40,11 @@ def flyte() -> None:
 
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path.cwd())
-        say(environment=local_flyte.app_environment(), token=PEOPLE["alice"].token)
+        report(environment=local_flyte.app_environment(), token=PEOPLE["alice"].token)
         sys.stdin.read()
 
 
-def smallest(*, sdk_middleware: bool) -> Any:
+def minimal(*, sdk_middleware: bool) -> Any:
     """Make an app with the same calls to the SDK as ours, and nothing else."""
     import contextlib
 
@@ -94,7 +94,7 @@ def smallest(*, sdk_middleware: bool) -> Any:
     return app
 
 
-def serve(app: Any, report: Callable[[Any], dict[str, Any]], **options: Any) -> None:
+def serve(app: Any, measure: Callable[[Any], dict[str, Any]], **options: Any) -> None:
     """Serve an app as ``uvicorn`` does, with a log of requests; print reports about it."""
     import uvicorn
 
@@ -103,9 +103,9 @@ def serve(app: Any, report: Callable[[Any], dict[str, Any]], **options: Any) -> 
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.02)
-    say(url=f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
+    report(url=f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     for _ in sys.stdin:
-        say(**report(server))
+        report(**measure(server))
     server.should_exit = True
     thread.join()
 
@@ -119,4 +119,4 @@ if __name__ == "__main__":
 
         serve(ours, usage, **UVICORN)
     else:
-        serve(smallest(sdk_middleware=ROLE == "sdk"), usage)
+        serve(minimal(sdk_middleware=ROLE == "sdk"), usage)

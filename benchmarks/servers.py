@@ -1,0 +1,87 @@
+"""Processes to measure: the local Flyte and apps, run by ``server.py`` in a generated project."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+from cookiecutter.main import cookiecutter
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+
+class Server:
+    """A process that prints a report when it has started, and for each line that it reads."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.details = self._report()
+
+    def _report(self) -> dict[str, Any]:
+        assert self._process.stdout
+        report: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return report
+
+    def usage(self) -> dict[str, Any]:
+        """Return the process's report: its CPU seconds and bytes of memory, and more."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._report()
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+
+
+@contextmanager
+def started(
+    role: str,
+    project: Path,
+    environment: dict[str, str],
+    script: str = "server.py",
+    log: int | IO[bytes] = subprocess.DEVNULL,
+) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, HERE / script, *role.split()],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project), "DO_NOT_TRACK": "1", **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+    ) as process:
+        assert process.stdin
+        try:
+            yield Server(process)
+        finally:
+            process.stdin.close()
+
+
+def generate(folder: Path, template: Path = ROOT) -> Path:
+    """Generate the default project of a template in an empty folder."""
+    config = folder / "cookiecutter.yaml"
+    config.write_text(f"cookiecutters_dir: {folder}/clones\nreplay_dir: {folder}/replay\n")
+    options = {"no_input": True, "output_dir": str(folder), "config_file": str(config)}
+    return Path(cookiecutter(str(template), **options))
+
+
+def start_run(url: str, headers: dict[str, str], task: str, **inputs: Any) -> str:
+    """Start a run of a sample task through our app, and return its name."""
+    response = httpx.post(
+        f"{url}/tasks/my-flyte-app-tasks.{task}/runs",
+        headers=headers,
+        json={"inputs": inputs},
+        timeout=60,
+        trust_env=False,
+    )
+    response.raise_for_status()
+    name: str = response.json()["name"]
+    return name
