@@ -127,29 +127,26 @@ class CallerInterceptor:
         """
         secrets = self._authenticate(ctx)
         method = f"{ctx.method().service_name}/{ctx.method().name}"
-        attributes = {"rpc.system.name": "connectrpc", "rpc.method": method}
-        with request_calls().include():
-            span = self._tracer.start_span(
-                method, kind=trace.SpanKind.CLIENT, attributes=attributes
-            )
-            self._propagator.inject(ctx.request_headers(), trace.set_span_in_context(span))
+        span = self._tracer.start_as_current_span(
+            method,
+            kind=trace.SpanKind.CLIENT,
+            attributes={"rpc.system.name": "connectrpc", "rpc.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+        with request_calls().include(), span as current:
+            self._propagator.inject(ctx.request_headers())
             try:
                 yield method, secrets
             except Exception as error:
-                span.set_attribute("error.type", type(error).__qualname__)
+                current.set_attribute("error.type", type(error).__qualname__)
                 if isinstance(error, ConnectError):
-                    span.set_attribute("rpc.response.status_code", error.code.value)
-                span.set_status(trace.StatusCode.ERROR)
+                    current.set_attribute("rpc.response.status_code", error.code.value)
+                current.set_status(trace.StatusCode.ERROR)
                 raise
-            finally:
-                span.end()
 
     def _authenticate(self, ctx: Call) -> list[str]:
-        """Add the caller's credentials, and return the secrets in them.
-
-        Raises:
-            ConnectError: There are none, so the call would be anonymous.
-        """
+        """Add the caller's credentials, and return the secrets in them."""
         headers = ctx.request_headers()
         headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.

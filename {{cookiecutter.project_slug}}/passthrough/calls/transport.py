@@ -44,12 +44,9 @@ class Transport:
         self._transport, self._since = self._connect(), time.perf_counter()
 
     def forget_connections(self, since: float) -> None:
-        """Make later requests on new connections, because a request since then had no answer.
+        """Make later requests on new connections: one from this ``perf_counter()`` had no answer.
 
         Idle connections may be dead, as after a failover: each would cost a caller the timeout.
-
-        Args:
-            since: When that request began, by ``time.perf_counter``.
         """
         if self._since < since:  # else they have been replaced meanwhile
             self._transport, self._since = self._connect(), time.perf_counter()
@@ -92,12 +89,11 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
                     prefix += part
                     if len(prefix) == 5:
                         prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
-                    if left > LARGEST_MESSAGE or not is_stream:
-                        raise TooLargeError(
-                            f"a message from Flyte is larger than {LARGEST_MESSAGE} bytes"
-                        )
-                if lines > MOST_LINES:
-                    raise TooLargeError(f"a message of a log has more than {MOST_LINES} lines")
+                if left > LARGEST_MESSAGE or lines > MOST_LINES or (prefix and not is_stream):
+                    raise TooLargeError(
+                        f"a message from Flyte has more than {LARGEST_MESSAGE} bytes, or more than"
+                        f" {MOST_LINES} lines"
+                    )
             yield bytes(chunk)
 
 
