@@ -15,8 +15,8 @@ from .sign_in import choice, link
 ONLY_FOR_TESTS = "expired"
 """The name of a person who is shown only with their token."""
 
-CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a second
-one use another browser, or a private window:"""
+CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
+second one use another browser, or a private window:"""
 KINDS = {
     Mode.OPEN_SOURCE: """It acts like the open-source Flyte behind a proxy that signs people in: it
 trusts any token, ignores cookies, and lets everybody do everything.""",
