@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import PEOPLE, sign_in
+from local_flyte.same_user import is_known
 from local_flyte.sign_in import SignIn
 
 SECRET = "as-printed"
@@ -166,6 +167,13 @@ def test_where_only_this_user_can_connect_the_choice_needs_no_link(
     assert "/sign-in/alice?" in asyncio.run(ask("/sign-in")).text
     for path in ("/sign-in/alice", "/sign-out"):
         assert asyncio.run(ask(path)).status_code == 403
+    for name in sign_in.FORWARDING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sign_in, "CONTAINERS", ())
+    assert sign_in.is_private() == is_known()
+    monkeypatch.setattr(sign_in, "CONTAINERS", ("/",))
+    assert not sign_in.is_private()
+    monkeypatch.setattr(sign_in, "CONTAINERS", ())
     monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
     assert not sign_in.is_private()
 

@@ -31,8 +31,9 @@ from .same_user import is_known, refuse_others
 from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
-FORWARDING = {"CODESPACES", "REMOTE_CONTAINERS", "SSH_CONNECTION"}
-"""Variables where ports are often forwarded to another machine, which may have other users."""
+FORWARDING = {"CODESPACES", "KUBERNETES_SERVICE_HOST", "REMOTE_CONTAINERS", "SSH_CONNECTION"}
+CONTAINERS = ("/.dockerenv", "/run/.containerenv")
+"""Variables and files where ports are forwarded to another machine, which may have other users."""
 URL = "/sign-in"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -63,7 +64,8 @@ PAGE = """<!doctype html>
 
 def is_private() -> bool:
     """Tell whether only this user can connect to a server that refuses all others."""
-    return is_known() and not FORWARDING & os.environ.keys()
+    forwarded = FORWARDING & os.environ.keys() or any(map(os.path.exists, CONTAINERS))
+    return is_known() and not forwarded
 
 
 def environment(
