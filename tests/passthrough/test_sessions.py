@@ -442,6 +442,16 @@ def test_half_a_log_is_no_log(
     wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
 
 
+def test_a_watch_that_falls_silent_is_opened_again(
+    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str, received: Received
+) -> None:
+    with (
+        local_flyte.hang("WatchActionDetails", after=1),
+        short_timeout.stream("GET", f"/runs/{counting}/events"),
+    ):
+        wait_until(lambda: [call.method for call in received()].count("WatchActionDetails") > 1)
+
+
 @pytest.mark.parametrize("what", ["me", "logs"])
 def test_a_deadline_of_the_endpoints_own_ends_a_call(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, what: str

@@ -29,11 +29,11 @@ def trusted(address: str, flyte_address: str) -> str:
     with suppress(ValueError):  # not a URL
         if urlsplit(address).netloc == urlsplit(flyte_address).netloc:
             return flyte_address
-    check(address, flyte_address)
+    check_address(address, flyte_address)
     return address
 
 
-def check(address: str, flyte_address: str) -> None:
+def check_address(address: str, flyte_address: str) -> None:
     """Refuse to send credentials to an address that Flyte has returned, unless it is Flyte's.
 
     It must have TLS and be Flyte's own host, or in the same domain as that, as its clusters are, or

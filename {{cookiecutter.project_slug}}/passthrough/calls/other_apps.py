@@ -10,7 +10,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 
-from .addresses import check
+from .addresses import check_address
 from .errors import DeadlineExceededError
 from .interceptor import callers_credentials
 from .request_calls import request_calls
@@ -39,7 +39,7 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     if not path.startswith("/"):
         raise ValueError(f"the path must begin with a slash: {path!r}")
     address = app.endpoint.rstrip("/")
-    check(address, initialised().client.session_config.endpoint)
+    check_address(address, initialised().client.session_config.endpoint)
     headers = pyqwest.Headers(options.pop("headers", None) or {})
     headers.update(callers_credentials())
     return await send(method, address + path, headers=headers, **options)
