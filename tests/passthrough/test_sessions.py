@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import flyte
 import httpx
 import pytest
 import trustme
 from connectrpc.code import Code
 from fastapi import APIRouter
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.types import Receive, Scope, Send
 
-from app.routers import projects, runs, streams
+from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
@@ -33,6 +31,7 @@ from passthrough.calls.sdk import part
 from passthrough.calls.sessions import MOST_SESSIONS
 from passthrough.calls.transport import LARGEST_MESSAGE, MOST_LINES
 
+from . import naive_endpoints
 from .support import build_app
 
 CONTROL_PLANE = "flyte.remote._client.controlplane"
@@ -41,20 +40,10 @@ KEY = "a-key-for-flyte-only"
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
-for module in (projects, runs, streams):
-    router.include_router(module.router)
+router.include_router(streams.router)
+router.include_router(naive_endpoints.router)
 went_on: list[str] = []
 """How a log ended in a thread."""
-
-
-@router.get("/me")
-async def me() -> str:
-    return (await remote.User.get.aio()).name()
-
-
-@router.get("/sync/me")
-def sync_me() -> str:
-    return remote.User.get().name()
 
 
 @router.get("/logs/{name}")
@@ -88,15 +77,8 @@ async def hurried_logs(name: str) -> str:
 async def limited(what: str, name: str) -> bool:
     """Return whether anyio has recognised the cancellation of a call to Flyte as its own."""
     with anyio.move_on_after(0.5) as scope:
-        await (me() if what == "me" else logs(name))
+        await (naive_endpoints.whoami() if what == "whoami" else logs(name))
     return scope.cancelled_caught
-
-
-@router.get("/events/{name}", response_class=EventSourceResponse)
-async def events(name: str) -> Any:
-    run = await remote.Run.get.aio(name)
-    async for line in run.get_logs.aio():
-        yield ServerSentEvent(raw_data=line.strip())
 
 
 @router.get("/watch/{name}")
@@ -108,17 +90,6 @@ async def watch(name: str) -> list[str]:
 @router.post("/upload")
 async def upload() -> str:
     return (await remote.upload_file.aio(Path(__file__)))[1]
-
-
-@router.post("/greet")
-async def greet() -> str:
-    task = remote.Task.get("tests.greet", auto_version="latest")
-    return (await flyte.run.aio(task, name="Ada")).name
-
-
-@router.post("/abort/{name}")
-async def abort(name: str) -> None:
-    await (await remote.Run.get.aio(name)).abort.aio()
 
 
 # The destination
@@ -193,7 +164,7 @@ def there(elsewhere: Elsewhere) -> Iterator[httpx.Client]:
 def ask(client: httpx.Client, run: str) -> list[int]:
     """Make every call for which Flyte may name another address: read data, read a log, run."""
     client.headers["X-Api-Key"] = KEY
-    answers = (client.get(f"/runs/{run}/io"), client.get(f"/logs/{run}"), client.post("/greet"))
+    answers = (client.get(f"/runs/{run}/io"), client.get(f"/logs/{run}"), client.post("/count"))
     return [answer.status_code for answer in answers]
 
 
@@ -227,7 +198,7 @@ def test_flytes_own_address_is_called_over_tls_however_it_is_written(
             assert ask(alice, greeting) == [200] * 3
 
 
-@pytest.mark.parametrize("path", ["/projects", "/sync/me"])
+@pytest.mark.parametrize("path", ["/projects", "/whoami"])
 def test_a_redirect_is_not_followed(
     there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere, path: str
 ) -> None:
@@ -351,7 +322,7 @@ def test_a_failed_stream_is_not_retried(
 ) -> None:
     end = envelope(b'{"error": {"code": "%s", "message": "unauthorized"}}' % code.encode(), 2)
     log(lines("one"), lines("two", "three"), end)
-    text = alice.get(f"/events/{greeting}").text
+    text = alice.get(f"/runs/{greeting}/logs").text
     assert len(elsewhere.received) == 1
     events = [line for line in text.splitlines() if line.startswith(("data:", "event:"))]
     assert events[:4] == ["data: one", "data: two", "data: three", "event: problem"]
@@ -382,12 +353,12 @@ def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) ->
     ("path", "method", "code", "times"),
     [
         ("GET /runs", "ListRuns", Code.UNAVAILABLE, len(PAUSES) + 1),
-        ("POST /abort/{run}", "AbortRun", Code.UNAVAILABLE, 1),
-        ("POST /greet", "CreateRun", Code.UNAVAILABLE, 1),
-        ("GET /me", "UserInfo", Code.UNAUTHENTICATED, 1),
-        ("GET /me", "UserInfo", Code.UNKNOWN, 1),
-        ("POST /abort/{run}", "AbortRun", Code.UNAUTHENTICATED, 1),
-        ("POST /abort/{run}", "AbortRun", Code.INTERNAL, 1),
+        ("POST /runs/{run}/abort", "AbortRun", Code.UNAVAILABLE, 1),
+        ("POST /count", "CreateRun", Code.UNAVAILABLE, 1),
+        ("GET /whoami", "UserInfo", Code.UNAUTHENTICATED, 1),
+        ("GET /whoami", "UserInfo", Code.UNKNOWN, 1),
+        ("POST /runs/{run}/abort", "AbortRun", Code.UNAUTHENTICATED, 1),
+        ("POST /runs/{run}/abort", "AbortRun", Code.INTERNAL, 1),
     ],
 )
 def test_only_a_call_that_reads_is_retried_and_only_if_flyte_is_unavailable(
@@ -410,7 +381,7 @@ def test_only_a_call_that_reads_is_retried_and_only_if_flyte_is_unavailable(
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("/sync/me", "UserInfo"), ("/watch/{run}", "WatchActionDetails")]
+    ("path", "method"), [("/projects", "ListProjects"), ("/watch/{run}", "WatchActionDetails")]
 )
 def test_a_flyte_that_hangs_has_a_deadline(
     *,
@@ -452,7 +423,7 @@ def test_a_watch_that_falls_silent_is_opened_again(
         wait_until(lambda: [call.method for call in received()].count("WatchActionDetails") > 1)
 
 
-@pytest.mark.parametrize("what", ["me", "logs"])
+@pytest.mark.parametrize("what", ["whoami", "logs"])
 def test_a_deadline_of_the_endpoints_own_ends_a_call(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, what: str
 ) -> None:
