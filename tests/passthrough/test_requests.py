@@ -197,17 +197,6 @@ async def converse(websocket: WebSocket) -> None:
         heard.append("left")
 
 
-def test_an_endpoint_that_reads_sees_its_client_leave(url: str) -> None:
-    heard.clear()
-    address = url.replace("http", "ws", 1) + "/conversation"
-    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
-        for said in ("one", "two"):
-            websocket.send(said)
-            assert websocket.recv() == "heard"
-    wait_until(lambda: len(heard) > 2)
-    assert heard == ["one", "two", "left"]
-
-
 # Work that an endpoint leaves behind
 
 
@@ -325,7 +314,7 @@ def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None
     assert heard == ["Alice Adams"]
 
 
-def test_an_endpoint_that_reads_gets_all_messages_however_fast_they_come(url: str) -> None:
+def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url: str) -> None:
     """Those that arrive at once are more than the app keeps."""
     address, many = f"ws{url[4:]}/conversation", 3 * MOST_UNREAD
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:

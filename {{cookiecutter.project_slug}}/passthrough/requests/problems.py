@@ -188,14 +188,11 @@ async def respond(connection: Any, error: Exception) -> Response:
 
 
 def _secrets(connection: HTTPConnection, settings: Settings) -> list[str]:
-    """Return the request's forwarded credentials, without schemes and names."""
+    """Return what may be secret of the credentials that are forwarded."""
     names = ("authorization", settings.token_header or "", *settings.credential_headers)
     headers = [(name, value) for name in names for value in connection.headers.getlist(name)]
-    cookies = [
-        ("cookie", f"{name}={value}")
-        for name, value in connection.cookies.items()
-        if settings.cookie_names is None or name in settings.cookie_names
-    ]
+    chosen = settings.cookie_names
+    cookies = [pair for pair in connection.cookies.items() if chosen is None or pair[0] in chosen]
     return secrets_in(headers + cookies)
 
 
