@@ -427,7 +427,9 @@ def test_a_client_that_leaves_is_no_error(
 
 
 TOKEN, THEME = "a-token-of-somebody", "a-dark-theme-of-mine"
-SOURCES = Settings(token_header="x-token", credential_headers=("x-key",), cookie_names=("team",))
+SOURCES = Settings(
+    token_header="x-token", credential_headers=("x-key",), cookie_names=frozenset({"team"})
+)
 
 
 @pytest.mark.parametrize(
