@@ -186,17 +186,6 @@ def test_optional_credentials_are_still_checked(
     assert (answer.status, answer.seen) == (status, [IS_ALICE] * (status == 200))
 
 
-def test_optional_credentials_keep_ambient_metadata(ours: Class) -> None:
-    probe = Probe()
-
-    async def run() -> None:
-        with remote.auth_metadata(("x-ambient", "1")):
-            await request(ours(probe, required=False), get())
-
-    asyncio.run(run())
-    assert probe.seen == [{"x-ambient": "1"}]
-
-
 class Handler:
     """A refusal handler that records its arguments."""
 

@@ -1,13 +1,11 @@
 """Tests on a real server: uvicorn, with both parsers, on both event loops, byte by byte."""
 
 import asyncio
-import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from .harness import (
@@ -175,14 +173,3 @@ def test_a_stream_is_not_buffered_and_stops_when_the_client_leaves(port: int, ap
     wait_until(app.gone.is_set)
     # Backpressure: the client read only a little, so not much more than the buffers' size was sent.
     assert app.produced * 16384 < 64 * 2**20
-
-
-def test_uvicorns_own_reset_of_context_variables_does_no_harm(
-    ours: Class, server: dict[str, str]
-) -> None:
-    if "reset_contextvars" not in inspect.signature(uvicorn.Config).parameters:
-        pytest.skip("this uvicorn has no reset_contextvars")
-    app = ours(App(), None, {"/health"})
-    with serve(app, reset_contextvars=True, **server) as port, Connection(port) as connection:
-        assert connection.ask("POST", "/", ALICE, body=LARGE).body == b"Bearer alice"
-        assert connection.ask("GET", "/health").body == b"nobody"
