@@ -1,38 +1,20 @@
-"""Lints the template's own files and the generated ones, and checks its documentation."""
+"""Workflows, generated files with any names, Makefiles, and pages. `make check` lints our code."""
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from template import ROOT, tracked_files
 
-from .baking import PROJECT, QUESTIONS, Baker, name_of
+from .baking import BIN, PROJECT, QUESTIONS, Baker, name_of, run
 from .mutants.run import PAGE, SELECTIONS
-
-TEMPLATES_OWN = [ROOT / PROJECT / name for name in ("local_flyte", "passthrough")]
-SCRIPTS = Path(sys.executable).parent
-
-
-def tool(*command: str | Path, cwd: Path = ROOT) -> None:
-    """Run a tool of this environment; fail with its output."""
-    name, *arguments = command
-    done = subprocess.run(
-        [SCRIPTS / name, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def lint_workflow(workflow: Path, cwd: Path) -> None:
-    tool("actionlint", "-no-color", workflow, cwd=cwd)
-    tool("zizmor", "--offline", "--quiet", "--persona=pedantic", cwd / ".github", cwd=cwd)
+    run([BIN / "actionlint", "-no-color", workflow], cwd)
+    run([BIN / "zizmor", "--offline", "--quiet", "--persona=pedantic", cwd / ".github"], cwd)
     content = yaml.safe_load(workflow.read_text("utf-8"))
     assert content["permissions"] == {}
     for job in content["jobs"].values():
@@ -41,13 +23,10 @@ def lint_workflow(workflow: Path, cwd: Path) -> None:
             assert re.search(r"@[0-9a-f]{40}$", step.get("uses", "@" + "0" * 40))
 
 
-def test_our_workflows_pass_actionlint_and_zizmor() -> None:
-    for workflow in (ROOT / ".github" / "workflows").iterdir():
-        lint_workflow(workflow, ROOT)
-
-
-def test_the_generated_workflow_passes_actionlint_and_zizmor(default_project: Path) -> None:
-    lint_workflow(default_project / ".github" / "workflows" / "ci.yml", default_project)
+def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
+    for folder in (ROOT, default_project):
+        for workflow in (folder / ".github" / "workflows").iterdir():
+            lint_workflow(workflow, folder)
 
 
 def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project: Path) -> None:
@@ -78,35 +57,21 @@ def test_untouched_output_is_formatted_and_linted_with_any_names(
     baker: Baker, tmp_path: Path, answers: dict[str, str]
 ) -> None:
     project = baker(tmp_path, **answers)
-    tool("ruff", "format", "--check", "--diff", "--no-cache", cwd=project)
-    tool("ruff", "check", "--no-cache", cwd=project)
+    run([BIN / "ruff", "format", "--check", "--diff", "--no-cache"], project)
+    run([BIN / "ruff", "check", "--no-cache"], project)
 
 
-def test_our_own_code_and_the_unrendered_template_are_formatted_and_linted() -> None:
-    tool("ruff", "format", "--check", "--no-cache")
-    tool("ruff", "check", "--no-cache")
-
-
-def test_the_templates_own_folders_are_linted_by_our_rules() -> None:
-    ours: list[str | Path] = ["--config", ROOT / "pyproject.toml", "--no-cache", *TEMPLATES_OWN]
-    tool("ruff", "format", "--check", *ours)
-    tool("ruff", "check", *ours)
-
-
-@pytest.mark.slow
-def test_our_own_code_is_typed() -> None:
-    tool("mypy")
-
-
-def make_targets(makefile: Path) -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", makefile.read_text("utf-8"), re.MULTILINE))
-
-
-def test_every_make_target_in_the_docs_exists(default_project: Path) -> None:
-    for folder in (ROOT, default_project):
-        known = make_targets(ROOT / "Makefile") | make_targets(default_project / "Makefile")
-        if folder == default_project:
-            known = make_targets(default_project / "Makefile")
+def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_pages(
+    default_project: Path,
+) -> None:
+    known: set[str] = set()
+    for folder in (default_project, ROOT):
+        makefile = (folder / "Makefile").read_text("utf-8")
+        targets = dict(re.findall(r"^([a-z-]+):(.*)", makefile, re.MULTILINE))
+        known |= targets.keys()
+        assert set(re.findall(r"^  make ([a-z-]+)", run(["make"], folder), re.M)) == targets.keys()
+        for name, needs in targets.items():
+            assert name == "help" or re.match(r" \.venv/(installed|demo)\b", needs), name
         for page in folder.glob("*.md"):
             told = re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", page.read_text("utf-8"), re.M)
             assert {a or b for a, b in told} <= known, page
@@ -121,30 +86,6 @@ def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> 
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_risk_of_flyte_proxy_app_is_named_where_it_is_recommended() -> None:
-    pages = [(ROOT / name).read_text("utf-8") for name in tracked_files() if name.suffix == ".md"]
-    paragraphs = re.split(r"\n\n|\n(?=- )", "\n\n".join(pages))
-    told = [" ".join(text.split()) for text in paragraphs if "flyte proxy app" in text]
-    assert told
-    for text in told:
-        assert "every program on your machine can use the app as you" in text
-        assert "DNS rebinding" in text
-
-
-def test_every_make_target_sets_itself_up(default_project: Path) -> None:
-    for folder in (ROOT, default_project):
-        makefile = (folder / "Makefile").read_text("utf-8")
-        for line in re.findall(r"^[a-z-]+:.*", makefile, re.MULTILINE):
-            assert re.search(r" \.venv/(installed|demo)\b", line) or line.startswith("help:"), line
-
-
-def test_make_lists_what_there_is_to_run(default_project: Path) -> None:
-    for folder in (ROOT, default_project):
-        done = subprocess.run(["make"], cwd=folder, capture_output=True, text=True, check=True)
-        listed = set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.MULTILINE))
-        assert listed == make_targets(folder / "Makefile")
-
-
 def test_the_readme_lists_the_questions() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for key, value in QUESTIONS.items():
@@ -155,11 +96,6 @@ def test_the_readme_lists_the_questions() -> None:
 @pytest.mark.parametrize(("folder", "words"), [("", 650), (PROJECT, 900)])
 def test_a_readme_is_short(folder: str, words: int) -> None:
     assert len((ROOT / folder / "README.md").read_text("utf-8").split()) <= words
-
-
-def test_ci_runs_the_test_command_of_the_readme() -> None:
-    assert (ROOT / ".ci" / "run").read_text("utf-8").rstrip().endswith("\nmake test")
-    assert "\nmake test\n" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
