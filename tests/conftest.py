@@ -26,17 +26,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    "readme",
-    "command",
-    "walkthrough",
-    "owner_deletes",
-    "conformance",
-    "recipes",
-    "real_flyte",
-    "demo",
-    "apps",
-    "breakages",
-    "places",
+    *("readme", "conformance", "walkthrough", "command", "faults", "demo", "recipes", "looks"),
+    *("attacks", "runs_of_others", "actions", "owner_deletes", "contract", "sessions", "apps"),
+    *("conditions", "fifteen", "breakages", "image"),
 ]
 
 

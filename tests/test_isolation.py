@@ -7,7 +7,8 @@ import pytest
 
 from .baking import run
 
-pytestmark = pytest.mark.slow
+# Without load, callers are kept apart in each suite.
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 ROOT = Path(__file__).parents[1]
 

@@ -117,9 +117,3 @@ def needs_python(version: str) -> str:
     if not (python := find_python(version)):
         pytest.skip(f"there is no Python {version} on this machine")
     return python
-
-
-def check_quality(project: Path) -> None:
-    """Require that untouched output is formatted, linted and typed."""
-    for command in (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"]):
-        run([f".venv/bin/{command[0]}", *command[1:]], project)

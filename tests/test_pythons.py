@@ -1,4 +1,4 @@
-"""The oldest versions that the generated project and the middleware's page claim to support."""
+"""Other Pythons, the oldest versions, and the steps without make. `make test-all` runs them."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from packaging.version import Version
 from template import ROOT
 
 from .baking import Baker, run
+from .test_prompts import load_hook
 from .walkthrough import needs_python, path_with_tools
 
-# Left out of `make test`, which uses the newest versions; `make test-all` runs them.
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 TELL_VERSIONS = """
@@ -48,6 +48,43 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
     told = run([tested, "-c", TELL_VERSIONS, *oldest], project)
     installed = {name: Version(version) for name, version in json.loads(told).items()}
     assert installed == oldest
+
+
+# Tests that depend on the answers: names, metadata, credentials. test_readme.py runs all.
+SOME_OF_THE_TESTS = "tests/test_deployment.py tests/test_me.py tests/test_promises.py"
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.14"])
+def test_the_steps_without_make(version: str, baker: Baker, tmp_path: Path) -> None:
+    """With short names, another licence, no CI, and text that needs quoting everywhere."""
+    answers = {
+        "project_slug": "a",
+        "description": 'It\'s "hostile" \\n 🚀 <b> ${HOME} `id` --x',
+        "author": 'O\'Brien "Bob" \\ 🚀',
+        "python_version": version,
+        "license": "MIT",
+        "ci": "none",
+        "flyte_project": "p",
+        "flyte_domain": "d",
+    }
+    python = needs_python(version)
+    project = baker(tmp_path, **answers)
+    hook = load_hook(tmp_path, "post_gen_project.py", None, **answers)
+    steps = hook.next_steps(hook.ANSWERS, make=False)
+    commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
+    assert commands[0] == "cd a"
+    setup, test = commands[1:4], commands[5]
+    assert test == ".venv/bin/python -m pytest -n 2"
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    (scripts / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    (scripts / "python3").chmod(0o755)
+    search = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    for command in [*setup, test]:
+        said = run(["sh", "-c", command], project, PYTEST_ADDOPTS=SOME_OF_THE_TESTS, **search)
+    assert re.search(r"\d{2,} passed", said)
+    for check in ("ruff format --check", "ruff check", "mypy"):
+        run([f".venv/bin/{check.split()[0]}", *check.split()[1:]], project)
 
 
 SUITE_NEEDS = ["cookiecutter", "fastapi", "httpx", "hypothesis", "pytest-xdist", "trustme"]
