@@ -135,29 +135,3 @@ def test_the_documentation_of_the_api_is_shown(visit: Visitors) -> None:
 def test_the_page_is_light(default_project: Path) -> None:
     sizes = [path.stat().st_size for path in (default_project / "app" / "page").iterdir()]
     assert sum(sizes) <= HEAVIEST, f"{sum(sizes)} bytes"
-
-
-def test_everything_can_be_reached_with_the_keyboard(visit: Visitors) -> None:
-    page = visit("alice").page
-    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("searchbox", name="Search tasks")).to_be_focused()
-    page.keyboard.type("greet")
-    expect(page.get_by_role("link", name=f"{TASKS}.count")).to_have_count(0)
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_be_focused()
-    expect(page.get_by_label("name")).to_be_visible()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    expect(page.get_by_label("name")).to_be_focused()
-    page.keyboard.type("Ada")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Run")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
