@@ -13,8 +13,7 @@ from .baking import run
 from .long_running import running
 from .walkthrough import (
     FOR_MAKE,
-    check_ends,
-    check_two_people,
+    check_two_people_and_end,
     clone,
     code_block,
     devcontainer,
@@ -40,7 +39,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
     assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
     assert editor["postCreateCommand"] == "make .venv/installed"  # which `make test` also does
     with running(command.split(), cloned, PWD=str(cloned), **FOR_MAKE, **CACHES) as app:
-        check_two_people(app)
+        app.wait_until_ready()
         assert "make dev" not in app.printed()
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
         assert [line.split()[0] for line in lines][:2] == ["cd", ".venv/bin/flyte"]
@@ -51,7 +50,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
         pasted = "\n".join(f"{line} || [ $? = {aborted} ]" for line in lines)
         said = run(["sh", "-ec", pasted], cloned, **environment)
         assert "my-flyte-app-tasks" in said
-        check_ends(app)
+        check_two_people_and_end(app)
     assert run(["git", "status", "--porcelain"], cloned) == ""
 
 
@@ -67,6 +66,5 @@ def test_the_demo_without_make(cloned: Path, tmp_path: Path) -> None:
     stale.parent.mkdir(parents=True, exist_ok=True)
     stale.write_text("STALE = 1\n")
     with running(demo.split(), cloned, PATH=path) as app:
-        check_two_people(app)
-        check_ends(app)
+        check_two_people_and_end(app)
     assert not stale.exists()

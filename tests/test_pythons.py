@@ -75,13 +75,9 @@ def test_the_steps_without_make(version: str, baker: Baker, tmp_path: Path) -> N
     assert commands[0] == "cd a"
     setup, test = commands[1:4], commands[5]
     assert test == ".venv/bin/python -m pytest -n 2"
-    scripts = tmp_path / "bin"
-    scripts.mkdir()
-    (scripts / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
-    (scripts / "python3").chmod(0o755)
-    search = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    path = path_with_tools(tmp_path / "bin", python)
     for command in [*setup, test]:
-        said = run(["sh", "-c", command], project, PYTEST_ADDOPTS=SOME_OF_THE_TESTS, **search)
+        said = run(["sh", "-c", command], project, PATH=path, PYTEST_ADDOPTS=SOME_OF_THE_TESTS)
     assert re.search(r"\d{2,} passed", said)
     for check in ("ruff format --check", "ruff check", "mypy"):
         run([f".venv/bin/{check.split()[0]}", *check.split()[1:]], project)

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from template import ROOT, tracked_files
 
-from .baking import find_python, run
+from .baking import BIN, find_python, run
 from .long_running import Running, curl_lines
 
 FOR_MAKE = {"PYTHON": find_python("3.13") or sys.executable}
@@ -58,45 +57,25 @@ def commit(folder: Path) -> None:
     run(["git", *identity, "commit", "--quiet", "--message=first"], folder)
 
 
-def path_with_tools(folder: Path) -> str:
+def path_with_tools(folder: Path, python: str = f"{sys.base_prefix}/bin/python3") -> str:
     """Return a PATH with the template's ``uv`` and ``uvx``, and with this Python as python3."""
-    folder.mkdir(exist_ok=True)
-    scripts = Path(sys.executable).parent
+    folder.mkdir()
     for name in ("uv", "uvx"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(scripts / name)
-    python = folder / "python3"
-    if not python.exists():
-        base = Path(sys.base_prefix) / "bin" / "python3"
-        python.write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
-        python.chmod(0o755)
+        (folder / name).symlink_to(BIN / name)
+    (folder / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    (folder / "python3").chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-def as_alice_and_bob(app: Running) -> dict[str, str]:
-    """Run the printed ``curl`` lines; return the answers by path."""
-    answers = {}
-    for number, command in enumerate(curl_lines(app.wait_until_ready())):
-        done = subprocess.run(
-            [command[0], "--silent", "--show-error", "--noproxy", "*", *command[1:]],
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
-        )
-        answers[f"{number} {command[-1]}"] = done.stdout
-    return answers
-
-
-def check_two_people(app: Running) -> None:
-    answers = as_alice_and_bob(app)
-    me = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/me")]
-    assert len({person["subject"] for person in me}) == 2, me
-    started = [json.loads(answer) for asked, answer in answers.items() if asked.endswith("/runs")]
-    assert len({run["name"] for run in started if "name" in run}) == 2, started
-    assert [answer["status"] for answer in started if "status" in answer] == [403], started
-
-
-def check_ends(app: Running) -> None:
+def check_two_people_and_end(app: Running) -> None:
+    """Run the printed ``curl`` lines, of alice, bob and one without rights, and press Ctrl-C."""
+    quiet = ["--silent", "--show-error", "--noproxy", "*"]
+    lines = curl_lines(app.wait_until_ready())
+    told = [(line[-1], json.loads(run([*line, *quiet], ROOT))) for line in lines]
+    assert len({answer["subject"] for url, answer in told if url.endswith("/me")}) == 2, told
+    runs = [answer for url, answer in told if url.endswith("/runs")]
+    assert len({answer["name"] for answer in runs if "name" in answer}) == 2, runs
+    assert [answer["status"] for answer in runs if "status" in answer] == [403], runs
     # An interrupted make fails or is killed by the signal; its command exits cleanly.
     assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
     assert "Traceback" not in app.printed()
