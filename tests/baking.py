@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from cookiecutter.main import cookiecutter
 from template import ROOT
 
@@ -82,13 +81,6 @@ class Baker:
             config_file=str(self.config()),
         )
         return Path(project)
-
-
-def render_hook(name: str, answers: Mapping[str, str], typed: Mapping[str, str]) -> str:
-    """Return the source of a hook as cookiecutter would run it."""
-    source = (ROOT / "hooks" / name).read_text("utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(source).render(cookiecutter=answers, _cookiecutter=typed)
 
 
 def files_in(project: Path) -> list[str]:

@@ -1,12 +1,11 @@
 """The questions, and the answers that are refused before anything is written."""
 
-import importlib.util
 import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,12 +15,13 @@ from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import Environment
 from pydantic import ValidationError
 from template import ROOT
 
 from passthrough.settings import Settings
 
-from .baking import PROMPTS, QUESTIONS, VARIANTS, Baker, render_hook
+from .baking import PROMPTS, QUESTIONS, VARIANTS, Baker
 
 DEFAULTS = {key: value[0] if isinstance(value, list) else value for key, value in QUESTIONS.items()}
 PRIVATE = {
@@ -57,23 +57,17 @@ ACCEPTED = {
 }
 
 
-def load_hook(
-    folder: Path, name: str, typed: Mapping[str, str] | None = None, **answers: str
-) -> ModuleType:
+def load_hook(name: str, **answers: str) -> ModuleType:
     """Import a hook as rendered for these answers. Importing must not run it."""
-    path = folder / name
-    path.write_text(render_hook(name, DEFAULTS | PRIVATE | answers, typed or {}), "utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    source = Environment().from_string((ROOT / "hooks" / name).read_text("utf-8"))
+    module = ModuleType(name)
+    exec(source.render(cookiecutter=DEFAULTS | PRIVATE | answers), vars(module))
     return module
 
 
 @pytest.fixture(scope="module")
-def hook(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    return load_hook(tmp_path_factory.mktemp("hook"), "pre_gen_project.py")
+def hook() -> ModuleType:
+    return load_hook("pre_gen_project.py")
 
 
 def problems(hook: ModuleType, **answers: str) -> list[tuple[str, str, str]]:
@@ -221,10 +215,10 @@ def test_the_command_that_a_refusal_prints_generates_the_project(
     assert 'Ada\'s \\"own\\"' in (tmp_path / "my-flyte-app" / "pyproject.toml").read_text("utf-8")
 
 
-def test_a_refusal_under_cruft_prints_a_cruft_command(tmp_path: Path) -> None:
+def test_a_refusal_under_cruft_prints_a_cruft_command() -> None:
     """Cruft passes hooks neither the typed answers nor the template's address."""
     answers = {"_template": "https://example.org/template.git", "author": "Ada"}
-    hook = load_hook(tmp_path, "pre_gen_project.py", None, **answers)
+    hook = load_hook("pre_gen_project.py", **answers)
     *command, context = shlex.split(hook.command(hook.ANSWERS, cruft=True))
     options = [answers["_template"], "--no-input", "--extra-context"]
     assert command[-5:] == ["cruft", "create", *options]

@@ -39,17 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Abort the runs that a test has started, so that they don't slow down the next one.
-
-    There may also be runs of tests in other folders.
-    """
-    flyte = request.getfixturevalue("flyte") if "flyte" in request.fixturenames else None
-    if flyte:
-        flyte.reset()
-    yield
-    if flyte:
-        flyte.reset()
+def _clean(request: pytest.FixtureRequest) -> None:
+    """Abort the runs of other tests, which would slow this one down."""
+    if "flyte" in request.fixturenames:
+        request.getfixturevalue("flyte").reset()
 
 
 @pytest.fixture(scope="package")  # no longer: an event loop runs in this thread meanwhile
