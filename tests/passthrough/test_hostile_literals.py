@@ -20,35 +20,10 @@ from typing import Any
 import msgpack
 import pytest
 from flyteidl2.core.interface_pb2 import Parameter, TypedInterface, Variable
-from flyteidl2.core.literals_pb2 import (
-    Binary,
-    Blob,
-    BlobMetadata,
-    Literal,
-    LiteralCollection,
-    LiteralMap,
-    LiteralOffloadedMetadata,
-    Primitive,
-    Scalar,
-    Schema,
-    StructuredDataset,
-    Union,
-)
-from flyteidl2.core.types_pb2 import (
-    BlobType,
-    EnumType,
-    Error,
-    LiteralType,
-    SimpleType,
-    StructuredDatasetType,
-    TypeStructure,
-    UnionType,
-)
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import EnumType, LiteralType, SimpleType, UnionType
 from flyteidl2.task.common_pb2 import NamedParameter
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from passthrough.values import (
     InvalidInputs,
@@ -124,25 +99,25 @@ UNKNOWN: Any = 99  # no SimpleType
 
 
 def scalar(**fields: Any) -> Literal:
-    return Literal(scalar=Scalar(**fields))
+    return Literal(scalar=fields)
 
 
 def binary(value: bytes, tag: str = "msgpack") -> Literal:
-    return scalar(binary=Binary(value=value, tag=tag))
+    return scalar(binary={"value": value, "tag": tag})
 
 
 def blob(uri: str, kind: str = "") -> Literal:
-    return scalar(blob=Blob(uri=uri, metadata=BlobMetadata(type=BlobType(format=kind))))
+    return scalar(blob={"uri": uri, "metadata": {"type": {"format": kind}}})
 
 
 def generic(values: dict[str, Any], **metadata: str) -> Literal:
     struct = Struct()
     struct.update(values)
-    return Literal(scalar=Scalar(generic=struct), metadata=metadata)
+    return Literal(scalar={"generic": struct}, metadata=metadata)
 
 
 def offloaded(uri: str) -> Literal:
-    return Literal(offloaded_metadata=LiteralOffloadedMetadata(uri=uri, size_bytes=7))
+    return Literal(offloaded_metadata={"uri": uri, "size_bytes": 7})
 
 
 def colliding_keys() -> bytes:
@@ -169,11 +144,11 @@ def colliding_keys() -> bytes:
 
 def nested(literal: Literal, levels: int) -> Literal:
     for _ in range(levels):
-        literal = Literal(collection=LiteralCollection(literals=[literal]))
+        literal = Literal(collection={"literals": [literal]})
     return literal
 
 
-INTEGER = scalar(primitive=Primitive(integer=1))
+INTEGER = scalar(primitive={"integer": 1})
 
 # Literals, and how they are shown: completely, or at least these parts of a reference.
 SIZE = len(PICKLE)
@@ -197,32 +172,27 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         {"pickle_file": "/tmp/pickle"},
     ),
     "pickle in a union in a list in a map": (
-        Literal(
-            map=LiteralMap(literals={"k": nested(scalar(union=Union(value=binary(PICKLE, ""))), 1)})
-        ),
+        Literal(map={"literals": {"k": nested(scalar(union={"value": binary(PICKLE, "")}), 1)}}),
         {"k": [{"kind": "pickle", "size": SIZE}]},
     ),
     "offloaded file": (
         offloaded("file:///etc/passwd"),
         {"kind": "offloaded", "uri": "file:///etc/passwd", "size": 7},
     ),
-    "offloaded URL": (offloaded("http://127.0.0.1:9/"), {"kind": "offloaded"}),
     "blob of a local file": (
         blob("file:///etc/passwd"),
         {"kind": "file", "uri": "file:///etc/passwd"},
     ),
     "dataframe at a URL": (
-        scalar(structured_dataset=StructuredDataset(uri="http://127.0.0.1:9/")),
+        scalar(structured_dataset={"uri": "http://127.0.0.1:9/"}),
         {"kind": "dataframe", "uri": "http://127.0.0.1:9/"},
     ),
-    "schema of a local file": (scalar(schema=Schema(uri="/etc/passwd")), {"kind": "schema"}),
-    "error": (scalar(error=Error(message="<b>")), {"kind": "error"}),
+    "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
+    "error": (scalar(error={"message": "<b>"}), {"kind": "error"}),
     "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), TOO_LARGE),
     "msgpack 100,000 levels deep": (binary(b"\x91" * 100_000 + b"\x01"), {"kind": "binary"}),
     "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), CUT_SHORT),
-    "msgpack that declares 4 Gi pairs": (binary(b"\xdf\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack that declares 4 GiB of bytes": (binary(b"\xc6\xff\xff\xff\xff"), CUT_SHORT),
-    "msgpack that declares 4 GiB of text": (binary(b"\xdb\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
     "msgpack timestamp": (binary(b"\xd6\xff\xff\xff\xff\xff"), {"kind": "binary"}),
     "msgpack timestamp with too many nanoseconds": (
@@ -232,7 +202,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "msgpack of no bytes": (binary(b""), CUT_SHORT),
     "msgpack followed by more": (binary(b"\x01\x02"), CUT_SHORT),
     "map of 125,000 names": (
-        Literal(map=LiteralMap(literals={str(number): INTEGER for number in range(125_000)})),
+        Literal(map={"literals": {str(number): INTEGER for number in range(125_000)}}),
         TOO_LARGE,
     ),
     "msgpack with a list for a key": (binary(b"\x81\x91\xc0\x01"), {"[null]": 1}),
@@ -257,23 +227,22 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         generic({"a": float("nan"), "b": float("-inf"), "c": 1e308, "d": -0.0, "e": 2.0**60}),
         {"a": "NaN", "b": "-Infinity", "c": 1e308, "d": 0, "e": 2.0**60},
     ),
-    "number that is NaN": (scalar(primitive=Primitive(float_value=float("nan"))), "NaN"),
+    "number that is NaN": (scalar(primitive={"float_value": float("nan")}), "NaN"),
     "time beyond time": (
-        scalar(primitive=Primitive(datetime=Timestamp(seconds=2**62, nanos=-1))),
+        scalar(primitive={"datetime": {"seconds": 2**62, "nanos": -1}}),
         {"kind": "datetime", "seconds": 2**62},
     ),
     "duration beyond time": (
-        scalar(primitive=Primitive(duration=Duration(seconds=-(2**62), nanos=-5))),
+        scalar(primitive={"duration": {"seconds": -(2**62), "nanos": -5}}),
         f"-PT{2**62}.000000005S",
     ),
-    "union of nothing": (scalar(union=Union()), EMPTY),
+    "union of nothing": (scalar(union={}), EMPTY),
     "literal of nothing": (Literal(), EMPTY),
     "scalar of nothing": (scalar(), EMPTY),
-    "primitive of nothing": (scalar(primitive=Primitive()), EMPTY),
-    "markup": (scalar(primitive=Primitive(string_value="<script>")), "<script>"),
-    "3 MiB of text": (scalar(primitive=Primitive(string_value="x" * 3 * MEBIBYTE)), TOO_LARGE),
+    "primitive of nothing": (scalar(primitive={}), EMPTY),
+    "3 MiB of text": (scalar(primitive={"string_value": "x" * 3 * MEBIBYTE}), TOO_LARGE),
     "100,000 numbers": (
-        Literal(collection=LiteralCollection(literals=[INTEGER] * 100_000)),
+        Literal(collection={"literals": [INTEGER] * 100_000}),
         TOO_LARGE,
     ),
     "as deep as protobuf takes": (nested(INTEGER, 46), TOO_LARGE),
@@ -322,27 +291,13 @@ def test_the_total_size_of_shown_literals_is_limited() -> None:
     assert len(as_sent(shown)) < MEBIBYTE
 
 
-def test_a_literal_10_000_levels_deep_cannot_be_parsed() -> None:
-    raw = b""
-    for _ in range(10_000):
-        for tag in (b"\x0a", b"\x12"):  # literals=1 in collection=2
-            size = len(raw)
-            length = b""
-            while size > 127:
-                length += bytes([size & 127 | 128])
-                size >>= 7
-            raw = tag + length + bytes([size]) + raw
-    with pytest.raises(DecodeError):
-        Literal.FromString(raw)
-
-
 def struct(schema: dict[str, Any]) -> LiteralType:
     made = LiteralType(simple=SimpleType.STRUCT)
     made.metadata.update(schema)
     return made
 
 
-def listed(kind: LiteralType, levels: int) -> LiteralType:
+def listed(kind: LiteralType, levels: int = 1) -> LiteralType:
     for _ in range(levels):
         kind = LiteralType(collection_type=kind)
     return kind
@@ -368,7 +323,7 @@ def unions(levels: int, width: int) -> LiteralType:
     kind = LiteralType(simple=SimpleType.INTEGER)
     for _ in range(levels):
         variants = [LiteralType(collection_type=kind)] * width
-        kind = LiteralType(union_type=UnionType(variants=variants))
+        kind = LiteralType(union_type={"variants": variants})
     return kind
 
 
@@ -385,15 +340,6 @@ def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
     }
     definitions[f"L{levels}"] = leaf
     return {"$ref": "#/$defs/L0", "$defs": definitions}
-
-
-def definitions_in_each(count: int) -> dict[str, Any]:
-    """Make a schema in which each definition has a definition of its own, and leads to the next."""
-    definitions = {
-        f"A{number}": {"$defs": {"B": True}, "$ref": f"#/$defs/A{number + 1}"}
-        for number in range(count)
-    }
-    return {"$ref": "#/$defs/A0", "$defs": definitions}
 
 
 def enums_of(names: int, fields: int) -> dict[str, Any]:
@@ -415,99 +361,59 @@ class Direction(Enum):
 
 LONG_WORD = "x" * 500_000
 SIMPLE = LiteralType(simple=SimpleType.INTEGER)
+NONE = LiteralType(simple=SimpleType.NONE)
 DEEP: Any = 1
 for _ in range(60):
     DEEP = [DEEP]
+CIRCLE = json.loads("""{
+    "$ref": "#/definitions/A",
+    "definitions": {"A": {"anyOf": [{"$ref": "#/definitions/B"}, {"$ref": "#/definitions/B"}]},
+                    "B": {"allOf": [{"$ref": "#/definitions/A"}]}}
+}""")
+NOWHERE = json.loads("""{
+    "properties": {"root": {"$ref": "#"}, "file": {"$ref": "file:///etc/passwd", "$id": "/etc"},
+                   "url": {"$ref": "http://127.0.0.1:9/"}, "none": {"$ref": "#/$defs/A"}},
+    "$defs": {"B": {"$ref": "#/$defs/C"}}, "definitions": [1], "$ref": 7
+}""")
+WRONG_FORM = json.loads("""{
+    "type": ["object", 7], "title": ["x"], "description": {}, "format": 3, "enum": {}, "items": 5,
+    "properties": ["a"], "required": "abc", "additionalProperties": "no", "prefixItems": {"0": 1},
+    "anyOf": "x", "oneOf": [], "minimum": "1", "minItems": 1.5, "exclusiveMinimum": true,
+    "maximum": Infinity, "default": NaN
+}""")
 TYPES: dict[str, LiteralType] = {
     "title that is code": struct(
-        {
-            "type": "object",
-            "title": "Outer",
-            "properties": {
-                "inner": {
-                    "type": "object",
-                    "title": CODE,
-                    "properties": {"x": {"type": "integer"}},
-                }
-            },
-            "required": ["inner"],
-        }
+        {"properties": {CODE: {"title": CODE, "properties": {"x": {"type": "integer"}}}}}
     ),
     "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
-    "references doubling over 14 levels": struct(doubling(14)),
     "references doubling over 40 levels": struct(doubling(40)),
-    "reference to itself": struct({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
-    "references in a circle": struct(
-        {
-            "$ref": "#/definitions/A",
-            "definitions": {
-                "A": {"anyOf": [{"$ref": "#/definitions/B"}] * 9},
-                "B": {"allOf": [{"$ref": "#/definitions/A"}]},
-            },
-        }
-    ),
-    "reference to the root": struct({"type": "object", "additionalProperties": {"$ref": "#"}}),
-    "reference to a URL": struct({"$ref": "http://127.0.0.1:9/schema.json"}),
-    "reference to a file": struct({"$ref": "file:///etc/passwd", "$id": "http://127.0.0.1:9/"}),
-    "reference to a number": struct({"$ref": 7, "$defs": [1], "definitions": {"A": None}}),
-    "references to nothing": struct({"$ref": "#/$defs/A", "$defs": {"B": {"$ref": "#/$defs/C"}}}),
+    "references in a circle": struct(CIRCLE),
+    "references to what is not there": struct(NOWHERE),
     "definitions in definitions": struct(
         {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A", "$defs": {"A": True}}}}
     ),
-    "pattern that takes for ever": struct(
-        {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
-    ),
-    "pattern for names": struct({"patternProperties": {"^(a+)+$": {"type": "integer"}}}),
-    "keywords of the wrong form": struct(
+    "patterns that take for ever": struct(
         {
-            "type": ["object", "object", 7],
-            "title": ["x"],
-            "description": {},
-            "properties": ["a"],
-            "required": "abc",
-            "enum": {},
-            "items": 5,
-            "prefixItems": {"0": 1},
-            "anyOf": "x",
-            "oneOf": [],
-            "minimum": "1",
-            "maxLength": -1,
-            "minItems": 1.5,
-            "exclusiveMinimum": True,
-            "additionalProperties": "no",
-            "format": 3,
-            "default": float("nan"),
+            "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}},
+            "patternProperties": {"^(a+)+$": {"type": "integer"}},
         }
     ),
+    "keywords of the wrong form": struct(WRONG_FORM),
     "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
-    "bounds that are no numbers": struct({"minimum": float("nan"), "maximum": float("inf")}),
-    "1,500 definitions with definitions": struct(definitions_in_each(1_500)),
     "definitions whose names become one": struct({"$defs": {"?" * n: 1 for n in range(64, 1_000)}}),
     "100 fields of an enum of 1,000": struct(enums_of(1_000, 100)),
-    "list of a file of a long format": LiteralType(
-        collection_type=LiteralType(blob=BlobType(format="x" * MEBIBYTE))
-    ),
-    "list of a dataframe of a large schema": LiteralType(
-        collection_type=LiteralType(
-            structured_dataset_type=StructuredDatasetType(external_schema_bytes=b"x" * MEBIBYTE)
-        )
+    "list of a file of a long format": listed(LiteralType(blob={"format": "x" * MEBIBYTE})),
+    "list of a dataframe of a large schema": listed(
+        LiteralType(structured_dataset_type={"external_schema_bytes": b"x" * MEBIBYTE})
     ),
     "20,000 properties": struct(of_many_properties(20_000)),
-    "list of 200 required properties": LiteralType(collection_type=struct(of_many_properties(200))),
-    "an enum of 10,000": LiteralType(
-        collection_type=LiteralType(
-            enum_type=EnumType(values=[str(number) for number in range(10_000)])
-        )
-    ),
-    "a constant of 3,000 numbers": LiteralType(
-        collection_type=struct({"const": list(range(3_000)), "enum": [list(range(3_000))] * 2})
+    "list of 200 required properties": listed(struct(of_many_properties(200))),
+    "an enum of 10,000": listed(
+        LiteralType(enum_type={"values": [str(number) for number in range(10_000)]})
     ),
     "1 MiB of description": struct({"description": "x" * MEBIBYTE, "title": "<script>"}),
     "names of every kind": struct(
-        {
-            "properties": {name: {"type": "integer"} for name in NAMES[:5]},
-            "required": ["__class__", "", "a.b"],
-        }
+        {"properties": {name: {"type": "integer"} for name in NAMES[:5]}, "required": NAMES[:3]}
     ),
     "union of 2,000,000 nothings": LiteralType(
         union_type=UnionType.FromString(b"\x0a\x00" * 2_000_000)
@@ -521,36 +427,21 @@ TYPES: dict[str, LiteralType] = {
     "unions doubling over 11 levels, of an object without fields": struct(
         doubling_unions(11, {"type": "object", "additionalProperties": False})
     ),
-    "unions doubling over 12 levels, of a constant list": struct(
-        doubling_unions(12, {"const": [1] * 20_000})
-    ),
     "unions doubling over 12 levels, of a long word": struct(
         doubling_unions(12, {"enum": [LONG_WORD + "!"] * 2})
     ),
-    "union of a large type": LiteralType(
-        collection_type=LiteralType(
-            union_type=UnionType(variants=[struct(of_many_properties(500)), SIMPLE])
-        )
+    "union of a large type": listed(
+        LiteralType(union_type={"variants": [struct(of_many_properties(500)), SIMPLE]})
     ),
-    "list": listed(SIMPLE, 1),
-    "list of a union": LiteralType(
-        collection_type=LiteralType(
-            union_type=UnionType(
-                variants=[SIMPLE, LiteralType(simple=SimpleType.NONE), struct({"type": "string"})]
-            )
-        )
+    "list": listed(SIMPLE),
+    "list of a union": listed(
+        LiteralType(union_type={"variants": [SIMPLE, NONE, struct({"type": "string"})]})
     ),
-    "union of nothing": LiteralType(union_type=UnionType()),
-    "union that says it is a pickle": LiteralType(
-        union_type=UnionType(variants=[SIMPLE]), structure=TypeStructure(tag="FlytePickle")
-    ),
-    "tag of a class": LiteralType(
-        simple=SimpleType.STRING, structure=TypeStructure(tag="os.system")
-    ),
-    "enum of nothing": LiteralType(enum_type=EnumType()),
+    "union of nothing": LiteralType(union_type={}),
+    "enum of nothing": LiteralType(enum_type={}),
     "type of nothing": LiteralType(),
     "unknown simple type": LiteralType(simple=UNKNOWN),
-    "pickle": LiteralType(blob=BlobType(format="PythonPickle")),
+    "pickle": LiteralType(blob={"format": "PythonPickle"}),
     "bytes": LiteralType(simple=SimpleType.BINARY),
     "lists 90 levels deep": listed(SIMPLE, 90),
     "lists 29 levels deep": listed(SIMPLE, 29),
@@ -570,7 +461,6 @@ VALUES: dict[str, Any] = {
     "many objects": [{}] * 10_000,
     "many URIs": ["s3://a"] * 10_000,
     "many fields": {f"field {number}": 0 for number in range(60_000)},
-    "nearly a constant list": [*[1] * 19_999, 0],
     "a long word": LONG_WORD + "?",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import flyte
 import httpx
+import pytest
 from fastapi import APIRouter
 from flyte import remote
 
@@ -33,22 +34,20 @@ async def run_own_task() -> str:
     return (await flyte.run.aio(own)).name
 
 
-def test_each_caller_asks_whether_there_is_an_image(
-    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
+@pytest.mark.parametrize(
+    ("path", "method"), [("/build", "GetImage"), ("/run", "CreateUploadLocation")]
+)
+def test_each_caller_asks_for_the_image_and_uploads_the_code(
+    *,
+    alice: httpx.Client,
+    bob: httpx.Client,
+    received: Callable[[], list[ReceivedCall]],
+    path: str,
+    method: str,
 ) -> None:
     for client in (alice, bob, alice):
-        assert client.post("/build").json()["image"].startswith("local/report:")
-    asked = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
-    assert asked == [bearer("alice"), bearer("bob"), bearer("alice")]
-
-
-def test_each_caller_uploads_the_code_of_a_run(
-    alice: httpx.Client, bob: httpx.Client, received: Callable[[], list[ReceivedCall]]
-) -> None:
-    for client in (alice, bob, alice):
-        assert client.post("/run").is_success
-    uploads = [call for call in received() if call.method == "CreateUploadLocation"]
-    callers = [call.headers["authorization"] for call in uploads]
+        assert client.post(path).is_success
+    callers = [call.headers["authorization"] for call in received() if call.method == method]
     assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
 
 

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pprint import pformat
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, Union
+from typing import Annotated, Any, NotRequired, TypedDict, Union
 from typing import Literal as Constant
 
 import pytest
@@ -114,11 +114,6 @@ class Owner(BaseModel):
     pet: Annotated[Cat | Dog, Field(discriminator="kind")]
 
 
-class Pair(NamedTuple):
-    left: int
-    right: str
-
-
 class Options(TypedDict):
     depth: int
     label: NotRequired[str]
@@ -152,13 +147,10 @@ NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS = Parts(Point(1), Level.HIGH, (1, "p"), "b", {1: "one"})
 PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
-    (int, -(2**63), -(2**63)),
     (float, 1.0, 1),
     (float, 1e20, 10**20),
     (float, math.inf, math.inf),
     (str, "ñ<b>\n", "ñ<b>\n"),
-    (bool, False, False),
-    (type(None), None, None),
     (dt.datetime, NOW, "2024-01-02T03:04:05.678Z"),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
     (dt.datetime, NOW.replace(tzinfo=None), "2024-01-02T03:04:05.678"),
@@ -166,22 +158,15 @@ CASES: list[tuple[Any, Any, Any]] = [
     (dt.date | None, NOW.date(), "2024-01-02"),
     (dt.timedelta, dt.timedelta(seconds=-1.5), "-PT1.5S"),
     (dt.timedelta, dt.timedelta(days=1, hours=2), "P1DT2H"),
-    (Color, Color.RED, "RED"),
-    (Level, Level.HIGH, "HIGH"),
     (dict[str, list[Color]], {"b": [Color.BLUE], "a": []}, {"b": ["BLUE"], "a": []}),
     (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
-    (int | str | None, None, None),
     (int | float, 1, 1),
     (int | float, 1.0, 1.0),
-    (bool | int, True, True),
     (float | str, 1.0, 1),
     (dt.datetime | str, "2024-01-02", "2024-01-02"),
-    (list[int] | dict[str, int], {"a": 1}, {"a": 1}),
     (Union[Point, Square], Square(2.0), {"side": 2.0}),  # noqa: UP007
-    (list[Point | None], [None, Point(1, 0.5)], [None, {"x": 1, "y": 0.5}]),
     (Annotated[str, Field(max_length=3, pattern="^a")] | None, "a", "a"),
     (tuple[int, str], (1, "a"), {"item_0": 1, "item_1": "a"}),
-    (Pair, Pair(1, "a"), {"left": 1, "right": "a"}),
     (Options, {"depth": 1}, {"depth": 1}),
     (Parts, PARTS, PARTS_JSON),
     (Tree, Tree(value=1, children=[Tree(value=2, children=[])]),
@@ -191,7 +176,6 @@ CASES: list[tuple[Any, Any, Any]] = [
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),
         {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
     (File | None, File(path="s3://b/k.csv"), "s3://b/k.csv"),
-    (Dir, Dir(path="s3://b/d"), "s3://b/d"),
     (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
         {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
     (DataFrame, DataFrame(uri="s3://b/t"), "s3://b/t"),
@@ -331,17 +315,14 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (int, 1.5, {(): "must be of type integer"}),
     (int, None, {(): "must be of type integer"}),
     (int, 2**63, {(): "must be an integer of 64 bits"}),
-    (float, "1", {(): "must be of type number"}),
     (float, 10**400, {(): "must be an integer of 64 bits"}),
     (Money, {"amount": 2**64}, {("amount",): NO_TYPE}),
     (Money, {"amount": 3.14159265358979323846}, {("amount",): ROUNDED}),
     (Money, {"amount": 12345678901234567.89}, {("amount",): ROUNDED}),
     (dt.datetime, "2024-01-02T03:04:05.1234567Z", {(): PRECISE}),
     (dt.timedelta, "PT0.0000001S", {(): PRECISE}),
-    (str, 1, {(): "must be of type string"}),
     (str, "\ud800", {(): "must be Unicode text"}),
     (bool, 0, {(): "must be of type boolean"}),
-    (type(None), 0, {(): "must be of type null"}),
     (dt.datetime, "soon", {(): "must be of the format date-time"}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
@@ -352,7 +333,6 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (list[int], {}, {(): "must be of type array"}),
     (dict[str, int], {"k": "v"}, {("k",): "must be of type integer"}),
     (dict[str, int], {"\ud800": 1}, {("?",): "must be Unicode text"}),
-    (dict[str, int], [], {(): "must be of type object"}),
     (dict, {"k": 2**63}, {("k",): "must be an integer of 64 bits"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
     (Union[Square, Point], {}, {(): NO_TYPE}),  # noqa: UP007
@@ -379,7 +359,6 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (File, {"uri": "s3://b", "path": "x"}, {("path",): "there is no such field"}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
     (bytes, "AA==", {(): PICKLE}),
-    (bytes | None, "AA==", {(): PICKLE}),
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections import UserDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
 from types import SimpleNamespace
@@ -12,16 +12,17 @@ import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
+from flyte.io import DataFrame
 from flyte.types import TypeEngine, TypeTransformer, TypeTransformerFailedError
 from flyteidl2.core.interface_pb2 import Variable, VariableEntry, VariableMap
 from flyteidl2.core.literals_pb2 import Literal, LiteralMap
 from flyteidl2.core.types_pb2 import LiteralType
 
 from ..values import InvalidInputs, to_json, to_literals
-from ..values.checking import Checker
+from ..values.inputs import Converter
 from ..values.limits import MAX_NAMES, TOO_LARGE, Budget, TooComplexError
-from ..values.outputs import Reader, Reference, is_pickled
-from ..values.schemas import TYPES, SchemaBuilder, is_pickle
+from ..values.outputs import Reader, Reference
+from ..values.schemas import TYPES, SchemaBuilder
 from .errors import NotForManyCallersError, TooLargeError
 from .sdk import part
 from .transport import UploadClient
@@ -67,43 +68,15 @@ def kinds_of(interface: Any) -> dict[str, LiteralType]:
     }
 
 
-async def translate(
-    values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str]
-) -> dict[str, Literal]:
-    """Translate the inputs of a remote task: JSON, and values that the SDK can send, as JSON.
-
-    Args:
-        values: The inputs by name.
-        kinds: Their declared types.
-        optional: Inputs that may be left out.
-
-    Raises:
-        InvalidInputs: With all errors.
-    """
-    plain, pickled = dict[str, Any](), dict[str, Literal]()
-    for name, value in values.items():
-        if name in kinds and is_pickle(kinds[name]) and type(value) not in TYPES:
-            stored = await literal_of(value)
-            if is_pickled(stored):
-                pickled[name] = stored
-                continue
-        plain[name] = await as_json(value)
-    literals = pickled | to_literals(plain, kinds, {*optional, *pickled})
-    for name, value in values.items():
-        if isinstance(value, remote.Artifact):
-            literals[name].artifact_id.CopyFrom(value.artifact_version_id)
-    return literals
-
-
 async def as_json(value: Any) -> Any:
-    """Return JSON as it is, and other values as they are shown once the SDK has made literals."""
-    if isinstance(value, Enum | Reference):
-        return value
-    if isinstance(value, dict):
-        return {key: await as_json(item) for key, item in value.items()}
+    """Return JSON as it is, and other values as their literals are shown."""
     if isinstance(value, list | tuple):
         return [await as_json(item) for item in value]
-    return value if type(value) in TYPES else to_json([("", await literal_of(value))])[""]
+    if isinstance(value, dict) and not isinstance(value, Reference):
+        return {key: await as_json(item) for key, item in value.items()}
+    if type(value) in TYPES or isinstance(value, Enum | Reference):
+        return value
+    return to_json([("", await literal_of(value))])[""]
 
 
 async def literal_of(value: Any) -> Literal:
@@ -166,14 +139,17 @@ def _change_inputs() -> None:
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
         kinds = kinds_of(interface)
         try:
-            Checker({}, Budget()).check(kwargs, {}, (), 0)  # what follows walks through all of it
+            Converter().check(kwargs, {}, (), 0)  # what follows walks through all of it
         except TooComplexError:
             raise InvalidInputs([((), TOO_LARGE)]) from None
         if kinds:
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}
-            literals = await translate(kwargs, kinds, optional)
+            literals = to_literals(await as_json(kwargs), kinds, optional)
+            for name, value in kwargs.items():
+                if isinstance(value, remote.Artifact):
+                    literals[name].artifact_id.CopyFrom(value.artifact_version_id)
             return await add_defaults(interface, (), custom_context, {}, literals)
         if unknown := kwargs.keys() - interface.inputs:  # the SDK would leave them out
             raise InvalidInputs([((name,), "the task has no such input") for name in unknown])
@@ -181,11 +157,6 @@ def _change_inputs() -> None:
             return await convert_own(interface, args, kwargs, custom_context)
         except (TypeError, ValueError, AssertionError) as error:
             raise InvalidInputs([((), str(error)[:300])]) from None
-
-    async def convert_changed(
-        interface: Any, *args: Any, custom_context: Any = None, **kwargs: Any
-    ) -> Any:
-        return await bind(interface, args, kwargs, custom_context)
 
     def schema(self: Any) -> Any:
         kinds = kinds_of(self)
@@ -196,7 +167,9 @@ def _change_inputs() -> None:
         return SchemaBuilder(Budget()).object_of(variables, defaults)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
-    convert.convert_from_native_to_inputs = convert_changed
+    convert.convert_from_native_to_inputs = lambda interface, /, custom_context=None, **changed: (
+        bind(interface, (), changed, custom_context)
+    )
     interface.json_schema = property(schema)
     # Larger pickles would be written to the disk, and to storage, which is refused below.
     part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
@@ -243,40 +216,37 @@ def _change_answers() -> None:
 def _change_storage() -> None:
     """Load no pickles, and read and write no storage."""
 
-    def load(*_: Any, **__: Any) -> Any:
-        raise NotForManyCallersError(
-            "a value that others stored would be opened, or run as code, with the app's own rights:"
-            " let tasks read it"
-        )
+    def refusal(why: str) -> Any:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise NotForManyCallersError(why)
 
-    def get_underlying_filesystem(*_: Any, **__: Any) -> Any:
-        raise NotForManyCallersError(
+        return refuse
+
+    pickles, engine = part("flyte.types._pickle"), part("flyte.types:TypeEngine")
+    pickles.FlytePickle.from_pickle = engine.unwrap_offloaded_literal = refusal(
+        "a value that others stored would be opened, or run as code, with the app's own rights:"
+        " let tasks read it"
+    )
+    pickles.FlytePickleTransformer.to_python_value = engine.unwrap_offloaded_literal
+    for storage in ("flyte.storage", "flyte.storage._storage"):
+        part(storage).get_underlying_filesystem = refusal(
             "the app would read and write storage with its own rights for every caller: upload"
             " files with flyte.remote.upload_file.aio(), pass them on by URI, as"
             " File.from_existing_remote(uri), and let tasks read them"
         )
 
-    pickles = part("flyte.types._pickle")
-    pickles.FlytePickle.from_pickle = pickles.FlytePickleTransformer.to_python_value = load
-    part("flyte.types:TypeEngine").unwrap_offloaded_literal = load
-    for storage in ("flyte.storage", "flyte.storage._storage"):
-        part(storage).get_underlying_filesystem = get_underlying_filesystem
-
     part("flyte.remote._data").httpx = SimpleNamespace(
         **vars(httpx) | {"AsyncClient": UploadClient}
     )
 
-    table, tables = (
-        part(f"flyte.io._dataframe.dataframe:{name}")
-        for name in ("DataFrame", "DataFrameTransformerEngine")
-    )
+    tables = part("flyte.io._dataframe.dataframe:DataFrameTransformerEngine")
     to_literal_as_it_was, is_remote = tables.to_literal, part("flyte.storage:is_remote")
 
     async def to_literal(self: Any, python_val: Any, python_type: Any, expected: Any) -> Any:
-        is_reference = isinstance(python_val, table) and not python_val.lazy_uploader
-        if is_reference and python_val.val is None and not is_remote(python_val.uri or ""):
-            raise NotForManyCallersError(  # or it would be uploaded
-                f"{python_val.uri!r} names a path of the app's own, not a table in storage"
+        uri = python_val.uri if isinstance(python_val, DataFrame) else None
+        if uri and not is_remote(uri):  # the SDK would upload it
+            raise NotForManyCallersError(
+                f"{uri!r} names a path of the app's own, not a table in storage"
             )
         return await to_literal_as_it_was(self, python_val, python_type, expected)
 

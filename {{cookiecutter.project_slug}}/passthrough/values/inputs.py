@@ -1,29 +1,35 @@
-"""JSON to literals."""
+"""JSON to literals.
 
+A value is not changed: the task's own decoder converts it, and refuses what it cannot read, such as
+a text that is no date. Checked here is what that decoder would read as another value.
+"""
+
+import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
-from flyteidl2.core.literals_pb2 import (
-    Binary,
-    Literal,
-    LiteralCollection,
-    LiteralMap,
-    Primitive,
-    Scalar,
-    Union,
-    Void,
-)
-from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
 from pydantic import TypeAdapter
 
-from .checking import Checker, Error, Location
 from .limits import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
-from .schemas import SIMPLE, Schema, SchemaBuilder
+from .schemas import SIMPLE, TYPES, Schema, SchemaBuilder
 
+T = TypeVar("T")
+Location = tuple[str | int, ...]
+Error = tuple[Location, str]
+
+MAX_ERRORS = 100
+TEXT = {"type": "string"}
+"""Follows the numbers in Pydantic's schema of a Decimal, and in that of ``float | str``."""
+ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
+PRECISE = {"date-time", "time", "duration"}
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
@@ -78,16 +84,108 @@ def to_literals(
     return literals
 
 
-class Converter(Checker):
-    """Converts the inputs of one run. One that does not fit adds an error instead of a literal."""
+class Converter:
+    """Converts the inputs of one run. One that does not fit adds an error instead of a literal.
+
+    Attributes:
+        errors: Locations and error messages.
+    """
 
     def __init__(self) -> None:
         budget = Budget()
+        self.errors: list[Error] = []
+        self._spend = budget.spend
         self._schemas = SchemaBuilder(budget)
-        super().__init__(self._schemas.definitions, budget)
+
+    def fail(self, location: Location, message: str) -> None:
+        """Record an error at a location. Only the first hundred are kept."""
+        if len(self.errors) < MAX_ERRORS:
+            named = (_printable(part) if isinstance(part, str) else part for part in location)
+            self.errors.append((tuple(named), message))
+
+    def attempt(self, convert: Callable[..., T], *arguments: Any) -> tuple[T, list[Error]]:
+        """Return the result of a conversion, and its errors instead of recording them."""
+        before, self.errors = self.errors, []
+        try:
+            return convert(*arguments), self.errors
+        finally:
+            self.errors = before
+
+    def check(self, value: Any, schema: Schema, at: Location, depth: int) -> None:
+        """Check a value of any type.
+
+        Raises:
+            TooComplexError: When the budget is used up.
+        """
+        self._spend(depth)
+        if "not" in schema:
+            self.fail(at, f"cannot be given: {schema.get('description', 'by its schema')}")
+        elif "$ref" in schema:
+            target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
+            self.check(value, target, at, depth + 1)
+        elif "anyOf" in schema:
+            self._check_union(value, schema["anyOf"], at, depth)
+        elif wrong := self.fault(value, schema):
+            self.fail(at, wrong)
+        elif isinstance(value, list):
+            first, rest = schema.get("prefixItems", []), schema.get("items", {})
+            for index, item in enumerate(value):
+                of = first[index] if index < len(first) else rest
+                self.check(item, of, (*at, index), depth + 1)
+        elif isinstance(value, dict):
+            self._check_object(value, schema, at, depth)
+
+    def fault(self, value: Any, schema: Schema = TEXT) -> str:
+        """Return what is wrong with a value, apart from its items, or an empty text."""
+        name, names = TYPES.get(type(value)), schema.get("type")
+        names = names if isinstance(names, list) else [names or name]
+        fits = name in names or (name == "integer" and "number" in names)
+        if not name or not fits:
+            return f"must be of type {' or '.join(map(str, names))}"
+        members = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        text, form = value if isinstance(value, str) else "", schema.get("format")
+        self._spend(0, len(text) + (4 + len(text)) * len(members))
+        if members and not any(type(value) is type(each) and value == each for each in members):
+            return f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
+        if name == "integer" and not -(2**63) <= value < 2**63:
+            return "must be an integer of 64 bits"
+        if _printable(text, len(text)) != text:  # JSON strings may contain lone surrogates
+            return "must be Unicode text"
+        if name == "string" and form == "uri" and not URI.match(text):
+            return "must be of the format uri"
+        if form in PRECISE and re.search(r"[.,][0-9]{7}", text):
+            return "must not be more precise than microseconds: Python drops the rest"
+        first = schema.get("prefixItems", [])
+        if name == "array" and first and "items" not in schema and len(value) != len(first):
+            return f"must have {len(first)} items"
+        return ""
+
+    def _check_union(self, value: Any, schemas: list[Any], at: Location, depth: int) -> None:
+        is_float = type(value) is float and math.isfinite(value)
+        if is_float and TEXT in schemas and float(f"{value:.15g}") != value:
+            self.fail(at, ROUNDED)
+        elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in schemas):
+            self.fail(at, "matches none of the types of the union")
+
+    def _check_object(self, value: Any, schema: Schema, at: Location, depth: int) -> None:
+        """Check the fields. Those that are left out are left to the task, which knows defaults."""
+        properties, required = schema.get("properties", {}), schema.get("required", [])
+        rest = schema.get("additionalProperties", {})
+        self._spend(depth, 32 * (len(required) + len(value)))
+        for name in required:
+            if name not in value:
+                self.fail((*at, name), "must be given")
+        for name, item in value.items():
+            place = (*at, name)
+            if name not in properties and rest is False:
+                self.fail(place, "there is no such field")
+            elif wrong := self.fault(name):
+                self.fail(place, wrong)
+            else:
+                self.check(item, properties.get(name, rest), place, depth + 1)
 
     def convert(self, name: str, value: Any, kind: LiteralType) -> Literal:
-        """Convert one input."""
+        """Convert one input; raise `TooComplexError` when the budget is used up."""
         return self._literal(value, kind, self._schemas.of_type(kind), (name,), 0)
 
     def _literal(
@@ -104,7 +202,7 @@ class Converter(Checker):
                 self._literal(item, kind.collection_type, schema["items"], (*at, i), depth + 1)
                 for i, item in enumerate(value)
             ]
-            return Literal(collection=LiteralCollection(literals=items))
+            return Literal(collection={"literals": items})
         if type(value) is dict and which == "map_value_type" and "not" not in schema:
             of, of_schema = kind.map_value_type, schema["additionalProperties"]
             entries = {}
@@ -113,11 +211,9 @@ class Converter(Checker):
                     self.fail((*at, key), wrong)
                 else:
                     entries[key] = self._literal(item, of, of_schema, (*at, key), depth + 1)
-            return Literal(map=LiteralMap(literals=entries))
+            return Literal(map={"literals": entries})
         if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
-            known = schema.get("properties", {"kind": {}})["kind"]
-            if value["kind"] == known.get("const"):  # it is stored there, whatever its URI is
-                return self._scalar(value, kind, at, depth)
+            value = dict(value)
         if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
             value = float(value)
         self.check(value, schema, at, depth)
@@ -126,18 +222,18 @@ class Converter(Checker):
     def _scalar(self, value: Any, kind: LiteralType, at: Location, depth: int) -> Literal:
         which, simple = kind.WhichOneof("type"), kind.simple
         if which == "enum_type":
-            return Literal(scalar=Scalar(primitive=Primitive(string_value=value)))
+            return Literal(scalar={"primitive": {"string_value": value}})
         if which != "simple":
             self._spend(depth, kind.ByteSize())  # it is copied into the literal
             return _stored({"uri": value} if isinstance(value, str) else value, kind)
         if simple == SimpleType.NONE:
-            return Literal(scalar=Scalar(none_type=Void()))
+            return Literal(scalar={"none_type": {}})
         if simple not in PRIMITIVES:
-            return Literal(scalar=Scalar(binary=Binary(value=msgpack.packb(value), tag="msgpack")))
+            return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
         field, parse = PRIMITIVES[simple]
         try:
-            return Literal(scalar=Scalar(primitive=Primitive(**{field: parse(value)})))
-        except (ValueError, OverflowError):  # a time may be before the year 1 in UTC
+            return Literal(scalar={"primitive": {field: parse(value)}})
+        except (ValueError, OverflowError):
             self.fail(at, f"must be of the format {SIMPLE[simple]['format']}")
             return Literal()
 
@@ -156,7 +252,7 @@ class Converter(Checker):
                 self._literal, value, variant, variant_schema, at, depth + 1
             )
             if not errors:
-                literal = Literal(scalar=Scalar(union=Union(value=literal, type=variant)))
+                literal = Literal(scalar={"union": {"value": literal, "type": variant}})
                 fitting.append(literal)
                 if PRIMITIVES.get(variant.simple, ("", None))[1] is type(value):
                     return literal
@@ -174,18 +270,19 @@ class Converter(Checker):
         return Literal()
 
 
+def _printable(text: str, longest: int = 100) -> str:
+    return text[:longest].encode("utf-8", "replace").decode()
+
+
 def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
     """Make a file, a folder or a dataframe, which is stored elsewhere."""
-    literal, name = Literal(hash=given.get("hash")), given.get("format", "")
+    name = given.get("format", "")
     if kind.WhichOneof("type") == "blob":
-        blob = literal.scalar.blob
-        blob.uri = given["uri"]
-        blob.metadata.type.CopyFrom(kind.blob)
-        blob.metadata.type.format = name or kind.blob.format
+        of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
+        scalar: Any = {"blob": {"uri": given["uri"], "metadata": {"type": of}}}
     else:
-        table = literal.scalar.structured_dataset
-        table.uri = given["uri"]
-        table.metadata.structured_dataset_type.CopyFrom(kind.structured_dataset_type)
-        if not kind.structured_dataset_type.format:
-            table.metadata.structured_dataset_type.format = name
-    return literal
+        table = StructuredDatasetType(format=name)
+        table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
+        metadata = {"structured_dataset_type": table}
+        scalar = {"structured_dataset": {"uri": given["uri"], "metadata": metadata}}
+    return Literal(scalar=scalar, hash=given.get("hash"))

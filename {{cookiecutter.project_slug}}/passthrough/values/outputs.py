@@ -27,19 +27,12 @@ class _Pairs(list[tuple[Any, Any]]):
 
 
 def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
-    """Convert the inputs or outputs of a run.
-
-    Args:
-        literals: At most `MAX_NAMES` pairs of a name and a literal.
-
-    Returns:
-        Values by name, which any JSON encoder accepts.
-    """
+    """Convert a run's inputs or outputs, at most `MAX_NAMES`, to what any JSON encoder accepts."""
     reader = Reader(Budget())
     shown: dict[str, Any] = {}
     for name, literal in literals:
         try:
-            shown[reader.text(name)] = reader.read(literal)
+            shown[reader.plain(name)] = reader.read(literal)
         except TooComplexError:
             shown[name[:100]] = Reference(kind="too large", size=literal.ByteSize())
     return shown
@@ -55,11 +48,6 @@ class Reader:
     def __init__(self, budget: Budget) -> None:
         self._spend = budget.spend
 
-    def text(self, value: str) -> str:
-        """Return a text, which costs as much as it is long."""
-        self._spend(0, len(value))
-        return value
-
     def read(self, literal: Literal, depth: int = 0) -> Any:
         """Convert one literal, at this depth of nesting."""
         self._spend(depth)
@@ -71,7 +59,7 @@ class Reader:
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
                 items = value.literals
-                return {self.text(key): self.read(items[key], depth + 1) for key in items}
+                return {self.plain(key): self.read(items[key], depth + 1) for key in items}
             case "union":
                 return self.read(value.value, depth + 1)
             case "primitive" if kind := value.WhichOneof("value"):
@@ -108,7 +96,8 @@ class Reader:
                     return value
                 return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
             case str():
-                return self.text(value)
+                self._spend(depth, len(value))
+                return value
             case bytes():
                 self._spend(depth, len(value))
                 return base64.b64encode(value).decode()
@@ -123,7 +112,7 @@ class Reader:
                 point = f".{fraction:09}".rstrip("0") if fraction else ""
                 return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
             case Struct(fields=fields):
-                return {self.text(key): self.plain(fields[key], depth + 1) for key in fields}
+                return {self.plain(key): self.plain(fields[key], depth + 1) for key in fields}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
@@ -160,12 +149,6 @@ class Reader:
         except (ValueError, OverflowError, msgpack.UnpackException):
             return self._reference("binary", format="msgpack", size=size)
         return self.plain(value, depth)
-
-
-def is_pickled(literal: Literal) -> bool:
-    """Tell whether a literal is a pickle."""
-    binary = literal.scalar.binary
-    return bool(binary.value) and binary.tag in {"", "pickle"}
 
 
 def blob_kind(kind: BlobType) -> str:

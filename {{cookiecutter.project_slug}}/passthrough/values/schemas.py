@@ -80,8 +80,7 @@ class SchemaBuilder:
 
     Args:
         budget: The work that may be done.
-        references: Whether to describe a value that JSON cannot hold by its reference, as in
-            outputs, rather than by the form accepted in inputs.
+        references: Whether values that JSON cannot hold are described by references, as in outputs.
 
     Attributes:
         definitions: What references in the schemas point to.
@@ -141,7 +140,8 @@ class SchemaBuilder:
         return schema if "not" in schema else _plain_keywords(given) | schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
-        self._spend(depth, 32 * (len(kind.union_type.variants) + len(kind.enum_type.values)))
+        variants = kind.union_type.variants
+        self._spend(depth, 32 * (len(variants) + len(kind.enum_type.values)))
         match kind.WhichOneof("type"):
             case "simple" if kind.simple in SIMPLE:
                 return dict(SIMPLE[kind.simple])
@@ -158,9 +158,9 @@ class SchemaBuilder:
                 return self._stored(blob_kind(kind.blob))
             case "structured_dataset_type":
                 return self._stored("dataframe")
-            case "union_type" if is_pickle(kind):
+            case "union_type" if any(blob_kind(each.blob) == "pickle" for each in variants):
                 return self._stored("pickle")
-            case "union_type" if variants := kind.union_type.variants:
+            case "union_type" if variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
         return self._unknown("a type that cannot be written as JSON")
 
@@ -201,13 +201,7 @@ class SchemaBuilder:
         return schema
 
     def _of_schema(self, given: Any, names: Mapping[str, str], depth: int) -> Schema:
-        """Return a copy of a schema with only the known keywords.
-
-        Args:
-            given: The schema.
-            names: Its definitions' names, and their names in ``definitions``.
-            depth: Its nesting depth.
-        """
+        """Copy the known keywords of a schema; ``names`` are its definitions' new names."""
         self._spend(depth)
         if not isinstance(given, dict):
             return NOTHING if given is False else {}
@@ -243,14 +237,6 @@ class SchemaBuilder:
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
                 kept["anyOf"] = each(variants)
         return kept
-
-
-def is_pickle(kind: LiteralType) -> bool:
-    """Tell whether values of this type are pickled."""
-    return any(
-        variant.HasField("blob") and blob_kind(variant.blob) == "pickle"
-        for variant in islice(kind.union_type.variants, MAX_NAMES)  # the SDK writes two
-    )
 
 
 def _plain_keywords(given: Schema) -> Schema:
