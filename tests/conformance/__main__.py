@@ -4,13 +4,11 @@ import argparse
 import contextlib
 import json
 import os
-import queue
 import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,10 +78,6 @@ def _target(options: argparse.Namespace, environment: Mapping[str, str]) -> Targ
         raise ValueError(f"Give the kind of Flyte: --kind {', '.join(KINDS)}.")
     if not options.url.startswith(("https://", "http://")):
         raise ValueError(f"--url must begin with https:// or http://, unlike {options.url}.")
-    if options.ca and not options.ca.is_file():
-        raise ValueError(f"There is no file {options.ca}, given with --ca.")
-    if options.ca and b"BEGIN CERTIFICATE" not in options.ca.read_bytes():
-        raise ValueError(f"{options.ca}, given with --ca, is not the PEM file of an authority.")
     names = {name: f"FLYTE_TEST_TOKEN_{name.upper()}" for name in PEOPLE}
     tokens = {name: environment[var].strip() for name, var in names.items() if var in environment}
     if empty := [names[name] for name, token in tokens.items() if not token]:
@@ -111,8 +105,11 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
         raise ValueError(f"--only {only}: no case of {target.kind} has this text.")
     with output.open("w") if output else contextlib.nullcontext() as file:
         try:
-            for result in _results(runner, chosen):
-                results.append(result)
+            if any(case.needs_tasks and runner.missing(case) is None for case in chosen):
+                print("Deploying tasks of the SDK ...", file=sys.stderr)
+                _ = runner.tasks
+            for case in chosen:
+                results.append(result := _result(runner, case))
                 if file:
                     print(json.dumps(result, default=str), file=file, flush=True)
                 number = f"{len(results):3}/{len(chosen)}"
@@ -129,28 +126,6 @@ def _compare(target: Target, only: str, output: Path | None) -> int:
         print(f"Interrupted after {len(results)} of {len(chosen)} cases.")
         return INTERRUPTED
     return 1 if any(result["differences"] for result in results) else 0
-
-
-def _results(runner: Runner, chosen: Sequence[Case]) -> Iterator[Result]:
-    """Run cases in another thread: a signal can interrupt a queue, but not a call."""
-    if any(case.needs_tasks and runner.missing(case) is None for case in chosen):
-        print("Deploying tasks of the SDK ...", file=sys.stderr)
-        _ = runner.tasks
-    done: queue.SimpleQueue[Result | Exception] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            for case in chosen:
-                done.put(_result(runner, case))
-        except Exception as error:  # noqa: BLE001 - raised again in the main thread
-            done.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    for _ in chosen:
-        result = done.get()
-        if isinstance(result, Exception):
-            raise result
-        yield result
 
 
 def _result(runner: Runner, case: Case) -> Result:

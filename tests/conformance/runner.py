@@ -215,7 +215,6 @@ class Runner:
         variables: dict[str, object] = {
             "project": self._target.project,
             "domain": self._target.domain,
-            "other_domain": "staging" if self._target.domain != "staging" else "development",
             "org": self._target.org,
             "url": self._target.url,
             "host": urlsplit(self._target.url).netloc,

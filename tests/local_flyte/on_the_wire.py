@@ -48,11 +48,6 @@ def call(
     return post(flyte, method, request.content, {**json_type, **credentials, **(headers or {})})
 
 
-def stream(flyte: LocalFlyte, method: str, body: object, *, person: str) -> bytes:
-    """Call a method that returns a stream, and return all of it once it has ended."""
-    return b"".join(parts(flyte, method, body, person=person))
-
-
 def parts(flyte: LocalFlyte, method: str, body: object, *, person: str) -> Iterator[bytes]:
     """Call a method that returns a stream, and yield what arrives."""
     message = json.dumps(body).encode()

@@ -19,7 +19,6 @@ import httpx
 import pytest
 
 from local_flyte import sign_in
-from local_flyte.__main__ import main
 from local_flyte.testing import wait_until
 
 from ..baking import Baker, run
@@ -129,7 +128,7 @@ def test_an_exported_address_of_another_flyte_is_ignored_with_a_message(printed:
 def test_the_printed_commands_work(printed: str) -> None:
     for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
         assert step in printed
-    assert "is in use" in printed
+    assert "cannot be used" in printed
     *me, alice, bob, victor = map(paste, curl_lines(printed))
     assert [json.loads(each)["subject"] for each in me] == [
         "alice-subject",
@@ -330,88 +329,13 @@ def test_a_project_without_sample_tasks_starts_and_a_credential_header_has_its_l
         check_ends(command, signal.SIGINT)
 
 
-@pytest.mark.parametrize("port", ["99999", "-1", "http"])
-def test_an_invalid_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--port", port])
-    assert re.search(r"--port: not a port|expected one argument", capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(
-    ("option", "subjects"),
-    [
-        pytest.param(
-            "--no-authorization", ["alice-subject", "bob-subject"], marks=pytest.mark.weekly
-        ),
-        ("--plaintext", [None]),
-    ],
-)
-def test_another_kind_of_flyte_tells_callers_apart_as_it_does_and_runs_the_app_when_deployed(
-    python: Path,
-    default_project: Path,
-    tmp_path: Path,
-    option: str,
-    *,
-    subjects: list[str | None],
-    browser: httpx.Client,
-) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(default_project, project)
-    with started(python, project, "--no-reload", option) as (command, printed):
-        said = [json.loads(paste(line)) for line in curl_lines(printed)]
-        me, runs = said[: len(subjects)], said[len(subjects) :]
-        assert [each["subject"] for each in me] == subjects
-        starters = [run["executed_by"] and run["executed_by"]["subject"] for run in runs]
-        assert starters == subjects
-        assert "sign-in" not in printed
-        address, again = re.findall(r"^Open +(http://[^/\s]+)$", printed, re.MULTILINE)
-        assert again == address
-        assert httpx.get(f"{address}/sign-in", trust_env=False, timeout=60).status_code in {
-            401,
-            404,
-        }
-        assert runs[0]["name"] in flyte(flyte_lines(printed)[0], project, tmp_path)
-
-        (line,) = re.findall(r"^Deploy the app .* the line (\S+) in deployment.py", printed, re.M)
-        deployment = project / "deployment.py"
-        text, count = re.subn(rf"# ({line}: .*)", r"\1", deployment.read_text())
-        assert count == 1
-        deployment.write_text(text)
-        deployed = flyte(flyte_lines(printed)[-1], project, tmp_path)
-        own = set(re.findall(r"^Flyte +dns:///([^,]+)", printed, re.MULTILINE))
-        (url,) = set(re.findall(r"http://(127\.0\.0\.1:\d+)", deployed)) - own
-        wait_until(lambda: answers(browser, f"http://{url}/health"))
-        if other_user.is_available():
-            other_user.check_refused(command.process.pid, at_least=5)
-        check_ends(command, signal.SIGINT)
-
-
-@pytest.mark.parametrize(
-    ("options", "people"),
-    [
-        ([], ["alice", "bob", "victor", "carol", "expired"]),
-        pytest.param(
-            ["--no-authorization"],
-            ["alice", "bob", "victor", "carol"],
-            marks=pytest.mark.weekly,
-        ),
-        pytest.param(["--plaintext"], [], marks=pytest.mark.weekly),
-    ],
-)
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(
-    python: Path,
-    project: Path,
-    tmp_path: Path,
-    options: list[str],
-    people: list[str],
+    python: Path, project: Path, tmp_path: Path
 ) -> None:
-    with started(python, project, "--flyte-only", *options) as (command, printed):
+    with started(python, project, "--flyte-only") as (command, printed):
         (words,) = flyte_lines(printed)
         flyte(words, project, tmp_path)
-        assert (
-            re.findall(r"^  (?!export )(\w+) +\S+(?:  \(.*\))?$", printed, re.MULTILINE) == people
-        )
-        assert re.findall(r"^  (\w+) .*\(is refused", printed, re.MULTILINE) == people[4:]
-        assert ("may run tasks" in printed) == (not options)
-        assert ("as alice" in printed) == ("--plaintext" not in options)
+        people = re.findall(r"^  (\w+) +\S+  \((.*)\)$", printed, re.MULTILINE)
+        assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
+        assert people[-1][1].startswith("is refused")
         check_ends(command, signal.SIGTERM)

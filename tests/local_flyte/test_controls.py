@@ -5,10 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 
-import pytest
 from connectrpc.code import Code
-from connectrpc.errors import ConnectError
-from flyteidl2.cluster import payload_pb2, service_connect
 from flyteidl2.common import identifier_pb2
 from flyteidl2.core import interface_pb2, tasks_pb2
 from flyteidl2.task import task_definition_pb2
@@ -35,7 +32,6 @@ class Caller:
         self.headers = {"Authorization": f"Bearer {PEOPLE[person].token}"}
         self._http = Client(HTTPTransport(tls_ca_cert=flyte.ca_file.read_bytes()))
         self.runs = run_service_connect.RunServiceClient(self.address, http_client=self._http)
-        self.clusters = service_connect.ClusterServiceClient(self.address, http_client=self._http)
 
     async def run(self) -> identifier_pb2.ActionIdentifier:
         """Start a run that prints nothing and does not end."""
@@ -132,46 +128,6 @@ def test_it_notices_when_callers_of_a_hanging_method_leave(local_flyte: LocalFly
         await caller.abort(action)
 
     asyncio.run(ask())
-
-
-def test_the_next_calls_fail_with_the_given_message(local_flyte: LocalFlyte) -> None:
-    async def ask() -> list[ConnectError]:
-        caller = Caller(local_flyte)
-        action = await caller.run()
-        local_flyte.fail_next("GetRunDetails", Code.INTERNAL, times=2, message="as you say")
-        refused = []
-        for _ in range(2):
-            with pytest.raises(ConnectError) as refusal:
-                await caller.details(action)
-            refused.append(refusal.value)
-        await caller.details(action)
-        await caller.abort(action)
-        return refused
-
-    for error in asyncio.run(ask()):
-        assert error.code is Code.INTERNAL
-        assert error.message == "as you say"
-
-
-def test_the_clusters_address_is_the_callers_or_the_tests(
-    local_flyte: LocalFlyte,
-) -> None:
-    async def ask() -> str:
-        caller = Caller(local_flyte)
-        answer = await caller.clusters.select_cluster(
-            payload_pb2.SelectClusterRequest(
-                operation=payload_pb2.SelectClusterRequest.OPERATION_UPLOAD_INPUTS,
-                project_id=identifier_pb2.ProjectIdentifier(
-                    name="flytesnacks", domain="development"
-                ),
-            ),
-            headers=caller.headers,
-        )
-        return answer.cluster_endpoint
-
-    assert asyncio.run(ask()) == local_flyte.url
-    with local_flyte.cluster_at("http://127.0.0.1:1"):
-        assert asyncio.run(ask()) == "http://127.0.0.1:1"
 
 
 def test_a_reset_deletes_runs_and_faults() -> None:

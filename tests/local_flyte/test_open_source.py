@@ -59,7 +59,6 @@ def newest_run(flyte: LocalFlyte, headers: dict[str, str]) -> dict[str, Any]:
     [
         ({"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}, "alice@example.com"),
         ({"Authorization": f"Bearer {signed({'sub': 'x', 'email': 'x@y.z'})}"}, "x@y.z"),
-        ({"X-Amzn-Oidc-Data": signed({"sub": "x", "email": "x@y.z"}) + "=="}, "x@y.z"),
     ],
 )
 def test_the_caller_is_the_subject_of_the_token(
@@ -68,30 +67,17 @@ def test_the_caller_is_the_subject_of_the_token(
     assert call(open_flyte, USER_INFO, headers=headers).json()["email"] == expected
 
 
-def test_the_proxys_headers_take_precedence_over_the_token(open_flyte: LocalFlyte) -> None:
-    headers = {
-        "Authorization": f"Bearer {PEOPLE['alice'].jwt}",
-        "X-Amzn-Oidc-Identity": "somebody",
-    }
-    assert call(open_flyte, USER_INFO, headers=headers).json() == {"subject": "somebody"}
-
-
 @pytest.mark.parametrize(
     "headers",
     [
         {"Authorization": f"Bearer {PEOPLE['alice'].token}"},  # opaque
         {"Cookie": PEOPLE["alice"].cookie},
         {"Authorization": f"Bearer {signed({'email': 'x@y.z'})}"},
-        {"Authorization": f"Bearer {signed({'sub': '', 'email': 'x@y.z'})}"},
         {"Authorization": f"Bearer {signed({'sub': 7})}"},
         {"Authorization": f"Bearer {signed({'sub': 'x', 'email': 7})}"},
-        {"Authorization": f"Bearer {signed({'sub': 'x', 'email': None})}"},
         {"Authorization": f"Bearer {signed([])}"},
     ],
-    ids=[
-        *("opaque token", "cookie", "no subject", "empty subject", "a number for a subject"),
-        *("a number for an address", "null for an address", "a list"),
-    ],
+    ids=["opaque token", "cookie", "no subject", "a number", "a number for an address", "a list"],
 )
 def test_an_unidentified_caller_is_anonymous_and_may_do_everything(
     open_flyte: LocalFlyte, headers: dict[str, str]
@@ -143,14 +129,6 @@ def test_callers_differ_only_in_who_started_a_run(open_flyte: LocalFlyte) -> Non
     assert aborted.status_code == 200
 
 
-def test_an_app_gets_no_endpoint(open_flyte: LocalFlyte) -> None:
-    assert set(open_flyte.app_environment()) == {
-        "FLYTE_INTERNAL_EXECUTION_PROJECT",
-        "FLYTE_INTERNAL_EXECUTION_DOMAIN",
-        "SSL_CERT_FILE",
-    }
-
-
 def test_on_the_devbox_everyone_is_anonymous(devbox: LocalFlyte, tmp_path: Path) -> None:
     alice = {"Authorization": f"Bearer {PEOPLE['alice'].jwt}"}
     assert call(devbox, USER_INFO, headers=alice).status_code == 401
@@ -160,10 +138,3 @@ def test_on_the_devbox_everyone_is_anonymous(devbox: LocalFlyte, tmp_path: Path)
     assert "executedBy" not in run["metadata"]
     actions = call(devbox, "workflow.RunService/ListActions", {"runId": run["id"]["run"]}).json()
     assert len(actions["actions"]) == 3
-
-
-def test_the_devbox_tells_an_app_to_use_plaintext(devbox: LocalFlyte) -> None:
-    environment = devbox.app_environment()
-    assert environment["_U_INSECURE"] == "true"
-    assert environment["_U_EP_OVERRIDE"] == devbox.endpoint.removeprefix("dns:///")
-    assert "_U_ORG_NAME" not in environment

@@ -4,7 +4,7 @@ It belongs to the template that generated this project, and is tested there. Don
 of the project replace this folder.
 
 It answers the SDK over the wire like a Flyte cluster, authenticates people, and executes tasks. For
-an unknown method it returns UNIMPLEMENTED with the method's name.
+a service that it lacks it returns UNIMPLEMENTED with the method's name.
 """
 
 from connectrpc.code import Code

@@ -19,9 +19,8 @@ from dotenv import load_dotenv
 from passthrough.requests.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ONLY_FOR_TESTS, added_variables, app_banner, flyte_banner
+from .banner import ONLY_FOR_TESTS, app_banner, flyte_banner
 from .clients import inherited_environment, leads_elsewhere
-from .people import Mode
 from .serving import HOST, listen
 
 PACKAGE = "app"
@@ -39,8 +38,6 @@ WAKE_SECONDS = 0.2
 SWITCHES = {
     "--no-reload": "do not restart when files change",
     "--flyte-only": "start Flyte without the app, and print the settings for an app to use it",
-    "--no-authorization": "act like open-source Flyte behind a proxy that signs people in",
-    "--plaintext": "act like Flyte's devbox: no TLS, and every caller is anonymous",
 }
 
 
@@ -50,13 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m local_flyte",
         description="Run the app on a local Flyte that has users and runs your tasks.",
     )
-    parser.add_argument(
-        "--port",
-        type=_port,
-        metavar="PORT",
-        default=PORT,
-        help="port of the app (default: 8080, or a free one)",
-    )
+    where = "port of the app (default: 8080, or a free one)"
+    parser.add_argument("--port", type=int, metavar="PORT", default=PORT, help=where)
     for option, meaning in SWITCHES.items():
         parser.add_argument(option, action="store_true", help=meaning)
     options = parser.parse_args(arguments)
@@ -83,15 +75,7 @@ def _run(options: argparse.Namespace) -> int:
         # Taken now, so that nobody else can take it before the app listens.
         listener = stack.enter_context(_listen(options.port))
         print("Starting local Flyte…", flush=True)
-        local_flyte = stack.enter_context(
-            LocalFlyte(
-                PROJECT,
-                DOMAIN,
-                credential_headers=headers,
-                authorization=not options.no_authorization,
-                plaintext=options.plaintext,
-            )
-        )
+        local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN, credential_headers=headers))
         stack.callback(_ignore_further_signals)
         registered = _Registered(local_flyte)
         if options.flyte_only:
@@ -101,22 +85,20 @@ def _run(options: argparse.Namespace) -> int:
                 time.sleep(WAKE_SECONDS)
         print("Starting the app…", flush=True)
         secret = secrets.token_urlsafe(24)
-        has_cookies = local_flyte.mode is Mode.UNION
-        people = [each for each in PEOPLE.values() if has_cookies and each.name != ONLY_FOR_TESTS]
+        people = [each for each in PEOPLE.values() if each.name != ONLY_FOR_TESTS]
         reload = not options.no_reload
         environment = {
             "DO_NOT_TRACK": "1",
             "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
             **local_flyte.app_environment(),
-            **added_variables(local_flyte),
             **sign_in.environment(people, secret, restarts=reload, private=sign_in.is_private()),
         }
         port: int = listener.getsockname()[1]
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         _wait_until_it_answers(app, port)
-        notes = [] if options.port in {0, port} else [f"Port {options.port} is in use."]
+        notes = [] if options.port in {0, port} else [f"Port {options.port} cannot be used."]
         if reload:
             notes.append(
                 f"The app restarts when a file in {PACKAGE}/ changes; when"
@@ -183,12 +165,6 @@ def _versions(files: Sequence[str]) -> dict[str, int | None]:
     return versions
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**16:
-        raise argparse.ArgumentTypeError(f"not a port, which is a number up to 65535: {text!r}")
-    return int(text)
-
-
 def _ignore_further_signals() -> None:
     # A second Ctrl-C must not interrupt the clean-up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -197,7 +173,7 @@ def _ignore_further_signals() -> None:
 
 def _listen(wanted: int) -> socket.socket:
     """Take the wanted port, or another one if it is in use."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OverflowError):
         return listen(wanted)
     return listen()
 

@@ -109,10 +109,7 @@ class Access:
         ctx: Context,
     ) -> Response:
         await self._admit(request, ctx)
-        try:
-            return await call_next(request, ctx)
-        except ConnectError as error:
-            raise _named(error, ctx) from error
+        return await call_next(request, ctx)
 
     async def intercept_server_stream(
         self,
@@ -122,15 +119,12 @@ class Access:
     ) -> AsyncGenerator[Response]:
         await self._admit(request, ctx)
         method, sent = ctx.method().name, 0
-        try:
-            async with aclosing(call_next(request, ctx)) as responses:
-                async for response in responses:
-                    await self._faults.wait(method, sent)
-                    yield response
-                    sent += 1
-            await self._faults.wait(method, sent)  # the stream does not end, either
-        except ConnectError as error:
-            raise _named(error, ctx) from error
+        async with aclosing(call_next(request, ctx)) as responses:
+            async for response in responses:
+                await self._faults.wait(method, sent)
+                yield response
+                sent += 1
+        await self._faults.wait(method, sent)  # the stream does not end, either
 
     async def _admit(self, request: Any, ctx: Context) -> None:
         method = ctx.method().name
@@ -166,15 +160,3 @@ def _check(request: Any) -> None:
             broken.append(f"{name}: {violation.proto.message}")
     if broken:
         raise invalid("; ".join(broken))
-
-
-def unimplemented(service: str, method: str) -> ConnectError:
-    """Return the error for a method that the local Flyte does not have."""
-    return ConnectError(Code.UNIMPLEMENTED, f"{service}/{method} is not part of the local Flyte")
-
-
-def _named(error: ConnectError, ctx: Context) -> ConnectError:
-    # For methods that a service leaves out, the stubs' error does not name the method.
-    if error.code is Code.UNIMPLEMENTED and error.message == "Not implemented":
-        return unimplemented(ctx.method().service_name, ctx.method().name)
-    return error

@@ -215,14 +215,6 @@ class Run:
     changed: Signal = field(default_factory=Signal)
 
     @property
-    def has_resource(self) -> bool:
-        """Whether the cluster still has the resource that executes, or has executed, the run.
-
-        An abort deletes it at once; otherwise it is deleted an hour after the end.
-        """
-        return bool(self.root.pods) or not self.root.reported_done
-
-    @property
     def root(self) -> Action:
         return self.actions[ROOT]
 
@@ -262,15 +254,6 @@ class Runs:
     def add(self, run: Run) -> Run:
         """Store a new run, or return the existing one with its name."""
         return self._runs.setdefault(_key(run.id), run)
-
-    def blocks(self, run: Run) -> bool:
-        """Tell whether a run in another domain has the name that the run's resource needs."""
-        return any(
-            each.id.project == run.id.project
-            and each.id.name == run.id.name
-            and each.id.domain != run.id.domain
-            for each in self
-        )
 
     def recovered(self, run: Run, name: str) -> Action | None:
         """Return the action to take over, if the run recovers another in which it succeeded."""

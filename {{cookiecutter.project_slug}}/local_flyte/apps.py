@@ -12,7 +12,6 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
 from pathlib import Path
 
 from connectrpc.code import Code
@@ -23,7 +22,6 @@ from flyteidl2.core import tasks_pb2
 
 from .access import CALLER, Context, found, invalid
 from .actions import Signal, now
-from .listing import Fields, page
 from .processes import Containers, substituted
 from .serving import HOST, listen
 
@@ -86,14 +84,6 @@ class App:
         return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
 
 
-FIELDS: Fields[App] = {
-    "name": lambda app: app.name,
-    "status_phase": lambda app: _Status.DeploymentStatus.Name(app.status),
-    "created_by": lambda app: app.state.spec.creator.user.id.subject,
-    "created_at": lambda app: app.state.status.created_at.ToDatetime(UTC),
-}
-
-
 @dataclass(eq=False)
 class AppService(app_service_connect.AppService):
     """All apps, by project, domain and name, and their processes."""
@@ -138,12 +128,12 @@ class AppService(app_service_connect.AppService):
         return pb.DeleteResponse()
 
     async def list(self, request: pb.ListRequest, ctx: Context) -> pb.ListResponse:
+        """List the apps of a project and domain by name, in one page."""
         if not request.HasField("project"):
             raise invalid("apps can be listed only by project")
         scope = (request.project.name, request.project.domain)
-        apps = (each for each in self._apps.values() if _key(each.state.metadata.id)[:2] == scope)
-        listed, token = page(apps, request.request, FIELDS, name=lambda app: app.name)
-        return pb.ListResponse(apps=[each.state for each in listed], token=token)
+        apps = [app.state for key, app in sorted(self._apps.items()) if key[:2] == scope]
+        return pb.ListResponse(apps=apps)
 
     async def watch(
         self, request: pb.WatchRequest, ctx: Context

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
-from .people import Mode
 from .same_user import is_known
 from .sign_in import choice, link
 
@@ -17,24 +16,8 @@ ONLY_FOR_TESTS = "expired"
 
 CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
 second one use another browser, or a private window:"""
-KINDS = {
-    Mode.OPEN_SOURCE: """It acts like the open-source Flyte behind a proxy that signs people in: it
-trusts any token, ignores cookies, and lets everybody do everything.""",
-    Mode.DEVBOX: """It acts like Flyte's devbox: without TLS, so the SDK sends no credentials.
-Everybody is anonymous, and may do everything.""",
-}
 UNSAFE = """This system does not show which user a connection comes from, so other users of this
 machine may be able to run programs as you: don't use it on a shared machine."""
-
-
-def added_variables(local_flyte: LocalFlyte) -> dict[str, str]:
-    """Return the variables that an app's owner must add to those that a cluster sets."""
-    added = {
-        Mode.UNION: {},
-        Mode.OPEN_SOURCE: {"FLYTE_ENDPOINT": local_flyte.endpoint},
-        Mode.DEVBOX: {"ALLOW_ANONYMOUS": "true"},
-    }
-    return added[local_flyte.mode]
 
 
 def app_banner(
@@ -60,82 +43,64 @@ def app_banner(
         api_key_header: A header for API keys; None if there is none.
         notes: Further lines.
     """
-    flyte, is_union = flyte_command(local_flyte), local_flyte.mode is Mode.UNION
-    start = choice(url, secret) if is_union else url  # only Union takes cookies
-    to_open = f"Open       {start}"
+    to_open = f"Open       {choice(url, secret)}"
+    shown = [person for person in PEOPLE.values() if person.name != ONLY_FOR_TESTS]
+    links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
+    alice, bob, victor = (
+        f"Authorization: Bearer {PEOPLE[name].token}" for name in ("alice", "bob", "victor")
+    )
     parts = [
         f"{to_open}\nAPI docs   {url}/docs\nFlyte      {local_flyte.endpoint}, a local stand-in",
         *notes,
+        _lines(CHOOSE, links),
     ]
-    if is_union:
-        shown = [person for person in PEOPLE.values() if person.name != ONLY_FOR_TESTS]
-        links = [f"{p.name:8}{link(url, p.name, secret)}  ({p.rights})" for p in shown]
-        parts.append(_lines(CHOOSE, links))
-    else:
-        parts.append(KINDS[local_flyte.mode])
-    if local_flyte.mode is Mode.DEVBOX:
-        callers, who = {"nobody": list[str]()}, "anybody"
-    else:
-        who = "alice or bob"
-        callers = {name: [_bearer(local_flyte, name)] for name in ("alice", "bob")}
     if "/me" in offered:
-        lines = [_curl(f"{url}/me", *headers) for headers in callers.values()]
-        if is_union:
-            lines.append(_curl(f"{url}/me", f"Cookie: {PEOPLE['bob'].cookie}"))
-        if is_union and api_key_header:
-            lines.append(_curl(f"{url}/me", f"{api_key_header}: {PEOPLE['alice'].api_key}"))
-        parts.append(_lines(f"Call the app as {who}:", lines))
+        headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
+        if api_key_header:
+            headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
+        lines = [_curl(f"{url}/me", header) for header in headers]
+        parts.append(_lines("Call the app as alice or bob:", lines))
     if task and "/tasks/{name}/runs" in offered:
         runs = f"{url}/tasks/{task}/runs"
-        lines = [_curl_to_run(runs, name, *headers) for name, headers in callers.items()]
-        parts.append(_lines(f"Start a run as {who}:", lines))
-        if is_union:
-            refused = _curl_to_run(runs, "victor", _bearer(local_flyte, "victor"))
-            title = "Victor may only view, so Flyte refuses to start his run (403):"
-            parts.append(_lines(title, [refused]))
-    parts += [*_to_the_project(), _command_line(local_flyte)]
+        lines = [_curl_to_run(runs, "Alice", alice), _curl_to_run(runs, "Bob", bob)]
+        parts.append(_lines("Start a run as alice or bob:", lines))
+        title = "Victor may only view, so Flyte refuses to start his run (403):"
+        parts.append(_lines(title, [_curl_to_run(runs, "Victor", victor)]))
+    parts += _flyte_commands(local_flyte)
+    deploy = f"{flyte_command(local_flyte)} deploy deployment.py"
     if task_variables:
-        register = [f"{flyte} deploy deployment.py {name}" for name in task_variables]
+        register = [f"{deploy} {name}" for name in task_variables]
         parts.append(_lines("Register tasks:", register))
-    title = "Deploy the app to this Flyte"
-    for name in added_variables(local_flyte):
-        title += f', once the line "{name}" in deployment.py is uncommented'
-    parts.append(_lines(f"{title}:", [f"{flyte} deploy deployment.py app_env"]))
-    if is_union:
-        ca_file = local_flyte.ca_file
-        parts.append(f"To call what is deployed, give curl its certificate: --cacert {ca_file}")
-    return _joined([*parts, to_open])  # again, because much comes in between
+    parts += [
+        _lines("Deploy the app to this Flyte:", [f"{deploy} app_env"]),
+        f"To call what is deployed, give curl its certificate: --cacert {local_flyte.ca_file}",
+        to_open,  # again, because much comes in between
+    ]
+    return _joined(parts)
 
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:
     """Return how to use the local Flyte without the app."""
-    variables = local_flyte.app_environment() | added_variables(local_flyte)
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    parts = [_lines("Settings for an app that uses this Flyte:", exports)]
-    tokens = {name: f"{name:8}{local_flyte.token(name)}" for name in PEOPLE}
-    if local_flyte.mode is Mode.UNION:
-        people = [f"{tokens[name]}  ({person.rights})" for name, person in PEOPLE.items()]
-        parts.append(_lines("The people, and their tokens:", people))
-    else:
-        parts.append(KINDS[local_flyte.mode])
-    if local_flyte.mode is Mode.OPEN_SOURCE:
-        people = [line for name, line in tokens.items() if name != ONLY_FOR_TESTS]
-        parts.append(_lines("The people, and their tokens:", people))
-    return _joined([*parts, *_to_the_project(), _command_line(local_flyte)])
+    variables = local_flyte.app_environment().items()
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables]
+    people = [f"{p.name:8}{p.token}  ({p.rights})" for p in PEOPLE.values()]
+    return _joined(
+        [
+            _lines("Settings for an app that uses this Flyte:", exports),
+            _lines("The people, and their tokens:", people),
+            *_flyte_commands(local_flyte),
+        ]
+    )
 
 
-def _to_the_project() -> list[str]:
-    """Return how to get to this folder, if the command was started elsewhere, as by the demo."""
+def _flyte_commands(local_flyte: LocalFlyte) -> list[str]:
+    """Return how to use Flyte's command line; from another folder, such as the demo's, go first."""
     here, there = Path.cwd(), os.environ.get("PWD", "")
+    cd = [_lines("The commands below are for this folder:", [f"cd {shlex.quote(str(here))}"])]
     if not there or Path(there).resolve() == here.resolve():
-        return []
-    return [_lines("The commands below are for this folder:", [f"cd {shlex.quote(str(here))}"])]
-
-
-def _command_line(local_flyte: LocalFlyte) -> str:
-    somebody = "" if local_flyte.mode is Mode.DEVBOX else ", as alice"
+        cd = []
     line = f"{flyte_command(local_flyte)} get run"
-    return _lines(f"Flyte's own command line{somebody}:", [line])
+    return [*cd, _lines("Flyte's own command line, as alice:", [line])]
 
 
 def flyte_command(local_flyte: LocalFlyte) -> str:
@@ -156,14 +121,10 @@ def _lines(title: str, lines: Sequence[str]) -> str:
     return "\n".join([title, "", *(f"  {line}" for line in lines)])
 
 
-def _bearer(local_flyte: LocalFlyte, name: str) -> str:
-    return f"Authorization: Bearer {local_flyte.token(name)}"
-
-
 def _curl(url: str, *headers: str) -> str:
     return " ".join(["curl", *(f"-H {shlex.quote(header)}" for header in headers), url])
 
 
-def _curl_to_run(url: str, name: str, *headers: str) -> str:
-    body = shlex.quote(json.dumps({"inputs": {"name": name.capitalize()}}))
-    return _curl(f"-d {body} {url}", *headers, "Content-Type: application/json")
+def _curl_to_run(url: str, name: str, authorization: str) -> str:
+    body = shlex.quote(json.dumps({"inputs": {"name": name}}))
+    return _curl(f"-d {body} {url}", authorization, "Content-Type: application/json")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from base64 import b64encode
-from difflib import get_close_matches
 from pathlib import Path
 
 from .people import Directory, Mode, Person, signed
@@ -44,8 +43,7 @@ print(json.dumps({
 def leads_elsewhere(variable: str) -> bool:
     """Tell whether a variable could make the app or the ``flyte`` command use another Flyte."""
     flytes = variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_"))
-    # A misspelt setting is left to the app, which says so.
-    return flytes and not get_close_matches(variable, ["FLYTE_TIMEOUT"], cutoff=0.9)
+    return flytes and not variable.startswith("FLYTE_TIME")  # also misspelt: the app says so
 
 
 def inherited_environment() -> dict[str, str]:

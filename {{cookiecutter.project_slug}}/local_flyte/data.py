@@ -47,7 +47,8 @@ class _Signed:
     def store(self, headers: Mapping[str, str], content: bytes) -> int:
         """Store the content, whose MD5 is signed; return the HTTP status of the answer."""
         signed = b64encode(self.md5).decode()
-        if self.md5 and (_md5(content) != self.md5 or headers.get("content-md5") != signed):
+        given = hashlib.md5(content, usedforsecurity=False).digest()
+        if self.md5 and (given != self.md5 or headers.get("content-md5") != signed):
             return 400
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(content)
@@ -141,9 +142,6 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if path.is_absolute() or ".." in path.parts:
             raise invalid(f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
-        chosen = request.filename_root and request.filename  # not a name made from the content
-        if chosen and file.is_file() and _md5(file.read_bytes()) != md5:
-            raise ConnectError(Code.ALREADY_EXISTS, f"{path} already exists with other content")
         answer = pb.CreateUploadLocationResponse(
             signed_url=self._storage.sign("PUT", file, seconds, md5),
             native_url=str(file),  # File.open() accepts no file:// URI
@@ -182,7 +180,8 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             raise invalid("inputs need a task")
         if request.HasField("task_id"):
             self._tasks.get(request.task_id)
-        hash_ = _fnv1a(request.inputs.SerializeToString(deterministic=True))
+        content = request.inputs.SerializeToString(deterministic=True)
+        hash_ = urlsafe_b64encode(hashlib.sha256(content).digest()[:8]).decode().rstrip("=")
         folder = self._storage.uploads(project, domain) / "offloaded-inputs" / hash_
         uri = self._storage.write(folder, request.inputs)
         stored = run_pb2.OffloadedInputData(uri=uri, inputs_hash=hash_)
@@ -223,15 +222,3 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
                 return
             else:
                 await action.changed.wait()
-
-
-def _md5(content: bytes) -> bytes:
-    return hashlib.md5(content, usedforsecurity=False).digest()
-
-
-def _fnv1a(content: bytes) -> str:
-    """Return the 64-bit FNV-1a hash in Flyte's format."""
-    value = 0xCBF29CE484222325
-    for byte in content:
-        value = (value ^ byte) * 0x100000001B3 % 2**64
-    return urlsafe_b64encode(value.to_bytes(8, "big")).decode().rstrip("=")

@@ -1,6 +1,7 @@
 """Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
 
-There is no scheduler: no cache, no timeouts, no resources.
+There is no scheduler: no cache, no timeouts, no resources. An attempt that ends without a result
+fails; Flyte's executor would try it three more times.
 """
 
 import asyncio
@@ -22,14 +23,6 @@ from .processes import DONE, Containers, substituted
 
 ORG = "local"
 """The organization for tasks; Flyte itself leaves it out."""
-
-NO_RESULT = "NoResult"
-TRIES = 4
-"""How often an attempt is started if its container ends without outputs and without an error.
-
-Flyte's executor does the same. If the container crashes, it would go on endlessly, because it
-resets its count of such failures each time the container runs.
-"""
 
 TAIL = 20
 """Log lines to quote if an action ends without an error message."""
@@ -60,13 +53,7 @@ class Executor:
             raise ConnectError(Code.UNIMPLEMENTED, "the local Flyte runs tasks in containers only")
 
     def start(self, run: Run, action: Action) -> None:
-        """Execute ``action`` in the background.
-
-        One that has ended is executed again, but its state does not change, as on the real Flyte
-        when the name of a run is used again.
-        """
-        if id(action) in self._running:
-            return
+        """Execute ``action`` in the background."""
         task = asyncio.create_task(self._execute(run, action))
         self._running[id(action)] = task
         task.add_done_callback(lambda _: self._report_end(action, task))
@@ -126,18 +113,9 @@ class Executor:
             self._cancel(run, child)
 
     async def _attempt(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
-        """Execute the action once, apart from failures of the system; return its error, if any."""
-        for tried in range(1, TRIES + 1):
-            action.enter(phase_pb2.ACTION_PHASE_QUEUED)
-            action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
-            error = await self._try(run, action)
-            if error is None or error.code != NO_RESULT:
-                break
-            error.message = f"failed with system error {tried} times: {error.message}"
-        return error
-
-    async def _try(self, run: Run, action: Action) -> execution_pb2.ExecutionError | None:
         """Run the action's container to its end, and return its error, if any."""
+        action.enter(phase_pb2.ACTION_PHASE_QUEUED)
+        action.enter(phase_pb2.ACTION_PHASE_INITIALIZING)
         container = action.details.task.task_template.container
         tasks = self._work / "tasks"
         tasks.mkdir(parents=True, exist_ok=True)
@@ -220,5 +198,5 @@ def _error(action: Action, pod: Pod, code: int) -> execution_pb2.ExecutionError 
 
 def _no_result(message: str) -> execution_pb2.ExecutionError:
     return execution_pb2.ExecutionError(
-        code=NO_RESULT, message=message, kind=execution_pb2.ExecutionError.SYSTEM
+        code="NoResult", message=message, kind=execution_pb2.ExecutionError.SYSTEM
     )

@@ -1,17 +1,16 @@
 """The entry for calls: identifies the caller, and passes the call to its service."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from connectrpc.errors import ConnectError
+from connectrpc.code import Code
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .access import CALLER, unimplemented
+from .access import CALLER
 from .people import Person
 
 FORWARDED_PROTO = b"x-forwarded-proto"
@@ -68,7 +67,10 @@ class Gateway:
         self.received.append(ReceivedCall(service, method, headers, someone))
         CALLER.set(someone)
         if (application := self._services.get(f"/{service}")) is None:
-            await _refuse(unimplemented(service, method), headers)(scope, receive, send)
+            # Clients of streams take only the status, which means "unimplemented" in Connect.
+            message = f"{service}/{method} is not part of the local Flyte"
+            answer = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
+            await answer(scope, receive, send)
             return
         self.open_calls[method] += 1
         try:
@@ -103,13 +105,3 @@ async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Se
         serving.cancel()
         # Streams turn a cancellation into another error.
         await asyncio.gather(serving, return_exceptions=True)
-
-
-def _refuse(error: ConnectError, headers: Mapping[str, str]) -> Response:
-    """Return an error in the Connect protocol's form for this kind of call."""
-    body = {"code": error.code.value, "message": error.message}
-    if not headers.get("content-type", "").startswith("application/connect+"):
-        return Response(json.dumps(body), 501, media_type="application/json")
-    end = json.dumps({"error": body}).encode()
-    envelope = b"\x02" + len(end).to_bytes(4, "big") + end  # flag 2: end of the stream
-    return Response(envelope, media_type=headers["content-type"])

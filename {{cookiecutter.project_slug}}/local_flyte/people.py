@@ -27,7 +27,8 @@ class Mode(Enum):
     OPEN_SOURCE = auto()
     """A proxy in front authenticates callers, who may then do everything.
 
-    The caller's identity comes from the token or the proxy's headers, unverified.
+    The caller's identity comes from the token, unverified. The headers of AWS's load balancers,
+    which the real one reads, too, are ignored.
     """
     DEVBOX = auto()
     """Plaintext: every caller is anonymous, and may do everything."""
@@ -152,8 +153,7 @@ class Directory:
 
         It admits any token that was issued here, whatever its claims.
         """
-        bearer = headers.get("authorization", "").partition(" ")[2]
-        if _is_signed(bearer) or _is_signed(headers.get("x-amzn-oidc-data", "")):
+        if _is_signed(headers.get("authorization", "").partition(" ")[2]):
             return True
         someone = self.find(headers)
         return someone is not None and not someone.expired
@@ -182,10 +182,6 @@ def claimed(headers: Mapping[str, str]) -> Person | None:
 
     It verifies nothing, since a proxy in front does. It ignores cookies and opaque tokens.
     """
-    if (someone := _of_jwt(headers.get("x-amzn-oidc-data", ""))) is not None:
-        return someone
-    if subject := headers.get("x-amzn-oidc-identity", "").strip():
-        return Person(name=subject, subject=subject)
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return _of_jwt(token.strip()) if scheme.lower() == "bearer" else None
 

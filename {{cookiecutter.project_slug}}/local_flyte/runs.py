@@ -44,9 +44,6 @@ FIELDS: Fields[Action] = {
         action.details.status.duration_ms if action.phase in TERMINAL else None
     ),
     "run_source": lambda action: run_definition_pb2.RunSource.Name(action.details.metadata.source),
-    "trigger_name": lambda action: action.details.metadata.trigger_id.name.name or None,
-    "trigger_task_name": lambda action: action.details.metadata.trigger_id.name.task_name or None,
-    "trigger_revision": lambda action: action.details.metadata.trigger_id.revision or None,
 }
 """As on the real one, there are no filters for labels, a parent's name or ``created_by``."""
 
@@ -75,8 +72,7 @@ class RunService(run_service_connect.RunService):
     async def create_run(self, request: pb.CreateRunRequest, ctx: Context) -> pb.CreateRunResponse:
         """Create and start a run of a deployed task, or of a task in the request.
 
-        If the name is in use, the caller gets the existing run, even another person's. If nothing
-        of it is left on the cluster, it runs again, but its record does not change.
+        If the name is in use, the caller gets the existing run, even another person's.
         """
         run_id = _run_id(request)
         self._projects.check(run_id.project)
@@ -99,14 +95,11 @@ class RunService(run_service_connect.RunService):
             changed=wanted.changed,
         )
         action.details.metadata.source = request.source
-        if request.HasField("trigger_name"):
-            trigger = self._tasks.triggers.get(request.trigger_name)
-            action.details.metadata.trigger_id.CopyFrom(trigger.id)
         if wanted.owner is not None:
             action.details.metadata.executed_by.CopyFrom(wanted.owner.identity)
         wanted.actions[ROOT] = action
         run = self._runs.add(wanted)
-        if not self._runs.blocks(run) if run is wanted else not run.has_resource:
+        if run is wanted:
             self._executor.start(run, run.root)
         return pb.CreateRunResponse(run=_summary(run))
 
@@ -118,15 +111,6 @@ class RunService(run_service_connect.RunService):
                 raise ConnectError(Code.UNKNOWN, error.message) from error
         if request.HasField("task_spec"):
             return request.task_spec
-        if request.HasField("trigger_name"):
-            name = request.trigger_name
-            id_ = task_definition_pb2.TaskIdentifier(
-                project=name.project,
-                domain=name.domain,
-                name=name.task_name,
-                version=self._tasks.triggers.get(name).spec.task_version,
-            )
-            return self._tasks.get(id_).spec
         raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
 
     async def abort_run(self, request: pb.AbortRunRequest, ctx: Context) -> pb.AbortRunResponse:
@@ -234,9 +218,7 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
     """Return a page of actions, of one run or of many."""
-    for each in request.filters:  # some become statements that Flyte's database rejects
-        if each.field == "trigger_type":
-            raise ConnectError(Code.INTERNAL, 'column "trigger_type" does not exist')
+    for each in request.filters:  # becomes a statement that Flyte's database rejects
         if each.field == "phase" and each.function == each.VALUE_IN and len(each.values) == 1:
             raise ConnectError(
                 Code.INTERNAL, f"unable to encode {each.values[0]!r} into binary format for _int4"

@@ -32,7 +32,7 @@ class TaskService(task_service_connect.TaskService):
 
     def __init__(self, projects: ProjectService, triggers: TriggerService) -> None:
         self._projects = projects
-        self.triggers = triggers
+        self._triggers = triggers
         self._tasks: dict[tuple[str, str, str], dict[str, _Details]] = {}
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
@@ -74,7 +74,7 @@ class TaskService(task_service_connect.TaskService):
             )
             fields = {field.name: value for field, value in each.spec.ListFields()}
             spec = trigger_definition_pb2.TriggerSpec(task_version=id_.version, **fields)
-            self.triggers.keep(name, spec, each.automation_spec)
+            self._triggers.keep(name, spec, each.automation_spec)
         return pb.DeployTaskResponse()
 
     async def get_task_details(
