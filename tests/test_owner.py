@@ -1,11 +1,9 @@
 """An owner's first week: nothing breaks after additions."""
 
-import os
 import re
 from pathlib import Path
 
 import pytest
-from template import ROOT
 
 from .baking import BIN, Baker, run
 from .walkthrough import code_blocks
@@ -34,8 +32,7 @@ def put(file: Path, before: str, text: str) -> None:
 
 def make(target: str, project: Path) -> str:
     """Run a target of the project's Makefile in this environment; return what it prints."""
-    # Two processes must not share a folder of mypy's.
-    cache = ROOT / ".mypy_cache" / os.environ.get("PYTEST_XDIST_WORKER", "generated")
+    cache = project.parents[1] / "mypy"  # of these tests in this process: mypy can't share it
     command = ["make", "-o", ".venv/installed", f"BIN={BIN}", target]
     return run(command, project, MYPY_CACHE_DIR=str(cache))
 
