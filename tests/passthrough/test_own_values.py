@@ -171,10 +171,17 @@ for _ in range(100):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"x": "1"}, {}, {"x": 1, "y": 1}, {"x": DEEP}, {"x": [0] * 10**6}]
+    ("kind", "wrong"),
+    [
+        (int, {"x": "1"}),
+        (int, {}),
+        (int, {"x": 1, "y": 1}),
+        (dict, {"x": {"deep": DEEP}}),
+        (list[int], {"x": [0] * 100_000}),
+    ],
 )
-def test_wrong_inputs_of_a_task_function_are_invalid(wrong: dict[str, Any]) -> None:
-    assert errors_of(of_a_function(x=int), **wrong)
+def test_wrong_inputs_of_a_task_function_are_invalid(kind: Any, wrong: dict[str, Any]) -> None:
+    assert errors_of(of_a_function(x=kind), **wrong)
 
 
 def test_large_pickles_are_not_written_to_the_disk() -> None:

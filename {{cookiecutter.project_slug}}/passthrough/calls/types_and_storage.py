@@ -21,7 +21,7 @@ from flyteidl2.core.types_pb2 import LiteralType
 from ..values import InvalidInputs, to_json, to_literals
 from ..values.inputs import Converter
 from ..values.limits import MAX_NAMES, TOO_LARGE, Budget, TooComplexError
-from ..values.outputs import Reader, Reference
+from ..values.outputs import Reader
 from ..values.schemas import TYPES, SchemaBuilder
 from .errors import NotForManyCallersError, TooLargeError
 from .sdk import part
@@ -72,9 +72,9 @@ async def as_json(value: Any) -> Any:
     """Return JSON as it is, and other values as their literals are shown."""
     if isinstance(value, list | tuple):
         return [await as_json(item) for item in value]
-    if isinstance(value, dict) and not isinstance(value, Reference):
+    if isinstance(value, dict):
         return {key: await as_json(item) for key, item in value.items()}
-    if type(value) in TYPES or isinstance(value, Enum | Reference):
+    if type(value) in TYPES or isinstance(value, Enum):
         return value
     return to_json([("", await literal_of(value))])[""]
 
