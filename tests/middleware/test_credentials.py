@@ -70,6 +70,7 @@ def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Clas
             {"cookie": "a=1; b=2; a=3"},
             sdk="only the first is read",
         ),
+        case("Cookie twice", [COOKIE] * 2, {"cookie": "session=alice; session=alice"}, sdk="one"),
         case("UTF-8", [sent("Bearer é")], {"authorization": "Bearer é"}, sdk=UTF_8),
         case("wide UTF-8", [sent("Bearer 日🔑")], {"authorization": "Bearer 日🔑"}, sdk=UTF_8),
     ],
