@@ -359,6 +359,15 @@ class Connection:
         return Exchange(scope, self.receive, self.send, settings, "")
 
 
+PART: Message = {"type": "http.request", "body": bytes(10), "more_body": True}
+
+
+async def until_it_leaves(client: Exchange) -> None:
+    with pytest.raises(TimeoutError):
+        async with client.present:
+            await asyncio.sleep(5)
+
+
 @pytest.fixture
 def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "READ_AHEAD_AFTER", 0)
@@ -401,20 +410,32 @@ def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
 def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
-    part = {"type": "http.request", "body": bytes(10), "more_body": True}
-    connection = Connection(*[part] * 1000)
+    connection = Connection({"type": "http.disconnect"}, *[PART] * 1000)
 
     async def serve() -> None:
         client = connection.exchange()
-        for _ in range(3000):
-            await asyncio.sleep(0)
-        assert len(connection.messages) > 1000 - 2 * MOST_UNREAD
-        kept = [client._unread.get_nowait() for _ in range(MOST_UNREAD)]
-        assert sum(len(message["body"]) for message in kept) <= 100
+        await until_it_leaves(client)
+        kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
+        assert (len(kept["body"]), end["type"]) == (100, "http.disconnect")
+        client._unread.put_nowait(kept)
         with pytest.raises(HTTPException) as refused:
             await client.receive()
         assert refused.value.status_code == 413
-        client.close()
+
+    asyncio.run(serve())
+
+
+@pytest.mark.usefixtures("_read_ahead_at_once")
+def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> None:
+    connection = Connection({"type": "http.disconnect"}, *[PART] * 10)
+
+    async def serve() -> None:
+        client = connection.exchange()
+        await until_it_leaves(client)
+        assert await client.receive() == {**PART, "body": bytes(100)}
+        async with asyncio.timeout(5):
+            for _ in range(2):
+                assert (await client.receive())["type"] == "http.disconnect"
 
     asyncio.run(serve())
 

@@ -15,7 +15,7 @@ STARTS = {"http.response.start", "websocket.http.response.start"}
 EVENTS = b"text/event-stream"
 LONGEST_HOLD = 1.0  # seconds
 READ_AHEAD_AFTER = 1.0  # seconds; few requests take that long
-MOST_UNREAD = 16  # messages
+MOST_UNREAD = 16  # messages of a WebSocket
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
@@ -101,9 +101,13 @@ class Exchange:
             self._is_receiving = False
             if self._late.when() <= asyncio.get_running_loop().time():
                 self._read_ahead()
-        if message["type"] == "http.request" and self._size > self._largest_body:
+        if message["type"] == "http.disconnect" and self._reading:
+            self._unread.put_nowait(message)  # servers repeat it, too
+        if message["type"] != "http.request":
+            return message
+        if self._size > self._largest_body:
             raise too_large(self._largest_body)
-        return message
+        return {**message, "body": bytes(message.get("body", b""))}
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -122,6 +126,10 @@ class Exchange:
         kind = ""
         while not kind.endswith(".disconnect"):
             kind = (message := await self._next())["type"]
+            if kind == "http.request":  # one message holds any number, which may be tiny
+                body = bytearray() if self._unread.empty() else self._unread.get_nowait()["body"]
+                body += message.get("body", b"")
+                message = {**message, "body": body}
             await self._unread.put(message)
             is_flooded = not self.is_http and self._unread.full()
             if is_flooded and not self._is_receiving:  # nothing would report that it leaves
