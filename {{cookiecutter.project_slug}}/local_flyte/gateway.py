@@ -48,7 +48,7 @@ class Gateway:
         """
         self.received: list[ReceivedCall] = []
         self.open_calls: Counter[str] = Counter()
-        """The number of open calls by method, such as ``WatchActionDetails``."""
+        """The number of open calls by method, such as ``WatchActionDetails``, and by request id."""
         self._find = find
         self._proxied = proxied
         self._services = services
@@ -72,11 +72,12 @@ class Gateway:
             answer = JSONResponse({"code": Code.UNIMPLEMENTED.value, "message": message}, 404)
             await answer(scope, receive, send)
             return
-        self.open_calls[method] += 1
+        counted = method, headers.get("x-request-id", "")
+        self.open_calls.update(counted)
         try:
             await _answer(application, scope, receive, send)
         finally:
-            self.open_calls[method] -= 1
+            self.open_calls.subtract(counted)
 
 
 async def _answer(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -243,13 +243,14 @@ def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
         client_of(url, "alice") as alice,
         ExitStack() as all_,
     ):
+        alice.headers["x-request-id"] = "viewer"
         for operation in STREAMS:
             stream = all_.enter_context(alice.stream("GET", of_a_run.path(operation)))
             assert next(stream.iter_bytes()), operation
     if not REAL_ENDPOINT:
         local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
-        methods = {each.method for each in local_flyte.calls}
-        wait_until(lambda: sum(map(local_flyte.open_calls, methods)) == 0)
+        assert any(each.headers.get("x-request-id") == "viewer" for each in local_flyte.calls)
+        wait_until(lambda: local_flyte.open_calls("viewer") == 0)
 
 
 # No token is leaked

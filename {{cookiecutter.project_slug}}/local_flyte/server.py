@@ -109,9 +109,9 @@ class LocalFlyte(Clients):
         self._background.run(self._services.reset())
         self.clear_calls()
 
-    def open_calls(self, method: str) -> int:
-        """Return the number of open calls of a method, such as streams."""
-        return self._background.call(lambda: self._gateway.open_calls[method])
+    def open_calls(self, of: str) -> int:
+        """Return the number of open calls, such as streams, of a method or a request id."""
+        return self._background.call(lambda: self._gateway.open_calls[of])
 
     def fail_next(
         self, method: str, code: Code, times: int = 1, message: str = "a test wants it to fail"
