@@ -147,6 +147,21 @@ async def make_thing(thing: Thing) -> Thing:
     return thing
 
 
+class Note(BaseModel):
+    author: str | None
+    text: str | None = "nothing"
+
+
+@router.post("/new/note")
+async def make_note(note: Note) -> Note:
+    return note
+
+
+@router.post("/new/optional")
+async def make_if_given(note: Note | None = None) -> Note | None:
+    return note
+
+
 @router.post("/later/{name}")
 async def later(name: str, tasks: BackgroundTasks) -> str:
     async def finish() -> None:
@@ -391,6 +406,11 @@ def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Ag
     assert made.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
     assert agent("make_thing").structured_content == {"text": "", "more": []}
     assert not agent("make_thing", text="語" * 300_000).is_error
+    nobody = {"author": None, "text": None}
+    for tool in ("make_note", "make_if_given"):
+        assert agent(tool, **nobody).structured_content == nobody
+    assert agent("make_if_given").structured_content == {"result": None}
+    assert agent("make_note").is_error
 
 
 @pytest.mark.parametrize("letter", ["x", "語"])
@@ -462,6 +482,24 @@ def test_events_are_told_as_text(stream: bytes, is_error: bool, shown: str, note
     text, told = [each["text"] for each in result["content"]]
     assert (result["isError"], text) == (is_error, shown)
     assert note in told
+
+
+@pytest.mark.parametrize(
+    ("stream", "shown", "note"),
+    [
+        (b"id: 1\ndata: ab", "ab", "The event is cut: call again with l"),
+        (b"data: ab", "ab", "The event is cut: ask for less."),
+        (b": ping\n\ndata: ab", "ab", "The event is cut: ask for less."),
+        (b": ping\n\n", "", "This is not the end: call again."),
+        (b"data: a\n\ndata: b", "a", "This is not the end: call again."),
+    ],
+)
+def test_an_event_that_is_cut_is_said_to_be_cut(stream: bytes, shown: str, note: str) -> None:
+    kind = Headers({"content-type": "text/event-stream"})
+    content = result_of(200, kind, stream, is_whole=False)["content"]
+    text, told = [each["text"] for each in content]
+    assert text == shown
+    assert told.startswith(note)
 
 
 # Callers, and what is left of a call

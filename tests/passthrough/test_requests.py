@@ -344,13 +344,14 @@ class Connection:
 
     def __init__(self, *messages: Message) -> None:
         self.messages, self.asked = [*messages], 0
+        self.sent: list[Message] = []
 
     async def receive(self) -> Message:
         self.asked += 1
         return self.messages.pop() if self.messages else await asyncio.Future()
 
     async def send(self, message: Message) -> None:
-        pass
+        self.sent.append(message)
 
     def exchange(self) -> Exchange:
         """Return a request on this connection."""
@@ -452,6 +453,26 @@ def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
 
     asyncio.run(serve())
     assert connection.asked == 2
+
+
+def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "LONGEST_HOLD", 0)
+    connection = Connection()
+    headers = [(b"content-type", b"text/event-stream")]
+
+    async def serve() -> None:
+        client = connection.exchange()
+        await client.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await client.send({"type": "http.response.body", "body": b": event", "more_body": True})
+        await client.send({"type": "http.response.body"})
+        await asyncio.sleep(0.01)  # the task
+        assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
+        await client.complete(b": it fails")
+        assert len(connection.sent) == 3
+
+    asyncio.run(serve())
 
 
 class Context:

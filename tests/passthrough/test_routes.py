@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response, WebSocket
+from fastapi import APIRouter, Body, Depends, FastAPI, Form, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse
@@ -43,7 +43,8 @@ def number() -> int:
 def app_with_routers() -> FastAPI:
     inner = APIRouter(route_class=Marking, tags=["inner"], default_response_class=PlainTextResponse)
     outer = APIRouter(prefix="/outer")
-    sockets, frontend = APIRouter(), APIRouter()
+    sockets, frontend, around = APIRouter(), APIRouter(), APIRouter()
+    limited = APIRouter(form_limits={"max_fields": 1})
     frontend.frontend("/files", directory=Path(__file__).parent)
 
     @inner.get("/text")
@@ -57,6 +58,10 @@ def app_with_routers() -> FastAPI:
     @outer.get("/events", response_class=EventSourceResponse)
     async def events() -> AsyncGenerator[Item]:
         yield Item(number=1)
+
+    @limited.post("/form")
+    async def form(a: Annotated[str, Form()]) -> str:
+        return a
 
     @frontend.get("/beside")
     async def beside() -> str:
@@ -73,6 +78,8 @@ def app_with_routers() -> FastAPI:
     app.include_router(outer, dependencies=[Depends(marks)], tags=["outer"])
     app.include_router(sockets)
     app.include_router(frontend)
+    around.include_router(limited)
+    app.include_router(around)
     app.dependency_overrides[number] = lambda: 2
     return app
 
@@ -87,6 +94,7 @@ def told(app: FastAPI) -> list[Any]:
         client.post("/outer/inner/items/x", json="no number"),
         client.get("/outer/inner/items/x"),
         client.get("/outer/events"),
+        client.post("/form", data={"a": "1", "b": "2"}),
         client.get("/beside"),
         client.get("/files/test_routes.py"),
         client.get("/none"),
@@ -107,4 +115,5 @@ def test_they_answer_as_before_and_have_the_same_description() -> None:
     assert told(app) == before
     assert before[0][0][:2] == (200, "2")
     assert before[0][-2][0] == 200
+    assert before[0][-4][0] == 400
     assert {("x-kind", "marking"), ("x-depends", "yes")} <= set(before[0][0][2])

@@ -121,14 +121,21 @@ def _direct(route: BaseRoute) -> list[BaseRoute]:
     """Return the endpoints of an included router as the app's own, or any other route as it is.
 
     FastAPI asks one included router after the other, at several times the cost. A router with
-    anything but endpoints for HTTP stays as it is.
+    anything but endpoints for HTTP, or with limits of forms, stays as it is.
     """
     contexts = [*iter_route_contexts([route])]
     frontends = getattr(route, "effective_low_priority_routes", None)  # of included routers
     is_plain = all(isinstance(context.original_route, APIRoute) for context in contexts)
-    if not frontends or frontends() or not is_plain:
+    if not frontends or frontends() or not is_plain or _limits_forms(route):
         return [route]
     return [*map(_copy_of, contexts)]
+
+
+def _limits_forms(route: Any) -> bool:
+    """Tell whether FastAPI limits forms when it enters an included router, or one in that."""
+    if context := getattr(route, "include_context", None):
+        return bool(context.form_limits) or any(map(_limits_forms, route.original_router.routes))
+    return False
 
 
 def _copy_of(context: RouteContext) -> BaseRoute:

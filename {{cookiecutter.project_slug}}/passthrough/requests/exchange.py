@@ -1,6 +1,7 @@
 """What passes between the server and the app for one request, and when it ends."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from starlette.exceptions import HTTPException
@@ -53,8 +54,8 @@ class Exchange:
     of a request that takes long, and of a WebSocket that is accepted. When the client leaves, calls
     to Flyte end, and a request is cancelled unless it is receiving and gets the message.
 
-    The start of an event stream is held back until its first event, for a second at most, and its
-    end until the app has returned: an exception may follow either.
+    The start of an event stream is held back until its first event, and its end until the app has
+    returned, for a second at most: an exception may follow either.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Exchange:
         self._reading: asyncio.Task[None] | None = None
         self._may_read_ahead = self.is_http
         self._start: Message | None = None  # held back
+        self._has_ended = False  # an event stream
         self._sending = asyncio.Lock()
         loop = asyncio.get_running_loop()
         self._late = loop.call_later(READ_AHEAD_AFTER, self._read_ahead)
@@ -168,10 +170,13 @@ class Exchange:
             await self._pass_on(message)
         elif kind in STARTS:
             self._start = message
-            self._releasing = asyncio.create_task(self._release_after(LONGEST_HOLD))
-        elif body := message.get("body"):
-            await self._release()
-            await self._pass_on({**message, "body": body, "more_body": True})
+            self._holding = asyncio.create_task(self._hold(self._release))
+        else:
+            if body := message.get("body"):
+                await self._release()
+                await self._pass_on({**message, "body": body, "more_body": True})
+            if not message.get("more_body"):
+                self._holding = asyncio.create_task(self._hold(self.complete))
         if kind == "websocket.accept":
             self._read_ahead()
 
@@ -208,19 +213,20 @@ class Exchange:
                 self._start = None
                 await self._pass_on(start)
 
-    async def _release_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def _hold(self, release: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(LONGEST_HOLD)
         with suppress(ClientDisconnect):  # the next message raises it again
-            await self._release()
+            await release()
 
     async def complete(self, last_event: bytes = b"") -> None:
-        """Send what is held back, and the end of an event stream.
+        """Send what is held back, and the end of an event stream if that has not been sent.
 
         Raises:
             ClientDisconnect: The app has not answered: the client has left.
         """
         await self._release()
-        if self.is_event_stream:
+        if self.is_event_stream and not self._has_ended:
+            self._has_ended = True
             await self._pass_on({"type": "http.response.body", "body": last_event})
         elif self.is_http and not self.has_started:
             raise ClientDisconnect

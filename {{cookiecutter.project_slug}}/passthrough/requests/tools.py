@@ -30,6 +30,7 @@ class Tool(NamedTuple):
     path: str
     definition: dict[str, Any]
     places: dict[str, str]
+    needs_body: bool
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
@@ -40,13 +41,15 @@ class Tool(NamedTuple):
         at: dict[str, dict[str, Any]] = {place: {} for place in ("query", *self.places.values())}
         try:
             for name, value in given.items():
-                if value is not None:
-                    at[self.places[name]][name] = value
+                place = self.places[name]
+                if value is not None or place == "field":
+                    at[place][name] = value
             path = self.path.format_map(at.get("path", {}))
         except KeyError:
             raise self.refusal() from None
         headers = [(b"last-event-id", str(id_).encode()) for id_ in at.get("header", {}).values()]
-        body = at.get("body", {}).get("body", at.get("field"))
+        fields = at.get("field")
+        body = at.get("body", {}).get("body", fields if fields or self.needs_body else None)
         if body is not None:
             headers.append((b"content-type", JSON.encode()))
         query = urlencode(at["query"], doseq=True).encode()
@@ -67,9 +70,13 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     if kind.startswith("text/event-stream"):
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
         at_end = is_whole and not body.endswith(COME_BACK)
-        text, last = _read_events(text)
-        how = f" with last_event_id={last}" if last else ""
-        notes = ["This is the end." if at_end else f"This is not the end: call again{how}."]
+        text, last, is_cut = _read_events(text)
+        again = f"call again with last_event_id={last}" if last else "call again"
+        if is_cut and not is_whole:
+            how = f"{again} for the next" if last else "ask for less"
+            notes = [f"The event is cut: {how}."]
+        else:
+            notes = ["This is the end." if at_end else f"This is not the end: {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
@@ -83,15 +90,21 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     return {**result, "content": content, "isError": is_error}
 
 
-def _read_events(stream: str) -> tuple[str, str]:
-    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last."""
-    stream = stream.replace("\r\n", "\n")
-    lines = (stream.rpartition("\n\n")[0] or stream).split("\n")
+def _read_events(stream: str) -> tuple[str, str, bool]:
+    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last.
+
+    If there is none, they are those of the first event, which is cut: the third item is true.
+    """
+    stream = "\n" + stream.replace("\r\n", "\n")
+    complete = stream.rpartition("\n\n")[0]
+    is_cut = "\ndata:" in stream and "\ndata:" not in complete
+    lines = (stream if is_cut else complete).split("\n")
     fields = [
         (name, value.removeprefix(" ")) for name, _, value in (x.partition(":") for x in lines)
     ]
     last = [value for name, value in fields if name == "id"][-1:]
-    return "\n".join(value for name, value in fields if name == "data"), "".join(last)
+    text = "\n".join(value for name, value in fields if name == "data")
+    return text, "".join(last), is_cut
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
@@ -124,7 +137,9 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         places[name] = place
         properties[name] = each["schema"] | {"description": each.get("description", "")}
         required += [name] * each.get("required", False)
-    if body := operation.get("requestBody"):
+    body = operation.get("requestBody", {})
+    needs_body = body.get("required", False)
+    if body:
         schema = body["content"][JSON]["schema"]
         refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
         model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
@@ -133,7 +148,7 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
             place, fields, needed = "body", {"body": schema}, ["body"]
         places |= dict.fromkeys(fields, place)
         properties |= fields
-        required += needed if body.get("required") else []
+        required += needed if needs_body else []
     schema = {"type": "object", "properties": properties, "required": required}
     needs: dict[str, Any] = {}
     while missing := {*re.findall(f'"{REF}(.+?)"', json.dumps([schema, needs]))} - needs.keys():
@@ -146,4 +161,4 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
         "annotations": {"readOnlyHint": True} if method == "get" else {},
     }
-    return Tool(method.upper(), path, definition, places)
+    return Tool(method.upper(), path, definition, places, needs_body)
