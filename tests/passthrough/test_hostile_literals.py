@@ -23,7 +23,7 @@ from flyteidl2.core.interface_pb2 import Parameter, TypedInterface, Variable
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import EnumType, LiteralType, SimpleType, UnionType
 from flyteidl2.task.common_pb2 import NamedParameter
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from passthrough.values import (
     InvalidInputs,
@@ -362,9 +362,14 @@ class Direction(Enum):
 LONG_WORD = "x" * 500_000
 SIMPLE = LiteralType(simple=SimpleType.INTEGER)
 NONE = LiteralType(simple=SimpleType.NONE)
+IN_PARTS = LiteralType(simple=SimpleType.INTEGER)
+IN_PARTS.annotation.annotations.fields[""].list_value.values.extend([Value()] * 500)
 DEEP: Any = 1
 for _ in range(60):
     DEEP = [DEEP]
+WIDE: Any = [1] * 600
+for _ in range(26):
+    WIDE = [WIDE]
 CIRCLE = json.loads("""{
     "$ref": "#/definitions/A",
     "definitions": {"A": {"anyOf": [{"$ref": "#/definitions/B"}, {"$ref": "#/definitions/B"}]},
@@ -433,6 +438,9 @@ TYPES: dict[str, LiteralType] = {
     "union of a large type": listed(
         LiteralType(union_type={"variants": [struct(of_many_properties(500)), SIMPLE]})
     ),
+    "deep list of a union of a type of 500 parts": listed(
+        LiteralType(union_type={"variants": [IN_PARTS, NONE]}), 27
+    ),
     "list": listed(SIMPLE),
     "list of a union": listed(
         LiteralType(union_type={"variants": [SIMPLE, NONE, struct({"type": "string"})]})
@@ -464,6 +472,7 @@ VALUES: dict[str, Any] = {
     "a long word": LONG_WORD + "?",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,
+    "deep and wide": WIDE,
     "a number for a key": {"1": 1},
     "half a character": {"\ud800": "\ud800"},
     "what is no JSON": object(),

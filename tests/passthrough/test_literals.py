@@ -91,6 +91,17 @@ class Texts:
     took: str | dt.timedelta
 
 
+@dataclass
+class Due:
+    """Its decoder, and that of a model, tries the other types with a text that is no date."""
+
+    day: bool | int | dt.date | None
+
+
+class DueModel(BaseModel):
+    day: bool | int | dt.date | None
+
+
 class Money(BaseModel):
     amount: decimal.Decimal
 
@@ -188,6 +199,8 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
     (Texts, Texts("noon", "today", "long"), {"hour": "noon", "day": "today", "took": "long"}),
+    (Due, Due(NOW.date()), {"day": "2024-01-02"}),
+    (DueModel, DueModel(day=NOW.date()), {"day": "2024-01-02"}),
     (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
 ]  # fmt: skip
 
@@ -327,6 +340,11 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
     (dt.timedelta, "soon", {(): "must be of the format duration"}),
+    (Due, {"day": "tomorrow"}, {("day",): NO_TYPE}),
+    (Due, {"day": ""}, {("day",): NO_TYPE}),
+    (DueModel, {"day": "12"}, {("day",): NO_TYPE}),
+    (DueModel, {"day": "false"}, {("day",): NO_TYPE}),
+    (DueModel, {"day": "20240102"}, {("day",): NO_TYPE}),
     (Color, "red", {(): "must be RED or BLUE"}),
     (list[int], [1, "a", 2, None],
         {(1,): "must be of type integer", (3,): "must be of type integer"}),

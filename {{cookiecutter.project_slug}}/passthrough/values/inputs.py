@@ -1,15 +1,16 @@
 """JSON to literals.
 
-A value is not changed: the task's own decoder converts it, and refuses what it cannot read, such as
-a text that is no date. Checked here is what that decoder would read as another value.
+A value is not changed: the task's own decoder converts it, and refuses what it cannot read. Checked
+here is what that decoder would read as another value, such as a text that is no date as a number.
 """
 
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import Enum
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
@@ -30,13 +31,21 @@ TEXT = {"type": "string"}
 ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
 PRECISE = {"date-time", "time", "duration"}
+FORMATS: Mapping[str, Callable[[str], Any]] = {
+    "date-time": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "duration": TypeAdapter(timedelta).validate_python,
+    "uuid": UUID,
+}
+"""Parsers of texts; each raises ValueError."""
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
     SimpleType.STRING: ("string_value", str),
     SimpleType.BOOLEAN: ("boolean", bool),
-    SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
-    SimpleType.DURATION: ("duration", TypeAdapter(timedelta).validate_python),
+    SimpleType.DATETIME: ("datetime", FORMATS["date-time"]),
+    SimpleType.DURATION: ("duration", FORMATS["duration"]),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
 
@@ -143,7 +152,7 @@ class Converter:
         if not name or not fits:
             return f"must be of type {' or '.join(map(str, names))}"
         members = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        text, form = value if isinstance(value, str) else "", schema.get("format")
+        text, form = value if isinstance(value, str) else "", schema.get("format", "")
         self._spend(0, len(text) + (4 + len(text)) * len(members))
         if members and not any(type(value) is type(each) and value == each for each in members):
             return f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
@@ -153,6 +162,13 @@ class Converter:
             return "must be Unicode text"
         if name == "string" and form == "uri" and not URI.match(text):
             return "must be of the format uri"
+        if name == "string" and form in FORMATS:
+            try:
+                FORMATS[form](text)
+            except ValueError:
+                return f"must be of the format {form}"
+            if text.isdecimal():  # in a union, or for Pydantic, it is a number
+                return f"must be of the format {form}, with signs between the digits"
         if form in PRECISE and re.search(r"[.,][0-9]{7}", text):
             return "must not be more precise than microseconds: Python drops the rest"
         first = schema.get("prefixItems", [])
@@ -247,7 +263,8 @@ class Converter:
         fitting: list[Literal] = []
         wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
-            self._spend(depth, variant.ByteSize())  # it is copied into the literal
+            # It is copied into the literal, and with it into each literal around.
+            self._spend(depth, variant.ByteSize() * (2 + depth) // 2)
             literal, errors = self.attempt(
                 self._literal, value, variant, variant_schema, at, depth + 1
             )
