@@ -28,6 +28,7 @@ from flyteidl2.task.common_pb2 import NamedParameter
 from pydantic import BaseModel
 
 from passthrough.calls.errors import NotForManyCallersError
+from passthrough.requests.problems import Problem
 from passthrough.values import InvalidInputs, inputs_schema, to_json
 
 from .test_hostile_literals import (
@@ -176,12 +177,23 @@ for _ in range(100):
         (int, {"x": "1"}),
         (int, {}),
         (int, {"x": 1, "y": 1}),
+        (Place, {"x": 1}),
+        (tuple[int, str], {"x": {"a": 1}}),
         (dict, {"x": {"deep": DEEP}}),
         (list[int], {"x": [0] * 100_000}),
     ],
 )
 def test_wrong_inputs_of_a_task_function_are_invalid(kind: Any, wrong: dict[str, Any]) -> None:
     assert errors_of(of_a_function(x=kind), **wrong)
+
+
+def test_a_changed_input_with_the_name_of_an_argument_of_the_sdk_is_invalid() -> None:
+    change, changed = flyte_convert.convert_from_native_to_inputs, {"custom_context": 1}
+    task = of_a_remote_task(interface=int)
+    assert asyncio.run(change(task, **{"interface": 1})).proto_inputs.literals  # type: ignore[arg-type]
+    with pytest.raises(TypeError) as caught:
+        asyncio.run(change(task, custom_context={}, **changed))
+    assert Problem.of_exception(caught.value).status == 422
 
 
 def test_large_pickles_are_not_written_to_the_disk() -> None:

@@ -23,7 +23,7 @@ from ..values.inputs import Converter
 from ..values.limits import MAX_NAMES, TOO_LARGE, Budget, TooComplexError
 from ..values.outputs import Reader
 from ..values.schemas import TYPES, SchemaBuilder
-from .errors import NotForManyCallersError, TooLargeError
+from .errors import FLYTE_ERRORS, NotForManyCallersError, TooLargeError
 from .sdk import part
 from .transport import UploadClient
 
@@ -155,8 +155,13 @@ def _change_inputs() -> None:
             raise InvalidInputs([((name,), "the task has no such input") for name in unknown])
         try:
             return await convert_own(interface, args, kwargs, custom_context)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (NotForManyCallersError, *FLYTE_ERRORS):
+            raise
+        except Exception as error:  # noqa: BLE001 # what its converters raise varies by type
             raise InvalidInputs([((), str(error)[:300])]) from None
+
+    async def convert_changed(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
+        return await bind(interface, (), changed, custom_context)
 
     def schema(self: Any) -> Any:
         kinds = kinds_of(self)
@@ -167,9 +172,7 @@ def _change_inputs() -> None:
         return SchemaBuilder(Budget()).object_of(variables, defaults)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
-    convert.convert_from_native_to_inputs = lambda interface, /, custom_context=None, **changed: (
-        bind(interface, (), changed, custom_context)
-    )
+    convert.convert_from_native_to_inputs = convert_changed
     interface.json_schema = property(schema)
     # Larger pickles would be written to the disk, and to storage, which is refused below.
     part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize

@@ -66,7 +66,8 @@ STATUS_OF_SDK_ERROR = {
 
 
 NO_INPUT = re.compile(
-    r"(?:(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+)\(\) got multiple values for argument "
+    r"(?:(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+|\S*\.convert_changed)\(\) got multiple"
+    r" values for (?:keyword )?argument "
     r"|Unknown input\(s\) \[)'([^']+)'"
 )
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
