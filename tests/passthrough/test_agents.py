@@ -1,6 +1,7 @@
 """Every endpoint as a tool for AI agents: the official client calls them over real connections."""
 
 import asyncio
+import gc
 import json
 import logging
 import pkgutil
@@ -574,6 +575,18 @@ def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
 def test_a_response_that_breaks_off_is_an_error(agent: Agent) -> None:
     result = agent("respond", kind="broken")
     assert (result.is_error, texts(result)[0]) == (True, "half")
+
+
+def test_what_ends_the_app_is_not_logged_by_asyncio(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError(bearer("alice"))
+
+    async def call() -> Any:
+        return await agents.Call(broken, {}, b"").result()  # type: ignore[arg-type]
+
+    assert asyncio.run(call())["isError"]
+    gc.collect()
+    assert caplog.text == ""
 
 
 def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:

@@ -19,7 +19,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -248,7 +248,63 @@ def test_a_group_of_refused_calls_is_a_refusal(url: str, caplog: pytest.LogCaptu
     assert caplog.text == ""
 
 
+async def sent_by(
+    *messages: Message, error: BaseException | None = None, most: int = 9
+) -> list[Message]:
+    """Return what arrives of an app that sends these messages, and then fails or returns."""
+    sent: list[Message] = []
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+        if error:
+            raise error
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if len(sent) == most:
+            raise RuntimeError("Response content longer than Content-Length")  # uvicorn's
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await Door(app, Settings(access_log="off"), set())(scope, receive, send)
+    return sent
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExceptionGroup("", [HTTPException(404), ValueError("a bug")]),
+        ExceptionGroup("", [ClientDisconnect(), ValueError("a bug")]),
+        BaseExceptionGroup("", [GeneratorExit()]),
+        HTTPException(404, headers={"x": "…"}),
+        HTTPException(404, detail=object()),
+    ],
+)
+def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, _ = asyncio.run(sent_by(error=error))
+    assert start["status"] == 500
+    assert caplog.text.count("status 500") == 1
+
+
 # Event streams
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+def test_an_event_stream_is_whole_if_and_only_if_the_app_says_so() -> None:
+    kind = [(b"content-type", b"text/event-stream")]
+    start = {"type": "http.response.start", "status": 200, "headers": kind}
+    event = {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True}
+    end = {"type": "http.response.body", "body": b""}
+    assert asyncio.run(sent_by(start, event, end))[1:] == [event, end]
+    failing = sent_by(start, event, end, error=ValueError("in a background task"), most=2)
+    assert asyncio.run(failing)[1:] == [event]
+    assert asyncio.run(sent_by(start, event))[1:] == [event]  # an owner's middleware has cut it
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from passthrough.calls.transport import Transport
 from passthrough.requests import exchange
 from passthrough.requests.door import Door
 from passthrough.requests.exchange import MOST_UNREAD, Exchange
+from passthrough.requests.stopping import Stopping
 from passthrough.settings import Settings
 
 from . import naive_endpoints
@@ -471,6 +472,29 @@ def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
         assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
         await client.complete(b": it fails")
         assert len(connection.sent) == 3
+
+    asyncio.run(serve())
+
+
+def test_all_streams_end_at_the_signal_even_if_one_has_been_left() -> None:
+    stopping = Stopping()
+
+    async def stream(present: asyncio.Timeout) -> None:
+        async with present:
+            await asyncio.sleep(5)
+
+    async def serve() -> None:
+        timeouts = [asyncio.timeout(None) for _ in range(9)]
+        streams = [asyncio.create_task(stream(each)) for each in timeouts]
+        await asyncio.sleep(0)
+        for each in timeouts:
+            stopping.ends(each)
+        for other in streams[:8]:
+            other.cancel()
+        await asyncio.wait(streams[:8])
+        stopping._expire()
+        with pytest.raises(TimeoutError):
+            await streams[8]
 
     asyncio.run(serve())
 

@@ -34,7 +34,7 @@ from ..calls.request_calls import current_calls
 from ..calls.sdk import act_in, initialised
 from ..settings import Settings
 from .exchange import Exchange, too_large
-from .problems import problem_for, problem_response, route_of
+from .problems import Problem, problem_for, problem_response, route_of
 from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
@@ -139,13 +139,16 @@ class Door:
                         act_in(config)
                     await self.app(scope, exchange.receive, exchange.send)
                     await exchange.complete()
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
             task = asyncio.current_task()
             by_server = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
             if by_server and not exchange.has_left:
                 raise
-            with suppress(ClientDisconnect):
+            try:
                 await self._answer(scope, exchange, error)
+            except Exception as second:  # noqa: BLE001 - such as a header that cannot be sent
+                with suppress(Exception):
+                    await self._answer(scope, exchange, second)
         finally:
             exchange.calls.end()
             current_calls.reset(token)
@@ -211,9 +214,12 @@ class Door:
     async def _answer(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer a request that has failed, if it can still be answered."""
         is_over = exchange.has_left or exchange.present.expired()
+        expected = ENDED if is_over else GONE
         while isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
-            error = error.exceptions[0]
-        is_expected = isinstance(error, ENDED if is_over else GONE)
+            rest = error.split(expected)[1]
+            told = rest.exceptions if rest else [ClientDisconnect()]
+            error = max(told, key=lambda each: Problem.of_exception(each).status == 500)  # a bug
+        is_expected = isinstance(error, expected)
         if is_expected and is_over and not exchange.has_left:
             await exchange.complete(COME_BACK)
             return

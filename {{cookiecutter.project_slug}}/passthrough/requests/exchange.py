@@ -83,7 +83,7 @@ class Exchange:
         self._reading: asyncio.Task[None] | None = None
         self._may_read_ahead = self.is_http
         self._start: Message | None = None  # held back
-        self._has_ended = False  # an event stream
+        self._is_whole = self._has_ended = False  # an event stream, for the app and the client
         self._sending = asyncio.Lock()
         loop = asyncio.get_running_loop()
         self._late = loop.call_later(READ_AHEAD_AFTER, self._read_ahead)
@@ -176,6 +176,7 @@ class Exchange:
                 await self._release()
                 await self._pass_on({**message, "body": body, "more_body": True})
             if not message.get("more_body"):
+                self._is_whole = True
                 self._holding = asyncio.create_task(self._hold(self.complete))
         if kind == "websocket.accept":
             self._read_ahead()
@@ -219,13 +220,16 @@ class Exchange:
             await release()
 
     async def complete(self, last_event: bytes = b"") -> None:
-        """Send what is held back, and the end of an event stream if that has not been sent.
+        """Send what is held back, and the end of an event stream if the app has.
+
+        Args:
+            last_event: Ends an event stream that the app has not ended, too.
 
         Raises:
             ClientDisconnect: The app has not answered: the client has left.
         """
         await self._release()
-        if self.is_event_stream and not self._has_ended:
+        if self.is_event_stream and (self._is_whole or last_event) and not self._has_ended:
             self._has_ended = True
             await self._pass_on({"type": "http.response.body", "body": last_event})
         elif self.is_http and not self.has_started:

@@ -51,9 +51,8 @@ class Stopping:
 
     def _expire(self) -> None:
         while self._timeouts:
-            timeout = self._timeouts.pop()
-            if not timeout.expired():
-                timeout.reschedule(0)
+            with suppress(RuntimeError):  # it has expired, or its block has been left
+                self._timeouts.pop().reschedule(0)
 
 
 stopping = Stopping()
