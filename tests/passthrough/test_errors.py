@@ -78,9 +78,11 @@ def test_some_errors_of_the_client_mean_something_else() -> None:
     assert told == ("DeadlineExceeded", "system", "Flyte did not answer in time", GET_DATA)
 
 
-def test_every_word_of_a_credential_may_be_secret() -> None:
-    caller = [("authorization", "Negotiate one=="), ("cookie", 'a=two; b="three";four')]
-    assert secrets_in(caller) == ["Negotiate", "one", "a", "two", "b", "three", "four"]
+def test_secrets_are_told_from_schemes_and_the_names_of_cookies() -> None:
+    authorization = ("authorization", "Bearer k=one;s=two")
+    caller = [authorization, ("cookie", 'a=three=3; b="four";five'), ("x-api-key", "six seven")]
+    assert secrets_in(caller) == ["k=one;s=two", "three=3", "four", "five", "six", "seven"]
+    assert secrets_in([("authorization", "alone")]) == ["alone"]
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,16 @@ def quotes(text: str, secrets: Iterable[str]) -> bool:
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the words in headers that may be secret, with schemes and the names of cookies."""
-    return [word for _, value in credentials for word in re.findall(r'[^\s;"=]+', value)]
+    """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
+    secrets: list[str] = []
+    for name, value in credentials:
+        if name == "cookie":
+            pairs = [pair.partition("=") for pair in value.split(";")]
+            secrets += [(own if equals else alone).strip(' "') for alone, equals, own in pairs]
+        else:
+            words = value.split()
+            secrets += (name == "authorization" and words[1:]) or words
+    return secrets
 
 
 def keep_credentials_out_of_logs() -> None:

@@ -27,7 +27,7 @@ class Token(BaseModel):
     """RFC 6749 5.1."""
 
     access_token: str = Field(pattern="^[!-~]+$")
-    expires_in: int = 0
+    expires_in: int = Field(default=0, le=10**9)
 
 
 class OwnIdentity:
@@ -86,7 +86,7 @@ class OwnIdentity:
         host = re.sub("^[a-z]+:/*", "", named)
         flyte_address = urlsplit(initialised().client.session_config.endpoint)
         if (flyte_address.scheme, flyte_address.netloc) != ("https", host):
-            raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte, {host}")
+            raise ConnectError(Code.INTERNAL, f"{self._variable} is for another Flyte")
         metadata, config = await sign_in_metadata()
         address = metadata.token_endpoint
         if not address.startswith("https://"):
