@@ -69,6 +69,21 @@ class Size:
     height: int = 2
 
 
+@dataclasses.dataclass
+class Counts:
+    names: dict[int, str]
+
+
+@dataclasses.dataclass
+class Ratio:
+    of: float
+
+
+@dataclasses.dataclass
+class Flags:
+    names: dict[bool, str]
+
+
 class Place(BaseModel):
     name: str
 
@@ -111,11 +126,13 @@ def read(literal: Literal, kind: Any, run: Callable[..., Any] = asyncio.run) -> 
     [
         (dt.date | None, MOMENT.date()),
         (dt.timedelta, dt.timedelta(microseconds=1)),
+        (dt.datetime | str, MOMENT),
         (Swapped | str | None, Swapped.A),
         (list[Swapped], [Swapped.A]),
         (list[Mode], [Mode.FAST]),
         (str, Mode.FAST),
         (Size | None, Size(1)),
+        (Counts, Counts({1: "one"})),
         (dict[str, Place], {"a": Place(name="x")}),
         (Dir, Dir[Any].from_existing_remote("s3://bucket/folder")),
         (float, math.nan),
@@ -139,6 +156,10 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
     ("kind", "value"),
     [
         (int, MOMENT),
+        (str, MOMENT),
+        (list[str], [dt.timedelta(1)]),
+        (Flags, Flags({False: "off"})),
+        (dict, Ratio(math.nan)),
         (str, Swapped.A),
         (dict, Swapped.A),
         (dict, FILE),
@@ -178,7 +199,6 @@ for _ in range(100):
         (int, {}),
         (int, {"x": 1, "y": 1}),
         (Place, {"x": 1}),
-        (tuple[int, str], {"x": {"a": 1}}),
         (dict, {"x": {"deep": DEEP}}),
         (list[int], {"x": [0] * 100_000}),
     ],
@@ -278,6 +298,7 @@ def artifact(kind: LiteralType, value: Literal) -> remote.Artifact:
 AN_INTEGER = LiteralType(simple=SimpleType.INTEGER)
 WRONG_INTEGERS = [
     binary(PICKLE, ""),
+    binary(msgpack.packb({"a": b"bytes"})),
     blob("s3://bucket/key", "PythonPickle"),
     nested(INTEGER, 40),
     offloaded("file:///etc/passwd"),

@@ -3,6 +3,7 @@
 import sys
 from collections import UserDict
 from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from enum import Enum
 from itertools import islice
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from ..values import InvalidInputs, to_json, to_literals
 from ..values.inputs import Converter
 from ..values.limits import MAX_NAMES, TOO_LARGE, Budget, TooComplexError
 from ..values.outputs import Reader
-from ..values.schemas import TYPES, SchemaBuilder
+from ..values.schemas import TYPES, Moment, SchemaBuilder
 from .errors import FLYTE_ERRORS, NotForManyCallersError, TooLargeError
 from .sdk import part
 from .transport import UploadClient
@@ -76,7 +77,9 @@ async def as_json(value: Any) -> Any:
         return {key: await as_json(item) for key, item in value.items()}
     if type(value) in TYPES or isinstance(value, Enum):
         return value
-    return to_json([("", await literal_of(value))])[""]
+    shown = to_json([("", await literal_of(value))], exact=True)[""]
+    is_moment = isinstance(value, date | timedelta) and isinstance(shown, str)
+    return Moment(shown) if is_moment else shown
 
 
 async def literal_of(value: Any) -> Literal:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from .limits import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
-from .schemas import SIMPLE, TYPES, Schema, SchemaBuilder
+from .schemas import SIMPLE, TYPES, Moment, Schema, SchemaBuilder
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
@@ -232,6 +232,8 @@ class Converter:
             value = dict(value)
         if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
             value = float(value)
+        if kind.simple == SimpleType.STRING and isinstance(value, Moment):
+            self.fail(at, "must be text, and no time or duration")
         self.check(value, schema, at, depth)
         return Literal() if self.errors else self._scalar(value, kind, at, depth)
 

@@ -25,12 +25,21 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOTHING: Schema = {"not": {}}
 ANY_VALUE: Schema = {"type": ["string", "integer", "number", "boolean"]}
+
+
+class Moment(str):
+    """The text of a time or a duration that was none before: no input of the type ``str``."""
+
+    __slots__ = ()
+
+
 TYPES: Mapping[type, str] = {
     type(None): "null",
     bool: "boolean",
     int: "integer",
     float: "number",
     str: "string",
+    Moment: "string",
     list: "array",
     dict: "object",
 }
