@@ -17,12 +17,12 @@ from starlette.types import Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import client_of, serving
-from passthrough.calls.own_identity import EARLY, OwnIdentity
+from passthrough.calls.own_identity import EARLY, AppIdentity
 
 from .support import TASKS, build_app
 
 router = APIRouter()
-robot = OwnIdentity("ROBOT_API_KEY")
+robot = AppIdentity("ROBOT_API_KEY")
 
 
 @router.get("/robot")

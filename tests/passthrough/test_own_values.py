@@ -48,7 +48,7 @@ MOMENT = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
 FILE = File[Any].from_existing_remote("s3://bucket/key")
 
 
-class Own:
+class Custom:
     """A class that Flyte can only pickle."""
 
 
@@ -167,7 +167,7 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
         (Size, {"width": Swapped.A}),
         (Size, Size(2**70)),
         (Place, Size(1)),
-        (dict, Own()),
+        (dict, Custom()),
         (File, MOMENT),
         (float, object),
         (bytes, b"content"),
@@ -250,8 +250,8 @@ def test_an_output_becomes_what_the_endpoint_asks_for(kind: Any, value: Any) -> 
     ("kind", "value"),
     [
         (Any, binary(PICKLE, "")),
-        (Own, binary(PICKLE, "msgpack")),
-        (Own | None, binary(PICKLE, "")),
+        (Custom, binary(PICKLE, "msgpack")),
+        (Custom | None, binary(PICKLE, "")),
         (dict, generic({"pickle_file": "/etc/passwd"}, format="pickle")),
         (list[int], offloaded("file:///etc/passwd")),
         (File, blob("file:///etc/passwd", "PythonPickle")),

@@ -64,7 +64,7 @@ def sync_logs(name: str) -> None:
 
 
 @router.get("/short_timeout/logs/{name}")
-async def hurried_logs(name: str) -> str:
+async def logs_of_short_timeout(name: str) -> str:
     try:
         async with asyncio.timeout(0.5):
             await logs(name)

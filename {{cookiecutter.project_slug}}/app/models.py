@@ -49,7 +49,7 @@ class Run(Shown):
         return f"/runs/{quote(self.name, safe='')}?{query}"
 
 
-class EndedRun(Run):
+class RunWithResult(Run):
     """A run and its state, with its result once it has ended."""
 
     error: str | None = Field(default=None, description="Why it failed")

@@ -10,7 +10,7 @@ from flyte.models import ActionPhase
 from passthrough.calls.runs import NEWEST_FIRST
 from passthrough.dependencies import RunDep, SubjectDep, Time, WaitQuery, in_time, wait_for
 
-from ..models import HAS_OUTPUTS, Abort, EndedRun, Rerun, Run, RunData
+from ..models import HAS_OUTPUTS, Abort, Rerun, Run, RunData, RunWithResult
 
 router = APIRouter(tags=["runs"])
 
@@ -44,10 +44,10 @@ async def list_runs(
 
 
 @router.get("/runs/{name}", summary="Get a run")
-async def get_run(run: RunDep, wait: WaitQuery = 0) -> EndedRun:
+async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
     """Return a run's state, and the error if it failed."""
     await wait_for(run, wait)
-    return await EndedRun.after(run, wait)
+    return await RunWithResult.after(run, wait)
 
 
 @router.get("/runs/{name}/io", summary="Get a run's inputs and outputs")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schemas_of, wait_for
 
-from ..models import EndedRun
+from ..models import RunWithResult
 
 router = APIRouter(tags=["tasks"])
 
@@ -59,10 +59,12 @@ async def get_task(task: TaskDep) -> Task:
 
 
 @router.post("/tasks/{name}/runs", status_code=201, summary="Run a task")
-async def run_task(task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0) -> EndedRun:
+async def run_task(
+    task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0
+) -> RunWithResult:
     """Start a run of a task. It belongs to the caller."""
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
-    ended = await EndedRun.after(run, wait)
+    ended = await RunWithResult.after(run, wait)
     response.headers["Location"] = ended.location
     return ended

@@ -30,12 +30,12 @@ class Token(BaseModel):
     expires_in: int = Field(default=0, le=10**9)
 
 
-class OwnIdentity:
+class AppIdentity:
     """Calls Flyte as the application that owns a Flyte API key.
 
     This applies only inside the block, and does not affect people's requests::
 
-        robot = OwnIdentity("ROBOT_API_KEY")
+        robot = AppIdentity("ROBOT_API_KEY")
 
         async with robot.acting():
             run = await flyte.run.aio(task, ...)
