@@ -15,7 +15,8 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from .sdk import initialised, part
 
 NEWEST_FIRST = ("created_at", "desc")
-LONGEST_MESSAGE = 64 * 1024  # characters of a log's message in one piece
+# Characters of a log's message in one piece: an agent reads a whole event, of 50,000 bytes.
+LONGEST_MESSAGE = 6 * 1024
 
 
 def change_filters() -> None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from .stopping import COME_BACK
 
+LONGEST_ARGUMENT = 16 * 1024  # bytes as JSON, outside of the body
 LONGEST = 50_000  # bytes of a response that are read: an agent's context is dear
 JSON = "application/json"
 REF = "#/components/schemas/"
@@ -36,18 +37,25 @@ class Tool(NamedTuple):
         """Return the request with these arguments: parts of an ASGI scope, and the body.
 
         Raises:
-            HTTPException: Some are unknown, or one of the path is missing.
+            HTTPException: Some are unknown, one of the path is missing, or one outside of the body
+                is long or an object.
         """
         at: dict[str, dict[str, Any]] = {place: {} for place in ("query", *self.places.values())}
         try:
             for name, value in given.items():
                 place = self.places[name]
-                if value is not None or place == "field":
+                if place not in ("field", "body") and len(to_json(value)) > LONGEST_ARGUMENT:
+                    raise self.refusal()  # it would take long to write, and be refused then
+                if place in ("field", "body"):
                     at[place][name] = value
+                elif place == "query" and isinstance(value, list):
+                    at[place][name] = [*map(_text, value)]
+                elif value is not None:
+                    at[place][name] = _text(value)
             path = self.path.format_map(at.get("path", {}))
-        except KeyError:
+        except (KeyError, TypeError, ValueError):
             raise self.refusal() from None
-        headers = [(b"last-event-id", str(id_).encode()) for id_ in at.get("header", {}).values()]
+        headers = [(b"last-event-id", id_.encode()) for id_ in at.get("header", {}).values()]
         fields = at.get("field")
         body = at.get("body", {}).get("body", fields if fields or self.needs_body else None)
         if body is not None:
@@ -59,7 +67,22 @@ class Tool(NamedTuple):
     def refusal(self) -> HTTPException:
         """Return the error for arguments with which the operation cannot be requested."""
         known = ", ".join(f"{name} ({place})" for name, place in self.places.items()) or "none"
-        return HTTPException(422, f"the arguments are: {known}; those of the path are required")
+        return HTTPException(
+            422,
+            f"the arguments are: {known}; those of the path are required"
+            ", and only those of the body may be long or objects",
+        )
+
+
+def _text(value: Any) -> str:
+    """Return an argument as it stands in a URL or a header.
+
+    Raises:
+        TypeError: It is an object or a list.
+    """
+    if isinstance(value, dict | list):
+        raise TypeError
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
@@ -71,7 +94,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
         at_end = is_whole and not body.endswith(COME_BACK)
         text, last, is_cut = _read_events(text)
-        again = f"call again with last_event_id={last}" if last else "call again"
+        again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
         if is_cut and not is_whole:
             how = f"{again} for the next" if last else "ask for less"
             notes = [f"The event is cut: {how}."]
