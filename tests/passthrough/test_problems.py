@@ -18,6 +18,7 @@ from connectrpc.errors import ConnectError
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.testclient import TestClient
 from flyte import remote
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
@@ -531,3 +532,22 @@ def test_only_flytes_message_about_a_mistake_of_the_callers_is_returned(
 ) -> None:
     request = HTTPConnection({"type": "http", "method": "GET", "headers": []})
     assert problem_for(request, ConnectError(code, message)).detail == told
+
+
+def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems() -> None:
+    app = build_app(router)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[..., Awaitable[Response]]) -> Response:
+        if request.url.path == "/bug":
+            raise KeyError("what the guard says")
+        return Response(status_code=403) if request.url.path == "/me" else await call_next(request)
+
+    client = TestClient(app)
+    assert client.get("/me").status_code == 403
+    assert client.get("/projects").json()["status"] == 401
+    assert client.get("/bug").json() == {
+        "type": "about:blank",
+        "title": "Internal Server Error",
+        "status": 500,
+    }

@@ -84,6 +84,11 @@ class App(FastAPI):
         keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
+    def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:
+        """Add middleware inside the door: around it there is no path yet, and no problem."""
+        super().add_middleware(middleware_class, *args, **options)
+        self.user_middleware.sort(key=lambda each: each.cls is not Door)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
