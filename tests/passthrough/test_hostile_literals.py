@@ -382,7 +382,8 @@ NOWHERE = json.loads("""{
 }""")
 WRONG_FORM = json.loads("""{
     "type": ["object", 7], "title": ["x"], "description": {}, "format": 3, "enum": {}, "items": 5,
-    "properties": ["a"], "required": "abc", "additionalProperties": "no", "prefixItems": {"0": 1},
+    "properties": ["a"], "required": "abc", "propertyNames": {"type": [1]},
+    "additionalProperties": "no", "prefixItems": {"0": 1},
     "anyOf": "x", "oneOf": [], "minimum": "1", "minItems": 1.5, "exclusiveMinimum": true,
     "maximum": Infinity, "default": NaN
 }""")

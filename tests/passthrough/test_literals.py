@@ -76,6 +76,10 @@ class Painted:
     swapped: Swapped
 
 
+class Leveled(BaseModel):
+    level: Level
+
+
 class Wall(BaseModel):
     """The SDK lists an enum's names everywhere, but a dataclass in a model takes its values."""
 
@@ -89,6 +93,11 @@ class Texts:
     hour: str | dt.time
     day: dt.date | str
     took: str | dt.timedelta
+
+
+@dataclass
+class Flags:
+    names: dict[bool, str]
 
 
 @dataclass
@@ -321,6 +330,8 @@ ROUNDED = "must be text, or have at most 15 digits: a longer number may have bee
 PRECISE = "must not be more precise than microseconds: Python drops the rest"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
+NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
+NO_INTEGER = "must be named by an integer, such as 10"
 NO_TYPE = "matches none of the types of the union"
 WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (int, "1", {(): "must be of type integer"}),
@@ -367,7 +378,12 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (Parts, PARTS_JSON | {"choice": "c"}, {("choice",): "must be a or b"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
     (Parts, PARTS_JSON | {"pair": [1.5, "a"]}, {("pair", 0): "must be of type integer"}),
+    (Parts, PARTS_JSON | {"names": {"1": "a", "01": "b"}}, {("names", "01"): NO_INTEGER}),
+    (Parts, PARTS_JSON | {"names": {"+1": "a"}}, {("names", "+1"): NO_INTEGER}),
+    (Parts, PARTS_JSON | {"names": {"1\n": "a"}}, {("names", "1\n"): NO_INTEGER}),
+    (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Painted, {"color": "RED", "swapped": "B"}, {("color",): "must be red or blue"}),
+    (Leveled, {"level": True}, {("level",): NO_TYPE}),
     (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
     (Tree, {"value": 1, "children": [{}]}, {
         ("children", 0, "value"): "must be given",

@@ -45,6 +45,7 @@ IN_FIELDS = [*PLAIN, dt.time, uuid.UUID, decimal.Decimal, Literal["a", "b"]]
 IN_DATACLASSES = [*IN_FIELDS, set[int], dict[int, str], tuple[int, ...]]
 NUMBERS = [int, float, bool, type(None)]
 """With a text in a union; JSON does not tell a date from a text, for example."""
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))  # text in JSON
 
 
 @st.composite

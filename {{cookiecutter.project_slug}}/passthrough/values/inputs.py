@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from .limits import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
-from .schemas import SIMPLE, TYPES, Moment, Schema, SchemaBuilder
+from .schemas import INTEGERS, SIMPLE, TYPES, Moment, Schema, SchemaBuilder
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
@@ -197,6 +197,8 @@ class Converter:
                 self.fail(place, "there is no such field")
             elif wrong := self.fault(name):
                 self.fail(place, wrong)
+            elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
+                self.fail(place, "must be named by an integer, such as 10")
             else:
                 self.check(item, properties.get(name, rest), place, depth + 1)
 

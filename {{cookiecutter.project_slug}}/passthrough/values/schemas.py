@@ -24,7 +24,8 @@ Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NOTHING: Schema = {"not": {}}
-ANY_VALUE: Schema = {"type": ["string", "integer", "number", "boolean"]}
+ANY_VALUE: Schema = {"type": ["string", "integer"]}
+INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
 
 
 class Moment(str):
@@ -240,6 +241,12 @@ class SchemaBuilder:
             kept["properties"] = dict(zip(properties, each(properties.values()), strict=True))
         if isinstance(first := given.get("prefixItems"), list):
             kept["prefixItems"] = each(first)
+        keys = given.get("propertyNames")
+        if isinstance(keys, dict) and keys.get("type", "string") != "string":
+            if keys["type"] == "integer":
+                kept["propertyNames"] = INTEGERS
+            elif not self._references:
+                return self._unknown("an object whose keys are no texts and no integers")
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
             # Several schemas in allOf would have to hold at once; the SDK writes only one.
