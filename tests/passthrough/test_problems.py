@@ -15,7 +15,7 @@ import httpx
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
@@ -411,8 +411,10 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
     async def outermost(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        seen.append((request.url.path, "authorization" in request.headers))
         return await call_next(request)
 
+    seen: list[tuple[str, bool]] = []
     left.clear()
     with serving(app) as url, client_of(url, "alice") as client:  # ends when no request is left
 
@@ -422,6 +424,7 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
             return left.wait(2)
 
         wait_until(leave)  # a busy machine may not begin in time
+    assert {*seen} == {("/slow", True)}  # the path and headers are not hidden from it
     assert "No response returned" not in caplog.text
     assert "Traceback" not in caplog.text
 
@@ -516,6 +519,23 @@ def test_no_credential_is_quoted_wherever_it_comes_from(
     assert TOKEN[:15] not in caplog.text
     # A cookie that is not for Flyte is no secret.
     assert problem_for(request, HTTPException(404, f"no {THEME}")).detail == f"no {THEME}"
+
+
+def test_no_credential_is_quoted_by_an_app_in_the_app(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = FastAPI()
+
+    @inner.get("/quote")
+    async def quote(request: Request) -> None:
+        raise ValueError(request.headers["x-key"])
+
+    app = build_app(credential_headers=("x-key",))
+    app.mount("/inner", inner)
+    with serving(app) as url, client_of(url, "alice") as client:
+        assert client.get("/inner/quote", headers={"X-Key": TOKEN}).status_code == 500
+    assert "status 500" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .requests import public as public_routes
 from .requests.door import COVERED, Door
@@ -94,6 +94,12 @@ class App(FastAPI):
         if scope["type"] == "lifespan":
             self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
         await super().__call__(_covered(scope), receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the door first: a middleware that is added later would be outside of it."""
+        middleware: list[Any] = self.user_middleware
+        middleware.sort(key=lambda each: each.cls is not Door)
+        return super().build_middleware_stack()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""

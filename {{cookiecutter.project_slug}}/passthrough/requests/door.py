@@ -34,7 +34,7 @@ from ..calls.request_calls import current_calls
 from ..calls.sdk import act_in, initialised
 from ..settings import Settings
 from .exchange import Exchange, too_large
-from .problems import Problem, problem_for, problem_response, route_of
+from .problems import SETTINGS, Problem, problem_for, problem_response, route_of
 from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
@@ -122,6 +122,7 @@ class Door:
             return
         began = time.perf_counter()
         scope.update(scope.pop(COVERED, {}))
+        scope[SETTINGS] = self.settings
         prefix.set(scope.get("root_path", ""))
         sent = dict(scope["headers"])
         request_id = sent.get(b"x-request-id", b"").decode("latin-1")

@@ -37,6 +37,9 @@ from ..values import InvalidInputs
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = "passthrough.settings"
+"""The key of ASGI's scope for the app's settings: in a mounted app, ``app`` is that one."""
+
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
     Code.PERMISSION_DENIED: 403,
@@ -156,7 +159,8 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
-    settings = getattr(connection.scope.get("app"), "settings", None) or Settings()
+    app = connection.scope.get("app")
+    settings = connection.scope.get(SETTINGS) or getattr(app, "settings", None) or Settings()
     secrets = _secrets(connection, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
