@@ -411,10 +411,8 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
     async def outermost(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        seen.append((request.url.path, "authorization" in request.headers))
         return await call_next(request)
 
-    seen: list[tuple[str, bool]] = []
     left.clear()
     with serving(app) as url, client_of(url, "alice") as client:  # ends when no request is left
 
@@ -424,7 +422,6 @@ def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
             return left.wait(2)
 
         wait_until(leave)  # a busy machine may not begin in time
-    assert {*seen} == {("/slow", True)}  # the path and headers are not hidden from it
     assert "No response returned" not in caplog.text
     assert "Traceback" not in caplog.text
 

@@ -28,6 +28,13 @@ class Marking(APIRoute):
         return marked
 
 
+class Versioned(APIRoute):
+    """One that changes what it is made of."""
+
+    def __init__(self, path: str, *given: Any, **options: Any) -> None:
+        super().__init__(f"/v1{path}", *given, **options)
+
+
 class Item(BaseModel):
     number: int
 
@@ -45,11 +52,12 @@ def app_with_routers() -> FastAPI:
     outer = APIRouter(prefix="/outer")
     sockets, frontend, around = APIRouter(), APIRouter(), APIRouter()
     limited = APIRouter(form_limits={"max_fields": 1})
+    versioned = APIRouter(route_class=Versioned)
     frontend.frontend("/files", directory=Path(__file__).parent)
 
     @inner.get("/text")
-    async def text(counted: Annotated[int, Depends(number)]) -> str:
-        return str(counted)
+    async def text(request: Request, counted: Annotated[int, Depends(number)]) -> str:
+        return str(counted) + getattr(request.scope["route"], "kept", "")
 
     @inner.post("/items/{name}", status_code=201, response_model=Item, response_class=JSONResponse)
     async def item(name: str, number: Annotated[int, Body()]) -> dict[str, Any]:
@@ -58,6 +66,10 @@ def app_with_routers() -> FastAPI:
     @outer.get("/events", response_class=EventSourceResponse)
     async def events() -> AsyncGenerator[Item]:
         yield Item(number=1)
+
+    @versioned.get("/versioned")
+    async def version() -> str:
+        return "v1"
 
     @limited.post("/form")
     async def form(a: Annotated[str, Form()]) -> str:
@@ -73,6 +85,7 @@ def app_with_routers() -> FastAPI:
         await websocket.send_text("seen")
         await websocket.close()
 
+    inner.routes[0].kept = " kept"  # type: ignore[attr-defined]
     outer.include_router(inner, prefix="/inner", responses={409: {"description": "taken"}})
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(outer, dependencies=[Depends(marks)], tags=["outer"])
@@ -80,6 +93,7 @@ def app_with_routers() -> FastAPI:
     app.include_router(frontend)
     around.include_router(limited)
     app.include_router(around)
+    app.include_router(versioned)
     app.dependency_overrides[number] = lambda: 2
     return app
 
@@ -94,6 +108,7 @@ def told(app: FastAPI) -> list[Any]:
         client.post("/outer/inner/items/x", json="no number"),
         client.get("/outer/inner/items/x"),
         client.get("/outer/events"),
+        client.get("/v1/versioned"),
         client.post("/form", data={"a": "1", "b": "2"}),
         client.get("/beside"),
         client.get("/files/test_routes.py"),
@@ -113,7 +128,7 @@ def test_they_answer_as_before_and_have_the_same_description() -> None:
         getattr(route, "path", "") for route in app.router.routes
     }
     assert told(app) == before
-    assert before[0][0][:2] == (200, "2")
+    assert before[0][0][:2] == (200, "2 kept")
     assert before[0][-2][0] == 200
     assert before[0][-4][0] == 400
     assert {("x-kind", "marking"), ("x-depends", "yes")} <= set(before[0][0][2])

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from .requests import public as public_routes
 from .requests.door import COVERED, Door
@@ -87,19 +87,14 @@ class App(FastAPI):
     def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:
         """Add middleware inside the door: around it there is no path yet, and no problem."""
         super().add_middleware(middleware_class, *args, **options)
-        self.user_middleware.sort(key=lambda each: each.cls is not Door)
+        middleware: list[Any] = self.user_middleware
+        middleware.sort(key=lambda each: each.cls is not Door)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
         await super().__call__(_covered(scope), receive, send)
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put the door first: a middleware that is added later would be outside of it."""
-        middleware: list[Any] = self.user_middleware
-        middleware.sort(key=lambda each: each.cls is not Door)
-        return super().build_middleware_stack()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
@@ -136,7 +131,12 @@ def _direct(route: BaseRoute) -> list[BaseRoute]:
     """
     contexts = [*iter_route_contexts([route])]
     frontends = getattr(route, "effective_low_priority_routes", None)  # of included routers
-    is_plain = all(isinstance(context.original_route, APIRoute) for context in contexts)
+    # An owner's class may change what it is made of: it is made once.
+    is_plain = all(
+        isinstance(context.original_route, APIRoute)
+        and type(context.original_route).__init__ is APIRoute.__init__
+        for context in contexts
+    )
     if not frontends or frontends() or not is_plain or _limits_forms(route):
         return [route]
     return [*map(_copy_of, contexts)]
@@ -158,6 +158,7 @@ def _copy_of(context: RouteContext) -> BaseRoute:
     if context.stream_item_type:  # which the constructor takes from the endpoint
         del options["response_model"]
     made: BaseRoute = type(original)(**options)
+    vars(made).update({k: v for k, v in vars(original).items() if k not in vars(made)})
     return made
 
 
