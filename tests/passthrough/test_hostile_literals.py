@@ -429,6 +429,9 @@ TYPES: dict[str, LiteralType] = {
     ),
     "unions of unions": unions(4, 6),
     "unions of unions in a schema": struct(any_of(4, 6)),
+    "list of a union of 2,000 in a schema": struct(
+        {"type": "array", "items": {"anyOf": [{"type": "number"}] * 2_000}}
+    ),
     "unions doubling over 28 levels": struct(doubling_unions(28, {"const": "never"})),
     "unions doubling over 11 levels, of an object without fields": struct(
         doubling_unions(11, {"type": "object", "additionalProperties": False})
@@ -509,10 +512,15 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
 
 
 @pytest.mark.parametrize(
-    "name", ["list of a file of a long format", "list of a dataframe of a large schema"]
+    ("name", "value"),
+    [
+        ("list of a file of a long format", ["s3://a"] * 100),
+        ("list of a dataframe of a large schema", ["s3://a"] * 100),
+        ("list of a union of 2,000 in a schema", [0.5] * 4_000),
+    ],
 )
-def test_a_small_value_does_not_become_a_large_message(name: str) -> None:
-    assert outcome(TYPES[name], ["s3://a"] * 100).startswith("refused: a: too large")
+def test_a_small_value_of_a_large_type_is_too_large(name: str, value: Any) -> None:
+    assert outcome(TYPES[name], value).startswith("refused: a: too large")
 
 
 def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:

@@ -177,6 +177,7 @@ class Converter:
         return ""
 
     def _check_union(self, value: Any, schemas: list[Any], at: Location, depth: int) -> None:
+        self._spend(depth, 4 * len(schemas))  # it is searched, below
         is_float = type(value) is float and math.isfinite(value)
         if is_float and TEXT in schemas and float(f"{value:.15g}") != value:
             self.fail(at, ROUNDED)
