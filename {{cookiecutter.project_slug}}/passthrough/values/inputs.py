@@ -39,6 +39,8 @@ FORMATS: Mapping[str, Callable[[str], Any]] = {
     "uuid": UUID,
 }
 """Parsers of texts; each raises ValueError."""
+NUMBERS = ("boolean", "integer", "number")
+A_NUMBER: TypeAdapter[float] = TypeAdapter(bool | float)
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
@@ -181,6 +183,8 @@ class Converter:
         is_float = type(value) is float and math.isfinite(value)
         if is_float and TEXT in schemas and float(f"{value:.15g}") != value:
             self.fail(at, ROUNDED)
+        elif isinstance(value, str) and _is_ambiguous(value, schemas):
+            self.fail(at, "may be a member of an enum, or a number")
         elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in schemas):
             self.fail(at, "matches none of the types of the union")
 
@@ -290,6 +294,19 @@ class Converter:
         else:
             self.fail(at, "matches none of the types of the union")
         return Literal()
+
+
+def _is_ambiguous(text: str, schemas: list[Any]) -> bool:
+    """Tell whether Pydantic may read a text as a number, in a union with an enum of any values."""
+    if TEXT in schemas or not any("$ref" in each for each in schemas):
+        return False
+    if not any(each.get("type") in NUMBERS or each.get("format") in FORMATS for each in schemas):
+        return False
+    try:
+        A_NUMBER.validate_python(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _printable(text: str, longest: int = 100) -> str:
