@@ -64,7 +64,7 @@ def details(run: str) -> dict[str, run_definition_pb2.ActionDetails]:
 
 def phase(run: str) -> str:
     with acting_as("bob"):
-        return str(remote.Run.get(run).phase)
+        return str(remote.Run.get(run).phase.value)
 
 
 def test_a_task_awaits_others_and_their_traces() -> None:
