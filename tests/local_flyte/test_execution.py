@@ -2,6 +2,7 @@
 
 import pytest
 from flyte import remote
+from flyte.models import ActionPhase
 from flyteidl2.common.phase_pb2 import ACTION_PHASE_ABORTED as ABORTED
 from flyteidl2.workflow import run_definition_pb2
 
@@ -64,7 +65,7 @@ def details(run: str) -> dict[str, run_definition_pb2.ActionDetails]:
 
 def phase(run: str) -> str:
     with acting_as("bob"):
-        return str(remote.Run.get(run).phase.value)
+        return ActionPhase(remote.Run.get(run).phase).value
 
 
 def test_a_task_awaits_others_and_their_traces() -> None:

@@ -161,7 +161,10 @@ class Door:
             if message["type"] == "lifespan.startup.complete":
                 self._initialised()
                 stopping.listen()
-                gc.freeze()  # collections take less time without what exists from the start
+                # Fewer collections, without what exists from the start: a tenth of a request's cost.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(10_000)
             if not isinstance(sys.exception(), StartError):
                 await send(message)
 
