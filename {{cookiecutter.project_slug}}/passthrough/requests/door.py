@@ -161,7 +161,7 @@ class Door:
             if message["type"] == "lifespan.startup.complete":
                 self._initialised()
                 stopping.listen()
-                # Fewer collections, without what exists from the start: a tenth of a request's cost.
+                # Fewer collections, without what exists from the start: they cost several percent.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(10_000)
