@@ -328,16 +328,19 @@ def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url:
     assert heard == ["waits", *["x"] * many, "left"]
 
 
-def test_messages_that_the_endpoint_does_not_read_end_its_calls(
-    url: str, local_flyte: LocalFlyte, counting: str
+@pytest.mark.parametrize("unread", [0, 2 * MOST_UNREAD], ids=["leaves", "sends without end"])
+def test_calls_of_a_websocket_end_when_its_client(
+    url: str, local_flyte: LocalFlyte, counting: str, unread: int
 ) -> None:
     address = f"ws{url[4:]}/runs/{counting}/live"
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
         with suppress(ConnectionClosed):
-            for _ in range(2 * MOST_UNREAD):
+            for _ in range(unread):
                 websocket.send("x")
-        wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
+        if unread:
+            wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
+    wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
 
 
 class Connection:
