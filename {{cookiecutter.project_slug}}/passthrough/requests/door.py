@@ -162,7 +162,6 @@ class Door:
                 self._initialised()
                 stopping.listen()
                 # Fewer collections, without what exists from the start: they cost several percent.
-                gc.collect()
                 gc.freeze()
                 gc.set_threshold(10_000)
             if not isinstance(sys.exception(), StartError):
