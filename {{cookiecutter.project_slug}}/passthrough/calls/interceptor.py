@@ -22,6 +22,9 @@ from .transport import Transport
 
 Call = RequestContext[Any, Any]
 
+RENEWAL = 4
+"""A watch of an action that is silent for this many times the timeout is opened again."""
+
 PAUSES = (0.25, 0.5, 1.0)
 """Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
 
@@ -94,7 +97,7 @@ class CallerInterceptor:
             messages.put_nowait(None)
             task.cancelled() or task.exception()  # there may be nobody left to await it
 
-        is_first, reading = True, asyncio.create_task(read())
+        is_first, silent, reading = True, 0, asyncio.create_task(read())
         reading.add_done_callback(done)
         try:
             while True:
@@ -102,13 +105,14 @@ class CallerInterceptor:
                     async with asyncio.timeout(request_calls().timeout):
                         message = await messages.get()
                 except TimeoutError:
-                    ends = await _has_nothing_more(request, ctx.method().name, is_first)
+                    silent += 1
+                    ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)
                     if ends and messages.empty():
                         return
                     continue
                 if message is None:
                     break
-                is_first = False
+                is_first, silent = False, 0
                 messages.task_done()
                 yield message
             await reading
@@ -171,7 +175,7 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
     )
 
 
-async def _has_nothing_more(request: Any, method: str, is_first: bool) -> bool:
+async def _has_nothing_more(request: Any, method: str, is_first: bool, silent: int) -> bool:
     """Tell whether a silent stream can be given up.
 
     Flyte keeps a log open after the run has ended. It sends the state of an action at once; after
@@ -184,4 +188,4 @@ async def _has_nothing_more(request: Any, method: str, is_first: bool) -> bool:
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and is_first:
         raise DeadlineExceededError(method)
-    return method == "WatchActionDetails"
+    return method == "WatchActionDetails" and silent >= RENEWAL
