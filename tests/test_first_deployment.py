@@ -21,8 +21,6 @@ BARE = "/usr/bin:/bin"
 
 
 def test_the_image_is_built_and_everything_deployed(baker: Baker, tmp_path: Path) -> None:
-    if shutil.which("uv", path=BARE):
-        pytest.skip("uv is installed system-wide here, so it would be found anyway")
     project = baker(tmp_path)
     (project / ".venv").symlink_to(sys.prefix)
     with LocalFlyte(builds_images=True) as flyte:

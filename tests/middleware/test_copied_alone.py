@@ -40,7 +40,7 @@ def test_it_contains_no_jinja() -> None:
 
 def test_the_page_lists_its_version_and_hash() -> None:
     if os.environ.get("PASSTHROUGH_AUTH_FILE"):
-        pytest.skip("the page is about our file")
+        pytest.skip("PASSTHROUGH_AUTH_FILE names a copy; the page lists the original")
     text = middleware_file().read_text("utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
     [version] = re.findall(r"\A# passthrough_auth (\d+\.\d+\.\d+): ", text)

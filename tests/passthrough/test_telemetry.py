@@ -137,11 +137,10 @@ def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
     alice: httpx.Client, counting: str, spans: Spans
 ) -> None:
     with alice.stream("GET", f"/runs/{counting}/watch") as response:
-        next(response.iter_lines())
-        before = len(spans.named("WatchActionDetails"))
-    request = spans.one("GET /runs/{name}/watch")
-    wait_until(lambda: len(spans.named("WatchActionDetails")) > before)
-    call = spans.named("WatchActionDetails")[-1]
+        lines = response.iter_lines()  # kept: httpx leaves when it is gone
+        next(lines)
+        assert spans.named("WatchActionDetails") == []
+    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/watch")
     assert call["parent_id"] == request["context"]["span_id"]
     assert call["status"] == {"status_code": "UNSET"}
 

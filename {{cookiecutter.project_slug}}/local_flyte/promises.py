@@ -244,9 +244,11 @@ def test_nothing_remains_of_a_stream_when_its_viewer_leaves(
         ExitStack() as all_,
     ):
         alice.headers["x-request-id"] = "viewer"
+        opened = []  # httpx leaves when an iterator is gone
         for operation in STREAMS:
             stream = all_.enter_context(alice.stream("GET", of_a_run.path(operation)))
-            assert next(stream.iter_bytes()), operation
+            opened.append(stream.iter_bytes())
+            assert next(opened[-1]), operation
     if not REAL_ENDPOINT:
         local_flyte: LocalFlyte = request.getfixturevalue("local_flyte")
         assert any(each.headers.get("x-request-id") == "viewer" for each in local_flyte.calls)
