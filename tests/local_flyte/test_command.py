@@ -285,13 +285,16 @@ def test_an_app_that_does_not_start_answers_503_with_the_first_line_of_the_error
             answer = browser.get(f"{url}/health")
             return answer.status_code == status and line in answer.text
 
+        def is_printed(line: str) -> bool:
+            return line in command.printed()
+
         for text, line in (
             ("mistake = 1 / 0", "ZeroDivisionError: division by zero"),
             (correct.replace("await connect(", "int("), "TypeError: int() argument must be"),
         ):
             main.write_text(text)
             wait_until(partial(health, 503, line))
-            assert line in command.printed()
+            wait_until(partial(is_printed, line))  # the server answers before
         main.write_text(correct)
         wait_until(partial(health, 200, ""))
         command.process.send_signal(signal.SIGINT)
