@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 
 import flyte
@@ -28,7 +27,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.requests.door import Door
-from passthrough.requests.problems import Problem, problem_for
+from passthrough.requests.problems import SETTINGS, Problem, problem_for
 from passthrough.settings import Settings
 from passthrough.values import InvalidInputs
 
@@ -206,10 +205,10 @@ NO_TASK = "no such task t in project None, domain None"
         (TooLargeError("larger"), 413, "larger", None),
         (InvalidInputs([(("a", 0), "wrong")]), 422, CANNOT, [(["inputs", "a", 0], "wrong")]),
         (
-            TypeError("_Runner.run() got multiple values for argument 'task'"),
+            ValueError("Unknown input(s) ['a', 'b'] for r1/a0. Known inputs: c."),
             422,
             CANNOT,
-            [(["inputs", "task"], TAKEN)],
+            [(["inputs", "a"], TAKEN)],
         ),
         (TypeError("f() got multiple values for argument 'task'"), 500, None, None),
         (
@@ -250,9 +249,16 @@ def test_a_group_of_refused_calls_is_a_refusal(url: str, caplog: pytest.LogCaptu
 
 
 async def sent_by(
-    *messages: Message, error: BaseException | None = None, most: int = 9
+    *messages: Message,
+    error: BaseException | None = None,
+    most: int = 9,
+    fault: Exception | None = None,
+    kind: str = "http",
 ) -> list[Message]:
-    """Return what arrives of an app that sends these messages, and then fails or returns."""
+    """Return what arrives of an app that sends these messages, and then fails or returns.
+
+    The server takes at most so many messages; for the next it raises the ``fault``.
+    """
     sent: list[Message] = []
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
@@ -266,10 +272,10 @@ async def sent_by(
 
     async def send(message: Message) -> None:
         if len(sent) == most:
-            raise RuntimeError("Response content longer than Content-Length")  # uvicorn's
+            raise fault or RuntimeError("Response content longer than Content-Length")  # uvicorn's
         sent.append(message)
 
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    scope: dict[str, Any] = {"type": kind, "method": "GET", "path": "/", "headers": []}
     await Door(app, Settings(access_log="off"), set())(scope, receive, send)
     return sent
 
@@ -446,26 +452,9 @@ def test_a_client_that_leaves_without_reading_is_no_error(
     assert caplog.text == ""
 
 
-async def leaving(scope_type: str, gone: Exception) -> None:
-    """Make the app send something to a client that has left."""
-
-    async def app(_: Scope, __: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise AssertionError
-
-    async def receive() -> Message:
-        raise AssertionError
-
-    async def send(_: Message) -> None:
-        raise gone
-
-    scope: dict[str, Any] = {"type": scope_type, "method": "GET", "path": "/", "headers": []}
-    await Door(app, Settings(access_log="off"), set())(scope, receive, send)
-
-
 @pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize(
-    ("scope_type", "gone"),
+    ("kind", "gone"),
     [
         ("http", BrokenPipeError("gone")),
         ("http", RuntimeError("unable to perform operation on <TCPTransport closed=True>")),
@@ -474,9 +463,10 @@ async def leaving(scope_type: str, gone: Exception) -> None:
     ],
 )
 def test_a_client_that_leaves_is_no_error(
-    scope_type: str, gone: Exception, caplog: pytest.LogCaptureFixture
+    kind: str, gone: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asyncio.run(leaving(scope_type, gone))
+    start: Message = {"type": "http.response.start", "status": 200, "headers": []}
+    asyncio.run(sent_by(start, error=ValueError("a bug"), most=0, fault=gone, kind=kind))
     assert caplog.records == []
 
 
@@ -501,9 +491,9 @@ SOURCES = Settings(
 def test_no_credential_is_quoted_wherever_it_comes_from(
     header: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = SimpleNamespace(settings=SOURCES)
     headers = [(header.encode(), value.encode())]
-    request = HTTPConnection({"type": "http", "method": "GET", "headers": headers, "app": app})
+    scope = {"type": "http", "method": "GET", "headers": headers, SETTINGS: SOURCES}
+    request = HTTPConnection(scope)
     for text in (TOKEN, f"no run for {TOKEN[:15]}..."):
         for error in (
             HTTPException(404, text),
@@ -547,8 +537,8 @@ def test_no_credential_is_quoted_by_an_app_in_the_app(
 def test_only_flytes_message_about_a_mistake_of_the_callers_is_returned(
     code: Code, message: str, told: str | None
 ) -> None:
-    request = HTTPConnection({"type": "http", "method": "GET", "headers": []})
-    assert problem_for(request, ConnectError(code, message)).detail == told
+    scope = {"type": "http", "method": "GET", "headers": [], SETTINGS: Settings()}
+    assert problem_for(HTTPConnection(scope), ConnectError(code, message)).detail == told
 
 
 def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from passthrough.settings import CONNECTION, Settings, SettingsError, checked, connect, env
+from passthrough.settings import Settings, SettingsError, checked, connect, env
 from passthrough.settings import load_settings as load
 
 BIN = Path(sys.executable).parent
@@ -21,12 +21,6 @@ class OwnSettings(Settings):
 
 def load_settings(**variables: str) -> Settings:
     return load(Settings, variables)
-
-
-def says_what_to_deploy(message: str) -> bool:
-    """Tell whether a message has the lines for Union, open source and the devbox."""
-    lines = ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}')
-    return all(line in message for line in lines)
 
 
 def test_the_owners_settings_override_those_that_flyte_injects() -> None:
@@ -51,8 +45,7 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("_U_EP_OVERRIDE", "garbage flyte.example/x", "dns:///host"),
         ("FLYTE_PROJECT", "My_Project", "lower-case letters"),
         ("FLYTE_INTERNAL_EXECUTION_DOMAIN", "-", "lower-case letters"),
-        ("FLYTE_TIMEOUT", "inf nan", "finite"),
-        ("FLYTE_TIMEOUT", "86401", "less than or equal to 86400"),
+        ("FLYTE_TIMEOUT", "86401 inf nan", "less than or equal to 86400"),
         ("FLYTE_TIMEOUT", "soon", "number"),
         ("FLYTE_DATA_ADDRESSES", "http://data.example data.example", "https://host"),
         ("ALLOW_ANONYMOUS", "maybe", "boolean"),
@@ -77,7 +70,6 @@ def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
             load_settings(**{name: value})
         assert remedy in str(refused.value), value
         assert "s3cret" not in str(refused.value)
-        assert says_what_to_deploy(str(refused.value)) is (name in CONNECTION)
 
 
 def test_all_invalid_values_are_reported_at_once() -> None:
@@ -157,7 +149,7 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"),
+        ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, .* See env_vars in deployment.py"),
         ({"FLYTE_ENDPOINT": "http://flyte.example"}, "would be plaintext .FLYTE_ENDPOINT"),
         (
             {"_U_EP_OVERRIDE": "flyte.example:8090", "_U_INSECURE": "true"},
@@ -168,9 +160,8 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
 def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
     variables: dict[str, str], problem: str
 ) -> None:
-    with pytest.raises(SettingsError, match=problem) as refused:
+    with pytest.raises(SettingsError, match=problem):
         asyncio.run(connect(load_settings(**variables)))
-    assert says_what_to_deploy(str(refused.value))
 
 
 UVICORN = [BIN / "uvicorn", "app.main:app", "--port", "0"]

@@ -4,9 +4,9 @@ The middleware may refuse any request, and any call to Flyte may fail. FastAPI d
 so it is described here, once, for all routes.
 """
 
-import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import chain
 from typing import Any
 
@@ -126,39 +126,23 @@ class App(FastAPI):
 def _direct(route: BaseRoute) -> list[BaseRoute]:
     """Return the endpoints of an included router as the app's own, or any other route as it is.
 
-    FastAPI asks one included router after the other, at several times the cost. A router with
-    anything but endpoints for HTTP, or with limits of forms, stays as it is.
+    FastAPI asks one included router after the other, at several times the cost.
     """
-    contexts = [*iter_route_contexts([route])]
-    frontends = getattr(route, "effective_low_priority_routes", None)  # of included routers
-    # An owner's class may change what it is made of: it is made once.
-    is_plain = all(
-        isinstance(context.original_route, APIRoute)
-        and type(context.original_route).__init__ is APIRoute.__init__
-        for context in contexts
-    )
-    if not frontends or frontends() or not is_plain or _limits_forms(route):
-        return [route]
-    return [*map(_copy_of, contexts)]
+    return [*map(_copy_of, iter_route_contexts([route]))] if _is_plain(route) else [route]
 
 
-def _limits_forms(route: Any) -> bool:
-    """Tell whether FastAPI limits forms when it enters an included router, or one in that."""
+def _is_plain(route: Any) -> bool:
+    """Tell whether a route is an endpoint for HTTP, or an included router of nothing but those."""
     if context := getattr(route, "include_context", None):
-        return bool(context.form_limits) or any(map(_limits_forms, route.original_router.routes))
-    return False
+        is_more = context.form_limits or route.effective_low_priority_routes()
+        return not is_more and all(map(_is_plain, route.original_router.routes))
+    return isinstance(route, APIRoute)
 
 
 def _copy_of(context: RouteContext) -> BaseRoute:
-    """Make the route that an included one amounts to, of its own class."""
-    original: Any = context.original_route
-    names = inspect.signature(APIRoute).parameters
-    options = {name: getattr(context, name) for name in names if hasattr(context, name)}
-    options["form_limits"] = original.form_limits
-    if context.stream_item_type:  # which the constructor takes from the endpoint
-        del options["response_model"]
-    made: BaseRoute = type(original)(**options)
-    vars(made).update({k: v for k, v in vars(original).items() if k not in vars(made)})
+    """Return a copy of a route with what its routers add, which includes its handler."""
+    made = copy(context.original_route)
+    vars(made).update({k: getattr(context, k) for k in vars(made) if hasattr(context, k)})
     return made
 
 

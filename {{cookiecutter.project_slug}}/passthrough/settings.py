@@ -34,16 +34,6 @@ LARGEST_BODY = 1024 * 1024  # bytes
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
-CONNECTION = ("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", "_U_INSECURE", "ALLOW_ANONYMOUS")
-WHERE = """
-  For deployment.py, one of:
-    Union:                                env_vars={}    # Union injects its address
-    open source, behind a proxy with TLS and sign-in:
-                                          env_vars={"FLYTE_ENDPOINT": "dns:///flyte.example.com"}
-    devbox, without sign-in: every caller is anonymous:
-                                          env_vars={"ALLOW_ANONYMOUS": "true"}
-  On your own machine, `make dev` starts the app with a local Flyte."""
-
 
 def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
     """Refuse values that don't match, or for which a check raises; say what to give instead."""
@@ -115,7 +105,7 @@ class Settings(BaseModel):
     flyte_domain: Name = env(
         "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
-    flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400, allow_inf_nan=False)
+    flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
     """Seconds that Flyte may take to answer a call."""
 
     flyte_data_addresses: tuple[DataAddress, ...] = env("FLYTE_DATA_ADDRESSES", default=())
@@ -196,11 +186,10 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     try:
         return kind.model_validate(environment)
     except ValidationError as error:
-        wrong = [(str(each["loc"][0]), each["msg"]) for each in error.errors(include_url=False)]
-        lines = [f"  {name}: {why.removeprefix('Value error, ')}" for name, why in wrong]
-        where = WHERE if any(name in CONNECTION for name, _ in wrong) else ""
-        text = "\n".join(dict.fromkeys(["cannot start with these environment variables:", *lines]))
-        raise SettingsError(text + where) from None
+        lines = ["cannot start with these environment variables:"]
+        for each in error.errors(include_url=False):
+            lines.append(f"  {each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
 
 def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
@@ -238,20 +227,18 @@ async def connect(settings: Settings) -> None:
             SDK silently drops the caller's credentials on plaintext connections
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
-    problem = ""
     if not settings.flyte_endpoint:
-        problem = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
-    elif settings.flyte_plaintext and not settings.allow_anonymous:
-        problem = (
-            "the connection to Flyte would be plaintext (FLYTE_ENDPOINT or _U_EP_OVERRIDE has"
-            " http://, or _U_INSECURE is set), over which the Flyte SDK drops the caller's"
-            " credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to make every"
-            " caller anonymous"
+        raise SettingsError(
+            "cannot start: neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set."
+            " See env_vars in deployment.py; `make dev` starts the app with a local Flyte."
         )
-    if problem:
-        raise SettingsError(f"cannot start: {problem}.{WHERE}")
-    if settings.flyte_plaintext:
-        logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
+    if settings.flyte_plaintext and not settings.allow_anonymous:
+        raise SettingsError(
+            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
+            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK drops"
+            " the caller's credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to"
+            " make every caller anonymous."
+        )
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,

@@ -18,7 +18,6 @@ from connectrpc.errors import ConnectError
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -67,12 +66,7 @@ STATUS_OF_SDK_ERROR = {
 }
 """Statuses for the SDK's own errors, by their ``code``."""
 
-
-NO_INPUT = re.compile(
-    r"(?:(?:(?:_Runner\.)?(?:re)?run|_SyncWrapper\.\w+|\S*\.convert_changed)\(\) got multiple"
-    r" values for (?:keyword )?argument "
-    r"|Unknown input\(s\) \[)'([^']+)'"
-)
+NO_INPUT = re.compile(r"(?:\S*run\(\) got multiple .* argument |Unknown input\(s\) \[)'([^']+)'")
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
 MOST_ERRORS = 100  # per request; nobody reads more
@@ -159,8 +153,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
-    app = connection.scope.get("app")
-    settings = connection.scope.get(SETTINGS) or getattr(app, "settings", None) or Settings()
+    settings: Settings = connection.scope[SETTINGS]
     secrets = _secrets(connection, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
@@ -182,7 +175,7 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
     headers = {name.lower(): value for name, value in sent.items()}
     problem = problem_for(connection, error)
     challenges = getattr(connection.scope.get("app"), "challenges", {})
-    if problem.status == 401 and (challenge := challenges.get(get_route_path(connection.scope))):
+    if problem.status == 401 and (challenge := challenges.get(connection.scope["path"])):
         headers["www-authenticate"] = challenge(connection)
     return problem.response(headers)
 
