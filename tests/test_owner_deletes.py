@@ -74,4 +74,4 @@ def test_parts_can_be_deleted_with_only_their_test_files(
     project = baker(tmp_path)
     delete_parts(project)
     check(project)
-    assert re.search(r"\d{2,} passed", run([BIN / "python", "-m", "pytest", "-q", "-n2"], project))
+    assert re.search(r"\d passed", run([BIN / "python", "-m", "pytest", "-q", "-n2"], project))
