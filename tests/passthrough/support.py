@@ -1,12 +1,16 @@
 """Apps with a few endpoints each."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import APIRouter, FastAPI
+from flyte.types import TypeEngine
+from flyteidl2.core.literals_pb2 import Literal
 from starlette.middleware import Middleware
 
 from passthrough.application import App
@@ -22,6 +26,7 @@ TASKS = "tests"
 
 
 PUBLIC = public.PATHS
+TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
 def build_app(*routers: APIRouter, **changed: Any) -> App:
@@ -58,3 +63,10 @@ def build_app(*routers: APIRouter, **changed: Any) -> App:
 def environment(variables: dict[str, str]) -> dict[str, str]:
     """Return an environment for another process: this one's, with some variables changed."""
     return {**os.environ, **variables}
+
+
+def as_a_task_reads(literal: Literal, kind: Any) -> Any:
+    """Convert a literal to a type, as the SDK does in a task."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TypeEngine, "to_python_value", TO_PYTHON_VALUE)
+        return asyncio.run(TypeEngine.to_python_value(literal, kind))

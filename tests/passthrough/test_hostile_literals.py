@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -25,13 +25,7 @@ from flyteidl2.core.types_pb2 import EnumType, LiteralType, SimpleType, UnionTyp
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf.struct_pb2 import Struct, Value
 
-from passthrough.values import (
-    InvalidInputs,
-    inputs_schema,
-    outputs_schema,
-    to_json,
-    to_literals,
-)
+from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 from passthrough.values.limits import MAX_NAMES
 
 MOST_WORK = 80  # times what `a_little` takes; the aim, 100 ms, is 20; unbounded work takes minutes
@@ -75,14 +69,11 @@ def only_data_and_little_work() -> Iterator[None]:
     assert time.thread_time() - start < MOST_WORK * max(little, a_little())
 
 
-def interface_of(
-    outputs: Mapping[str, LiteralType] = {}, /, **inputs: LiteralType
-) -> TypedInterface:
+def interface_of(**inputs: LiteralType) -> TypedInterface:
     """Make the interface of a task."""
     made = TypedInterface()
-    for variables, kinds in ((made.inputs.variables, inputs), (made.outputs.variables, outputs)):
-        for name, kind in kinds.items():
-            variables.add(key=name, value=Variable(type=kind))
+    for name, kind in inputs.items():
+        made.inputs.variables.add(key=name, value=Variable(type=kind))
     return made
 
 
@@ -123,10 +114,6 @@ def generic(values: dict[str, Any], **metadata: str) -> Literal:
     return Literal(scalar={"generic": struct}, metadata=metadata)
 
 
-def offloaded(uri: str) -> Literal:
-    return Literal(offloaded_metadata={"uri": uri, "size_bytes": 7})
-
-
 def colliding_keys() -> bytes:
     """Return a map whose keys fill a dict's table so that each further one takes 30,000 steps.
 
@@ -164,35 +151,29 @@ TOO_LARGE = {"kind": "too large"}
 EMPTY = {"kind": "empty"}
 LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
-    "pickle tagged pickle": (binary(PICKLE, "pickle"), {"kind": "pickle", "format": "pickle"}),
-    "pickle tagged cloudpickle": (
-        binary(PICKLE, "cloudpickle"),
-        {"kind": "binary", "format": "cloudpickle", "size": SIZE},
-    ),
+    "tagged pickle": (binary(PICKLE, "pickle"), {"kind": "pickle", "format": "pickle"}),
+    "pickle of another tag": (binary(PICKLE, "cloudpickle"), {"kind": "binary", "size": SIZE}),
     "pickle tagged msgpack": (binary(PICKLE), CUT_SHORT),
-    "PythonPickle blob": (
-        blob("file:///tmp/pickle", "PythonPickle"),
-        {"kind": "pickle", "uri": "file:///tmp/pickle", "format": "PythonPickle"},
+    "pickle in storage": (
+        blob("file:///p", "PythonPickle"),
+        {"kind": "pickle", "uri": "file:///p"},
     ),
     "struct of format pickle": (
-        generic({"pickle_file": "/tmp/pickle"}, format="pickle"),
-        {"pickle_file": "/tmp/pickle"},
+        generic({"pickle_file": "/p"}, format="pickle"),
+        {"pickle_file": "/p"},
     ),
     "pickle in a union in a list in a map": (
         Literal(map={"literals": {"k": nested(scalar(union={"value": binary(PICKLE, "")}), 1)}}),
         {"k": [{"kind": "pickle", "size": SIZE}]},
     ),
     "offloaded file": (
-        offloaded("file:///etc/passwd"),
-        {"kind": "offloaded", "uri": "file:///etc/passwd", "size": 7},
+        Literal(offloaded_metadata={"uri": "file:///a", "size_bytes": 7}),
+        {"kind": "offloaded", "uri": "file:///a", "size": 7},
     ),
-    "blob of a local file": (
-        blob("file:///etc/passwd"),
-        {"kind": "file", "uri": "file:///etc/passwd"},
-    ),
-    "dataframe at a URL": (
-        scalar(structured_dataset={"uri": "http://127.0.0.1:9/"}),
-        {"kind": "dataframe", "uri": "http://127.0.0.1:9/"},
+    "local file": (blob("file:///a"), {"kind": "file", "uri": "file:///a"}),
+    "dataframe": (
+        scalar(structured_dataset={"uri": "s3://a"}),
+        {"kind": "dataframe", "uri": "s3://a"},
     ),
     "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
     "error": (scalar(error={"message": "<b>"}), {"kind": "error"}),
@@ -202,10 +183,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "msgpack that declares 4 GiB of bytes": (binary(b"\xc6\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
     "msgpack timestamp": (binary(b"\xd6\xff\xff\xff\xff\xff"), {"kind": "binary"}),
-    "msgpack timestamp with too many nanoseconds": (
-        binary(b"\xc7\x0c\xff" + b"\xff" * 12),
-        {"kind": "binary"},
-    ),
+    "msgpack time beyond time": (binary(b"\xc7\x0c\xff" + b"\xff" * 12), {"kind": "binary"}),
     "msgpack of no bytes": (binary(b""), CUT_SHORT),
     "msgpack followed by more": (binary(b"\x01\x02"), CUT_SHORT),
     "map of 125,000 names": (
@@ -248,10 +226,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "scalar of nothing": (scalar(), EMPTY),
     "primitive of nothing": (scalar(primitive={}), EMPTY),
     "3 MiB of text": (scalar(primitive={"string_value": "x" * 3 * MEBIBYTE}), TOO_LARGE),
-    "100,000 numbers": (
-        Literal(collection={"literals": [INTEGER] * 100_000}),
-        TOO_LARGE,
-    ),
+    "100,000 numbers": (Literal(collection={"literals": [INTEGER] * 100_000}), TOO_LARGE),
     "as deep as protobuf takes": (nested(INTEGER, 46), TOO_LARGE),
 }
 
@@ -332,13 +307,6 @@ def unions(levels: int, width: int) -> LiteralType:
         variants = [LiteralType(collection_type=kind)] * width
         kind = LiteralType(union_type={"variants": variants})
     return kind
-
-
-def any_of(levels: int, width: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
-    for _ in range(levels):
-        schema = {"anyOf": [{"type": "array", "items": schema}] * width}
-    return schema
 
 
 def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
@@ -435,10 +403,6 @@ TYPES: dict[str, LiteralType] = {
         enum_type=EnumType.FromString(b"\x0a\x00" * 5_000_000)
     ),
     "unions of unions": unions(4, 6),
-    "unions of unions in a schema": struct(any_of(4, 6)),
-    "list of a union of 2,000 in a schema": struct(
-        {"type": "array", "items": {"anyOf": [{"type": "number"}] * 2_000}}
-    ),
     "unions doubling over 28 levels": struct(doubling_unions(28, {"const": "never"})),
     "unions doubling over 11 levels, of an object without fields": struct(
         doubling_unions(11, {"type": "object", "additionalProperties": False})
@@ -503,31 +467,23 @@ def outcome(kind: LiteralType, value: Any) -> str:
 @pytest.mark.parametrize("name", TYPES)
 def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(name: str) -> None:
     kind = TYPES[name]
-    interface = interface_of({"o0": kind}, a=kind)
+    interface = interface_of(a=kind)
     with only_data_and_little_work():
-        schemas = inputs_schema(interface), outputs_schema(interface)
-    for schema in schemas:
-        sent = as_sent(schema)
-        assert len(sent) < MEBIBYTE
-        assert "pattern" not in sent.replace(CODE, "")
-        references = {part.split('"')[0] for part in sent.split('"$ref": "#/$defs/')[1:]}
-        assert references <= schema.get("$defs", {}).keys()
-        assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
+        schema = inputs_schema(interface)
+    sent = as_sent(schema)
+    assert len(sent) < MEBIBYTE
+    assert "pattern" not in sent.replace(CODE, "")
+    references = {part.split('"')[0] for part in sent.split('"$ref": "#/$defs/')[1:]}
+    assert references <= schema.get("$defs", {}).keys()
+    assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
     for value in VALUES.values():
         with only_data_and_little_work():
             outcome(kind, value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("list of a file of a long format", ["s3://a"] * 100),
-        ("list of a dataframe of a large schema", ["s3://a"] * 100),
-        ("list of a union of 2,000 in a schema", [0.5] * 4_000),
-    ],
-)
-def test_a_small_value_of_a_large_type_is_too_large(name: str, value: Any) -> None:
-    assert outcome(TYPES[name], value).startswith("refused: a: too large")
+def test_a_small_value_of_a_large_type_is_too_large() -> None:
+    for name in ("list of a file of a long format", "list of a dataframe of a large schema"):
+        assert outcome(TYPES[name], ["s3://a"] * 100).startswith("refused: a: too large")
 
 
 def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:

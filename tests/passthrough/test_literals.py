@@ -21,8 +21,9 @@ from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field
 
-from passthrough.values import InvalidInputs, inputs_schema, outputs_schema, to_json, to_literals
+from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 
+from .support import as_a_task_reads
 from .test_hostile_literals import interface_of
 
 
@@ -74,12 +75,6 @@ class Raw:
 class Painted:
     color: Color
     swapped: Swapped
-
-
-class Leveled(BaseModel):
-    level: Level
-    by: Color | bool | None = None
-    since: Color | dt.date | None = None
 
 
 class Wall(BaseModel):
@@ -209,8 +204,6 @@ CASES: list[tuple[Any, Any, Any]] = [
         {"amount": "3.14159265358979323846"}),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
-    (Leveled, Leveled(level=Level.LOW, by=Color.RED, since=NOW.date()),
-        {"level": 1, "by": "red", "since": "2024-01-02"}),
     (Texts, Texts("noon", "today", "long"), {"hour": "noon", "day": "today", "took": "long"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
     (DueModel, DueModel(day=NOW.date()), {"day": "2024-01-02"}),
@@ -232,7 +225,7 @@ def as_the_sdk(value: Any, kind: Any) -> Literal:
 
 def read(literal: Literal, kind: Any) -> str:
     """Return what a task receives: sorted, because Flyte does not keep the order of a map."""
-    return pformat(asyncio.run(TypeEngine.to_python_value(literal, kind)))
+    return pformat(as_a_task_reads(literal, kind))
 
 
 @pytest.mark.parametrize(("kind", "native", "given"), CASES)
@@ -306,61 +299,44 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
 
 
 def test_references_in_a_schema_stay_references() -> None:
-    schema = inputs_schema(interface_of(a=type_of(Tree), b=type_of(Owner), c=type_of(Tree)))
+    kinds = {"a": Tree, "b": Owner, "c": Tree, "d": Wall}
+    schema = inputs_schema(interface_of(**{name: type_of(kind) for name, kind in kinds.items()}))
     pet = {"title": "Pet", "anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]}
     assert schema["properties"]["b"]["properties"] == {"pet": pet}
     assert schema["properties"]["a"] == {"$ref": "#/$defs/Tree"}
     assert schema["properties"]["c"] == {"$ref": "#/$defs/Tree-3"}
-    assert schema["$defs"].keys() == {"Tree", "Cat", "Dog", "Tree-3"}
+    found = {"Tree", "Cat", "Dog", "Tree-3", "Color", "Painted", "Swapped"}
+    assert schema["$defs"].keys() == found
     assert schema["$defs"]["Tree"]["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
-
-
-def test_the_schema_of_outputs_describes_references() -> None:
-    outputs = {"o0": type_of(int), "o1": type_of(File), "o2": type_of(bytes), "o3": LiteralType()}
-    schema = outputs_schema(interface_of(outputs))
-    assert schema["required"] == ["o0", "o1", "o2", "o3"]
-    kinds = [schema["properties"][name]["properties"]["kind"] for name in ("o1", "o2")]
-    assert kinds == [{"const": "file"}, {"const": "pickle"}]
-    assert "not" not in schema["properties"]["o3"]
-
-
-def test_the_names_of_an_enum_in_a_model_are_shown_but_others_are_left_to_the_model() -> None:
-    schema = inputs_schema(interface_of(a=type_of(Wall)))
-    assert schema["$defs"]["Color"]["anyOf"][0] == {"enum": ["RED", "BLUE"]}
     assert schema["$defs"]["Painted"]["properties"]["color"] == {"$ref": "#/$defs/Color"}
+    # Its names are shown, and other values are left to the model.
+    assert schema["$defs"]["Color"]["anyOf"][0] == {"enum": ["RED", "BLUE"]}
 
 
-ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
-PRECISE = "must not be more precise than microseconds: Python drops the rest"
+PRECISE = "must be of the format {}, with signs, and at most microseconds"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_INTEGER = "must be named by an integer, such as 10"
-NO_MEMBER = "may be a member of an enum, or a number"
 NO_TYPE = "matches none of the types of the union"
-WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
-    (int, "1", {(): "must be of type integer"}),
-    (int, True, {(): "must be of type integer"}),
-    (int, 1.5, {(): "must be of type integer"}),
-    (int, None, {(): "must be of type integer"}),
+WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
+    *((int, wrong, {(): "must be of type integer"}) for wrong in ("1", True, 1.5, None)),
     (int, 2**63, {(): "must be an integer of 64 bits"}),
     (float, 10**400, {(): "must be an integer of 64 bits"}),
     (Money, {"amount": 2**64}, {("amount",): NO_TYPE}),
-    (Money, {"amount": 3.14159265358979323846}, {("amount",): ROUNDED}),
-    (Money, {"amount": 12345678901234567.89}, {("amount",): ROUNDED}),
-    (dt.datetime, "2024-01-02T03:04:05.1234567Z", {(): PRECISE}),
-    (dt.timedelta, "PT0.0000001S", {(): PRECISE}),
+    (dt.datetime, "2024-01-02T03:04:05.1234567Z", {(): PRECISE.format("date-time")}),
+    (dt.timedelta, "PT0.0000001S", {(): PRECISE.format("duration")}),
     (str, "\ud800", {(): "must be Unicode text"}),
     (bool, 0, {(): "must be of type boolean"}),
     (dt.datetime, "soon", {(): "must be of the format date-time"}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
     (dt.timedelta, "soon", {(): "must be of the format duration"}),
-    (Due, {"day": "tomorrow"}, {("day",): NO_TYPE}),
-    (Due, {"day": ""}, {("day",): NO_TYPE}),
-    (DueModel, {"day": "12"}, {("day",): NO_TYPE}),
-    (DueModel, {"day": "false"}, {("day",): NO_TYPE}),
-    (DueModel, {"day": "20240102"}, {("day",): NO_TYPE}),
+    *(
+        (kind, {"day": wrong}, {("day",): NO_TYPE})
+        for kind in (Due, DueModel)
+        for wrong in ("tomorrow", "", "12", "false", "20240102")
+    ),
     (Color, "red", {(): "must be RED or BLUE"}),
     (list[int], [1, "a", 2, None],
         {(1,): "must be of type integer", (3,): "must be of type integer"}),
@@ -383,14 +359,12 @@ WRONG: list[tuple[Any, Any, dict[tuple[str | int, ...], str]]] = [
     (Parts, PARTS_JSON | {"choice": "c"}, {("choice",): "must be a or b"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
     (Parts, PARTS_JSON | {"pair": [1.5, "a"]}, {("pair", 0): "must be of type integer"}),
-    (Parts, PARTS_JSON | {"names": {"1": "a", "01": "b"}}, {("names", "01"): NO_INTEGER}),
-    (Parts, PARTS_JSON | {"names": {"+1": "a"}}, {("names", "+1"): NO_INTEGER}),
-    (Parts, PARTS_JSON | {"names": {"1\n": "a"}}, {("names", "1\n"): NO_INTEGER}),
+    *(
+        (Parts, PARTS_JSON | {"names": {"1": "a", name: "b"}}, {("names", name): NO_INTEGER})
+        for name in ("01", "+1", "1\n")
+    ),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Painted, {"color": "RED", "swapped": "B"}, {("color",): "must be red or blue"}),
-    (Leveled, {"level": True}, {("level",): NO_TYPE}),
-    (Leveled, {"level": 1, "by": "no", "since": "86400"},
-        {("by",): NO_MEMBER, ("since",): NO_MEMBER}),
     (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
     (Tree, {"value": 1, "children": [{}]}, {
         ("children", 0, "value"): "must be given",

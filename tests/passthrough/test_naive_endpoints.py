@@ -115,29 +115,6 @@ def test_every_person_gets_the_expected_status(
 
 
 @pytest.mark.parametrize(
-    ("path", "unknown", "taken"),
-    [
-        (f"/tasks/{GREET}/run", {"loud": 1}, "task"),
-        (f"/tasks/{GREET}/run-sync", {"loud": 1}, "task"),
-        ("/runs/{run}/again", {}, "run_name"),  # flyte.rerun tells unknown ones before the others
-    ],
-)
-def test_all_invalid_inputs_of_a_run_are_reported_at_once(
-    *,
-    alice: httpx.Client,
-    names: dict[str, str],
-    path: str,
-    unknown: dict[str, int],
-    taken: str,
-) -> None:
-    path = path.format(**names)
-    wrong = alice.post(path, json={"excited": "very", "name": None, **unknown})
-    places = [error["location"][1] for error in wrong.json()["errors"]]
-    assert (wrong.status_code, sorted(places)) == (422, ["excited", *unknown, "name"])
-    assert alice.post(path, json={taken: 1}).status_code == 422
-
-
-@pytest.mark.parametrize(
     ("request_", "expected"),
     [
         ("POST /run-task/nowhere/development/tests.greet", 404),

@@ -1,4 +1,4 @@
-"""Inputs that are not only JSON: values of the app's own, and artifacts; outputs as asked for."""
+"""Inputs that are not only JSON: values of the app's own."""
 
 import asyncio
 import dataclasses
@@ -6,42 +6,30 @@ import datetime as dt
 import enum
 import inspect
 import math
-import traceback
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import flyte
 import flyte._internal.runtime.convert as flyte_convert
-import msgpack
 import pytest
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.io import Dir, File
 from flyte.models import NativeInterface
-from flyte.types import TypeEngine, TypeTransformerFailedError
+from flyte.types import TypeEngine
 from flyteidl2.artifact.artifact_pb2 import Artifact as ArtifactMessage
 from flyteidl2.core.interface_pb2 import Parameter
-from flyteidl2.core.literals_pb2 import Literal, LiteralMap
+from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from pydantic import BaseModel
 
-from passthrough.calls.errors import NotForManyCallersError
 from passthrough.requests.problems import Problem
-from passthrough.values import InvalidInputs, inputs_schema, to_json
+from passthrough.values import InvalidInputs, inputs_schema
 
-from .test_hostile_literals import (
-    INTEGER,
-    PICKLE,
-    binary,
-    blob,
-    generic,
-    interface_of,
-    nested,
-    offloaded,
-    only_data_and_little_work,
-)
+from .support import as_a_task_reads
+from .test_hostile_literals import INTEGER, interface_of, only_data_and_little_work
 
 pytestmark = pytest.mark.usefixtures("_safe_sdk")
 MOMENT = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
@@ -72,16 +60,6 @@ class Size:
 @dataclasses.dataclass
 class Counts:
     names: dict[int, str]
-
-
-@dataclasses.dataclass
-class Ratio:
-    of: float
-
-
-@dataclasses.dataclass
-class Flags:
-    names: dict[bool, str]
 
 
 class Place(BaseModel):
@@ -115,12 +93,6 @@ def errors_of(interface: NativeInterface, **values: Any) -> list[Any]:
     return [location for location, _ in caught.value.errors]
 
 
-def read(literal: Literal, kind: Any, run: Callable[..., Any] = asyncio.run) -> Any:
-    """Convert a literal to a type, as ``typed_outputs`` does."""
-    literals = LiteralMap(literals={"o0": literal})
-    return run(TypeEngine.literal_map_to_kwargs(literals, python_types={"o0": kind}))["o0"]
-
-
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
@@ -139,7 +111,7 @@ def read(literal: Literal, kind: Any, run: Callable[..., Any] = asyncio.run) -> 
     ],
 )
 def test_a_value_of_the_apps_own_arrives_as_it_is(kind: Any, value: Any) -> None:
-    received = read(converted(of_a_remote_task(x=kind), x=value)["x"], kind)
+    received = as_a_task_reads(converted(of_a_remote_task(x=kind), x=value)["x"], kind)
     assert received == value or (math.isnan(received) and math.isnan(value))
 
 
@@ -158,8 +130,6 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
         (int, MOMENT),
         (str, MOMENT),
         (list[str], [dt.timedelta(1)]),
-        (Flags, Flags({False: "off"})),
-        (dict, Ratio(math.nan)),
         (str, Swapped.A),
         (dict, Swapped.A),
         (dict, FILE),
@@ -172,6 +142,8 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
         (float, object),
         (bytes, b"content"),
         (Any, 1),
+        (int, remote.Artifact(ArtifactMessage(spec={"value": INTEGER}))),
+        (dict, remote.Artifact(ArtifactMessage())),
     ],
 )
 def test_a_value_of_the_apps_own_that_does_not_fit_is_invalid(kind: Any, value: Any) -> None:
@@ -224,56 +196,6 @@ def test_large_pickles_are_not_written_to_the_disk() -> None:
             converted(task, run, x=bytes(2**20))
 
 
-# What the app asks for by type
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (Swapped, Swapped.A),
-        (File, FILE),
-        (tuple[int, str], (1, "a")),
-        (dict[str, Size | None], {"x": Size(1), "y": None}),
-        (int, 2**62 + 1),
-        (Place, Place(name="x")),
-    ],
-)
-def test_an_output_becomes_what_the_endpoint_asks_for(kind: Any, value: Any) -> None:
-    literal_type = TypeEngine.to_literal_type(kind)
-    literal = asyncio.run(TypeEngine.to_literal(value, kind, literal_type))
-    assert read(literal, kind) == value
-    bound = asyncio.run(artifact(literal_type, literal).coerce_to_literal(kind))
-    assert read(bound, kind) == value
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (Any, binary(PICKLE, "")),
-        (Custom, binary(PICKLE, "msgpack")),
-        (Custom | None, binary(PICKLE, "")),
-        (dict, generic({"pickle_file": "/etc/passwd"}, format="pickle")),
-        (list[int], offloaded("file:///etc/passwd")),
-        (File, blob("file:///etc/passwd", "PythonPickle")),
-    ],
-)
-def test_nothing_is_loaded_or_opened_for_a_type_that_the_endpoint_asks_for(
-    kind: Any, value: Any
-) -> None:
-    with closing(asyncio.new_event_loop()) as loop:
-        read(INTEGER, int, loop.run_until_complete)  # imports what it needs
-        refused = suppress(TypeTransformerFailedError, NotForManyCallersError)
-        with only_data_and_little_work(), refused:
-            assert isinstance(read(value, kind, loop.run_until_complete), File)  # a reference
-
-
-def test_an_error_about_a_stored_value_is_short() -> None:
-    wrong = binary(msgpack.packb({"name": ["secret"] * 5_000}))
-    with pytest.raises(TypeTransformerFailedError, match="not a ") as caught:
-        read(wrong, list[Place] | Place)
-    assert len("".join(traceback.format_exception(caught.value))) < 3_000
-
-
 def test_counts_are_checked_before_the_sdk_reads_all() -> None:
     kind = LiteralType(simple=SimpleType.INTEGER)
     task = interface_of(**{f"x{number}": kind for number in range(100_000)})
@@ -281,51 +203,6 @@ def test_counts_are_checked_before_the_sdk_reads_all() -> None:
     defaults = [NamedParameter(name=f"x{n}", parameter=default.parameter) for n in range(100_000)]
     with only_data_and_little_work():
         assert inputs_schema(task, defaults)["not"] == {}
-        with pytest.raises(ConnectError, match="more than 500 inputs"):
-            flyte.types.guess_interface(task, defaults)
-
-
-def artifact(kind: LiteralType, value: Literal) -> remote.Artifact:
-    """Return an artifact as Flyte would, with any type and any value."""
-    made = remote.Artifact(ArtifactMessage())
-    made.pb2.artifact_id.name.name = "artifact"
-    made.pb2.artifact_id.version = "v1"
-    made.pb2.spec.type.CopyFrom(kind)
-    made.pb2.spec.value.CopyFrom(value)
-    return made
-
-
-AN_INTEGER = LiteralType(simple=SimpleType.INTEGER)
-WRONG_INTEGERS = [
-    binary(PICKLE, ""),
-    binary(msgpack.packb({"a": b"bytes"})),
-    blob("s3://bucket/key", "PythonPickle"),
-    nested(INTEGER, 40),
-    offloaded("file:///etc/passwd"),
-    Literal(),
-]
-
-
-@pytest.mark.parametrize("value", WRONG_INTEGERS)
-def test_a_value_that_is_not_of_its_artifacts_type_is_refused(value: Literal) -> None:
-    hostile = artifact(AN_INTEGER, value)
-    types = {"v": int, "w": list[int], "x": dict, "y": int | None, "z": list[str]}
-    wrong = errors_of(
-        of_a_remote_task(**types), v=hostile, w=[1, hostile], x=hostile, y=hostile, z=[hostile]
-    )
-    assert [location[0] for location in wrong] == [*"vwxyz"]
-    with pytest.raises((InvalidInputs, NotForManyCallersError)):
-        converted(of_a_function(x=int), x=hostile)
-
-
-@pytest.mark.parametrize("of", [of_a_function, of_a_remote_task])
-def test_an_artifact_keeps_its_identity_and_may_be_next_to_other_values(
-    of: Callable[..., NativeInterface],
-) -> None:
-    file = artifact(LiteralType(blob={}), blob("s3://bucket/key"))
-    types: dict[str, Any] = {"x": int | None, "y": int, "z": list[File], "f": File | None}
-    given = {"x": artifact(AN_INTEGER, INTEGER), "y": artifact(LiteralType(), INTEGER), "f": file}
-    sent = converted(of(**types), **given, z=[file, FILE])
-    assert [to_json([("", sent[name])])[""] for name in ("x", "y")] == [1, 1]
-    assert len(sent["z"].collection.literals) == 2
-    assert [sent[name].artifact_id.version for name in given] == ["v1"] * 3
+        for given in ((task,), (interface_of(), defaults)):
+            with pytest.raises(ConnectError, match="more than 500 inputs"):
+                flyte.types.guess_interface(*given)

@@ -55,17 +55,10 @@ async def rerun(name: str, changed: dict[str, Any]) -> Any:
     return {**(await run.inputs.aio()), **(await run.outputs.aio()).named_outputs}
 
 
-@router.get("/interface/{name}")
-async def interface(name: str) -> Any:
-    task = await remote.Task.get(f"tests.{name}", auto_version="latest").fetch.aio()
-    return [task.required_args, task.interface.json_schema]
-
-
 @router.get("/typed/{name}")
 async def typed(name: str) -> Any:
     run = await remote.Run.get.aio(name)
-    found = await run.typed_outputs.aio({"o0": str}), await run.typed_inputs.aio({"name": str})
-    return [*found[0].values(), *found[1].values()]
+    return await run.typed_outputs.aio({"o0": str})
 
 
 @router.post("/greet")
@@ -163,17 +156,11 @@ def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeti
     assert other == {"name": "Ada", "excited": True, "o0": "Hello, Ada!"}
 
 
-def test_an_interface_has_a_json_schema(alice: httpx.Client) -> None:
-    required, schema = alice.get("/interface/greet").json()
-    assert required == schema["required"] == ["name"]
-    kinds = {name: each["type"] for name, each in schema["properties"].items()}
-    assert kinds == {"name": "string", "excited": "boolean"}
-
-
-def test_outputs_are_converted_to_the_types_that_the_endpoint_requests(
-    alice: httpx.Client, greeting: str
+def test_what_others_stored_becomes_no_object_of_the_app(
+    alice: httpx.Client, greeting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert alice.get(f"/typed/{greeting}").json() == ["Hello, Ada.", "Ada"]
+    assert alice.get(f"/typed/{greeting}").status_code == 500
+    assert "take the JSON of inputs and outputs" in caplog.text
 
 
 # Values that the endpoint creates

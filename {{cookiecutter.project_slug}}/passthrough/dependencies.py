@@ -34,7 +34,7 @@ from .calls.request_calls import request_calls
 from .calls.sdk import act_in, forwarded_credentials, initialised
 from .requests.problems import MOST_ERRORS
 from .requests.stopping import stopping
-from .values import inputs_schema, outputs_schema
+from .values import inputs_schema
 from .values.limits import MAX_NAMES
 
 
@@ -228,10 +228,10 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
         stopping.leaves(limit)
 
 
-def schemas_of(task: remote.TaskDetails) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the JSON Schemas of a task's inputs and outputs, each an object."""
-    interface = task.pb2.spec.task_template.interface
-    return inputs_schema(interface, task.pb2.spec.default_inputs), outputs_schema(interface)
+def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
+    """Return the JSON Schema of an object with a task's inputs."""
+    spec = task.pb2.spec
+    return inputs_schema(spec.task_template.interface, spec.default_inputs)
 
 
 class Identity(BaseModel):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schemas_of, wait_for
+from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schema_of, wait_for
 
 from ..models import RunWithResult
 
@@ -23,10 +23,9 @@ class TaskSummary(BaseModel):
 
 
 class Task(TaskSummary):
-    """A version of a Flyte task, with the schemas of its inputs and outputs."""
+    """A version of a Flyte task, with the schema of its inputs."""
 
     inputs: dict[str, Any] = Field(description="JSON Schema of an object with the inputs")
-    outputs: dict[str, Any] = Field(description="JSON Schema of an object with the outputs")
 
 
 class NewRun(RequestBody):
@@ -51,11 +50,10 @@ async def list_tasks(
 
 @router.get("/tasks/{name}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
-    """Return a task, with the schemas of its inputs and outputs."""
-    inputs, outputs = schemas_of(task)
+    """Return a task, with the schema of its inputs."""
     about = task.pb2.spec.documentation.short_description
     named = {"name": task.name, "version": task.version, "description": about}
-    return Task(**named, inputs=inputs, outputs=outputs)
+    return Task(**named, inputs=schema_of(task))
 
 
 @router.post("/tasks/{name}/runs", status_code=201, summary="Run a task")

@@ -8,6 +8,7 @@ lacks one of the names in `SDK_NAMES`.
 
 import functools
 import os
+import re
 from typing import Any
 
 import flyte
@@ -24,7 +25,12 @@ CODE = "serve code from its own source, such as its repository"
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
 LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
+OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
 REPORT = "redirect the browser to passthrough.calls.runs.report_address(action)"
+STORAGE = (
+    "upload files with flyte.remote.upload_file.aio(), pass them on by URI, as"
+    " File.from_existing_remote(uri), and let tasks read them"
+)
 REFUSED = {
     "flyte._run:_Runner._run_hybrid": MODE,
     "flyte._run:_Runner._run_local": MODE,
@@ -37,12 +43,17 @@ REFUSED = {
     "flyte.remote:Action.get_report": REPORT,
     "flyte.remote:Action.show_logs": LOGS,
     "flyte.remote:App.show_logs": "link to the app's page, app.url, which shows its log",
-    "flyte.remote:Artifact.to_python": "pass it to flyte.run as an input, or show artifact.url",
+    "flyte.remote:Artifact.coerce_to_literal": "an artifact is no input here: let the task get it",
+    "flyte.remote:Artifact.to_python": OTHERS,
     "flyte.remote:Run.download_code": CODE,
     "flyte.remote:Run.get_report": REPORT,
     "flyte.remote:Run.show_logs": LOGS,
+    "flyte.storage:get_underlying_filesystem": STORAGE,
+    "flyte.storage._storage:get_underlying_filesystem": STORAGE,
+    "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused because they print, open an address from Flyte, or run a task here."""
+"""Calls that are refused: they print, run a task here, open what others named, or load what they
+stored. The app's own rights are no caller's."""
 
 
 @functools.cache
@@ -75,7 +86,7 @@ def make_safe() -> None:
     change_lazy_tasks()
     change_filters()
     for name, instead in REFUSED.items():
-        owner, _, method = name.rpartition(".")
+        owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(part(owner), method, _refusal(name, instead))
     keep_credentials_out_of_logs()
 

@@ -24,29 +24,25 @@ SDK_NAMES = {
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
         "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
         "flyte.io._dataframe.dataframe:DataFrameTransformerEngine": "to_literal(python_val)",
-        "flyte.models": "NativeInterface(inputs outputs _remote_defaults)",
-        "flyte.models:NativeInterface": "json_schema",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
-        " ActionOutputs.__new__(pb2 data) Run.__post_init__",
+        " ActionOutputs.__new__(pb2 data)",
         "flyte.remote._auth_metadata": "get_auth_metadata",
         "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
         " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
         " SessionConfig.connect_kwargs ClusterAwareDataProxy.get_action_data(request)",
         "flyte.remote._client.controlplane:ClientSet": "dataproxy_service session_config",
-        "flyte.remote._data": "hash_file httpx",
+        "flyte.remote._data": "hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt)",
         "flyte.remote._run": "filtering(created_by_subject filters)",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
-        "flyte.storage": "get_underlying_filesystem is_remote(path)",
-        "flyte.storage._storage": "get_underlying_filesystem",
+        "flyte.storage": "is_remote(path)",
         "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",
-        "flyte.types": "guess_interface",
-        "flyte.types:TypeEngine": "guess_python_type guess_python_types to_python_value"
-        " literal_map_to_kwargs(lm python_types literal_types) to_literal_type"
-        " to_literal(python_val python_type expected) unwrap_offloaded_literal",
-        "flyte.types._pickle": "DEFAULT_PICKLE_BYTES_LIMIT FlytePickle.from_pickle"
-        " FlytePickleTransformer.to_python_value",
+        "flyte.types": "guess_interface(interface default_inputs)",
+        "flyte.types:TypeEngine": "guess_python_type to_literal_type"
+        " to_literal(python_val python_type expected)",
+        "flyte.types._interface": "guess_interface",
+        "flyte.types._pickle": "DEFAULT_PICKLE_BYTES_LIMIT",
     }.items()
     for name, parameters in re.findall(r"([\w.]+)(?:\(([\w ]*)\))?", names)
 }

@@ -3,10 +3,7 @@
 import functools
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
 
-import httpx
 import pyqwest
 
 from .errors import TooLargeError
@@ -15,8 +12,6 @@ LARGEST_MESSAGE = 8 * 1024 * 1024
 """Bytes in one message from Flyte. The inputs or outputs of a run are limited to 2 MiB."""
 MOST_LINES = 200_000
 """Lines in one message of a log. Flyte sends far fewer; decoding more would block other callers."""
-LONGEST_ANSWER = 64 * 1024
-"""Bytes of a storage server's answer to an upload that are read. The SDK searches it for errors."""
 
 
 class Transport:
@@ -95,15 +90,3 @@ async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerato
                         f" {MOST_LINES} lines"
                     )
             yield bytes(chunk)
-
-
-class UploadClient(httpx.AsyncClient):
-    """The client of uploads. It reads only the beginning of an answer."""
-
-    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request and return its response."""
-        response = await super().send(request, **options | {"stream": True})
-        async with aclosing(response):
-            content = await anext(response.aiter_raw(LONGEST_ANSWER), b"")
-        headers = {"retry-after": response.headers.get("retry-after", "")}
-        return httpx.Response(response.status_code, headers=headers, content=content)

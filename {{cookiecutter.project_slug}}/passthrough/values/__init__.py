@@ -9,6 +9,6 @@ that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, 
 
 from .inputs import InvalidInputs, to_literals
 from .outputs import to_json
-from .schemas import inputs_schema, outputs_schema
+from .schemas import inputs_schema
 
-__all__ = ["InvalidInputs", "inputs_schema", "outputs_schema", "to_json", "to_literals"]
+__all__ = ["InvalidInputs", "inputs_schema", "to_json", "to_literals"]

@@ -4,7 +4,6 @@ A value is not changed: the task's own decoder converts it, and refuses what it 
 here is what that decoder would read as another value, such as a text that is no date as a number.
 """
 
-import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter
 
 from .limits import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
-from .schemas import INTEGERS, SIMPLE, TYPES, Moment, Schema, SchemaBuilder
+from .schemas import INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 T = TypeVar("T")
 Location = tuple[str | int, ...]
@@ -27,10 +26,7 @@ Error = tuple[Location, str]
 
 MAX_ERRORS = 100
 TEXT = {"type": "string"}
-"""Follows the numbers in Pydantic's schema of a Decimal, and in that of ``float | str``."""
-ROUNDED = "must be text, or have at most 15 digits: a longer number may have been rounded"
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
-PRECISE = {"date-time", "time", "duration"}
 FORMATS: Mapping[str, Callable[[str], Any]] = {
     "date-time": datetime.fromisoformat,
     "date": date.fromisoformat,
@@ -39,8 +35,6 @@ FORMATS: Mapping[str, Callable[[str], Any]] = {
     "uuid": UUID,
 }
 """Parsers of texts; each raises ValueError."""
-NUMBERS = ("boolean", "integer", "number")
-A_NUMBER: TypeAdapter[float] = TypeAdapter(bool | float)
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
@@ -67,7 +61,7 @@ class InvalidInputs(ValueError):  # noqa: N818
 def to_literals(
     values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str] = ()
 ) -> dict[str, Literal]:
-    """Convert JSON values, enums and references to a task's inputs.
+    """Convert JSON values, enums, references, and literals of primitives to a task's inputs.
 
     Args:
         values: The inputs by name.
@@ -135,7 +129,9 @@ class Converter:
             target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
             self.check(value, target, at, depth + 1)
         elif "anyOf" in schema:
-            self._check_union(value, schema["anyOf"], at, depth)
+            variants = schema["anyOf"]
+            if all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
+                self.fail(at, "matches none of the types of the union")
         elif wrong := self.fault(value, schema):
             self.fail(at, wrong)
         elif isinstance(value, list):
@@ -169,24 +165,13 @@ class Converter:
                 FORMATS[form](text)
             except ValueError:
                 return f"must be of the format {form}"
-            if text.isdecimal():  # in a union, or for Pydantic, it is a number
-                return f"must be of the format {form}, with signs between the digits"
-        if form in PRECISE and re.search(r"[.,][0-9]{7}", text):
-            return "must not be more precise than microseconds: Python drops the rest"
+            # Digits alone are a number for Pydantic, and Python drops what is below a microsecond.
+            if text.isdecimal() or re.search(r"[.,][0-9]{7}", text):
+                return f"must be of the format {form}, with signs, and at most microseconds"
         first = schema.get("prefixItems", [])
         if name == "array" and first and "items" not in schema and len(value) != len(first):
             return f"must have {len(first)} items"
         return ""
-
-    def _check_union(self, value: Any, schemas: list[Any], at: Location, depth: int) -> None:
-        self._spend(depth, 4 * len(schemas))  # it is searched, below
-        is_float = type(value) is float and math.isfinite(value)
-        if is_float and TEXT in schemas and float(f"{value:.15g}") != value:
-            self.fail(at, ROUNDED)
-        elif isinstance(value, str) and _is_ambiguous(value, schemas):
-            self.fail(at, "may be a member of an enum, or a number")
-        elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in schemas):
-            self.fail(at, "matches none of the types of the union")
 
     def _check_object(self, value: Any, schema: Schema, at: Location, depth: int) -> None:
         """Check the fields. Those that are left out are left to the task, which knows defaults."""
@@ -239,8 +224,10 @@ class Converter:
             value = dict(value)
         if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
             value = float(value)
-        if kind.simple == SimpleType.STRING and isinstance(value, Moment):
-            self.fail(at, "must be text, and no time or duration")
+        if isinstance(value, Literal):  # the app's own, such as a time; of another type, it fails
+            field, _ = PRIMITIVES.get(kind.simple, ("", None))
+            if value.scalar.primitive.WhichOneof("value") == field:
+                return value
         self.check(value, schema, at, depth)
         return Literal() if self.errors else self._scalar(value, kind, at, depth)
 
@@ -294,19 +281,6 @@ class Converter:
         else:
             self.fail(at, "matches none of the types of the union")
         return Literal()
-
-
-def _is_ambiguous(text: str, schemas: list[Any]) -> bool:
-    """Tell whether Pydantic may read a text as a number, in a union with an enum of any values."""
-    if TEXT in schemas or not any("$ref" in each for each in schemas):
-        return False
-    if not any(each.get("type") in NUMBERS or each.get("format") in FORMATS for each in schemas):
-        return False
-    try:
-        A_NUMBER.validate_python(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _printable(text: str, longest: int = 100) -> str:

@@ -26,11 +26,8 @@ class _Pairs(list[tuple[Any, Any]]):
     """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
 
 
-def to_json(literals: Iterable[tuple[str, Literal]], *, exact: bool = False) -> dict[str, Any]:
-    """Convert a run's inputs or outputs, at most `MAX_NAMES`, to what any JSON encoder accepts.
-
-    If ``exact``, all of them are references if JSON changes any, such as bytes in a dict.
-    """
+def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
+    """Convert a run's inputs or outputs, at most `MAX_NAMES`, to what any JSON encoder accepts."""
     reader = Reader(Budget())
     shown: dict[str, Any] = {}
     for name, literal in literals:
@@ -38,8 +35,6 @@ def to_json(literals: Iterable[tuple[str, Literal]], *, exact: bool = False) -> 
             shown[reader.plain(name)] = reader.read(literal)
         except TooComplexError:
             shown[name[:100]] = Reference(kind="too large", size=literal.ByteSize())
-    if exact and not reader.is_exact:
-        return dict.fromkeys(shown, Reference(kind="binary"))
     return shown
 
 
@@ -48,13 +43,9 @@ class Reader:
 
     Args:
         budget: The work that may be done. `TooComplexError` is raised when it is used up.
-
-    Attributes:
-        is_exact: Whether a decoder would read the same from the JSON as from the literals.
     """
 
     def __init__(self, budget: Budget) -> None:
-        self.is_exact = True
         self._spend = budget.spend
 
     def read(self, literal: Literal, depth: int = 0) -> Any:
@@ -103,14 +94,12 @@ class Reader:
             case float():  # NaN and the infinities as in protobuf's JSON format
                 if math.isfinite(value):
                     return value
-                self.is_exact = False
                 return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
             case str():
                 self._spend(depth, len(value))
                 return value
             case bytes():
                 self._spend(depth, len(value))
-                self.is_exact = False
                 return base64.b64encode(value).decode()
             case Timestamp():
                 try:
@@ -128,10 +117,7 @@ class Reader:
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
                 pairs = [[self.plain(part, depth + 1) for part in pair] for pair in value]
-                shown = {k if isinstance(k, str) else json.dumps(k): item for k, item in pairs}
-                self.is_exact &= len(shown) == len(pairs)
-                self.is_exact &= all(type(key) in {str, int} for key, _ in pairs)
-                return shown
+                return {k if isinstance(k, str) else json.dumps(k): item for k, item in pairs}
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return self._reference("binary")  # an extension of msgpack

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeGuard
 
-from flyteidl2.core.interface_pb2 import TypedInterface, VariableMap
-from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
@@ -28,19 +27,12 @@ ANY_VALUE: Schema = {"type": ["string", "integer"]}
 INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
 
 
-class Moment(str):
-    """The text of a time or a duration that was none before: no input of the type ``str``."""
-
-    __slots__ = ()
-
-
 TYPES: Mapping[type, str] = {
     type(None): "null",
     bool: "boolean",
     int: "integer",
     float: "number",
     str: "string",
-    Moment: "string",
     list: "array",
     dict: "object",
 }
@@ -71,78 +63,64 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
 def inputs_schema(
     interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
 ) -> dict[str, Any]:
-    """Return the schema of a task's inputs; those with a default are optional."""
+    """Return the schema of an object with a task's inputs; those with a default are optional."""
+    variables, budget = interface.inputs.variables, Budget()
+    if len(variables) > MAX_NAMES:
+        return {"$schema": DIALECT, **_not_given(f"more than {MAX_NAMES} inputs")}
     literals = {
         named.name: named.parameter.default
         for named in islice(defaults, MAX_NAMES)
         if named.parameter.HasField("default")
     }
-    return SchemaBuilder(Budget()).object_of(interface.inputs, literals)
-
-
-def outputs_schema(interface: TypedInterface) -> dict[str, Any]:
-    """Return the schema of a task's outputs in the form that `to_json` returns."""
-    return SchemaBuilder(Budget(), references=True).object_of(interface.outputs, {})
+    builder, reader, properties = SchemaBuilder(budget), Reader(budget), {}
+    for entry in variables:
+        properties[entry.key] = schema = builder.of_type(entry.value.type)
+        if entry.value.description and "description" not in schema:
+            schema["description"] = entry.value.description[:1000]
+        if entry.key in literals and "not" not in schema:
+            try:
+                schema["default"] = reader.read(literals[entry.key])
+            except TooComplexError:
+                schema["description"] = "the default is too large to be shown"
+    return {
+        "$schema": DIALECT,
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in literals],
+        "additionalProperties": False,
+        **({"$defs": builder.definitions} if builder.definitions else {}),
+    }
 
 
 class SchemaBuilder:
-    """Builds the schema of one task's inputs or outputs.
+    """Builds the schemas of one task's inputs.
 
     Args:
         budget: The work that may be done.
-        references: Whether values that JSON cannot hold are described by references, as in outputs.
 
     Attributes:
         definitions: What references in the schemas point to.
     """
 
-    def __init__(self, budget: Budget, *, references: bool = False) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.definitions: dict[str, Schema] = {}
-        self._references = references
         self._spend = budget.spend
         self._reader = Reader(budget)
         self._names: set[str] = set()
-
-    def object_of(self, variables: VariableMap, defaults: Mapping[str, Literal]) -> dict[str, Any]:
-        """Return the schema of an object with all the variables."""
-        if len(variables.variables) > MAX_NAMES:
-            return {"$schema": DIALECT, **self._unknown(f"more than {MAX_NAMES} values")}
-        properties = {}
-        for entry in variables.variables:
-            properties[entry.key] = schema = self.of_type(entry.value.type)
-            if entry.value.description and "description" not in schema:
-                schema["description"] = entry.value.description[:1000]
-            if entry.key in defaults and "not" not in schema:
-                try:
-                    schema["default"] = self._reader.read(defaults[entry.key])
-                except TooComplexError:
-                    schema["description"] = "the default is too large to be shown"
-        return {
-            "$schema": DIALECT,
-            "type": "object",
-            "properties": properties,
-            "required": [name for name in properties if name not in defaults],
-            "additionalProperties": False,
-            **({"$defs": self.definitions} if self.definitions else {}),
-        }
 
     def of_type(self, literal_type: LiteralType) -> Schema:
         """Return the schema of one value; add its definitions to ``definitions``."""
         try:
             return self._of_type(literal_type, 0)
         except TooComplexError:
-            return self._unknown("the type is too large or nested too deep")
-
-    def _unknown(self, why: str) -> Schema:
-        """Return the schema of a value that can be shown in some form, but not given."""
-        return {"description": why} if self._references else {**NOTHING, "description": why}
+            return _not_given("the type is too large or nested too deep")
 
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
         self._spend(depth)
         given = self._reader.plain(kind.metadata)
         if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
             if "pb_type" in given:
-                return self._unknown("a message, whose fields Flyte does not describe")
+                return _not_given("a message, whose fields Flyte does not describe")
             schema = self._of_document(given, depth)
             is_complete = schema.keys() & {"type", "$ref", "anyOf", "not"}
             return schema if is_complete else {"type": "object", **schema}
@@ -152,7 +130,10 @@ class SchemaBuilder:
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         variants = kind.union_type.variants
         self._spend(depth, 32 * (len(variants) + len(kind.enum_type.values)))
+        is_pickle = any(blob_kind(each.blob) == "pickle" for each in (kind, *variants))
         match kind.WhichOneof("type"):
+            case _ if is_pickle:
+                return _not_given("a Python object, which Flyte stores as a pickle")
             case "simple" if kind.simple in SIMPLE:
                 return dict(SIMPLE[kind.simple])
             case "collection_type":
@@ -165,30 +146,12 @@ class SchemaBuilder:
                 self._spend(depth, sum(map(len, values)))
                 return {"type": "string", "enum": values}
             case "blob":
-                return self._stored(blob_kind(kind.blob))
+                return _stored(blob_kind(kind.blob))
             case "structured_dataset_type":
-                return self._stored("dataframe")
-            case "union_type" if any(blob_kind(each.blob) == "pickle" for each in variants):
-                return self._stored("pickle")
+                return _stored("dataframe")
             case "union_type" if variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
-        return self._unknown("a type that cannot be written as JSON")
-
-    def _stored(self, kind: str) -> Schema:
-        text = {"type": "string"}
-        known = {"kind": {"const": kind}, "uri": text | {"format": "uri"}}
-        if self._references:
-            return {"type": "object", "properties": known, "required": ["kind"]}
-        if kind == "pickle":
-            return self._unknown("a Python object, which Flyte stores as a pickle")
-        return {
-            "type": ["string", "object"],
-            "description": f"the URI of a {kind}",
-            "format": "uri",
-            "properties": {**known, "format": text, "hash": text},
-            "required": ["uri"],
-            "additionalProperties": False,
-        }
+        return _not_given("a type that cannot be written as JSON")
 
     def _of_document(self, given: Schema, depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
@@ -216,8 +179,8 @@ class SchemaBuilder:
         if not isinstance(given, dict):
             return NOTHING if given is False else {}
         kept = _plain_keywords(given)
-        if kept.get("format") == "base64" and not self._references:
-            return self._unknown("bytes in a dataclass, whose decoder would keep them as text")
+        if kept.get("format") == "base64":
+            return _not_given("bytes in a dataclass, whose decoder would keep them as text")
         for keyword, types in (("enum", PLAIN), ("required", (str,))):
             if _is_list_of(given.get(keyword), types):
                 kept[keyword] = given[keyword]
@@ -243,16 +206,32 @@ class SchemaBuilder:
             kept["prefixItems"] = each(first)
         keys = given.get("propertyNames")
         if isinstance(keys, dict) and keys.get("type", "string") != "string":
-            if keys["type"] == "integer":
-                kept["propertyNames"] = INTEGERS
-            elif not self._references:
-                return self._unknown("an object whose keys are no texts and no integers")
+            if keys["type"] != "integer":
+                return _not_given("an object whose keys are no texts and no integers")
+            kept["propertyNames"] = INTEGERS
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
             # Several schemas in allOf would have to hold at once; the SDK writes only one.
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
                 kept["anyOf"] = each(variants)
         return kept
+
+
+def _stored(kind: str) -> Schema:
+    text = {"type": "string"}
+    uri = text | {"format": "uri"}
+    return {
+        "type": ["string", "object"],
+        "description": f"the URI of a {kind}",
+        "format": "uri",
+        "properties": {"kind": {"const": kind}, "uri": uri, "format": text, "hash": text},
+        "required": ["uri"],
+        "additionalProperties": False,
+    }
+
+
+def _not_given(why: str) -> Schema:
+    return {**NOTHING, "description": why}
 
 
 def _plain_keywords(given: Schema) -> Schema:
