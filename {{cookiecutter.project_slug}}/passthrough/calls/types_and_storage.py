@@ -109,11 +109,11 @@ def _change_inputs() -> None:
         except Exception as error:  # noqa: BLE001 # what its converters raise varies by type
             raise InvalidInputs([((), str(error)[:300])]) from None
 
-    async def convert_changed(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
+    async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
-    convert.convert_from_native_to_inputs = convert_changed
+    convert.convert_from_native_to_inputs = inputs_of_rerun
     # Larger pickles would be written to the disk, and to storage, which is refused.
     part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
 
