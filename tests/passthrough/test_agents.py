@@ -43,7 +43,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientMetadata
 from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
@@ -58,7 +58,6 @@ from passthrough.requests.tools import LONGEST, result_of, tools_of
 from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
-each_mode = pytest.mark.parametrize("mode", MODES)
 Agent = Callable[..., Any]
 ROUTERS = [
     import_module(f"app.routers.{module.name}").router
@@ -79,9 +78,9 @@ class Counting:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, *request: Any) -> None:
         inside.set(inside.get() + 1)
-        await self.app(scope, receive, send)
+        await self.app(*request)
 
 
 class Thing(BaseModel):
@@ -113,7 +112,6 @@ async def catch_all(anything: str) -> str:
 async def see_headers(
     request: Request,
     authorization: Annotated[str, Header()],
-    x_api_key: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header()] = "",
 ) -> dict[str, str]:
     return {name: value for name, value in request.headers.items() if name != "authorization"}
@@ -170,9 +168,8 @@ async def stuck() -> None:
 
 
 @router.get("/surroundings")
-async def surroundings(request: Request) -> list[str]:
-    request.state.opened.append("by the request")
-    return [str(inside.get()), *request.state.opened]
+async def surroundings(request: Request) -> list[Any]:
+    return [*request.state.opened, inside.get()]
 
 
 @router.post("/form")
@@ -419,11 +416,13 @@ def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
         ("file", "200 OK image/png "),
         ("moved", "303 See Other  https://store.example/report"),
         ("infinite", '{"is": Infinity}'),
+        ("broken", "half"),
     ],
 )
 def test_results_that_are_no_json_are_text_or_described(agent: Agent, kind: str, text: str) -> None:
     result = agent("respond", kind=kind)
-    assert (texts(result), result.structured_content) == ([text], None)
+    assert (texts(result)[0], result.structured_content) == (text, None)
+    assert result.is_error == (kind == "broken")
 
 
 # Streams
@@ -502,7 +501,7 @@ def test_forty_agents_at_once_are_each_their_own_person(url: str, local_flyte: L
     assert all(len(callers) == 1 for callers in asked.values())
 
 
-@each_mode
+@pytest.mark.parametrize("mode", MODES)
 def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
     url: str, local_flyte: LocalFlyte, mode: str
 ) -> None:
@@ -533,8 +532,7 @@ def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
 def test_a_call_finds_what_the_app_has_opened_but_nothing_of_the_message_around_it(
     agent: Agent,
 ) -> None:
-    found = agent("surroundings").structured_content["result"]
-    assert found == ["1", "at start-up", "by the request"]
+    assert agent("surroundings").structured_content["result"] == ["at start-up", 1]
 
 
 def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
@@ -542,11 +540,6 @@ def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
     assert finished == []
     may_finish.set()
     wait_until(lambda: finished == ["this"])
-
-
-def test_a_response_that_breaks_off_is_an_error(agent: Agent) -> None:
-    result = agent("respond", kind="broken")
-    assert (result.is_error, texts(result)[0]) == (True, "half")
 
 
 def test_what_ends_the_app_is_not_logged_by_asyncio(caplog: pytest.LogCaptureFixture) -> None:
@@ -695,17 +688,12 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
 def test_a_flyte_that_names_no_issuer_is_asked_once_too(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-
-    async def ask() -> tuple[Any, Any]:
-        asked.append("Flyte")
-        return SimpleNamespace(issuer=""), SimpleNamespace(scopes=[])
-
+    ask = AsyncMock(return_value=(SimpleNamespace(issuer=""), SimpleNamespace(scopes=[])))
     monkeypatch.setattr(agents, "sign_in_metadata", ask)
     with TestClient(app_with_agents()) as client:
         for _ in range(2):
             refused = client.get(agents.METADATA)
-            assert (refused.status_code, asked) == (404, ["Flyte"])
+            assert (refused.status_code, ask.await_count) == (404, 1)
             assert "OAUTH_ISSUER" in refused.json()["detail"]
 
 

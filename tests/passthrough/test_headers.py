@@ -295,18 +295,6 @@ def test_without_sign_in_the_app_is_served_only_under_safe_host_names(
     assert alice.get("/things", headers={"Host": host}).status_code == 200
 
 
-def test_a_websocket_under_another_host_name_is_refused(open_to_all: httpx.Client) -> None:
-    url = f"{str(open_to_all.base_url).replace('http', 'ws', 1)}/watch"
-    with pytest.raises(InvalidStatus) as refused:
-        connect(
-            url.replace("127.0.0.1", "rebound.example"),
-            sock=socket.create_connection((open_to_all.base_url.host, open_to_all.base_url.port)),
-            proxy=None,
-            open_timeout=60,
-        )
-    assert refused.value.response.status_code == 421
-
-
 def test_only_callers_with_credentials_name_a_project(
     local_flyte: LocalFlyte,
 ) -> None:

@@ -219,13 +219,10 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
     """
     calls = request_calls()
     limit = asyncio.timeout(min(seconds, calls.timeout, 0.9 * calls.time_left()))
-    try:
-        with suppress(*FLYTE_ERRORS):
-            async with limit:
-                stopping.ends(limit)
-                yield
-    finally:
-        stopping.leaves(limit)
+    with suppress(*FLYTE_ERRORS):
+        async with limit:
+            stopping.ends(limit)
+            yield
 
 
 def schema_of(task: remote.TaskDetails) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
@@ -215,8 +214,7 @@ class Door:
         await exchange.withdraw()
         answer: ASGIApp | None = None
         if is_expected:
-            if exchange.is_http and not exchange.has_started:  # outer middleware may need one
-                answer = Response(status_code=CLIENT_HAS_LEFT)
+            exchange.status = exchange.status or CLIENT_HAS_LEFT
         elif not exchange.has_started:
             answer = self._with_cors(problem_response(HTTPConnection(scope), error))
         else:

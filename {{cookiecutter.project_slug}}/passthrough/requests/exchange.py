@@ -147,7 +147,6 @@ class Exchange:
     def close(self) -> None:
         """Read no more, and let the app return by itself."""
         self._may_read_ahead = False
-        stopping.leaves(self.present)
         self._late.cancel()
         if self._reading:
             self._reading.cancel()

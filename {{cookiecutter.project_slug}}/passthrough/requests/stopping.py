@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
+from weakref import WeakSet
 
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
@@ -22,7 +23,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.begun = False
-        self._timeouts: set[asyncio.Timeout] = set()
+        self._timeouts = WeakSet[asyncio.Timeout]()
 
     def listen(self) -> None:
         """Handle the signals that stop the server, in addition to the server's own handler."""
@@ -40,14 +41,10 @@ class Stopping:
         handler(number, frame)
 
     def ends(self, timeout: asyncio.Timeout) -> None:
-        """Make a timeout, entered or about to be entered, expire at the signal."""
+        """Make a timeout expire at the signal."""
         self._timeouts.add(timeout)
         if self.begun:
             asyncio.get_running_loop().call_soon(self._expire)
-
-    def leaves(self, timeout: asyncio.Timeout) -> None:
-        """Forget a timeout whose block has been left."""
-        self._timeouts.discard(timeout)
 
     def _expire(self) -> None:
         while self._timeouts:
