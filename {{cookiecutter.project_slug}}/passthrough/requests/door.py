@@ -30,7 +30,7 @@ from ..calls.make_safe import make_safe
 from ..calls.request_calls import current_calls
 from ..calls.sdk import act_in, initialised
 from ..settings import Settings
-from .exchange import Exchange, too_large
+from .exchange import Exchange
 from .problems import SETTINGS, Problem, problem_for, problem_response, route_of
 from .stopping import COME_BACK, stopping
 
@@ -165,9 +165,6 @@ class Door:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
         if size + len(scope["path"]) + len(scope.get("query_string", b"")) > LARGEST_HEADERS:
             return HTTPException(431, "the headers of the request are too large")
-        length = sent.get(b"content-length", b"")[:20]
-        if length.isdigit() and int(length) > self.settings.largest_body:
-            return too_large(self.settings.largest_body)
         if scope["path"] in self.public:
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):

@@ -42,11 +42,6 @@ NO_CACHE = (b"cache-control", b"no-cache")
 """Set by FastAPI on event streams; replaced, because it lets caches store them."""
 
 
-def too_large(largest_body: int) -> HTTPException:
-    """Return the refusal of a body."""
-    return HTTPException(413, f"the body of a request may have up to {largest_body} bytes")
-
-
 class Exchange:
     """A request and its response, or a WebSocket.
 
@@ -108,7 +103,8 @@ class Exchange:
         if message["type"] != "http.request":
             return message
         if self._size > self._largest_body:
-            raise too_large(self._largest_body)
+            most = f"the body of a request may have up to {self._largest_body} bytes"
+            raise HTTPException(413, most)
         return {**message, "body": bytes(message.get("body", b""))}
 
     async def _next(self) -> Message:
