@@ -3,7 +3,6 @@
 No other module touches a private name of the SDK except through `part`.
 """
 
-import dis
 import functools
 import inspect
 import re
@@ -59,8 +58,7 @@ def is_there(name: str, parameters: str) -> bool:
         return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
     with suppress(ImportError, AttributeError):  # an attribute that the constructor sets
         owner, _, attribute = name.rpartition(".")
-        code = dis.get_instructions(resolve_name(owner).__init__.__code__)
-        return any((each.opname, each.argval) == ("STORE_ATTR", attribute) for each in code)
+        return attribute in resolve_name(owner).__init__.__code__.co_names
     return False
 
 

@@ -106,7 +106,6 @@ class SchemaBuilder:
         self.definitions: dict[str, Schema] = {}
         self._spend = budget.spend
         self._reader = Reader(budget)
-        self._names: set[str] = set()
 
     def of_type(self, literal_type: LiteralType) -> Schema:
         """Return the schema of one value; add its definitions to ``definitions``."""
@@ -159,11 +158,10 @@ class SchemaBuilder:
         for keyword in ("definitions", "$defs"):
             if isinstance(given.get(keyword), dict):
                 known |= given[keyword]
-        names: dict[str, str] = {}
-        for name in known:
-            unique = re.sub(r"[^A-Za-z0-9_.]", "_", name)[:64]
-            names[name] = unique if unique not in self._names else f"{unique}-{len(self._names)}"
-            self._names.add(names[name])
+        names = {
+            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
+            for number, name in enumerate(known, len(self.definitions) + 1)
+        }
         made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
         for name, schema in made.items():
             # An Enum. A model takes its names or its values, a dataclass in it only its values.
