@@ -4,6 +4,7 @@ A Python audit hook checks that nothing is opened, connected to, imported, compi
 while such a message is translated.
 """
 
+import itertools
 import json
 import os
 import pickle
@@ -28,7 +29,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 from passthrough.values.limits import MAX_NAMES
 
-MOST_WORK = 80  # times what `a_little` takes; the aim, 100 ms, is 20; unbounded work takes minutes
+AIM = 0.1  # seconds
+MOST_WORK = 80  # times what `a_little` takes, on a busy machine; unbounded work takes minutes
 MUST_NOT_HAPPEN = (
     *("open", "os.", "shutil.", "glob.", "socket.", "urllib.", "subprocess.", "ctypes."),
     *("import", "compile", "exec", "marshal.", "pickle.", "code.", "sqlite3."),
@@ -58,7 +60,7 @@ def only_data_and_little_work() -> Iterator[None]:
     """Fail if the block does anything but compute, or takes long."""
     global watched  # noqa: PLW0603
     happened.clear()
-    little, start = a_little(), time.thread_time()
+    start = time.thread_time()
     watched = threading.get_ident()
     try:
         yield
@@ -66,7 +68,8 @@ def only_data_and_little_work() -> Iterator[None]:
         watched = 0
     assert happened == []
     assert not Path(CANARY).exists()
-    assert time.thread_time() - start < MOST_WORK * max(little, a_little())
+    took = time.thread_time() - start
+    assert took < AIM or took < MOST_WORK * a_little()
 
 
 def interface_of(**inputs: LiteralType) -> TypedInterface:
@@ -257,14 +260,6 @@ def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
 NAMES = ["", "a.b", "__class__", "<b>", "\x00", "x" * MEBIBYTE, "a", "null"]
 
 
-def test_literals_may_have_any_names() -> None:
-    with only_data_and_little_work():
-        shown = to_json([(name, INTEGER) for name in NAMES])
-    cut = shown.pop("x" * 100)
-    assert cut["kind"] == "too large"
-    assert shown == {name: 1 for name in NAMES if len(name) < MEBIBYTE}
-
-
 def test_the_total_size_of_shown_literals_is_limited() -> None:
     large = binary(b"\xdd\x00\x07\x00\x00" + b"\x80" * 0x70000)
     literals = [(str(number), large) for number in range(MAX_NAMES)]
@@ -285,19 +280,23 @@ def listed(kind: LiteralType, levels: int = 1) -> LiteralType:
     return kind
 
 
-def doubling(levels: int) -> dict[str, Any]:
-    """Make a schema that grows 2 ** levels times as large when its references are resolved."""
-    definitions: dict[str, Any] = {
-        f"L{level}": {
-            "type": "object",
-            "title": f"L{level}",
-            "properties": {side: {"$ref": f"#/$defs/L{level + 1}"} for side in ("left", "right")},
-            "required": ["left", "right"],
-        }
-        for level in range(levels)
+def doubling(levels: int, leaf: Any, twice: Callable[[Any], Any]) -> LiteralType:
+    """Make a type that is 2 ** levels times as large when its references are resolved."""
+    names = [f"L{level}" for level in range(levels + 1)]
+    made = {name: twice({"$ref": f"#/$defs/{of}"}) for name, of in itertools.pairwise(names)}
+    return struct({"$ref": "#/$defs/L0", "$defs": made | {names[-1]: leaf}})
+
+
+def both(of: Any) -> Any:
+    return {
+        "type": "object",
+        "properties": {"left": of, "right": of},
+        "required": ["left", "right"],
     }
-    definitions[f"L{levels}"] = {"type": "integer"}
-    return {"title": "Root", "$ref": "#/$defs/L0", "$defs": definitions}
+
+
+def either(of: Any) -> Any:
+    return {"anyOf": [of, of]}
 
 
 def unions(levels: int, width: int) -> LiteralType:
@@ -307,14 +306,6 @@ def unions(levels: int, width: int) -> LiteralType:
         variants = [LiteralType(collection_type=kind)] * width
         kind = LiteralType(union_type={"variants": variants})
     return kind
-
-
-def doubling_unions(levels: int, leaf: dict[str, Any]) -> dict[str, Any]:
-    definitions: dict[str, Any] = {
-        f"L{level}": {"anyOf": [{"$ref": f"#/$defs/L{level + 1}"}] * 2} for level in range(levels)
-    }
-    definitions[f"L{levels}"] = leaf
-    return {"$ref": "#/$defs/L0", "$defs": definitions}
 
 
 def enums_of(names: int, fields: int) -> dict[str, Any]:
@@ -367,7 +358,7 @@ TYPES: dict[str, LiteralType] = {
         {"properties": {CODE: {"title": CODE, "properties": {"x": {"type": "integer"}}}}}
     ),
     "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
-    "references doubling over 40 levels": struct(doubling(40)),
+    "references doubling over 40 levels": doubling(40, {"type": "integer"}, both),
     "references in a circle": struct(CIRCLE),
     "references to what is not there": struct(NOWHERE),
     "definitions in definitions": struct(
@@ -381,7 +372,6 @@ TYPES: dict[str, LiteralType] = {
     ),
     "keywords of the wrong form": struct(WRONG_FORM),
     "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
-    "definitions whose names become one": struct({"$defs": {"?" * n: 1 for n in range(64, 1_000)}}),
     "100 fields of an enum of 1,000": struct(enums_of(1_000, 100)),
     "list of a file of a long format": listed(LiteralType(blob={"format": "x" * MEBIBYTE})),
     "list of a dataframe of a large schema": listed(
@@ -403,12 +393,12 @@ TYPES: dict[str, LiteralType] = {
         enum_type=EnumType.FromString(b"\x0a\x00" * 5_000_000)
     ),
     "unions of unions": unions(4, 6),
-    "unions doubling over 28 levels": struct(doubling_unions(28, {"const": "never"})),
-    "unions doubling over 11 levels, of an object without fields": struct(
-        doubling_unions(11, {"type": "object", "additionalProperties": False})
+    "unions doubling over 28 levels": doubling(28, {"const": "never"}, either),
+    "unions doubling over 11 levels, of an object without fields": doubling(
+        11, {"type": "object", "additionalProperties": False}, either
     ),
-    "unions doubling over 12 levels, of a long word": struct(
-        doubling_unions(12, {"enum": [LONG_WORD + "!"] * 2})
+    "unions doubling over 12 levels, of a long word": doubling(
+        12, {"enum": [LONG_WORD + "!"] * 2}, either
     ),
     "union of a large type": listed(
         LiteralType(union_type={"variants": [struct(of_many_properties(500)), SIMPLE]})
@@ -500,14 +490,17 @@ def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:
         to_literals({"a": 1, "b": 1, "c": 1}, kinds)
 
 
-def test_inputs_may_have_any_names() -> None:
+def test_inputs_and_literals_may_have_any_names() -> None:
     kinds = dict.fromkeys(NAMES, SIMPLE)
     with only_data_and_little_work():
         schema = inputs_schema(interface_of(**kinds))
         made = to_literals(dict.fromkeys(NAMES, 1), kinds)
+        shown = to_json(made.items())
         with pytest.raises(InvalidInputs) as caught:
             to_literals({"y" * MEBIBYTE: 1, "\ud800": 2}, kinds)
     assert [*schema["properties"]] == [*made] == NAMES
+    assert shown.pop("x" * 100)["kind"] == "too large"
+    assert shown == {name: 1 for name in NAMES if len(name) < MEBIBYTE}
     assert len(as_sent(caught.value.errors)) < 10_000
 
 
