@@ -117,70 +117,57 @@ def test_run_once_starts_a_run_only_once(
     assert created.headers["authorization"].startswith("Bearer robot-")
 
 
-def say(monkeypatch: pytest.MonkeyPatch, **address: str | None) -> None:
-    """Make Flyte say this about where to sign in; with None, that nobody has told it."""
-
-    def metadata(**usual: Any) -> pb.GetOAuth2MetadataResponse:
-        if (usual | address)["token_endpoint"] is None:
-            raise ConnectError(Code.UNIMPLEMENTED, "")
-        return pb.GetOAuth2MetadataResponse(**usual | address)
-
-    def config(**_: Any) -> pb.GetPublicClientConfigResponse:
-        return pb.GetPublicClientConfigResponse(scopes=["all", "offline"], audience="flyte")
-
-    messages = {"GetOAuth2MetadataResponse": metadata, "GetPublicClientConfigResponse": config}
-    monkeypatch.setattr(identity, "auth_service_pb2", SimpleNamespace(**messages))
-
-
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "status", "answer", "said"),
     [
-        (None, "'' is not an https:// address"),
-        ("http://127.0.0.1:1/token", "'http://127.0.0.1:1/token' is not an https:// address"),
-        ("https://127.0.0.1:99999/token", "'127.0.0.1:99999' cannot be called"),
+        (None, 0, None, "'' is not an https:// address"),
+        (
+            "http://127.0.0.1:1/token",
+            0,
+            None,
+            "'http://127.0.0.1:1/token' is not an https:// address",
+        ),
+        ("https://127.0.0.1:99999/token", 0, None, "'127.0.0.1:99999' cannot be called"),
+        ("", 401, {"access_token": "of-nobody"}, "has refused the API key: 401"),
+        ("", 200, "of-nobody", "is invalid"),
+        ("", 200, {"token": "of-nobody"}, "is invalid"),
+        ("", 200, {"access_token": ""}, "is invalid"),
+        ("", 200, {"access_token": "of-nobody\n"}, "is invalid"),
+        ("", 200, {"access_token": "of-nobody", "expires_in": "soon"}, "is invalid"),
     ],
 )
-def test_a_key_is_sent_only_to_an_address_with_tls(
-    alice: httpx.Client,
-    address: str | None,
-    said: str,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    say(monkeypatch, token_endpoint=address)
-    assert alice.get("/robot").status_code == 502
-    assert said in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("status", "answer", "said"),
-    [
-        (401, {"access_token": "of-nobody"}, "has refused the API key: 401"),
-        (200, "of-nobody", "is invalid"),
-        (200, {"token": "of-nobody"}, "is invalid"),
-        (200, {"access_token": ""}, "is invalid"),
-        (200, {"access_token": "of-nobody\n"}, "is invalid"),
-        (200, {"access_token": "of-nobody", "expires_in": "soon"}, "is invalid"),
-    ],
-)
-def test_an_odd_answer_instead_of_a_token_is_a_fault_of_flyte(
+def test_a_key_is_sent_only_over_tls_and_an_odd_answer_is_a_fault_of_flyte(
     *,
     alice: httpx.Client,
+    address: str | None,
     status: int,
     answer: Any,
     said: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With None as the address, nobody has told Flyte one; with "", it is the local Flyte's."""
     forms: list[bytes] = []
+
+    def metadata(**usual: Any) -> pb.GetOAuth2MetadataResponse:
+        if address is None:
+            raise ConnectError(Code.UNIMPLEMENTED, "")
+        return pb.GetOAuth2MetadataResponse(
+            **usual | ({"token_endpoint": address} if address else {})
+        )
+
+    def config(**_: Any) -> pb.GetPublicClientConfigResponse:
+        return pb.GetPublicClientConfigResponse(scopes=["all", "offline"], audience="flyte")
 
     async def token(_: Any, scope: Scope, receive: Receive, send: Send) -> None:
         forms.append((await receive())["body"])
         await JSONResponse(answer, status)(scope, receive, send)
 
-    say(monkeypatch)
+    messages = {"GetOAuth2MetadataResponse": metadata, "GetPublicClientConfigResponse": config}
+    monkeypatch.setattr(identity, "auth_service_pb2", SimpleNamespace(**messages))
     monkeypatch.setattr(identity.Tokens, "__call__", token)
     assert alice.get("/robot").status_code == 502
     assert said in caplog.text
     assert "of-nobody" not in caplog.text
-    assert forms == [b"grant_type=client_credentials&scope=all+offline&audience=flyte"]
+    form = b"grant_type=client_credentials&scope=all+offline&audience=flyte"
+    assert forms == ([form] if status else [])
