@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pprint import pformat
-from typing import Annotated, Any, NotRequired, TypedDict, Union
+from typing import Annotated, Any, Union
 from typing import Literal as Constant
 
 import pytest
@@ -131,11 +131,6 @@ class Owner(BaseModel):
     pet: Annotated[Cat | Dog, Field(discriminator="kind")]
 
 
-class Options(TypedDict):
-    depth: int
-    label: NotRequired[str]
-
-
 @dataclass
 class WithFiles:
     file: File
@@ -161,7 +156,6 @@ class DefaultsModel(BaseModel):
 
 
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
-PARTS = Parts(Point(1), Level.HIGH, (1, "p"), "b", {1: "one"})
 PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
     (float, 1.0, 1),
@@ -171,23 +165,14 @@ CASES: list[tuple[Any, Any, Any]] = [
     (dt.datetime, NOW, "2024-01-02T03:04:05.678Z"),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
     (dt.datetime, NOW.replace(tzinfo=None), "2024-01-02T03:04:05.678"),
-    (dt.date, NOW.date(), "2024-01-02"),
     (dt.date | None, NOW.date(), "2024-01-02"),
     (dt.timedelta, dt.timedelta(seconds=-1.5), "-PT1.5S"),
     (dt.timedelta, dt.timedelta(days=1, hours=2), "P1DT2H"),
-    (dict[str, list[Color]], {"b": [Color.BLUE], "a": []}, {"b": ["BLUE"], "a": []}),
     (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
-    (int | float, 1, 1),
-    (int | float, 1.0, 1.0),
     (float | str, 1.0, 1),
     (dt.datetime | str, "2024-01-02", "2024-01-02"),
     (Union[Point, Square], Square(2.0), {"side": 2.0}),  # noqa: UP007
     (Annotated[str, Field(max_length=3, pattern="^a")] | None, "a", "a"),
-    (tuple[int, str], (1, "a"), {"item_0": 1, "item_1": "a"}),
-    (Options, {"depth": 1}, {"depth": 1}),
-    (Parts, PARTS, PARTS_JSON),
-    (Tree, Tree(value=1, children=[Tree(value=2, children=[])]),
-        {"children": [{"value": 2, "children": []}], "value": 1}),
     (Owner, Owner(pet=Dog(kind="dog", tricks=[])), {"pet": {"kind": "dog", "tricks": []}}),
     (File, File(path="s3://b/k.csv"), "s3://b/k.csv"),
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),

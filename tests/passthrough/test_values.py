@@ -41,13 +41,6 @@ async def run_task(name: str, inputs: dict[str, Any]) -> Any:
     }
 
 
-@router.post("/sync/tasks/{name}/run")
-def sync_run_task(name: str, inputs: dict[str, Any]) -> Any:
-    run = flyte.run(remote.Task.get(f"tests.{name}", auto_version="latest"), **inputs)
-    run.wait(quiet=True)
-    return run.outputs()[0]
-
-
 @router.post("/rerun/{name}")
 async def rerun(name: str, changed: dict[str, Any]) -> Any:
     run = await flyte.rerun.aio(name, **changed)
@@ -98,7 +91,6 @@ def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Clie
         "first": "Hello, Ada!",
         "outputs": {"o0": "Hello, Ada!"},
     }
-    assert alice.post("/sync/tasks/greet/run", json={"name": "Bob"}).json() == "Hello, Bob."
     answer = alice.post("/tasks/split/run", json={"text": "Ada"}).json()
     assert answer["outputs"] == {"result": "A", "pb2": 3}
 
@@ -116,20 +108,16 @@ def test_inputs_of_a_remote_task_must_be_passed_by_name(
     assert "CreateRun" not in [call.method for call in received()]
 
 
-RUN, RUN_SYNC, RERUN = "/tasks/greet/run", "/sync/tasks/greet/run", "/rerun/{run}"
+RUN, RERUN = "/tasks/greet/run", "/rerun/{run}"
 
 
 @pytest.mark.parametrize(
     ("path", "inputs", "wrong"),
     [
-        *[
-            (path, {"name": 1, "excited": "very"}, "excited name")
-            for path in (RUN, RUN_SYNC, RERUN)
-        ],
+        (RERUN, {"name": 1, "excited": "very"}, "excited name"),
         (RUN, {"excited": 1, "loud": True}, "excited loud name"),
         (RERUN, {"loud": True}, "loud"),
         (RUN, {"task": 1}, "task"),
-        (RUN_SYNC, {"self": 1}, "self"),
         (RERUN, {"run_name": 1}, "run_name"),
     ],
 )
