@@ -42,8 +42,7 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
         app.wait_until_ready()
         assert "make dev" not in app.printed()
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
-        assert [line.split()[0] for line in lines][:2] == ["cd", ".venv/bin/flyte"]
-        assert len(lines) == 4
+        assert [Path(line.split()[0]).name for line in lines] == ["cd", "flyte", "flyte"]
         # Pasted into another terminal, in the folder where the demo was started.
         environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1", **CACHES}
         aborted = 128 + signal.SIGABRT  # see DONE

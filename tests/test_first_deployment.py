@@ -1,40 +1,22 @@
-"""The first deployment, on a PATH with only the project's own tools, and what may stop it."""
+"""What may stop the first deployment: the table in docs/deploying.md."""
 
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
 
-from local_flyte import LocalFlyte
+from local_flyte import Code, LocalFlyte, Mode
 
-from .baking import BIN, Baker, clean_environment, run
+from .baking import BIN, clean_environment
+from .local_flyte.on_the_wire import call
 
 pytestmark = pytest.mark.slow
-
-BARE = "/usr/bin:/bin"
-
-
-def test_the_image_is_built_and_everything_deployed(baker: Baker, tmp_path: Path) -> None:
-    project = baker(tmp_path)
-    (project / ".venv").symlink_to(sys.prefix)
-    with LocalFlyte(builds_images=True) as flyte:
-        variables = {"HOME": str(tmp_path), "FLYTECTL_CONFIG": str(flyte.config_file())}
-        deploy = ["make", "-o", ".venv/installed", "deploy"]
-        printed = run(deploy, project, PATH=BARE, **variables)
-        methods = [call.method for call in flyte.calls]
-    command, *_ = printed.splitlines()
-    assert f"`{command}`" in (project / "README.md").read_text("utf-8")  # for use without make
-    assert "Build completed" in printed
-    assert methods.index("GetImage") < methods.index("CreateRun") < methods.index("Create")
-    tasks = (project / "app" / "tasks.py").read_text("utf-8")
-    assert methods.count("DeployTask") == tasks.count("\n@task_env.task")
-
 
 DOCKER = """#!/bin/sh
 case "$*" in
@@ -50,6 +32,7 @@ class Trouble(NamedTuple):
 
     message: str
     kind: Mapping[str, Any] = MappingProxyType({})
+    prepare: Callable[[LocalFlyte], None] = lambda _: None
     change: tuple[str, str] = ("", "")
     """What to replace in the config, and by what."""
     tools: tuple[str, ...] = ("uv",)
@@ -57,20 +40,42 @@ class Trouble(NamedTuple):
     environment: Mapping[str, str] = MappingProxyType({})
 
 
-OPEN_SOURCE: dict[str, Any] = {"authorization": False, "builds_images": True}
+def build_fails(flyte: LocalFlyte) -> None:
+    """Let Flyte have no image, and a builder that fails: a task of this project and domain."""
+    names = {"project": "system", "domain": "production", "name": "build-image", "version": "1"}
+    text = {"type": {"simple": "STRING"}}
+    variables = [{"key": key, "value": text} for key in ("spec", "context", "target_image")]
+    template = {
+        "id": names,
+        "interface": {"inputs": {"variables": variables}},
+        "container": {"command": ["false"]},
+    }
+    deploy = {"taskId": names, "spec": {"taskTemplate": template}}
+    answer = call(flyte, "task.TaskService/DeployTask", deploy, person="alice")
+    assert answer.status_code == 200, answer.text
+    flyte.fail_next("GetImage", Code.NOT_FOUND, times=9)
+
+
+OPEN_SOURCE: dict[str, Any] = {"mode": Mode.OPEN_SOURCE}
+BUILDER: dict[str, Any] = {"project": "system", "domain": "production"}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
     Trouble("remote image builder is not enabled", OPEN_SOURCE),
-    Trouble("Build failed in ... at ...", {"builds_images": True, "app_bin": Path("/none")}),
-    Trouble("assuming it exists", OPEN_SOURCE, PUSHED),
+    Trouble("Build failed in ... at ...", BUILDER, build_fails),
+    Trouble("assuming it exists", OPEN_SOURCE, change=PUSHED),
     Trouble(
         "no container registry is configured to push to",
         OPEN_SOURCE,
-        (REMOTE, '"builder": "local"'),
-        ("uv", "docker"),
+        change=(REMOTE, '"builder": "local"'),
+        tools=("uv", "docker"),
     ),
-    Trouble("`docker` ... returned non-zero exit status", OPEN_SOURCE, PUSHED, ("uv", "docker")),
+    Trouble(
+        "`docker` ... returned non-zero exit status",
+        OPEN_SOURCE,
+        change=PUSHED,
+        tools=("uv", "docker"),
+    ),
     Trouble("permission denied for ... project ... domain", person="victor"),
     Trouble("project ... not found", change=("flytesnacks", "elsewhere")),
     Trouble(UNAVAILABLE, change=("127.0.0.1:", '127.0.0.1:1", "other": "')),
@@ -104,6 +109,7 @@ def test_the_message_is_as_in_the_table(
     variables = {"PATH": str(tools), "UV_PYTHON": sys.executable, "HOME": str(tmp_path)}
     variables |= {"FLYTECTL_CONFIG": str(config), **trouble.environment}
     with LocalFlyte(**trouble.kind) as flyte:
+        trouble.prepare(flyte)
         known = flyte.config_file(trouble.person).read_text("utf-8")
         config.write_text(known.replace(*trouble.change), "utf-8")
         done = subprocess.run(

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte, Mode
 
-from .baking import BIN, Baker, run
+from .baking import Baker, run
 
 pytestmark = pytest.mark.slow
 
@@ -51,17 +51,23 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     docker = DOCKER.format(python=sys.executable, build=str(build), image=str(image))
     (tools / "docker").write_text(docker, "utf-8")
     (tools / "docker").chmod(0o755)
-    with LocalFlyte(authorization=False, builds_images=True) as flyte:
+    (project / ".venv").symlink_to(sys.prefix)
+    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
         config = flyte.config_file().read_text("utf-8")
         local = '"builder": "local", "registry": "registry.example/me"'
         (tmp_path / "flyte.yaml").write_text(config.replace('"builder": "remote"', local), "utf-8")
         printed = run(
-            [BIN / "flyte", "deploy", "deployment.py", "app_env"],
+            ["make", "-o", ".venv/installed", "deploy"],
             project,
-            PATH=f"{tools}:{BIN}:/usr/bin:/bin",
+            PATH=f"{tools}:/usr/bin:/bin",  # uv is found although it is not on it
             HOME=str(tmp_path),
             FLYTECTL_CONFIG=str(tmp_path / "flyte.yaml"),
         )
+        methods = [call.method for call in flyte.calls]
+    tasks = (project / "app" / "tasks.py").read_text("utf-8")
+    assert methods.count("DeployTask") == tasks.count("\n@task_env.task")
+    command, *_ = printed.splitlines()
+    assert f"`{command}`" in (project / "README.md").read_text("utf-8")  # for use without make
     tag = r"--tag registry\.example/me/my-flyte-app:\w+"
     platform = "--platform linux/amd64,linux/arm64"
     assert re.search(rf"options of docker: .*{tag} {platform} --push$", printed, re.MULTILINE)

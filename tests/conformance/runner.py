@@ -33,11 +33,9 @@ CALL_SECONDS = 60
 POLL_SECONDS = 0.2
 LARGE = 2 * 2**20
 """Characters in ${large}: more inputs or outputs than Flyte returns."""
-DIRECT = "direct"
 TASKS = Path(__file__).with_name("tasks.py")
 OF_TASKS = re.compile(r"\$\{(version|image|ended)\}")
 """Variables in cases that need the tasks."""
-TERMINAL = {f"ACTION_PHASE_{each}" for each in ("SUCCEEDED", "FAILED", "ABORTED", "TIMED_OUT")}
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,9 @@ class Difference:
     where: str
     expected: object
     got: object
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, got {self.got}"
 
 
 @dataclass(frozen=True)
@@ -178,35 +179,28 @@ class Runner:
             raise ValueError(f"The SDK could not deploy the tasks of the cases:\n{said}")
         return dict(json.loads(result.stdout.splitlines()[-1]))
 
-    def trouble(self) -> str | None:
-        """Make one call, and return the reason if no other call can succeed."""
-        url, project, domain = self._target.url, self._target.project, self._target.domain
-        if self._target.kind != "devbox" and "alice" not in self._target.tokens:
-            return "There is no token to call Flyte with: put one into FLYTE_TEST_TOKEN_ALICE."
-        get = {
-            "call": "flyteidl2.project.project_service.ProjectService/GetProject",
-            "request": {"id": project},
-        }
-        outcome = self._call("", get)
-        match outcome.code:
-            case None:
-                known = [each["id"] for each in outcome.answers[0]["project"].get("domains", [])]
-                if domain in known:
-                    return None
-                return f"The project {project} has no domain {domain}, only {', '.join(known)}."
-            case "not_found":
-                return f"{url} has no project {project}; give another with --project. ({outcome})"
-            case "unauthenticated" | "permission_denied":
-                return f"{url} refuses the token in FLYTE_TEST_TOKEN_ALICE. ({outcome})"
-            case _:
-                return f"No Flyte answers at {url}; check it, and --ca. ({outcome})"
+    def check(self) -> None:
+        """Make one call.
+
+        Raises:
+            ValueError: If Flyte does not answer, or does not know the caller or the project.
+        """
+        outcome = self._call(
+            "flyteidl2.project.project_service.ProjectService",
+            {"call": "GetProject", "request": {"id": self._target.project}},
+        )
+        if outcome.code is not None:
+            raise ValueError(
+                f"{self._target.url} does not return the project {self._target.project}: {outcome}."
+                " Check --url, --ca, --project and FLYTE_TEST_TOKEN_ALICE."
+            )
 
     def missing(self, case: Case) -> str | None:
         """Return the reason why a case cannot run, or None."""
         known = {*self._target.tokens, "nobody", "stranger"}
         if self._target.kind != "devbox" and (unknown := case.people - known):
             return f"no token of {', '.join(sorted(unknown))}"
-        if case.needs == DIRECT and not self._target.direct:
+        if case.needs == "direct" and not self._target.direct:
             return "a proxy may be in front of Flyte, because --direct was not given"
         return None
 
@@ -249,11 +243,8 @@ class Runner:
         while True:
             outcome = self._call(service, step)
             differences = list(_compare_outcome(step, outcome, self._target.kind))
-            # Wait for "until" before the other checks, unless it can no longer occur.
-            early = "until" in step and any(d.where.startswith("until") for d in differences)
-            late = any(d.where.endswith("status.phase") and d.got in TERMINAL for d in differences)
-            again = (early and not late) or (differences and step.get("retry"))
-            if not again or time.monotonic() > deadline:
+            waits = step.keys() & {"until", "retry"} and time.monotonic() < deadline
+            if not (differences and waits):
                 break
             time.sleep(POLL_SECONDS)
         if not differences:
@@ -268,7 +259,6 @@ class Runner:
         client, input_type, streams = self._method(service or default_service, method)
         request = ParseDict(step.get("request", {}), input_type())
         answers: list[Any] = []
-        between = iter(step.get("between", ()))
         try:
             answer = client(
                 request,
@@ -277,11 +267,6 @@ class Runner:
             )
             for message in answer if streams else [answer]:
                 answers.append(MessageToDict(message, preserving_proto_field_name=True))
-                if "between" in step:
-                    if (call := next(between, None)) is None:
-                        break
-                    if (outcome := self._call(default_service, call)).code:
-                        return outcome
         except ConnectError as error:
             return Outcome(answers, error.code.value, error.message)
         return Outcome(answers)
@@ -316,16 +301,12 @@ def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Itera
     if outcome.code is not None:
         return
     messages = step.get("messages", {})
-    for which, index in (("first", 0), ("last", -1)):
-        if which in messages:
-            if answers:
-                yield from _compare(which, messages[which], answers[index])
-            else:
-                yield Difference(which, messages[which], "no message")
-    if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
-        yield Difference("any", messages["any"], answers)
     if messages.get("count", len(answers)) != len(answers):
         yield Difference("messages", messages["count"], len(answers))
+    if "last" in messages:
+        yield from _compare("last", messages["last"], answers[-1] if answers else None)
+    if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
+        yield Difference("any", messages["any"], answers)
     for which in ("until", "answer"):
         if which in step:
             yield from _compare(which, step[which], answers[-1])

@@ -5,13 +5,10 @@ import functools
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -30,9 +27,10 @@ def repeats(kind: str, case: Case) -> bool:
 
     The devbox has the open source's services, and runs go the same way in every kind.
     """
-    alike = kind == "devbox" and "open-source" in case.kinds
-    alike |= kind != "union" and case.kinds == KINDS and case.needs_tasks
-    return alike and kind not in json.dumps(case.steps)
+    if kind == "devbox":
+        return "open-source" in case.kinds or case.needs_tasks
+    of_runs = case.kinds == KINDS and case.needs_tasks and kind not in json.dumps(case.steps)
+    return kind == "open-source" and of_runs
 
 
 EXPECTED = [
@@ -81,7 +79,6 @@ def test_every_kind_of_difference_is_detected() -> None:
             {"messages": {"last": {"project": {"name": "another"}}}},
             {"messages": {"any": {"project": {"name": "another"}}}},
             {"save": {"name": "project.another"}},
-            {"between": [{**step, "call": "GetProject", "request": {"id": "another"}}]},
         ]
         for wrong in mistakes:
             changed = Case(case.service, case.name, case.kinds, [{**step, **wrong}])
@@ -98,20 +95,11 @@ def union() -> Iterator[LocalFlyte]:
 @pytest.mark.parametrize(
     ("options", "token", "said"),
     [
-        ([], None, "There is no token to call Flyte with: put one into FLYTE_TEST_TOKEN_ALICE"),
-        ([], " ", "There is no token in FLYTE_TEST_TOKEN_ALICE"),
+        ([], None, "does not return the project flytesnacks: unauthenticated"),
+        ([], "of-nobody", "does not return the project flytesnacks: unauthenticated"),
         ([], "victor", "The SDK could not deploy the tasks"),
-        (
-            ["--only", "no such case"],
-            "alice",
-            "--only no such case: no case of union has",
-        ),
-        ([], "of-nobody", "refuses the token in FLYTE_TEST_TOKEN_ALICE"),
-        (["--project", "another"], "alice", "has no project another; give another with --project"),
-        (["--domain", "another"], "alice", "has no domain another, only development"),
-        (["--url", "flyte.example.com"], "alice", "--url must begin with https:// or http://"),
-        (["--url", "https://{free}"], "alice", "No Flyte answers at https://{free}"),
-        ([], "alice", "Give the kind of Flyte"),
+        (["--project", "another"], "alice", "does not return the project another: not_found"),
+        (["--url", "https://127.0.0.1:1"], "alice", "https://127.0.0.1:1 does not return"),
     ],
 )
 def test_a_comparison_that_cannot_start_prints_the_reason(
@@ -119,76 +107,46 @@ def test_a_comparison_that_cannot_start_prints_the_reason(
     options: list[str],
     token: str | None,
     said: str,
+    *,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.socket() as nobody_listens, mock.patch.dict(os.environ):
-        for name in [name for name in os.environ if name.startswith("FLYTE_TEST_TOKEN_")]:
-            del os.environ[name]
-        if token is not None:
-            known = token in ("alice", "victor")
-            os.environ["FLYTE_TEST_TOKEN_ALICE"] = union.token(token) if known else token
-        nobody_listens.bind(("127.0.0.1", 0))
-        names = {
-            "host": union.url.partition("://")[2],
-            "free": f"127.0.0.1:{nobody_listens.getsockname()[1]}",
-        }
-        given = ["--url", union.url, "--ca", str(union.ca_file), *options]
-        kind = [] if said.startswith("Give the kind") else ["--kind", "union"]
-        assert main([*(each.format(**names) for each in given), *kind]) == 2
+    monkeypatch.delenv("FLYTE_TEST_TOKEN_ALICE", raising=False)
+    if token is not None:
+        known = token in ("alice", "victor")
+        monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token(token) if known else token)
+    assert main(["--url", union.url, "--ca", str(union.ca_file), *options]) == 2
     printed = capsys.readouterr()
-    assert said.format(**names) in printed.err
-    assert printed.out == ""
-    assert union.token("alice") not in printed.err
-    assert union.token("victor") not in printed.err
-
-
-RUNS = "flyteidl2.workflow.run_service.RunService"
-PROJECT = {
-    "call": "flyteidl2.project.project_service.ProjectService/GetProject",
-    "request": {"id": "flytesnacks"},
-}
-
-
-@pytest.fixture
-def ask_union(
-    union: LocalFlyte, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
-    """Return a function that runs cases as on the command line, and returns the code and lines."""
-    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token("alice"))
-    file = tmp_path / "results"
-
-    def ask(given: list[Case], *options: str) -> tuple[int, list[dict[str, Any]]]:
-        monkeypatch.setattr("tests.conformance.__main__.cases", lambda: given)
-        command = ["--kind", "union", "--url", union.url, "--ca", str(union.ca_file)]
-        code = main([*command, "--output", str(file), *options])
-        return code, [json.loads(line) for line in file.read_text().splitlines()]
-
-    return ask
-
-
-def case(name: str, *steps: dict[str, Any]) -> Case:
-    return Case(RUNS, name, KINDS, list(steps))
+    assert said in printed.err
+    for name in ("alice", "victor"):
+        assert union.token(name) not in printed.out + printed.err
 
 
 def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
-    ask_union: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    union: LocalFlyte, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = case("the wrong project", {**PROJECT, "answer": {"project": {"id": "another"}}})
-    victor = case("victor's project", {**PROJECT, "as": "victor"})
-    given = [case("a run", PROJECT), case("a project", PROJECT), wrong, victor]
-    code, lines = ask_union(given, "--only", "PROJECT")
-    assert code == 1
-    assert [(each["case"], each["outcome"], each["reason"]) for each in lines] == [
-        ("a project", "as expected", None),
-        ("the wrong project", "differs", None),
-        ("victor's project", "not tried", "no token of victor"),
+    projects = "flyteidl2.project.project_service.ProjectService"
+    get = {"call": "GetProject", "request": {"id": "flytesnacks"}}
+    given = {
+        "a project": get,
+        "another": get,
+        "the wrong project": {**get, "answer": {"project": {"id": "another"}}},
+        "victor's project": {**get, "as": "victor"},
+    }
+    made = [Case(projects, name, KINDS, [step]) for name, step in given.items()]
+    monkeypatch.setattr("tests.conformance.__main__.cases", lambda: made)
+    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token("alice"))
+    command = ["--url", union.url, "--ca", str(union.ca_file), "--only", "project"]
+    assert main(command) == 1
+    printed = re.sub(r" +[\d.]+ s +", " ", capsys.readouterr().out)
+    assert printed.splitlines() == [
+        "  1/3 as expected ProjectService: a project",
+        "  2/3 differs     ProjectService: the wrong project",
+        "    answer.project.id: expected another, got flytesnacks",
+        "  3/3 not tried   ProjectService: victor's project",
+        "    no token of victor",
+        "1 as expected, 1 differs, 1 not tried",
     ]
-    where = "answer.project.id"
-    difference = {"where": where, "expected": "another", "got": "flytesnacks"}
-    assert [each["differences"] for each in lines] == [[], [difference], []]
-    assert all(each["seconds"] >= 0 for each in lines)
-    printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"  1/3 +\d+\.\d s  as expected RunService: a project", printed[0])
 
 
 @pytest.mark.slow
@@ -202,7 +160,6 @@ def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> 
         cwd=ROOT,
         env={
             **os.environ,
-            "COLUMNS": "200",
             "FLYTE_TEST_TOKEN_ALICE": union.token("alice"),
             "FLYTE_TEST_TOKEN_BOB": union.token("bob"),
         },
@@ -212,8 +169,4 @@ def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> 
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "no token of victor" in result.stdout
-    (all_services,) = (line for line in result.stdout.splitlines() if line.startswith("│ all "))
-    cases_, expected, different, not_tried = map(int, all_services.split("│")[2:-1])
-    assert cases_ == expected + not_tried
-    assert not_tried > 3
-    assert different == 0
+    assert re.search(r"^\d+ as expected, \d+ not tried$", result.stdout, re.MULTILINE)

@@ -90,10 +90,8 @@ def test_a_contributor_may_abort_anyones_run_with_all_its_actions(local_flyte: L
     assert not details(run)["family.endless"].abort_info.HasField("aborted_by")
 
 
-def test_the_cli_runs_and_sees_what_is_there(local_flyte: LocalFlyte) -> None:
-    assert "family.child" in cli(local_flyte, "get", "task")
-    started = cli(local_flyte, "run", "deployed-task", "family.child", "--number", "4")
-    run = ended(started.partition("Created Run: ")[2].split()[0])
-    assert run in cli(local_flyte, "get", "run", "--limit", "1000")
-    assert phase(run) == "succeeded"
-    assert "runtime completed" in cli(local_flyte, "get", "logs", run)
+def test_the_cli_starts_a_run_and_follows_its_log(local_flyte: LocalFlyte) -> None:
+    child = ("deployed-task", "family.child", "--number", "4")
+    printed = cli(local_flyte, "run", "--follow", *child)
+    assert phase(printed.partition("Created Run: ")[2].split()[0]) == "succeeded"
+    assert "runtime completed" in printed

@@ -12,6 +12,7 @@ from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
+from local_flyte.conditions import RECORDING
 from local_flyte.testing import acting_as, ended, start, wait_until
 
 router = APIRouter()
@@ -70,7 +71,7 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 0.3)
     (condition,) = asked(alice)
     with ThreadPoolExecutor(2) as threads:
-        with local_flyte.unrecorded_answers():
+        with local_flyte.hang(RECORDING):
             given = answer(bob, condition, True)
             assert (given.status_code, given.json()) == (200, condition | {"value": True})
             ended(condition["run"])

@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import http.client
-import json
 import os
 import secrets
 import signal
@@ -14,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import httpx
 from dotenv import load_dotenv
 
 from passthrough.requests.serving import COMMAND_LINE
@@ -77,7 +76,11 @@ def _run(options: argparse.Namespace) -> int:
         print("Starting local Flyte…", flush=True)
         local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN, credential_headers=headers))
         stack.callback(_ignore_further_signals)
-        registered = _Registered(local_flyte)
+        print("Registering the tasks…", flush=True)
+        versions = _versions()
+        tasks = local_flyte.register(Path.cwd())
+        if not tasks:
+            print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
         if options.flyte_only:
             listener.close()
             print(flyte_banner(local_flyte), flush=True)
@@ -92,77 +95,51 @@ def _run(options: argparse.Namespace) -> int:
             "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
             **local_flyte.app_environment(),
-            **sign_in.environment(people, secret, restarts=reload, private=sign_in.is_private()),
+            **sign_in.environment(people, secret),
         }
         port: int = listener.getsockname()[1]
+        url = f"http://{HOST}:{port}"
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
-        _wait_until_it_answers(app, port)
+        _wait_until_it_answers(app, url)
         notes = [] if options.port in {0, port} else [f"Port {options.port} cannot be used."]
         if reload:
             notes.append(
-                f"The app restarts when a file in {PACKAGE}/ changes; when"
-                f" {' or '.join(registered.files)} does, the tasks are registered again."
+                f"When a Python file in {PACKAGE}/ changes, the app restarts and the tasks are"
+                " registered again."
             )
-        status, body = _get(port, "/openapi.json")
-        document = json.loads(body) if status == http.HTTPStatus.OK else {}
         banner = app_banner(
             local_flyte,
-            f"http://{HOST}:{port}",
+            url,
             secret=secret,
-            offered=document.get("paths", ()),
-            task_variables=registered.variables,
-            task=TASK if TASK in registered.tasks else None,
+            task=TASK if TASK in tasks else None,
             api_key_header=headers[0] if headers else None,
             notes=notes,
         )
         print(banner, flush=True)
         while app.poll() is None:
             time.sleep(WAKE_SECONDS)
-            if reload:
-                registered.update()
+            if reload and (found := _versions()) != versions:
+                versions = found
+                _register_again(local_flyte)
         return app.returncode or 1  # the app exits by itself only if something is wrong
 
 
-class _Registered:
-    """Registers the project's tasks, now and whenever one of their files changes."""
-
-    def __init__(self, local_flyte: LocalFlyte) -> None:
-        self._local_flyte = local_flyte
-        self.tasks: list[str] = []
-        self.variables: list[str] = []
-        self.files: list[str] = [DEPLOYMENT]
-        print("Registering the tasks…", flush=True)
-        self._register()
-        if not self.tasks:
-            print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
-
-    def update(self) -> None:
-        """Register the tasks again if one of the files has changed; print an error in it."""
-        versions = _versions(self.files)
-        changed = [name for name in versions if versions[name] != self._versions[name]]
-        if not changed or None in versions.values():
-            return
-        try:
-            self._register()
-            print(f"{', '.join(changed)} has changed: registered the tasks again.", flush=True)
-        except RuntimeError as error:
-            print(error, file=sys.stderr, flush=True)
-
-    def _register(self) -> None:
-        self._versions = _versions(self.files)
-        told = self._local_flyte.register(Path.cwd())
-        self.tasks, self.variables = told["tasks"], told["variables"]
-        self.files = [*map(os.path.relpath, told["files"]), DEPLOYMENT]
-        self._versions = _versions(self.files) | self._versions
-
-
-def _versions(files: Sequence[str]) -> dict[str, int | None]:
-    versions = dict.fromkeys(files)
-    for name in files:
+def _versions() -> dict[Path, int]:
+    """Return when each Python file of the project was last changed."""
+    versions = {}
+    for file in (*Path(PACKAGE).rglob("*.py"), Path(DEPLOYMENT)):
         with contextlib.suppress(FileNotFoundError):  # some editors replace a file to write it
-            versions[name] = Path(name).stat().st_mtime_ns
+            versions[file] = file.stat().st_mtime_ns
     return versions
+
+
+def _register_again(local_flyte: LocalFlyte) -> None:
+    try:
+        local_flyte.register(Path.cwd())
+        print("Registered the tasks again.", flush=True)
+    except RuntimeError as error:
+        print(error, file=sys.stderr, flush=True)
 
 
 def _ignore_further_signals() -> None:
@@ -207,26 +184,16 @@ def _app(
                 app.wait(STOP_SECONDS)
 
 
-def _wait_until_it_answers(app: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_it_answers(app: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
-        if _get(port, "/health")[0]:
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(f"{url}/health", trust_env=False, timeout=STOP_SECONDS)
             return
-        time.sleep(0.1)
+        time.sleep(WAKE_SECONDS)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
-
-
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    """Return the status and the body that the app answers; status 0 if it does not answer."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=READY_SECONDS)
-    errors = contextlib.suppress(OSError, http.client.HTTPException)
-    with contextlib.closing(connection), errors:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    return 0, b""
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import protovalidate
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
-from .people import Directory, Mode, Person
+from .people import Mode, Person
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -29,9 +28,6 @@ CALLER: ContextVar[Person | None] = ContextVar("caller")
 
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Every known caller may call these."""
-
-MAY_BE_EMPTY = ("org", "organization", "content_md5")
-"""Fields that are required by their rules, although Flyte accepts requests without them."""
 
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """How the methods begin that change nothing. Every other method needs the right to run."""
@@ -96,11 +92,9 @@ class Faults:
 class Access:
     """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults, mode: Mode, proxy: Directory | None) -> None:
-        """Prepare; ``proxy`` has the people that the proxy in front admits, if there is one."""
+    def __init__(self, faults: Faults, mode: Mode) -> None:
         self._faults = faults
         self._mode = mode
-        self._proxy = proxy
 
     async def intercept_unary(
         self,
@@ -108,7 +102,7 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> Response:
-        await self._admit(request, ctx)
+        await self._admit(ctx)
         return await call_next(request, ctx)
 
     async def intercept_server_stream(
@@ -117,7 +111,7 @@ class Access:
         request: Request,
         ctx: Context,
     ) -> AsyncGenerator[Response]:
-        await self._admit(request, ctx)
+        await self._admit(ctx)
         method, sent = ctx.method().name, 0
         async with aclosing(call_next(request, ctx)) as responses:
             async for response in responses:
@@ -126,12 +120,10 @@ class Access:
                 sent += 1
         await self._faults.wait(method, sent)  # the stream does not end, either
 
-    async def _admit(self, request: Any, ctx: Context) -> None:
+    async def _admit(self, ctx: Context) -> None:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
-        if self._proxy is not None and not self._proxy.lets_in(ctx.request_headers()):
-            raise ConnectError(Code.UNAUTHENTICATED, "the proxy does not accept these credentials")
         if self._mode is not Mode.UNION:
             return
         someone = known_caller()
@@ -143,20 +135,3 @@ class Access:
             raise ConnectError(
                 Code.PERMISSION_DENIED, f"{someone.name} may not {right} in this project"
             )
-        _check(request)
-
-
-def _check(request: Any) -> None:
-    """Check a request against the rules in its definition, unlike the open-source Flyte.
-
-    Raises:
-        ConnectError: INVALID_ARGUMENT, with the fields that break a rule.
-    """
-    broken = []
-    for violation in protovalidate.collect_violations(request):
-        field = violation.proto.field
-        name = ".".join(element.field_name for element in field.elements) if field else ""
-        if violation.field_value or not name.endswith(MAY_BE_EMPTY):
-            broken.append(f"{name}: {violation.proto.message}")
-    if broken:
-        raise invalid("; ".join(broken))

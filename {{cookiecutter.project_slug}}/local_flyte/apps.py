@@ -1,7 +1,8 @@
 """AppService: deployed apps, and the processes that serve them.
 
 Unlike on a cluster, there is nothing in front of an app: no sign-in, no scaling (always one
-replica), no rolling update (the old revision ends before the new one starts).
+replica), no rolling update (the old revision ends before the new one starts). An app must take its
+port from the SDK, as a FastAPIAppEnvironment does, not from a command of its own.
 """
 
 import asyncio
@@ -10,31 +11,44 @@ import secrets
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from flyteidl2.app import app_definition_pb2, app_service_connect
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.core import tasks_pb2
 
-from .access import CALLER, Context, found, invalid
-from .actions import Signal, now
+from .access import Context, found, invalid
+from .actions import now
 from .processes import Containers, substituted
 from .serving import HOST, listen
 
 _Status = app_definition_pb2.Status
 _Spec = app_definition_pb2.Spec
-SETTLED = {
-    _Status.DEPLOYMENT_STATUS_ACTIVE,
-    _Status.DEPLOYMENT_STATUS_FAILED,
-    _Status.DEPLOYMENT_STATUS_STOPPED,
-}
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 2
 TAIL = 20  # lines of the log in the message about a failure
+
+
+def other_port(port: int) -> dict[str, str]:
+    """Return variables that make the SDK serve an app on another port than the container's.
+
+    A container has all ports for itself; here, apps share the machine's ports. The SDK has these
+    variables for a development cluster, where apps on the host do the same.
+    """
+    return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
+
+
+def free_port() -> int:
+    """Return a port that is free, and that the system does not give to others in the meantime.
+
+    It chooses ports from 32768 on (Linux), or from 49152 on.
+    """
+    while True:
+        port = 16_384 + secrets.randbelow(16_384)
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
 
 
 @dataclass
@@ -43,11 +57,10 @@ class App:
 
     state: app_definition_pb2.App
     """All of its state, as the API shows it."""
-    port: int
+    port: int = field(default_factory=free_port)
     """The port that its process listens on, in every revision."""
-    tls_port: int
+    tls_port: int = field(default_factory=free_port)
     """Its public port, with TLS."""
-    changed: Signal = field(default_factory=Signal)
     process: asyncio.Task[None] | None = None
     log: list[str] = field(default_factory=list)
     """What the process has printed, in lines with their breaks."""
@@ -62,26 +75,16 @@ class App:
         return f"http://{HOST}:{self.port}"
 
     @property
-    def status(self) -> int:
-        return self.state.status.conditions[-1].deployment_status
+    def status(self) -> str:
+        """Its deployment status, such as ``ACTIVE``."""
+        status = self.state.status.conditions[-1].deployment_status
+        return _Status.DeploymentStatus.Name(status).removeprefix("DEPLOYMENT_STATUS_")
 
     def enter(self, status: int, message: str = "") -> None:
-        """Enter another deployment status, and notify watchers."""
-        moment = now()
-        self.state.status.last_updated_at.CopyFrom(moment)
+        """Enter another deployment status."""
         self.state.status.conditions.add(
-            last_transition_time=moment, deployment_status=status, message=message
+            last_transition_time=now(), deployment_status=status, message=message
         )
-        self.state.status.current_replicas = int(status == _Status.DEPLOYMENT_STATUS_ACTIVE)
-        self.changed.fire()
-
-    async def is_up(self, seconds: float) -> bool:
-        """Wait until its revision accepts connections or has ended, but no longer than this."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self.status not in SETTLED:
-                    await self.changed.wait()
-        return self.status == _Status.DEPLOYMENT_STATUS_ACTIVE
 
 
 @dataclass(eq=False)
@@ -95,8 +98,8 @@ class AppService(app_service_connect.AppService):
     """The variables that a cluster injects into them."""
     _url: str
     """The address of this Flyte."""
-    _tls: ssl.SSLContext | None
-    """None if they have no TLS."""
+    _tls: ssl.SSLContext
+    """For their public ports."""
     _apps: dict[tuple[str, str, str], App] = field(default_factory=dict)
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
@@ -105,12 +108,10 @@ class AppService(app_service_connect.AppService):
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
         """Deploy an app, for the first time or again."""
-        if (someone := CALLER.get()) is not None:
-            request.app.spec.creator.CopyFrom(someone.identity)
-        if (app := self._apps.get(_key(request.app.metadata.id))) is not None:
-            await self._replace(app, request.app.spec)
-        else:
-            app = self._add(request.app)
+        request.app.metadata.revision = 0  # it stays 0: Flyte does not count revisions
+        app = self._apps.setdefault(_key(request.app.metadata.id), App(request.app))
+        app.state.status.ingress.public_url = f"https://{HOST}:{app.tls_port}"
+        await self._replace(app, request.app.spec)
         return pb.CreateResponse(app=app.state)
 
     async def get(self, request: pb.GetRequest, ctx: Context) -> pb.GetResponse:
@@ -124,7 +125,8 @@ class AppService(app_service_connect.AppService):
 
     async def delete(self, request: pb.DeleteRequest, ctx: Context) -> pb.DeleteResponse:
         """Delete an app; it may not exist."""
-        await self._remove(request.app_id)
+        if (app := self._apps.pop(_key(request.app_id), None)) is not None:
+            await self._end(app)
         return pb.DeleteResponse()
 
     async def list(self, request: pb.ListRequest, ctx: Context) -> pb.ListResponse:
@@ -135,61 +137,21 @@ class AppService(app_service_connect.AppService):
         apps = [app.state for key, app in sorted(self._apps.items()) if key[:2] == scope]
         return pb.ListResponse(apps=apps)
 
-    async def watch(
-        self, request: pb.WatchRequest, ctx: Context
-    ) -> AsyncIterator[pb.WatchResponse]:
-        """Send an app now and at each change, until it is deleted."""
-        app = self.find(request.app_id)
-        sent = 0
-        while self.holds(app):
-            if len(app.state.status.conditions) > sent:
-                sent = len(app.state.status.conditions)
-                event = pb.UpdateEvent(updated_app=app.state)
-                yield pb.WatchResponse(update_event=event)
-            else:
-                await app.changed.wait()
-
-    def _add(self, state: app_definition_pb2.App) -> App:
-        """Store and serve a new app."""
-        _check_servable(state.spec)
-        app = App(state=state, port=free_port(), tls_port=free_port())
-        state.status.created_at.CopyFrom(now())
-        with_tls = f"https://{HOST}:{app.tls_port}"
-        state.status.ingress.public_url = with_tls if self._tls else app.url
-        state.metadata.revision = 0  # it stays 0: Flyte does not count revisions
-        self._apps[_key(state.metadata.id)] = app
-        self._start(app)
-        return app
-
     async def _replace(self, app: App, spec: app_definition_pb2.Spec) -> None:
         """Serve the app with a new spec, which may stop it."""
-        _check_servable(spec)
         await self._end(app)
         app.state.spec.CopyFrom(spec)
-        self._start(app)
-
-    def _start(self, app: App) -> None:
-        if app.state.spec.desired_state == _Spec.DESIRED_STATE_STOPPED:
-            app.enter(_Status.DEPLOYMENT_STATUS_STOPPED)
-            return
         app.log.clear()
-        app.enter(_Status.DEPLOYMENT_STATUS_PENDING)
-        app.process = asyncio.create_task(self._serve(app))
-
-    async def _remove(self, id_: app_definition_pb2.Identifier) -> None:
-        """Stop and delete the app, if there is one."""
-        if (app := self._apps.pop(_key(id_), None)) is not None:
-            await self._end(app)
-            app.changed.fire()
+        if spec.desired_state == _Spec.DESIRED_STATE_STOPPED:
+            app.enter(_Status.DEPLOYMENT_STATUS_STOPPED)
+        else:
+            app.enter(_Status.DEPLOYMENT_STATUS_PENDING)
+            app.process = asyncio.create_task(self._serve(app))
 
     async def clear(self) -> None:
-        """Stop and delete all apps, which ends all watches."""
-        apps = tuple(self._apps.values())
-        await asyncio.gather(*(self._remove(app.state.metadata.id) for app in apps))
-
-    def holds(self, app: App) -> bool:
-        """Tell whether this app is still deployed."""
-        return self._apps.get(_key(app.state.metadata.id)) is app
+        """Stop and delete all apps."""
+        await asyncio.gather(*map(self._end, self._apps.values()))
+        self._apps.clear()
 
     async def _serve(self, app: App) -> None:
         """Run the container of the current revision until it exits or is stopped."""
@@ -213,7 +175,7 @@ class AppService(app_service_connect.AppService):
             )
             tail = "".join(app.log[-TAIL:])
             message = f"the app's process ended with exit code {code}:\n{tail}"
-        except Exception as failure:  # noqa: BLE001 - any failure means that the app is not served
+        except OSError as failure:  # the program cannot be started
             message = f"the app can't be served: {failure}"
         finally:
             listening.cancel()
@@ -226,7 +188,7 @@ class AppService(app_service_connect.AppService):
         return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 
     async def _relay(self, app: App) -> None:
-        """Wait until the app listens, then relay connections to it, with TLS if apps have TLS."""
+        """Wait until the app listens, then relay connections with TLS to it."""
 
         async def connect(said: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
             with contextlib.closing(answer), contextlib.suppress(OSError):
@@ -261,34 +223,3 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 def _key(id_: app_definition_pb2.Identifier) -> tuple[str, str, str]:
     return id_.project, id_.domain, id_.name
-
-
-def _check_servable(spec: app_definition_pb2.Spec) -> None:
-    words = [*spec.container.command, *spec.container.args]
-    # The dashes are followed by the app's own command, if it has one.
-    if words[:1] != ["fserve"] or words[-1] != "--":
-        raise ConnectError(
-            Code.FAILED_PRECONDITION,
-            "the local Flyte serves apps that get their port from the SDK, such as a "
-            "FastAPIAppEnvironment, not apps with a command of their own",
-        )
-
-
-def other_port(port: int) -> dict[str, str]:
-    """Return variables that make the SDK serve an app on another port than the container's.
-
-    A container has all ports for itself; here, apps share the machine's ports. The SDK has these
-    variables for a development cluster, where apps on the host do the same.
-    """
-    return {"_F_APPLE_SILICON_ON_HOST": "1", "_F_APPLE_SILICON_HOST_PORT": str(port)}
-
-
-def free_port() -> int:
-    """Return a port that is free, and that the system does not give to others in the meantime.
-
-    It chooses ports from 32768 on (Linux), or from 49152 on.
-    """
-    while True:
-        port = 16_384 + secrets.randbelow(16_384)
-        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
-            return port

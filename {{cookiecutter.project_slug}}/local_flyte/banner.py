@@ -1,10 +1,9 @@
 """The output of ``python -m local_flyte``: commands to paste, for the folder it runs in."""
 
 import json
-import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
@@ -25,8 +24,6 @@ def app_banner(
     url: str,
     *,
     secret: str,
-    offered: Collection[str],
-    task_variables: Sequence[str],
     task: str | None,
     api_key_header: str | None,
     notes: Sequence[str] = (),
@@ -37,8 +34,6 @@ def app_banner(
         local_flyte: The local Flyte that the app uses.
         url: The app's address.
         secret: The secret in the sign-in links.
-        offered: The app's paths, as in its OpenAPI document: its owner may have deleted some.
-        task_variables: The variables for task environments in deployment.py.
         task: A task with a name as its input; None if there is none to show.
         api_key_header: A header for API keys; None if there is none.
         notes: Further lines.
@@ -54,25 +49,21 @@ def app_banner(
         *notes,
         _lines(CHOOSE, links),
     ]
-    if "/me" in offered:
-        headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
-        if api_key_header:
-            headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
-        lines = [_curl(f"{url}/me", header) for header in headers]
-        parts.append(_lines("Call the app as alice or bob:", lines))
-    if task and "/tasks/{name}/runs" in offered:
+    headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
+    if api_key_header:
+        headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
+    lines = [_curl(f"{url}/me", header) for header in headers]
+    parts.append(_lines("Call the app as alice or bob:", lines))
+    if task:
         runs = f"{url}/tasks/{task}/runs"
         lines = [_curl_to_run(runs, "Alice", alice), _curl_to_run(runs, "Bob", bob)]
         parts.append(_lines("Start a run as alice or bob:", lines))
         title = "Victor may only view, so Flyte refuses to start his run (403):"
         parts.append(_lines(title, [_curl_to_run(runs, "Victor", victor)]))
     parts += _flyte_commands(local_flyte)
-    deploy = f"{flyte_command(local_flyte)} deploy deployment.py"
-    if task_variables:
-        register = [f"{deploy} {name}" for name in task_variables]
-        parts.append(_lines("Register tasks:", register))
+    deploy = f"{flyte_command(local_flyte)} deploy deployment.py app_env"
     parts += [
-        _lines("Deploy the app to this Flyte:", [f"{deploy} app_env"]),
+        _lines("Deploy the app to this Flyte:", [deploy]),
         f"To call what is deployed, give curl its certificate: --cacert {local_flyte.ca_file}",
         to_open,  # again, because much comes in between
     ]
@@ -94,22 +85,15 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
 
 
 def _flyte_commands(local_flyte: LocalFlyte) -> list[str]:
-    """Return how to use Flyte's command line; from another folder, such as the demo's, go first."""
-    here, there = Path.cwd(), os.environ.get("PWD", "")
-    cd = [_lines("The commands below are for this folder:", [f"cd {shlex.quote(str(here))}"])]
-    if not there or Path(there).resolve() == here.resolve():
-        cd = []
-    line = f"{flyte_command(local_flyte)} get run"
-    return [*cd, _lines("Flyte's own command line, as alice:", [line])]
+    """Return how to use Flyte's command line. The demo runs in another folder than its terminal."""
+    lines = [f"cd {shlex.quote(str(Path.cwd()))}", f"{flyte_command(local_flyte)} get run"]
+    return [_lines("Flyte's own command line, as alice:", lines)]
 
 
 def flyte_command(local_flyte: LocalFlyte) -> str:
-    """Return how to call the ``flyte`` command as alice from the current folder."""
+    """Return how to call the ``flyte`` command as alice."""
     program = Path(sys.executable).with_name("flyte")
-    shown = Path(os.path.relpath(program))
-    if ".." in shown.parts:
-        shown = program
-    return f"{shlex.quote(str(shown))} -c {shlex.quote(str(local_flyte.config_file('alice')))}"
+    return f"{shlex.quote(str(program))} -c {shlex.quote(str(local_flyte.config_file('alice')))}"
 
 
 def _joined(parts: Sequence[str]) -> str:

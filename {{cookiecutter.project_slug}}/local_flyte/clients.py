@@ -8,35 +8,29 @@ import threading
 from base64 import b64encode
 from pathlib import Path
 
-from .people import Directory, Mode, Person, signed
+from .people import Directory, Mode, Person
 from .processes import DONE
 from .serving import HOST
 
-# Registers the tasks in depends_on in deployment.py, under any variable names, and prints them. It
-# is a separate script, because all loaded modules are uploaded with the tasks.
+# Registers the tasks in depends_on in deployment.py, and prints their names. It is a separate
+# script, because all loaded modules are uploaded with the tasks.
 REGISTER = """
 import json, sys
 from pathlib import Path
 import flyte
 import deployment
 
-everything = {k: v for k, v in vars(deployment).items() if isinstance(v, flyte.Environment)}
 wanted = {
     each.name: each
-    for environment in everything.values()
+    for environment in vars(deployment).values()
+    if isinstance(environment, flyte.Environment)
     for each in environment.depends_on
     if isinstance(each, flyte.TaskEnvironment)
 }
 if wanted:
     flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
     flyte.deploy(*wanted.values())
-tasks = {name: task for each in wanted.values() for name, task in each.tasks.items()}
-modules = {task.func.__module__ for task in tasks.values() if hasattr(task, "func")}
-print(json.dumps({
-    "tasks": list(tasks),
-    "variables": [name for name, value in everything.items() if value in wanted.values()],
-    "files": sorted(sys.modules[name].__file__ for name in modules),
-}), flush=True)
+print(json.dumps({"tasks": [name for each in wanted.values() for name in each.tasks]}), flush=True)
 """
 
 
@@ -132,38 +126,36 @@ class Clients:
     def task_environment(self, owner: Person | None) -> dict[str, str]:
         """Return the variables with which a running task calls Flyte as the owner of its run."""
         if owner is None or self.mode is not Mode.UNION:
-            config = self._write_config("nobody", signed({}))
+            config = self._write_config("nobody", "of-nobody")
         else:
             # Every supported SDK can read its credentials from a mounted file; only newer ones can
             # read them from variables (FLYTE_AUTH_TYPE).
             config = self.config_file(owner.name)
         return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
-    def deploy(
-        self, root: Path, file: str = "deployment.py", env: str = "task_env", person: str = "alice"
-    ) -> str:
-        """Run ``flyte deploy`` in ``root`` as a person, and return what it printed.
+    def deploy(self, root: Path, file: str = "deployment.py", env: str = "task_env") -> str:
+        """Run ``flyte deploy`` in ``root`` as alice, and return what it printed.
 
         Raises:
             RuntimeError: With that output, if it failed.
         """
         flyte = str(Path(sys.executable).with_name("flyte"))
-        command = [flyte, "--config", str(self.config_file(person)), "deploy", file, env]
+        command = [flyte, "--config", str(self.config_file()), "deploy", file, env]
         return self._run(command, root, f"flyte deploy {file} {env} failed:")
 
-    def register(self, root: Path, person: str = "alice") -> dict[str, list[str]]:
-        """Register, as a person, the tasks that ``deployment.py`` in ``root`` deploys with its app.
+    def register(self, root: Path) -> list[str]:
+        """Register, as alice, the tasks that ``deployment.py`` in ``root`` deploys with its app.
 
         Returns:
-            ``tasks``, their names; the ``variables`` of their environments; and their ``files``.
+            Their names.
 
         Raises:
             RuntimeError: With the output, if they can't be registered.
         """
-        command = [sys.executable, "-c", REGISTER, str(self.config_file(person))]
+        command = [sys.executable, "-c", REGISTER, str(self.config_file())]
         said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
         told = next(line for line in said.splitlines() if line.startswith('{"tasks"'))
-        return dict(json.loads(told))
+        return list(json.loads(told)["tasks"])
 
     def _run(self, command: list[str], root: Path, failure: str) -> str:
         result = subprocess.run(
@@ -190,6 +182,5 @@ class Clients:
     def _write(self, file: str, text: str) -> Path:
         # A client may be reading an earlier copy.
         partial = self.home / f"{file}.{threading.get_ident()}"
-        partial.touch(mode=0o600)
         partial.write_text(text)
         return partial.replace(self.home / file)

@@ -1,7 +1,6 @@
 """Conditions: actions that wait for a person's answer. They have no process, and no attempts."""
 
 import asyncio
-from collections.abc import Callable
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -9,12 +8,14 @@ from flyteidl2.common import phase_pb2
 from flyteidl2.core import literals_pb2, types_pb2
 from flyteidl2.workflow import run_service_pb2
 
-from .access import invalid
+from .access import Faults, invalid
 from .actions import Action
 from .people import Person
 
 RECORD_LAG_SECONDS = 0.5
 """The time between an answer and its record: the asking task gets the answer at once."""
+RECORDING = "RecordAnswer"
+"""What hangs, in place of a method, while answers are not recorded."""
 
 _PAUSED, _ABORTED = phase_pb2.ACTION_PHASE_PAUSED, phase_pb2.ACTION_PHASE_ABORTED
 _KINDS = {
@@ -29,25 +30,20 @@ _KINDS = {
 class Conditions:
     """Pauses actions until they are answered or time out."""
 
-    def __init__(self) -> None:
-        self._held: list[Callable[[], None]] | None = None
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._recording = set[asyncio.Task[None]]()
 
     def pause(self, action: Action) -> None:
-        """Pause an action, at the longest for its condition's timeout.
-
-        Raises:
-            ConnectError: INVALID_ARGUMENT, if nobody could give an answer of its type.
-        """
-        condition = action.details.condition
-        if condition.type.simple not in {kind for _, kind in _KINDS.values()}:
-            raise invalid(f"condition {condition.name} must have a type of bool, int, float or str")
+        """Pause an action, at the longest for its condition's timeout."""
         action.set_status(_PAUSED)
 
         def time_out() -> None:
             if action.answer is None and action.phase == _PAUSED:
                 action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT)
 
-        if (seconds := condition.timeout.ToTimedelta().total_seconds()) > 0:
+        timeout = action.details.condition.timeout
+        if (seconds := timeout.ToTimedelta().total_seconds()) > 0:
             asyncio.get_running_loop().call_later(seconds, time_out)
 
     def signal(
@@ -80,7 +76,9 @@ class Conditions:
             message = f"signal value type {got} does not match declared condition type {wanted}"
             raise invalid(message)
 
-        def record() -> None:
+        async def record() -> None:
+            await asyncio.sleep(RECORD_LAG_SECONDS)
+            await self._faults.wait(RECORDING)
             if action.phase == _PAUSED:
                 action.details.signal_info.output.CopyFrom(answer)
                 if someone is not None:  # only the subject is recorded
@@ -90,17 +88,5 @@ class Conditions:
 
         action.answer = answer
         action.changed.fire()
-        if self._held is not None:
-            self._held.append(record)
-        else:
-            asyncio.get_running_loop().call_later(RECORD_LAG_SECONDS, record)
-
-    def hold(self) -> None:
-        """Leave answers unrecorded until they are released."""
-        self._held = []
-
-    def release(self) -> None:
-        """Record the answers that were held."""
-        held, self._held = self._held or [], None
-        for record in held:
-            record()
+        self._recording.add(recording := asyncio.create_task(record()))
+        recording.add_done_callback(self._recording.discard)

@@ -2,9 +2,8 @@
 
 import hashlib
 import secrets
-import time
 from base64 import b32encode, b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -36,25 +35,6 @@ LINES = 1000
 """The most lines of a log in one message."""
 
 
-@dataclass(frozen=True)
-class _Signed:
-    path: Path
-    expires: float
-    """On the monotonic clock."""
-    md5: bytes
-    """The expected MD5 of the content, if it is not empty."""
-
-    def store(self, headers: Mapping[str, str], content: bytes) -> int:
-        """Store the content, whose MD5 is signed; return the HTTP status of the answer."""
-        signed = b64encode(self.md5).decode()
-        given = hashlib.md5(content, usedforsecurity=False).digest()
-        if self.md5 and (given != self.md5 or headers.get("content-md5") != signed):
-            return 400
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(content)
-        return 200
-
-
 class Storage:
     """A folder in place of a Flyte cluster's object store; an ASGI application for signed URLs.
 
@@ -65,7 +45,7 @@ class Storage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._signed: dict[str, _Signed] = {}
+        self._signed: dict[str, Path] = {}
         self.address = ""
         """The address of signed URLs, as ``http://host:port``."""
 
@@ -97,24 +77,25 @@ class Storage:
             )
         return kind.FromString(path.read_bytes())
 
-    def sign(self, method: str, path: Path, seconds: float, md5: bytes = b"") -> str:
-        """Return a URL that takes a PUT of this file or, with GET, returns it for a time."""
+    def sign(self, method: str, path: Path) -> str:
+        """Return a URL that takes a PUT of this file or, with GET, returns it."""
         key = secrets.token_urlsafe()
-        self._signed[f"{method} /{key}"] = _Signed(path, time.monotonic() + seconds, md5)
+        self._signed[f"{method} /{key}"] = path
         return f"{self.address}/{key}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call of a signed URL. What is not signed is not read."""
         request = Request(scope, receive)
-        signed = self._signed.get(f"{request.method} {request.url.path}")
-        if signed is None or time.monotonic() > signed.expires:
-            answer = Response(status_code=403)
+        answer = Response()
+        if (path := self._signed.get(f"{request.method} {request.url.path}")) is None:
+            answer.status_code = 403
         elif request.method == "GET":
             # A real object store has an origin of its own; this is that of the app, but for a port.
             sandbox = {"Content-Security-Policy": "sandbox allow-scripts"}
-            answer = FileResponse(signed.path, media_type="text/html", headers=sandbox)
+            answer = FileResponse(path, media_type="text/html", headers=sandbox)
         else:
-            answer = Response(status_code=signed.store(request.headers, await request.body()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(await request.body())
         await answer(scope, receive, send)
 
 
@@ -143,7 +124,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
             raise invalid(f"invalid file name {request.filename!r}")
         file = self._storage.uploads(request.project, request.domain) / path
         answer = pb.CreateUploadLocationResponse(
-            signed_url=self._storage.sign("PUT", file, seconds, md5),
+            signed_url=self._storage.sign("PUT", file),
             native_url=str(file),  # File.open() accepts no file:// URI
             headers={"Content-MD5": b64encode(md5).decode()} if md5 else {},
         )
@@ -162,10 +143,8 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         files = [Path(each.outputs.report_uri) for each in attempts if each.attempt == number]
         if not any(file.is_file() for file in files):
             raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
-        given = request.HasField("expires_in")
-        seconds = request.expires_in.ToSeconds() if given else MAX_SECONDS
-        urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0], seconds)])
-        urls.expires_at.FromSeconds(now().seconds + seconds)
+        urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0])])
+        urls.expires_at.FromSeconds(now().seconds + MAX_SECONDS)
         return pb.CreateDownloadLinkResponse(pre_signed_urls=urls)
 
     async def upload_inputs(

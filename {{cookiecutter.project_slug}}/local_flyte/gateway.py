@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .access import CALLER
 from .people import Person
 
-FORWARDED_PROTO = b"x-forwarded-proto"
-
 
 @dataclass(frozen=True)
 class ReceivedCall:
@@ -34,35 +32,28 @@ class Gateway:
 
     def __init__(
         self,
-        find: Callable[[Mapping[str, str]], Person | None] | None,
+        find: Callable[[Mapping[str, str]], Person | None],
         services: Mapping[str, ASGIApp],
-        *,
-        proxied: bool,
     ) -> None:
         """Create the application.
 
         Args:
-            find: Returns the person who makes a call with these headers; None if there are none.
+            find: Returns the person who makes a call with these headers, if it is known.
             services: The services by path.
-            proxied: Whether a proxy in front, which was called with TLS, says so in a header.
         """
         self.received: list[ReceivedCall] = []
         self.open_calls: Counter[str] = Counter()
         """The number of open calls by method, such as ``WatchActionDetails``, and by request id."""
         self._find = find
-        self._proxied = proxied
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Record a call, and pass it to its service."""
-        if self._proxied:  # also in place of the client's own
-            others = [each for each in scope["headers"] if each[0] != FORWARDED_PROTO]
-            scope["headers"] = [*others, (FORWARDED_PROTO, b"https")]
         # The stubs keep the headers' order; here each name has one value (RFC 9110, 5.3).
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        someone = self._find(headers) if self._find else None
+        someone = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
         self.received.append(ReceivedCall(service, method, headers, someone))
         CALLER.set(someone)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flyteidl2.common import list_pb2
 
@@ -33,7 +33,7 @@ def page(
     a full page has a token even if it is the last one.
 
     Raises:
-        ConnectError: INVALID_ARGUMENT for an invalid field, function, value, limit or token.
+        ConnectError: INVALID_ARGUMENT for an invalid field, function, limit or token.
     """
     if request.limit > MAX_PAGE:
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
@@ -41,7 +41,8 @@ def page(
     found = sorted(matching(items, request, fields), key=name)
     asked = request.sort_by_fields or ([request.sort_by] if request.sort_by.key else default)
     for sort in reversed(asked):  # stable sorts, least significant first
-        found = _sorted(found, _field(sort.key, fields), sort)
+        key = _sort_key(_field(sort.key, fields))
+        found.sort(key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
     start = offset_of(request.token)
     end = start + limit
     more = end < len(found) or (eager and end == len(found))
@@ -52,9 +53,13 @@ def matching(
     items: Iterable[Item], request: list_pb2.ListRequest, fields: Fields[Item]
 ) -> list[Item]:
     """Return the items that match every filter of the request."""
+    found = list(items)
     for each in request.filters:
-        _check(each, fields)
-    return [item for item in items if all(_matches(item, each, fields) for each in request.filters)]
+        field = _field(each.field, fields)
+        if (compare := _COMPARISONS.get(each.function)) is None:
+            raise invalid(f"unsupported function {_Filter.Function.Name(each.function)}")
+        found = [item for item in found if _matches(field(item), compare, each.values)]
+    return found
 
 
 def offset_of(token: str) -> int:
@@ -70,38 +75,19 @@ def _field(name: str, fields: Fields[Item]) -> Callable[[Item], Value]:
     return fields[name]
 
 
-def _sorted(
-    items: Sequence[Item], field: Callable[[Item], Value], sort: list_pb2.Sort
-) -> list[Item]:
-    def key(item: Item) -> tuple[bool, Value]:
-        value = field(item)
-        return value is None, value  # None is greatest, and never compared
-
-    return sorted(items, key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
+def _sort_key(field: Callable[[Item], Value]) -> Callable[[Item], tuple[bool, Any]]:
+    return lambda item: (field(item) is None, field(item))  # None is greatest, and never compared
 
 
-def _check(filter_: list_pb2.Filter, fields: Fields[Item]) -> None:
-    _field(filter_.field, fields)
-    if filter_.function not in _COMPARISONS:
-        raise invalid(f"unsupported function {_Filter.Function.Name(filter_.function)}")
-    if not filter_.values or (len(filter_.values) > 1 and filter_.function != _Filter.VALUE_IN):
-        raise invalid(f"wrong number of values to filter {filter_.field!r} by")
-
-
-def _matches(item: Item, filter_: list_pb2.Filter, fields: Fields[Item]) -> bool:
-    value = _field(filter_.field, fields)(item)
-    wanted = [_parsed(each, value) for each in filter_.values]
-    compare = _COMPARISONS[filter_.function]
-    return value is not None and any(compare(value, each) for each in wanted)
+def _matches(value: Value, compare: Callable[..., bool], wanted: Iterable[str]) -> bool:
+    """Tell whether there is a value, and compares to one of those in a filter."""
+    return value is not None and any(compare(value, _parsed(each, value)) for each in wanted)
 
 
 def _parsed(text: str, like: Value) -> Value:
-    try:
-        if isinstance(like, datetime):
-            return datetime.fromisoformat(text)
-        return int(text) if isinstance(like, int) else text
-    except ValueError:
-        raise invalid(f"bad filter value {text!r}") from None
+    if isinstance(like, datetime):
+        return datetime.fromisoformat(text)
+    return int(text) if isinstance(like, int) else text
 
 
 _COMPARISONS: dict[int, Callable[..., bool]] = {

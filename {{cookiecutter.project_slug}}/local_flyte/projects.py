@@ -64,7 +64,7 @@ class ClusterService(service_connect.ClusterService):
     """Returns this Flyte's address, as the only cluster."""
 
     def __init__(self, mode: Mode) -> None:
-        self._mode = mode
+        self._scheme = "http" if mode is Mode.DEVBOX else "https"
         self.endpoint: str | None = None
         """The address to return; None for the one that the caller used."""
 
@@ -73,11 +73,7 @@ class ClusterService(service_connect.ClusterService):
     ) -> payload_pb2.SelectClusterResponse:
         """Return the address that the caller used.
 
-        The open-source Flyte does not see TLS that ends at a proxy, unless the proxy sets a header.
+        The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto.
         """
-        headers = ctx.request_headers()
-        forwarded = headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
-        with_tls = self._mode is Mode.UNION or forwarded == "https"
-        scheme = "https" if with_tls else "http"
-        here = f"{scheme}://{headers.get('host')}"
+        here = f"{self._scheme}://{ctx.request_headers().get('host')}"
         return payload_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)

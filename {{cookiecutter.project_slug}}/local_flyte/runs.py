@@ -16,7 +16,7 @@ from flyteidl2.workflow import run_definition_pb2, run_service_connect
 from flyteidl2.workflow import run_service_pb2 as pb
 
 from .access import CALLER, Context, invalid
-from .actions import ROOT, TERMINAL, Action, Run, Runs
+from .actions import ROOT, Action, Run, Runs
 from .conditions import Conditions
 from .data import Storage
 from .execution import Executor
@@ -37,15 +37,9 @@ FIELDS: Fields[Action] = {
     "task_version": lambda action: action.details.metadata.task.id.version or None,
     "created_at": lambda action: action.created_at,
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
-    "ended_at": lambda action: (
-        action.details.status.end_time.ToDatetime(UTC) if action.phase in TERMINAL else None
-    ),
-    "duration_ms": lambda action: (
-        action.details.status.duration_ms if action.phase in TERMINAL else None
-    ),
-    "run_source": lambda action: run_definition_pb2.RunSource.Name(action.details.metadata.source),
 }
-"""As on the real one, there are no filters for labels, a parent's name or ``created_by``."""
+"""As on the real one, there are no filters for labels, a parent's name or ``created_by``. The real
+one also has ``ended_at``, ``duration_ms``, ``run_source`` and ``trigger_name``."""
 
 
 NON_TERMINAL_THEN_NEWEST = (

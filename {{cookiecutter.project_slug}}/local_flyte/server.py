@@ -4,6 +4,7 @@ import contextlib
 import ssl
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
@@ -13,6 +14,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.app import app_definition_pb2
 
+from .apps import POLL_SECONDS
 from .clients import Clients
 from .gateway import Gateway, ReceivedCall
 from .people import PEOPLE, Directory, Mode, Person, claimed, person
@@ -36,10 +38,7 @@ class LocalFlyte(Clients):
         *,
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
-        authorization: bool = True,
-        plaintext: bool = False,
-        proxied: bool = True,
-        builds_images: bool = False,
+        mode: Mode = Mode.UNION,
     ) -> None:
         """Configure it; entering the context starts it.
 
@@ -49,25 +48,13 @@ class LocalFlyte(Clients):
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Names of further headers that may contain a person's ``api_key``.
-            authorization: Whether people are authenticated and have rights, as on Union; otherwise
-                it acts like the open-source Flyte behind an authenticating proxy.
-            plaintext: Whether it acts like the devbox of the open-source Flyte, without TLS.
-            proxied: Whether a proxy is in front of the open-source Flyte. The proxy admits only
-                tokens that were issued here, and sets X-Forwarded-Proto because it was called with
-                TLS. Without it, SelectCluster returns an ``http://`` address.
-            builds_images: Whether an image exists only after the remote builder, which the
-                open-source Flyte does not have, has built it. Otherwise every image counts as
-                built, so that deploying needs neither ``uv`` nor a package index.
+            mode: The kind of Flyte that it acts like.
         """
         self.project = project
         self.domain = domain
         self.people = Directory(PEOPLE.values(), credential_headers)
-        self.mode = Mode.UNION if authorization else Mode.OPEN_SOURCE
-        if plaintext:
-            self.mode = Mode.DEVBOX
+        self.mode = mode
         self._programs = app_bin or Path(sys.executable).parent
-        self._builds_images = builds_images
-        self._proxied = proxied and self.mode is Mode.OPEN_SOURCE
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is up, and return its address.
@@ -76,16 +63,13 @@ class LocalFlyte(Clients):
             ConnectError: NOT_FOUND, if there is no such app.
             RuntimeError: With the app's output, if it exits instead, or takes too long.
         """
-
-        async def wait() -> str:
-            id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
-            app = self._services.apps.find(id_)
-            if not await app.is_up(seconds):
-                printed = "".join(app.log)
-                raise RuntimeError(f"the app {name} is not up; it has printed:\n{printed}")
-            return app.url
-
-        return self._background.run(wait())
+        id_ = app_definition_pb2.Identifier(project=self.project, domain=self.domain, name=name)
+        app, deadline = self._services.apps.find(id_), time.monotonic() + seconds
+        while app.status in {"PENDING", "DEPLOYING"} and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        if app.status != "ACTIVE":
+            raise RuntimeError(f"the app {name} is not up; it has printed:\n{''.join(app.log)}")
+        return app.url
 
     # For tests
 
@@ -125,7 +109,8 @@ class LocalFlyte(Clients):
         """Make calls of a method hang inside the ``with`` block.
 
         Args:
-            method: Such as ``WatchActionDetails``.
+            method: Such as ``WatchActionDetails``; with ``conditions.RECORDING``, answers to
+                conditions are not recorded, although their tasks get them.
             after: The number of messages that a stream sends before it hangs.
         """
         faults = self._services.faults
@@ -148,19 +133,6 @@ class LocalFlyte(Clients):
         """Delete the pods that have ended, and so their logs, as Flyte does after an hour."""
         self._background.call(self._services.runs.delete_pods)
 
-    @contextlib.contextmanager
-    def unrecorded_answers(self) -> Iterator[None]:
-        """Record answers to conditions only at the end of the block; tasks get them at once.
-
-        Otherwise the record lags behind by ``conditions.RECORD_LAG_SECONDS``.
-        """
-        conditions = self._services.conditions
-        self._background.call(conditions.hold)
-        try:
-            yield
-        finally:
-            self._background.call(conditions.release)
-
     # Start and stop
 
     def __enter__(self) -> Self:
@@ -173,19 +145,13 @@ class LocalFlyte(Clients):
             authority = trustme.CA()
             authority.cert_pem.write_to_path(self.ca_file)
             certificate = self.home / "server.pem"
-            certificate.touch(mode=0o600)
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(certificate)
-            self._services = services = Services(
-                self,
-                Containers(self._programs, self.home / "containers"),
-                self.people if self._proxied else None,
-                tls,
-                builds_images=self._builds_images,
-            )
-            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}.get(self.mode)
-            self._gateway = Gateway(find, services.applications, proxied=self._proxied)
+            containers = Containers(self._programs, self.home / "containers")
+            self._services = services = Services(self, containers, tls)
+            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}
+            self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
             self._background = background = Background()
             served = None if self.mode is Mode.DEVBOX else certificate
             background.add(self._gateway, listener, served)

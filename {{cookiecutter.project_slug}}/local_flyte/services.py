@@ -15,8 +15,8 @@ from .conditions import Conditions
 from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import AuthMetadataService, IdentityService, Tokens
-from .images import BUILDER, ImageService, builder
-from .people import Directory, Mode
+from .images import ImageService
+from .people import Mode
 from .processes import Containers
 from .projects import ClusterService, ProjectService
 from .runs import RunService
@@ -28,60 +28,44 @@ from .triggers import TriggerService
 class Services:
     """The state that all services share, and the services as ASGI applications."""
 
-    def __init__(
-        self,
-        clients: Clients,
-        containers: Containers,
-        proxy: Directory | None,
-        tls: ssl.SSLContext,
-        *,
-        builds_images: bool,
-    ) -> None:
+    def __init__(self, clients: Clients, containers: Containers, tls: ssl.SSLContext) -> None:
         """Create the services, without deployments or runs.
 
         Args:
             clients: The configuration for tasks and apps; data goes into its home.
             containers: Starts their processes.
-            proxy: The people that the proxy in front admits; None if there is no proxy.
-            tls: The TLS context for apps, if they have TLS.
-            builds_images: Whether an image exists only after it was built.
+            tls: The TLS context for apps.
         """
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
         self.clusters = ClusterService(clients.mode)
         union = clients.mode is Mode.UNION
-        with_tls = tls if union else None
-        self.apps = AppService(containers, work, clients.app_environment(), clients.url, with_tls)
+        self.apps = AppService(containers, work, clients.app_environment(), clients.url, tls)
         self.runs = Runs(recovers=union)
         self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
-        access = [Access(self.faults, clients.mode, proxy)]
+        access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
-        triggers = TriggerService()
-        tasks = TaskService(projects, triggers)
-        registry = clients.home / "data" / "registry"
-        self.conditions = Conditions()
+        tasks = TaskService(projects)
+        conditions = Conditions(self.faults)
         services: list[object] = [
             IdentityService(),
             self.clusters,
             projects,
             tasks,
-            triggers,
-            RunService(self.runs, projects, tasks, self.storage, self.executor, self.conditions),
-            ActionsService(self.runs, self.executor, self.conditions),
+            TriggerService(),
+            RunService(self.runs, projects, tasks, self.storage, self.executor, conditions),
+            ActionsService(self.runs, self.executor, conditions),
             DataProxyService(self.runs, projects, tasks, self.storage),
             self.apps,
         ]
-        if not builds_images or union:
-            services.append(ImageService(registry if builds_images else None))
         if union:
-            tasks.keep(BUILDER, builder(registry))
+            services.append(ImageService())
         served = [_application(each, interceptors=access) for each in services]
         # A client without a token may look up how to get one.
         served.append(_application(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
-        if union:
-            self.applications["/oauth2"] = Tokens(clients.people)
+        self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""

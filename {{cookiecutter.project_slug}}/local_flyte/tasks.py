@@ -4,16 +4,14 @@ from datetime import UTC
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.common import list_pb2
 from flyteidl2.task import task_definition_pb2, task_service_connect
 from flyteidl2.task import task_service_pb2 as pb
-from flyteidl2.trigger import trigger_definition_pb2
 
 from .access import Context, found
 from .actions import now
 from .listing import Fields, matching, page
 from .projects import ProjectService
-from .triggers import TriggerService
 
 _Details = task_definition_pb2.TaskDetails
 FIELDS: Fields[_Details] = {
@@ -30,9 +28,8 @@ FIELDS: Fields[_Details] = {
 class TaskService(task_service_connect.TaskService):
     """Stores tasks by project, domain, name and version."""
 
-    def __init__(self, projects: ProjectService, triggers: TriggerService) -> None:
+    def __init__(self, projects: ProjectService) -> None:
         self._projects = projects
-        self._triggers = triggers
         self._tasks: dict[tuple[str, str, str], dict[str, _Details]] = {}
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
@@ -41,10 +38,15 @@ class TaskService(task_service_connect.TaskService):
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
         return found(versions.get(id_.version), name)
 
-    def keep(
-        self, id_: task_definition_pb2.TaskIdentifier, spec: task_definition_pb2.TaskSpec
-    ) -> None:
-        """Store a version of a task, replacing one with the same name."""
+    async def deploy_task(
+        self, request: pb.DeployTaskRequest, ctx: Context
+    ) -> pb.DeployTaskResponse:
+        """Store a version of a task, replacing one with the same name; ignore its triggers."""
+        id_, spec = request.task_id, request.spec
+        self._projects.check(id_.project)
+        if not request.HasField("spec"):
+            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
+        id_.org = ""
         versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
         earlier = versions.get(id_.version)
         versions[id_.version] = _Details(
@@ -57,24 +59,6 @@ class TaskService(task_service_connect.TaskService):
                 short_description=spec.documentation.short_description,
             ),
         )
-
-    async def deploy_task(
-        self, request: pb.DeployTaskRequest, ctx: Context
-    ) -> pb.DeployTaskResponse:
-        """Store a version of a task and its triggers, replacing those with the same names."""
-        self._projects.check(request.task_id.project)
-        if not request.HasField("spec"):
-            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
-        request.task_id.org = ""
-        self.keep(request.task_id, request.spec)
-        for each in request.triggers:
-            id_ = request.task_id
-            name = identifier_pb2.TriggerName(
-                project=id_.project, domain=id_.domain, task_name=id_.name, name=each.name
-            )
-            fields = {field.name: value for field, value in each.spec.ListFields()}
-            spec = trigger_definition_pb2.TriggerSpec(task_version=id_.version, **fields)
-            self._triggers.keep(name, spec, each.automation_spec)
         return pb.DeployTaskResponse()
 
     async def get_task_details(

@@ -1,11 +1,10 @@
 """TriggerService: the schedules of tasks. They are stored and listed, but never start runs."""
 
 from flyteidl2.common import identifier_pb2
-from flyteidl2.task import common_pb2
 from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect
 from flyteidl2.trigger import trigger_service_pb2 as pb
 
-from .access import CALLER, Context, found
+from .access import Context, found
 from .actions import now
 
 _Details = trigger_definition_pb2.TriggerDetails
@@ -17,26 +16,15 @@ class TriggerService(trigger_service_connect.TriggerService):
     def __init__(self) -> None:
         self._triggers: dict[tuple[str, ...], _Details] = {}
 
-    def keep(
-        self,
-        name: identifier_pb2.TriggerName,
-        spec: trigger_definition_pb2.TriggerSpec,
-        automation: common_pb2.TriggerAutomationSpec,
-    ) -> _Details:
-        """Store a trigger, replacing one with the same name."""
-        name.org = ""
-        trigger = _Details(spec=spec, automation_spec=automation, description=spec.description)
-        trigger.id.name.CopyFrom(name)
-        trigger.status.deployed_at.CopyFrom(now())
-        if (someone := CALLER.get()) is not None:
-            trigger.metadata.deployed_by.CopyFrom(someone.identity)
-        self._triggers[_key(name)] = trigger
-        return trigger
-
     async def deploy_trigger(
         self, request: pb.DeployTriggerRequest, ctx: Context
     ) -> pb.DeployTriggerResponse:
-        trigger = self.keep(request.name, request.spec, request.automation_spec)
+        """Store a trigger, replacing one with the same name."""
+        spec, automation = request.spec, request.automation_spec
+        trigger = _Details(spec=spec, automation_spec=automation, description=spec.description)
+        trigger.id.name.CopyFrom(request.name)
+        trigger.status.deployed_at.CopyFrom(now())
+        self._triggers[_key(request.name)] = trigger
         return pb.DeployTriggerResponse(trigger=trigger)
 
     async def get_trigger_details(
@@ -48,11 +36,8 @@ class TriggerService(trigger_service_connect.TriggerService):
     async def list_triggers(
         self, request: pb.ListTriggersRequest, ctx: Context
     ) -> pb.ListTriggersResponse:
-        """List the triggers of a task, or of a project and domain, in one page."""
-        task, project = request.task_name, request.project_id
-        scope: tuple[str, ...] = (task.project, task.domain, task.name)
-        if request.HasField("project_id"):
-            scope = (project.name, project.domain)
+        """List the triggers of a task, in one page."""
+        task = request.task_name
         shown = [
             trigger_definition_pb2.Trigger(
                 id=each.id,
@@ -62,7 +47,7 @@ class TriggerService(trigger_service_connect.TriggerService):
                 automation_spec=each.automation_spec,
             )
             for key, each in sorted(self._triggers.items())
-            if key[: len(scope)] == scope
+            if key[:-1] == (task.project, task.domain, task.name)
         ]
         return pb.ListTriggersResponse(triggers=shown)
 
@@ -74,14 +59,6 @@ class TriggerService(trigger_service_connect.TriggerService):
             if (trigger := self._triggers.get(_key(name))) is not None:
                 trigger.spec.active = request.active
         return pb.UpdateTriggersResponse()
-
-    async def delete_triggers(
-        self, request: pb.DeleteTriggersRequest, ctx: Context
-    ) -> pb.DeleteTriggersResponse:
-        """Delete triggers. Unknown names are ignored."""
-        for name in request.names:
-            self._triggers.pop(_key(name), None)
-        return pb.DeleteTriggersResponse()
 
 
 def _key(name: identifier_pb2.TriggerName) -> tuple[str, ...]:
