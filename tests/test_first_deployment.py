@@ -14,7 +14,7 @@ import pytest
 from local_flyte import Code, LocalFlyte, Mode
 
 from .baking import BIN, clean_environment
-from .local_flyte.on_the_wire import call
+from .image_builder import deploy_builder
 
 pytestmark = pytest.mark.slow
 
@@ -41,28 +41,16 @@ class Trouble(NamedTuple):
 
 
 def build_fails(flyte: LocalFlyte) -> None:
-    """Let Flyte have no image, and a builder that fails: a task of this project and domain."""
-    names = {"project": "system", "domain": "production", "name": "build-image", "version": "1"}
-    text = {"type": {"simple": "STRING"}}
-    variables = [{"key": key, "value": text} for key in ("spec", "context", "target_image")]
-    template = {
-        "id": names,
-        "interface": {"inputs": {"variables": variables}},
-        "container": {"command": ["false"]},
-    }
-    deploy = {"taskId": names, "spec": {"taskTemplate": template}}
-    answer = call(flyte, "task.TaskService/DeployTask", deploy, person="alice")
-    assert answer.status_code == 200, answer.text
+    deploy_builder(flyte)
     flyte.fail_next("GetImage", Code.NOT_FOUND, times=9)
 
 
 OPEN_SOURCE: dict[str, Any] = {"mode": Mode.OPEN_SOURCE}
-BUILDER: dict[str, Any] = {"project": "system", "domain": "production"}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
     Trouble("remote image builder is not enabled", OPEN_SOURCE),
-    Trouble("Build failed in ... at ...", BUILDER, build_fails),
+    Trouble("Build failed in ... at ...", prepare=build_fails),
     Trouble("assuming it exists", OPEN_SOURCE, change=PUSHED),
     Trouble(
         "no container registry is configured to push to",

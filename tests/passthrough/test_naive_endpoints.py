@@ -119,7 +119,7 @@ def test_every_person_gets_the_expected_status(
     [
         ("POST /run-task/nowhere/development/tests.greet", 404),
         ("GET /runs/nosuch", 404),
-        (f"GET /runs/{'x' * 5000}", 400),
+        (f"GET /runs/{'x' * 5000}", 404),
     ],
 )
 def test_a_nonsensical_request_is_a_client_error(
