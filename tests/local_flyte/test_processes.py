@@ -1,7 +1,7 @@
 import asyncio
+import contextlib
 import shutil
 import subprocess
-import sys
 import time
 import venv
 from pathlib import Path
@@ -10,31 +10,56 @@ import pytest
 
 from local_flyte.processes import Containers
 
-PROGRAMS = Path(sys.executable).parent
+A0 = """#!{python}
+import sys
+exec(sys.argv[2])
+"""
 
 
-async def output_of(
-    tmp_path: Path, *command: str, programs: Path = PROGRAMS, **environment: str
-) -> list[str]:
+@pytest.fixture(params=["python", "a0"])
+def program(request: pytest.FixtureRequest) -> str:
+    """A program that is started, and one that is forked."""
+    return str(request.param)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """Return a folder with Python, and with an ``a0`` that runs what it is given."""
+    folder = tmp_path / "venv" / "bin"
+    venv.create(folder.parent)
+    (folder / "a0").write_text(A0.format(python=folder / "python"))
+    (folder / "a0").chmod(0o700)
+    return folder
+
+
+async def output_of(programs: Path, *command: str, code: int = 0, **environment: str) -> list[str]:
     lines: list[str] = []
-    code = await Containers(programs, tmp_path / "home").run(
-        command,
-        directory=tmp_path,
-        environment=environment,
-        started=lambda: None,
-        output=lines.append,
-    )
-    assert code == 0, "".join(lines)
+    with contextlib.closing(Containers(programs, programs / "home")) as containers:
+        ended = await containers.run(
+            command,
+            directory=programs,
+            environment=environment,
+            started=lambda: None,
+            output=lines.append,
+        )
+    assert ended == code, "".join(lines)
     return lines
 
 
 def test_a_process_gets_only_the_containers_variables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    programs: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "1")
-    program = "import os; print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'])"
-    lines = asyncio.run(output_of(tmp_path, "python", "-c", program, GIVEN="yes"))
-    assert lines == ["False yes\n"]
+    code = "import os; print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'], os.getcwd())"
+    lines = asyncio.run(output_of(programs, program, "-c", code, GIVEN="yes"))
+    assert lines == [f"False yes {programs}\n"]
+
+
+def test_a_process_ends_with_its_own_code(programs: Path, program: str) -> None:
+    lines = asyncio.run(output_of(programs, program, "-c", "1 / 0", code=1))
+    assert lines[-1] == "ZeroDivisionError: division by zero\n"
+    killed = "import os; os.kill(os.getpid(), 9)"
+    assert asyncio.run(output_of(programs, program, "-c", killed, code=-9)) == []
 
 
 # An editable install makes a source tree importable in one of two ways: a path or an import hook.
@@ -49,33 +74,32 @@ sys.meta_path.append(Finder)
 
 
 @pytest.mark.parametrize("kind", ["path", "hook"])
-def test_an_installed_source_tree_cannot_be_imported(tmp_path: Path, kind: str) -> None:
+def test_an_installed_source_tree_cannot_be_imported(
+    tmp_path: Path, programs: Path, program: str, kind: str
+) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "left_out.py").write_text("")
-    venv.create(tmp_path / "venv")
     (packages,) = tmp_path.glob("venv/lib/*/site-packages")
     (packages / "__editable___finder.py").write_text(HOOK.format(tree=str(tree)))
     line = str(tree) if kind == "path" else "import __editable___finder"
     (packages / "__editable__.pth").write_text(f"{line}\n")
-    python = tmp_path / "venv" / "bin" / "python"
-    program = "import importlib.util as find; print(bool(find.find_spec('left_out')))"
-    assert subprocess.check_output([python, "-c", program], text=True) == "True\n"
-    running = output_of(tmp_path, "python", "-c", program, programs=python.parent)
-    assert asyncio.run(running) == ["False\n"]
+    code = "import importlib.util as find; print(bool(find.find_spec('left_out')))"
+    assert subprocess.check_output([programs / "python", "-c", code], text=True) == "True\n"
+    assert asyncio.run(output_of(programs, program, "-c", code)) == ["False\n"]
 
 
-def test_output_arrives_in_lines_of_any_length(tmp_path: Path) -> None:
-    program = "print('x' * 3_000_000); print('short'); print(end='no line break')"
-    lines = asyncio.run(output_of(tmp_path, "python", "-c", program))
+def test_output_arrives_in_lines_of_any_length(programs: Path, program: str) -> None:
+    code = "print('x' * 3_000_000); print('short'); print(end='no line break')"
+    lines = asyncio.run(output_of(programs, program, "-c", code))
     assert [len(line) for line in lines] == [3_000_001, 6, 13]
     assert lines[1:] == ["short\n", "no line break"]
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="processes are looked up with ps")
-def test_cancelling_ends_the_process_and_its_children(tmp_path: Path) -> None:
+def test_cancelling_ends_the_process_and_its_children(programs: Path, program: str) -> None:
     # The child prints its process id, and then sleeps longer than the test.
-    program = (
+    code = (
         "import subprocess, sys\n"
         "child = [sys.executable, '-c', 'import os, time; print(os.getpid()); time.sleep(600)']\n"
         "subprocess.run(child)"
@@ -83,18 +107,19 @@ def test_cancelling_ends_the_process_and_its_children(tmp_path: Path) -> None:
 
     async def start_and_cancel() -> int:
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(
-            Containers(PROGRAMS, tmp_path / "home").run(
-                ["python", "-c", program],
-                directory=tmp_path,
-                environment={},
-                started=lambda: None,
-                output=lambda line: told.set_result(int(line)),
+        with contextlib.closing(Containers(programs, programs / "home")) as containers:
+            running = asyncio.create_task(
+                containers.run(
+                    [program, "-c", code],
+                    directory=programs,
+                    environment={},
+                    started=lambda: None,
+                    output=lambda line: told.set_result(int(line)),
+                )
             )
-        )
-        child = await asyncio.wait_for(told, 60)
-        running.cancel()
-        await asyncio.wait({running})  # returns once the output is at its end: nobody holds it
+            child = await asyncio.wait_for(told, 60)
+            running.cancel()
+            await asyncio.wait({running})  # returns once the output is at its end
         return child
 
     child = asyncio.run(start_and_cancel())

@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 SITE = Path(__file__).parent / "container"
 """A folder with Python's own start-up code for a container."""
@@ -35,6 +38,13 @@ class Containers:
             "PYTHONUNBUFFERED": "1",  # so that logs arrive at once
             "DO_NOT_TRACK": "1",  # the SDK would send error reports to the internet
         }
+        self._forking: tuple[socket.socket, subprocess.Popen[bytes]] | None = None
+
+    def close(self) -> None:
+        """End the process that forks, if there is one. Nothing else runs any more."""
+        if self._forking is not None:
+            self._forking[0].close()
+            self._forking[1].wait()
 
     async def run(
         self,
@@ -61,34 +71,100 @@ class Containers:
         Returns:
             The exit code.
         """
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=directory,
-            env={**self._environment, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C does not reach it; killed as a group
-        )
-        started()
-        reader = asyncio.create_task(_read(cast("asyncio.StreamReader", process.stdout), output))
+        # Other systems' libraries must not be used in a fork.
+        forks = command[0] == "a0" and sys.platform == "linux"
+        of_python = any(name.startswith("PYTHON") for name in environment)
+        start = self._fork if forks and not of_python else _start
+        ours, output_end = os.pipe()
+        variables = {**self._environment, **environment}
+        reader = asyncio.create_task(_read(ours, output))
         try:
-            code = await process.wait()
+            with os.fdopen(output_end, "wb", buffering=0):
+                leader, ended = await start(command, str(directory), variables, output_end)
+        except BaseException:
+            await reader
+            raise
+        started()
+        try:
+            code = await asyncio.shield(ended)
             # Child processes may keep the pipe open.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(reader), timeout=1)
+            await asyncio.wait({reader}, timeout=1)
             return code
         finally:
             try:
-                if process.returncode is None and grace_seconds:
-                    _signal_group(process.pid, signal.SIGTERM)
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(process.wait(), grace_seconds)
+                if not ended.done() and grace_seconds:
+                    _signal_group(leader, signal.SIGTERM)
+                    await asyncio.wait({ended}, timeout=grace_seconds)
             finally:  # even when cancelled again
-                if process.returncode is None or not reader.done():
-                    _signal_group(process.pid, signal.SIGKILL)
-            await process.wait()
-            await reader
+                if not (ended.done() and reader.done()):
+                    _signal_group(leader, signal.SIGKILL)
+            await asyncio.wait({ended, reader})
+
+    async def _fork(
+        self, command: Sequence[str], directory: str, variables: Mapping[str, str], output: int
+    ) -> tuple[int, asyncio.Task[int]]:
+        """Start ``a0`` in a fork of a process that has imported most of what it needs."""
+        loop = asyncio.get_running_loop()
+        leader: asyncio.Future[int] = loop.create_future()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._forker(), [b"1"], [output, theirs.fileno()])
+
+        async def follow() -> int:
+            try:
+                with ours:
+                    ours.setblocking(False)
+                    request = json.dumps([command, directory, {**variables}])
+                    await loop.sock_sendall(ours, request.encode() + b"\n")
+                    if not (number := await loop.sock_recv(ours, 8)):
+                        raise ChildProcessError("the process that starts actions has ended")
+                    leader.set_result(int(number))
+                    return int(await loop.sock_recv(ours, 8) or -signal.SIGKILL)
+            finally:
+                leader.cancel()  # unless it is known
+
+        ended = asyncio.create_task(follow())
+        try:
+            await asyncio.wait({leader})
+        except asyncio.CancelledError:
+            await asyncio.wait({leader})
+            if not leader.cancelled():
+                _signal_group(leader.result(), signal.SIGKILL)
+            await asyncio.wait({ended})
+            raise
+        if leader.cancelled():
+            await ended
+        return leader.result(), ended
+
+    def _forker(self) -> socket.socket:
+        """Return the connection to the process that forks, which is started when it is needed."""
+        if self._forking is None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                process = subprocess.Popen(
+                    ["python", SITE / "forked_actions.py", str(theirs.fileno())],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            self._forking = ours, process
+        return self._forking[0]
+
+
+async def _start(
+    command: Sequence[str], directory: str, variables: Mapping[str, str], output: int
+) -> tuple[int, asyncio.Task[int]]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=directory,
+        env=variables,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C does not reach it; killed as a group
+    )
+    return process.pid, asyncio.create_task(process.wait())
 
 
 def substituted(text: str, values: Mapping[str, str]) -> str:
@@ -96,8 +172,11 @@ def substituted(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{\{\.(\w+)\}\}", lambda found: values.get(found[1], found[0]), text)
 
 
-async def _read(stream: asyncio.StreamReader, output: Callable[[str], None]) -> None:
-    rest = b""
+async def _read(pipe: int, output: Callable[[str], None]) -> None:
+    stream, rest = asyncio.StreamReader(), b""
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe, "rb", buffering=0)
+    )
     while chunk := await stream.read(2**16):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:

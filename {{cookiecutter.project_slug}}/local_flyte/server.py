@@ -149,6 +149,7 @@ class LocalFlyte(Clients):
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(certificate)
             containers = Containers(self._programs, self.home / "containers")
+            stack.callback(containers.close)
             self._services = services = Services(self, containers, tls)
             find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}
             self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
