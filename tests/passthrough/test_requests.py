@@ -378,25 +378,21 @@ def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
-def test_a_connection_is_not_read_after_a_complete_response() -> None:
+async def test_a_connection_is_not_read_after_a_complete_response() -> None:
     """Even if the app was still listening to it, and stops only then."""
     connection = Connection()
-
-    async def serve() -> None:
-        client = connection.exchange()
-        reading = asyncio.create_task(client.receive())
-        await asyncio.sleep(0.01)  # longer than ``READ_AHEAD_AFTER``
-        await client.send({"type": "http.response.body"})
-        reading.cancel()
-        await asyncio.wait({reading})
-        await asyncio.sleep(0)
-
-    asyncio.run(serve())
+    client = connection.exchange()
+    reading = asyncio.create_task(client.receive())
+    await asyncio.sleep(0.01)  # longer than ``READ_AHEAD_AFTER``
+    await client.send({"type": "http.response.body"})
+    reading.cancel()
+    await asyncio.wait({reading})
+    await asyncio.sleep(0)
     assert connection.asked == 1
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
+async def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Starlette waits for the thread, and raises what its call to Flyte raises."""
@@ -408,99 +404,77 @@ def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
     connection = Connection({"type": "http.disconnect"})
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with caplog.at_level(logging.INFO, "app.access"):
-        asyncio.run(Door(app, Settings(), set())(scope, connection.receive, connection.send))
+        await Door(app, Settings(), set())(scope, connection.receive, connection.send)
     (line,) = caplog.records
     assert " 499 " in line.getMessage()
     assert connection.sent == []
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
-def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
-    connection = Connection({"type": "http.disconnect"}, *[PART] * 1000)
-
-    async def serve() -> None:
-        client = connection.exchange()
-        await until_it_leaves(client)
-        kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
-        assert (len(kept["body"]), end["type"]) == (100, "http.disconnect")
-        client._unread.put_nowait(kept)
-        with pytest.raises(HTTPException) as refused:
-            await client.receive()
-        assert refused.value.status_code == 413
-
-    asyncio.run(serve())
+async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
+    client = Connection({"type": "http.disconnect"}, *[PART] * 1000).exchange()
+    await until_it_leaves(client)
+    kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
+    assert (len(kept["body"]), end["type"]) == (100, "http.disconnect")
+    client._unread.put_nowait(kept)
+    with pytest.raises(HTTPException) as refused:
+        await client.receive()
+    assert refused.value.status_code == 413
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
-def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> None:
-    connection = Connection({"type": "http.disconnect"}, *[PART] * 10)
-
-    async def serve() -> None:
-        client = connection.exchange()
-        await until_it_leaves(client)
-        assert await client.receive() == {**PART, "body": bytes(100)}
-        async with asyncio.timeout(5):
-            for _ in range(2):
-                assert (await client.receive())["type"] == "http.disconnect"
-
-    asyncio.run(serve())
+async def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> None:
+    client = Connection({"type": "http.disconnect"}, *[PART] * 10).exchange()
+    await until_it_leaves(client)
+    assert await client.receive() == {**PART, "body": bytes(100)}
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            assert (await client.receive())["type"] == "http.disconnect"
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
-def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
+async def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
-
-    async def serve() -> None:
-        client = connection.exchange()
-        await client.receive()  # the time is up, but the loop has not run the timer yet
-        await asyncio.sleep(0.01)
-        client.close()
-
-    asyncio.run(serve())
+    client = connection.exchange()
+    await client.receive()  # the time is up, but the loop has not run the timer yet
+    await asyncio.sleep(0.01)
+    client.close()
     assert connection.asked == 2
 
 
-def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
+async def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exchange, "LONGEST_HOLD", 0)
     connection = Connection()
+    client = connection.exchange()
     headers = [(b"content-type", b"text/event-stream")]
-
-    async def serve() -> None:
-        client = connection.exchange()
-        await client.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await client.send({"type": "http.response.body", "body": b": event", "more_body": True})
-        await client.send({"type": "http.response.body"})
-        await asyncio.sleep(0.01)  # the task
-        assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
-        await client.complete(b": it fails")
-        assert len(connection.sent) == 3
-
-    asyncio.run(serve())
+    await client.send({"type": "http.response.start", "status": 200, "headers": headers})
+    await client.send({"type": "http.response.body", "body": b": event", "more_body": True})
+    await client.send({"type": "http.response.body"})
+    await asyncio.sleep(0.01)  # the task
+    assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
+    await client.complete(b": it fails")
+    assert len(connection.sent) == 3
 
 
-def test_all_streams_end_at_the_signal_even_if_one_has_been_left() -> None:
-    stopping = Stopping()
-
+async def test_all_streams_end_at_the_signal_even_if_one_has_been_left() -> None:
     async def stream(present: asyncio.Timeout) -> None:
         async with present:
             await asyncio.sleep(5)
 
-    async def serve() -> None:
-        timeouts = [asyncio.timeout(None) for _ in range(9)]
-        streams = [asyncio.create_task(stream(each)) for each in timeouts]
-        await asyncio.sleep(0)
-        for each in timeouts:
-            stopping.ends(each)
-        for other in streams[:8]:
-            other.cancel()
-        await asyncio.wait(streams[:8])
-        stopping._expire()
-        with pytest.raises(TimeoutError):
-            await streams[8]
-
-    asyncio.run(serve())
+    stopping = Stopping()
+    timeouts = [asyncio.timeout(None) for _ in range(9)]
+    streams = [asyncio.create_task(stream(each)) for each in timeouts]
+    await asyncio.sleep(0)
+    for each in timeouts:
+        stopping.ends(each)
+    for other in streams[:8]:
+        other.cancel()
+    await asyncio.wait(streams[:8])
+    stopping._expire()
+    with pytest.raises(TimeoutError):
+        await streams[8]
 
 
 class Context:
@@ -512,44 +486,38 @@ class Context:
     service_name, name = "Service", "TailLogs"
 
 
-def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
+async def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
     async def messages(*_: Any) -> AsyncIterator[int]:
         for number in range(5):
             await asyncio.sleep(0.01)
             time.sleep(0.1)  # noqa: ASYNC251 - the event loop finds the time up and the message
             yield number
 
-    async def read() -> list[int]:
-        current_calls.set(RequestCalls(timeout=0.05))
-        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
-        return [message async for message in stream]
-
-    assert asyncio.run(read()) == [*range(5)]
+    current_calls.set(RequestCalls(timeout=0.05))
+    stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
+    assert [message async for message in stream] == [*range(5)]
 
 
-def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_ended(
+async def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def read() -> list[int]:
-        asked = asyncio.Event()
+    asked = asyncio.Event()
 
-        async def has_ended(*_: Any) -> bool:
-            asked.set()
-            await asyncio.sleep(0.1)
-            return True
+    async def has_ended(*_: Any) -> bool:
+        asked.set()
+        await asyncio.sleep(0.1)
+        return True
 
-        async def messages(*_: Any) -> AsyncIterator[int]:
-            yield 0
-            await asked.wait()
-            yield 1
-            await asyncio.Event().wait()
+    async def messages(*_: Any) -> AsyncIterator[int]:
+        yield 0
+        await asked.wait()
+        yield 1
+        await asyncio.Event().wait()
 
-        monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
-        current_calls.set(RequestCalls(timeout=0.05))
-        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
-        return [message async for message in stream]
-
-    assert asyncio.run(read()) == [0, 1]
+    monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
+    current_calls.set(RequestCalls(timeout=0.05))
+    stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
+    assert [message async for message in stream] == [0, 1]
 
 
 def test_a_call_that_begins_while_its_request_ends_in_another_thread_is_cancelled() -> None:
