@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,11 +75,14 @@ class Other:
         return StreamingResponse(messages(), media_type="application/connect+json")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def other(
     local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Other, str]]:
-    """The other app, with TLS, on the same host as Flyte, and its address."""
+    """The other app, with TLS, on the same host as Flyte, and its address.
+
+    Its authority is trusted by the apps that are started afterwards.
+    """
     folder, authority, other = tmp_path_factory.mktemp("other"), trustme.CA(), Other()
     trusted, certificate = folder / "ca.pem", folder / "server.pem"
     trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
@@ -136,13 +140,12 @@ def test_a_path_cannot_change_the_address_and_a_redirect_is_not_followed(
 
 
 def test_nothing_is_sent_to_an_untrusted_certificate(
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    other: tuple[Other, str],
-    monkeypatch: pytest.MonkeyPatch,
+    alice: httpx.Client, other: tuple[Other, str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(local_flyte.ca_file))
-    assert post(alice, other[1]).status_code == 503
+    certificate = tmp_path / "server.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    with serving(other[0].app, ssl_certfile=str(certificate)) as url:
+        assert post(alice, url).status_code == 503
     assert other[0].received == []
 
 

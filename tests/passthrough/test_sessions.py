@@ -2,10 +2,8 @@
 
 import asyncio
 import functools
-import gc
 import os
 import resource
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,14 +25,11 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
 from passthrough.calls.runs import LONGEST_MESSAGE
-from passthrough.calls.sdk import part
-from passthrough.calls.sessions import MOST_SESSIONS
 from passthrough.calls.transport import LARGEST_MESSAGE, MOST_LINES
 
 from . import naive_endpoints
 from .support import build_app
 
-CONTROL_PLANE = "flyte.remote._client.controlplane"
 MEBIBYTE = bytes(1024 * 1024)
 KEY = "a-key-for-flyte-only"
 Received = Callable[[], list[ReceivedCall]]
@@ -307,23 +302,6 @@ def test_a_failed_stream_is_not_retried(
     events = [line for line in text.splitlines() if line.startswith(("data:", "event:"))]
     assert events[:4] == ["data: one", "data: two", "data: three", "event: problem"]
     assert len(events) == 5
-
-
-def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) -> None:
-    create, flyte = part(CONTROL_PLANE).create_session_config, "https://flyte.acme.example"
-    kept = weakref.WeakSet[Any]()
-
-    async def connect() -> None:
-        for number in range(2 * MOST_SESSIONS):
-            for _ in range(2):
-                session = await create(
-                    f"https://{number}.acme.example", auth_endpoint=flyte, auth_type="Passthrough"
-                )
-                kept.add(session.interceptors[0])
-
-    asyncio.run(connect())
-    gc.collect()
-    assert len(kept) == MOST_SESSIONS
 
 
 # Retries and deadlines

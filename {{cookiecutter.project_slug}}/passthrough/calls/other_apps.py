@@ -1,8 +1,6 @@
 """Other apps on Flyte, called as the caller."""
 
 import asyncio
-import functools
-import os
 from typing import Any
 
 import pyqwest
@@ -15,7 +13,6 @@ from .errors import DeadlineExceededError
 from .interceptor import callers_credentials
 from .request_calls import request_calls
 from .sdk import initialised
-from .transport import Transport
 
 
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:
@@ -46,18 +43,19 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
 
 
 async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
-    """Send a request as pyqwest does, with the same transport as calls to Flyte.
+    """Send a request as pyqwest does, with the transport of calls to Flyte.
 
     Raises:
         ConnectError: The address is invalid, or cannot be reached.
         DeadlineExceededError: There was no response in time.
     """
-    client, calls = _client(os.environ.get("SSL_CERT_FILE")), request_calls()
+    client, calls = initialised().client.session_config.http_client, request_calls()
     host = address.split("/")[2]
     try:
         with calls.include():
             async with asyncio.timeout(calls.timeout):
-                return await client.execute(method, address, **options)
+                response: pyqwest.FullResponse = await client.execute(method, address, **options)
+                return response
     except TimeoutError:
         raise DeadlineExceededError(host) from None
     except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
@@ -65,9 +63,3 @@ async def send(method: str, address: str, **options: Any) -> pyqwest.FullRespons
     except ValueError:  # its text may quote a header
         invalid = f"{host!r} cannot be called: it, or a header of the request, is invalid"
         raise ConnectError(Code.INTERNAL, invalid) from None
-
-
-@functools.cache
-def _client(_: str | None) -> pyqwest.Client:
-    """Return a client that trusts the authorities in this file; reading them takes a while."""
-    return pyqwest.Client(transport=Transport(None))

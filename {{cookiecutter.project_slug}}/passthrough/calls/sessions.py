@@ -13,8 +13,6 @@ from .interceptor import CallerInterceptor
 from .sdk import part
 from .transport import Transport
 
-MOST_SESSIONS = 16
-
 
 def change_sessions() -> None:
     """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
@@ -54,8 +52,6 @@ def change_sessions() -> None:
             http_client=pyqwest.Client(transport=transport),
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
-        for oldest in [*clusters][:-MOST_SESSIONS]:
-            del clusters[oldest]  # its connections are closed once no call is left
         return session
 
     kind.connect_kwargs = uncompressed
