@@ -16,7 +16,12 @@ from passthrough.calls.sdk import SDK_NAMES
 TEMPLATE = Path(passthrough.__file__).parents[1]
 WITHOUT_EACH = """
 import importlib, json
+from flyte import remote
 from passthrough.calls import make_safe as sdk
+
+for name in remote.__all__:
+    getattr(remote, name)
+del remote.__getattr__  # it would find again what is lost
 
 def lose(name, parameters):
     # Remove what the name refers to, and return a function that restores it.

@@ -23,6 +23,7 @@ from .types_and_storage import change_types
 
 CODE = "serve code from its own source, such as its repository"
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
+FOLDER = "a table may name a folder of the app's own: upload files with upload_file.aio()"
 LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
@@ -48,6 +49,7 @@ REFUSED = {
     "flyte.remote:Run.download_code": CODE,
     "flyte.remote:Run.get_report": REPORT,
     "flyte.remote:Run.show_logs": LOGS,
+    "flyte.remote:upload_dir": FOLDER,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,

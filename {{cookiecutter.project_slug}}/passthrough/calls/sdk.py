@@ -22,7 +22,6 @@ SDK_NAMES = {
         " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
         "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
-        "flyte.io._dataframe.dataframe:DataFrameTransformerEngine": "to_literal(python_val)",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
         " ActionOutputs.__new__(pb2 data)",
         "flyte.remote._auth_metadata": "get_auth_metadata",
@@ -35,7 +34,6 @@ SDK_NAMES = {
         "flyte.remote._run": "filtering(created_by_subject filters)",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
-        "flyte.storage": "is_remote(path)",
         "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",
         "flyte.types": "guess_interface(interface default_inputs)",
         "flyte.types:TypeEngine": "guess_python_type to_literal_type"

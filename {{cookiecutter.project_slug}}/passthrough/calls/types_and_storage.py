@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, get_args
 
-from flyte.io import DataFrame
 from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
@@ -33,7 +32,6 @@ def change_types() -> None:
     _change_types()
     _change_inputs()
     _change_answers()
-    _change_tables()
 
 
 def kinds_of(interface: Any) -> dict[str, LiteralType]:
@@ -148,19 +146,3 @@ def _change_answers() -> None:
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)
     part("flyte.remote:ActionInputs").__repr__ = UserDict.__repr__  # the SDK's fails for odd values
-
-
-def _change_tables() -> None:
-    """Upload no folder that a table names."""
-    tables = part("flyte.io._dataframe.dataframe:DataFrameTransformerEngine")
-    to_literal_as_it_was, is_remote = tables.to_literal, part("flyte.storage:is_remote")
-
-    async def to_literal(self: Any, python_val: Any, python_type: Any, expected: Any) -> Any:
-        uri = python_val.uri if isinstance(python_val, DataFrame) else None
-        if uri and not is_remote(uri):  # the SDK would upload it
-            raise NotForManyCallersError(
-                f"{uri!r} names a path of the app's own, not a table in storage"
-            )
-        return await to_literal_as_it_was(self, python_val, python_type, expected)
-
-    tables.to_literal = to_literal
