@@ -25,6 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough.application import App
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.requests.door import Door
 from passthrough.requests.problems import SETTINGS, Problem, problem_for
@@ -393,19 +394,32 @@ def test_a_response_that_has_started_is_cut_off_by_a_bug(
 # Clients that are slow, or leave
 
 
-def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
-    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
-) -> None:
+def guarded() -> App:
+    """An app with middleware that its owner has added."""
     app = build_app(router)
 
     @app.middleware("http")
-    async def outermost(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        return await call_next(request)
+    async def guard(request: Request, call_next: Callable[..., Awaitable[Response]]) -> Response:
+        if request.url.path == "/bug":
+            raise KeyError("what the guard says")
+        return Response(status_code=403) if request.url.path == "/me" else await call_next(request)
 
+    return app
+
+
+def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems() -> None:
+    client = TestClient(guarded())
+    assert client.get("/me").status_code == 403
+    assert client.get("/projects").json()["status"] == 401
+    assert client.get("/bug").json() == INTERNAL
+
+
+def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
     left.clear()
-    with serving(app) as url, client_of(url, "alice") as client:  # ends when no request is left
+    # Serving ends when no request is left.
+    with serving(guarded()) as url, client_of(url, "alice") as client:
 
         def leave() -> bool:
             with pytest.raises(httpx.ReadTimeout):
@@ -524,18 +538,3 @@ def test_only_flytes_message_about_a_mistake_of_the_callers_is_returned(
 ) -> None:
     scope = {"type": "http", "method": "GET", "headers": [], SETTINGS: Settings()}
     assert problem_for(HTTPConnection(scope), ConnectError(code, message)).detail == told
-
-
-def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems() -> None:
-    app = build_app(router)
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Callable[..., Awaitable[Response]]) -> Response:
-        if request.url.path == "/bug":
-            raise KeyError("what the guard says")
-        return Response(status_code=403) if request.url.path == "/me" else await call_next(request)
-
-    client = TestClient(app)
-    assert client.get("/me").status_code == 403
-    assert client.get("/projects").json()["status"] == 401
-    assert client.get("/bug").json() == INTERNAL

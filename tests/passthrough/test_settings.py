@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,10 +23,9 @@ def load_settings(**variables: str) -> Settings:
 
 
 def test_the_owners_settings_override_those_that_flyte_injects() -> None:
-    injected = {"_U_EP_OVERRIDE": "dns:///injected", "FLYTE_INTERNAL_EXECUTION_PROJECT": "injected"}
-    assert load_settings(**injected).flyte_endpoint == "dns:///injected"
+    injected = {"FLYTE_INTERNAL_EXECUTION_PROJECT": "injected"}
     assert load_settings(**injected).flyte_project == "injected"
-    assert load_settings(**injected, FLYTE_ENDPOINT="dns:///mine").flyte_endpoint == "dns:///mine"
+    assert load_settings(**injected, FLYTE_PROJECT="mine").flyte_project == "mine"
 
 
 def test_lists_are_comma_separated_the_owners_too() -> None:
@@ -164,42 +162,8 @@ def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
         asyncio.run(connect(load_settings(**variables)))
 
 
-UVICORN = [BIN / "uvicorn", "app.main:app", "--port", "0"]
-
-
-@pytest.mark.parametrize(
-    ("command", "environment", "message"),
-    [
-        (UVICORN, {"FLYTE_ENDPOINT": "http://127.0.0.1:1"}, "plaintext"),
-        (UVICORN, {"FLYTE_TIMEOUT": "-1"}, "FLYTE_TIMEOUT: Input should be greater than 0"),
-    ],
-)
-def test_a_refusal_at_start_is_one_message_without_a_traceback(
-    command: list[str | Path], environment: dict[str, str], message: str, default_project: Path
-) -> None:
-    printed = failing(command, default_project, **environment)
-    assert message in printed
-    assert printed.count("cannot start") == 1
-    assert "Traceback" not in printed
-
-
-def test_a_misspelt_setting_in_deployment_py_fails_a_dry_run(
-    default_project: Path, tmp_path: Path
-) -> None:
-    deployment = (default_project / "deployment.py").read_text("utf-8")
-    changed = deployment.replace('"DO_NOT_TRACK": "1",', '"FLYTE_TIMOUT": "5",')
-    assert changed != deployment
-    (tmp_path / "wrong.py").write_text(changed, "utf-8")
-    config = tmp_path / "flyte.yaml"  # a dry run makes no calls
-    config.write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n", "utf-8")
-    command: list[str | Path] = [BIN / "flyte", "--config", config, "deploy", "--dry-run"]
-    printed = failing([*command, tmp_path / "wrong.py", "app_env"], default_project)
-    assert "FLYTE_TIMOUT is not a setting of the app; did you mean FLYTE_TIMEOUT?" in printed
-    assert "Traceback" not in printed
-
-
-def failing(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
-    """Run a command that must fail; return what it printed."""
+def refusal_of(*command: str | Path, folder: Path, **environment: str) -> str:
+    """Run a command that must fail without a traceback; return what it printed."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLYTE", "_U_", "ALLOW"))}
     done = subprocess.run(
         command,
@@ -212,4 +176,22 @@ def failing(command: Sequence[str | Path], folder: Path, **environment: str) -> 
         check=False,
     )
     assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout
     return done.stdout
+
+
+def test_a_refusal_at_start_is_one_message(default_project: Path) -> None:
+    command = (BIN / "uvicorn", "app.main:app", "--port", "0")
+    printed = refusal_of(*command, folder=default_project, FLYTE_ENDPOINT="http://127.0.0.1:1")
+    assert printed.count("cannot start: the connection to Flyte would be plaintext") == 1
+
+
+def test_a_misspelt_setting_is_refused_in_deployment_py(
+    default_project: Path, tmp_path: Path
+) -> None:
+    deployment = (default_project / "deployment.py").read_text("utf-8")
+    changed = deployment.replace('"DO_NOT_TRACK": "1",', '"FLYTE_TIMOUT": "5",')
+    assert changed != deployment
+    (tmp_path / "wrong.py").write_text(changed, "utf-8")
+    printed = refusal_of(sys.executable, tmp_path / "wrong.py", folder=default_project)
+    assert "FLYTE_TIMOUT is not a setting of the app; did you mean FLYTE_TIMEOUT?" in printed
