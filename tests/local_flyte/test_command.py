@@ -12,11 +12,13 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from local_flyte import sign_in
 from local_flyte.testing import wait_until
 
 from ..baking import Baker, run
@@ -162,6 +164,7 @@ def test_the_first_printed_link_shows_a_choice_of_people(
 ) -> None:
     first = printed.partition("\nOpen ")[2].split()[0]
     assert "/sign-in?secret=" in first
+    assert browser.get(first.partition("?")[0]).is_success == sign_in.is_private()
     assert printed.rindex(first) > printed.rindex("curl")  # again, after everything else
     page = browser.get(first)
     assert page.status_code == 200
@@ -233,7 +236,7 @@ def test_settings_are_read_from_a_file_which_is_neither_committed_nor_deployed(
     assert ".env" not in tracked
 
 
-def test_all_tasks_of_deployment_py_are_registered_and_again_when_a_file_changes(
+def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does_not_start_says_why(
     python: Path, project: Path, tmp_path: Path, browser: httpx.Client
 ) -> None:
     root = Path(shutil.copytree(project, tmp_path / "project"))
@@ -251,9 +254,29 @@ def test_all_tasks_of_deployment_py_are_registered_and_again_when_a_file_changes
         said = flyte([*flyte_lines(printed)[0][:3], "get", "task"], root, tmp_path)
         assert "my-flyte-app-tasks.greet" in said
         assert "my-flyte-app-more.siesta" in said
+
         url = printed.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
-        wait_until(lambda: answers(browser, f"{url}/health"))
-        check_ends(command, signal.SIGINT)
+        main = root / "app" / "main.py"
+        correct = main.read_text()
+
+        def health(status: int, line: str) -> bool:
+            answer = browser.get(f"{url}/health")
+            return answer.status_code == status and line in answer.text
+
+        def is_printed(line: str) -> bool:
+            return line in command.printed()
+
+        for text, line in (
+            ("mistake = 1 / 0", "ZeroDivisionError: division by zero"),
+            (correct.replace("await connect(", "int("), "TypeError: int() argument must be"),
+        ):
+            main.write_text(text)
+            wait_until(partial(health, 503, line))
+            wait_until(partial(is_printed, line))  # the server answers before
+        main.write_text(correct)
+        wait_until(partial(health, 200, ""))
+        command.process.send_signal(signal.SIGINT)
+        assert command.process.wait(300) == 0
 
 
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(

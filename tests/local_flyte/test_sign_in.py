@@ -1,5 +1,6 @@
 """The sign-in around the app in development, over real connections."""
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from local_flyte import PEOPLE
+from local_flyte import PEOPLE, sign_in
+from local_flyte.same_user import is_known
 from local_flyte.sign_in import SignIn
 from local_flyte.testing import client_of, serving
 
@@ -154,3 +156,26 @@ def test_the_first_link_leads_to_a_choice_of_people_as_does_being_signed_in(
     assert browser.get(signed_out.headers["location"]).is_success
     assert browser.get("/").text == "GET / "
     assert browser.get("/sign-in").status_code == 403
+
+
+def test_where_only_this_user_can_connect_the_choice_needs_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = httpx.ASGITransport(SignIn(app, SECRET, KNOWN, private=True))
+
+    async def ask(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.get(path)
+
+    assert "/sign-in/alice?" in asyncio.run(ask("/sign-in")).text
+    for path in ("/sign-in/alice", "/sign-out"):
+        assert asyncio.run(ask(path)).status_code == 403
+    for name in sign_in.FORWARDING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sign_in, "CONTAINERS", ())
+    assert sign_in.is_private() == is_known()
+    monkeypatch.setattr(sign_in, "CONTAINERS", ("/",))
+    assert not sign_in.is_private()
+    monkeypatch.setattr(sign_in, "CONTAINERS", ())
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
+    assert not sign_in.is_private()

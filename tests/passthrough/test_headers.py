@@ -309,3 +309,29 @@ def test_only_callers_with_credentials_name_a_project(
                 assert client.get("/health/own", params={name: "other"}).status_code == 400
     finally:
         public.PATHS.discard("/health/own")
+
+
+# A path prefix of the server (--root-path)
+
+
+def test_public_paths_are_public_under_a_prefix(local_flyte: LocalFlyte) -> None:
+    with serving(build_app(router), root_path="/pre") as url:
+        with client_of(url, None) as client:
+            public = ("/health", "/docs", "/openapi.json")
+            assert [client.get(path).status_code for path in public] == [200] * 3
+            others = ("/things", "/none", "/pre/health")  # the server adds another /pre
+            assert [client.get(path).status_code for path in others] == [401] * 3
+        with client_of(url, "alice") as alice:
+            assert alice.get("/things").text == '"things"'
+            assert alice.get("/openapi.json").json()["servers"] == [{"url": "/pre"}]
+
+
+def test_a_prefix_with_the_name_of_a_public_path_makes_nothing_else_public(
+    local_flyte: LocalFlyte,
+) -> None:
+    own = APIRouter()
+    own.get("/swagger-ui.css")(things)
+    # The server adds /docs, and routing removes it again from /docs/docs/swagger-ui.css.
+    with serving(build_app(own), root_path="/docs") as url, client_of(url, None) as client:
+        assert client.get("/swagger-ui.css").status_code == 401
+        assert client.get("/docs/swagger-ui.css").status_code == 200

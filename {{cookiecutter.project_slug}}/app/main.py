@@ -13,6 +13,7 @@ from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
 from passthrough.requests.agents import serve_agents
 from passthrough.requests.credentials import credential_extractors
+from passthrough.requests.door import PublicPaths
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
@@ -30,7 +31,7 @@ ROUTERS = [
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
-PUBLIC = {*public.PATHS, *page.PATHS}
+PUBLIC = PublicPaths({*public.PATHS, *page.PATHS})
 """Paths that need no credentials."""
 
 

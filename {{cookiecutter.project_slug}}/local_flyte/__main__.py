@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
             "ACCESS_LOG": "off",  # keeps the printed commands in sight
             **inherited_environment(),
             **local_flyte.app_environment(),
-            **sign_in.environment(people, secret),
+            **sign_in.environment(people, secret, restarts=reload, private=sign_in.is_private()),
         }
         port: int = listener.getsockname()[1]
         url = f"http://{HOST}:{port}"

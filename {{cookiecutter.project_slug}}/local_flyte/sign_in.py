@@ -2,28 +2,33 @@
 
 On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
 choice of the local Flyte's people, and there is one for each of them. The links contain a secret
-that is new at each start. The app itself contains none of this.
+that is new at each start; where nobody else can connect, the choice is shown without it. The app
+itself contains none of this.
 """
 
 import importlib
 import json
 import os
 import secrets
+import traceback
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .people import COOKIE, Person
-from .same_user import refuse_others
+from .same_user import is_known, refuse_others
 from .serving import HOSTS
 
 VARIABLE = "LOCAL_FLYTE_SIGN_IN"
+FORWARDING = {"CODESPACES", "KUBERNETES_SERVICE_HOST", "REMOTE_CONTAINERS", "SSH_CONNECTION"}
+CONTAINERS = ("/.dockerenv", "/run/.containerenv")
+"""Variables and files where ports are forwarded to another machine, which may have other users."""
 URL = "/sign-in"
 HEADERS = {
     "Cache-Control": "no-store",
@@ -45,14 +50,25 @@ PAGE = """<!doctype html>
 """
 
 
-def environment(people: Iterable[Person], secret: str) -> dict[str, str]:
+def is_private() -> bool:
+    """Tell whether only this user can connect to a server that refuses all others."""
+    forwarded = FORWARDING & os.environ.keys() or any(map(os.path.exists, CONTAINERS))
+    return is_known() and not forwarded
+
+
+def environment(
+    people: Iterable[Person], secret: str, *, restarts: bool = False, private: bool = False
+) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
-    Without people there is no sign-in.
+    Without people there is no sign-in. With ``restarts``, uvicorn restarts the app when its files
+    change, so an app that does not start answers with the reason instead of ending. With
+    ``private``, the choice of people is shown without the secret.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
     where = {"SIGN_IN_URL": URL} if known else {}
-    return {VARIABLE: json.dumps({"secret": secret, "people": known}), **where}
+    settings = {"secret": secret, "people": known, "restarts": restarts, "private": private}
+    return {VARIABLE: json.dumps(settings), **where}
 
 
 def choice(origin: str, secret: str) -> str:
@@ -69,13 +85,56 @@ def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
     refuse_others()
     known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
-    return SignIn(importlib.import_module("app.main").app, known["secret"], known["people"])
+    app = ReportsErrors() if known["restarts"] else importlib.import_module("app.main").app
+    return SignIn(app, known["secret"], known["people"], private=known["private"])
+
+
+class ReportsErrors:
+    """The app or, if it does not start, an answer with the reason to each request.
+
+    uvicorn's process would end, and requests would wait for the next one.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._app: ASGIApp = importlib.import_module("app.main").app
+        except Exception as error:  # noqa: BLE001 - the app's own code
+            self._app = _reason(error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+
+        async def send_unless_failed(message: Message) -> None:
+            if message["type"] != "lifespan.startup.failed":
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_unless_failed)
+        except Exception as error:
+            if scope["type"] != "lifespan":
+                raise
+            self._app = _reason(error)
+
+
+def _reason(error: Exception) -> ASGIApp:
+    traceback.print_exception(error)
+    line = next(iter(str(error).splitlines()), "")
+    text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
+    response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await response(scope, receive, send)
+
+    return answer
 
 
 class SignIn:
     """ASGI middleware: a page with a choice of people, and links that set their cookies."""
 
-    def __init__(self, app: ASGIApp, secret: str, people: dict[str, Any]) -> None:
+    def __init__(
+        self, app: ASGIApp, secret: str, people: dict[str, Any], *, private: bool = False
+    ) -> None:
         """Wrap ``app``.
 
         Args:
@@ -83,10 +142,12 @@ class SignIn:
             secret: The secret in the links.
             people: The value of the sign-in cookie, and a description of the rights, of each
                 person. Without people there is no sign-in, and every path belongs to the app.
+            private: Whether the choice of people is shown without the secret.
         """
         self._app = app
         self._secret = secret
         self._people = people
+        self._private = private
         self._pages = Router(
             [
                 Route(URL, self._choose),
@@ -110,8 +171,9 @@ class SignIn:
         request = Request(scope)
         given = request.query_params.get("secret", "").encode()
         is_somebody = request.cookies.get(COOKIE) in {value for value, _ in self._people.values()}
-        has_secret = secrets.compare_digest(given, self._secret.encode())
-        admitted = has_secret or (path == URL and is_somebody)
+        admitted = secrets.compare_digest(given, self._secret.encode()) or (
+            path == URL and (self._private or is_somebody)
+        )
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
 
     async def _choose(self, request: Request) -> Response:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from concurrent import futures
 from contextlib import closing, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import flyte.errors
 from anyio import BrokenResourceError
 from opentelemetry import trace
+from starlette._utils import get_route_path  # Starlette's own routing uses it
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -45,6 +47,18 @@ ENDED = (*GONE, TimeoutError, asyncio.CancelledError, futures.CancelledError, Br
 """What an app may raise if it is cancelled, or its calls to Flyte in other threads are."""
 COVERED = "passthrough.covered"
 """The key for what FastAPI's telemetry must not see."""
+
+
+prefix: ContextVar[str] = ContextVar("prefix", default="")
+"""What the server puts before the path of the current request (``uvicorn --root-path /pre``)."""
+
+
+class PublicPaths(set[str]):
+    """Paths that need no credentials, compared as they are routed: without the server's prefix."""
+
+    def __contains__(self, path: object) -> bool:
+        """Tell whether the path in the current request's scope is one of them."""
+        return super().__contains__(get_route_path({"path": path, "root_path": prefix.get()}))
 
 
 class Door:
@@ -109,6 +123,7 @@ class Door:
         began = time.perf_counter()
         scope.update(scope.pop(COVERED, {}))
         scope[SETTINGS] = self.settings
+        prefix.set(scope.get("root_path", ""))
         sent = dict(scope["headers"])
         request_id = sent.get(b"x-request-id", b"").decode("latin-1")
         if not REQUEST_ID.fullmatch(request_id):

@@ -16,10 +16,11 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
+from .door import PublicPaths
 from .exchange import HEADERS
 
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
-PATHS = {"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)}
+PATHS = PublicPaths({"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)})
 """They reveal no more than the app's source code."""
 
 router = APIRouter()
