@@ -17,7 +17,7 @@ RECORD_LAG_SECONDS = 0.5
 RECORDING = "RecordAnswer"
 """What hangs, in place of a method, while answers are not recorded."""
 
-_PAUSED, _ABORTED = phase_pb2.ACTION_PHASE_PAUSED, phase_pb2.ACTION_PHASE_ABORTED
+_PAUSED = phase_pb2.ACTION_PHASE_PAUSED
 _KINDS = {
     "bool_value": ("boolean", types_pb2.BOOLEAN),
     "int_value": ("integer", types_pb2.INTEGER),
@@ -52,14 +52,9 @@ class Conditions:
         """Answer a condition as this person; the same answer may be given again.
 
         Raises:
-            ConnectError: NOT_FOUND, if it was aborted; FAILED_PRECONDITION, if it is no condition,
-                has timed out, or has another answer; INVALID_ARGUMENT for a value of another type.
+            ConnectError: FAILED_PRECONDITION, if it is no condition, has ended, or has another
+                answer; INVALID_ARGUMENT for a value of another type.
         """
-        name, condition = action.name, action.details.condition
-        if action.phase == _ABORTED:
-            raise ConnectError(Code.NOT_FOUND, f"condition action {name} not found")
-        if not action.details.HasField("condition"):
-            raise ConnectError(Code.FAILED_PRECONDITION, f"action {name} is not a condition")
         if (given := payload.WhichOneof("value")) is None:
             raise invalid("signal value must be a concrete bool/int/float/str literal")
         answer, (field, kind) = literals_pb2.Literal(), _KINDS[given]
@@ -67,14 +62,13 @@ class Conditions:
         if action.answer is not None:
             if action.answer == answer:
                 return
-            message = f"condition {name} already signalled with a different value"
-            raise ConnectError(Code.FAILED_PRECONDITION, message)
+            raise ConnectError(Code.FAILED_PRECONDITION, "already signalled with a different value")
         if action.phase != _PAUSED:
-            raise ConnectError(Code.FAILED_PRECONDITION, f"condition {name} already completed")
-        if (declared := condition.type.simple) != kind:
-            got, wanted = map(types_pb2.SimpleType.Name, (kind, declared))
-            message = f"signal value type {got} does not match declared condition type {wanted}"
-            raise invalid(message)
+            raise ConnectError(
+                Code.FAILED_PRECONDITION, f"{action.name} is no condition that waits"
+            )
+        if action.details.condition.type.simple != kind:
+            raise invalid("signal value type does not match declared condition type")
 
         async def record() -> None:
             await asyncio.sleep(RECORD_LAG_SECONDS)

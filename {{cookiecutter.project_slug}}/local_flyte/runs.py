@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import string
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC
@@ -49,7 +48,6 @@ NON_TERMINAL_THEN_NEWEST = (
 
 NO_REASON = "User requested abort"
 RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
-RANDOM_NAME = string.ascii_lowercase + string.digits
 
 
 @dataclass(eq=False)
@@ -202,7 +200,7 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
         return identifier_pb2.RunIdentifier(
             project=request.project_id.name,
             domain=request.project_id.domain,
-            name="r" + "".join(secrets.choice(RANDOM_NAME) for _ in range(19)),
+            name=f"r{secrets.token_hex(10)[1:]}",
         )
     if not RUN_NAME.fullmatch(request.run_id.name):
         raise invalid(f"run name {request.run_id.name!r} does not match {RUN_NAME.pattern}")
