@@ -34,7 +34,7 @@ POLL_SECONDS = 0.2
 LARGE = 2 * 2**20
 """Characters in ${large}: more inputs or outputs than Flyte returns."""
 TASKS = Path(__file__).with_name("tasks.py")
-OF_TASKS = re.compile(r"\$\{(version|image|ended)\}")
+OF_TASKS = re.compile(r"\$\{(version|ended)\}")
 """Variables in cases that need the tasks."""
 
 
@@ -140,7 +140,7 @@ class Runner:
 
     @cached_property
     def tasks(self) -> dict[str, str]:
-        """Deploy the tasks, and return their version, their image and the name of a run.
+        """Deploy the tasks, and return their version and the name of a run.
 
         Raises:
             ValueError: With the SDK's message.
