@@ -615,6 +615,8 @@ def test_the_access_log_names_the_tool_and_both_lines_have_one_request_id(
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert (outer["status"], inner["status"]) == (200, 200)
+    assert inner["subject"] == "alice-subject"
+    assert inner["flyte_ms"] > 0
 
 
 def test_no_log_and_no_answer_has_a_token(

@@ -62,6 +62,7 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     form: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request_calls().subject = "eve\r\x1b[2K\u2028 admin"
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     sent: list[Message] = []

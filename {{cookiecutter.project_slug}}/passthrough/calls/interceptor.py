@@ -66,6 +66,8 @@ class CallerInterceptor:
             except TimeoutError:
                 self._transport.forget_connections(began)
                 raise DeadlineExceededError(method) from None
+            finally:
+                calls.seconds += time.perf_counter() - began
             raise failure
 
     async def intercept_server_stream(

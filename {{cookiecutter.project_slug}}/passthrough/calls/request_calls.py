@@ -31,6 +31,10 @@ class RequestCalls:
         self.timeout, self.data_addresses = timeout, data_addresses
         self.request_id, self._deadline = request_id, deadline
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        self.seconds = 0.0
+        """Total time spent in calls with a single answer."""
+        self.subject: str | None = None
+        """Flyte's identifier of the caller, if the endpoint has looked it up."""
         self._loop = asyncio.get_running_loop()
         self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False

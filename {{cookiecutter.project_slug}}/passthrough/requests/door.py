@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import flyte.errors
 from anyio import BrokenResourceError
@@ -246,7 +246,9 @@ class Door:
             "route": route_of(scope),
             "status": exchange.status,
             "ms": round(1000 * seconds, 1),
+            "flyte_ms": round(1000 * exchange.calls.seconds, 1),
             "request_id": exchange.calls.request_id,
+            "subject": quote(exchange.calls.subject or "-", safe="@:|"),
         }
         is_json = self.settings.access_log == "json"
         logger.info(json.dumps(line) if is_json else " ".join(map(str, line.values())))
