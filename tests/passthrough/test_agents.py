@@ -664,6 +664,16 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
             assert odd.status_code in {400, 401}, host
 
 
+def test_agents_are_served_under_the_servers_prefix(local_flyte: LocalFlyte) -> None:
+    with serving(app_with_agents(), root_path="/pre") as url:
+        with client_of(url, None) as client:
+            told = client.post("/mcp", headers=ACCEPT).headers["WWW-Authenticate"]
+            assert told == f'Bearer resource_metadata="{url}/pre{agents.METADATA}"'
+            assert client.get(agents.METADATA).json()["resource"] == f"{url}/pre/mcp"
+        with calling(url) as call:
+            assert call("me").structured_content["subject"] == "alice-subject"
+
+
 def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     url: str, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
 ) -> None:

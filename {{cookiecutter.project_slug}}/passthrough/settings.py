@@ -239,6 +239,8 @@ async def connect(settings: Settings) -> None:
             " the caller's credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to"
             " make every caller anonymous."
         )
+    if settings.flyte_plaintext:
+        logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,

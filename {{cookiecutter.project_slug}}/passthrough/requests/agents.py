@@ -180,8 +180,9 @@ class Agents:
         TraceContextTextMapPropagator().inject(trace)
         headers = [each for each in outer["headers"] if not DESCRIBING.fullmatch(each[0])]
         headers += [(name.encode(), value.encode()) for name, value in trace.items()]
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client")
+        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
         scope = {name: outer[name] for name in kept if name in outer} | request
+        scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for each in iter_route_contexts(self._app.routes):

@@ -18,6 +18,7 @@ from connectrpc.errors import ConnectError
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -175,7 +176,7 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
     headers = {name.lower(): value for name, value in sent.items()}
     problem = problem_for(connection, error)
     challenges = getattr(connection.scope.get("app"), "challenges", {})
-    if problem.status == 401 and (challenge := challenges.get(connection.scope["path"])):
+    if problem.status == 401 and (challenge := challenges.get(get_route_path(connection.scope))):
         headers["www-authenticate"] = challenge(connection)
     return problem.response(headers)
 
