@@ -407,9 +407,6 @@ TYPES: dict[str, LiteralType] = {
         LiteralType(union_type={"variants": [IN_PARTS, NONE]}), 27
     ),
     "list": listed(SIMPLE),
-    "list of a union": listed(
-        LiteralType(union_type={"variants": [SIMPLE, NONE, struct({"type": "string"})]})
-    ),
     "union of nothing": LiteralType(union_type={}),
     "enum of nothing": LiteralType(enum_type={}),
     "type of nothing": LiteralType(),

@@ -188,6 +188,12 @@ def test_a_changed_input_with_the_name_of_an_argument_of_the_sdk_is_invalid() ->
     assert Problem.of_exception(caught.value).status == 422
 
 
+def test_the_inputs_of_a_remote_task_must_be_named() -> None:
+    bind = flyte_convert.convert_from_native_to_inputs_binding_artifacts
+    with pytest.raises(TypeError, match="name the inputs of a remote task"):
+        asyncio.run(bind(of_a_remote_task(x=int), (1,), {}))
+
+
 def test_large_pickles_are_not_written_to_the_disk() -> None:
     with closing(asyncio.new_event_loop()) as loop:
         run, task = loop.run_until_complete, of_a_function(x=bytes)
@@ -203,6 +209,7 @@ def test_counts_are_checked_before_the_sdk_reads_all() -> None:
     defaults = [NamedParameter(name=f"x{n}", parameter=default.parameter) for n in range(100_000)]
     with only_data_and_little_work():
         assert inputs_schema(task, defaults)["not"] == {}
-        for given in ((task,), (interface_of(), defaults)):
-            with pytest.raises(ConnectError, match="more than 500 inputs"):
-                flyte.types.guess_interface(*given)
+        for guess in (flyte.types.guess_interface, flyte.types._interface.guess_interface):
+            for given in ((task,), (interface_of(), defaults)):
+                with pytest.raises(ConnectError, match="more than 500 inputs"):
+                    guess(*given)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
@@ -174,21 +173,12 @@ def test_data_at_a_foreign_address_is_not_fetched(
     assert {each[b"x-api-key"] for each in elsewhere.received} == {KEY.encode()}
 
 
-def test_flytes_own_address_is_called_over_tls_however_it_is_written(
-    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
-) -> None:
-    for scheme in ("http://", "https://", "dns:///", ""):
-        with local_flyte.cluster_at(local_flyte.endpoint.replace("dns:///", scheme)):
-            assert ask(alice, greeting) == [200] * 3
-
-
-@pytest.mark.parametrize("path", ["/projects", "/whoami"])
 def test_a_redirect_is_not_followed(
-    there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere, path: str
+    there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere
 ) -> None:
     plain.answers()
     elsewhere.answers(location=f"{plain.address}/sign-in")
-    assert there.get(path, headers={"X-Api-Key": KEY}).status_code == 502
+    assert there.get("/projects", headers={"X-Api-Key": KEY}).status_code == 502
     assert elsewhere.received[0][b"x-api-key"] == KEY.encode()
     assert plain.received == []
 
@@ -205,21 +195,14 @@ def little_memory() -> Iterator[None]:
     assert used < 64 * 1024, f"{used / 1024:.0f} MiB"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"content-length": 200 * len(MEBIBYTE)},
-        {},
-        {"content-length": 1, "transfer-encoding": "chunked"},
-    ],
-)
 def test_reading_stops_at_an_answer_that_is_too_large(
-    there: httpx.Client, elsewhere: Elsewhere, headers: dict[str, Any]
+    there: httpx.Client, elsewhere: Elsewhere
 ) -> None:
-    elsewhere.answers(*[MEBIBYTE] * 200, **headers)
-    with little_memory():
-        answer = there.get("/projects")
-    assert answer.status_code == 413, answer.text
+    chunked = {"content-length": 1, "transfer-encoding": "chunked"}
+    for headers in ({"content-length": 200 * len(MEBIBYTE)}, {}, chunked):
+        elsewhere.answers(*[MEBIBYTE] * 200, **headers)
+        with little_memory():
+            assert there.get("/projects").status_code == 413
 
 
 def envelope(data: bytes, flags: int = 0) -> bytes:

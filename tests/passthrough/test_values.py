@@ -95,19 +95,6 @@ def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Clie
     assert answer["outputs"] == {"result": "A", "pb2": 3}
 
 
-@router.post("/greet/positional")
-async def run_with_nameless_inputs() -> str:
-    return (await flyte.run.aio(GREET, "Ada", True)).name
-
-
-def test_inputs_of_a_remote_task_must_be_passed_by_name(
-    alice: httpx.Client, received: Received, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert alice.post("/greet/positional").status_code == 500
-    assert "name the inputs of a remote task" in caplog.text
-    assert "CreateRun" not in [call.method for call in received()]
-
-
 RUN, RERUN = "/tasks/greet/run", "/rerun/{run}"
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgpack
@@ -20,7 +20,6 @@ from .limits import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
 from .schemas import INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
-T = TypeVar("T")
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
@@ -108,7 +107,7 @@ class Converter:
             named = (_printable(part) if isinstance(part, str) else part for part in location)
             self.errors.append((tuple(named), message))
 
-    def attempt(self, convert: Callable[..., T], *arguments: Any) -> tuple[T, list[Error]]:
+    def attempt(self, convert: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Error]]:
         """Return the result of a conversion, and its errors instead of recording them."""
         before, self.errors = self.errors, []
         try:
