@@ -160,7 +160,7 @@ class SchemaBuilder:
                 known |= given[keyword]
         names = {
             name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
-            for number, name in enumerate(known, len(self.definitions) + 1)
+            for number, name in enumerate(sorted(known), len(self.definitions) + 1)
         }
         made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
         for name, schema in made.items():
