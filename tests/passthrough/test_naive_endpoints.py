@@ -114,20 +114,6 @@ def test_every_person_gets_the_expected_status(
     assert " ".join(found) == expected
 
 
-@pytest.mark.parametrize(
-    ("request_", "expected"),
-    [
-        ("POST /run-task/nowhere/development/tests.greet", 404),
-        ("GET /runs/nosuch", 404),
-        (f"GET /runs/{'x' * 5000}", 404),
-    ],
-)
-def test_a_nonsensical_request_is_a_client_error(
-    alice: httpx.Client, request_: str, expected: int
-) -> None:
-    assert alice.request(*request_.split(), json=ADA).status_code == expected
-
-
 def test_values_that_a_stranger_stored_are_data(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
@@ -175,15 +161,6 @@ def test_nothing_remains_when_viewers_leave(
 
 def test_a_request_does_not_last_as_long_as_its_run(short_timeout: httpx.Client) -> None:
     assert short_timeout.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
-
-
-def test_refused_calls_are_explained_in_the_log(
-    alice: httpx.Client, greeting: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert alice.post(f"/tasks/{GREET}/run-blocking", json=ADA).status_code == 500
-    assert "make the endpoint a plain `def`" in caplog.text
-    assert alice.get(f"/runs/{greeting}/report").status_code == 500
-    assert "report_address(action)" in caplog.text
 
 
 def test_a_background_task_acts_as_its_caller_after_the_answer(alice: httpx.Client) -> None:

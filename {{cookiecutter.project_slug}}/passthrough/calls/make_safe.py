@@ -14,12 +14,12 @@ from typing import Any
 import flyte
 
 from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_logs
+from .json_values import change_types
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
 from .runs import change_filters
 from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
-from .types_and_storage import change_types
 
 CODE = "serve code from its own source, such as its repository"
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
