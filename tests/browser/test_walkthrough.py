@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, Page, Route, expect
 
-from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
+from local_flyte import PEOPLE, LocalFlyte, sign_in
 from local_flyte.testing import client_of, wait_until
 
 from ..nginx import in_front_of
@@ -413,7 +413,7 @@ def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) ->
 def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
     serve: Callable[[dict[str, str]], App], browser: Browser
 ) -> None:
-    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
+    with LocalFlyte(devbox=True) as flyte:
         variables = flyte.app_environment() | {"ALLOW_ANONYMOUS": "true"}
         with contextlib.closing(serve(variables | sign_in.environment([], SECRET))) as app:
             app.start()
