@@ -217,20 +217,6 @@ def sync_keep(name: str) -> str:
     return str(next(lines))
 
 
-@router.get("/leftover/{name}")
-async def leave_a_task(name: str) -> str:
-    async def watch() -> None:
-        run = await remote.Run.get.aio(name)
-        async for details in run.watch():
-            heard.append(details.phase)
-            seen.set()
-
-    seen = asyncio.Event()
-    kept.append(asyncio.create_task(watch()))
-    await seen.wait()
-    return "answered"
-
-
 @router.get("/leftover-later")
 async def leave_a_task_that_calls_later() -> str:
     async def later() -> None:
@@ -285,15 +271,6 @@ def test_an_unfinished_iterator_ends_with_the_request(
 ) -> None:
     assert alice.get(path.format(run=counting)).text
     all_is_quiet(local_flyte, "TailLogs")
-
-
-def test_calls_of_a_task_that_an_endpoint_leaves_running_end(
-    alice: httpx.Client, local_flyte: LocalFlyte, counting: str
-) -> None:
-    assert alice.get(f"/leftover/{counting}").json() == "answered"
-    all_is_quiet(local_flyte, "WatchActionDetails")
-    wait_until(kept[0].done)
-    assert kept[0].cancelled()
 
 
 def test_a_task_that_outlives_its_request_cannot_call_flyte(
