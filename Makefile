@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Keeps the order of tests/conftest.py.
 IN_ORDER := --dist loadfile --no-loadscope-reorder
-# Four processes on two cores, because tests often wait. Fast ones don't.
-PARALLEL := -n 4 $(IN_ORDER)
+# Three processes on two cores, because tests often wait. Each takes 8 seconds of a core to begin.
+PARALLEL := -n 3 $(IN_ORDER)
 
 .PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
 

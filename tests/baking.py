@@ -84,10 +84,9 @@ class Baker:
 
 
 def files_in(project: Path) -> list[str]:
-    """Return the files of a project, sorted, with forward slashes."""
-    return sorted(
-        path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()
-    )
+    """Return the files of a project but for bytecode, sorted, with forward slashes."""
+    files = (path.relative_to(project) for path in project.rglob("*") if path.is_file())
+    return sorted(file.as_posix() for file in files if file.parent.name != "__pycache__")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -95,7 +94,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COVERAGE_", "MAKE", "FLYTE", "_U_", "_F_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(leaks)}
     without = {"PYTEST_ADDOPTS": "-p no:schemathesis"}  # importing it takes long
-    return inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | without | extra
+    return inherited | {"PYTHONDONTWRITEBYTECODE": ""} | without | extra
 
 
 def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:

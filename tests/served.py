@@ -1,7 +1,10 @@
 """The generated app in a separate process."""
 
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -10,11 +13,41 @@ from local_flyte import sign_in
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
 
-from .baking import clean_environment
+from .baking import BIN, clean_environment
 
 SECRET = "only-for-this-test"
 TASKS = "page-tests"
 """The prefix of the tasks in browser/page_tasks.py."""
+
+
+def answers(url: str) -> bool:
+    """Tell whether anything answers at an address."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=60).status_code > 0
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def started(
+    command: str, folder: Path, url: str, environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command for the block, which starts once ``url`` answers or the command has ended."""
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            shlex.split(f"{BIN}/{command}"),
+            cwd=folder,
+            env=clean_environment(**{"PYTHONPATH": str(folder)} | environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: process.poll() is not None or answers(url))
+            yield process
+        finally:
+            process.terminate()
 
 
 class App:
@@ -43,14 +76,8 @@ class App:
                 pass_fds=[self._listener.fileno()],
                 stderr=log,
             )
-        wait_until(lambda: self._process.poll() is not None or self._answers())
+        wait_until(lambda: self._process.poll() is not None or answers(f"{self.url}/health"))
         assert self._process.poll() is None, self._log.read_text("utf-8")
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False, timeout=10).status_code == 200
-        except httpx.HTTPError:
-            return False
 
     def stop(self) -> None:
         """Kill the app, as a crash would."""

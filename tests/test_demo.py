@@ -12,18 +12,15 @@ from local_flyte.__main__ import PORT
 from .baking import run
 from .long_running import running
 from .walkthrough import (
-    FOR_MAKE,
     check_two_people_and_end,
     clone,
     code_block,
     devcontainer,
+    for_make,
     path_with_tools,
 )
 
 pytestmark = pytest.mark.slow
-
-# Each process would compile all packages, because the demo installs without compiling.
-CACHES = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +35,13 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
     editor = devcontainer(cloned)
     assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
     assert editor["postCreateCommand"] == "make .venv/installed"  # which `make test` also does
-    with running(command.split(), cloned, PWD=str(cloned), **FOR_MAKE, **CACHES) as app:
+    with running(command.split(), cloned, PWD=str(cloned), **for_make()) as app:
         app.wait_until_ready()
         assert "make dev" not in app.printed()
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
         assert [Path(line.split()[0]).name for line in lines] == ["cd", "flyte", "flyte"]
         # Pasted into another terminal, in the folder where the demo was started.
-        environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1", **CACHES}
+        environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1"}
         aborted = 128 + signal.SIGABRT  # see DONE
         pasted = "\n".join(f"{line} || [ $? = {aborted} ]" for line in lines)
         said = run(["sh", "-ec", pasted], cloned, **environment)

@@ -10,7 +10,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.apps import free_port
 
 from .baking import Baker, run
-from .replicas import started
+from .served import started
 
 pytestmark = pytest.mark.slow
 
@@ -24,14 +24,13 @@ def test_flyte_serve_starts_the_app_for_its_callers(baker: Baker, tmp_path: Path
     )
     # For the command, not the app.
     (project / "flyte.yaml").write_text("admin: {endpoint: 'dns:///127.0.0.1:1'}\n")
-    url, bob = f"http://127.0.0.1:{port}", PEOPLE["bob"]
+    url, bob, log = f"http://127.0.0.1:{port}", PEOPLE["bob"], tmp_path / "log"
     command = "flyte --config flyte.yaml serve --local elsewhere.py app_env"
     with (
         LocalFlyte() as flyte,
-        started(command, project, f"{url}/health", flyte.app_environment()) as process,
+        started(command, project, f"{url}/health", flyte.app_environment(), log) as process,
         httpx.Client(base_url=url, trust_env=False, timeout=60) as client,
     ):
-        log = project / "log"
         assert process.poll() is None, log.read_text()
         me = client.get("/me", headers={"Authorization": f"Bearer {bob.token}"})
         assert me.json()["subject"] == bob.subject

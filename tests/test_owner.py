@@ -1,17 +1,21 @@
-"""An owner's first week: nothing breaks after additions."""
+"""An owner's first week: nothing breaks after additions and deletions.
+
+All in one file, and so in one process: mypy cannot share its cache between processes.
+"""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from .baking import BIN, Baker, run
+from .test_recipes import PROMISES, Recipe, recipes_of
 from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
 
-# These tests cover every endpoint at once.
-ABOUT_ALL = ["tests/test_promises.py"]
+PYTEST: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
 
 
 def cut(file: Path, *texts: str) -> None:
@@ -32,7 +36,7 @@ def put(file: Path, before: str, text: str) -> None:
 
 def make(target: str, project: Path) -> str:
     """Run a target of the project's Makefile in this environment; return what it prints."""
-    cache = project.parents[1] / "mypy"  # of these tests in this process: mypy can't share it
+    cache = project.parents[1] / "mypy"
     command = ["make", "-o", ".venv/installed", f"BIN={BIN}", target]
     return run(command, project, MYPY_CACHE_DIR=str(cache))
 
@@ -75,6 +79,126 @@ def add_everything(project: Path) -> None:
     cut(deployment, "    include=tuple(map(str, page.FILES)),\n")
     include = '    include=(*map(str, page.FILES), "data/words.txt", "words.json"),\n'
     put(deployment, "    resources=", include)
+
+
+def paste(recipe: Recipe, project: Path) -> None:
+    """Apply a recipe."""
+    for path, text in recipe.files.items():
+        target = project / path
+        if path == "app/tasks.py":
+            imports, _, code = text.partition("\n\n\n")
+            put(target, "import flyte\n", imports + "\n")
+            with target.open("a", encoding="utf-8") as file:
+                file.write("\n\n" + code)
+        elif path.startswith("app/routers/"):
+            add_router(project, target.stem, text)
+        elif path == PROMISES:
+            put(target, '    ("POST", "/tasks/{name}/runs"): ', text)
+        else:
+            assert not target.exists(), path
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text, "utf-8")
+
+
+OTHER_NAMES = """
+def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
+    assert alice.post(f"/louder/{greeting}").status_code == 403
+"""
+
+
+def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
+    baker: Baker, tmp_path: Path
+) -> None:
+    project = baker(tmp_path)
+    add_everything(project)
+    pages = sorted((project / "docs/recipes").glob("*.md"))
+    told = "".join(page.read_text("utf-8") for page in pages)
+    packages = re.findall(r'`"([^"`]+>=[^"`]+)"`', told)
+    assert len(packages) == 3
+    for package in packages:
+        put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
+    recipes = [recipe for page in pages for recipe in recipes_of(page)]
+    for recipe in recipes:
+        paste(recipe, project)
+    main = project / "app/main.py"
+    put(main, "*public.PATHS, ", '"/payments", ')
+    deployment = project / "deployment.py"
+    put(deployment, "from app.image", "from app.agent import agent_env\n")
+    put(deployment, "task_env],", "agent_env, ")
+    put(deployment, '"words.json"),', '"app/texts", ')
+    check(project)
+    tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
+    tests += [PROMISES, "tests/test_people.py", "tests/test_deployment.py"]
+    said = run([*PYTEST, *tests], project)
+    assert re.search(r"\d{3} passed", said), said
+
+    cut(main, "from passthrough.dependencies import ProjectDomain\n")
+    put(main, "from .routers import", "from .allowed import Allowed\n")
+    main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
+    (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
+    run([*PYTEST, "tests/test_allowed.py", "tests/test_other_names.py"], project)
+
+
+def delete(project: Path, *names: str) -> None:
+    for name in names:
+        path = project / name
+        run(["rm", "-r", str(path)], project)
+
+
+def without_router(project: Path, name: str) -> None:
+    delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
+    cut(project / "app/main.py", f'    "{name}",\n')
+
+
+def without_agents(project: Path) -> None:
+    imported = "from passthrough.requests.agents import serve_agents\n"
+    main, pyproject = project / "app/main.py", project / "pyproject.toml"
+    lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
+    cut(main, imported, *lines)
+    cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
+    # The environment still has the package: it must not be used.
+    (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
+
+
+def without_small_parts(project: Path) -> None:
+    without_agents(project)
+    for name in ("me", "projects", "tasks"):
+        without_router(project, name)
+
+
+def without_streams_page_and_samples(project: Path) -> None:
+    without_router(project, "streams")
+    delete(project, "app/page", "tests/test_page.py")
+    delete(project, "app/tasks.py", "tests/test_sample_tasks.py")
+    lines = ("from app.tasks import task_env\n", "    depends_on=[task_env],\n")
+    cut(project / "deployment.py", *lines)
+
+
+def with_only_health(project: Path) -> None:
+    without_small_parts(project)
+    without_streams_page_and_samples(project)
+    for name in ("runs", "actions", "conditions"):
+        without_router(project, name)
+    main = project / "app/main.py"
+    unused = r"ROUTERS = .*\n.*\n.*\n\n|    for name in R.*\n.*\n|from .*(?:resolve_name|Domain)\n"
+    cut(main, *re.findall(unused, main.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    "delete_parts",
+    [
+        pytest.param(without_small_parts, marks=pytest.mark.weekly),
+        pytest.param(without_streams_page_and_samples, marks=pytest.mark.weekly),
+        with_only_health,
+    ],
+)
+def test_parts_can_be_deleted_with_only_their_test_files(
+    delete_parts: Callable[[Path], None], baker: Baker, tmp_path: Path
+) -> None:
+    project = baker(tmp_path)
+    delete_parts(project)
+    check(project)
+    assert re.search(r"\d passed", run(PYTEST, project))
 
 
 ABSENT = """from fastapi import HTTPException
@@ -120,9 +244,9 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
     project = baker(tmp_path)
     ours = ABSENT + "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
     put(project / "app/routers/me.py", '@router.get("/me"', ours)
-    some = ["-q", "--tb=line", "-k", "invalid_credentials or mixed_up"]
+    some = ["--tb=line", "-k", "invalid_credentials or mixed_up"]
     with pytest.raises(AssertionError) as failed:
-        run([BIN / "python", "-m", "pytest", *some, *ABOUT_ALL], project)
+        run([*PYTEST, *some, PROMISES], project)
     told = str(failed.value)
     for said in ASKS_NOTHING:
         assert re.search(rf"{said}.* give it the parameter `_: CallerDep`", told, re.DOTALL)

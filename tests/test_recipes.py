@@ -1,4 +1,4 @@
-"""docs/recipes in a generated project: each recipe works as written, pasted where it says."""
+"""docs/recipes in a generated project: they are short; test_owner.py pastes and runs them all."""
 
 import re
 from collections.abc import Iterator
@@ -10,15 +10,10 @@ import pytest
 from flyte.app.extras import _webhook_app
 from template import ROOT
 
-from .baking import BIN, PROJECT, Baker, run
-from .test_owner import ABOUT_ALL, add_everything, add_router, check, cut, put
+from .baking import PROJECT
 
 LONGEST = 30  # lines, without blank ones
 PROMISES = "tests/test_promises.py"
-OTHER_NAMES = """
-def test_a_parameter_of_another_name_is_refused_as_well(alice, greeting):
-    assert alice.post(f"/louder/{greeting}").status_code == 403
-"""
 PAGES = sorted((ROOT / PROJECT / "docs/recipes").glob("*.md"))
 
 
@@ -78,57 +73,3 @@ def test_endpoints_in_the_table_exist(default_project: Path) -> None:
     routers += (default_project / "passthrough/requests/public.py").read_text("utf-8")
     for method, path in re.findall(r"`(GET|POST) (/[^`?]+)`", readme):
         assert re.search(rf'@router\.{method.lower()}\(\s*"{re.escape(path)}"', routers), path
-
-
-def paste(recipe: Recipe, project: Path) -> None:
-    """Apply a recipe."""
-    for path, text in recipe.files.items():
-        target = project / path
-        if path == "app/tasks.py":
-            imports, _, code = text.partition("\n\n\n")
-            put(target, "import flyte\n", imports + "\n")
-            with target.open("a", encoding="utf-8") as file:
-                file.write("\n\n" + code)
-        elif path.startswith("app/routers/"):
-            add_router(project, target.stem, text)
-        elif path == PROMISES:
-            put(target, '    ("POST", "/tasks/{name}/runs"): ', text)
-        else:
-            assert not target.exists(), path
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(text, "utf-8")
-
-
-@pytest.mark.slow
-def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
-    baker: Baker, tmp_path: Path
-) -> None:
-    project = baker(tmp_path)
-    add_everything(project)
-    pages = sorted((project / "docs/recipes").glob("*.md"))
-    told = "".join(page.read_text("utf-8") for page in pages)
-    packages = re.findall(r'`"([^"`]+>=[^"`]+)"`', told)
-    assert len(packages) == 3
-    for package in packages:
-        put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
-    recipes = [recipe for page in pages for recipe in recipes_of(page)]
-    for recipe in recipes:
-        paste(recipe, project)
-    main = project / "app/main.py"
-    put(main, "*public.PATHS, ", '"/payments", ')
-    deployment = project / "deployment.py"
-    put(deployment, "from app.image", "from app.agent import agent_env\n")
-    put(deployment, "task_env],", "agent_env, ")
-    put(deployment, '"words.json"),', '"app/texts", ')
-    check(project)
-    tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
-    tests += [*ABOUT_ALL, "tests/test_people.py", "tests/test_deployment.py"]
-    pytest_command: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
-    said = run([*pytest_command, *tests], project)
-    assert re.search(r"\d{3} passed", said), said
-
-    cut(main, "from passthrough.dependencies import ProjectDomain\n")
-    put(main, "from .routers import", "from .allowed import Allowed\n")
-    main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
-    (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
-    run([*pytest_command, "tests/test_allowed.py", "tests/test_other_names.py"], project)

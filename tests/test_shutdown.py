@@ -17,8 +17,7 @@ from passthrough.requests.serving import COMMAND_LINE
 from passthrough.requests.stopping import COME_BACK
 
 from .baking import Baker
-from .replicas import started
-from .served import TASKS
+from .served import TASKS, started
 
 pytestmark = pytest.mark.slow
 

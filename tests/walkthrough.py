@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from template import ROOT, tracked_files
 from .baking import BIN, find_python, run
 from .long_running import Running, curl_lines
 
-FOR_MAKE = {"PYTHON": find_python("3.13") or sys.executable}
-"""The default image's Python; other tests use the oldest and the newest."""
+
+@cache
+def for_make() -> dict[str, str]:
+    """Return a variable with the default image's Python; other tests use the oldest and newest."""
+    return {"PYTHON": find_python("3.13") or sys.executable}
 
 
 def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
@@ -89,7 +93,7 @@ class Project:
     search_path: str
 
     def run(self, *command: str, **environment: str) -> str:
-        return run(command, self.path, PATH=self.search_path, **FOR_MAKE, **environment)
+        return run(command, self.path, PATH=self.search_path, **for_make(), **environment)
 
 
 def needs_python(version: str) -> str:

@@ -1,7 +1,6 @@
 """A small control plane, over TLS and in plaintext, that records the calls it receives."""
 
 import asyncio
-import socket
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-import uvicorn
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.auth import identity_connect, identity_pb2
@@ -32,9 +30,10 @@ from flyteidl2.task.common_pb2 import NamedLiteral
 from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_service_pb2
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-HOST = "127.0.0.1"
+from local_flyte import testing
+
 RUN = identifier_pb2.RunIdentifier(org="o", project="p", domain="d", name="r")
 ACTION = identifier_pb2.ActionIdentifier(run=RUN, name="a0")
 TASK = task_definition_pb2.TaskIdentifier(org="o", project="p", domain="d", name="t", version="v")
@@ -165,7 +164,7 @@ class _Services(
             await asyncio.sleep(0.05)
 
 
-def _application(plane: ControlPlane) -> Any:
+def _application(plane: ControlPlane) -> ASGIApp:
     services = _Services(plane)
     served: list[Any] = [
         identity_connect.IdentityServiceASGIApplication(services),
@@ -189,37 +188,19 @@ def _application(plane: ControlPlane) -> Any:
 
 
 @contextmanager
-def serving(key: Path | None) -> Iterator[ControlPlane]:
-    """Serve a control plane, over TLS if there is a key file, until the block ends."""
+def serving(folder: Path, *, tls: bool) -> Iterator[ControlPlane]:
+    """Serve a control plane until the block ends; with TLS, its authority is ``ca.pem``."""
     plane = ControlPlane()
     plane.answers.set()
-    listener = socket.create_server((HOST, 0))
-    address = f"{HOST}:{listener.getsockname()[1]}"
-    plane.endpoint = f"dns:///{address}" if key else f"http://{address}"
-    server = uvicorn.Server(
-        uvicorn.Config(
-            _application(plane),
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            timeout_keep_alive=120,  # longer than clients', so that they close first
-            timeout_graceful_shutdown=1,
-            ssl_certfile=key,
-        )
-    )
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
-        yield plane
-    finally:
-        plane.answers.set()
-        server.should_exit = True
-        thread.join(30)
-
-
-def make_authority(folder: Path) -> tuple[Path, Path]:
-    """Return a throwaway authority's certificate, and a server's key and certificate."""
-    authority, ca, key = trustme.CA(), folder / "ca.pem", folder / "server.pem"
-    authority.cert_pem.write_to_path(ca)
-    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(key)
-    return ca, key
+    options: dict[str, Any] = {"lifespan": "off", "timeout_graceful_shutdown": 1}
+    if tls:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        certificate = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+        certificate.write_to_path(options.setdefault("ssl_certfile", folder / "server.pem"))
+    with testing.serving(_application(plane), **options) as url:
+        plane.endpoint = url.replace("https://", "dns:///")
+        try:
+            yield plane
+        finally:
+            plane.answers.set()
