@@ -8,7 +8,7 @@ import pytest
 
 from .baking import BIN, Baker, clean_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 PROMISES = "tests/test_promises.py"
 BREAKAGES = {
@@ -41,13 +41,7 @@ BREAKAGES = {
 }
 
 
-WEEKLY = {"every cookie is forwarded", "a file is left out of the bundle"}
-
-
-@pytest.mark.parametrize(
-    "what",
-    [pytest.param(each, marks=[pytest.mark.weekly] * (each in WEEKLY)) for each in BREAKAGES],
-)
+@pytest.mark.parametrize("what", BREAKAGES)
 def test_the_projects_tests_fail_for_each_breakage(what: str, baker: Baker, tmp_path: Path) -> None:
     file, old, new, tests = BREAKAGES[what]
     project = baker(tmp_path)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
@@ -443,6 +444,8 @@ def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
 
 
+# That the app asks to reconnect is in test_shutdown.py, that the page does so is above.
+@pytest.mark.weekly
 def test_the_page_continues_when_the_replica_behind_a_proxy_is_replaced(
     flyte: LocalFlyte, serve: Callable[[dict[str, str]], App], browser: Browser, tmp_path: Path
 ) -> None:
