@@ -26,9 +26,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    *("readme", "conformance", "walkthrough", "command", "faults", "demo", "recipes", "looks"),
-    *("attacks", "runs_of_others", "actions", "owner_deletes", "contract", "sessions", "apps"),
-    *("conditions", "fifteen", "breakages", "image"),
+    *("readme", "owner", "command", "walkthrough", "conformance", "apps", "demo", "actions"),
+    *("looks", "runs_of_others", "execution", "attacks", "faults", "open_source", "contract"),
+    *("image", "ingress", "conditions", "update", "values"),
 ]
 
 

@@ -143,18 +143,6 @@ def digest(project: Path) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def test_a_replay_gives_the_same_bytes(baker: Baker, tmp_path: Path) -> None:
-    answers = {"license": "MIT", "ci": "none", "author": 'A "quoted" \\ name 🚀'}
-    first = baker(tmp_path / "a", **answers)
-    again = cookiecutter(
-        str(baker.template),
-        replay=True,
-        output_dir=str(tmp_path / "b"),
-        config_file=str(baker.config()),
-    )
-    assert digest(first) == digest(Path(again))
-
-
 def test_generating_again_over_a_project_keeps_what_is_not_the_templates(
     baker: Baker, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +97,3 @@ print("opentelemetry.sdk" in sys.modules)
 """
     variables = {"FLYTE_ENDPOINT": "dns:///flyte.example"}
     assert run([sys.executable, "-c", asked], default_project, **variables).split()[-1] == "False"
-
-
-def test_the_extra_that_the_page_names_adds_the_exporter(default_project: Path) -> None:
-    page = (default_project / "docs/operating.md").read_text("utf-8")
-    assert "`fastapi[opentelemetry]`" in page
-    added = [each for each in requires("fastapi") or () if 'extra == "opentelemetry"' in each]
-    for package in ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"):
-        assert any(each.startswith(package) for each in added)

@@ -11,8 +11,6 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from local_flyte import PEOPLE
-
 from ..served import TASKS, App
 from .visiting import Visitors, finished, started
 
@@ -121,18 +119,6 @@ def test_a_script_of_another_site_cannot_start_or_read_anything(
     assert api.get("/runs").json() == []
 
 
-def test_no_page_of_another_site_can_frame_the_app(
-    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
-) -> None:
-    origin, pages = attacker
-    page = visit("alice").page
-    for path in ("/", "/docs", "/me", "/page/icon.svg"):
-        pages["/"] = f'<iframe src="{app.url}{path}"></iframe>'
-        with page.expect_event("console", lambda message: "frame-ancestors" in message.text):
-            page.goto(f"{origin}/")
-        assert "alice" not in page.frames[-1].content().lower(), path
-
-
 def test_another_site_cannot_load_a_response_as_a_script_or_image(
     attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
 ) -> None:
@@ -223,19 +209,6 @@ def test_a_malicious_url_of_the_page_does_no_harm(visit: Visitors) -> None:
         check_harmless(page)
 
 
-def test_the_browser_refuses_to_turn_text_into_markup(visit: Visitors) -> None:
-    page = visit("alice").page
-    for attempt in (
-        "document.body.innerHTML = '<b>x</b>'",
-        "document.write('x')",
-        "document.body.append(Object.assign(document.createElement('script'), {text: 'alert(1)'}))",
-    ):
-        outcome = page.evaluate(
-            f"() => {{ try {{ {attempt}; return 'done' }} catch (e) {{ return e.name }} }}"
-        )
-        assert outcome == "TypeError", attempt
-
-
 @pytest.mark.parametrize(
     "url", [None, "https://flyte.example.com/v2/runs/x", "javascript:alert(1)"]
 )
@@ -259,13 +232,3 @@ def test_flytes_console_is_linked_where_there_is_one_and_no_script(
         expect(console).to_have_attribute("rel", "noopener noreferrer")
     else:
         expect(console).to_have_count(0)
-
-
-def test_scripts_cannot_read_credentials(visit: Visitors) -> None:
-    page = visit("alice").page
-    _, _, secret = PEOPLE["alice"].cookie.partition("=")
-    found = page.evaluate(
-        "() => JSON.stringify([document.cookie, localStorage, sessionStorage, location.href])"
-    )
-    assert secret not in found
-    assert secret not in page.content()

@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import pytest
-from flyte import remote
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
@@ -80,21 +79,6 @@ def test_credentials_are_forwarded_as_they_came(
 ) -> None:
     answer = ask(cls, get(*headers), extractors)
     assert list(answer.credentials.items()) == list(expected.items())
-
-
-def test_metadata_goes_through_flyte_remote_auth_metadata(
-    cls: Class, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    real = remote.auth_metadata
-
-    def recording(*pairs: tuple[str, str]) -> Any:
-        calls.append(pairs)
-        return real(*pairs)
-
-    monkeypatch.setattr(remote, "auth_metadata", recording)
-    assert ask(cls, get(ALICE, COOKIE)).credentials["cookie"] == "session=alice"
-    assert calls == [(("authorization", "Bearer alice"), ("cookie", "session=alice"))]
 
 
 @sdk_fails("the first of two Authorization headers wins")
