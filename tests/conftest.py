@@ -1,7 +1,6 @@
 """Shared fixtures: a clean copy of the template, and a way to generate projects from it."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -11,7 +10,7 @@ from template import copy_template
 from local_flyte import PEOPLE, LocalFlyte, sign_in
 
 from .baking import Baker, files_in
-from .served import SECRET, App
+from .served import SECRET, App, serving_app
 
 pytest_plugins = ["local_flyte.testing"]
 
@@ -72,17 +71,10 @@ def flyte() -> Iterator[LocalFlyte]:
 
 
 @pytest.fixture(scope="session")
-def serve(
-    default_project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[dict[str, str]], App]:
-    """Return a function that starts the default project's app with these variables."""
-    return lambda variables: App(default_project, tmp_path_factory.mktemp("app") / "log", variables)
-
-
-@pytest.fixture(scope="session")
-def app(flyte: LocalFlyte, serve: Callable[[dict[str, str]], App]) -> Iterator[App]:
+def app(
+    flyte: LocalFlyte, default_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[App]:
     """The app, connected to the local Flyte."""
     variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with contextlib.closing(serve(variables)) as app:
-        app.start()
+    with serving_app(default_project, tmp_path_factory.mktemp("app") / "log", variables) as app:
         yield app

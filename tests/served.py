@@ -2,14 +2,14 @@
 
 import shlex
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 
 import httpx
 
-from local_flyte import sign_in
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
 
@@ -30,7 +30,7 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def started(
-    command: str, folder: Path, url: str, environment: dict[str, str], log: Path
+    command: str, folder: Path, url: str, environment: Mapping[str, str], log: Path, *sockets: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command for the block, which starts once ``url`` answers or the command has ended."""
     with (
@@ -38,7 +38,8 @@ def started(
         subprocess.Popen(
             shlex.split(f"{BIN}/{command}"),
             cwd=folder,
-            env=clean_environment(**{"PYTHONPATH": str(folder)} | environment),
+            env=clean_environment(**{"PYTHONPATH": str(folder)} | dict(environment)),
+            pass_fds=sockets,
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
@@ -50,47 +51,26 @@ def started(
             process.terminate()
 
 
+@dataclass(frozen=True)
 class App:
-    """The app, served as ``python -m local_flyte`` would, in a process that can be stopped."""
+    """The app, as ``python -m local_flyte`` serves it."""
 
-    def __init__(
-        self, project: Path, log: Path, variables: dict[str, str], module: str = sign_in.__name__
-    ) -> None:
-        # Kept open while the app is down: clients wait, and the address stays the same.
-        self._listener = listen()
-        self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._project = project
-        self._module = module
-        self._log = log
-        self._environment = clean_environment(**variables)
+    port: int
+    listener: socket
+    process: subprocess.Popen[bytes]
 
-    def start(self) -> None:
-        """Start the app and wait until it answers."""
-        command = [sys.executable, "-m", "uvicorn", "--factory", f"{self._module}:create_app"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--fd", str(self._listener.fileno()), "--log-level", "warning"],
-                cwd=self._project,
-                env=self._environment,
-                pass_fds=[self._listener.fileno()],
-                stderr=log,
-            )
-        wait_until(lambda: self._process.poll() is not None or answers(f"{self.url}/health"))
-        assert self._process.poll() is None, self._log.read_text("utf-8")
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
-    def stop(self) -> None:
-        """Kill the app, as a crash would."""
-        self._process.kill()
-        self._process.wait()
 
-    def replace(self) -> None:
-        """Ask it to stop, as when another replica takes its place, and give its address back."""
-        self._listener.close()
-        self._process.terminate()
-        self._process.wait()
-
-    def close(self) -> None:
-        """Kill the app, and release its address."""
-        self._listener.close()
-        self.stop()
+@contextmanager
+def serving_app(project: Path, log: Path, variables: Mapping[str, str]) -> Iterator[App]:
+    """Serve a project's app for the block."""
+    with listen() as listener:
+        port, socket = listener.getsockname()[1], listener.fileno()
+        command = f"uvicorn --factory local_flyte.sign_in:create_app --fd {socket}"
+        health = f"http://127.0.0.1:{port}/health"
+        with started(command, project, health, variables, log, socket) as process:
+            assert process.poll() is None, log.read_text("utf-8")
+            yield App(port, listener, process)

@@ -38,15 +38,16 @@ def test_flyte_serve_starts_the_app_for_its_callers(baker: Baker, tmp_path: Path
         assert bob.token not in log.read_text()
 
 
-def test_the_sdk_sends_no_reports_unless_the_owner_turns_them_on(default_project: Path) -> None:
-    start = """
+@pytest.mark.parametrize(("given", "told"), [({}, "1"), ({"DO_NOT_TRACK": "0"}, "0")])
+def test_the_sdk_sends_no_reports_unless_the_owner_turns_them_on(
+    given: dict[str, str], told: str, default_project: Path
+) -> None:
+    start = f"""
 import os
 from passthrough.calls.make_safe import make_safe
-for given in ({}, {"DO_NOT_TRACK": "0"}):
-    os.environ.pop("DO_NOT_TRACK", None)
-    os.environ.update(given)
-    make_safe()
-    print(os.environ["DO_NOT_TRACK"])
-    make_safe.cache_clear()
+os.environ.pop("DO_NOT_TRACK", None)
+os.environ.update({given})
+make_safe()
+print(os.environ["DO_NOT_TRACK"])
 """
-    assert run([sys.executable, "-c", start], default_project).split() == ["1", "0"]
+    assert run([sys.executable, "-c", start], default_project) == f"{told}\n"

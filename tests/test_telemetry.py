@@ -4,7 +4,6 @@ import http.server
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
 
 from .baking import run
-from .served import App
+from .served import started
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,8 @@ def collector() -> Iterator[tuple[str, Received]]:
 
     class Collector(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(length := int(self.headers["content-length"]))
-            if len(body) == length:  # the app was not killed in the middle
-                received.append((self.path, body))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((self.path, body))
             self.send_response(200)
             self.end_headers()
 
@@ -69,12 +68,12 @@ def test_the_standard_variables_are_enough_to_export(
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRIC_EXPORT_INTERVAL": "100",
     }
-    (tmp_path / "owners.py").write_text("from app.main import app\ncreate_app = lambda: app\n")
-    variables["PYTHONPATH"] = str(tmp_path)
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
+    command = f"uvicorn app.main:app --port {port}"
     headers = {"Authorization": f"Bearer {TOKEN}", "X-Api-Key": SECRET}
-    with closing(App(default_project, tmp_path / "log", variables, module="owners")) as app:
-        app.start()
-        httpx.get(f"{app.url}/me?token={SECRET}", headers=headers, timeout=120, trust_env=False)
+    with started(command, default_project, f"{url}/health", variables, log):
+        httpx.get(f"{url}/me?token={SECRET}", headers=headers, timeout=120, trust_env=False)
         expected = {"GET /me", "flyteidl2.auth.IdentityService/UserInfo"}
         wait_until(lambda: expected <= {span.name for span in exported_spans(received)})
         wait_until(lambda: "/v1/metrics" in {path for path, _ in received})

@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,7 @@ from local_flyte import PEOPLE, LocalFlyte, sign_in
 from local_flyte.testing import client_of, wait_until
 
 from ..nginx import in_front_of
-from ..served import SECRET, TASKS, App
+from ..served import SECRET, TASKS, App, serving_app
 from .visiting import Visitors, finished, started
 
 
@@ -412,12 +411,12 @@ def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) ->
 
 
 def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
-    serve: Callable[[dict[str, str]], App], browser: Browser
+    default_project: Path, tmp_path: Path, browser: Browser
 ) -> None:
     with LocalFlyte(devbox=True) as flyte:
-        variables = flyte.app_environment() | {"ALLOW_ANONYMOUS": "true"}
-        with contextlib.closing(serve(variables | sign_in.environment([], SECRET))) as app:
-            app.start()
+        variables = flyte.app_environment() | sign_in.environment([], SECRET)
+        variables["ALLOW_ANONYMOUS"] = "true"
+        with serving_app(default_project, tmp_path / "log", variables) as app:
             bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
             me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
             assert (me["anonymous"], me["subject"]) == (True, None)
@@ -447,21 +446,22 @@ def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit
 # That the app asks to reconnect is in test_shutdown.py, that the page does so is above.
 @pytest.mark.weekly
 def test_the_page_continues_when_the_replica_behind_a_proxy_is_replaced(
-    flyte: LocalFlyte, serve: Callable[[dict[str, str]], App], browser: Browser, tmp_path: Path
+    app: App, flyte: LocalFlyte, default_project: Path, browser: Browser, tmp_path: Path
 ) -> None:
     variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(contextlib.closing(serve(variables))) for _ in "12")
-        first.start()
-        second.start()
+        serving = serving_app(default_project, tmp_path / "log", variables)
+        first = stack.enter_context(serving)
         nginx = stack.enter_context(in_front_of(tmp_path, first.port))
         api = stack.enter_context(client_of(nginx.url, "alice"))
         name = started(api, "stop_halfway", gate=str(tmp_path / "gate"))
         visitors = Visitors(browser, nginx)
         page = visitors("alice").go(f"runs/{name}")
         expect(page.get_by_role("log")).to_contain_text("3 of 40")
-        nginx.lead_to(second.port)
-        first.replace()
+        nginx.lead_to(app.port)
+        first.listener.close()
+        first.process.terminate()
+        first.process.wait()
         (tmp_path / "gate").touch()
         expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
         wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])

@@ -13,7 +13,8 @@ from ..served import SECRET, TASKS
 class Served(Protocol):
     """What serves the page."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
 
 class Visitor:
