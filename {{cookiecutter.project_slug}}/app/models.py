@@ -88,7 +88,9 @@ class Rerun(RequestBody):
     """What to change when running a run again."""
 
     inputs: Inputs = Field(default={}, description="Those to change", examples=[{"name": "Ada"}])
-    recover: bool = Field(default=False, description="Whether to take over what has succeeded")
+    recover: bool = Field(
+        default=False, strict=True, description="Whether to take over what has succeeded"
+    )
 
 
 class Abort(RequestBody):
