@@ -9,54 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import flyte
+import pytest
 
 import passthrough
-from passthrough.calls.sdk import SDK_NAMES
+from passthrough.calls import make_safe
+from passthrough.calls.errors import StartError
+from passthrough.calls.sdk import SDK_NAMES, is_there
 
 TEMPLATE = Path(passthrough.__file__).parents[1]
-WITHOUT_EACH = """
-import importlib, json
-from flyte import remote
-from passthrough.calls import make_safe as sdk
-
-for name in remote.__all__:
-    getattr(remote, name)
-del remote.__getattr__  # it would find again what is lost
-
-def lose(name, parameters):
-    # Remove what the name refers to, and return a function that restores it.
-    module, _, path = name.partition(":")
-    owner, found = importlib.import_module(module), []
-    for step in path.split("."):
-        places = (owner, type(owner), *getattr(owner, "__mro__", ()))
-        holders = [each for each in places if step in getattr(each, "__dict__", {})]
-        found.append((holders[0], step) if holders else (owner, "__init__"))  # which sets it
-        owner = getattr(owner, step, None)
-    for holder, step in reversed(found):
-        kept = holder.__dict__.get(step)
-        try:
-            delattr(holder, step)
-        except (TypeError, AttributeError):  # a type of Python's own
-            continue
-        if not sdk.is_there(name, parameters):
-            return lambda: setattr(holder, step, kept)
-        setattr(holder, step, kept)  # it was a temporary object's, or another has it, too
-
-told = {}
-for name, parameters in (sdk.SDK_NAMES | dict.fromkeys(sdk.REFUSED, "")).items():
-    if not parameters and hasattr(object, name.rpartition(".")[2]):
-        continue  # each object has it
-    restore = lose(name, parameters)
-    try:
-        sdk.make_safe()
-        told[name] = "started"
-    except BaseException as error:
-        told[name] = f"{type(error).__name__}: {error}"
-    restore()
-    sdk.make_safe.cache_clear()
-print(json.dumps(told))
-"""
-
 CHANGED_UNCHECKED = """
 import json, pkgutil, sys
 from passthrough.calls import make_safe as sdk
@@ -99,11 +59,33 @@ def python(code: str) -> Any:
     return json.loads(ran.stdout)
 
 
-def test_the_app_does_not_start_if_flyte_lacks_one_of_the_names() -> None:
-    for name, told in python(WITHOUT_EACH).items():
-        assert told.startswith("StartError: "), (name, told)
-        assert f"flyte {flyte.__version__} cannot be made safe for many callers" in told
-        assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in told
+def test_the_app_does_not_start_if_flyte_lacks_one_of_the_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = make_safe.make_safe.__wrapped__
+    for lost in (*SDK_NAMES, *make_safe.REFUSED):
+        monkeypatch.setattr(make_safe, "is_there", lambda name, _, lost=lost: name != lost)
+        with pytest.raises(StartError, match=re.escape(f" for many callers: {lost} ")) as raised:
+            start()
+        assert f"flyte {flyte.__version__} cannot be made safe" in str(raised.value)
+        assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("flyte.remote:Action.wait", "quiet wait_for", True),
+        ("flyte.remote:Action.wait", "quiet wait_long", False),
+        ("flyte.remote:Action.rest", "", False),
+        ("flyte.remote._nothing:Action", "", False),
+        ("flyte.remote._task:LazyEntity._getter", "", True),
+        ("flyte.remote._task:LazyEntity._setter", "", False),
+    ],
+)
+def test_a_name_is_there_with_its_parameters_or_is_set_by_a_constructor(
+    name: str, parameters: str, expected: bool
+) -> None:
+    assert is_there(name, parameters) is expected
 
 
 def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
