@@ -6,8 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 from connectrpc.errors import ConnectError
+from flyte import remote
 
 from local_flyte import LocalFlyte
+from local_flyte.testing import acting_as
 
 from .on_the_wire import PROJECT, call, cli
 
@@ -44,7 +46,11 @@ env = FastAPIAppEnvironment(
 
 
 @pytest.fixture(scope="module")
-def tiny(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(
+    local_flyte: LocalFlyte,
+    flyte_variables: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The source tree of a small app that is deployed."""
     root = tmp_path_factory.mktemp("tiny")
     (root / "tiny.py").write_text(APP)
@@ -84,12 +90,13 @@ def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
     assert public.startswith("https://")
     assert httpx.get(public, verify=trusted, trust_env=False, timeout=60).json()["version"] == "2"
 
-    cli(local_flyte, "update", "app", "tiny", "--deactivate")
-    with pytest.raises(httpx.ConnectError):
-        http.get(url)
-    cli(local_flyte, "update", "app", "tiny", "--activate")
-    assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "another page"
-    cli(local_flyte, "delete", "app", "tiny")
+    with acting_as("alice"):
+        remote.App.get("tiny").deactivate()
+        with pytest.raises(httpx.ConnectError):
+            http.get(url)
+        remote.App.get("tiny").activate()
+        assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "another page"
+        remote.App.delete("tiny")
     with pytest.raises(ConnectError):
         local_flyte.wait_app("tiny")
 
