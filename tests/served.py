@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 
 import httpx
 
@@ -55,22 +54,15 @@ def started(
 class App:
     """The app, as ``python -m local_flyte`` serves it."""
 
-    port: int
-    listener: socket
-    process: subprocess.Popen[bytes]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    url: str
 
 
 @contextmanager
 def serving_app(project: Path, log: Path, variables: Mapping[str, str]) -> Iterator[App]:
     """Serve a project's app for the block."""
     with listen() as listener:
-        port, socket = listener.getsockname()[1], listener.fileno()
+        url, socket = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
         command = f"uvicorn --factory local_flyte.sign_in:create_app --fd {socket}"
-        health = f"http://127.0.0.1:{port}/health"
-        with started(command, project, health, variables, log, socket) as process:
+        with started(command, project, f"{url}/health", variables, log, socket) as process:
             assert process.poll() is None, log.read_text("utf-8")
-            yield App(port, listener, process)
+            yield App(url)

@@ -1,7 +1,6 @@
 """OpenTelemetry in a generated project: what an owner sets to export spans and metrics."""
 
 import http.server
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
 
-from .baking import run
 from .served import started
 
 pytestmark = pytest.mark.slow
@@ -82,17 +80,3 @@ def test_the_standard_variables_are_enough_to_export(
         assert TOKEN.encode() not in body
         assert b"what-its-owner-calls-it" in body
     assert {path for path, _ in received} == {"/v1/traces", "/v1/metrics"}
-
-
-def test_without_them_the_sdk_is_not_even_imported(default_project: Path) -> None:
-    asked = """
-import sys
-from fastapi.testclient import TestClient
-from app.main import app
-
-with TestClient(app) as client:
-    assert client.get("/health").is_success
-print("opentelemetry.sdk" in sys.modules)
-"""
-    variables = {"FLYTE_ENDPOINT": "dns:///flyte.example"}
-    assert run([sys.executable, "-c", asked], default_project, **variables).split()[-1] == "False"

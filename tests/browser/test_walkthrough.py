@@ -1,19 +1,16 @@
 """What people do on the page, in a real browser, with the local Flyte."""
 
-import contextlib
 import json
 import re
 import time
 from pathlib import Path
 
 import httpx
-import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, sign_in
-from local_flyte.testing import client_of, wait_until
+from local_flyte.testing import wait_until
 
-from ..nginx import in_front_of
 from ..served import SECRET, TASKS, App, serving_app
 from .visiting import Visitors, finished, started
 
@@ -441,29 +438,3 @@ def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit
     page.unroute_all()
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-
-
-# That the app asks to reconnect is in test_shutdown.py, that the page does so is above.
-@pytest.mark.weekly
-def test_the_page_continues_when_the_replica_behind_a_proxy_is_replaced(
-    app: App, flyte: LocalFlyte, default_project: Path, browser: Browser, tmp_path: Path
-) -> None:
-    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with contextlib.ExitStack() as stack:
-        serving = serving_app(default_project, tmp_path / "log", variables)
-        first = stack.enter_context(serving)
-        nginx = stack.enter_context(in_front_of(tmp_path, first.port))
-        api = stack.enter_context(client_of(nginx.url, "alice"))
-        name = started(api, "stop_halfway", gate=str(tmp_path / "gate"))
-        visitors = Visitors(browser, nginx)
-        page = visitors("alice").go(f"runs/{name}")
-        expect(page.get_by_role("log")).to_contain_text("3 of 40")
-        nginx.lead_to(app.port)
-        first.listener.close()
-        first.process.terminate()
-        first.process.wait()
-        (tmp_path / "gate").touch()
-        expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
-        wait_until(lambda: log_lines(page)[-1:] == ["40 of 40"])
-        assert log_lines(page) == [f"{number} of 40" for number in range(1, 41)]
-        assert visitors.close() == []

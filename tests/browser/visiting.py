@@ -1,26 +1,17 @@
 """Visitors of the generated app's page, and runs for them to view."""
 
-from typing import Protocol
-
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from local_flyte import sign_in
 
-from ..served import SECRET, TASKS
-
-
-class Served(Protocol):
-    """What serves the page."""
-
-    @property
-    def url(self) -> str: ...
+from ..served import SECRET, TASKS, App
 
 
 class Visitor:
     """A person with their own browser window; any error in it fails the test."""
 
-    def __init__(self, context: BrowserContext, app: Served, name: str | None) -> None:
+    def __init__(self, context: BrowserContext, app: App, name: str | None) -> None:
         context.set_default_timeout(120_000)
         self.page: Page = context.new_page()
         self.app = app
@@ -41,7 +32,7 @@ class Visitor:
 class Visitors:
     """Opens browser windows, and closes them all."""
 
-    def __init__(self, browser: Browser, app: Served) -> None:
+    def __init__(self, browser: Browser, app: App) -> None:
         self._browser = browser
         self._app = app
         self._opened: list[Visitor] = []

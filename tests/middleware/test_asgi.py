@@ -93,24 +93,6 @@ def test_messages_pass_unchanged(cls: Class) -> None:
     assert [a is b for a, b in zip(arrived, sent, strict=True)] == [True] * 5
 
 
-def test_nothing_is_sent_ahead_of_a_slow_client(cls: Class) -> None:
-    produced, taken = [], []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for number in range(10):
-            produced.append(number)
-            await send({"type": "http.response.body", "body": b"x", "more_body": number < 9})
-
-    async def send(message: Message) -> None:
-        await asyncio.sleep(0)
-        taken.append(message)
-        assert len(produced) - len(taken) < 3
-
-    asyncio.run(cls(app)(get(ALICE), nothing_to_receive, send))
-    assert b"".join(message.get("body", b"") for message in taken) == b"x" * 10
-
-
 def test_dispatch_may_be_called_directly(cls: Class) -> None:
     app = cls(Probe(), None, {"/health"})
     seen = []

@@ -39,10 +39,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def test_the_next_person_through_nginx_is_not_the_previous_one(cls: Class, tmp_path: Path) -> None:
     with (
         serve(cls(app, None, {"/health"}), loop="asyncio", http="httptools") as upstream,
-        in_front_of(tmp_path, upstream) as nginx,
+        in_front_of(tmp_path, upstream) as port,
     ):
         for _ in range(3):
-            with Connection(nginx.port) as alice, Connection(nginx.port) as bob:
+            with Connection(port) as alice, Connection(port) as bob:
                 body = b"x" * 300_000
                 uploaded = alice.ask("POST", "/upload", "Authorization: Bearer alice", body=body)
                 assert uploaded.body == b"Bearer alice"

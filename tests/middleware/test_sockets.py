@@ -155,13 +155,6 @@ def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
         assert answer.body == b'{"detail":"Authentication credentials required"}'
 
 
-@sdk_fails("the SDK's class sets no metadata for WebSockets")
-def test_a_websocket_has_its_callers_credentials(port: int) -> None:
-    with Connection(port) as connection:
-        assert connection.open_websocket("/ws", BOB).status == 101
-        assert connection.read_text_frame() == "Bearer bob"
-
-
 def test_a_stream_is_not_buffered_and_stops_when_the_client_leaves(port: int, app: App) -> None:
     app.gone.clear()
     app.produced = 0

@@ -41,8 +41,8 @@ def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> I
     trusted = local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes()
     (folder / "trusted.pem").write_bytes(trusted)
     with (
-        in_front_of(folder, local_flyte.port, certificate=folder / "server.pem") as nginx,
-        closing(Wire(nginx.port)) as wire,
+        in_front_of(folder, local_flyte.port, certificate=folder / "server.pem") as port,
+        closing(Wire(port)) as wire,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("SSL_CERT_FILE", str(folder / "trusted.pem"))
