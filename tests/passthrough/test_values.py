@@ -15,9 +15,10 @@ from flyte import remote
 from flyte.io import File
 
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, serving
+from local_flyte.testing import acting_as, bearer, client_of, ended, serving
 from passthrough.dependencies import ProjectDomain
 
+from ..image_builder import deploy_builder
 from .deployed_tasks import Place, greet
 from .support import build_app
 
@@ -74,9 +75,7 @@ async def run_it_overridden() -> str:
 
 @router.post("/greet/function")
 async def run_a_function(inputs: dict[str, Any]) -> str:
-    run = await flyte.run.aio(greet, **inputs)
-    await run.wait.aio(quiet=True)
-    return str((await run.outputs.aio())[0])
+    return (await flyte.run.aio(greet, **inputs)).name
 
 
 @router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
@@ -210,12 +209,53 @@ def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: ht
     assert alice.post("/greet/for/carol").status_code == 403
 
 
-def test_a_task_function_runs_as_the_caller(bob: httpx.Client, received: Received) -> None:
+def test_a_task_function_is_uploaded_and_run_as_each_caller(
+    alice: httpx.Client, bob: httpx.Client, received: Received
+) -> None:
+    inputs = {"name": "Ada", "excited": True}
+    runs = [client.post("/greet/function", json=inputs).json() for client in (alice, bob, alice)]
+    with acting_as("alice"):
+        assert remote.Run.get(ended(runs[0])).outputs()[0] == "Hello, Ada!"
+    for method in ("CreateUploadLocation", "CreateRun"):
+        callers = [call.headers["authorization"] for call in received() if call.method == method]
+        assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
     assert bob.post("/greet/function", json={"name": 5}).status_code == 422
-    answer = bob.post("/greet/function", json={"name": "Ada", "excited": True})
-    assert answer.json() == "Hello, Ada!", answer.text
-    callers = [call.headers["authorization"] for call in received() if call.method == "CreateRun"]
-    assert callers == [bearer("bob")]
+
+
+image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")
+
+
+@router.post("/build")
+async def build(force: bool = False) -> dict[str, str | None]:
+    built = await flyte.build.aio(image, force=force, wait=False)
+    run = built.remote_run.name if built.remote_run else None
+    return {"image": built.uri, "run": run}
+
+
+def test_each_caller_asks_for_the_image(
+    alice: httpx.Client, bob: httpx.Client, received: Received
+) -> None:
+    for client in (alice, bob, alice):
+        assert client.post("/build").is_success
+    callers = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
+    assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
+
+
+def test_each_caller_gets_a_separate_build_if_they_may_run_tasks(
+    alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, url: str
+) -> None:
+    deploy_builder(local_flyte)
+    forced = {"force": True}
+    built = [client.post("/build", params=forced).json() for client in (alice, bob)]
+    with acting_as("alice"):
+        runs = [remote.Run.get(name=each["run"]) for each in built]
+    executors = [run.pb2.action.metadata.executed_by.user.id.subject for run in runs]
+    assert executors == ["alice-subject", "bob-subject"]
+    with client_of(url, "victor") as victor:
+        assert victor.post("/build", params=forced).status_code == 403
+
+
+# Apps
 
 
 def test_initialising_again_in_a_lifespan_changes_nothing(
