@@ -47,6 +47,11 @@ def found(item: Item | None, description: str) -> Item:
     return item
 
 
+def key_of(id_: Any) -> tuple[str, str, str]:
+    """Return what identifies it here: not its organization, which the SDK makes up."""
+    return id_.project, id_.domain, id_.name
+
+
 def invalid(message: str) -> ConnectError:
     """Return the error for an invalid argument."""
     return ConnectError(Code.INVALID_ARGUMENT, message)

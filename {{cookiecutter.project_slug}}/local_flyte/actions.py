@@ -14,7 +14,7 @@ from flyteidl2.task import run_pb2
 from flyteidl2.workflow import run_definition_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .access import found
+from .access import found, key_of
 from .people import Person
 
 ROOT = "a0"
@@ -236,7 +236,7 @@ class Run:
 
 
 class Runs:
-    """All runs, by project, domain and name; not by organization, which the SDK makes up."""
+    """All runs, by project, domain and name."""
 
     def __init__(self, *, recovers: bool) -> None:
         """Create an empty collection.
@@ -253,15 +253,14 @@ class Runs:
 
     def add(self, run: Run) -> Run:
         """Store a new run, or return the existing one with its name."""
-        return self._runs.setdefault(_key(run.id), run)
+        return self._runs.setdefault(key_of(run.id), run)
 
     def recovered(self, run: Run, name: str) -> Action | None:
         """Return the action to take over, if the run recovers another in which it succeeded."""
-        relation, forced = run.spec.relation, run.spec.recover.force_rerun_actions
-        recovery = relation.relation_type == common_run_pb2.RELATION_TYPE_RECOVER
-        if not (self._recovers and recovery) or name in forced:
+        relation = run.spec.relation
+        if not self._recovers or relation.relation_type != common_run_pb2.RELATION_TYPE_RECOVER:
             return None
-        source = self._runs.get(_key(relation.related_to))
+        source = self._runs.get(key_of(relation.related_to))
         action = source.actions.get(name) if source else None
         return action if action is not None and action.phase in SUCCESSFUL else None
 
@@ -275,14 +274,10 @@ class Runs:
 
     def get(self, id_: identifier_pb2.RunIdentifier) -> Run:
         """Return the run, or raise NOT_FOUND."""
-        run = self._runs.get(_key(id_))
+        run = self._runs.get(key_of(id_))
         return found(run, f"run {id_.name} in {id_.project}/{id_.domain}")
 
     def action(self, id_: identifier_pb2.ActionIdentifier) -> Action:
         """Return the action, or raise NOT_FOUND."""
         action = self.get(id_.run).actions.get(id_.name)
         return found(action, f"action {id_.name} of run {id_.run.name}")
-
-
-def _key(id_: identifier_pb2.RunIdentifier) -> tuple[str, str, str]:
-    return id_.project, id_.domain, id_.name

@@ -19,7 +19,7 @@ from flyteidl2.app import app_definition_pb2, app_service_connect
 from flyteidl2.app import app_payload_pb2 as pb
 from flyteidl2.core import tasks_pb2
 
-from .access import Context, found, invalid
+from .access import Context, found, invalid, key_of
 from .actions import now
 from .processes import Containers, substituted
 from .serving import HOST, listen
@@ -104,12 +104,12 @@ class AppService(app_service_connect.AppService):
 
     def find(self, id_: app_definition_pb2.Identifier) -> App:
         """Return the app, or raise NOT_FOUND."""
-        return found(self._apps.get(_key(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
+        return found(self._apps.get(key_of(id_)), f"app {id_.name} in {id_.project}/{id_.domain}")
 
     async def create(self, request: pb.CreateRequest, ctx: Context) -> pb.CreateResponse:
         """Deploy an app, for the first time or again."""
         request.app.metadata.revision = 0  # it stays 0: Flyte does not count revisions
-        app = self._apps.setdefault(_key(request.app.metadata.id), App(request.app))
+        app = self._apps.setdefault(key_of(request.app.metadata.id), App(request.app))
         app.state.status.ingress.public_url = f"https://{HOST}:{app.tls_port}"
         await self._replace(app, request.app.spec)
         return pb.CreateResponse(app=app.state)
@@ -125,7 +125,7 @@ class AppService(app_service_connect.AppService):
 
     async def delete(self, request: pb.DeleteRequest, ctx: Context) -> pb.DeleteResponse:
         """Delete an app; it may not exist."""
-        if (app := self._apps.pop(_key(request.app_id), None)) is not None:
+        if (app := self._apps.pop(key_of(request.app_id), None)) is not None:
             await self._end(app)
         return pb.DeleteResponse()
 
@@ -219,7 +219,3 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         while data := await source.read(2**16):
             target.write(data)
             await target.drain()
-
-
-def _key(id_: app_definition_pb2.Identifier) -> tuple[str, str, str]:
-    return id_.project, id_.domain, id_.name

@@ -8,7 +8,7 @@ from flyteidl2.common import list_pb2
 from flyteidl2.task import task_definition_pb2, task_service_connect
 from flyteidl2.task import task_service_pb2 as pb
 
-from .access import Context, found
+from .access import Context, found, key_of
 from .actions import now
 from .listing import Fields, matching, page
 from .projects import ProjectService
@@ -34,7 +34,7 @@ class TaskService(task_service_connect.TaskService):
 
     def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
         """Return one version of a task, or raise NOT_FOUND."""
-        versions = self._tasks.get((id_.project, id_.domain, id_.name), {})
+        versions = self._tasks.get(key_of(id_), {})
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
         return found(versions.get(id_.version), name)
 
@@ -47,7 +47,7 @@ class TaskService(task_service_connect.TaskService):
         if not request.HasField("spec"):
             raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         id_.org = ""
-        versions = self._tasks.setdefault((id_.project, id_.domain, id_.name), {})
+        versions = self._tasks.setdefault(key_of(id_), {})
         earlier = versions.get(id_.version)
         versions[id_.version] = _Details(
             task_id=id_,
