@@ -30,6 +30,7 @@ from passthrough.values import InvalidInputs, inputs_schema
 
 from .support import as_a_task_reads
 from .test_hostile_literals import INTEGER, interface_of, only_data_and_little_work
+from .test_literals import Swapped
 
 pytestmark = pytest.mark.usefixtures("_safe_sdk")
 MOMENT = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
@@ -38,13 +39,6 @@ FILE = File[Any].from_existing_remote("s3://bucket/key")
 
 class Custom:
     """A class that Flyte can only pickle."""
-
-
-class Swapped(enum.Enum):
-    """Its names are the values of other members."""
-
-    A = "B"
-    B = "A"
 
 
 class Mode(enum.StrEnum):

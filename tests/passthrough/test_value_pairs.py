@@ -7,7 +7,6 @@ import asyncio
 import dataclasses
 import datetime as dt
 import decimal
-import enum
 import json
 import uuid
 from collections import Counter
@@ -22,27 +21,9 @@ from hypothesis import strategies as st
 from passthrough.values import InvalidInputs, to_json, to_literals
 
 from .support import as_a_task_reads
+from .test_literals import Color, Level, Swapped
 
-
-class Colour(enum.Enum):
-    RED = "red"
-    BLUE = "blue"
-
-
-class Swapped(enum.Enum):
-    """Its names are the values of other members."""
-
-    A = "B"
-    B = "C"
-    C = "A"
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
-
-
-PLAIN = [int, float, str, bool, dt.datetime, dt.date, dt.timedelta, Colour, Swapped, Level]
+PLAIN = [int, float, str, bool, dt.datetime, dt.date, dt.timedelta, Color, Swapped, Level]
 IN_FIELDS = [*PLAIN, dt.time, uuid.UUID, decimal.Decimal, Literal["a", "b"]]
 IN_DATACLASSES = [*IN_FIELDS, set[int], dict[int, str], tuple[int, ...]]
 NUMBERS = [int, float, bool, type(None)]
@@ -65,7 +46,7 @@ def types(draw: Any, depth: int = 0, inside: str = "") -> Any:  # noqa: PLR0911
     if form is None:
         return draw(st.sampled_from(plain))
     if form is Union:
-        kinds = draw(st.sampled_from([[*NUMBERS, str], [dt.date, Colour, *NUMBERS]]))
+        kinds = draw(st.sampled_from([[*NUMBERS, str], [dt.date, Color, *NUMBERS]]))
         other = draw(types(depth + 1, inside)) if str not in kinds else kinds[0]
         made = Union[(*draw(st.permutations(kinds))[:3], other)]
         assume(str in kinds or str not in get_args(made))
