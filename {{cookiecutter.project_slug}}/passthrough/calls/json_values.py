@@ -29,7 +29,7 @@ class DeclaredType:
 
 def change_types() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
-    _change_types()
+    _change_guesses()
     _change_inputs()
     _change_answers()
 
@@ -62,7 +62,7 @@ async def as_json(value: Any) -> Any:
     return literal if literal.scalar.HasField("primitive") else to_json([("", literal)])[""]
 
 
-def _change_types() -> None:
+def _change_guesses() -> None:
     """Make no Python types of what a task declares."""
     engine, guess_interface = part("flyte.types:TypeEngine"), part("flyte.types:guess_interface")
 

@@ -21,6 +21,7 @@ from .runs import change_filters
 from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
 
+ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
 FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
 FOLDER = "a table may name a folder of the app's own: upload files with upload_file.aio()"
@@ -44,8 +45,8 @@ REFUSED = {
     "flyte.remote:Action.get_report": REPORT,
     "flyte.remote:Action.show_logs": LOGS,
     "flyte.remote:App.show_logs": "link to the app's page, app.url, which shows its log",
-    "flyte.remote:Artifact.coerce_to_literal": "an artifact is no input here: let the task get it",
-    "flyte.remote:Artifact.to_python": OTHERS,
+    "flyte.remote:Artifact.coerce_to_literal": ARTIFACT,
+    "flyte.remote:Artifact.to_python": ARTIFACT,
     "flyte.remote:Run.download_code": CODE,
     "flyte.remote:Run.get_report": REPORT,
     "flyte.remote:Run.show_logs": LOGS,
