@@ -36,9 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--wait", type=float, default=300, metavar="SECONDS", help="the time limit for a run"
     )
-    parser.add_argument(
-        "--direct", action="store_true", help="the address is Flyte's own, without a proxy"
-    )
     parser.add_argument("--only", default="", metavar="TEXT", help="run only cases with this text")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
@@ -67,7 +64,6 @@ def _target(options: argparse.Namespace) -> Target:
         domain=options.domain,
         image=options.image,
         wait_seconds=options.wait,
-        direct=options.direct,
     )
 
 

@@ -73,7 +73,7 @@ async def asks(kind: str, seconds: float) -> str:
 
 if __name__ == "__main__":
     flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
-    with auth_metadata(*json.loads(os.environ["CONFORMANCE_HEADERS"]).items()):
+    with auth_metadata(("authorization", os.environ["CONFORMANCE_AUTHORIZATION"])):
         (deployment,) = flyte.deploy(env)
         deployed: Any = deployment.envs[env.name]
         version = deployed.deployed_entities[0].deployed_task.task_template.id.version

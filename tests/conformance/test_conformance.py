@@ -63,7 +63,7 @@ def test_every_kind_of_difference_is_detected() -> None:
             {"error": "not_found"},
             {"error": {"union": "not_found"}},
             {"request": {"id": "another"}},
-            {"headers": {"Authorization": "Bearer another"}},
+            {"as": "nobody"},
             {"answer": {"project": {"id": "another"}}},
             {"answer": {"project": {"id": "/[0-9]+/"}}},
             {"answer": {"project": {"id": None}}},

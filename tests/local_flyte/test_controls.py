@@ -116,20 +116,6 @@ def test_a_stream_hangs_before_its_first_message_or_after_a_given_number(
     asyncio.run(watch())
 
 
-def test_it_notices_when_callers_of_a_hanging_method_leave(local_flyte: LocalFlyte) -> None:
-    async def ask() -> None:
-        caller = Caller(local_flyte)
-        action = await caller.run()
-        with local_flyte.hang("GetRunDetails"):
-            asking = asyncio.create_task(caller.details(action))
-            await until(lambda: local_flyte.open_calls("GetRunDetails") == 1)
-            await leave(asking)
-            await until(lambda: local_flyte.open_calls("GetRunDetails") == 0)
-        await caller.abort(action)
-
-    asyncio.run(ask())
-
-
 def test_a_reset_deletes_runs_and_faults() -> None:
     async def count_runs(flyte: LocalFlyte) -> int:
         request = run_service_pb2.ListRunsRequest()
