@@ -26,7 +26,7 @@ from local_flyte.testing import bearer, serving, wait_until
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import RequestCalls, current_calls
-from passthrough.calls.transport import Transport
+from passthrough.calls.transport import HttpClient
 from passthrough.requests import exchange
 from passthrough.requests.door import Door
 from passthrough.requests.exchange import MOST_UNREAD, Exchange
@@ -41,7 +41,7 @@ FEW = 10
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
-INTERCEPTOR: Any = CallerInterceptor(True, Transport(None))
+INTERCEPTOR: Any = CallerInterceptor(True, HttpClient(None))
 router = APIRouter()
 router.include_router(naive_endpoints.router)
 kept: list[Any] = []

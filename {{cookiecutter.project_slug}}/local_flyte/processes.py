@@ -127,7 +127,9 @@ class Containers:
         try:
             await asyncio.wait({leader})
         except asyncio.CancelledError:
-            await asyncio.wait({leader})
+            while not leader.done():  # even when cancelled again
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({leader})
             if not leader.cancelled():
                 _signal_group(leader.result(), signal.SIGKILL)
             await asyncio.wait({ended})

@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
 from connectrpc.code import Code
@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from .errors import DeadlineExceededError, meaning_of, secrets_in
 from .request_calls import request_calls
 from .sdk import forwarded_credentials
-from .transport import Transport
+from .transport import HttpClient
 
 Call = RequestContext[Any, Any]
 
@@ -40,8 +40,8 @@ class CallerInterceptor:
     _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
     _propagator = TraceContextTextMapPropagator()
 
-    def __init__(self, is_plaintext: bool, transport: Transport) -> None:
-        self._is_plaintext, self._transport = is_plaintext, transport
+    def __init__(self, is_plaintext: bool, client: HttpClient) -> None:
+        self._is_plaintext, self._client = is_plaintext, client
 
     async def intercept_unary(
         self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
@@ -64,7 +64,7 @@ class CallerInterceptor:
                             break
                         await asyncio.sleep(pause)
             except TimeoutError:
-                self._transport.forget_connections(began)
+                self._client.forget_connections(began)
                 raise DeadlineExceededError(method) from None
             finally:
                 calls.seconds += time.perf_counter() - began
@@ -131,14 +131,7 @@ class CallerInterceptor:
         """
         secrets = self._authenticate(ctx)
         method = f"{ctx.method().service_name}/{ctx.method().name}"
-        span = self._tracer.start_as_current_span(
-            method,
-            kind=trace.SpanKind.CLIENT,
-            attributes={"rpc.system.name": "connectrpc", "rpc.method": method},
-            record_exception=False,
-            set_status_on_exception=False,
-        )
-        with request_calls().include(), span as current:
+        with request_calls().include(), self._span(method) as current:
             self._propagator.inject(ctx.request_headers())
             try:
                 yield method, secrets
@@ -148,6 +141,18 @@ class CallerInterceptor:
                     current.set_attribute("rpc.response.status_code", error.code.value)
                 current.set_status(trace.StatusCode.ERROR)
                 raise
+
+    def _span(self, method: str) -> AbstractContextManager[trace.Span]:
+        """Start a span for a call, if the request has one that is exported."""
+        if not (current := trace.get_current_span()).is_recording():
+            return nullcontext(current)
+        return self._tracer.start_as_current_span(
+            method,
+            kind=trace.SpanKind.CLIENT,
+            attributes={"rpc.system.name": "connectrpc", "rpc.method": method},
+            record_exception=False,
+            set_status_on_exception=False,
+        )
 
     def _authenticate(self, ctx: Call) -> list[str]:
         """Add the caller's credentials, and return the secrets in them."""

@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
-import pyqwest
 
 from .addresses import trusted
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .sdk import part
-from .transport import Transport
+from .transport import HttpClient
 
 
 def change_sessions() -> None:
@@ -45,11 +44,11 @@ def change_sessions() -> None:
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         made = await create(endpoint, **(options | unused))
-        transport = Transport(made.tls_ca_cert)
+        client = HttpClient(made.tls_ca_cert)
         session = dataclasses.replace(
             made,
-            interceptors=(CallerInterceptor(made.insecure, transport),),
-            http_client=pyqwest.Client(transport=transport),
+            interceptors=(CallerInterceptor(made.insecure, client),),
+            http_client=client,
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
         return session

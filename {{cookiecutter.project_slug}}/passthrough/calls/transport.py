@@ -1,8 +1,10 @@
-"""The HTTP transport of calls to Flyte."""
+"""The HTTP client of calls to Flyte."""
 
 import functools
 import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pyqwest
 
@@ -14,7 +16,7 @@ MOST_LINES = 200_000
 """Lines in one message of a log. Flyte sends far fewer; decoding more would block other callers."""
 
 
-class Transport:
+class HttpClient:
     """Sends requests without following redirects, and stops reading messages that are too large.
 
     Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
@@ -24,7 +26,7 @@ class Transport:
 
     def __init__(self, tls_ca_cert: bytes | None) -> None:
         """Trust this authority; with None, those that the system trusts."""
-        self._connect = functools.partial(
+        self._transport = functools.partial(
             pyqwest.HTTPTransport,
             http_version=pyqwest.HTTPVersion.HTTP1,
             pool_max_idle_per_host=100,
@@ -36,7 +38,10 @@ class Transport:
             use_system_dns=True,
             enable_otel=False,  # each call already has a span
         )
-        self._transport, self._since = self._connect(), time.perf_counter()
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client, self._since = pyqwest.Client(self._transport()), time.perf_counter()
 
     def forget_connections(self, since: float) -> None:
         """Make later requests on new connections: one from this ``perf_counter()`` had no answer.
@@ -44,49 +49,69 @@ class Transport:
         Idle connections may be dead, as after a failover: each would cost a caller the timeout.
         """
         if self._since < since:  # else they have been replaced meanwhile
-            self._transport, self._since = self._connect(), time.perf_counter()
+            self._connect()
 
-    async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
-        """Send a request and return its response."""
-        response = await self._transport.execute(request)
-        is_stream = all(
-            headers.get("content-type", "").startswith("application/connect+")
-            for headers in (request.headers, response.headers)
-        )
-        if not is_stream and "transfer-encoding" not in response.headers:  # it voids the length
-            length = response.headers.get("content-length")
-            if length and int(length) <= LARGEST_MESSAGE:
-                return response
-        return pyqwest.Response(
-            status=response.status,
-            headers=response.headers,
-            content=_limited(response, is_stream),
-            trailers=response.trailers,
-        )
+    async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
+        """Send a request with one message, and return its response."""
+        return await self.execute("POST", url, **options)
+
+    async def execute(self, method: str, url: str, **options: Any) -> pyqwest.FullResponse:
+        """Send a request as pyqwest does, and return its response.
+
+        Raises:
+            TooLargeError: The response is too large.
+        """
+        content = bytearray()
+        async with self._client.stream(method, url, **options) as response:
+            async for chunk in response.content:
+                content += chunk
+                _check(len(content))
+            return pyqwest.FullResponse(
+                response.status, response.headers, bytes(content), response.trailers
+            )
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, **options: Any
+    ) -> AsyncGenerator[pyqwest.Response]:
+        """Send a request, and yield its response, whose content ends if a message is too large."""
+        async with self._client.stream(method, url, **options) as response:
+            yield pyqwest.Response(
+                status=response.status,
+                headers=response.headers,
+                content=_limited(response),
+                trailers=response.trailers,
+            )
 
 
-async def _limited(response: pyqwest.Response, is_stream: bool) -> AsyncGenerator[bytes]:
+async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield the chunks of a response, until a message is too large.
 
     In a stream, each message starts with a flag and its length, 1 + 4 bytes.
     """
-    prefix, left, lines = b"", 0 if is_stream else LARGEST_MESSAGE, 0
-    async with response:
-        async for chunk in response.content:
-            rest = memoryview(chunk)
-            while rest:
-                part = rest[: left or 5 - len(prefix)]
-                rest = rest[len(part) :]
-                if left:
-                    left -= len(part)
-                    lines += bytes(part).count(b"\n") if is_stream else 0  # also a line's tag
-                else:
-                    prefix += part
-                    if len(prefix) == 5:
-                        prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
-                if left > LARGEST_MESSAGE or lines > MOST_LINES or (prefix and not is_stream):
-                    raise TooLargeError(
-                        f"a message from Flyte has more than {LARGEST_MESSAGE} bytes, or more than"
-                        f" {MOST_LINES} lines"
-                    )
-            yield bytes(chunk)
+    is_stream = response.headers.get("content-type", "").startswith("application/connect+")
+    prefix, left, lines, size = b"", 0, 0, 0
+    async for chunk in response.content:
+        rest = memoryview(chunk)
+        size += len(rest)
+        while rest and is_stream:
+            part = rest[: left or 5 - len(prefix)]
+            rest = rest[len(part) :]
+            if left:
+                left -= len(part)
+                lines += bytes(part).count(b"\n")  # also a line's tag
+            else:
+                prefix += part
+                if len(prefix) == 5:
+                    prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
+            _check(left, lines)
+        _check(0 if is_stream else size)
+        yield bytes(chunk)
+
+
+def _check(size: int, lines: int = 0) -> None:
+    if size > LARGEST_MESSAGE or lines > MOST_LINES:
+        raise TooLargeError(
+            f"a message from Flyte has more than {LARGEST_MESSAGE} bytes, or more than"
+            f" {MOST_LINES} lines"
+        )
