@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from local_flyte import Code, LocalFlyte
+from local_flyte import Code, LocalFlyte, Mode
 
 from .baking import BIN, clean_environment
 from .image_builder import deploy_builder
@@ -45,7 +45,7 @@ def build_fails(flyte: LocalFlyte) -> None:
     flyte.fail_next("GetImage", Code.NOT_FOUND, times=9)
 
 
-OPEN_SOURCE: dict[str, Any] = {"devbox": True}
+OPEN_SOURCE: dict[str, Any] = {"mode": Mode.OPEN_SOURCE}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte, Mode
 
 from .baking import Baker, run
 
@@ -52,7 +52,7 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     (tools / "docker").write_text(docker, "utf-8")
     (tools / "docker").chmod(0o755)
     (project / ".venv").symlink_to(sys.prefix)
-    with LocalFlyte(devbox=True) as flyte:
+    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
         config = flyte.config_file().read_text("utf-8")
         local = '"builder": "local", "registry": "registry.example/me"'
         (tmp_path / "flyte.yaml").write_text(config.replace('"builder": "remote"', local), "utf-8")

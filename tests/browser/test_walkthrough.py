@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Browser, Page, Route, expect
 
-from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
 from local_flyte.testing import wait_until
 
 from ..served import SECRET, TASKS, App, serving_app
@@ -410,7 +410,7 @@ def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) ->
 def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
     default_project: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    with LocalFlyte(devbox=True) as flyte:
+    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
         variables = flyte.app_environment() | sign_in.environment([], SECRET)
         variables["ALLOW_ANONYMOUS"] = "true"
         with serving_app(default_project, tmp_path / "log", variables) as app:

@@ -1,4 +1,4 @@
-"""The local Flyte, in its two kinds, answers like the real ones; differences are reported."""
+"""The local Flyte, in all three kinds, answers like the real ones; differences are reported."""
 
 import contextlib
 import functools
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import LocalFlyte
 
 from .__main__ import main
-from .local import KINDS as LOCAL_KINDS
 from .local import local_target
 from .runner import KINDS, Case, Runner, cases
 
@@ -24,14 +23,19 @@ CASES = cases()
 
 
 def repeats(kind: str, case: Case) -> bool:
-    """Tell whether the same code answers this case alike as Union, which is also tried."""
-    same_runs = "union" in case.kinds and case.needs_tasks and kind not in json.dumps(case.steps)
-    return kind == "devbox" and same_runs
+    """Tell whether the same code answers this case alike in another kind, which is also tried.
+
+    The devbox has the open source's services, and runs go the same way in every kind.
+    """
+    if kind == "devbox":
+        return "open-source" in case.kinds or case.needs_tasks
+    of_runs = case.kinds == KINDS and case.needs_tasks and kind not in json.dumps(case.steps)
+    return kind == "open-source" and of_runs
 
 
 EXPECTED = [
     pytest.param(kind, case, marks=[pytest.mark.weekly] * repeats(kind, case))
-    for kind in LOCAL_KINDS
+    for kind in KINDS
     for case in CASES
     if kind in case.kinds
 ]
@@ -110,12 +114,12 @@ def test_a_comparison_that_cannot_start_prints_the_reason(
     monkeypatch.delenv("FLYTE_TEST_TOKEN_ALICE", raising=False)
     if token is not None:
         known = token in ("alice", "victor")
-        monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", PEOPLE[token].token if known else token)
+        monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token(token) if known else token)
     assert main(["--url", union.url, "--ca", str(union.ca_file), *options]) == 2
     printed = capsys.readouterr()
     assert said in printed.err
     for name in ("alice", "victor"):
-        assert PEOPLE[name].token not in printed.out + printed.err
+        assert union.token(name) not in printed.out + printed.err
 
 
 def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
@@ -131,7 +135,7 @@ def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
     }
     made = [Case(projects, name, KINDS, [step]) for name, step in given.items()]
     monkeypatch.setattr("tests.conformance.__main__.cases", lambda: made)
-    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", PEOPLE["alice"].token)
+    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token("alice"))
     command = ["--url", union.url, "--ca", str(union.ca_file), "--only", "project"]
     assert main(command) == 1
     printed = re.sub(r" +[\d.]+ s +", " ", capsys.readouterr().out)
@@ -156,8 +160,8 @@ def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> 
         cwd=ROOT,
         env={
             **os.environ,
-            "FLYTE_TEST_TOKEN_ALICE": PEOPLE["alice"].token,
-            "FLYTE_TEST_TOKEN_BOB": PEOPLE["bob"].token,
+            "FLYTE_TEST_TOKEN_ALICE": union.token("alice"),
+            "FLYTE_TEST_TOKEN_BOB": union.token("bob"),
         },
         capture_output=True,
         text=True,

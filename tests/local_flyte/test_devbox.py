@@ -1,11 +1,11 @@
-"""The SDK's command line with the local Flyte as a devbox, in plaintext."""
+"""The SDK's command line with the local Flyte as the open-source one's devbox, in plaintext."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local_flyte import LocalFlyte
+from local_flyte import LocalFlyte, Mode
 
 from .on_the_wire import PROJECT, call, cli
 
@@ -27,7 +27,7 @@ async def quadruple(number: int) -> int:
 @pytest.mark.slow
 def test_a_task_is_deployed_and_starts_others_in_nobodys_name(tmp_path: Path) -> None:
     (tmp_path / "open.py").write_text(TASK)
-    with LocalFlyte(devbox=True) as flyte:
+    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
         flyte.deploy(tmp_path, "open.py", "env")
         cli(flyte, "run", "--follow", "deployed-task", "open.quadruple", "--number", "4")
 

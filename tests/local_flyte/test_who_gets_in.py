@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte, same_user
+from local_flyte import LocalFlyte, Mode, same_user
 from local_flyte.banner import flyte_banner
 
 from .on_the_wire import PROJECT, call
@@ -19,9 +19,9 @@ from .on_the_wire import PROJECT, call
 CREATE = "/flyteidl2.workflow.RunService/CreateRun"
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["union", "devbox"])
+@pytest.fixture(scope="module", params=Mode)
 def flyte(request: pytest.FixtureRequest) -> Iterator[LocalFlyte]:
-    with LocalFlyte(devbox=request.param) as flyte:
+    with LocalFlyte(mode=request.param) as flyte:
         yield flyte
 
 
@@ -47,7 +47,7 @@ def status(url: str, path: str, body: bytes, headers: dict[str, str], flyte: Loc
 
 def runs(flyte: LocalFlyte) -> object:
     """Return the runs so far."""
-    headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
+    headers = {"Authorization": f"Bearer {flyte.token('alice')}"}
     answer = call(flyte, "workflow.RunService/ListRuns", {"projectId": PROJECT}, headers=headers)
     assert answer.status_code == 200
     return answer.json().get("runs")
@@ -55,7 +55,7 @@ def runs(flyte: LocalFlyte) -> object:
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example"])
 def test_dns_rebinding_is_refused(flyte: LocalFlyte, host: str, tmp_path: Path) -> None:
-    headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
+    headers = {"Authorization": f"Bearer {flyte.token('alice')}"}
     location = {"project": PROJECT["name"], "domain": PROJECT["domain"], "filename": "x"}
     method = "dataproxy.DataProxyService/CreateUploadLocation"
     answer = call(flyte, method, {**location, "filenameRoot": "r"}, headers=headers)
@@ -75,7 +75,7 @@ def test_dns_rebinding_is_refused(flyte: LocalFlyte, host: str, tmp_path: Path) 
 @pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
 def test_its_own_host_names_are_accepted(flyte: LocalFlyte, host: str) -> None:
     headers = {
-        "Authorization": f"Bearer {PEOPLE['alice'].token}",
+        "Authorization": f"Bearer {flyte.token('alice')}",
         "Host": host.format(port=urlsplit(flyte.url).port),
     }
     path = "/flyteidl2.project.ProjectService/ListProjects"
@@ -87,7 +87,7 @@ def test_simple_requests_of_other_sites_are_refused(
     flyte: LocalFlyte, kind: str, tmp_path: Path
 ) -> None:
     """A page of another site can send these without a preflight (simple requests in CORS)."""
-    headers = {"Content-Type": kind, "Authorization": f"Bearer {PEOPLE['alice'].token}"}
+    headers = {"Content-Type": kind, "Authorization": f"Bearer {flyte.token('alice')}"}
     assert status(flyte.url, CREATE, attack(tmp_path / "marker"), headers, flyte) == 415
     assert runs(flyte) is None
 

@@ -10,7 +10,7 @@ a service that it lacks it returns UNIMPLEMENTED with the method's name.
 from connectrpc.code import Code
 
 from .gateway import ReceivedCall
-from .people import PEOPLE, Person
+from .people import PEOPLE, Mode, Person
 from .server import LocalFlyte
 
-__all__ = ["PEOPLE", "Code", "LocalFlyte", "Person", "ReceivedCall"]
+__all__ = ["PEOPLE", "Code", "LocalFlyte", "Mode", "Person", "ReceivedCall"]

@@ -15,7 +15,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
-from .people import Person
+from .people import Mode, Person
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -95,11 +95,11 @@ class Faults:
 
 
 class Access:
-    """Connect interceptor that admits or refuses calls as Union would, or admits all."""
+    """Connect interceptor that admits or refuses calls as a Flyte cluster would."""
 
-    def __init__(self, faults: Faults, *, admits_all: bool) -> None:
+    def __init__(self, faults: Faults, mode: Mode) -> None:
         self._faults = faults
-        self._admits_all = admits_all
+        self._mode = mode
 
     async def intercept_unary(
         self,
@@ -129,7 +129,7 @@ class Access:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
-        if self._admits_all:
+        if self._mode is not Mode.UNION:
             return
         someone = known_caller()
         if someone.expired:

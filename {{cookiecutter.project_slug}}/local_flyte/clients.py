@@ -8,7 +8,7 @@ import threading
 from base64 import b64encode
 from pathlib import Path
 
-from .people import Directory, Person
+from .people import Directory, Mode, Person
 from .processes import DONE
 from .serving import HOST
 
@@ -55,8 +55,7 @@ class Clients:
     """The only project, which people have rights on."""
     domain: str
     people: Directory
-    devbox: bool
-    """Whether it acts like the devbox of the open-source Flyte."""
+    mode: Mode
 
     @property
     def endpoint(self) -> str:
@@ -66,7 +65,7 @@ class Clients:
     @property
     def url(self) -> str:
         """The address as a URL."""
-        scheme = "http" if self.devbox else "https"
+        scheme = "http" if self.mode is Mode.DEVBOX else "https"
         return f"{scheme}://{HOST}:{self.port}"
 
     @property
@@ -76,7 +75,20 @@ class Clients:
 
     def config_file(self, person: str = "alice") -> Path:
         """Return a configuration for the ``flyte`` command and the SDK that acts as a person."""
-        file = self._write(f"{person}.token", f"{self.people[person].token}\n")
+        return self._write_config(person, self.token(person))
+
+    def token(self, person: str) -> str:
+        """Return the token for a person's ``Authorization: Bearer`` header."""
+        someone = self.people[person]
+        return someone.token if self.mode is Mode.UNION else someone.jwt
+
+    def api_key(self, person: str) -> str:
+        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
+        key = f"{HOST}:{self.port}:{person}:{self.people[person].api_key}:local"
+        return b64encode(key.encode()).decode()
+
+    def _write_config(self, name: str, token: str) -> Path:
+        file = self._write(f"{name}.token", f"{token}\n")
         login = {
             "authType": "ExternalCommand",
             # A token in a command's arguments would be visible to anyone on this machine.
@@ -86,36 +98,39 @@ class Clients:
         settings = {
             "admin": {
                 "endpoint": self.endpoint,
-                **({"insecure": True} if self.devbox else login),
+                **({"insecure": True} if self.mode is Mode.DEVBOX else login),
             },
             "image": {"builder": "remote"},
             "task": {"org": "local", "project": self.project, "domain": self.domain},
         }
         # JSON is valid YAML, and takes care of quoting.
         lines = (f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
-        return self._write(f"{person}.yaml", "".join(lines))
-
-    def api_key(self, person: str) -> str:
-        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
-        key = f"{HOST}:{self.port}:{person}:{self.people[person].api_key}:local"
-        return b64encode(key.encode()).decode()
+        return self._write(f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
-        """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
+        """Return the variables that a Flyte cluster sets for an app, and the authority to trust.
+
+        The open-source Flyte's chart sets no endpoint by default; in the devbox it does.
+        """
         scope = {
             "FLYTE_INTERNAL_EXECUTION_PROJECT": self.project,
             "FLYTE_INTERNAL_EXECUTION_DOMAIN": self.domain,
         }
-        if self.devbox:
-            return {**scope, "_U_EP_OVERRIDE": f"{HOST}:{self.port}", "_U_INSECURE": "true"}
         trust = {"SSL_CERT_FILE": str(self.ca_file)}
+        if self.mode is Mode.DEVBOX:
+            return {**scope, "_U_EP_OVERRIDE": f"{HOST}:{self.port}", "_U_INSECURE": "true"}
+        if self.mode is Mode.OPEN_SOURCE:
+            return {**scope, **trust}
         return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
     def task_environment(self, owner: Person | None) -> dict[str, str]:
         """Return the variables with which a running task calls Flyte as the owner of its run."""
-        # Every supported SDK can read its credentials from a mounted file; only newer ones can read
-        # them from variables (FLYTE_AUTH_TYPE). In the devbox, which knows no owner, it has none.
-        config = self.config_file(owner.name) if owner else self.config_file()
+        if owner is None or self.mode is not Mode.UNION:
+            config = self._write_config("nobody", "of-nobody")
+        else:
+            # Every supported SDK can read its credentials from a mounted file; only newer ones can
+            # read them from variables (FLYTE_AUTH_TYPE).
+            config = self.config_file(owner.name)
         return {"UCTL_CONFIG": str(config), "_U_USE_ACTIONS": "1"}
 
     def deploy(self, root: Path, file: str = "deployment.py", env: str = "task_env") -> str:

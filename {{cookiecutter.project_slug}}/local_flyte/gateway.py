@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from connectrpc.code import Code
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import CALLER
-from .people import Directory, Person
+from .people import Person
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Gateway:
 
     def __init__(
         self,
-        people: Directory | None,
+        find: Callable[[Mapping[str, str]], Person | None],
         services: Mapping[str, ASGIApp],
     ) -> None:
         """Create the application.
 
         Args:
-            people: Those who are recognised; None if everybody is anonymous.
+            find: Returns the person who makes a call with these headers, if it is known.
             services: The services by path.
         """
         self.received: list[ReceivedCall] = []
         self.open_calls: Counter[str] = Counter()
         """The number of open calls by method, such as ``WatchActionDetails``, and by request id."""
-        self._people = people
+        self._find = find
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +53,7 @@ class Gateway:
         headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        someone = self._people.find(headers) if self._people else None
+        someone = self._find(headers)
         service, _, method = scope["path"].lstrip("/").rpartition("/")
         self.received.append(ReceivedCall(service, method, headers, someone))
         CALLER.set(someone)

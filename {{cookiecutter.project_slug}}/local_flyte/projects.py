@@ -10,6 +10,7 @@ from flyteidl2.project import project_service_pb2 as pb
 
 from .access import CALLER, Context
 from .listing import offset_of
+from .people import Mode
 
 DOMAINS = ("development", "production", "staging")
 
@@ -62,14 +63,17 @@ class ProjectService(project_service_connect.ProjectService):
 class ClusterService(service_connect.ClusterService):
     """Returns this Flyte's address, as the only cluster."""
 
-    def __init__(self, scheme: str) -> None:
-        self._scheme = scheme
+    def __init__(self, mode: Mode) -> None:
+        self._scheme = "http" if mode is Mode.DEVBOX else "https"
         self.endpoint: str | None = None
         """The address to return; None for the one that the caller used."""
 
     async def select_cluster(
         self, request: payload_pb2.SelectClusterRequest, ctx: Context
     ) -> payload_pb2.SelectClusterResponse:
-        """Return the address that the caller used."""
+        """Return the address that the caller used.
+
+        The open-source Flyte does so only behind a proxy that sets X-Forwarded-Proto.
+        """
         here = f"{self._scheme}://{ctx.request_headers().get('host')}"
         return payload_pb2.SelectClusterResponse(cluster_endpoint=self.endpoint or here)

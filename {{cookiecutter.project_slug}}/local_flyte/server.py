@@ -17,7 +17,7 @@ from flyteidl2.app import app_definition_pb2
 from .apps import POLL_SECONDS
 from .clients import Clients
 from .gateway import Gateway, ReceivedCall
-from .people import PEOPLE, Directory, Person, person
+from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
 from .services import Services
 from .serving import HOST, STOP_SECONDS, Background, listen
@@ -38,7 +38,7 @@ class LocalFlyte(Clients):
         *,
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
-        devbox: bool = False,
+        mode: Mode = Mode.UNION,
     ) -> None:
         """Configure it; entering the context starts it.
 
@@ -48,13 +48,12 @@ class LocalFlyte(Clients):
             app_bin: Folder with the programs (``a0``, ``fserve``, ``python``) of the Python
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Names of further headers that may contain a person's ``api_key``.
-            devbox: Whether it acts like the devbox of the open-source Flyte: without TLS, everybody
-                is anonymous and may do everything. Otherwise it acts like Union.
+            mode: The kind of Flyte that it acts like.
         """
         self.project = project
         self.domain = domain
         self.people = Directory(PEOPLE.values(), credential_headers)
-        self.devbox = devbox
+        self.mode = mode
         self._programs = app_bin or Path(sys.executable).parent
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
@@ -152,10 +151,10 @@ class LocalFlyte(Clients):
             containers = Containers(self._programs, self.home / "containers")
             stack.callback(containers.close)
             self._services = services = Services(self, containers, tls)
-            people = None if self.devbox else self.people
-            self._gateway = Gateway(people, services.applications)
+            find = {Mode.UNION: self.people.find, Mode.OPEN_SOURCE: claimed}
+            self._gateway = Gateway(find.get(self.mode, lambda _: None), services.applications)
             self._background = background = Background()
-            served = None if self.devbox else certificate
+            served = None if self.mode is Mode.DEVBOX else certificate
             background.add(self._gateway, listener, served)
             uploads = stack.enter_context(listen())
             services.storage.address = f"http://{HOST}:{uploads.getsockname()[1]}"

@@ -16,6 +16,7 @@ from .data import DataProxyService, Storage
 from .execution import Executor
 from .identity import AuthMetadataService, IdentityService, Tokens
 from .images import ImageService
+from .people import Mode
 from .processes import Containers
 from .projects import ClusterService, ProjectService
 from .runs import RunService
@@ -38,12 +39,12 @@ class Services:
         work = clients.home / "work"
         self.faults = Faults()
         self.storage = Storage(clients.home / "data")
-        self.clusters = ClusterService("http" if clients.devbox else "https")
-        union = not clients.devbox
+        self.clusters = ClusterService(clients.mode)
+        union = clients.mode is Mode.UNION
         self.apps = AppService(containers, work, clients.app_environment(), clients.url, tls)
         self.runs = Runs(recovers=union)
         self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
-        access = [Access(self.faults, admits_all=clients.devbox)]
+        access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
         tasks = TaskService(projects)
         conditions = Conditions(self.faults)
