@@ -1,21 +1,15 @@
 """Free text that is hard to quote arrives unchanged in TOML, Python, Markdown and plain text."""
 
-import json
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from jinja2 import Environment
 from markdown_it import MarkdownIt
-from template import ROOT, copy_template
+from template import copy_template
 
 from .baking import PROJECT, Baker, texts
 from .test_generated_files import parse
-from .test_prompts import DEFAULTS
 
 FREE_TEXT = re.compile(rb"cookiecutter\._*(description|author)")
 HOSTILE = [
@@ -69,28 +63,3 @@ def test_free_text_arrives_unchanged_and_every_file_parses(
     assert f"\nCopyright (c) {text}\n" in (project / "LICENSE").read_text("utf-8")
     tokens = MarkdownIt().parse((project / "README.md").read_text("utf-8"))
     assert f"{text}\n" in [token.content for token in tokens if token.type == "code_block"]
-
-
-# Text that the prompt accepts; test_prompts.py checks that other text is refused.
-ORDINARY = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=100)
-MARKUP = st.text("`*_[]<>&#|~-+.=:123\\\"'(){}! a", max_size=20)
-ACCEPTED = (ORDINARY | MARKUP).filter(
-    lambda text: text and text == text.strip() and not re.search(r"\{[{%#]", text)
-)
-
-
-@given(text=ACCEPTED)
-def test_any_text_is_quoted_for_each_language(text: str) -> None:
-    quoted = derived({"description": text, "author": text})
-    assert tomllib.loads(f'x = "{quoted["__description_escaped"]}"') == {"x": text}
-    assert tomllib.loads(f'x = "{quoted["__author_escaped"]}"') == {"x": text}
-
-
-def derived(answers: Mapping[str, str]) -> dict[str, str]:
-    """Return the private variables of cookiecutter.json for these answers."""
-    template = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
-    return {
-        key: Environment().from_string(value).render(cookiecutter=DEFAULTS | dict(answers))
-        for key, value in template.items()
-        if key.startswith("__") and isinstance(value, str)
-    }
