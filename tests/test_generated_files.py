@@ -130,14 +130,6 @@ def test_a_working_copy_generates_the_same_project(
     assert digest(Baker(template, tmp_path)(tmp_path / "project")) == digest(default_project)
 
 
-def test_an_editor_debugs_what_make_runs(default_project: Path) -> None:
-    launch = json.loads((default_project / ".vscode/launch.json").read_text("utf-8"))
-    makefile = (default_project / "Makefile").read_text("utf-8")
-    commands = [f"python -m {each['module']}" for each in launch["configurations"]]
-    assert commands
-    assert all(command in makefile for command in commands)
-
-
 def digest(project: Path) -> str:
     content = [(name, (project / name).read_bytes()) for name in files_in(project)]
     return hashlib.sha256(repr(content).encode()).hexdigest()

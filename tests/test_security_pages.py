@@ -37,11 +37,6 @@ def test_promises_without_tests_in_the_project_have_tests_here() -> None:
     }
 
 
-@pytest.mark.parametrize("folder", PAGES, ids=["template", "project"])
-def test_there_are_promises(folder: Path) -> None:
-    assert len([line for where, line in PROMISES if where == folder]) >= 8
-
-
 @pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
 def test_a_promise_names_a_test_and_only_names_that_occur_in_its_file(
     folder: Path, line: str

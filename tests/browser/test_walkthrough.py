@@ -91,12 +91,6 @@ def test_a_run_is_aborted_after_confirmation(visit: Visitors, api: httpx.Client)
     assert finished(api, name) == "aborted"
 
 
-def test_a_failed_run_shows_its_error(visit: Visitors, api: httpx.Client) -> None:
-    page = visit("alice").go(f"runs/{started(api, 'count', to=0)}")
-    expect(page.get_by_role("region", name="Error")).to_contain_text("cannot count to 0")
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("the run did not succeed")
-
-
 def test_running_again_fills_in_the_same_inputs_and_sends_the_changed_ones(
     app: App, visit: Visitors, api: httpx.Client
 ) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -133,17 +132,6 @@ def test_an_upload_that_is_not_read_leaves_the_connection_usable(port: int) -> N
         assert connection.ask("GET", "/health").body == b"nobody"
         assert connection.ask("POST", "/", body=LARGE[:50_000]).status == 401
         assert connection.ask("GET", "/", BOB).body == b"Bearer bob"
-
-
-def test_many_callers_on_kept_connections_get_their_own_answers(port: int) -> None:
-    with ExitStack() as stack:
-        connections = [stack.enter_context(Connection(port)) for _ in range(8)]
-        for body in (b"", LARGE, b""):
-            for number, connection in enumerate(connections):
-                line = f"Authorization: Bearer {number}-{len(body)}"
-                connection.send(message("POST", "/", line, body=body))
-            for number, connection in enumerate(connections):
-                assert connection.read_response().body == b"Bearer %d-%d" % (number, len(body))
 
 
 @no_websocket
