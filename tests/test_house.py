@@ -9,7 +9,6 @@ import yaml
 from template import ROOT, tracked_files
 
 from .baking import BIN, PROJECT, QUESTIONS, Baker, name_of, run
-from .mutants.run import PAGE, SELECTIONS
 
 
 def lint_workflow(workflow: Path, cwd: Path) -> None:
@@ -105,14 +104,6 @@ def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:
         assert path.name not in locks
         content = (ROOT / path).read_bytes()
         assert not any(host.encode() in content for host in hosts), path
-
-
-def test_every_explained_mutant_changes_a_line_of_a_mutated_module() -> None:
-    changed = re.findall(r"^- (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
-    modules = [ROOT / PROJECT / s.folder / name for s in SELECTIONS for name in s.modules]
-    lines = {line.strip() for path in modules for line in path.read_text("utf-8").splitlines()}
-    assert changed
-    assert [line for line in changed if line not in lines] == []
 
 
 def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:

@@ -62,15 +62,16 @@ ctypes.pythonapi = Ignored
 """,
         "what the garbage collector finalises would have a caller's credentials",
     ),
-    "threads start in a copy of the context, as free-threaded Python 3.14 does": (
+    "and threads start in a copy of the context, as free-threaded Python 3.14 does": (
         """
+gc.callbacks = []
 class Thread(threading.Thread):
     def start(self):
         self.run = functools.partial(contextvars.copy_context().run, self.run)
         super().start()
 threading.Thread = Thread
 """,
-        "a new thread would have a caller's credentials",
+        "what the garbage collector finalises and a new thread would have a caller's credentials",
     ),
 }
 KEEPING = """

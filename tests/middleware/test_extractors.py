@@ -106,7 +106,8 @@ def test_a_raising_extractor_is_logged_by_name_and_type_only(
     assert ask(cls, get(ALICE), [extractor]).status == 401
     [record] = [record for record in caplog.records if record.name != "asyncio"]
     assert record.getMessage() == f"Header extractor {logged}"
-    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+    told = (record.name, record.levelno, record.exc_info)
+    assert told == ("passthrough_auth", logging.WARNING, None)
     assert "s3cret" not in caplog.text
 
 

@@ -1,169 +1,141 @@
-"""Mutate the middleware and other modules with mutmut, and see whether in-process tests notice.
+"""Mutate the middleware and other modules, and see whether tests in this process notice.
 
-Usage: python -m tests.mutants.run   (not part of `make test`: it takes long)
+Usage: python -m tests.mutants.run [function ...]   (not part of `make test`: it takes minutes)
 
-mutmut needs its own project, so this makes one for each selection in a temporary directory. Every
-mutant that survives must be explained in README.md beside this file, in a code block with its diff;
-otherwise the command fails. The arguments are passed on to ``mutmut run``.
+mutmut knows what to change. Its own runner has pytest collect the tests again for each mutant. Here
+pytest collects them once, and a fork of this process (so it needs Linux or macOS) runs them with
+each mutant, first those that noticed one before. Every mutant that survives must be explained in
+README.md beside this file, and nothing else may be; otherwise the command fails.
 """
 
+import difflib
+import gc
 import os
-import shutil
-import subprocess
+import re
+import resource
+import signal
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import CodeType, FunctionType
 
-TEMPLATE = Path(__file__).resolve().parents[2]
-PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
+import libcst
+import pytest
+from mutmut.mutation.file_mutation import create_mutations, deep_replace
+
+TESTS = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_name("README.md")
-CONFIGURATION = """
-[tool.mutmut]
-source_paths = ["src"]
-only_mutate = {modules}
-pytest_add_cli_args_test_selection = ["tests"]
-pytest_add_cli_args = ["-x", "-q", "-p", "no:cacheprovider"]
-
-[tool.pytest.ini_options]
-addopts = ["--import-mode=importlib", "-p", "no:schemathesis", "-p", "in_process"]
-pythonpath = ["src", "tests/mutants"]
-"""
-
-
-@dataclass
-class Selection:
-    """Modules to mutate, and the tests of them."""
-
-    folder: str
-    """The folder of the project that becomes ``src``."""
-    source: tuple[str, ...]
-    """Files and folders in it that the tests need."""
-    modules: tuple[str, ...]
-    """The files in it that are mutated."""
-    tests: tuple[str, ...]
-    not_mutated: tuple[str, ...] = ()
-    """First lines of functions that are left out."""
-    names: tuple[str, ...] = ()
-    """Patterns of the mutants to try, if not all."""
+PASSTHROUGH = TESTS.parent / "{{cookiecutter.project_slug}}" / "passthrough"
+MIDDLEWARE = PASSTHROUGH / "passthrough_auth.py"
+MODULES = {
+    MIDDLEWARE: TESTS / "middleware",
+    PASSTHROUGH / "calls" / "addresses.py": TESTS / "passthrough" / "test_addresses.py",
+    PASSTHROUGH / "calls" / "errors.py": TESTS / "passthrough" / "test_errors.py",
+    PASSTHROUGH / "requests" / "credentials.py": TESTS / "passthrough" / "test_credentials.py",
+    PASSTHROUGH / "requests" / "problems.py": TESTS / "passthrough" / "test_problems.py",
+}
+"""The modules that are mutated, and the tests of each."""
+ONLY = {"problems.py": ["of_exception"]}  # the rest of it is tested over the wire
+SLOW = {"_started_flyte", "server", "sdk", "test_properties.py"}  # words in tests not to run
+SECONDS = 60  # of CPU for the tests of one mutant; they may wait ten times as long
 
 
-SELECTIONS = (
-    Selection(
-        folder="passthrough",
-        source=("passthrough_auth.py",),
-        modules=("passthrough_auth.py",),
-        # Those that start servers or processes are left out: they are out of mutmut's reach.
-        tests=tuple(
-            f"middleware/{path.name}"
-            for path in (TEMPLATE / "tests" / "middleware").glob("*.py")
-            if path.stem[5:] not in {"sockets", "nginx", "wire", "copied_alone"}
-        ),
-        # mutmut itself sets a context variable, which must not happen while Python 3.11 collects
-        # garbage; the checks at import are tested in separate processes.
-        not_mutated=(
-            "def _finalise_as_nobody(phase: str, _: dict[str, int]) -> None:",
-            "def _find_metadata_var() -> contextvars.ContextVar[Any]:",
-        ),
-    ),
-    Selection(
-        folder=".",
-        source=("passthrough", "local_flyte"),
-        modules=(
-            "passthrough/calls/addresses.py",
-            "passthrough/calls/errors.py",
-            "passthrough/requests/credentials.py",
-            "passthrough/requests/problems.py",
-        ),
-        tests=tuple(
-            f"passthrough/{name}.py"
-            for name in (
-                "conftest",
-                "support",
-                "deployed_tasks",
-                "test_addresses",
-                "test_credentials",
-                "test_errors",
-                "test_problems",
-            )
-        ),
-        names=(
-            "passthrough.calls.*",
-            "passthrough.requests.credentials.*",
-            # The rest of problems.py is tested over the wire.
-            "passthrough.requests.problems.xǁProblemǁof_exception*",
-        ),
-    ),
-)
+def mutants_of(path: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield what each mutant changes, a function and its lines, and the mutant's source."""
+    source = path.read_text("utf-8")
+    module, mutations, *_ = create_mutations(str(path), source)
+    for mutation in mutations:
+        owner = mutation.contained_by_top_level_function
+        name = owner.name.value if isinstance(owner, libcst.FunctionDef) else "module"
+        if name == "module" and path != MIDDLEWARE:
+            continue  # other modules are imported once: only functions can be replaced
+        if name in (names or ONLY.get(path.name, [name])):
+            mutated = deep_replace(module, mutation.original_node, mutation.mutated_node)
+            assert isinstance(mutated, libcst.Module)
+            lines = difflib.ndiff(source.splitlines(), mutated.code.splitlines())
+            diff = [f"{line[0]} {line[2:].strip()}\n" for line in lines if line[0] in "+-"]
+            yield "".join([f"@@ {name}\n", *diff]), mutated.code
 
 
-def main(arguments: list[str]) -> int:
-    """Run mutmut, list the mutants that survived, and return 0 if the page explains them all."""
-    page, failed = PAGE.read_text("utf-8"), False
-    for selection in SELECTIONS:
-        with tempfile.TemporaryDirectory() as name:
-            prepare(selection, Path(name))
-            outcomes, diffs = run(Path(name), [*arguments, *selection.names])
-        counts = {each: list(outcomes.values()).count(each) for each in set(outcomes.values())}
-        print(f"{len(outcomes)} mutants:", ", ".join(f"{n} {each}" for each, n in counts.items()))
-        for mutant, diff in diffs.items():
-            if diff not in page:
-                failed = True
-                print(f"\n{mutant}: {outcomes[mutant]}, not explained\n{diff}")
-    return int(failed)
+class Runner:
+    """A pytest plugin that runs the collected tests once for each mutant."""
+
+    def __init__(self, names: list[str], copy: Path) -> None:
+        self.names, self.copy = names, copy
+        self.survivors: set[str] = set()
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the tests of each module without a change, which must pass, then with each mutant."""
+        self.functions = [each for each in gc.get_objects() if type(each) is FunctionType]
+        gc.freeze()  # forks share what the collector does not touch
+        for path, folder in MODULES.items():
+            tests = [
+                item
+                for item in session.items
+                if isinstance(item, pytest.Function) and item.path.is_relative_to(folder)
+                if not SLOW & {*item.fixturenames, item.path.name, *re.split(r"\W", item.name)}
+            ]
+            tests.sort(key=lambda test: test.path.stem == "test_copied_alone")  # it starts Pythons
+            assert self.survives(path, path.read_text("utf-8"), tests), f"{folder} fails"
+            mutants = list(mutants_of(path, self.names))
+            print(f"{path.name}: {len(mutants)} mutants", flush=True)
+            self.survivors |= {diff for diff, new in mutants if self.survives(path, new, tests)}
+        return True
+
+    def survives(self, path: Path, source: str, tests: list[pytest.Function]) -> bool:
+        """Run tests in a fork with a module's source; one that fails becomes the first of them."""
+        end, self.pipe = os.pipe()
+        if not (fork := os.fork()):
+            try:
+                resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+                signal.alarm(10 * SECONDS)
+                for stream in (1, 2):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+                self.replace(path, source)
+                for test, following in zip(tests, [*tests[1:], None], strict=True):
+                    test.ihook.pytest_runtest_protocol(item=test, nextitem=following)
+                os._exit(0)
+            finally:
+                os._exit(2)
+        os.close(self.pipe)
+        with os.fdopen(end) as pipe:
+            failed = pipe.read()
+        tests.sort(key=lambda test: test.nodeid != failed)
+        return os.waitpid(fork, 0)[1] == 0
+
+    def replace(self, path: Path, source: str) -> None:
+        """Replace the code of a module's functions; the middleware's tests import it themselves."""
+        codes = [compile(source, str(path), "exec", dont_inherit=True)]
+        for code in codes:
+            codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+        mutated = {code.co_qualname: code for code in codes}
+        for function in self.functions:
+            if function.__code__.co_filename == str(path):
+                function.__code__ = mutated[function.__code__.co_qualname]
+        if path == MIDDLEWARE:
+            self.copy.write_text(source, "utf-8")
+            os.environ["PASSTHROUGH_AUTH_FILE"] = str(self.copy)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """In a fork: report the first test that fails, and end."""
+        if report.failed:
+            os.write(self.pipe, report.nodeid.encode())
+            os._exit(1)
 
 
-def prepare(selection: Selection, project: Path) -> None:
-    """Make a project for mutmut in an empty folder."""
-    ignored = shutil.ignore_patterns("__pycache__")
-    (project / "src").mkdir()
-    for name in selection.source:
-        original = PROJECT / selection.folder / name
-        if original.is_dir():
-            shutil.copytree(original, project / "src" / name, ignore=ignored)
-        else:
-            shutil.copy(original, project / "src" / name)
-    for module in selection.modules:
-        mutated = project / "src" / module
-        source = mutated.read_text("utf-8")
-        for line in selection.not_mutated:
-            assert source.count(line) == 1
-            source = source.replace(line, f"{line}  # pragma: no mutate block")
-        mutated.write_text(source, "utf-8")
-    tests = {"__init__.py", "mutants/in_process.py", *selection.tests}
-    for path in tests | {str(Path(path).parent / "__init__.py") for path in selection.tests}:
-        (project / "tests" / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TEMPLATE / "tests" / path, project / "tests" / path)
-    modules = [f"src/{module}" for module in selection.modules]
-    (project / "pyproject.toml").write_text(CONFIGURATION.format(modules=modules))
-
-
-def run(project: Path, arguments: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Run mutmut; return the outcome of each mutant tried, and the diff of each that survived."""
-    mutmut = [sys.executable, "-m", "mutmut"]
-    environment = {**os.environ, "PASSTHROUGH_AUTH_FILE": "src/passthrough_auth.py"}
-    subprocess.run([*mutmut, "run", *arguments], cwd=project, env=environment, check=True)
-    results = _output([*mutmut, "results", "--all", "true"], project)
-    lines = [line.strip() for line in results.splitlines() if not line.endswith("not checked")]
-    outcomes = dict(line.split(": ") for line in lines if line)
-    diffs = {
-        mutant: _diff(_output([*mutmut, "show", mutant], project))
-        for mutant, outcome in outcomes.items()
-        if outcome not in ("killed", "timeout", "caught by type check")
-    }
-    return outcomes, diffs
-
-
-def _output(command: list[str], project: Path) -> str:
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def _diff(shown: str) -> str:
-    """Return the lines that a mutant changes, in the form used in the page."""
-    lines = shown.splitlines()
-    changed = [line for line in lines if line[:1] in "+-" and not line.startswith(("+++", "---"))]
-    return "\n".join(line[0] + " " + line[1:].strip() for line in changed)
+def main(names: list[str]) -> int:
+    """Try all mutants, or those of some functions; return 0 if the page explains the survivors."""
+    with TemporaryDirectory() as folder:
+        runner = Runner(names, Path(folder, "passthrough_auth.py"))
+        options = ["-qs", "-pno:cacheprovider", "-pno:faulthandler", f"--basetemp={folder}/tests"]
+        failed = pytest.main([*options, *map(str, MODULES.values())], plugins=[runner])
+    page = PAGE.read_text("utf-8")
+    explained = set(re.findall(r"^@@ .+\n(?:[-+] .*\n)+", page, re.MULTILINE))
+    wrong = {*runner.survivors - explained, *(() if names else explained - runner.survivors)}
+    for diff in sorted(wrong):
+        print("explained, but noticed:" if diff in explained else "not explained:", diff, sep="\n")
+    return int(failed or bool(wrong))
 
 
 if __name__ == "__main__":
