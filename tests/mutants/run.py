@@ -37,7 +37,13 @@ MODULES = {
 }
 """The modules that are mutated, and the tests of each."""
 ONLY = {"problems.py": ["of_exception"]}  # the rest of it is tested over the wire
-SLOW = {"_started_flyte", "server", "sdk", "test_properties.py"}  # words in tests not to run
+SLOW = {
+    "_started_flyte",
+    "flyte",
+    "server",
+    "sdk",
+    "test_properties.py",
+}  # words in tests not to run
 SECONDS = 60  # of CPU for the tests of one mutant; they may wait ten times as long
 
 

@@ -204,7 +204,7 @@ NO_TASK = "no such task t in project None, domain None"
         (DeadlineExceededError("Get"), 504, "Flyte did not answer in time", None),
         (httpx.ReadError("dropped"), 502, "dropped", None),
         (TimeoutError(), 504, "this took too long; a run that was started goes on", None),
-        (ConnectError(Code.NOT_FOUND, "no such run"), 404, "no such run", None),
+        (ConnectError(Code.DATA_LOSS, "lost"), 502, "lost", None),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None, None),
         (TooLargeError("larger"), 413, "larger", None),
         (InvalidInputs([(("a", 0), "wrong")]), 422, CANNOT, [(["inputs", "a", 0], "wrong")]),
