@@ -32,6 +32,13 @@ class Marking(APIRoute):
         return marked
 
 
+class Gate(APIRouter):
+    """An owner's own kind of router, which lets nobody in."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("closed", 403)(scope, receive, send)
+
+
 class Item(BaseModel):
     number: int
 
@@ -47,7 +54,7 @@ def number() -> int:
 def app_with_routers() -> FastAPI:
     inner = APIRouter(route_class=Marking, tags=["inner"], default_response_class=PlainTextResponse)
     outer = APIRouter(prefix="/outer")
-    frontend, around = APIRouter(), APIRouter()
+    frontend, around, gate = APIRouter(), APIRouter(), Gate()
     limited, short = APIRouter(form_limits={"max_fields": 1}), APIRouter(max_body_size=9)
     frontend.frontend("/files", directory=Path(__file__).parent)
 
@@ -63,6 +70,10 @@ def app_with_routers() -> FastAPI:
     async def events() -> AsyncGenerator[Item]:
         yield Item(number=1)
 
+    @gate.get("/gated")
+    async def gated() -> str:
+        return "inside"
+
     @limited.post("/form")
     async def form(a: Annotated[str, Form()]) -> str:
         return a
@@ -76,7 +87,7 @@ def app_with_routers() -> FastAPI:
     around.include_router(limited)
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(outer, dependencies=[Depends(marks)], tags=["outer"])
-    for router in (short, frontend, around):
+    for router in (short, frontend, around, gate):
         app.include_router(router)
     app.dependency_overrides[number] = lambda: 2
     return app
@@ -94,6 +105,7 @@ def told(app: FastAPI) -> list[Any]:
         client.get("/outer/events"),
         client.post("/form", data={"a": "1", "b": "2"}),
         client.post("/mounted", content=bytes(10)),
+        client.get("/gated"),
         client.get("/files/test_routes.py"),
         client.get("/none"),
     ]
@@ -108,6 +120,6 @@ def test_they_answer_as_before_and_have_the_same_description() -> None:
     own = {getattr(route, "path", "") for route in app.router.routes}
     assert own >= {"/outer/inner/v1/text", "/outer/inner/v1/items/{name}", "/outer/events"}
     assert told(app) == before
-    assert [each[0] for each in before[0]] == [200, 201, 422, 405, 200, 400, 413, 200, 404]
+    assert [each[0] for each in before[0]] == [200, 201, 422, 405, 200, 400, 413, 403, 200, 404]
     assert before[0][0][1] == "2 kept"
     assert {("x-kind", "marking"), ("x-depends", "yes")} <= set(before[0][0][2])

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, APIRouter, RouteContext, iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -132,10 +132,14 @@ def _direct(route: BaseRoute) -> list[BaseRoute]:
 
 
 def _is_plain(route: Any) -> bool:
-    """Tell whether a route is an endpoint for HTTP, or an included router of nothing but those."""
+    """Tell whether a route is an endpoint for HTTP, or an included router of nothing but those.
+
+    FastAPI asks a router, too: one of an owner's own class may refuse what its endpoints take.
+    """
     if context := getattr(route, "include_context", None):
-        is_more = context.form_limits or route.effective_low_priority_routes()
-        return not is_more and all(map(_is_plain, route.original_router.routes))
+        router, files = route.original_router, route.effective_low_priority_routes()
+        is_more = type(router) is not APIRouter or context.form_limits or files
+        return not is_more and all(map(_is_plain, router.routes))
     return isinstance(route, APIRoute)
 
 
