@@ -147,7 +147,7 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, .* See env_vars in deployment.py"),
+        ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"),
         ({"FLYTE_ENDPOINT": "http://flyte.example"}, "would be plaintext .FLYTE_ENDPOINT"),
         (
             {"_U_EP_OVERRIDE": "flyte.example:8090", "_U_INSECURE": "true"},
@@ -158,8 +158,10 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
 def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
     variables: dict[str, str], problem: str
 ) -> None:
-    with pytest.raises(SettingsError, match=problem):
+    with pytest.raises(SettingsError, match=problem) as refused:
         asyncio.run(connect(load_settings(**variables)))
+    for line in ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}'):
+        assert line in str(refused.value)  # for Union, open source and the devbox
 
 
 def refusal_of(*command: str | Path, folder: Path, **environment: str) -> str:

@@ -34,6 +34,15 @@ LARGEST_BODY = 1024 * 1024  # bytes
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
+WHERE = """
+  For deployment.py, one of:
+    Union:                                env_vars={}    # Union injects its address
+    open source, behind a proxy with TLS and sign-in:
+                                          env_vars={"FLYTE_ENDPOINT": "dns:///flyte.example.com"}
+    devbox, without sign-in: every caller is anonymous:
+                                          env_vars={"ALLOW_ANONYMOUS": "true"}
+  On your own machine, `make dev` starts the app with a local Flyte."""
+
 
 def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
     """Refuse values that don't match, or for which a check raises; say what to give instead."""
@@ -230,14 +239,14 @@ async def connect(settings: Settings) -> None:
     if not settings.flyte_endpoint:
         raise SettingsError(
             "cannot start: neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set."
-            " See env_vars in deployment.py; `make dev` starts the app with a local Flyte."
+            + WHERE
         )
     if settings.flyte_plaintext and not settings.allow_anonymous:
         raise SettingsError(
             "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
             " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK drops"
             " the caller's credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to"
-            " make every caller anonymous."
+            " make every caller anonymous." + WHERE
         )
     if settings.flyte_plaintext:
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
