@@ -463,7 +463,7 @@ def test_a_stream_that_fails_is_an_error(agent: Agent, monkeypatch: pytest.Monke
         (b"data: a\n\nevent: problem\ndata: {}\n\n", "a\n{}", None),
         (b"data: event: problem\n\n", "event: problem", None),
         (b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", None),
-        (b": ping\n\nretry: 1000\n\n", "", "call again, or ask for less"),
+        (b": ping\n\nretry: 1000\n\n", "", "call again with the same arguments, or ask for less"),
     ],
 )
 def test_events_are_told_as_text(stream: bytes, shown: str, rest: str | None) -> None:

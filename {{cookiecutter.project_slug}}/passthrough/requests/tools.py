@@ -89,8 +89,8 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
         at_end = is_whole and not body.endswith(COME_BACK)
         text, last = _read_events(text)
-        again = f"call again with last-event-id={last}" if last else "call again, or ask for less"
-        notes = ["This is the end." if at_end else f"This is not the end: {again}."]
+        again = f"last-event-id={last}" if last else "the same arguments, or ask for less"
+        notes = ["This is the end." if at_end else f"This is not the end: call again with {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
