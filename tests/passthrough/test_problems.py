@@ -291,12 +291,14 @@ async def sent_by(
         ExceptionGroup("", [HTTPException(404), ValueError("a bug")]),
         ExceptionGroup("", [ClientDisconnect(), ValueError("a bug")]),
         BaseExceptionGroup("", [GeneratorExit()]),
+        None,  # the app has not answered
+        ClientDisconnect(),  # of a client who is there
         HTTPException(404, headers={"x": "…"}),
         HTTPException(404, detail=object()),
     ],
 )
 def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
-    error: BaseException, caplog: pytest.LogCaptureFixture
+    error: BaseException | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     start, _ = asyncio.run(sent_by(error=error))
     assert start["status"] == 500

@@ -423,6 +423,7 @@ async def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exchange, "LONGEST_HOLD", 0)
+    monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
     connection = Connection()
     client = connection.exchange()
     headers = [(b"content-type", b"text/event-stream")]
@@ -431,6 +432,9 @@ async def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
     await client.send({"type": "http.response.body"})
     await asyncio.sleep(0.01)  # the task
     assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
+    async with client.present:
+        stopping._expire()
+        await asyncio.sleep(0.01)  # the task goes on when the server stops
     await client.complete(b": it fails")
     assert len(connection.sent) == 3
 

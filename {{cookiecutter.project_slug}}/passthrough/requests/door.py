@@ -136,6 +136,9 @@ class Door:
                 async with exchange.present, exchange.deadline:
                     if refusal := self._refusal(scope, sent):
                         raise refusal
+                    # Before a client is told to continue, and whether or not the app reads it.
+                    if (length := sent.get(b"content-length", b"")).isdigit():
+                        exchange.check_size(int(length))
                     if config := self._flyte or self._initialised():
                         act_in(config)
                     await self.app(scope, exchange.receive, exchange.send)
@@ -219,7 +222,9 @@ class Door:
             rest = error.split(expected)[1]
             told = rest.exceptions if rest else [ClientDisconnect()]
             error = max(told, key=lambda each: Problem.of_exception(each).status == 500)  # a bug
-        is_expected = isinstance(error, expected)
+        # Of a client who is still there, and gets nothing, the app may say the same: a bug.
+        may_have_left = is_over or exchange.has_started or not exchange.is_http
+        is_expected = may_have_left and isinstance(error, expected)
         if is_expected and is_over and not exchange.has_left:
             await exchange.complete(COME_BACK)
             return

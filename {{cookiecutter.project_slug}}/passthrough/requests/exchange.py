@@ -102,10 +102,18 @@ class Exchange:
             self._unread.put_nowait(message)  # servers repeat it, too
         if message["type"] != "http.request":
             return message
-        if self._size > self._largest_body:
+        self.check_size(self._size)
+        return {**message, "body": bytes(message.get("body", b""))}
+
+    def check_size(self, size: int) -> None:
+        """Check the size of the body, or of its part that has arrived.
+
+        Raises:
+            HTTPException: It is too large.
+        """
+        if size > self._largest_body:
             most = f"the body of a request may have up to {self._largest_body} bytes"
             raise HTTPException(413, most)
-        return {**message, "body": bytes(message.get("body", b""))}
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -143,6 +151,7 @@ class Exchange:
     def close(self) -> None:
         """Read no more, and let the app return by itself."""
         self._may_read_ahead = False
+        stopping.leaves(self.present)
         self._late.cancel()
         if self._reading:
             self._reading.cancel()

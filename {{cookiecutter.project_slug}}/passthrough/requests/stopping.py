@@ -46,6 +46,10 @@ class Stopping:
         if self.begun:
             asyncio.get_running_loop().call_soon(self._expire)
 
+    def leaves(self, timeout: asyncio.Timeout) -> None:
+        """Let what follows in the block, such as background tasks, go on after the signal."""
+        self._timeouts.discard(timeout)
+
     def _expire(self) -> None:
         while self._timeouts:
             with suppress(RuntimeError):  # it has expired, or its block has been left
