@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import sys
 import time
 import venv
 from pathlib import Path
@@ -60,6 +61,31 @@ def test_a_process_ends_with_its_own_code(programs: Path, program: str) -> None:
     assert lines[-1] == "ZeroDivisionError: division by zero\n"
     killed = "import os; os.kill(os.getpid(), 9)"
     assert asyncio.run(output_of(programs, program, "-c", killed, code=-9)) == []
+
+
+def test_an_action_gets_the_variables_that_a_process_reads_when_it_starts(programs: Path) -> None:
+    code = "import time; print(time.tzname[0])"
+    assert asyncio.run(output_of(programs, "a0", "-c", code, TZ="Asia/Tokyo")) == ["JST\n"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="actions are forked on Linux only")
+def test_actions_start_after_the_process_that_forks_them_was_killed(programs: Path) -> None:
+    grandparent = "open(f'/proc/{os.getppid()}/stat').read().split()[3]"
+
+    async def outputs() -> list[str]:
+        lines: list[str] = []
+        with contextlib.closing(Containers(programs, programs / "home")) as containers:
+            for code in (f"import os; os.kill(int({grandparent}), 9)", "print('started')"):
+                await containers.run(
+                    ["a0", "-c", code],
+                    directory=programs,
+                    environment={},
+                    started=lambda: None,
+                    output=lines.append,
+                )
+        return lines
+
+    assert asyncio.run(outputs()) == ["started\n"]
 
 
 # An editable install makes a source tree importable in one of two ways: a path or an import hook.

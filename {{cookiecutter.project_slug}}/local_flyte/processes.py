@@ -20,6 +20,9 @@ DONE = {0, -signal.SIGABRT}
 """Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts
 the process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
 
+AT_START = ("LANG", "LC_", "LD_", "PATH", "PROTOCOL_BUFFERS", "PYTHON", "TZ")
+"""How variables begin that a process reads when it starts, so that a fork would ignore them."""
+
 
 class Containers:
     """Starts processes with the programs of one Python environment, isolated from this process.
@@ -73,8 +76,8 @@ class Containers:
         """
         # Other systems' libraries must not be used in a fork.
         forks = command[0] == "a0" and sys.platform == "linux"
-        of_python = any(name.startswith("PYTHON") for name in environment)
-        start = self._fork if forks and not of_python else _start
+        start_anew = any(name.startswith(AT_START) for name in environment)
+        start = self._fork if forks and not start_anew else _start
         ours, output_end = os.pipe()
         variables = {**self._environment, **environment}
         reader = asyncio.create_task(_read(ours, output))
@@ -140,6 +143,9 @@ class Containers:
 
     def _forker(self) -> socket.socket:
         """Return the connection to the process that forks, which is started when it is needed."""
+        if self._forking is not None and self._forking[1].poll() is not None:  # somebody killed it
+            self._forking[0].close()
+            self._forking = None
         if self._forking is None:
             ours, theirs = socket.socketpair()
             with theirs:
