@@ -185,7 +185,7 @@ def test_a_problem_may_quote_text_that_is_not_unicode(
 
 
 CANNOT = "the task cannot be run with these inputs"
-TAKEN = "is no input of the task, or the name of an argument of the SDK"
+NO_A = (["inputs", "a"], "is no input of the task, or the name of an argument of the SDK")
 NO_TASK = "no such task t in project None, domain None"
 
 
@@ -212,9 +212,13 @@ NO_TASK = "no such task t in project None, domain None"
             ValueError("Unknown input(s) ['a', 'b'] for r1/a0. Known inputs: c."),
             422,
             CANNOT,
-            [(["inputs", "a"], TAKEN)],
+            [NO_A],
         ),
-        (TypeError("f() got multiple values for argument 'task'"), 500, None, None),
+        *(
+            (TypeError(f"{sdks}() got multiple values for argument 'a'"), 422, CANNOT, [NO_A])
+            for sdks in ("run", "rerun", "_SyncWrapper.aio", "_Runner._run_remote")
+        ),
+        (TypeError("f.<locals>.run() got multiple values for argument 'a'"), 500, None, None),
         (
             RequestValidationError([{"loc": ("query", n), "msg": "no"} for n in range(200)]),
             422,

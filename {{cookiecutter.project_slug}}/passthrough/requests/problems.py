@@ -67,7 +67,10 @@ STATUS_OF_SDK_ERROR = {
 }
 """Statuses for the SDK's own errors, by their ``code``."""
 
-NO_INPUT = re.compile(r"(?:\S*run\(\) got multiple .* argument |Unknown input\(s\) \[)'([^']+)'")
+NO_INPUT = re.compile(
+    r"(?:(?:(?:re)?run|_(?:Runner|SyncWrapper)\.\w+)\(\) got multiple .* argument "
+    r"|Unknown input\(s\) \[)'([^']+)'"
+)
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
 MOST_ERRORS = 100  # per request; nobody reads more
