@@ -377,6 +377,9 @@ TYPES: dict[str, LiteralType] = {
     "keywords of the wrong form": struct(WRONG_FORM),
     "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
     "100 fields of an enum of 1,000": struct(enums_of(1_000, 100)),
+    "list of one type named 5,000 times": struct(
+        {"type": "array", "items": {"type": ["string"] * 5_000}}
+    ),
     "list of a file of a long format": listed(LiteralType(blob={"format": "x" * MEBIBYTE})),
     "list of a dataframe of a large schema": listed(
         LiteralType(structured_dataset_type={"external_schema_bytes": b"x" * MEBIBYTE})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, get_args
 
+import msgpack
 from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
@@ -20,7 +21,7 @@ from .errors import FLYTE_ERRORS, NotForManyCallersError, TooLargeError
 from .sdk import part
 
 
-@dataclass  # with no hash, or ``typing`` would cache it
+@dataclass(repr=False)  # with no hash, or ``typing`` would cache it; the SDK logs its repr
 class DeclaredType:
     """A type that a remote task declares. It stands where the SDK expects a Python type."""
 
@@ -45,7 +46,7 @@ def kinds_of(interface: Any) -> dict[str, LiteralType]:
 
 
 async def as_json(value: Any) -> Any:
-    """Return JSON as it is; of other values, the literal of a primitive, or what is shown."""
+    """Return JSON as it is; of other values, the literal of a primitive, or what is stored."""
     if isinstance(value, list | tuple):
         return [await as_json(item) for item in value]
     if isinstance(value, dict):
@@ -55,11 +56,19 @@ async def as_json(value: Any) -> Any:
     try:
         kind = TypeEngine.to_literal_type(type(value))
         literal = await TypeEngine.to_literal(value, type(value), kind)
+        if literal.scalar.binary.tag == "msgpack":  # a dataclass or a model; shown, it may change
+            return msgpack.unpackb(
+                literal.scalar.binary.value, strict_map_key=False, object_pairs_hook=_with_names
+            )
     except NotForManyCallersError:
         raise
     except Exception:  # noqa: BLE001 # whatever it is, the value does not fit
         literal = Literal()
     return literal if literal.scalar.HasField("primitive") else to_json([("", literal)])[""]
+
+
+def _with_names(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {str(key) if type(key) is int else key: item for key, item in pairs}
 
 
 def _change_guesses() -> None:

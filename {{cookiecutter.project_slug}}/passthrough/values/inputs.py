@@ -104,7 +104,7 @@ class Converter:
     def fail(self, location: Location, message: str) -> None:
         """Record an error at a location. Only the first hundred are kept."""
         if len(self.errors) < MAX_ERRORS:
-            named = (_printable(part) if isinstance(part, str) else part for part in location)
+            named = (part if type(part) is int else _printable(str(part)) for part in location)
             self.errors.append((tuple(named), message))
 
     def attempt(self, convert: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Error]]:
@@ -144,7 +144,7 @@ class Converter:
     def fault(self, value: Any, schema: Schema = TEXT) -> str:
         """Return what is wrong with a value, apart from its items, or an empty text."""
         name, names = TYPES.get(type(value)), schema.get("type")
-        names = names if isinstance(names, list) else [names or name]
+        names = names if isinstance(names, list) else [names or name or "JSON"]
         fits = name in names or (name == "integer" and "number" in names)
         if not name or not fits:
             return f"must be of type {' or '.join(map(str, names))}"

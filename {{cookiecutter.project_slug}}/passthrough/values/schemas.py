@@ -186,7 +186,7 @@ class SchemaBuilder:
         kinds = [kinds] if isinstance(kinds, str) else kinds
         # For an IntEnum the SDK lists names, but the type integer.
         if "enum" not in kept and _is_list_of(kinds, (str,)) and NAMES.issuperset(kinds):
-            kept["type"] = given["type"]
+            kept["type"] = given["type"] if kinds != given["type"] else [*dict.fromkeys(kinds)]
         prefix, _, name = str(given.get("$ref")).rpartition("/")
         if prefix in {"#/$defs", "#/definitions"} and name in names:
             kept["$ref"] = f"#/$defs/{names[name]}"
