@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_dotenv(".env")  # exported variables take precedence
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         return _run(options)
     except KeyboardInterrupt:
@@ -144,8 +146,8 @@ def _register_again(local_flyte: LocalFlyte) -> None:
 
 def _ignore_further_signals() -> None:
     # A second Ctrl-C must not interrupt the clean-up.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _listen(wanted: int) -> socket.socket:
