@@ -2,12 +2,15 @@
 
 import asyncio
 import functools
+import gc
 import os
 import resource
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -24,6 +27,8 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
 from passthrough.calls.runs import LONGEST_MESSAGE
+from passthrough.calls.sdk import part
+from passthrough.calls.sessions import MOST_SESSIONS
 from passthrough.calls.transport import LARGEST_MESSAGE, MOST_LINES
 
 from . import naive_endpoints
@@ -280,6 +285,16 @@ def test_a_failed_stream_is_not_retried(
         events = [line for line in text.splitlines() if line.startswith(("data:", "event:"))]
         assert events[:4] == ["data: one", "data: two", "data: three", "event: problem"]
         assert len(events) == 5
+
+
+async def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) -> None:
+    create = part("flyte.remote._client.controlplane").create_session_config
+    kept = weakref.WeakSet[Any]()
+    for number in range(2 * MOST_SESSIONS):
+        options = {"auth_endpoint": "https://flyte.acme.example", "auth_type": "Passthrough"}
+        kept.add((await create(f"https://{number}.acme.example", **options)).interceptors[0])
+    gc.collect()
+    assert len(kept) == MOST_SESSIONS
 
 
 # Retries and deadlines

@@ -12,6 +12,8 @@ from .interceptor import CallerInterceptor
 from .sdk import part
 from .transport import HttpClient
 
+MOST_SESSIONS = 16
+
 
 def change_sessions() -> None:
     """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
@@ -51,6 +53,8 @@ def change_sessions() -> None:
             http_client=client,
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
+        for oldest in [*clusters][:-MOST_SESSIONS]:
+            del clusters[oldest]  # its connections are closed once no call is left
         return session
 
     kind.connect_kwargs = uncompressed
