@@ -243,7 +243,13 @@ def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does
     deployment.write_text(
         text.replace("from app.routers", "from app.more import more_env\nfrom app.routers")
     )
+    (root / "app" / "routers" / "me.py").unlink()
+    main = root / "app" / "main.py"
+    main.write_text(main.read_text().replace('    "me",\n', ""))
     with started(python, root) as (command, printed):
+        assert {httpx.URL(line[-1]).path for line in curl_lines(printed)} == {
+            "/tasks/my-flyte-app-tasks.greet/runs"
+        }
         more.write_text("a mistake")
         wait_until(lambda: "SyntaxError" in command.printed())
         more.write_text(SECOND.replace("nap", "siesta"))
@@ -253,7 +259,6 @@ def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does
         assert "my-flyte-app-more.siesta" in said
 
         url = printed.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
-        main = root / "app" / "main.py"
         correct = main.read_text()
 
         def health(status: int, line: str) -> bool:

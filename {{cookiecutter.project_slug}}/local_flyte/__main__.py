@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -103,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         url = f"http://{HOST}:{port}"
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
-        _wait_until_it_answers(app, url)
+        offered = _paths(app, url)
         notes = [] if options.port in {0, port} else [f"Port {options.port} cannot be used."]
         if reload:
             notes.append(
@@ -114,6 +114,7 @@ def _run(options: argparse.Namespace) -> int:
             local_flyte,
             url,
             secret=secret,
+            offered=offered,
             task=TASK if TASK in tasks else None,
             api_key_header=headers[0] if headers else None,
             notes=notes,
@@ -186,14 +187,15 @@ def _app(
                 app.wait(STOP_SECONDS)
 
 
-def _wait_until_it_answers(app: subprocess.Popen[bytes], url: str) -> None:
+def _paths(app: subprocess.Popen[bytes], url: str) -> Collection[str]:
+    """Wait until the app answers, and return the paths in its OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
         with contextlib.suppress(httpx.HTTPError):
-            httpx.get(f"{url}/health", trust_env=False, timeout=STOP_SECONDS)
-            return
+            answer = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
+            return answer.json()["paths"] if answer.is_success else ()
         time.sleep(WAKE_SECONDS)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from . import PEOPLE, LocalFlyte
@@ -24,6 +24,7 @@ def app_banner(
     url: str,
     *,
     secret: str,
+    offered: Collection[str],
     task: str | None,
     api_key_header: str | None,
     notes: Sequence[str] = (),
@@ -34,6 +35,7 @@ def app_banner(
         local_flyte: The local Flyte that the app uses.
         url: The app's address.
         secret: The secret in the sign-in links.
+        offered: The app's paths: its owner may have deleted some.
         task: A task with a name as its input; None if there is none to show.
         api_key_header: A header for API keys; None if there is none.
         notes: Further lines.
@@ -49,12 +51,13 @@ def app_banner(
         *notes,
         _lines(CHOOSE, links),
     ]
-    headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
-    if api_key_header:
-        headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
-    lines = [_curl(f"{url}/me", header) for header in headers]
-    parts.append(_lines("Call the app as alice or bob:", lines))
-    if task:
+    if "/me" in offered:
+        headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
+        if api_key_header:
+            headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
+        lines = [_curl(f"{url}/me", header) for header in headers]
+        parts.append(_lines("Call the app as alice or bob:", lines))
+    if task and "/tasks/{name}/runs" in offered:
         runs = f"{url}/tasks/{task}/runs"
         lines = [_curl_to_run(runs, "Alice", alice), _curl_to_run(runs, "Bob", bob)]
         parts.append(_lines("Start a run as alice or bob:", lines))
