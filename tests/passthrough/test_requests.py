@@ -16,7 +16,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from flyte import remote
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
@@ -374,7 +374,9 @@ async def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
 ) -> None:
     """Starlette waits for the thread, and raises what its call to Flyte raises."""
 
-    async def app(_: Any, receive: Receive, __: Any) -> None:
+    async def app(_: Any, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream")]  # so that the start is held back
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         assert (await receive())["type"] == "http.disconnect"
         raise futures.CancelledError
 

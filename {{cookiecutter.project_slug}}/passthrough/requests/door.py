@@ -231,7 +231,8 @@ class Door:
         await exchange.withdraw()
         answer: ASGIApp | None = None
         if is_expected:
-            exchange.status = exchange.status or CLIENT_HAS_LEFT
+            if not exchange.has_started:
+                exchange.status = CLIENT_HAS_LEFT
         elif not exchange.has_started:
             answer = self._with_cors(problem_response(HTTPConnection(scope), error))
         else:

@@ -230,14 +230,14 @@ class Exchange:
             last_event: Ends an event stream that the app has not ended, too.
 
         Raises:
-            ClientDisconnect: The app has not answered: the client has left.
+            ClientDisconnect: The app has not answered; mostly, the client has left.
         """
         await self._release()
         if self.is_event_stream and (self._is_whole or last_event) and not self._has_ended:
             self._has_ended = True
             await self._pass_on({"type": "http.response.body", "body": last_event})
         elif self.is_http and not self.has_started:
-            raise ClientDisconnect
+            raise ClientDisconnect("the app has not answered")
 
     async def withdraw(self) -> None:
         """Forget what is held back. After this, ``has_started`` does not change by itself."""
