@@ -77,6 +77,12 @@ class Painted:
     swapped: Swapped
 
 
+class Leveled(BaseModel):
+    level: Level
+    by: Color | bool | None = None
+    since: Color | dt.date | None = None
+
+
 class Wall(BaseModel):
     """The SDK lists an enum's names everywhere, but a dataclass in a model takes its values."""
 
@@ -189,6 +195,8 @@ CASES: list[tuple[Any, Any, Any]] = [
         {"amount": "3.14159265358979323846"}),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
+    (Leveled, Leveled(level=Level.LOW, by=Color.RED, since=NOW.date()),
+        {"level": 1, "by": "red", "since": "2024-01-02"}),
     (Texts, Texts("noon", "today", "long"), {"hour": "noon", "day": "today", "took": "long"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
     (DueModel, DueModel(day=NOW.date()), {"day": "2024-01-02"}),
@@ -303,6 +311,7 @@ NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep the
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_INTEGER = "must be named by an integer, such as 10"
+NO_MEMBER = "may be a member of an enum, or a number"
 NO_TYPE = "matches none of the types of the union"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     *((int, wrong, {(): "must be of type integer"}) for wrong in ("1", True, 1.5, None)),
@@ -350,6 +359,9 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     ),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Painted, {"color": "RED", "swapped": "B"}, {("color",): "must be red or blue"}),
+    (Leveled, {"level": True}, {("level",): NO_TYPE}),
+    (Leveled, {"level": 1, "by": "no", "since": "86400"},
+        {("by",): NO_MEMBER, ("since",): NO_MEMBER}),
     (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
     (Tree, {"value": 1, "children": [{}]}, {
         ("children", 0, "value"): "must be given",

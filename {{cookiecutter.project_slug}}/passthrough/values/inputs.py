@@ -34,6 +34,7 @@ FORMATS: Mapping[str, Callable[[str], Any]] = {
     "uuid": UUID,
 }
 """Parsers of texts; each raises ValueError."""
+A_NUMBER: TypeAdapter[float] = TypeAdapter(bool | float)
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
@@ -129,7 +130,10 @@ class Converter:
             self.check(value, target, at, depth + 1)
         elif "anyOf" in schema:
             variants = schema["anyOf"]
-            if all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
+            self._spend(depth, 4 * len(variants))  # all are looked at
+            if isinstance(value, str) and _may_be_a_number(value, variants):
+                self.fail(at, "may be a member of an enum, or a number")
+            elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
                 self.fail(at, "matches none of the types of the union")
         elif wrong := self.fault(value, schema):
             self.fail(at, wrong)
@@ -280,6 +284,20 @@ class Converter:
         else:
             self.fail(at, "matches none of the types of the union")
         return Literal()
+
+
+def _may_be_a_number(text: str, variants: Sequence[Schema]) -> bool:
+    """Tell whether a model would read a text as a number, in a union with an enum of any values."""
+    others = [each for each in variants if "$ref" not in each]
+    if TEXT in others or others == [*variants]:
+        return False
+    if all(each.get("type") == "null" for each in others):
+        return False
+    try:
+        A_NUMBER.validate_python(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _printable(text: str, longest: int = 100) -> str:
