@@ -216,7 +216,10 @@ NO_TASK = "no such task t in project None, domain None"
         ),
         *(
             (TypeError(f"{sdks}() got multiple values for argument 'a'"), 422, CANNOT, [NO_A])
-            for sdks in ("run", "rerun", "_SyncWrapper.aio", "_Runner._run_remote")
+            for sdks in (
+                *("run", "rerun", "_SyncWrapper.aio", "_Runner._run_remote"),
+                *("flyte._run.run", "flyte.syncify._api._SyncWrapper.aio"),
+            )
         ),
         (TypeError("f.<locals>.run() got multiple values for argument 'a'"), 500, None, None),
         (

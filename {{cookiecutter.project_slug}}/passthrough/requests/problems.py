@@ -68,8 +68,9 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 NO_INPUT = re.compile(
-    r"(?:(?:(?:re)?run|_(?:Runner|SyncWrapper)\.\w+|\S+\.inputs_of_rerun)\(\) got multiple"
-    r" .* argument |Unknown input\(s\) \[)'([^']+)'"
+    r"(?:(?:(?:flyte|passthrough\.calls)\.\S+\.)?"
+    r"(?:(?:re)?run|inputs_of_rerun|_(?:Runner|SyncWrapper)\.\w+)\(\) got multiple .* argument "
+    r"|Unknown input\(s\) \[)'([^']+)'"
 )
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
