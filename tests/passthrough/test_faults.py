@@ -14,6 +14,8 @@ from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
+from flyteidl2.workflow.run_definition_pb2 import Run
+from flyteidl2.workflow.run_service_pb2 import CreateRunResponse
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
@@ -207,6 +209,13 @@ def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
 
 
 # Answers that are valid messages, but not what Flyte's services return
+
+
+def test_a_run_without_an_action_is_a_fault_of_flyte(url: str, way: FaultyWay) -> None:
+    way.meets = lambda head: b"/CreateRun " in head
+    way.fault = faulty.answer_with(CreateRunResponse(run=Run()).SerializeToString())
+    with client_of(url, "alice") as alice:
+        assert alice.post("/greet").status_code == 502
 
 
 def test_a_run_with_too_many_inputs_is_too_large(url: str, way: FaultyWay, greeting: str) -> None:

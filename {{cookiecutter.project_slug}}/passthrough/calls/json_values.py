@@ -8,6 +8,8 @@ from enum import Enum
 from typing import Annotated, Any, get_args
 
 import msgpack
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
@@ -130,6 +132,8 @@ def _change_answers() -> None:
     convert, outputs = part("flyte._internal.runtime.convert"), part("flyte.remote:ActionOutputs")
     proxy = part("flyte.remote._client.controlplane:ClusterAwareDataProxy")
     new_as_it_was, get_action_data_as_it_was = outputs.__new__, proxy.get_action_data
+    run = part("flyte.remote:Run")
+    post_init_as_it_was = run.__post_init__
 
     async def get_action_data(self: Any, request: Any) -> Any:
         data = await get_action_data_as_it_was(self, request)
@@ -150,7 +154,12 @@ def _change_answers() -> None:
         made._fields = [*named]
         return made
 
-    proxy.get_action_data = get_action_data
+    def post_init(self: Any) -> None:
+        if not self.pb2.HasField("action"):  # Flyte's fault, and no bug of the app
+            raise ConnectError(Code.INTERNAL, "Flyte returned a run without an action")
+        post_init_as_it_was(self)
+
+    proxy.get_action_data, run.__post_init__ = get_action_data, post_init
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)

@@ -23,7 +23,7 @@ SDK_NAMES = {
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
         "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
-        " ActionOutputs.__new__(pb2 data)",
+        " ActionOutputs.__new__(pb2 data) Run.__post_init__",
         "flyte.remote._auth_metadata": "get_auth_metadata",
         "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
         " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
