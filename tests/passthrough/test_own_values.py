@@ -141,6 +141,7 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
         (dict, Anything(b"content")),
         (Anything, Anything({b"\xff": 1})),
         (dict, Anything({False: 1})),
+        (dict, Anything({1: 1, "1": 2})),
         (File, MOMENT),
         (float, object),
         (bytes, b"content"),

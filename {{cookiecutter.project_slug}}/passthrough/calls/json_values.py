@@ -70,7 +70,10 @@ async def as_json(value: Any) -> Any:
 
 
 def _with_names(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {str(key) if type(key) is int else key: item for key, item in pairs}
+    named = {str(key) if type(key) is int else key: item for key, item in pairs}
+    if len(named) < len(pairs):
+        raise ValueError("1 and '1' are one name in JSON")
+    return named
 
 
 def _change_guesses() -> None:
