@@ -112,6 +112,7 @@ async def catch_all(anything: str) -> str:
 async def see_headers(
     request: Request,
     authorization: Annotated[str, Header()],
+    x_api_key: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header()] = "",
 ) -> dict[str, str]:
     return {name: value for name, value in request.headers.items() if name != "authorization"}
@@ -147,9 +148,19 @@ async def make_thing(thing: Thing) -> Thing:
     return thing
 
 
+class Note(BaseModel):
+    author: str | None
+    text: str | None = "nothing"
+
+
+@router.post("/new/note")
+async def make_note(note: Note) -> Note:
+    return note
+
+
 @router.post("/new/optional")
-async def make_if_given(thing: Thing | None = None) -> Thing | None:
-    return thing
+async def make_if_given(note: Note | None = None) -> Note | None:
+    return note
 
 
 @router.post("/later/{name}")
@@ -312,7 +323,7 @@ def test_the_package_is_not_imported_before_an_agent_calls() -> None:
 
 def test_an_agent_runs_a_task_waits_reads_and_aborts(url: str) -> None:
     with calling(url, mode="legacy") as call:
-        greeting = {"name": f"{TASKS}.greet", "body": {"inputs": {"name": "Ada"}}, "wait": 100}
+        greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
         run = call("run_task", **greeting).structured_content
         assert run["outputs"] == {"o0": "Hello, Ada."}
         assert run["executed_by"]["subject"] == "alice-subject"
@@ -324,9 +335,8 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(url: str) -> None:
         assert end == "This is the end."
         listed = call("list_runs", phase=["succeeded", "failed"], limit=9).structured_content
         assert run["name"] in [each["name"] for each in listed["result"]]
-        counting = {"name": f"{TASKS}.count", "body": {"inputs": {"to": 9999}}}
-        run = call("run_task", **counting).structured_content
-        assert not call("abort_run", name=run["name"], body={"reason": "enough"}).is_error
+        run = call("run_task", name=f"{TASKS}.count", inputs={"to": 9999}).structured_content
+        assert not call("abort_run", name=run["name"], reason="enough").is_error
         assert call("get_run", name=run["name"], wait=60).structured_content["phase"] == "aborted"
 
 
@@ -336,19 +346,18 @@ def test_wrong_inputs_can_be_corrected_from_the_messages_alone(agent: Agent) -> 
         assert result.is_error
         return result.structured_content
 
-    unknown = refused(task="greet", inputs={"nam": "Ada"})
+    unknown = refused(task="greet", input={"nam": "Ada"})
     assert "the arguments are: name (path), wait (query), " in unknown["detail"]
-    assert "body (body); " in unknown["detail"]
-    assert "greet" in refused(name="greet", body={})["detail"]
+    assert "greet" in refused(name="greet", inputs={})["detail"]
     found = agent("list_tasks").structured_content["result"]
     [name] = [task["name"] for task in found if task["name"].endswith(".greet")]
-    [query, body] = refused(name=name, body={"input": {}}, wait="long")["errors"]
-    assert (query["location"], body["location"]) == (["query", "wait"], ["body", "input"])
-    assert refused(name=name, body={"inputs": {"nam": "Ada"}})["errors"] == [
+    [error] = refused(name=name, inputs={}, wait="long")["errors"]
+    assert error["location"] == ["query", "wait"]
+    assert refused(name=name, inputs={"nam": "Ada"})["errors"] == [
         {"location": ["inputs", "nam"], "detail": "the task has no such input"},
         {"location": ["inputs", "name"], "detail": "must be given"},
     ]
-    result = agent("run_task", name=name, body={"inputs": {"name": "Ada"}})
+    result = agent("run_task", name=name, inputs={"name": "Ada"})
     assert result.structured_content["task"] == name
 
 
@@ -380,31 +389,34 @@ def test_an_argument_never_leads_to_another_endpoint(
 def test_no_argument_is_a_credential(agent: Agent) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
         refused = agent("see_headers", **{name: bearer("bob")}).structured_content
-        assert "the arguments are: last-event-id (header);" in refused["detail"]
+        assert "the arguments are: last_event_id (header);" in refused["detail"]
     many = {f"{number}{'x' * 1000}": 0 for number in range(900)}
     assert len(texts(agent("see_headers", **many))[0]) < 1000
-    seen = agent("see_headers", **{"last-event-id": "7"}).structured_content
+    seen = agent("see_headers", last_event_id="7").structured_content
     assert seen["last-event-id"] == "7"
     assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
     assert not {"accept", "content-type", "mcp-protocol-version"} & seen.keys()
 
 
-def test_a_body_is_sent_as_it_was_given_with_as_many_bytes(agent: Agent) -> None:
+def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Agent) -> None:
     things = [{"text": "a", "more": [{"text": "b", "more": []}]}]
     made = agent("make", number=3, loud=True, body=things)
     assert made.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
-    assert not agent("make_thing", body={"text": "語" * 300_000}).is_error
-    assert agent("make_thing").is_error
+    assert agent("make_thing").structured_content == {"text": "", "more": []}
+    assert not agent("make_thing", text="語" * 300_000).is_error
+    nobody = {"author": None, "text": None}
+    for tool in ("make_note", "make_if_given"):
+        assert agent(tool, **nobody).structured_content == nobody
     assert agent("make_if_given").structured_content == {"result": None}
-    assert agent("make_if_given", body=things[0]).structured_content == things[0]
+    assert agent("make_note").is_error
 
 
 @pytest.mark.parametrize("letter", ["x", "語"])
 def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
     whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
-    result = agent("make_thing", body=whole)
+    result = agent("make_thing", **whole)
     assert result.structured_content == json.loads(texts(result)[0]) == whole
-    [shown, note] = texts(result := agent("make_thing", body={"text": letter * 51_000}))
+    [shown, note] = texts(result := agent("make_thing", text=letter * 51_000))
     assert 49_990 < len(shown.encode()) <= 50_000
     assert result.structured_content is None
     assert "This is not all" in note
@@ -436,9 +448,9 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     lines: list[str] = []
     last = None
     while len(lines) < 10:
-        log, note = texts(agent("run_logs", name=counting, **{"last-event-id": last}))
+        log, note = texts(agent("run_logs", name=counting, last_event_id=last))
         lines += log.splitlines()
-        found = re.fullmatch(r"This is not the end: call again(?: with last-.*=(.+)|.+)\.", note)
+        found = re.fullmatch(r"This is not the end: call again with (?:last_.*=(.+)|.+)\.", note)
         assert found, note
         last = found[1] or last
     numbers = [line for line in lines if " of 100000" in line]
@@ -449,29 +461,46 @@ def test_a_stream_that_fails_is_an_error(agent: Agent, monkeypatch: pytest.Monke
     monkeypatch.setattr(agents, "PATIENCE", 0.5)
     first = agent("ticks")
     assert texts(first)[0] == "line 1\nof two\nline 2\nof two\nline 3\nof two"
-    assert texts(first)[1] == "This is not the end: call again with last-event-id=3."
+    assert texts(first)[1] == "This is not the end: call again with last_event_id=3."
     assert not first.is_error
-    assert agent("ticks", **{"last-event-id": "5"}).is_error
+    assert agent("ticks", last_event_id="5").is_error
 
 
 @pytest.mark.parametrize(
-    ("stream", "shown", "rest"),
+    ("stream", "is_error", "shown", "note"),
     [
-        (b"id: 1\ndata: a\n\n", "a", None),
-        (b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", "a", None),
-        (b"id: 1\ndata: a\n\nretry: 1000\n\n", "a", "call again with last-event-id=1"),
-        (b"data: a\n\nevent: problem\ndata: {}\n\n", "a\n{}", None),
-        (b"data: event: problem\n\n", "event: problem", None),
-        (b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", None),
-        (b": ping\n\nretry: 1000\n\n", "", "call again with the same arguments, or ask for less"),
+        (b"id: 1\ndata: a\n\n", False, "a", "This is the end."),
+        (b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", False, "a", "This is the end."),
+        (b"id: 1\ndata: a\n\nretry: 1000\n\n", False, "a", "not the end: call again with l"),
+        (b"data: a\n\nevent: problem\ndata: {}\n\n", True, "a\n{}", "This is the end."),
+        (b"data: event: problem\n\n", False, "event: problem", "This is the end."),
+        (b"id: 1\ndata: a\n\nid: 2\ndata: b", False, "a", "This is the end."),
     ],
 )
-def test_events_are_told_as_text(stream: bytes, shown: str, rest: str | None) -> None:
+def test_events_are_told_as_text(stream: bytes, is_error: bool, shown: str, note: str) -> None:
     kind = Headers({"content-type": "text/event-stream; charset=utf-8"})
     result = result_of(200, kind, stream, is_whole=True)
-    note = f"This is not the end: {rest}." if rest else "This is the end."
-    assert [each["text"] for each in result["content"]] == [shown, note]
-    assert result["isError"] == (b"\nevent: problem" in stream)
+    text, told = [each["text"] for each in result["content"]]
+    assert (result["isError"], text) == (is_error, shown)
+    assert note in told
+
+
+@pytest.mark.parametrize(
+    ("stream", "shown", "note"),
+    [
+        (b"id: 1\ndata: ab", "ab", "The event is cut: call again with l"),
+        (b"data: ab", "ab", "The event is cut: ask for less."),
+        (b": ping\n\ndata: ab", "ab", "The event is cut: ask for less."),
+        (b": ping\n\n", "", "This is not the end: call again with the same arguments."),
+        (b"data: a\n\ndata: b", "a", "This is not the end: call again with "),
+    ],
+)
+def test_an_event_that_is_cut_is_said_to_be_cut(stream: bytes, shown: str, note: str) -> None:
+    kind = Headers({"content-type": "text/event-stream"})
+    content = result_of(200, kind, stream, is_whole=False)["content"]
+    text, told = [each["text"] for each in content]
+    assert text == shown
+    assert told.startswith(note)
 
 
 # Callers, and what is left of a call
@@ -554,6 +583,25 @@ def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:
     result = agent("respond", kind="refusal")
     assert result.is_error
     assert result.structured_content["detail"] == "the other service says no"
+
+
+def test_a_page_of_another_site_cannot_use_its_visitors_cookie(
+    url: str, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    body = message("tools/call", name="me")
+    cookie = {"Cookie": PEOPLE["alice"].cookie, "Accept": "application/json"}
+    with client_of(url, None) as browser:
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null", "Content-Type": "text/plain"},
+        ):
+            assert browser.post("/mcp", json=body, headers=cookie | headers).status_code == 403
+        assert not received()
+        own = cookie | {"Sec-Fetch-Site": "same-origin", "Origin": url}
+        answer = browser.post("/mcp", json=body, headers=own).json()
+    assert answer["result"]["structuredContent"]["subject"] == "alice-subject"
 
 
 # The protocol, and what is logged

@@ -23,13 +23,15 @@ REF = "#/components/schemas/"
 class Tool(NamedTuple):
     """An operation as a tool; ``definition`` describes it in the protocol's format.
 
-    Each argument has a place: the ``path``, the ``query``, a ``header``, or the ``body``.
+    Each argument has a place: the ``path``, the ``query``, a ``header``, a ``field`` of the body,
+    or the whole ``body``.
     """
 
     method: str
     path: str
     definition: dict[str, Any]
     places: dict[str, str]
+    needs_body: bool
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
@@ -38,26 +40,29 @@ class Tool(NamedTuple):
             HTTPException: Some are unknown, one of the path is missing, or one outside of the body
                 is long or an object.
         """
-        at: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
-        headers, body = [], b""
+        at: dict[str, dict[str, Any]] = {place: {} for place in ("query", *self.places.values())}
         try:
             for name, value in given.items():
-                place, written = self.places[name], to_json(value)
-                if place == "body":
-                    headers, body = [(b"content-type", JSON.encode())], written
-                elif len(written) > LONGEST_ARGUMENT:
+                place = self.places[name]
+                if place not in ("field", "body") and len(to_json(value)) > LONGEST_ARGUMENT:
                     raise self.refusal()  # it would take long to write, and be refused then
+                if place in ("field", "body"):
+                    at[place][name] = value
                 elif place == "query" and isinstance(value, list):
                     at[place][name] = [*map(_text, value)]
                 elif value is not None:
                     at[place][name] = _text(value)
-            path = self.path.format_map(at["path"])
+            path = self.path.format_map(at.get("path", {}))
         except (KeyError, TypeError, ValueError):
             raise self.refusal() from None
-        headers += [(name.encode(), value.encode()) for name, value in at["header"].items()]
+        headers = [(b"last-event-id", id_.encode()) for id_ in at.get("header", {}).values()]
+        fields = at.get("field")
+        body = at.get("body", {}).get("body", fields if fields or self.needs_body else None)
+        if body is not None:
+            headers.append((b"content-type", JSON.encode()))
         query = urlencode(at["query"], doseq=True).encode()
         scope = {"method": self.method, "path": path, "query_string": query, "headers": headers}
-        return scope, body
+        return scope, b"" if body is None else to_json(body)
 
     def refusal(self) -> HTTPException:
         """Return the error for arguments with which the operation cannot be requested."""
@@ -88,9 +93,13 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     if kind.startswith("text/event-stream"):
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
         at_end = is_whole and not body.endswith(COME_BACK)
-        text, last = _read_events(text)
-        again = f"last-event-id={last}" if last else "the same arguments, or ask for less"
-        notes = ["This is the end." if at_end else f"This is not the end: call again with {again}."]
+        text, last, is_cut = _read_events(text)
+        again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
+        if is_cut and not is_whole:
+            how = f"{again} for the next" if last else "ask for less"
+            notes = [f"The event is cut: {how}."]
+        else:
+            notes = ["This is the end." if at_end else f"This is not the end: {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
@@ -104,14 +113,21 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     return {**result, "content": content, "isError": is_error}
 
 
-def _read_events(stream: str) -> tuple[str, str]:
-    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last."""
-    lines = stream.replace("\r\n", "\n").rpartition("\n\n")[0].split("\n")
+def _read_events(stream: str) -> tuple[str, str, bool]:
+    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last.
+
+    If there is none, they are those of the first event, which is cut: the third item is true.
+    """
+    stream = "\n" + stream.replace("\r\n", "\n")
+    complete = stream.rpartition("\n\n")[0]
+    is_cut = "\ndata:" in stream and "\ndata:" not in complete
+    lines = (stream if is_cut else complete).split("\n")
     fields = [
         (name, value.removeprefix(" ")) for name, _, value in (x.partition(":") for x in lines)
     ]
     last = [value for name, value in fields if name == "id"][-1:]
-    return "\n".join(value for name, value in fields if name == "data"), "".join(last)
+    text = "\n".join(value for name, value in fields if name == "data")
+    return text, "".join(last), is_cut
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
@@ -137,15 +153,26 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
     required: list[str] = []
     for each in operation.get("parameters", ()):
         name, place = each["name"], each["in"]
-        if place in ("path", "query") or name == "last-event-id":  # others could be credentials
-            places[name] = place
-            properties[name] = each["schema"] | {"description": each.get("description", "")}
-            required += [name] * each.get("required", False)
-    if body := operation.get("requestBody"):
-        places["body"] = "body"
-        properties["body"] = body["content"][JSON]["schema"]
-        required += ["body"] * body.get("required", False)
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+        if place == "header" and name == "last-event-id":
+            name = "last_event_id"
+        elif place not in ("path", "query"):  # it could be a credential
+            continue
+        places[name] = place
+        properties[name] = each["schema"] | {"description": each.get("description", "")}
+        required += [name] * each.get("required", False)
+    body = operation.get("requestBody", {})
+    needs_body = body.get("required", False)
+    if body:
+        schema = body["content"][JSON]["schema"]
+        refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
+        model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
+        place, fields, needed = "field", model.get("properties", {}), model.get("required", [])
+        if not fields or model.get("additionalProperties") or fields.keys() & properties:
+            place, fields, needed = "body", {"body": schema}, ["body"]
+        places |= dict.fromkeys(fields, place)
+        properties |= fields
+        required += needed if needs_body else []
+    schema = {"type": "object", "properties": properties, "required": required}
     needs: dict[str, Any] = {}
     while missing := {*re.findall(f'"{REF}(.+?)"', json.dumps([schema, needs]))} - needs.keys():
         needs |= {name: schemas[name] for name in missing}
@@ -157,4 +184,4 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
         "annotations": {"readOnlyHint": True} if method == "get" else {},
     }
-    return Tool(method.upper(), path, definition, places)
+    return Tool(method.upper(), path, definition, places, needs_body)
