@@ -29,6 +29,9 @@ CALLER: ContextVar[Person | None] = ContextVar("caller")
 NEEDS_NO_RIGHT = {"UserInfo", "SelectCluster", "ListProjects"}
 """Every known caller may call these."""
 
+CREDENTIALS = {"authorization", "cookie"}
+"""Without these headers, the SDK calls again with a token after it was refused."""
+
 NEED_VIEW = ("Get", "List", "Watch", "Tail", "CreateDownloadLink")
 """How the methods begin that change nothing. Every other method needs the right to run."""
 
@@ -129,6 +132,8 @@ class Access:
         method = ctx.method().name
         await self._faults.wait(method)
         self._faults.check(method)
+        if self._mode is Mode.OPEN_SOURCE and not CREDENTIALS & {*ctx.request_headers()}:
+            raise ConnectError(Code.UNAUTHENTICATED, "the proxy in front admits no anonymous calls")
         if self._mode is not Mode.UNION:
             return
         someone = known_caller()
