@@ -102,7 +102,8 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     alice: httpx.Client, family: str, local_flyte: LocalFlyte
 ) -> None:
     headers = {"x-request-id": "00000000-the-tree"}
-    root, *children = alice.get(f"/runs/{family}/actions", headers=headers).json()
+    listed = alice.get(f"/runs/{family}/actions", headers=headers).json()
+    root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
     calls = [each for each in local_flyte.calls if headers.items() <= each.headers.items()]
     assert len(calls) == 2 + 4  # the run, the list, and the details of each
     assert (root["name"], root["title"], root["parent"], root["phase"]) == (
@@ -124,7 +125,7 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
         alice.get(f"/runs/{family}/actions", params={"offset": at, "limit": 3}).json()
         for at in (0, 3, 6)
     ]
-    assert [*pages[0], *pages[1]] == [root, *children]
+    assert [*pages[0], *pages[1]] == listed
     assert pages[2] == []
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)  # as of a child just enqueued
     page = alice.get(f"/runs/{family}/actions", params={"limit": 3}).json()
@@ -140,8 +141,9 @@ def test_recovering_takes_over_what_has_succeeded(
     broken.unlink()
     again = bob.post(f"/runs/{family}/rerun", json={"recover": True})
     assert again.status_code == 201
-    _, *children = bob.get(f"/runs/{ended(again.json()['name'])}/actions").json()
-    assert sorted(each["phase"] for each in children) == ["recovered", "recovered", "succeeded"]
+    actions = bob.get(f"/runs/{ended(again.json()['name'])}/actions").json()
+    phases = sorted(each["phase"] for each in actions if each["parent"])
+    assert phases == ["recovered", "recovered", "succeeded"]
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
 
 
