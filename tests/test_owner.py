@@ -151,7 +151,7 @@ def without_router(project: Path, name: str) -> None:
 
 
 def without_agents(project: Path) -> None:
-    imported = "from passthrough.requests.agents import serve_agents\n"
+    imported = "from passthrough.agents.serve import serve_agents\n"
     main, pyproject = project / "app/main.py", project / "pyproject.toml"
     lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
     cut(main, imported, *lines)

@@ -48,12 +48,12 @@ from starlette.types import ASGIApp
 import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough.agents import serve as agents
+from passthrough.agents.serve import serve_agents
+from passthrough.agents.tools import result_of, tools_of
 from passthrough.application import App
-from passthrough.calls.runs import LONGEST_MESSAGE
 from passthrough.dependencies import ProjectDomain
-from passthrough.requests import agents
-from passthrough.requests.agents import serve_agents
-from passthrough.requests.tools import LONGEST, result_of, tools_of
+from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
 
 from .support import TASKS, build_app
 
@@ -312,7 +312,7 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
 
 
 def test_the_package_is_not_imported_before_an_agent_calls() -> None:
-    code = "import sys, passthrough.requests.agents; print(*sys.modules)"
+    code = "import sys, passthrough.agents.serve; print(*sys.modules)"
     environment = {"PYTHONPATH": ":".join(sys.path)}
     loaded = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert not {"mcp", "mcp_types"} & {*loaded.split()}
@@ -443,8 +443,9 @@ def test_results_that_are_no_json_are_text_or_described(agent: Agent, kind: str,
 def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "PATIENCE", 1.0)
-    assert len("data: \n") * LONGEST_MESSAGE < LONGEST - 100  # its longest event, of empty lines
+    monkeypatch.setattr(agents, "MAX_RESULT_SECONDS", 1.0)
+    # its longest event, of empty lines
+    assert len("data: \n") * MAX_LOG_EVENT_CHARS < MAX_RESULT_BYTES - 100
     lines: list[str] = []
     last = None
     while len(lines) < 10:
@@ -458,7 +459,7 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
 
 
 def test_a_stream_that_fails_is_an_error(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "PATIENCE", 0.5)
+    monkeypatch.setattr(agents, "MAX_RESULT_SECONDS", 0.5)
     first = agent("ticks")
     assert texts(first)[0] == "line 1\nof two\nline 2\nof two\nline 3\nof two"
     assert texts(first)[1] == "This is not the end: call again with last_event_id=3."

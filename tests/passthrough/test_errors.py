@@ -12,8 +12,6 @@ from flyteidl2.core.literals_pb2 import Literal
 from google.protobuf.message import DecodeError
 
 from passthrough.calls.errors import (
-    LONGEST_ERROR,
-    LONGEST_LINE,
     REMOVED,
     DeadlineExceededError,
     TooLargeError,
@@ -23,6 +21,7 @@ from passthrough.calls.errors import (
     safe_line,
     secrets_in,
 )
+from passthrough.limits import MAX_ERROR_CHARS, MAX_LINE_CHARS
 
 GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
 LIMIT = (
@@ -37,7 +36,7 @@ TOKEN = "a-token-of-somebody"
         (Code.NOT_FOUND, None, GET_DATA, (Code.NOT_FOUND, "")),
         (Code.NOT_FOUND, 7, GET_DATA, (Code.NOT_FOUND, "7")),
         (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, REMOVED)),
-        (Code.ABORTED, "x" * 2000, GET_DATA, (Code.ABORTED, "x" * LONGEST_ERROR)),
+        (Code.ABORTED, "x" * 2000, GET_DATA, (Code.ABORTED, "x" * MAX_ERROR_CHARS)),
         (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
         (Code.UNKNOWN, LIMIT, GET_DATA, (Code.UNKNOWN, LIMIT)),
         (
@@ -151,8 +150,8 @@ def test_records_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) ->
         ("[https://a.example/?b=1] why?no", "[https://a.example/?… why?no"),
         ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
         ("ä\x1b[2K\u2028\ud800", r"ä\x1b[2K\u2028\ud800"),
-        ("x" * 20_000, "x" * LONGEST_LINE),
-        ("http://" * 1_000_000, ("http://" * 2000)[:LONGEST_LINE]),
+        ("x" * 20_000, "x" * MAX_LINE_CHARS),
+        ("http://" * 1_000_000, ("http://" * 2000)[:MAX_LINE_CHARS]),
     ],
 )
 def test_a_line_is_short_and_printable_and_shows_no_signature(text: str, line: str) -> None:

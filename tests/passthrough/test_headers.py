@@ -16,8 +16,8 @@ from websockets.sync.client import connect
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import ProjectDomain, RequestBody
+from passthrough.limits import MAX_BODY_BYTES
 from passthrough.requests import public
-from passthrough.settings import LARGEST_BODY
 
 from .support import build_app
 
@@ -138,11 +138,11 @@ def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
 
 
 def test_the_owner_may_allow_larger_bodies(local_flyte: LocalFlyte) -> None:
-    app = build_app(router, largest_body=2 * LARGEST_BODY)
+    app = build_app(router, largest_body=2 * MAX_BODY_BYTES)
     with serving(app) as url, client_of(url, "alice") as client:
         for extra, status in ((0, 200), (1, 413)):
-            body = bytes(2 * LARGEST_BODY + extra)
-            chunked = (body[:LARGEST_BODY], body[LARGEST_BODY:])
+            body = bytes(2 * MAX_BODY_BYTES + extra)
+            chunked = (body[:MAX_BODY_BYTES], body[MAX_BODY_BYTES:])
             for content in (body, iter(chunked)):
                 response = client.post("/read", content=content)
                 assert response.status_code == status
@@ -234,7 +234,7 @@ def test_only_a_trusted_origin_passes_a_preflight(trusting: httpx.Client, origin
         ("GET", "/things", {}, 200),
         ("GET", "/things", {"headers": {"Authorization": ""}}, 401),
         ("GET", "/things", {"headers": {f"X-{n}": "x" * 8000 for n in range(9)}}, 431),
-        ("POST", "/things", {"content": bytes(LARGEST_BODY + 1)}, 413),  # which nobody reads
+        ("POST", "/things", {"content": bytes(MAX_BODY_BYTES + 1)}, 413),  # which nobody reads
         ("GET", "/none", {}, 404),
         ("GET", "/events", {}, 200),
     ],

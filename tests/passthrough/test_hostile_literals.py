@@ -26,8 +26,8 @@ from flyteidl2.core.types_pb2 import EnumType, LiteralType, SimpleType, UnionTyp
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf.struct_pb2 import Struct, Value
 
+from passthrough.limits import MAX_NAMES
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
-from passthrough.values.limits import MAX_NAMES
 
 AIM = 0.1  # seconds
 MOST_WORK = 80  # times what `a_little` takes, on a busy machine; unbounded work takes minutes

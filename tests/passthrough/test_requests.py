@@ -27,9 +27,10 @@ from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.transport import HttpClient
+from passthrough.limits import MAX_UNREAD_MESSAGES
 from passthrough.requests import exchange
 from passthrough.requests.door import Door
-from passthrough.requests.exchange import MOST_UNREAD, Exchange
+from passthrough.requests.exchange import Exchange
 from passthrough.requests.stopping import Stopping
 from passthrough.settings import Settings
 
@@ -293,7 +294,7 @@ def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None
 
 def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url: str) -> None:
     """Those that arrive at once are more than the app keeps."""
-    address, many = f"ws{url[4:]}/conversation", 3 * MOST_UNREAD
+    address, many = f"ws{url[4:]}/conversation", 3 * MAX_UNREAD_MESSAGES
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         websocket.send("waits")
         wait_until(lambda: heard)
@@ -304,7 +305,9 @@ def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url:
     assert heard == ["waits", *["x"] * many, "left"]
 
 
-@pytest.mark.parametrize("unread", [0, 2 * MOST_UNREAD], ids=["leaves", "sends without end"])
+@pytest.mark.parametrize(
+    "unread", [0, 2 * MAX_UNREAD_MESSAGES], ids=["leaves", "sends without end"]
+)
 def test_calls_of_a_websocket_end_when_its_client(
     url: str, local_flyte: LocalFlyte, counting: str, unread: int
 ) -> None:
@@ -424,7 +427,7 @@ async def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
 async def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "LONGEST_HOLD", 0)
+    monkeypatch.setattr(exchange, "MAX_HOLD_SECONDS", 0)
     monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
     connection = Connection()
     client = connection.exchange()

@@ -26,10 +26,13 @@ from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
-from passthrough.calls.runs import LONGEST_MESSAGE
 from passthrough.calls.sdk import part
-from passthrough.calls.sessions import MOST_SESSIONS
-from passthrough.calls.transport import LARGEST_MESSAGE, MOST_LINES
+from passthrough.limits import (
+    MAX_LOG_EVENT_CHARS,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_LINES,
+    MAX_SESSIONS,
+)
 
 from . import naive_endpoints
 from .support import build_app
@@ -234,11 +237,11 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
     announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
-    empty_lines = TailLogsResponse.Logs.FromString(b"\n\0" * (MOST_LINES + 1))
+    empty_lines = TailLogsResponse.Logs.FromString(b"\n\0" * (MAX_MESSAGE_LINES + 1))
     many = TailLogsResponse(logs=[empty_lines]).SerializeToString()
     for limit, pieces in (
-        (LARGEST_MESSAGE, (lines("one"), announced, *[MEBIBYTE] * 200)),
-        (MOST_LINES, (envelope(many),)),
+        (MAX_MESSAGE_BYTES, (lines("one"), announced, *[MEBIBYTE] * 200)),
+        (MAX_MESSAGE_LINES, (envelope(many),)),
     ):
         log(*pieces)
         with little_memory():
@@ -259,7 +262,7 @@ def test_messages_of_a_stream_arrive_whole_however_they_are_split(
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
-    messages = ("one\ntwo\r\nthree", "x" * (2 * LONGEST_MESSAGE + 1), "last")
+    messages = ("one\ntwo\r\nthree", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
     log(lines(*messages), envelope(b"{}", 2))
 
     def events(seen: int) -> list[str]:
@@ -268,7 +271,7 @@ def test_a_log_resumes_after_any_event_also_within_a_long_message(
 
     told = events(0)
     assert told[0] == "data: one\ndata: two\ndata: three\nid: 1-1"
-    assert [len(event) // LONGEST_MESSAGE for event in told] == [0, 1, 1, 0, 0]
+    assert [len(event) // MAX_LOG_EVENT_CHARS for event in told] == [0, 1, 1, 0, 0]
     assert told[3:] == ["data: x\nid: 1-4", "data: last\nid: 1-5"]
     for seen in range(1, 6):
         assert events(seen) == told[seen:]
@@ -290,11 +293,11 @@ def test_a_failed_stream_is_not_retried(
 async def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) -> None:
     create = part("flyte.remote._client.controlplane").create_session_config
     kept = weakref.WeakSet[Any]()
-    for number in range(2 * MOST_SESSIONS):
+    for number in range(2 * MAX_SESSIONS):
         options = {"auth_endpoint": "https://flyte.acme.example", "auth_type": "Passthrough"}
         kept.add((await create(f"https://{number}.acme.example", **options)).interceptors[0])
     gc.collect()
-    assert len(kept) == MOST_SESSIONS
+    assert len(kept) == MAX_SESSIONS
 
 
 # Retries and deadlines

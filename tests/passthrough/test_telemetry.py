@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
-from passthrough.requests.agents import serve_agents
+from passthrough.agents.serve import serve_agents
 
 from . import naive_endpoints
 from .support import build_app

@@ -7,11 +7,11 @@ from pkgutil import resolve_name
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from passthrough.agents.serve import serve_agents
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
-from passthrough.requests.agents import serve_agents
 from passthrough.requests.credentials import credential_extractors
 from passthrough.requests.door import PublicPaths
 from passthrough.requests.problems import problem_response

@@ -29,13 +29,12 @@ from pydantic import (
 )
 from starlette.requests import HTTPConnection
 
+from .calls.caller import act_in, forwarded_credentials, initialised
 from .calls.errors import FLYTE_ERRORS
 from .calls.request_calls import request_calls
-from .calls.sdk import act_in, forwarded_credentials, initialised
-from .requests.problems import MOST_ERRORS
+from .limits import MAX_ERRORS, MAX_NAMES, MAX_TEXT_CHARS
 from .requests.stopping import stopping
 from .values import inputs_schema
-from .values.limits import MAX_NAMES
 
 
 # Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
@@ -137,7 +136,6 @@ async def _task(
 TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
-LONGEST_TEXT = 20_000  # characters of an error
 NOT_INPUTS = {"self", "obj", "task", *signature(flyte.rerun).parameters} - {"inputs"}
 
 
@@ -163,7 +161,7 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_few_errors(cls, body: Any) -> Any:
-        most = len(cls.model_fields) + MOST_ERRORS
+        most = len(cls.model_fields) + MAX_ERRORS
         return dict(islice(body.items(), most)) if isinstance(body, dict) else body
 
 
@@ -292,7 +290,7 @@ def time_of(timestamp: Any) -> datetime | None:
 Phase = Annotated[ActionPhase | None, BeforeValidator(phase_of)]
 Moment = Annotated[datetime | None, BeforeValidator(time_of)]
 Who = Annotated[Identity | None, BeforeValidator(Identity.of)]
-Text = Annotated[str | None, BeforeValidator(lambda text: text[:LONGEST_TEXT] or None)]
+Text = Annotated[str | None, BeforeValidator(lambda text: text[:MAX_TEXT_CHARS] or None)]
 
 
 class Shown(BaseModel):

@@ -26,11 +26,11 @@ from pydantic import (
 )
 
 from .calls.errors import StartError
+from .limits import MAX_BODY_BYTES
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BODY = 1024 * 1024  # bytes
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
@@ -144,7 +144,7 @@ class Settings(BaseModel):
     A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
     """
 
-    largest_body: int = env("LARGEST_BODY", default=LARGEST_BODY, gt=0, le=2**30)
+    largest_body: int = env("LARGEST_BODY", default=MAX_BODY_BYTES, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")

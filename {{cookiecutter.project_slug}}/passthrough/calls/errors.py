@@ -12,12 +12,11 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
-from .sdk import forwarded_credentials
+from ..limits import MAX_ERROR_CHARS, MAX_LINE_CHARS
+from .caller import forwarded_credentials
 
-LONGEST_ERROR = 1000  # characters of Flyte's error message
-SHORTEST_SECRET = 8
-QUOTE = 12  # consecutive characters of a credential that count as a quote
-LONGEST_LINE = 10_000  # characters of a log, with the traceback
+MIN_SECRET_CHARS = 8
+QUOTE_CHARS = 12  # consecutive characters of a credential that count as a quote
 REMOVED = "(removed: it contains a credential)"
 LOGGERS = ("connectrpc", "flyte", "httpcore", "httpx", "pyqwest")
 TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
@@ -62,7 +61,8 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
     Raises:
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
-    cause, text = error.__cause__, str(error.message or "")[:LONGEST_ERROR]  # Flyte may send a null
+    # Flyte may send a null.
+    cause, text = error.__cause__, str(error.message or "")[:MAX_ERROR_CHARS]
     if isinstance(cause, asyncio.CancelledError):
         raise cause  # the same one: anyio recognises its own by their text
     meaning = error
@@ -79,9 +79,9 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
 
 def quotes(text: str, secrets: Iterable[str]) -> bool:
     """Tell whether a text contains a secret, or a good part of one."""
-    told = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    told = [secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
     joined = "\n".join(told)
-    pieces = {text[i : i + QUOTE] for i in range(len(text) - QUOTE + 1)}
+    pieces = {text[i : i + QUOTE_CHARS] for i in range(len(text) - QUOTE_CHARS + 1)}
     return any(secret in text for secret in told) or any(piece in joined for piece in pieces)
 
 
@@ -119,7 +119,7 @@ def keep_credentials_out_of_logs() -> None:
 
 def safe_line(text: str) -> str:
     """Return a text in one short line, without the caller's credentials and URLs' signatures."""
-    text = text[:LONGEST_LINE]
+    text = text[:MAX_LINE_CHARS]
     if quotes(text, secrets_in(forwarded_credentials())):
         return REMOVED
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)

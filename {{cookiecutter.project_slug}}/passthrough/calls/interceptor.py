@@ -15,9 +15,9 @@ from flyte import remote
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from .caller import forwarded_credentials
 from .errors import DeadlineExceededError, meaning_of, secrets_in
 from .request_calls import request_calls
-from .sdk import forwarded_credentials
 from .transport import HttpClient
 
 Call = RequestContext[Any, Any]

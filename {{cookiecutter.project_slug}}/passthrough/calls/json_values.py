@@ -15,9 +15,10 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 
+from ..limits import MAX_NAMES
 from ..values import InvalidInputs, to_json, to_literals
+from ..values.budget import TOO_LARGE, TooComplexError
 from ..values.inputs import Converter
-from ..values.limits import MAX_NAMES, TOO_LARGE, TooComplexError
 from ..values.schemas import TYPES
 from .errors import FLYTE_ERRORS, NotForManyCallersError, TooLargeError
 from .sdk import part

@@ -3,8 +3,9 @@
 import inspect
 from typing import Any
 
+from .caller import forwarded_credentials, initialised
 from .request_calls import request_calls
-from .sdk import forwarded_credentials, initialised, part
+from .sdk import part
 
 
 def change_lazy_tasks() -> None:

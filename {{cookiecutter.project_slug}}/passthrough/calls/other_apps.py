@@ -9,10 +9,10 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 
 from .addresses import check_address
+from .caller import initialised
 from .errors import DeadlineExceededError
 from .interceptor import callers_credentials
 from .request_calls import request_calls
-from .sdk import initialised
 
 
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:

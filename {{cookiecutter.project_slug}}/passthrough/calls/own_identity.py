@@ -17,8 +17,8 @@ from flyteidl2.auth import auth_service_pb2 as pb
 from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
 from pydantic import BaseModel, Field, ValidationError
 
+from .caller import initialised
 from .other_apps import send
-from .sdk import initialised
 
 EARLY = 60  # replace a token this many seconds before it expires
 

@@ -12,11 +12,11 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
-from .sdk import initialised, part
+from ..limits import MAX_LOG_EVENT_CHARS
+from .caller import initialised
+from .sdk import part
 
 NEWEST_FIRST = ("created_at", "desc")
-# Characters of a log's message in one piece: an agent reads a whole event, of 50,000 bytes.
-LONGEST_MESSAGE = 6 * 1024
 
 
 def change_filters() -> None:
@@ -60,8 +60,8 @@ async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
     """Yield the messages in the log of an attempt, long ones in parts, until its container ends."""
     async for message in action.get_logs.aio(attempt):
         text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
-        for start in range(0, len(text) or 1, LONGEST_MESSAGE):
-            yield text[start : start + LONGEST_MESSAGE]
+        for start in range(0, len(text) or 1, MAX_LOG_EVENT_CHARS):
+            yield text[start : start + MAX_LOG_EVENT_CHARS]
 
 
 async def report_address(action: remote.Action) -> str:

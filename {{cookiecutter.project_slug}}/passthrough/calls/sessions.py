@@ -6,13 +6,12 @@ from typing import Any
 
 import httpx
 
+from ..limits import MAX_SESSIONS
 from .addresses import trusted
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .sdk import part
 from .transport import HttpClient
-
-MOST_SESSIONS = 16
 
 
 def change_sessions() -> None:
@@ -53,7 +52,7 @@ def change_sessions() -> None:
             http_client=client,
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
-        for oldest in [*clusters][:-MOST_SESSIONS]:
+        for oldest in [*clusters][:-MAX_SESSIONS]:
             del clusters[oldest]  # its connections are closed once no call is left
         return session
 

@@ -8,12 +8,8 @@ from typing import Any
 
 import pyqwest
 
+from ..limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
 from .errors import TooLargeError
-
-LARGEST_MESSAGE = 8 * 1024 * 1024
-"""Bytes in one message from Flyte. The inputs or outputs of a run are limited to 2 MiB."""
-MOST_LINES = 200_000
-"""Lines in one message of a log. Flyte sends far fewer; decoding more would block other callers."""
 
 
 class HttpClient:
@@ -110,8 +106,8 @@ async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 
 
 def _check(size: int, lines: int = 0) -> None:
-    if size > LARGEST_MESSAGE or lines > MOST_LINES:
+    if size > MAX_MESSAGE_BYTES or lines > MAX_MESSAGE_LINES:
         raise TooLargeError(
-            f"a message from Flyte has more than {LARGEST_MESSAGE} bytes, or more than"
-            f" {MOST_LINES} lines"
+            f"a message from Flyte has more than {MAX_MESSAGE_BYTES} bytes, or more than"
+            f" {MAX_MESSAGE_LINES} lines"
         )

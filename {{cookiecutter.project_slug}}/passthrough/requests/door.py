@@ -27,10 +27,11 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
+from ..calls.caller import act_in, initialised
 from ..calls.errors import StartError
 from ..calls.make_safe import make_safe
 from ..calls.request_calls import current_calls
-from ..calls.sdk import act_in, initialised
+from ..limits import MAX_HEADER_BYTES
 from ..settings import Settings
 from .exchange import Exchange
 from .problems import SETTINGS, Problem, problem_for, problem_response, route_of
@@ -39,7 +40,6 @@ from .stopping import COME_BACK, stopping
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-LARGEST_HEADERS = 64 * 1024  # bytes, with the URL; h11 has lower limits, httptools none
 AROUND_HEADER = len(": \r\n")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 GONE = (ClientDisconnect, WebSocketDisconnect)
@@ -181,7 +181,7 @@ class Door:
 
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
-        if size + len(scope["path"]) + len(scope.get("query_string", b"")) > LARGEST_HEADERS:
+        if size + len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_HEADER_BYTES:
             return HTTPException(431, "the headers of the request are too large")
         if scope["path"] in self.public:
             return None

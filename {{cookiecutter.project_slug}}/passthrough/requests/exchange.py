@@ -9,14 +9,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from ..calls.request_calls import RequestCalls
+from ..limits import MAX_HOLD_SECONDS, MAX_UNREAD_MESSAGES
 from ..settings import Settings
 from .stopping import stopping
 
 STARTS = {"http.response.start", "websocket.http.response.start"}
 EVENTS = b"text/event-stream"
-LONGEST_HOLD = 1.0  # seconds
 READ_AHEAD_AFTER = 1.0  # seconds; few requests take that long
-MOST_UNREAD = 16  # messages of a WebSocket
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
     "cache-control": "no-store",
@@ -74,7 +73,7 @@ class Exchange:
             settings.flyte_timeout, settings.flyte_data_addresses, request_id, self.deadline
         )
         self._is_receiving = False  # the app
-        self._unread = asyncio.Queue[Message](MOST_UNREAD)
+        self._unread = asyncio.Queue[Message](MAX_UNREAD_MESSAGES)
         self._reading: asyncio.Task[None] | None = None
         self._may_read_ahead = self.is_http
         self._start: Message | None = None  # held back
@@ -219,7 +218,7 @@ class Exchange:
                 await self._pass_on(start)
 
     async def _hold(self, release: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.sleep(LONGEST_HOLD)
+        await asyncio.sleep(MAX_HOLD_SECONDS)
         with suppress(ClientDisconnect):  # the next message raises it again
             await release()
 

@@ -26,12 +26,12 @@ from starlette.types import Scope
 
 from ..calls.errors import (
     FLYTE_ERRORS,
-    LONGEST_ERROR,
     DeadlineExceededError,
     TooLargeError,
     quotes,
     secrets_in,
 )
+from ..limits import MAX_ERROR_CHARS, MAX_ERRORS
 from ..settings import Settings
 from ..values import InvalidInputs
 
@@ -73,8 +73,6 @@ NO_INPUT = re.compile(
     r"|Unknown input\(s\) \[)'([^']+)'"
 )
 """Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
-
-MOST_ERRORS = 100  # per request; nobody reads more
 
 
 class InvalidValue(BaseModel):
@@ -131,7 +129,7 @@ class Problem(BaseModel):
                 status, detail = 422, "the request contains invalid values"
                 errors = [
                     InvalidValue(location=e["loc"], detail=e["msg"])
-                    for e in error.errors()[:MOST_ERRORS]
+                    for e in error.errors()[:MAX_ERRORS]
                 ]
             case HTTPException():
                 status = error.status_code if 200 <= error.status_code <= 599 else 500
@@ -162,7 +160,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     secrets = _secrets(connection, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
-        text = problem.detail[:LONGEST_ERROR]
+        text = problem.detail[:MAX_ERROR_CHARS]
         problem.detail = None if quotes(text, secrets) else text
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem, secrets)

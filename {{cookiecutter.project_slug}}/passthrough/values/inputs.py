@@ -16,14 +16,14 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
 from pydantic import TypeAdapter
 
-from .limits import TOO_LARGE, Budget, TooComplexError
+from ..limits import MAX_ERRORS
+from .budget import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
 from .schemas import INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
-MAX_ERRORS = 100
 TEXT = {"type": "string"}
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
 FORMATS: Mapping[str, Callable[[str], Any]] = {

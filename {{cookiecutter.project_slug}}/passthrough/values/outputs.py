@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from .limits import Budget, TooComplexError
+from .budget import Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
 

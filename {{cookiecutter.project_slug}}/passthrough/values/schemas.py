@@ -16,7 +16,8 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from .limits import MAX_NAMES, Budget, TooComplexError
+from ..limits import MAX_NAMES
+from .budget import Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 Schema = dict[str, Any]

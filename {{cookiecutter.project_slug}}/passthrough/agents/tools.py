@@ -12,10 +12,9 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from .stopping import COME_BACK
+from ..limits import MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES
+from ..requests.stopping import COME_BACK
 
-LONGEST_ARGUMENT = 16 * 1024  # bytes as JSON, outside of the body
-LONGEST = 50_000  # bytes of a response that are read: an agent's context is dear
 JSON = "application/json"
 REF = "#/components/schemas/"
 
@@ -44,7 +43,7 @@ class Tool(NamedTuple):
         try:
             for name, value in given.items():
                 place = self.places[name]
-                if place not in ("field", "body") and len(to_json(value)) > LONGEST_ARGUMENT:
+                if place not in ("field", "body") and len(to_json(value)) > MAX_ARGUMENT_BYTES:
                     raise self.refusal()  # it would take long to write, and be refused then
                 if place in ("field", "body"):
                     at[place][name] = value
@@ -88,7 +87,7 @@ def _text(value: Any) -> str:
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
     """Return the result of a call: JSON as text and structured, events as the text in them."""
     kind, is_error, notes = headers.get("content-type", ""), status >= 400, []
-    text = body[:LONGEST].decode("utf-8", "ignore")
+    text = body[:MAX_RESULT_BYTES].decode("utf-8", "ignore")
     result: dict[str, Any] = {"resultType": "complete"}
     if kind.startswith("text/event-stream"):
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
@@ -103,7 +102,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
-        notes = [f"This is not all: a result has up to {LONGEST} bytes. Ask for less."]
+        notes = [f"This is not all: a result has up to {MAX_RESULT_BYTES} bytes. Ask for less."]
     elif "json" in kind:
         with suppress(ValueError):  # such as an Infinity, which is no JSON
             value = from_json(text, allow_inf_nan=False)

@@ -1,16 +1,8 @@
-"""Limits on one translation."""
+"""The work that one translation of values may take."""
 
-MAX_NAMES = 500
-"""The most inputs, or outputs, that a task may have."""
+from ..limits import MAX_LEVELS, MAX_STEPS
 
-MAX_DEPTH = 30
-"""Levels of nesting. A union takes three nested messages; protobuf reads at most 100."""
-
-MAX_STEPS = 25_000
-"""Values per translation; each 32 bytes of text count as one more. A translation blocks the event
-loop, for at most 100 ms."""
-
-TOO_LARGE = f"too large, or nested deeper than {MAX_DEPTH} levels"
+TOO_LARGE = f"too large, or nested deeper than {MAX_LEVELS} levels"
 
 
 class TooComplexError(Exception):
@@ -30,6 +22,6 @@ class Budget:
             TooComplexError: If it is nested too deep, or costs more than is left.
         """
         left = self._steps - 1 - size // 32
-        if depth > MAX_DEPTH or left < 0:
+        if depth > MAX_LEVELS or left < 0:
             raise TooComplexError
         self._steps = left

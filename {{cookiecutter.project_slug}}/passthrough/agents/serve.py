@@ -28,14 +28,14 @@ from ..application import App
 from ..calls.own_identity import sign_in_metadata
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from .problems import Problem
-from .tools import LONGEST, Tool, result_of, tools_of
+from ..limits import MAX_RESULT_BYTES, MAX_RESULT_SECONDS
+from ..requests.problems import Problem
+from .tools import Tool, result_of, tools_of
 
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 CALL = "passthrough.call"
 """The key of ASGI's scope for the call that an agent's message makes."""
-PATIENCE = 5.0  # seconds to read what an endpoint streams
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
 # Headers that describe the agent's request. All others go along: they say who sent it.
 DESCRIBING = re.compile(
@@ -233,10 +233,10 @@ class Call:
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
             self.status, self._headers = message["status"], Headers(raw=message.get("headers", []))
-            asyncio.get_running_loop().call_later(PATIENCE, self._left.set)
+            asyncio.get_running_loop().call_later(MAX_RESULT_SECONDS, self._left.set)
             return
         read = self._body + message.get("body", b"")
-        self._body = read[:LONGEST]
+        self._body = read[:MAX_RESULT_BYTES]
         self._is_whole = read == self._body and not message.get("more_body")
-        if self._is_whole or len(read) > LONGEST:
+        if self._is_whole or len(read) > MAX_RESULT_BYTES:
             self._left.set()

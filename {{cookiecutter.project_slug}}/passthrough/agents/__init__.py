@@ -1,0 +1,4 @@
+"""Every endpoint as a tool for AI agents.
+
+On top of the other folders, because a tool call is a request to the app.
+"""

@@ -1,0 +1,39 @@
+"""The one rule about work, and every limit that follows from it.
+
+*Whatever is derived from what a caller or Flyte sent is bounded before it is made*: in time, to
+100 ms of the event loop for the largest message that is let in; in memory, to about ten times that
+message's size; in what is answered, to a few megabytes; and in what is logged, to 10 kB.
+
+Without it, a message that costs its sender nothing stops everybody else in the process. So each
+piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`.
+"""
+
+# What a client sends
+MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
+MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
+MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
+
+# What an agent sends, and gets
+MAX_ARGUMENT_BYTES = 16 * 1024  # as JSON, outside of the body
+MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
+MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
+
+# What Flyte sends
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # inputs and outputs have up to 2 MiB
+MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
+MAX_SESSIONS = 16  # to clusters
+
+# Values, in and out
+MAX_NAMES = 500  # inputs, or outputs, that a task may have
+MAX_LEVELS = 30  # of nesting; a union takes three nested messages, and protobuf reads up to 100
+MAX_STEPS = 25_000  # values per translation; each 32 bytes of text count as one more
+
+# What is answered
+MAX_TEXT_CHARS = 20_000  # of a text of Flyte's
+MAX_LOG_EVENT_CHARS = 6 * 1024  # a longer message of a log is sent in parts
+MAX_ERRORS = 100  # in one answer; nobody reads more
+MAX_ERROR_CHARS = 1000  # of Flyte's error message
+MAX_HOLD_SECONDS = 1.0  # that the start, or the end, of an event stream is held back
+
+# What is logged
+MAX_LINE_CHARS = 10_000  # with the traceback
