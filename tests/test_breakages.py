@@ -34,7 +34,7 @@ BREAKAGES = {
     ),
     "a file is left out of the bundle": (
         "deployment.py",
-        "include=tuple(map(str, page.FILES))",
+        "include=tuple(map(str, page.files()))",
         "include=()",
         "tests/test_deployment.py",
     ),

@@ -76,8 +76,8 @@ def add_everything(project: Path) -> None:
     (project / "data/words.txt").write_text("one\ntwo\n", "utf-8")
     (project / "words.json").write_text("[]\n", "utf-8")
     deployment = project / "deployment.py"
-    cut(deployment, "    include=tuple(map(str, page.FILES)),\n")
-    include = '    include=(*map(str, page.FILES), "data/words.txt", "words.json"),\n'
+    cut(deployment, "    include=tuple(map(str, page.files())),\n")
+    include = '    include=(*map(str, page.files()), "data/words.txt", "words.json"),\n'
     put(deployment, "    resources=", include)
 
 

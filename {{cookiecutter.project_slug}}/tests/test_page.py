@@ -4,7 +4,7 @@ import re
 
 import httpx
 
-from app.routers.page import FILES
+from app.routers.page import files
 
 
 def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> None:
@@ -18,7 +18,7 @@ def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> Non
 
 
 def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(anonymous: httpx.Client) -> None:
-    for path in ("/", *(f"/page/{file.name}" for file in FILES)):
+    for path in ("/", *(f"/page/{file.name}" for file in files())):
         response = anonymous.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")
         assert "default-src 'none'" in policy

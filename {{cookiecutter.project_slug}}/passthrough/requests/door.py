@@ -54,11 +54,16 @@ prefix: ContextVar[str] = ContextVar("prefix", default="")
 
 
 class PublicPaths(set[str]):
-    """Paths that need no credentials, compared as they are routed: without the server's prefix."""
+    """Paths that need no credentials, compared as they are routed: without the server's prefix.
+
+    ``/page/*`` stands for each path directly below ``/page/``.
+    """
 
     def __contains__(self, path: object) -> bool:
         """Tell whether the path in the current request's scope is one of them."""
-        return super().__contains__(get_route_path({"path": path, "root_path": prefix.get()}))
+        routed = get_route_path({"path": path, "root_path": prefix.get()})
+        folder = routed.rpartition("/")[0]
+        return super().__contains__(routed) or super().__contains__(f"{folder}/*")
 
 
 class Door:
