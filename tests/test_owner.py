@@ -121,7 +121,6 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     for recipe in recipes:
         paste(recipe, project)
     main = project / "app/main.py"
-    put(main, "*public.PATHS, ", '"/payments", ')
     deployment = project / "deployment.py"
     put(deployment, "from app.image", "from app.agent import agent_env\n")
     put(deployment, "task_env],", "agent_env, ")

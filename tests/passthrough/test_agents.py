@@ -23,6 +23,7 @@ import httpx2
 import jsonschema
 import pytest
 from anyio.from_thread import start_blocking_portal
+from connectrpc.errors import ConnectError
 from fastapi import (
     APIRouter,
     BackgroundTasks,
@@ -46,10 +47,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 
 import app.routers
-from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
+from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve as agents
 from passthrough.agents.serve import serve_agents
+from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of, tools_of
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
@@ -697,7 +699,7 @@ def test_no_log_and_no_answer_has_a_token(
 def test_without_valid_credentials_agents_learn_where_to_sign_in(
     url: str, person: str | None
 ) -> None:
-    place = f'Bearer resource_metadata="{url}{agents.METADATA}"'
+    place = f'Bearer resource_metadata="{url}{METADATA}"'
     known = {"protocolVersion": "2025-06-18", "capabilities": {}}
     start = message("initialize", **known, clientInfo={"name": "agent", "version": "1"})
     with client_of(url, person) as client:
@@ -707,7 +709,7 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
         assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
         forwarded = {**ACCEPT, "Host": "app.example"}
         refused = client.post("/mcp", json=start, headers=forwarded)
-        assert f'"https://app.example{agents.METADATA}"' in refused.headers["WWW-Authenticate"]
+        assert f'"https://app.example{METADATA}"' in refused.headers["WWW-Authenticate"]
         for host in ("[", 'a"b', "a b", "é", ""):
             odd = client.post("/mcp", headers=[(b"Host", host.encode())])
             assert odd.status_code in {400, 401}, host
@@ -717,8 +719,8 @@ def test_agents_are_served_under_the_servers_prefix(local_flyte: LocalFlyte) -> 
     with serving(app_with_agents(), root_path="/pre") as url:
         with client_of(url, None) as client:
             told = client.post("/mcp", headers=ACCEPT).headers["WWW-Authenticate"]
-            assert told == f'Bearer resource_metadata="{url}/pre{agents.METADATA}"'
-            assert client.get(agents.METADATA).json()["resource"] == f"{url}/pre/mcp"
+            assert told == f'Bearer resource_metadata="{url}/pre{METADATA}"'
+            assert client.get(METADATA).json()["resource"] == f"{url}/pre/mcp"
         with calling(url) as call:
             assert call("me").structured_content["subject"] == "alice-subject"
 
@@ -728,9 +730,9 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
 ) -> None:
     endpoint = local_flyte.app_environment()["_U_EP_OVERRIDE"]
     with client_of(url, None) as client:
-        client.get(agents.METADATA)
+        client.get(METADATA)
         before = len(received())
-        document = client.get(agents.METADATA, headers={"Host": "app.example"}).json()
+        document = client.get(METADATA, headers={"Host": "app.example"}).json()
     assert document == {
         "resource": "https://app.example/mcp",
         "authorization_servers": [endpoint.replace("dns:///", "https://")],
@@ -741,16 +743,19 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert len(received()) == before
 
 
-def test_a_flyte_that_names_no_issuer_is_asked_once_too(
+def test_a_flyte_that_names_no_issuer_is_asked_again(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = AsyncMock(return_value=(SimpleNamespace(issuer=""), SimpleNamespace(scopes=[])))
-    monkeypatch.setattr(agents, "sign_in_metadata", ask)
+    def unknown(**_: Any) -> None:
+        raise ConnectError(Code.UNIMPLEMENTED, "")
+
+    silent = SimpleNamespace(GetOAuth2MetadataResponse=unknown)
     with TestClient(app_with_agents()) as client:
-        for _ in range(2):
-            refused = client.get(agents.METADATA)
-            assert (refused.status_code, ask.await_count) == (404, 1)
-            assert "OAUTH_ISSUER" in refused.json()["detail"]
+        with monkeypatch.context() as patch:
+            patch.setattr(identity, "auth_service_pb2", silent)
+            refused = client.get(METADATA)
+            assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
+        assert client.get(METADATA).json()["authorization_servers"] == [local_flyte.url]
 
 
 def identity_provider() -> FastAPI:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from base64 import b64encode
 from pathlib import Path
 
 from .people import Directory, Mode, Person
@@ -81,11 +80,6 @@ class Clients:
         """Return the token for a person's ``Authorization: Bearer`` header."""
         someone = self.people[person]
         return someone.token if self.mode is Mode.UNION else someone.jwt
-
-    def api_key(self, person: str) -> str:
-        """Return a Flyte API key, in the format of ``FLYTE_API_KEY``, that acts as a person."""
-        key = f"{HOST}:{self.port}:{person}:{self.people[person].api_key}:local"
-        return b64encode(key.encode()).decode()
 
     def _write_config(self, name: str, token: str) -> Path:
         file = self._write(f"{name}.token", f"{token}\n")

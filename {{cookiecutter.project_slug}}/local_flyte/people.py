@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -46,7 +46,7 @@ class Person:
     cookie: str = field(default="", repr=False)
     """A complete ``Cookie`` header value with one cookie."""
     api_key: str = field(default="", repr=False)
-    """The secret of their API key, and the value for any further credential header."""
+    """The value for any further credential header."""
     can_view: bool = True
     """May see the project's tasks, runs and apps."""
     can_run: bool = True
@@ -129,14 +129,8 @@ class Directory:
     def add(self, someone: Person) -> None:
         """Add a person, replacing anyone with the same name."""
         self._by_name[someone.name] = someone
-        pair = b64encode(f"{someone.name}:{someone.api_key}".encode()).decode()
-        for value in (f"Bearer {someone.token}", f"Basic {pair}", someone.cookie, someone.api_key):
+        for value in (f"Bearer {someone.token}", someone.cookie, someone.api_key):
             self._by_credential[value] = someone
-
-    def of_key(self, authorization: str) -> Person | None:
-        """Return the owner of the API key in a Basic Authorization header, or None."""
-        is_basic = authorization.startswith("Basic ")
-        return self._by_credential.get(authorization) if is_basic else None
 
     def find(self, headers: Mapping[str, str]) -> Person | None:
         """Return the person who makes a call with these lower-case headers, or None.

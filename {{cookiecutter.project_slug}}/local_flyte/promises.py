@@ -187,7 +187,7 @@ def test_public_paths_need_no_credentials_and_never_act_for_a_caller(
     for headers in ({}, {"Cookie": PEOPLE["alice"].cookie}):
         if _offers("GET", path):
             assert anonymous.get(path, headers=headers).status_code < 400
-        else:  # a webhook: this request is not signed
+        else:  # the owner's, for another method: this request has no body
             assert anonymous.post(path, headers=headers).status_code >= 400
     assert not any({"authorization", "cookie"} & each.headers.keys() for each in received())
 

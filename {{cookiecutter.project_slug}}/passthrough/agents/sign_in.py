@@ -1,0 +1,68 @@
+"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or at the one in the settings."""
+
+import asyncio
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyteidl2.auth import auth_service_pb2 as pb
+from flyteidl2.auth.auth_service_connect import AuthMetadataServiceClient
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
+
+from ..calls.caller import initialised
+from ..settings import Settings
+
+PATH = "/mcp"
+METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
+
+
+def address(connection: HTTPConnection, path: str) -> str:
+    """Return an address as the client knows it. OAuth needs https, except on this machine."""
+    url = connection.base_url
+    is_here = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    return str(url.replace(scheme=url.scheme if is_here else "https")).rstrip("/") + path
+
+
+class SignIn:
+    """The document that says where to sign in. It is the same for everybody."""
+
+    def __init__(self, settings: Settings, title: str) -> None:
+        self._settings, self._title = settings, title
+        self._document: dict[str, Any] | None = None
+        self._asking = asyncio.Lock()
+
+    async def metadata(self, request: Request) -> JSONResponse:
+        """Answer a request for the document (RFC 9728 2).
+
+        Raises:
+            HTTPException: Nobody signs in, or nobody knows where.
+        """
+        if self._settings.flyte_plaintext:
+            raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
+        async with self._asking:  # so that many agents at once cost Flyte two calls
+            document = self._document or await self._ask_flyte()
+            if not any(document["authorization_servers"]):  # Flyte may be told an issuer later
+                raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
+            self._document = document
+        return JSONResponse({"resource": address(request, PATH), **document})
+
+    async def _ask_flyte(self) -> dict[str, Any]:
+        """Ask Flyte, which answers this without credentials."""
+        service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
+        issuer, scopes = self._settings.oauth_issuer, []
+        try:
+            metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
+            config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
+            issuer, scopes = issuer or metadata.issuer, [*config.scopes]
+        except ConnectError as error:
+            # So says the open-source Flyte, if nobody has told it where to sign in.
+            if error.code is not Code.UNIMPLEMENTED:
+                raise
+        return {
+            "authorization_servers": [issuer],
+            "scopes_supported": scopes,
+            "bearer_methods_supported": ["header"],
+            "resource_name": self._title,
+        }
