@@ -1,4 +1,4 @@
-"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or at the one in the settings."""
+"""Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or as the settings say."""
 
 import asyncio
 from typing import Any
