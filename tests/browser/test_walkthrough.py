@@ -41,6 +41,7 @@ def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Vi
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_be_focused()
     expect(page.get_by_text("The name to greet.")).to_be_visible()
+    expect(page.get_by_role("group", name="Inputs", exact=True)).to_be_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     expect(page.get_by_label("name")).to_be_focused()
@@ -217,6 +218,11 @@ def test_carol_sees_that_she_has_no_rights(visit: Visitors) -> None:
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("Flyte does not let you do this")
         expect(alert).to_contain_text("Administrators of the project in Flyte can change that.")
+    problem = {"title": "Forbidden", "status": 403, "detail": "only on Mondays"}  # an owner's own
+    page.route("**/tasks?*", lambda route: route.fulfill(status=403, json=problem))
+    page.goto(f"{page.url.split('#')[0]}#/tasks")
+    expect(alert).to_contain_text("only on Mondays")
+    expect(alert).not_to_contain_text("Flyte")
 
 
 def test_an_anonymous_visitor_can_sign_in_and_continue(visit: Visitors) -> None:

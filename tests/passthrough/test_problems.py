@@ -134,6 +134,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     assert response.status_code == response.json()["status"] == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+    assert response.json().get("refused_by") == ("flyte" if status == 403 else None)
     assert PEOPLE["alice"].token not in response.text
     lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.requests.problems"]
     call = "flyteidl2.project.ProjectService/ListProjects"
@@ -155,13 +156,14 @@ def test_a_401_contains_the_sign_in_url(local_flyte: LocalFlyte, authorization: 
 # The app's own errors
 
 
-@pytest.mark.parametrize("status", [404, 418, 503])
+@pytest.mark.parametrize("status", [403, 404, 418, 503])
 def test_an_owners_own_status_and_detail_become_a_problem(
     alice: httpx.Client, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = alice.get(f"/refusals/{status}")
     assert response.status_code == response.json()["status"] == status
     assert response.headers["Retry-After"] == "5"
+    assert "refused_by" not in response.json()
     if status < 500:
         assert response.json()["detail"] == '{"reason": ["no", "idea"]}'
         assert caplog.text == ""

@@ -178,7 +178,7 @@ class SignIn:
 
     async def _choose(self, request: Request) -> Response:
         people = "\n".join(
-            f'<li><a class="card" href="{link("", name, self._secret)}">{name} {rights}</a>'
+            f'<li class="card"><p><a href="{link("", name, self._secret)}">{name}</a> {rights}</p>'
             for name, (_, rights) in self._people.items()
         )
         sign_out = f'<p><a href="/sign-out?secret={self._secret}">Sign out</a></p>'

@@ -89,7 +89,7 @@ function row(given, start, { root, depth, label, optional }) {
   const omitted = optional && value === undefined && kind !== KINDS.impossible;
   const body = h("div", { hidden: omitted }, node);
   const give = h("input", { type: "checkbox", change: () => (body.hidden = !give.checked) });
-  const about = depth && [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
+  const about = depth > 0 && [kind.called, !optional && !kind.rows && !kind.free && "required"].filter(Boolean).join(", ");
   const title = label !== undefined &&
     h(kind.rows ? "legend" : "label", { for: id }, name(label), " ", about && h("span.type", about));
   if (!title && !kind.rows) target.setAttribute("aria-label", "Value");

@@ -44,7 +44,7 @@ export function banner(kind, content) {
 const MEANING = {
   0: "The app can’t be reached",
   401: "You are not signed in, or your session has expired",
-  403: "Flyte does not let you do this",
+  403: "You may not do this",
   404: "This does not exist, or you may not see it",
   409: "That can’t be done",
   410: "This no longer exists",
@@ -57,11 +57,12 @@ const MEANING = {
 /** Show a problem, with what the user can do about it. */
 export function problemBox(problem, retry) {
   if (!(problem instanceof Problem)) throw problem;
-  const title = MEANING[problem.status] ?? "The app or Flyte has failed";
+  const byFlyte = problem.refused_by === "flyte";
+  const title = byFlyte ? "Flyte does not let you do this" : MEANING[problem.status] ?? "The app or Flyte has failed";
   return h("div.notice.problem", { role: "alert", "data-status": problem.status },
     h("strong", title),
     problem.status !== 401 && problem.detail && problem.detail !== title && h("p.told", { dir: "auto" }, problem.detail),
-    problem.status === 403 && h("p", "Administrators of the project in Flyte can change that."),
+    byFlyte && h("p", "Administrators of the project in Flyte can change that."),
     h("div.actions",
       problem.status === 401 && signIn(problem),
       retry && problem.status !== 413 && button("Try again", retry)));

@@ -9,7 +9,7 @@ import logging
 import re
 import traceback
 from http.client import responses
-from typing import Any
+from typing import Any, Literal
 
 import flyte.errors
 import httpx
@@ -91,6 +91,9 @@ class Problem(BaseModel):
     detail: str | None = None
     errors: list[InvalidValue] | None = None
     sign_in: str | None = Field(default=None, description="Where to sign in; only with 401")
+    refused_by: Literal["flyte"] | None = Field(
+        default=None, description="With 403: `flyte` if Flyte refused it, and not this app"
+    )
 
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
@@ -138,7 +141,11 @@ class Problem(BaseModel):
                     detail = json.dumps(jsonable_encoder(detail))
         title = responses.get(status, "Error")
         return cls(
-            title=title, status=status, detail=None if detail == title else detail, errors=errors
+            title=title,
+            status=status,
+            detail=None if detail == title else detail,
+            errors=errors,
+            refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
         )
 
     def response(self, headers: dict[str, str] | None = None) -> Response:
