@@ -57,6 +57,12 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("TRUSTED_ORIGINS", "https://me:s3cret@flyte.example", "browsers send them"),
         ("ALLOWED_HOSTS", "app.example:8080 https://app.example *", "without ports"),
         ("OAUTH_ISSUER", "login.example.com", "https://host"),
+        (
+            "PUBLIC_URL",
+            "app.example https://app.example/ https://me:s3cret@a.example",
+            "https://host",
+        ),
+        ("LOG_LEVEL", "loud", "'INFO'"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
 )
@@ -105,6 +111,7 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 def test_valid_values_that_look_wrong_are_accepted() -> None:
     load_settings(
         FLYTE_DATA_ADDRESSES="https://Data.example:443",  # compared with Flyte's answer
+        PUBLIC_URL="https://app.example:8443/pre/fix",
         TRUSTED_ORIGINS="http://[::1]:443,https://ui.example:80,https://a.example:8443",
     )
 
@@ -118,6 +125,9 @@ def test_valid_values_that_look_wrong_are_accepted() -> None:
         ("FLYTE_TIMOUT", "FLYTE_TIMEOUT"),
         ("TRUSTED_ORIGIN", "TRUSTED_ORIGINS"),
         ("COLORS", "COLOURS"),
+        ("ACCESLOG", "ACCESS_LOG"),
+        ("LOG_LEVLE", "LOG_LEVEL"),
+        ("LARGESTBODY", "LARGEST_BODY"),
     ],
 )
 def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying(

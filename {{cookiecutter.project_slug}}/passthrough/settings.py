@@ -65,6 +65,7 @@ ADDRESS = rf"https://(?i:{HOST})(:\d+)?"
 ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w.-]+)/?"
 # RFC 6454 6: browsers send it in lower case, without the scheme's own port.
 ORIGIN = rf"(?!http:.*:80$|https:.*:443$)https?://{HOST}(:\d+)?"
+PUBLIC_URL = rf"https?://(?i:{HOST})(:\d+)?(/[\w.~/-]*[\w.~-])?"
 PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
@@ -85,6 +86,7 @@ Origin = Annotated[
     str, rule(ORIGIN, "origins as browsers send them: https://host[:port], in lower case, no *")
 ]
 HostName = Annotated[str, rule(HOST, "host names in lower case, without ports")]
+PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
@@ -144,10 +146,16 @@ class Settings(BaseModel):
     A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
     """
 
+    public_url: PublicUrl | None = env("PUBLIC_URL", default=None)
+    """The app's address as its clients know it; default: what their requests name as the host."""
+
     largest_body: int = env("LARGEST_BODY", default=MAX_BODY_BYTES, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = env("LOG_LEVEL", default="INFO")
+    """The least level that is logged of what ``app/`` and ``passthrough/`` say."""
+
     oauth_issuer: Page | None = env("OAUTH_ISSUER", default=None)
     """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
 
@@ -216,11 +224,12 @@ def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
 def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each variable that looks like a misspelt setting."""
     known = {name for field in kind.model_fields.values() for name in names(field)}
+    joined = {name.replace("_", ""): name for name in known}
     for name in variables:
         # Variables that Flyte injects into containers start like this.
         if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
-            for meant in get_close_matches(name, known, n=1, cutoff=0.9):
-                yield f"{name} is not a setting of the app; did you mean {meant}?"
+            for meant in get_close_matches(name.replace("_", ""), joined, n=1, cutoff=0.87):
+                yield f"{name} is not a setting of the app; did you mean {joined[meant]}?"
 
 
 def names(field: Any) -> list[str]:
