@@ -254,6 +254,9 @@ class Runner:
             answer = client(request, headers=headers, timeout_ms=CALL_SECONDS * 1000)
             for message in answer if streams else [answer]:
                 answers.append(MessageToDict(message, preserving_proto_field_name=True))
+                until = step.get("messages", {}).get("until")
+                if until and not [*_compare("", until, answers[-1])]:
+                    break
         except ConnectError as error:
             return Outcome(answers, error.code.value, error.message)
         return Outcome(answers)
@@ -290,8 +293,8 @@ def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Itera
     messages = step.get("messages", {})
     if messages.get("count", len(answers)) != len(answers):
         yield Difference("messages", messages["count"], len(answers))
-    if "last" in messages:
-        yield from _compare("last", messages["last"], answers[-1] if answers else None)
+    for which in messages.keys() & {"last", "until"}:
+        yield from _compare(which, messages[which], answers[-1] if answers else None)
     if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
         yield Difference("any", messages["any"], answers)
     for which in ("until", "answer"):

@@ -77,6 +77,7 @@ def test_every_kind_of_difference_is_detected() -> None:
             {"answer": {"project": {"labels": {"contains": [{}]}}}},
             {"messages": {"count": 2}},
             {"messages": {"last": {"project": {"name": "another"}}}},
+            {"messages": {"until": {"project": {"name": "another"}}}},
             {"messages": {"any": {"project": {"name": "another"}}}},
             {"save": {"name": "project.another"}},
         ]

@@ -1,7 +1,8 @@
 """Runs and their actions: the local Flyte's record of executions."""
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,12 @@ ROOT = "a0"
 SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED}
 _MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
 TERMINAL = {*SUCCESSFUL, *_MAY_CHANGE, phase_pb2.ACTION_PHASE_ABORTED}
+_EVENTS = {
+    phase_pb2.ACTION_PHASE_QUEUED: "task submitted to K8s",
+    phase_pb2.ACTION_PHASE_INITIALIZING: "[|ContainerCreating]: |",
+}
+"""What Kubernetes says when an attempt enters a phase. There is no cache, so ``cache_status`` is
+always that of a task without one."""
 
 
 def now() -> Timestamp:
@@ -133,6 +140,14 @@ class Action:
         return phase_pb2.ACTION_PHASE_SUCCEEDED if answered else self.phase
 
     @property
+    def record(self) -> run_definition_pb2.Action:
+        """The action with all of its metadata."""
+        details = self.details
+        return run_definition_pb2.Action(
+            id=details.id, metadata=details.metadata, status=details.status
+        )
+
+    @property
     def summary(self) -> run_definition_pb2.Action:
         """The action as the list of a run's actions shows it, without its type, task or name."""
         metadata = run_definition_pb2.ActionMetadata(
@@ -167,7 +182,7 @@ class Action:
         self.changed.fire()
 
     def _record(self, phase: phase_pb2.ActionPhase) -> None:
-        moment = now()
+        moment, reason = now(), _EVENTS.get(phase)
         if [each.attempt for each in self.details.attempts][-1:] != [self.attempt]:
             new = self.details.attempts.add(attempt=self.attempt, start_time=moment)
             new.outputs.output_uri = str(self.outputs / "outputs.pb")
@@ -178,6 +193,8 @@ class Action:
             if transitions:
                 transitions[-1].end_time.CopyFrom(moment)
             transitions.add(phase=phase, start_time=moment)
+            if reason is not None and self.details.HasField("task"):
+                attempt.cluster_events.add(occurred_at=moment, message=reason)
         attempt.phase = phase
         attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
         if phase in TERMINAL:
@@ -220,9 +237,8 @@ class Run:
 
     @property
     def asks(self) -> bool:
-        """Whether it is in progress, and one of its actions waits for an answer."""
-        phases = [each.phase for each in self.actions.values()]
-        return self.root.phase not in TERMINAL and phase_pb2.ACTION_PHASE_PAUSED in phases
+        """Whether one of its actions waits for an answer, even if the run was aborted."""
+        return any(each.phase == phase_pb2.ACTION_PHASE_PAUSED for each in self.actions.values())
 
     def children(self, parent: str) -> list[Action]:
         """Return the actions started by the action with this name."""
@@ -233,6 +249,33 @@ class Run:
         for child in self.children(parent):
             yield child
             yield from self.descendants(child.name)
+
+    def ancestors(self, action: Action) -> Iterator[str]:
+        """Return the name of the action that started this one, of the one that started that, ..."""
+        while parent := action.details.metadata.parent:
+            yield parent
+            action = self.actions[parent]
+
+    def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
+        """Return actions, parents first, as a watch shows them: with their tasks, not their types.
+
+        They have the phases of all their descendants.
+        """
+        counts: dict[str, Counter[int]] = {name: Counter() for name in self.actions}
+        for each in self.actions.values():
+            for name in self.ancestors(each):
+                counts[name][each.phase] += 1
+        enriched = []
+        for each in (each for each in self.actions.values() if each.name in names):
+            shown = each.record
+            for omitted in ("action_type", "executed_by", "recovered_from", "relation"):
+                shown.metadata.ClearField(omitted)
+            enriched.append(
+                run_definition_pb2.EnrichedAction(
+                    action=shown, meets_filter=True, children_phase_counts=counts[each.name]
+                )
+            )
+        return enriched
 
 
 class Runs:

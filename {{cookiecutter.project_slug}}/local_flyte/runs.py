@@ -1,5 +1,6 @@
 """RunService: starting, showing, watching and aborting runs."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterable
@@ -14,7 +15,7 @@ from flyteidl2.task import task_definition_pb2
 from flyteidl2.workflow import run_definition_pb2, run_service_connect
 from flyteidl2.workflow import run_service_pb2 as pb
 
-from .access import CALLER, Context, invalid
+from .access import CALLER, Context, invalid, key_of
 from .actions import ROOT, Action, Run, Runs
 from .conditions import Conditions
 from .data import Storage
@@ -46,6 +47,8 @@ NON_TERMINAL_THEN_NEWEST = (
     list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING),
 )
 
+WATCHED_AT_ONCE = 1000
+"""The actions in a message of a watch of all of a run's actions."""
 NO_REASON = "User requested abort"
 RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 
@@ -139,8 +142,10 @@ class RunService(run_service_connect.RunService):
     async def get_action_details(
         self, request: pb.GetActionDetailsRequest, ctx: Context
     ) -> pb.GetActionDetailsResponse:
-        action = self._runs.action(request.action_id)
-        return pb.GetActionDetailsResponse(details=action.details)
+        details = run_definition_pb2.ActionDetails()
+        details.CopyFrom(self._runs.action(request.action_id).details)
+        details.id.run.org = request.action_id.run.org
+        return pb.GetActionDetailsResponse(details=details)
 
     async def watch_action_details(
         self, request: pb.WatchActionDetailsRequest, ctx: Context
@@ -158,6 +163,29 @@ class RunService(run_service_connect.RunService):
             told += 1
             while not ended and told > action.notifications:
                 await action.changed.wait()
+
+    async def watch_actions(
+        self, request: pb.WatchActionsRequest, ctx: Context
+    ) -> AsyncIterator[pb.WatchActionsResponse]:
+        """Send all actions now, and those that change, with the ones that started them.
+
+        It goes on after the run's end. Of a run that does not exist it sends nothing.
+        """
+        run = next((run for run in self._runs if key_of(run.id) == key_of(request.run_id)), None)
+        told: dict[str, int] = {}
+        while run is not None:
+            changed = [
+                each for each in run.actions.values() if told.get(each.name) != each.notifications
+            ]
+            told |= {each.name: each.notifications for each in changed}
+            names = {each.name for each in changed}.union(*map(run.ancestors, changed))
+            enriched = run.enriched(names)
+            for start in range(0, len(enriched), WATCHED_AT_ONCE):
+                sent = enriched[start : start + WATCHED_AT_ONCE]
+                yield pb.WatchActionsResponse(enriched_actions=sent)
+            if not changed:
+                await run.changed.wait()
+        await asyncio.Event().wait()
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
         """List the runs of a project and domain."""
@@ -230,8 +258,4 @@ def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:
 
 
 def _summary(run: Run) -> run_definition_pb2.Run:
-    details = run.root.details
-    action = run_definition_pb2.Action(
-        id=details.id, metadata=details.metadata, status=details.status
-    )
-    return run_definition_pb2.Run(action=action, labels=run.spec.labels.values)
+    return run_definition_pb2.Run(action=run.root.record, labels=run.spec.labels.values)

@@ -23,7 +23,7 @@ from .transport import HttpClient
 Call = RequestContext[Any, Any]
 
 RENEWAL = 4
-"""A watch of an action that is silent for this many times the timeout is opened again."""
+"""A watch that is silent for this many times the timeout is ended; those who watch begin anew."""
 
 PAUSES = (0.25, 0.5, 1.0)
 """Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
@@ -183,8 +183,8 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
 async def _has_nothing_more(request: Any, method: str, is_first: bool, silent: int) -> bool:
     """Tell whether a silent stream can be given up.
 
-    Flyte keeps a log open after the run has ended. It sends the state of an action at once; after
-    that, silence means that the task is working, or that Flyte hangs: the SDK watches it anew.
+    Flyte keeps a log open after the run has ended. A watch sends the state at once; after that,
+    silence means that the task is working, or that Flyte hangs: it is watched anew.
 
     Raises:
         DeadlineExceededError: Flyte has not sent anything.
@@ -193,4 +193,4 @@ async def _has_nothing_more(request: Any, method: str, is_first: bool, silent: i
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and is_first:
         raise DeadlineExceededError(method)
-    return method == "WatchActionDetails" and silent >= RENEWAL
+    return method in {"WatchActionDetails", "WatchActions"} and silent >= RENEWAL

@@ -27,7 +27,8 @@ SDK_NAMES = {
         "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
         " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
         " SessionConfig.connect_kwargs ClusterAwareDataProxy.get_action_data(request)",
-        "flyte.remote._client.controlplane:ClientSet": "dataproxy_service session_config",
+        "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
+        " session_config",
         "flyte.remote._data": "hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt)",
         "flyte.remote._run": "filtering(created_by_subject filters)",
