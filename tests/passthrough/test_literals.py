@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 
 from .support import as_a_task_reads
-from .test_hostile_literals import interface_of
+from .test_hostile_literals import interface_of, struct
 
 
 class Color(enum.Enum):
@@ -281,11 +281,14 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
         "additionalProperties": False,
     }
     parts = schema["properties"]["i"]
+    numbers = {str(n): {"type": "integer", "default": 2**53 - n} for n in (0, 1)}
+    kept = inputs_schema(interface_of(a=struct({"properties": numbers})))["properties"]["a"]
+    assert [*map(len, kept["properties"].values())] == [1, 2]  # one may have been rounded
     assert parts["required"] == ["point", "level", "pair", "choice", "names"]
     assert parts["properties"]["point"] == {
         "type": "object",
         "title": "Point",
-        "properties": {"x": {"type": "integer"}, "y": {"type": "number"}},
+        "properties": {"x": {"type": "integer"}, "y": {"type": "number", "default": 2}},
         "required": ["x"],
         "additionalProperties": False,
     }

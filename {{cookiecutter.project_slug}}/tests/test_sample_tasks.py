@@ -19,4 +19,4 @@ def test_count() -> None:
 
 
 def test_chart() -> None:
-    assert asyncio.run(chart([3, 4])) == 7
+    assert asyncio.run(chart()) == 16

@@ -72,6 +72,7 @@ function row(given, start, { root, depth, label, optional }) {
   const schema = resolve(given, root);
   let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
+  if (start === undefined && kind === KINDS.choice && !kind.fits(value, schema)) value = undefined; // not its name
   if (value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
   if (left === MOST) queueMicrotask(() => (left = MOST));
   left = Math.max(0, left && left - price(kind, schema, value));
@@ -101,7 +102,7 @@ function row(given, start, { root, depth, label, optional }) {
   }
   return {
     node: h(kind.rows ? "fieldset" : "div", { class: "field" },
-      title, hint, omitted && h("label.toggle", give, "give a value"), body, error),
+      title, hint, omitted && h("label.toggle", give, "give a value instead of the task’s own"), body, error),
     read(errors) {
       if (omitted && !give.checked) return LEFT_OUT;
       try {

@@ -26,6 +26,7 @@ export async function tasksView(view, { signal }) {
     ].filter(Boolean)));
   }
   tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() => status.replaceChildren());
+  tasks.sort((a, b) => a.name.localeCompare(b.name));
   show();
 }
 

@@ -2,9 +2,9 @@
 
 The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
 input. Only keywords listed here are kept, and only if their values are valid. ``pattern`` is not
-one of them: matching a regular expression can take for ever. Neither is ``default``: its numbers
-have become floats, and the task knows it exactly. References stay references, so a schema never
-grows beyond its source.
+one of them: matching a regular expression can take for ever. Of ``default``, only plain values are
+kept, and no number that may have been rounded: the task knows the others. References stay
+references, so a schema never grows beyond its source.
 """
 
 import re
@@ -56,6 +56,7 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (int, float)),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), (int,)),
     "const": PLAIN,
+    "default": (bool, int, float, str),
 }
 """Keywords with plain values, and the types of these. Of a task's parameter, they are from
 ``pydantic.Field``. Bounds are shown, but only checked by the task."""
@@ -234,7 +235,11 @@ def _not_given(why: str) -> Schema:
 
 
 def _plain_keywords(given: Schema) -> Schema:
-    return {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
+    kept = {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
+    default = kept.get("default")
+    if isinstance(default, int | float) and not abs(default) < 2**53:  # rounded, or NaN
+        del kept["default"]
+    return kept
 
 
 def _is_list_of(values: Any, types: tuple[type, ...]) -> TypeGuard[list[Any]]:
