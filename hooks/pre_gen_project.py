@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,9 @@ NO_CREDENTIALS = (
 )
 HEADER = rf"(?!({NO_CREDENTIALS})(?![^, ]))[-!#$%&'+.^_`|~0-9a-z]+"  # RFC 9110, 5.6.2
 TWICE = r"(?!(.*[, ])?(?P<one>[^, ]+) *,(.*[, ])?(?P=one) *(,|$))"
+
+
+LAST = "What follows is cookiecutter saying that it stopped; it adds nothing to the above."
 
 
 class Question(NamedTuple):
@@ -65,6 +69,15 @@ LABEL = (
     "use 1 to 63 lower-case letters, digits and dashes, with no dash at either end",
     lambda it: re.sub(r"[^a-z0-9]+", "-", it.lower()).strip("-")[:63].strip("-"),
 )
+
+
+def header_names(text: str) -> str:
+    """Return the names that can be used, or be made so, without those that cannot."""
+    made = [re.sub(r"[^!#$%&'+.^_`|~0-9A-Za-z]+", "-", name).strip("-") for name in text.split(",")]
+    usable = {name.lower(): name for name in made if re.fullmatch(rf"(?ai){HEADER}", name)}
+    return ", ".join(usable.values())
+
+
 QUESTIONS = {
     "project_slug": Question(
         "Name of the app and its folder",
@@ -89,6 +102,7 @@ QUESTIONS = {
         rf"(?ai){TWICE}({HEADER}( *, *{HEADER})*)?",
         "use names of headers with commas between them, each once; Authorization and Cookie are"
         " credentials already, and headers such as Host describe the message, not the caller",
+        header_names,
     ),
     "page": choice("Web page for people to run tasks and watch runs", "yes", "no"),
     "license": choice("Licence", "Apache-2.0", "MIT", "BSD-3-Clause", "none"),
@@ -106,7 +120,7 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
             suggestion = clean if re.fullmatch(question.valid, clean) else question.default
             more = f"… ({len(value)} characters)" if len(value) > 60 else ""
             told = f"  {question.prompt}: {value[:60]!r}{more}\n      {question.reason}."
-            yield key, suggestion, f"{told}\n      Try: {suggestion}\n"
+            yield key, suggestion, f"{told}\n      Try: {suggestion or 'no header'}\n"
     escaped = {key: re.sub(r'(["\\])', r"\\\1", answers[key]) for key in ("description", "author")}
     private = {f"__{key}_escaped": value for key, value in escaped.items()}
     private["__license_expression"] = re.sub("^none$", "LicenseRef-Proprietary", answers["license"])
@@ -118,7 +132,8 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
 def command(answers: dict[str, str], *, cruft: bool) -> str:
     """Return the command that generates with these answers, without those that are defaults."""
     given = {key: answers[key] for key, each in QUESTIONS.items() if answers[key] != each.default}
-    words = ["uvx"] if "uv" in Path(sys.prefix).parts else []
+    uvx = "uvx" if shutil.which("uvx") else str(Path(os.environ.get("UV", "uv")).with_name("uvx"))
+    words = [uvx] if "uv" in Path(sys.prefix).parts else []
     words += ["cruft", "create"] if cruft else ["cookiecutter"]
     words += [answers.get("_template", "TEMPLATE"), "--no-input"]
     output = answers.get("_output_dir")
@@ -137,6 +152,7 @@ def main() -> int:
         corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
         print("With the suggested values, the command is:\n", file=sys.stderr)
         print(f"  {command(corrected, cruft=not TYPED)}\n", file=sys.stderr)
+        print(f"{LAST}\n", file=sys.stderr)
     return 1 if found else 0
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +30,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Project:
     config.write_text(f"cookiecutters_dir: {folder}/clones\nreplay_dir: {folder}/replay\n")
     generate, enter, *_ = code_block("Generate your own")
     template = clone(folder / "cookiecutter-flyte-app")
+    (template / ".venv").symlink_to(sys.prefix)  # as after `make demo`
     done = subprocess.run(
         ["sh", "-c", generate],
         cwd=template,
