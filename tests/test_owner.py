@@ -207,6 +207,14 @@ from flyte import remote
 async def absent(_: CallerDep) -> None:
     raise HTTPException(404, "there is none yet")
 
+@router.get("/items/{number}")
+async def item(number: int, _: CallerDep) -> int:
+    return number
+
+@router.get("/broken")
+async def broken(_: CallerDep) -> int:
+    return 1 // 0
+
 @router.get("/hello")
 async def hello(_: CallerDep) -> str:
     \"\"\"Greet whoever is known to Flyte.\"\"\"
@@ -243,13 +251,15 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change(
     project = baker(tmp_path)
     ours = ABSENT + "".join(f"{each}\n\n" for each in ASKS_NOTHING.values())
     put(project / "app/routers/me.py", '@router.get("/me"', ours)
-    some = ["--tb=line", "-k", "invalid_credentials or mixed_up"]
+    some = ["--tb=short", "--show-capture=no", "-k", "invalid_credentials or mixed_up"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *some, PROMISES], project)
     told = str(failed.value)
     for said in ASKS_NOTHING:
         assert re.search(rf"{said}.* give it the parameter `_: CallerDep`", told, re.DOTALL)
     assert "such as {('GET', '/absent'): {'status': 404}}" in told
+    assert "such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}" in told
+    assert re.search(r"GET /broken answered 500: .*\n.*This is a bug in the endpoint", told)
     assert not re.search("FAILED .*hello", told)
 
 

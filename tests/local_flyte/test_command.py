@@ -134,7 +134,7 @@ def test_an_exported_address_of_another_flyte_is_ignored_with_a_message(printed:
 def test_the_printed_commands_work(printed: str) -> None:
     for step in ("Starting local Flyte", "Registering the tasks", "Starting the app"):
         assert step in printed
-    assert "cannot be used" in printed
+    assert re.search(r"^Port \d+ is in use, so .* --port <number>$", printed, re.MULTILINE)
     *me, alice, bob, victor = map(paste, curl_lines(printed))
     assert [json.loads(each)["subject"] for each in me] == [
         "alice-subject",
@@ -248,10 +248,11 @@ def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does
     main.write_text(main.read_text().replace('    "me",\n', ""))
     with started(python, root) as (command, printed):
         assert {httpx.URL(line[-1]).path for line in curl_lines(printed)} == {
-            "/tasks/my-flyte-app-tasks.greet/runs"
+            "/projects",  # for the one that is gone
+            "/tasks/my-flyte-app-tasks.greet/runs",
         }
         more.write_text("a mistake")
-        wait_until(lambda: "SyntaxError" in command.printed())
+        wait_until(lambda: "\napp/more.py, line 1: SyntaxError: " in command.printed())
         more.write_text(SECOND.replace("nap", "siesta"))
         wait_until(lambda: "Registered the tasks again." in command.printed())
         said = flyte([*flyte_lines(printed)[0][:3], "get", "task"], root, tmp_path)
@@ -274,11 +275,14 @@ def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does
         ):
             main.write_text(text)
             wait_until(partial(health, 503, line))
-            wait_until(partial(is_printed, line))  # the server answers before
+            wait_until(partial(is_printed, f": {line}"))  # the server answers before
         main.write_text(correct)
         wait_until(partial(health, 200, ""))
         command.process.send_signal(signal.SIGINT)
         assert command.process.wait(300) == 0
+        assert "Traceback" not in command.printed()
+        (place,) = re.findall(r"^(.*)ZeroDivisionError: ", command.printed(), re.MULTILINE)
+        assert place == "app/main.py, line 1: "
 
 
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(

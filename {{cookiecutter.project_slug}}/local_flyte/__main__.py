@@ -4,13 +4,15 @@ import argparse
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 from dotenv import load_dotenv
@@ -19,7 +21,7 @@ from passthrough.requests.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, flyte_banner
-from .clients import inherited_environment, leads_elsewhere
+from .clients import AppFailsError, inherited_environment, leads_elsewhere
 from .serving import HOST, listen
 
 PACKAGE = "app"
@@ -104,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         offered = _paths(app, url)
-        notes = [] if options.port in {0, port} else [f"Port {options.port} cannot be used."]
+        notes = [] if options.port in {0, port} else [_moved(options.port, port)]
         if reload:
             notes.append(
                 f"When a Python file in {PACKAGE}/ changes, the app restarts and the tasks are"
@@ -128,6 +130,11 @@ def _run(options: argparse.Namespace) -> int:
         return app.returncode or 1  # the app exits by itself only if something is wrong
 
 
+def _moved(wanted: int, port: int) -> str:
+    command = f"{shlex.quote(sys.executable)} -m local_flyte --port <number>"
+    return f"Port {wanted} is in use, so this is port {port}. To choose one: {command}"
+
+
 def _versions() -> dict[Path, int]:
     """Return when each Python file of the project was last changed."""
     versions = {}
@@ -141,6 +148,8 @@ def _register_again(local_flyte: LocalFlyte) -> None:
     try:
         local_flyte.register(Path.cwd())
         print("Registered the tasks again.", flush=True)
+    except AppFailsError:
+        pass  # the app's process, which restarts as well, has said why
     except RuntimeError as error:
         print(error, file=sys.stderr, flush=True)
 
@@ -187,15 +196,15 @@ def _app(
                 app.wait(STOP_SECONDS)
 
 
-def _paths(app: subprocess.Popen[bytes], url: str) -> Collection[str]:
-    """Wait until the app answers, and return the paths in its OpenAPI document."""
+def _paths(app: subprocess.Popen[bytes], url: str) -> Mapping[str, Any]:
+    """Wait until the app answers, and return the paths of its OpenAPI document."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if app.poll() is not None:
             raise RuntimeError(f"The app ended with exit code {app.returncode}; see above.")
         with contextlib.suppress(httpx.HTTPError):
             answer = httpx.get(f"{url}/openapi.json", trust_env=False, timeout=STOP_SECONDS)
-            return answer.json()["paths"] if answer.is_success else ()
+            return answer.json()["paths"] if answer.is_success else {}
         time.sleep(WAKE_SECONDS)
     raise RuntimeError(f"The app was not ready after {READY_SECONDS} s; see above.")
 

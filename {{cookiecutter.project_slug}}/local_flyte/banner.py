@@ -3,8 +3,9 @@
 import json
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import PEOPLE, LocalFlyte
 from .same_user import is_known
@@ -24,7 +25,7 @@ def app_banner(
     url: str,
     *,
     secret: str,
-    offered: Collection[str],
+    offered: Mapping[str, Mapping[str, Any]],
     task: str | None,
     api_key_header: str | None,
     notes: Sequence[str] = (),
@@ -35,7 +36,7 @@ def app_banner(
         local_flyte: The local Flyte that the app uses.
         url: The app's address.
         secret: The secret in the sign-in links.
-        offered: The app's paths: its owner may have deleted some.
+        offered: The paths of the app's OpenAPI document: its owner may have deleted some.
         task: A task with a name as its input; None if there is none to show.
         api_key_header: A header for API keys; None if there is none.
         notes: Further lines.
@@ -51,14 +52,14 @@ def app_banner(
         *notes,
         _lines(CHOOSE, links),
     ]
-    if "/me" in offered:
-        headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
-        if api_key_header:
-            headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
-        lines = [_curl(f"{url}/me", header) for header in headers]
-        parts.append(_lines("Call the app as alice or bob:", lines))
-    if task and "/tasks/{name}/runs" in offered:
-        runs = f"{url}/tasks/{task}/runs"
+    headers = [alice, bob, f"Cookie: {PEOPLE['bob'].cookie}"]
+    if api_key_header:
+        headers.append(f"{api_key_header}: {PEOPLE['alice'].api_key}")
+    lines = [_curl(url + _path_to_show(offered), header) for header in headers]
+    parts.append(_lines("Call the app as alice or bob:", lines))
+    to_run = next((path for path in offered if path.endswith("/tasks/{name}/runs")), None)
+    if task and to_run:
+        runs = url + to_run.replace("{name}", task)
         lines = [_curl_to_run(runs, "Alice", alice), _curl_to_run(runs, "Bob", bob)]
         parts.append(_lines("Start a run as alice or bob:", lines))
         title = "Victor may only view, so Flyte refuses to start his run (403):"
@@ -67,10 +68,20 @@ def app_banner(
     deploy = f"{flyte_command(local_flyte)} deploy deployment.py app_env"
     parts += [
         _lines("Deploy the app to this Flyte:", [deploy]),
-        f"To call what is deployed, give curl its certificate: --cacert {local_flyte.ca_file}",
+        f"To call the deployed app with curl, add: --cacert {local_flyte.ca_file}",
         to_open,  # again, because much comes in between
     ]
     return _joined(parts)
+
+
+def _path_to_show(offered: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the path that says who calls or, if its owner has deleted it, another one."""
+    simple = [
+        path
+        for path, operations in offered.items()
+        if "get" in operations and "{" not in path and path != "/health"
+    ]
+    return next((path for path in simple if path.endswith("/me")), [*simple, "/"][0])
 
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:

@@ -17,7 +17,13 @@ REGISTER = """
 import json, sys
 from pathlib import Path
 import flyte
-import deployment
+
+try:
+    import deployment
+except (Exception, SystemExit) as error:
+    from local_flyte.mistakes import in_short
+    print(in_short(error), flush=True)
+    sys.exit(3 if "app.main" in sys.modules else 4)
 
 wanted = {
     each.name: each
@@ -31,6 +37,12 @@ if wanted:
     flyte.deploy(*wanted.values())
 print(json.dumps({"tasks": [name for each in wanted.values() for name in each.tasks]}), flush=True)
 """
+DEPLOYMENT_FAILS, APP_FAILS = 3, 4
+"""The exit codes of `REGISTER` if a module of the project cannot be imported."""
+
+
+class AppFailsError(RuntimeError):
+    """The app cannot be imported, so it does not start either."""
 
 
 def leads_elsewhere(variable: str) -> bool:
@@ -144,7 +156,8 @@ class Clients:
             Their names.
 
         Raises:
-            RuntimeError: With the output, if they can't be registered.
+            AppFailsError: With the mistake, if the app cannot be imported.
+            RuntimeError: With the output, if they can't be registered for another reason.
         """
         command = [sys.executable, "-c", REGISTER, str(self.config_file())]
         said = self._run(command, root, "The tasks of deployment.py cannot be registered:")
@@ -169,6 +182,10 @@ class Clients:
             text=True,
             check=False,
         )
+        if result.returncode == APP_FAILS:
+            raise AppFailsError(result.stdout)
+        if result.returncode == DEPLOYMENT_FAILS:
+            raise RuntimeError(result.stdout)
         if result.returncode not in DONE:
             raise RuntimeError(f"{failure}\n{result.stdout}")
         return result.stdout

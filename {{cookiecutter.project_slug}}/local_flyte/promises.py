@@ -102,14 +102,22 @@ class Endpoints:
             return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
 
-def hint(operation: Operation, response: httpx.Response | None = None) -> str:
-    """Return what to do about an operation that failed."""
-    example: Example = {"params" if operation[0] == "GET" else "json": {"text": "Ada"}}
-    if response is not None and response.status_code != 422:
+def hint(operation: Operation, response: httpx.Response) -> str:
+    """Return what to do about an operation that failed, or that has not called Flyte."""
+    method, path = operation
+    told = f"{method} {path} answered {response.status_code}: {response.text[:2000]}\n"
+    if response.status_code >= 500:
+        return f"{told}This is a bug in the endpoint, or in what it calls."
+    if response.is_success:
+        return f"{told}It has not called Flyte: give it the parameter `_: CallerDep`."
+    example: Example = {"params" if method == "GET" else "json": {"text": "Ada"}}
+    refused = response.text if response.status_code == 422 else ""
+    if "{" in path and (response.status_code == 404 or '"location": ["path"' in refused):
+        example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
+    elif not refused:
         example = {"status": response.status_code}
-    where = f"EXAMPLES in tests/test_promises.py, such as { ({operation: example}) }"
-    text = "" if response is None else f": {response.text}"
-    return f"{' '.join(operation)} failed: add an example request to {where}{text}"
+    where = "add an example request to EXAMPLES in tests/test_promises.py, such as"
+    return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +181,7 @@ def test_flyte_receives_the_callers_credential_unchanged_and_no_other(
     cookie = f"theme=dark; {PEOPLE['bob'].cookie}; flyte_rt=refresh"
     response = endpoints.call(anonymous, operation, Cookie=cookie)
     assert "no-store" in response.headers["Cache-Control"]
-    assert received(), hint(operation)
+    assert received(), hint(operation, response)
     for each in received():
         assert each.headers["cookie"] == PEOPLE["bob"].cookie
         assert "authorization" not in each.headers
@@ -209,12 +217,17 @@ def test_concurrent_callers_are_never_mixed_up(
         headers = {"Authorization": people[name], "X-Request-ID": name}
         response = endpoints.call(client, operation, **headers)
         expected = endpoints.examples.get(operation, {}).get("status")
-        assert response.is_success or response.status_code == expected, hint(operation, response)
+        if not response.is_success and response.status_code != expected:
+            failed[operation] = hint(operation, response)
         return response.text
+
+    failed = dict[Operation, str]()
 
     with client_of(url, None) as client, ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(ask, *zip(*asking, strict=True)))
         alone = {name: ask(name, ("GET", "/me")) for name in people if ("GET", "/me") in READING}
+    if failed:
+        pytest.fail("\n".join(failed.values()), pytrace=False)
     assert len({*alone.values()}) == len(alone)
     for (name, operation), answer in zip(asking, answers, strict=True):
         assert operation != ("GET", "/me") or answer == alone[name]

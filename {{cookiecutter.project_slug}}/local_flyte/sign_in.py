@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import secrets
-import traceback
+import sys
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .mistakes import in_short
 from .people import COOKIE, Person
 from .same_user import is_known, refuse_others
 from .serving import HOSTS
@@ -117,7 +118,7 @@ class ReportsErrors:
 
 
 def _reason(error: Exception) -> ASGIApp:
-    traceback.print_exception(error)
+    print(in_short(error), file=sys.stderr, flush=True)
     line = next(iter(str(error).splitlines()), "")
     text = f"The app does not start: {type(error).__name__}: {line}\nThe terminal shows where."
     response = PlainTextResponse(text, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
