@@ -60,9 +60,14 @@ SETTING = '''
 '''
 
 
+IMPORT = "from .routers import "
+
+
 def add_router(project: Path, name: str, code: str) -> None:
     (project / f"app/routers/{name}.py").write_text(code, "utf-8")
-    put(project / "app/main.py", '    "me",\n', f'    "{name}",\n')
+    main = project / "app/main.py"
+    put(main, "    me,\n", f"    {name},\n")
+    main.write_text(main.read_text("utf-8").replace(IMPORT, f"{IMPORT}{name}, "))
 
 
 def add_everything(project: Path) -> None:
@@ -132,7 +137,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     assert re.search(r"\d{3} passed", said), said
 
     cut(main, "from passthrough.dependencies import ProjectDomain\n")
-    put(main, "from .routers import", "from .allowed import Allowed\n")
+    put(main, IMPORT, "from .allowed import Allowed\n")
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, "tests/test_allowed.py", "tests/test_other_names.py"], project)
@@ -146,7 +151,11 @@ def delete(project: Path, *names: str) -> None:
 
 def without_router(project: Path, name: str) -> None:
     delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
-    cut(project / "app/main.py", f'    "{name}",\n')
+    main = project / "app/main.py"
+    cut(main, f"    {name},\n")
+    (imported,) = re.findall(rf"{IMPORT}(.*)\n", main.read_text("utf-8"))
+    rest = ", ".join(each for each in imported.split(", ") if each != name)
+    main.write_text(main.read_text("utf-8").replace(imported, rest), "utf-8")
 
 
 def without_agents(project: Path) -> None:
@@ -179,7 +188,7 @@ def with_only_health(project: Path) -> None:
     for name in ("runs", "actions", "conditions"):
         without_router(project, name)
     main = project / "app/main.py"
-    unused = r"ROUTERS = .*\n.*\n.*\n\n|    for name in R.*\n.*\n|from .*(?:resolve_name|Domain)\n"
+    unused = r"ROUTERS = .*\n.*\n.*\n\n|    for module in R.*\n.*\n|from .*Domain\n"
     cut(main, *re.findall(unused, main.read_text("utf-8")))
 
 

@@ -23,9 +23,10 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, serving
 from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import RequestCalls, request_calls
-from passthrough.dependencies import Inputs, TaskDep, wait_for
+from passthrough.dependencies import Inputs, TaskDep
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
+from passthrough.waiting import wait_for
 
 from .support import build_app
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pkgutil import resolve_name
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -17,17 +16,17 @@ from passthrough.requests.door import PublicPaths
 from passthrough.requests.problems import problem_response
 from passthrough.settings import connect, load_settings
 
-from .routers import page
+from .routers import actions, conditions, me, page, projects, runs, streams, tasks
 from .settings import Settings
 
 ROUTERS = [
-    "me",
-    "projects",
-    "tasks",
-    "runs",
-    "actions",
-    "conditions",
-    "streams",
+    me,
+    projects,
+    tasks,
+    runs,
+    actions,
+    conditions,
+    streams,
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
@@ -62,8 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
             ),
         ],
     )
-    for name in ROUTERS:
-        app.include_router(resolve_name(f"app.routers.{name}:router"), dependencies=[ProjectDomain])
+    for module in ROUTERS:
+        app.include_router(module.router, dependencies=[ProjectDomain])
     app.include_router(page.router)
     serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app

@@ -11,6 +11,7 @@ piece of work is limited by one of these numbers, or is charged to a `values.bud
 # What a client sends
 MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
 MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
+MAX_NAME_CHARS = 255  # of an input
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
 
 # What an agent sends, and gets
@@ -24,6 +25,8 @@ MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed
 MAX_SESSIONS = 16  # to clusters
+MAX_LISTED_RUNS = 1000  # in search of those that wait for an answer
+MAX_CALLS_AT_ONCE = 10  # for the details of a list
 
 # Values, in and out
 MAX_NAMES = 500  # inputs, or outputs, that a task may have
@@ -32,6 +35,12 @@ MAX_STEPS = 25_000  # values per translation; each 32 bytes of text count as one
 
 # What is answered
 MAX_TEXT_CHARS = 20_000  # of a text of Flyte's
+MAX_LIST_CHARS = 1_000_000  # of all texts in a list
+MAX_SHOWN_PROJECTS = 1000
+MAX_SHOWN_DOMAINS = 50  # of a project
+MAX_SHOWN_EVENTS = 5  # of an action that waits or has failed
+MAX_SHOWN_PHASES = 20  # of an action
+MAX_RECORDS = 50  # of an attempt's events that are read
 MAX_LOG_EVENT_CHARS = 6 * 1024  # a longer message of a log is sent in parts
 MAX_ERRORS = 100  # in one answer; nobody reads more
 MAX_ERROR_CHARS = 1000  # of Flyte's error message

@@ -7,9 +7,12 @@ from fastapi.responses import RedirectResponse
 from flyte import remote
 
 from passthrough.calls.runs import report_address
-from passthrough.dependencies import ActionDep, RunDep, details_of, first, in_time
+from passthrough.dependencies import ActionDep, RunDep
+from passthrough.lists import details_of, take
+from passthrough.models import Action, BoundedList
+from passthrough.waiting import in_time
 
-from ..models import Abort, Action
+from ..models import Abort
 
 router = APIRouter(tags=["runs"])
 
@@ -19,10 +22,10 @@ async def list_actions(
     run: RunDep,
     offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=50)] = 50,
-) -> list[Action]:
+) -> BoundedList[Action]:
     """List the tasks, traces and conditions that the run consists of, oldest first."""
-    actions = await first(remote.Action.listall.aio(run.name), limit, offset)
-    return [*map(Action.of, await details_of(actions))]
+    actions = await take(remote.Action.listall.aio(run.name), limit, offset)
+    return await details_of(actions, Action.of)
 
 
 @router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter
 
-from passthrough.dependencies import Caller, CallerDep
+from passthrough.dependencies import CallerDep
+from passthrough.models import Caller
 
 router = APIRouter(tags=["me"])
 

@@ -1,28 +1,35 @@
 """The Flyte projects that the caller may see."""
 
-from typing import Annotated
-
 from fastapi import APIRouter
 from flyte import remote
-from pydantic import BeforeValidator
+from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Shown, at
+from passthrough.limits import MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS
+from passthrough.lists import take
+from passthrough.models import BoundedList, TruncatedText
 
 router = APIRouter(tags=["projects"])
 
 
-class Project(Shown):
+class Project(BaseModel):
     """A Flyte project."""
 
-    id: str = at("pb2.id", examples=["flytesnacks"])
-    name: str = at("pb2.name")
-    description: str = at("pb2.description")
-    domains: Annotated[
-        list[str], BeforeValidator(lambda domains: [domain.id for domain in domains])
-    ] = at("pb2.domains", examples=[["development", "staging", "production"]])
+    id: TruncatedText = Field(examples=["flytesnacks"])
+    name: TruncatedText
+    description: TruncatedText
+    domains: list[TruncatedText] = Field(examples=[["development", "staging", "production"]])
 
 
 @router.get("/projects", summary="List projects")
-async def list_projects() -> list[Project]:
-    """List the active projects that the caller may see, oldest first."""
-    return [Project.of(project) async for project in remote.Project.listall.aio()]
+async def list_projects() -> BoundedList[Project]:
+    """List the active projects that the caller may see, oldest first, and at most 1,000."""
+    projects = await take(remote.Project.listall.aio(), MAX_SHOWN_PROJECTS)
+    return [
+        Project(
+            id=project.pb2.id,
+            name=project.pb2.name,
+            description=project.pb2.description,
+            domains=[domain.id for domain in project.pb2.domains[:MAX_SHOWN_DOMAINS]],
+        )
+        for project in projects
+    ]

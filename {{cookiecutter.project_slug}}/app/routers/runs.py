@@ -3,12 +3,15 @@
 from typing import Annotated
 
 import flyte
-from fastapi import APIRouter, Body, HTTPException, Query, Response
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
 from flyte import remote
 from flyte.models import ActionPhase
 
 from passthrough.calls.runs import NEWEST_FIRST
-from passthrough.dependencies import RunDep, SubjectDep, Time, WaitQuery, in_time, wait_for
+from passthrough.dependencies import QueryTime, RunDep, SubjectDep, WaitQuery
+from passthrough.lists import runs_that_ask, take
+from passthrough.models import BoundedList, phase_of
+from passthrough.waiting import in_time, wait_for
 
 from ..models import HAS_OUTPUTS, Abort, Rerun, Run, RunData, RunWithResult
 
@@ -22,32 +25,34 @@ async def list_runs(
     phase: Annotated[
         list[ActionPhase], Query(description="Only in these; `paused` alone: those that ask.")
     ] = [],  # noqa: B006
-    before: Annotated[Time | None, Query(description="Only runs started earlier.")] = None,
+    before: Annotated[QueryTime | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
-) -> list[Run]:
+) -> BoundedList[Run]:
     """List the runs that the caller may see, newest first.
 
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
     be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
     """
-    asking = set(phase) == {ActionPhase.PAUSED}  # a run itself goes on while it asks
-    found = remote.Run.listall.aio(
-        in_phase=() if asking else 2 * tuple(phase),  # the SDK splits a single one into its digits
-        paused_actions_only=asking,
-        task_name=task,
-        created_by_subject=subject,
-        created_at=remote.TimeFilter(before=before),
-        sort_by=NEWEST_FIRST,
-        limit=limit,
-    )
-    return [Run.of(run) async for run in found]
+    before_then = remote.TimeFilter(before=before)
+    if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
+        found = runs_that_ask(task_name=task, created_by_subject=subject, created_at=before_then)
+    else:
+        found = remote.Run.listall.aio(
+            in_phase=2 * tuple(phase),  # the SDK splits a single one into its digits
+            task_name=task,
+            created_by_subject=subject,
+            created_at=before_then,
+            sort_by=NEWEST_FIRST,
+            limit=limit,
+        )
+    return [Run.of(run) for run in await take(found, limit)]
 
 
 @router.get("/runs/{name}", summary="Get a run")
 async def get_run(run: RunDep, wait: WaitQuery = 0) -> RunWithResult:
     """Return a run's state, and the error if it failed."""
     await wait_for(run, wait)
-    return await RunWithResult.after(run, wait)
+    return await RunWithResult.after(run, with_outputs=wait > 0)
 
 
 @router.get("/runs/{name}/io", summary="Get a run's inputs and outputs")
@@ -57,17 +62,22 @@ async def get_run_io(run: RunDep) -> RunData:
     Values that cannot be written as JSON, such as files and pickles, are shown as references.
     """
     inputs = await run.inputs.aio()
-    succeeded = Run.of(run).phase in HAS_OUTPUTS
-    outputs = (await run.outputs.aio()).named_outputs if succeeded else None
+    has_outputs = phase_of(run.raw_phase) in HAS_OUTPUTS
+    outputs = (await run.outputs.aio()).named_outputs if has_outputs else None
     return RunData(inputs=dict(inputs), outputs=outputs)
 
 
 @router.post("/runs/{name}/rerun", status_code=201, summary="Run it again")
-async def rerun(name: str, answer: Response, body: Annotated[Rerun | None, Body()] = None) -> Run:
+async def rerun(
+    name: str,
+    request: Request,
+    response: Response,
+    body: Annotated[Rerun | None, Body()] = None,
+) -> Run:
     """Start a new run of the same task and version, with some inputs changed."""
     given = body or Rerun()
     run = Run.of(await flyte.rerun.aio(name, recover=given.recover, **given.inputs))
-    answer.headers["Location"] = run.location
+    response.headers["Location"] = run.location(request)
     return run
 
 

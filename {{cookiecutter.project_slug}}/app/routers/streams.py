@@ -15,7 +15,8 @@ from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 
 from passthrough.calls.runs import attempts_of, log_of
-from passthrough.dependencies import ActionDep, RunDep, phase_of
+from passthrough.dependencies import ActionDep, RunDep
+from passthrough.models import phase_of
 
 from ..models import Run
 

@@ -3,11 +3,14 @@
 from typing import Annotated, Any
 
 import flyte
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schema_of, wait_for
+from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schema_of
+from passthrough.lists import take
+from passthrough.models import BoundedList, TruncatedText
+from passthrough.waiting import wait_for
 
 from ..models import RunWithResult
 
@@ -17,9 +20,9 @@ router = APIRouter(tags=["tasks"])
 class TaskSummary(BaseModel):
     """A Flyte task, in its latest version."""
 
-    name: str = Field(examples=["{{ cookiecutter.project_slug }}-tasks.greet"])
-    version: str
-    description: str
+    name: TruncatedText = Field(examples=["{{ cookiecutter.project_slug }}-tasks.greet"])
+    version: TruncatedText
+    description: TruncatedText
 
 
 class Task(TaskSummary):
@@ -38,31 +41,37 @@ class NewRun(RequestBody):
 async def list_tasks(
     environment: Annotated[str | None, Query(description="Only tasks in this environment.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> list[TaskSummary]:
+) -> BoundedList[TaskSummary]:
     """List the deployed tasks that the caller may see, each in its latest version."""
-    found = remote.Task.listall.aio(by_task_env=environment, limit=limit)
-    tasks = [
-        TaskSummary(name=t.name, version=t.version, description=t.pb2.metadata.short_description)
-        async for t in found
+    tasks = await take(remote.Task.listall.aio(by_task_env=environment, limit=limit), limit)
+    return [
+        TaskSummary(
+            name=task.name,
+            version=task.version,
+            description=task.pb2.metadata.short_description,
+        )
+        for task in tasks
     ]
-    return tasks[:limit]
 
 
 @router.get("/tasks/{name}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
     """Return a task, with the schema of its inputs."""
-    about = task.pb2.spec.documentation.short_description
-    named = {"name": task.name, "version": task.version, "description": about}
-    return Task(**named, inputs=schema_of(task))
+    return Task(
+        name=task.name,
+        version=task.version,
+        description=task.pb2.spec.documentation.short_description,
+        inputs=schema_of(task),
+    )
 
 
 @router.post("/tasks/{name}/runs", status_code=201, summary="Run a task")
 async def run_task(
-    task: TaskDep, new: NewRun, response: Response, wait: WaitQuery = 0
+    task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
 ) -> RunWithResult:
     """Start a run of a task. It belongs to the caller."""
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
-    ended = await RunWithResult.after(run, wait)
-    response.headers["Location"] = ended.location
-    return ended
+    shown = await RunWithResult.after(run, with_outputs=wait > 0)
+    response.headers["Location"] = shown.location(request)
+    return shown

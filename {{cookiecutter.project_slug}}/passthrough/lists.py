@@ -1,0 +1,103 @@
+"""Reading the SDK's lists, and what they lack, with few calls at once."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyte import remote
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
+from google.protobuf.message import DecodeError
+
+from .calls.errors import TooLargeError
+from .calls.runs import NEWEST_FIRST
+from .limits import MAX_CALLS_AT_ONCE, MAX_LISTED_RUNS
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+
+async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
+    """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
+    taken: list[T] = []
+    async for each in found:
+        if skip:
+            skip -= 1
+            continue
+        taken.append(each)
+        if len(taken) == count:
+            break
+    return taken
+
+
+async def call_each(
+    function: Callable[[T], Awaitable[Result]], arguments: Iterable[T]
+) -> list[Result]:
+    """Call a function with each argument, ten at once, and return the results in their order.
+
+    If one call fails, the others are cancelled.
+    """
+    free = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+
+    async def call(argument: T) -> Result:
+        async with free:
+            return await function(argument)
+
+    calls = [asyncio.create_task(call(each)) for each in arguments]
+    try:
+        return await asyncio.gather(*calls)
+    finally:
+        for each in calls:
+            each.cancel()
+
+
+@contextmanager
+def skip_unreadable() -> Generator[None]:
+    """Skip the rest of the block if what it reads was deleted, is forbidden, or cannot be read.
+
+    For one entry of a list, which must not hide the others.
+    """
+    try:
+        yield
+    except ConnectError as error:
+        is_gone = error.code in {Code.NOT_FOUND, Code.PERMISSION_DENIED}
+        is_odd = isinstance(error, TooLargeError) or isinstance(error.__cause__, DecodeError)
+        if not is_gone and not is_odd:
+            raise
+
+
+async def details_of(
+    actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
+) -> list[Result]:
+    """Fetch the details of listed actions, ten at once, and return what is read from them.
+
+    Of one that cannot be read, such as a child that has just been enqueued, there is only what the
+    list has.
+    """
+
+    async def details(action: Any) -> Result:
+        found = remote.ActionDetails(ActionDetails(**_listed(action)))
+        with skip_unreadable():
+            found = await remote.ActionDetails.get_details.aio(action.pb2.id)
+        return read(found)  # at once: they may be large
+
+    return await call_each(details, actions)
+
+
+def _listed(action: Any) -> dict[str, Any]:
+    return {field.name: value for field, value in action.pb2.ListFields()}
+
+
+async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
+    """List the runs that wait for an answer, the newest first.
+
+    Flyte also lists those that have ended while they asked; at most 1,000 are read.
+    """
+    runs = remote.Run.listall.aio(
+        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=MAX_LISTED_RUNS, **filters
+    )
+    async for run in runs:
+        if not run.done():
+            yield run

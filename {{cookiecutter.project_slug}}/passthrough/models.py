@@ -1,0 +1,289 @@
+"""Models of what the SDK returns, for endpoints to return as they are, or to subclass.
+
+Their texts are other people's: never show one as HTML. A long one is cut off, by its type.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from flyte import remote
+from flyte.models import ActionPhase
+from flyteidl2.core.catalog_pb2 import CACHE_HIT
+from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
+from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, WithJsonSchema
+
+from .calls.runs import attempts_of
+from .limits import MAX_LIST_CHARS, MAX_RECORDS, MAX_SHOWN_EVENTS, MAX_SHOWN_PHASES, MAX_TEXT_CHARS
+from .values import to_json
+
+T = TypeVar("T")
+
+TruncatedText = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT_CHARS])]
+"""A text of at most 20,000 characters; the rest is cut off."""
+
+
+def _texts_in(value: Any) -> Iterable[str]:
+    if isinstance(value, BaseModel):
+        return chain.from_iterable(_texts_in(each) for _, each in value)
+    if isinstance(value, list):
+        return chain.from_iterable(map(_texts_in, value))
+    return [value] if type(value) is str else []
+
+
+def _cut(value: Any, limit: int) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _cut(each, limit) for name, each in value})
+    if isinstance(value, list):
+        return [_cut(each, limit) for each in value]
+    return value[:limit] if type(value) is str else value
+
+
+def _with_short_texts(models: list[Any]) -> list[Any]:
+    lengths = [*map(len, _texts_in(models))]
+    if sum(lengths) <= MAX_LIST_CHARS:
+        return models
+    return list(_cut(models, MAX_LIST_CHARS // len(lengths)))
+
+
+BoundedList = Annotated[list[T], AfterValidator(_with_short_texts)]
+"""What an endpoint returns that lists models: if all texts together are too long, each is cut."""
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda time: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), when_used="json"
+    ),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "description": "In UTC, always with microseconds",
+            "examples": ["2026-01-31T09:30:00.250000Z"],
+        }
+    ),
+]
+"""A time, which is sent in one precision, so that two times can also be compared as texts."""
+
+
+def time_of(timestamp: Any) -> datetime | None:
+    """Return a time of Flyte's; None if it is missing, before the year 1 or after 9999."""
+    with suppress(ValueError):
+        return timestamp.ToDatetime(UTC) if timestamp.seconds else None
+    return None
+
+
+def phase_of(raw: int) -> ActionPhase | None:
+    """Return a phase; None if it is missing, or unknown to this version of the SDK."""
+    with suppress(ValueError):
+        return ActionPhase.from_protobuf(raw)
+    return None
+
+
+class Caller(BaseModel):
+    """A person, or an application with its own identity, according to Flyte."""
+
+    subject: str | None = Field(
+        default=None,
+        description="Flyte's identifier of the caller; null if Flyte does not know who it is",
+        examples=["00u1alice"],
+    )
+    name: str | None = Field(default=None, examples=["Alice Liddell"])
+    email: str | None = Field(default=None, examples=["alice@example.com"])
+    anonymous: bool = Field(
+        description="Whether every caller is anonymous, because Flyte is called in plaintext"
+    )
+    sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
+
+
+class Identity(BaseModel):
+    """Who did something: a person, or an application with its own identity."""
+
+    subject: TruncatedText = Field(examples=["00u1alice"])
+    name: TruncatedText = Field(examples=["Alice Liddell"])
+
+    @classmethod
+    def of(cls, identity: Any) -> Self | None:
+        """Convert an identity of Flyte's, such as ``executed_by``; None if there is none."""
+        match identity.WhichOneof("principal"):
+            case "user":
+                spec = identity.user.spec
+                name = f"{spec.first_name} {spec.last_name}".strip()
+                return cls(subject=identity.user.id.subject, name=name)
+            case "application":
+                application = identity.application
+                return cls(subject=application.id.subject, name=application.spec.name)
+        return None
+
+
+Answer = bool | int | float | str
+"""What a condition can be answered with."""
+
+_ANSWERS: dict[int, Literal["integer", "number", "string", "boolean"]] = {
+    INTEGER: "integer",
+    FLOAT: "number",
+    STRING: "string",
+    BOOLEAN: "boolean",
+}
+
+
+def is_answered(details: remote.ActionDetails) -> bool:
+    """Tell whether Flyte has recorded an answer to a condition."""
+    return bool(details.pb2.HasField("signal_info"))
+
+
+def answer_of(details: remote.ActionDetails) -> Answer | None:
+    """Return the answer that Flyte has recorded; None if it is no boolean, number or text."""
+    if not is_answered(details):
+        return None
+    value = to_json([("", details.pb2.signal_info.output)])[""]
+    return value if isinstance(value, Answer) else None
+
+
+class Condition(BaseModel):
+    """What a run asks people, from the details of its action, and the answer."""
+
+    run: TruncatedText
+    action: TruncatedText = Field(description="The name of its action")
+    name: TruncatedText
+    prompt: TruncatedText = Field(description="Other people's text: never show it as HTML")
+    prompt_type: Literal["text", "markdown"]
+    description: TruncatedText | None
+    type: Literal["integer", "number", "string", "boolean"] | None
+    phase: ActionPhase | None
+    asked_at: Timestamp | None
+    answered_at: Timestamp | None
+    answered_by: Identity | None = Field(description="Null also if Flyte does not know")
+    value: bool | int | float | TruncatedText | None
+
+    @classmethod
+    def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
+        """Convert the details of a condition's action; ``more`` is for fields of a subclass."""
+        pb2 = details.pb2
+        asked, answer = pb2.condition, pb2.signal_info
+        is_markdown = asked.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
+        return cls(
+            run=details.run_name,
+            action=details.name,
+            name=asked.name,
+            prompt=asked.prompt,
+            prompt_type="markdown" if is_markdown else "text",
+            description=asked.description or None,
+            type=_ANSWERS.get(asked.type.simple),
+            phase=phase_of(details.raw_phase),
+            asked_at=time_of(pb2.status.start_time),
+            answered_at=time_of(pb2.status.end_time) if is_answered(details) else None,
+            answered_by=Identity.of(answer.signalled_by),
+            value=answer_of(details),
+            **more,
+        )
+
+
+class Event(BaseModel):
+    """What happened on the cluster to an action that waits for it, or has failed."""
+
+    message: TruncatedText = Field(examples=["Back-off pulling image"])
+    count: int = Field(description="How many times")
+    last_at: Timestamp | None
+
+
+class PhaseOfAttempt(BaseModel):
+    """A phase that an attempt was in, or is in as long as it has no end."""
+
+    attempt: int
+    phase: ActionPhase | None
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+
+
+class Action(BaseModel):
+    """A part of a run, from its details: listings lack the names of tasks."""
+
+    name: TruncatedText = Field(examples=["a0"])
+    type: Literal["task", "trace", "condition"] | None
+    title: TruncatedText | None = Field(
+        description="The short name of its task, trace or condition", examples=["greet"]
+    )
+    task: TruncatedText | None = Field(description="The task's full name")
+    parent: TruncatedText | None = Field(
+        description="The action that started it; null for the root"
+    )
+    group: TruncatedText | None
+    phase: ActionPhase | None
+    attempts: int = Field(description="The number of attempts so far")
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+    error: TruncatedText | None = Field(description="Why it failed")
+    cached: bool = Field(description="Whether its result comes from Flyte's cache")
+    phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
+    events: list[Event] = Field(
+        description="What happened last on the cluster, if it waits for it or has failed"
+    )
+    condition: Condition | None = Field(description="What it asks, if it is a condition")
+
+    @classmethod
+    def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
+        """Convert the details of an action; ``more`` is for fields of a subclass."""
+        pb2, metadata, status = details.pb2, details.pb2.metadata, details.pb2.status
+        kind = metadata.WhichOneof("spec")
+        title = metadata.task.short_name or metadata.trace.name or metadata.condition.name
+        phase = phase_of(status.phase)
+        return cls(
+            name=details.name,
+            type=kind,
+            title=title or None,
+            task=details.task_name or None,
+            parent=metadata.parent or None,
+            group=metadata.group or None,
+            phase=phase,
+            attempts=attempts_of(pb2),
+            started_at=time_of(status.start_time),
+            ended_at=time_of(status.end_time),
+            error=pb2.error_info.message or None,
+            cached=status.cache_status == CACHE_HIT,
+            phases=_phases_of(pb2.attempts),
+            events=_events_of(pb2.attempts) if phase in _SHOW_EVENTS else [],
+            condition=Condition.of(details) if pb2.HasField("condition") else None,
+            **more,
+        )
+
+
+_SHOW_EVENTS = {
+    ActionPhase.QUEUED,
+    ActionPhase.WAITING_FOR_RESOURCES,
+    ActionPhase.INITIALIZING,
+    ActionPhase.FAILED,
+    ActionPhase.TIMED_OUT,
+}
+
+
+def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
+    found = [
+        (attempt.attempt, each)
+        for attempt in attempts[-MAX_SHOWN_PHASES:]
+        for each in attempt.phase_transitions[-MAX_SHOWN_PHASES:]
+    ]
+    return [
+        PhaseOfAttempt(
+            attempt=attempt,
+            phase=phase_of(each.phase),
+            started_at=time_of(each.start_time),
+            ended_at=time_of(each.end_time),
+        )
+        for attempt, each in found[-MAX_SHOWN_PHASES:]
+    ]
+
+
+def _events_of(attempts: Sequence[Any]) -> list[Event]:
+    """Return the last events, a repeated one once: of a new attempt, that is why it was needed."""
+    merged: dict[str, Event] = {}
+    for attempt in attempts[-2:]:
+        for each in attempt.cluster_events[-MAX_RECORDS:]:
+            message = (each.message or each.reason)[:MAX_TEXT_CHARS]
+            before = merged.pop(message, None)
+            count = max(each.count, before.count + 1 if before else 1)  # Kubernetes counts, too
+            merged[message] = Event(message=message, count=count, last_at=time_of(each.occurred_at))
+    return [*merged.values()][-MAX_SHOWN_EVENTS:]
