@@ -223,6 +223,7 @@ class Action(BaseModel):
         description="What happened last on the cluster, if it waits for it or has failed"
     )
     condition: Condition | None = Field(description="What it asks, if it is a condition")
+    has_report: bool = Field(description="Whether it is of a task with `report=True`")
 
     @classmethod
     def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
@@ -247,6 +248,7 @@ class Action(BaseModel):
             phases=_phases_of(pb2.attempts),
             events=_events_of(pb2.attempts) if phase in _SHOW_EVENTS else [],
             condition=Condition.of(details) if pb2.HasField("condition") else None,
+            has_report=pb2.task.task_template.metadata.generates_deck.value,
             **more,
         )
 

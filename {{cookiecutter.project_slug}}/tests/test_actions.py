@@ -37,7 +37,10 @@ def test_a_contributor_may_abort_anyones_action_and_a_viewer_may_not(
 def test_a_report_is_opened_at_an_address_that_flyte_signs(
     alice: httpx.Client, greeting: str
 ) -> None:
-    answer = alice.get(f"/runs/{ended(start(draw.name))}/report")
+    drawn = ended(start(draw.name))
+    answer = alice.get(f"/runs/{drawn}/report")
     assert (answer.status_code, answer.headers["Referrer-Policy"]) == (303, "no-referrer")
     assert "<p>drawn</p>" in httpx.get(answer.headers["Location"], trust_env=False).text
+    actions = [alice.get(f"/runs/{name}/actions").json()[0] for name in (drawn, greeting)]
+    assert [each["has_report"] for each in actions] == [True, False]
     assert alice.get(f"/runs/{greeting}/report").status_code == 404
