@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter
+from flyte import remote
 from flyteidl2.common import phase_pb2
 
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
-from local_flyte.testing import ended, start, wait_until
+from local_flyte.testing import acting_as, ended, start, wait_until
 
 from .support import TASKS
 
@@ -145,6 +146,10 @@ def test_recovering_takes_over_what_has_succeeded(
     phases = sorted(each["phase"] for each in actions if each["parent"])
     assert phases == ["recovered", "recovered", "succeeded"]
     assert bob.get(f"/runs/{again.json()['name']}/io").json()["outputs"] == {"o0": [0, 1, 0]}
+    with acting_as("bob"):  # a phase with two digits, alone
+        found = remote.Action.listall(again.json()["name"], in_phase=("recovered",))
+        assert [each.phase for each in found] == ["recovered", "recovered"]
+    assert bob.get("/runs?phase=recovered").json() == []  # a run is executed
 
 
 # Reports

@@ -239,7 +239,7 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
     """Return a page of actions, of one run or of many."""
     for each in request.filters:  # becomes a statement that Flyte's database rejects
-        if each.field == "phase" and each.function == each.VALUE_IN and len(each.values) == 1:
+        if each.field == "phase" and (each.function == each.VALUE_IN) == (len(each.values) == 1):
             raise ConnectError(
                 Code.INTERNAL, f"unable to encode {each.values[0]!r} into binary format for _int4"
             )

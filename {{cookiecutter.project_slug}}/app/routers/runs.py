@@ -38,7 +38,7 @@ async def list_runs(
         found = runs_that_ask(task_name=task, created_by_subject=subject, created_at=before_then)
     else:
         found = remote.Run.listall.aio(
-            in_phase=2 * tuple(phase),  # the SDK splits a single one into its digits
+            in_phase=tuple(phase),
             task_name=task,
             created_by_subject=subject,
             created_at=before_then,

@@ -17,7 +17,6 @@ from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_
 from .json_values import change_types
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
-from .runs import change_filters
 from .sdk import SDK_NAMES, is_there, part
 from .sessions import change_sessions
 
@@ -65,12 +64,11 @@ def make_safe() -> None:
 
     1. Sessions: each call acts as the request's caller and ends with the request. It has a
        deadline, follows no redirect, reaches no cluster outside Flyte's domain or without TLS, and
-       leaks no credentials in errors.
+       leaks no credentials in errors. Filters are sent as Flyte accepts them.
     2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
        loop; in a thread they end with the request.
     3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
     4. Lazy tasks, and the SDK's cache of images: fetched again for each caller.
-    5. Filters of runs by person: sent as Flyte accepts them.
 
     Raises:
         StartError: The installed flyte lacks one of these places.
@@ -87,7 +85,6 @@ def make_safe() -> None:
     change_loop()
     change_types()
     change_lazy_tasks()
-    change_filters()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(part(owner), method, _refusal(name, instead))

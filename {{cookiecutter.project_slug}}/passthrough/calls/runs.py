@@ -1,8 +1,7 @@
-"""What the SDK does not do for runs: filters by person, attempts, whole logs, links to reports."""
+"""What the SDK does not do for runs: attempts, whole logs, links to reports."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -14,23 +13,8 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from ..limits import MAX_LOG_EVENT_CHARS
 from .caller import initialised
-from .sdk import part
 
 NEWEST_FIRST = ("created_at", "desc")
-
-
-def change_filters() -> None:
-    """Send the filter by person in the form that Flyte accepts (finding 24)."""
-    runs = part("flyte.remote._run")
-    filtering = runs.filtering
-
-    def by_subject(*given: Any) -> Any:
-        filters = filtering(*given)
-        for each in filters:
-            each.field = "created_by_subject" if each.field == "created_by" else each.field
-        return filters
-
-    runs.filtering = by_subject
 
 
 def attempts_of(details: ActionDetails) -> int:
@@ -41,9 +25,8 @@ def attempts_of(details: ActionDetails) -> int:
 
 def paused_in(run: str) -> AsyncIterator[remote.Action]:
     """List the actions of a run that wait for an answer, the newest first."""
-    phases = (ActionPhase.PAUSED, ActionPhase.PAUSED)  # the SDK splits a single one into its digits
     found: AsyncIterator[remote.Action] = remote.Action.listall.aio(
-        run, in_phase=phases, sort_by=NEWEST_FIRST
+        run, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
     )
     return found
 

@@ -31,7 +31,6 @@ SDK_NAMES = {
         " session_config",
         "flyte.remote._data": "hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt)",
-        "flyte.remote._run": "filtering(created_by_subject filters)",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
         "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",
