@@ -23,7 +23,7 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
     """Yield the actions of a run: all of them at once, then those that have changed.
 
     Parents come before their children, and at most 1,000 actions at a time. An action has its state
-    and its task's short name; `passthrough.dependencies.details_of` fetches errors, and what a
+    and its task's short name; `passthrough.lists.details_of` fetches errors, and what a
     condition asks. It ends with the run: when the root action has ended, and all others have ended
     or wait for an answer that nobody needs any more.
 
