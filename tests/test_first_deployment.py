@@ -47,11 +47,12 @@ def build_fails(flyte: LocalFlyte) -> None:
 
 OPEN_SOURCE: dict[str, Any] = {"mode": Mode.OPEN_SOURCE}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
+WITHOUT_DOCKER_IO = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
     Trouble("remote image builder is not enabled", OPEN_SOURCE),
     Trouble("Build failed in ... at ...", prepare=build_fails),
-    Trouble("assuming it exists", OPEN_SOURCE, change=PUSHED),
+    Trouble("Docker is not installed", OPEN_SOURCE, change=PUSHED, environment=WITHOUT_DOCKER_IO),
     Trouble(
         "no container registry is configured to push to",
         OPEN_SOURCE,
@@ -82,8 +83,13 @@ def test_each_row_of_the_table_of_troubles_is_tried(default_project: Path) -> No
     assert rows == ["message", *dict.fromkeys(each.message for each in TROUBLES)]
 
 
-@pytest.mark.weekly
-@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.message)
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(each, id=each.message, marks=() if each.environment else pytest.mark.weekly)
+        for each in TROUBLES
+    ],
+)
 def test_the_message_is_as_in_the_table(
     trouble: Trouble, default_project: Path, tmp_path: Path
 ) -> None:

@@ -66,12 +66,15 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
         methods = [call.method for call in flyte.calls]
     tasks = (project / "app" / "tasks.py").read_text("utf-8")
     assert methods.count("DeployTask") == tasks.count("\n@task_env.task")
-    command, *_ = printed.splitlines()
+    (command,) = re.findall(r"^\S*flyte deploy .*", printed, re.MULTILINE)
     assert f"`{command}`" in (project / "README.md").read_text("utf-8")  # for use without make
     tag = r"--tag registry\.example/me/my-flyte-app:\w+"
     platform = "--platform linux/amd64,linux/arm64"
     assert re.search(rf"options of docker: .*{tag} {platform} --push$", printed, re.MULTILINE)
     assert re.search(r"ran in the image: .* --no-dev\b.* --no-install-project", printed)
+
+    assert "Commit uv.lock" in printed
+    assert re.search(r"^Address: https://\S+$", printed.splitlines()[-1])
 
     installed = run([*uv, "pip", "list", "--python", image], project)
     assert "uvicorn" in installed

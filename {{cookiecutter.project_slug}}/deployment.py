@@ -10,8 +10,11 @@ from app.main import app
 from app.routers import page
 from app.settings import Settings
 from app.tasks import task_env
+from passthrough.deploying import build_unless_found
 from passthrough.requests.serving import UVICORN
 from passthrough.settings import checked
+
+build_unless_found()
 
 app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",

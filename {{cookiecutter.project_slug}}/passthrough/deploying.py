@@ -1,0 +1,49 @@
+"""What `make deploy` needs besides ``flyte deploy``: a built image, and the app's address."""
+
+import os
+from typing import Any
+
+import flyte
+from flyte import remote
+
+from .calls.sdk import part
+
+BUILDERS = ("DockerImageBuilder", "PodmanImageBuilder")
+IN_THE_APP = "FLYTE_INTERNAL_EXECUTION_PROJECT"
+"""Set where the app runs, which imports ``deployment.py`` as well, and builds no image of its own."""
+
+
+def build_unless_found() -> None:
+    """Build an image that is not known to exist.
+
+    The SDK asks Docker, Podman and docker.io in turn. If none of them answers, as in a network
+    without docker.io, it assumes that the image exists, and deploys an app that cannot start.
+    """
+    if IN_THE_APP not in os.environ:
+        for name in BUILDERS:
+            builder = part(f"flyte._internal.imagebuild.docker_builder:{name}")
+            builder.get_checkers = _with_an_answer(builder.get_checkers)
+
+
+class _NotFound:
+    """Is asked last, only if nobody else has answered."""
+
+    @classmethod
+    async def image_exists(cls, repository: str, tag: str, _platforms: Any) -> None:
+        print(f"No registry says whether {repository}:{tag} exists, so it is built.", flush=True)
+
+
+def _with_an_answer(get_checkers: Any) -> Any:
+    return lambda builder: [*get_checkers(builder), _NotFound]
+
+
+def main() -> None:
+    """Print the address of the deployed app; the table of ``flyte deploy`` cuts it in two."""
+    from deployment import app_env  # noqa: PLC0415 - the project's
+
+    flyte.init_from_config()
+    print(f"Address: {remote.App.get(app_env.name).endpoint}")
+
+
+if __name__ == "__main__":
+    main()
