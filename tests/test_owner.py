@@ -159,10 +159,14 @@ def without_router(project: Path, name: str) -> None:
 
 
 def without_agents(project: Path) -> None:
-    imported = "from passthrough.agents.serve import serve_agents\n"
+    imported = (
+        "from passthrough.agents import sign_in\n",
+        "from passthrough.agents.serve import serve_agents\n",
+        ", *sign_in.PATHS",
+    )
     main, pyproject = project / "app/main.py", project / "pyproject.toml"
     lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
-    cut(main, imported, *lines)
+    cut(main, *imported, *lines)
     cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
     # The environment still has the package: it must not be used.
     (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')

@@ -13,10 +13,12 @@ from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 from starlette.middleware import Middleware
 
+from passthrough.agents import sign_in
 from passthrough.application import App
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
 from passthrough.requests.credentials import credential_extractors
+from passthrough.requests.door import PublicPaths
 from passthrough.requests.problems import problem_response
 from passthrough.settings import Settings, connect, load_settings
 
@@ -25,7 +27,7 @@ TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 
 
-PUBLIC = public.PATHS
+PUBLIC = PublicPaths({*public.PATHS, *sign_in.PATHS})
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 

@@ -54,6 +54,7 @@ from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of, tools_of
 from passthrough.application import App
+from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
 from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
 
@@ -65,6 +66,8 @@ ROUTERS = [
     import_module(f"app.routers.{module.name}").router
     for module in pkgutil.iter_modules(app.routers.__path__)
 ]
+DEEP = b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}"
+MANY = b'{"a": [' + b"0," * 20_000 + b"0]}"
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 router = APIRouter(tags=["own"])
 finished: list[str] = []
@@ -108,6 +111,31 @@ async def echo_twice(text: str) -> str:
 @router.post("/{anything}")
 async def catch_all(anything: str) -> str:
     return anything
+
+
+@router.get("/in/{project}/{domain}", dependencies=[ProjectDomain])
+async def look_in(project: str, domain: str, request: Request) -> list[str]:
+    return [project, domain, str(request.query_params)]
+
+
+@router.put("/notes/{text}")
+async def put_note(text: str, note: "Note", author: str = "") -> list[Any]:
+    return [text, note, author]
+
+
+@router.post("/new/beside")
+async def beside(things: list[int], body: str) -> list[Any]:
+    return [things, body]
+
+
+@router.get("/items/{number:int}", include_in_schema=False)
+async def item_by_number(number: int) -> int:
+    return number
+
+
+@router.get("/items/{number}")
+async def item_by_name(number: str) -> str:
+    return number
 
 
 @router.get("/headers/all")
@@ -313,6 +341,21 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
     assert other["error"]["message"] == "Unknown tool"
 
 
+def test_what_agents_cannot_be_offered_is_refused_at_the_start(local_flyte: LocalFlyte) -> None:
+    with pytest.raises(StartError, match=r"there is no list_taks, off to offer.*list_tasks"):
+        app_with_agents({"me", "list_taks", "off"})
+    second, several = APIRouter(), APIRouter()
+    second.delete("/echo")(echo)
+    several.api_route("/two", methods=["GET", "POST"])(echo_twice)
+    where = rf"{re.escape(__file__)}, line \d+"
+    for more, told in (
+        (second, rf"GET /echo/{{text}} \({where}\) and DELETE /echo \({where}\) have one name"),
+        (several, rf"GET, POST /two \({where}\) has several methods"),
+    ):
+        with pytest.raises(StartError, match=told):
+            serve_agents(build_app(*([router] if more is second else []), more))
+
+
 def test_the_package_is_not_imported_before_an_agent_calls() -> None:
     code = "import sys, passthrough.agents.serve; print(*sys.modules)"
     environment = {"PYTHONPATH": ":".join(sys.path)}
@@ -349,7 +392,7 @@ def test_wrong_inputs_can_be_corrected_from_the_messages_alone(agent: Agent) -> 
         return result.structured_content
 
     unknown = refused(task="greet", input={"nam": "Ada"})
-    assert "the arguments are: name (path), wait (query), " in unknown["detail"]
+    assert "the arguments are: name (path), inputs (field), wait (query), " in unknown["detail"]
     assert "greet" in refused(name="greet", inputs={})["detail"]
     found = agent("list_tasks").structured_content["result"]
     [name] = [task["name"] for task in found if task["name"].endswith(".greet")]
@@ -376,6 +419,7 @@ def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
         ("echo", {}),
         ("make", {"number": 3, "loud": {"true": 1}, "body": []}),
         ("make", {"number": 3, "loud": ["true"] * 9999, "body": []}),
+        ("item_by_name", {"number": "5"}),
         ("catch_all", {"anything": "mcp"}),  # itself
         ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
     ],
@@ -388,11 +432,22 @@ def test_an_argument_never_leads_to_another_endpoint(
     assert "the arguments are: " in result.structured_content["detail"]
 
 
+def test_of_arguments_with_one_name_the_later_one_begins_with_its_place(agent: Agent) -> None:
+    given = {"project": "p", "domain": "d", "query_project": "flytesnacks"}
+    seen = agent("look_in", **given).structured_content
+    assert seen == {"result": ["p", "d", "project=flytesnacks"]}
+    note = {"author": "a", "field_text": "b"}
+    seen = agent("put_note", text="c", query_author="d", **note).structured_content
+    assert seen == {"result": ["c", {"author": "a", "text": "b"}, "d"]}
+    seen = agent("beside", body=[1], query_body="b").structured_content
+    assert seen == {"result": [[1], "b"]}
+
+
 def test_no_argument_is_a_credential(agent: Agent) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
         refused = agent("see_headers", **{name: bearer("bob")}).structured_content
         assert "the arguments are: last_event_id (header);" in refused["detail"]
-    many = {f"{number}{'x' * 1000}": 0 for number in range(900)}
+    many = {f"{number}{'x' * 1000}": 0 for number in range(200)}
     assert len(texts(agent("see_headers", **many))[0]) < 1000
     seen = agent("see_headers", last_event_id="7").structured_content
     assert seen["last-event-id"] == "7"
@@ -400,12 +455,28 @@ def test_no_argument_is_a_credential(agent: Agent) -> None:
     assert not {"accept", "content-type", "mcp-protocol-version"} & seen.keys()
 
 
+def test_configured_credentials_arrive_whatever_they_are_called(
+    local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    names: dict[str, Any] = {
+        "token_header": "Accept-Token",
+        "credential_headers": ("Mcp-Key", "If-Tenant"),
+    }
+    sent = {"Accept-Token": PEOPLE["alice"].token, "Mcp-Key": "k", "If-Tenant": "t"}
+    with TestClient(app_with_agents(**names)) as client:
+        answer = client.post("/mcp", json=message("tools/call", name="me"), headers=ACCEPT | sent)
+    assert answer.json()["result"]["structuredContent"]["subject"] == "alice-subject"
+    assert {(call.headers["mcp-key"], call.headers["if-tenant"]) for call in received()} == {
+        ("k", "t")
+    }
+
+
 def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Agent) -> None:
     things = [{"text": "a", "more": [{"text": "b", "more": []}]}]
     made = agent("make", number=3, loud=True, body=things)
     assert made.structured_content["result"] == [*things, {"text": "3 True", "more": []}]
     assert agent("make_thing").structured_content == {"text": "", "more": []}
-    assert not agent("make_thing", text="語" * 300_000).is_error
+    assert not agent("make_thing", text="語" * 80_000).is_error
     nobody = {"author": None, "text": None}
     for tool in ("make_note", "make_if_given"):
         assert agent(tool, **nobody).structured_content == nobody
@@ -576,7 +647,7 @@ async def test_what_ends_the_app_is_not_logged_by_asyncio(
     async def broken(*_: Any) -> None:
         raise RuntimeError(bearer("alice"))
 
-    result = await agents.Call(broken, {}, b"").result()  # type: ignore[arg-type]
+    result = await agents.InnerRequest(broken, {}, b"").result()  # type: ignore[arg-type]
     assert result["isError"]
     gc.collect()
     assert caplog.text == ""
@@ -629,11 +700,16 @@ def test_anything_but_a_message_is_refused_with_4xx(url: str, version: str) -> N
         for method in ("GET", "DELETE", "PUT"):
             refused = alice.request(method, "/mcp")
             assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
+            assert "an agent sends each message with POST" in refused.json()["detail"]
         for content in (b"", b"{", b"[" * 100_000, b'{"a": "\\ud800"}', b"[]", b"3", batch):
             refused = alice.post("/mcp", content=content, headers=headers)
             assert 400 <= refused.status_code < 500, content[:40]
-        large = alice.post("/mcp", json=message("tools/call", x="y" * 2**20), headers=headers)
-        assert large.status_code == 413
+        large = json.dumps(message("tools/call", x="y" * 2**18)).encode()
+        for content in (large, DEEP, MANY):
+            refused = alice.post("/mcp", content=content, headers=headers)
+            assert (refused.status_code, refused.json()["status"]) == (413, 413)
+        plain = alice.post("/mcp", content=b"{}", headers={**headers, "Content-Type": "text/plain"})
+        assert plain.json()["detail"] == "the Content-Type of a message is application/json"
 
 
 def test_anything_but_a_call_is_refused_by_the_protocol(
@@ -711,16 +787,18 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
         refused = client.post("/mcp", json=start, headers=forwarded)
         assert f'"https://app.example{METADATA}"' in refused.headers["WWW-Authenticate"]
         for host in ("[", 'a"b', "a b", "é", ""):
-            odd = client.post("/mcp", headers=[(b"Host", host.encode())])
+            odd = client.post("/mcp", json=start, headers=[(b"Host", host.encode())])
             assert odd.status_code in {400, 401}, host
 
 
-def test_agents_are_served_under_the_servers_prefix(local_flyte: LocalFlyte) -> None:
-    with serving(app_with_agents(), root_path="/pre") as url:
+@pytest.mark.parametrize("public_url", [None, "https://api.example:8443/flyte"])
+def test_agents_are_served_under_a_prefix(local_flyte: LocalFlyte, public_url: str | None) -> None:
+    with serving(app_with_agents(public_url=public_url), root_path="/pre") as url:
+        known = public_url or f"{url}/pre"
         with client_of(url, None) as client:
             told = client.post("/mcp", headers=ACCEPT).headers["WWW-Authenticate"]
-            assert told == f'Bearer resource_metadata="{url}/pre{METADATA}"'
-            assert client.get(METADATA).json()["resource"] == f"{url}/pre/mcp"
+            assert told == f'Bearer resource_metadata="{known}{METADATA}"'
+            assert client.get(METADATA).json()["resource"] == f"{known}/mcp"
         with calling(url) as call:
             assert call("me").structured_content["subject"] == "alice-subject"
 

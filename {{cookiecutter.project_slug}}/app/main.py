@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
@@ -30,7 +31,7 @@ ROUTERS = [
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
-PUBLIC = PublicPaths({*public.PATHS, *page.PATHS})
+PUBLIC = PublicPaths({*public.PATHS, *page.PATHS, *sign_in.PATHS})
 """Paths that need no credentials."""
 
 

@@ -20,8 +20,10 @@ from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from .calls.errors import StartError
 from .requests import public as public_routes
 from .requests.door import COVERED, Door
+from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
 from .requests.serving import keep_handshakes_out_of_the_log
 from .settings import Settings
@@ -93,6 +95,11 @@ class App(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
+            try:
+                operations_by_id(self.routes)  # of two with one name, one would be in no document
+            except StartError as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
             self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
         await super().__call__(_covered(scope), receive, send)
 

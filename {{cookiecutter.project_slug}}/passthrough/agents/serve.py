@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Collection
 from contextvars import Context
+from itertools import chain
 from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
@@ -19,20 +20,29 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
+from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from ..limits import MAX_RESULT_BYTES, MAX_RESULT_SECONDS
+from ..limits import (
+    MAX_AGENT_MESSAGE_BYTES,
+    MAX_AGENT_MESSAGE_LEVELS,
+    MAX_AGENT_MESSAGE_VALUES,
+    MAX_RESULT_BYTES,
+    MAX_RESULT_SECONDS,
+)
+from ..requests.operations import operation_id, operations_by_id
 from ..requests.problems import Problem
-from .sign_in import METADATA, PATH, SignIn, address
+from .sign_in import METADATA, PATH, SignIn
 from .tools import Tool, result_of, tools_of
 
-CALL = "passthrough.call"
-"""The key of ASGI's scope for the call that an agent's message makes."""
+INNER = "passthrough.inner"
+"""The key of ASGI's scope for the request that an agent's message makes."""
+JSON = "application/json"
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
 # Headers that describe the agent's request. All others go along: they say who sent it.
 DESCRIBING = re.compile(
@@ -45,18 +55,23 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
     """Offer the app's operations as tools, except for those that need no credentials.
 
     Args:
-        app: The app. Its routers may also be added later.
+        app: The app, with all its routers.
         only: Operation ids or tags of the operations to offer; default: all.
+
+    Raises:
+        StartError: One of ``only`` is neither, or two operations have one id.
     """
-    agents = Agents(app, only)
+    found = operations_by_id(app.routes)
+    known = {*found, *(str(tag) for route in found.values() for tag in route.tags)}
+    if missing := {*(only or ())} - known:
+        raise StartError(
+            f"cannot start: there is no {', '.join(sorted(missing))} to offer to agents;"
+            f" there are {', '.join(sorted(known))}"
+        )
+    sign_in = SignIn(app.settings, app.title)
     # First, so that no catch-all route of the owner gets there before.
-    app.router.routes[:0] = [
-        Route(PATH, agents, methods=["POST"]),
-        Route(METADATA, SignIn(app.settings, app.title).metadata),
-    ]
-    app.public.add(METADATA)
-    # RFC 9728 5.1: a refusal says where to learn how to sign in.
-    app.challenges[PATH] = lambda c: f'Bearer resource_metadata="{address(c, METADATA)}"'
+    app.router.routes[:0] = [Route(PATH, Agents(app, only)), Route(METADATA, sign_in.metadata)]
+    app.challenges[PATH] = sign_in.challenge
 
 
 class Agents:
@@ -64,21 +79,18 @@ class Agents:
 
     def __init__(self, app: App, only: Collection[str] | None) -> None:
         self._app, self._only = app, only
+        settings = app.settings
+        credentials = (*settings.credential_headers, settings.token_header or "authorization")
+        self._credentials = {name.lower().encode() for name in credentials}
         self._server: Any = None
         self._tools: dict[str, Tool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        body = await Request(scope, receive).body()
-        try:
-            message = from_json(body, allow_inf_nan=False)
-        except ValueError:
-            raise HTTPException(400, "the body is not JSON") from None
-        if not isinstance(message, dict):  # the package would validate each item
-            raise HTTPException(400, "the body is not one message")
-        caller = HTTPConnection(scope)
-        if message.get("method") in ("initialize", "server/discover"):
-            await find_caller(caller)  # expired credentials are noticed here
+        request = Request(scope, receive)
+        body = await _read(request)
+        if _method(body) in ("initialize", "server/discover"):
+            await find_caller(request)  # expired credentials are noticed here
         if self._server is None:
             await self._load()
         manager = self._manager(self._server, json_response=True, stateless=True)
@@ -94,14 +106,14 @@ class Agents:
         try:
             async with manager.run():
                 await manager.handle_request(scope, replay, keep)
-            if CALL in scope and scope[CALL].status == 401:
+            if INNER in scope and scope[INNER].status == 401:
                 # If it is Flyte that refuses, the agent signs in; else it gets the endpoint's 401.
-                await find_caller(caller)
+                await find_caller(request)
             for each in answer:
                 await send(each)
         finally:
-            if CALL in scope:
-                await scope[CALL].end()
+            if INNER in scope:
+                await scope[INNER].end()
 
     async def _load(self) -> None:
         """Import the package, in a thread because that takes a third of a second."""
@@ -114,17 +126,17 @@ class Agents:
             self._app.title,
             version=self._app.version,
             instructions=self._app.description,
-            on_list_tools=self._list,
-            on_call_tool=self._call,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
             get_tool_input_schema=lambda _: None,
         )
         self._server.middleware.clear()  # its spans would hold what the client wrote
 
-    async def _list(self, *_: Any) -> dict[str, Any]:
+    async def _list_tools(self, *_: Any) -> dict[str, Any]:
         tools = [tool.definition for tool in self._tools.values()]
         return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 
-    async def _call(self, context: Any, params: Any) -> Any:
+    async def _call_tool(self, context: Any, params: Any) -> Any:
         tool = self._tools.get(params.name)
         if tool is None:
             return resolve_name("mcp_types:ErrorData")(code=INVALID_PARAMS, message="Unknown tool")
@@ -136,34 +148,89 @@ class Agents:
         except HTTPException as error:
             refusal = Problem.of_exception(error).response()
             return result_of(422, refusal.headers, bytes(refusal.body), is_whole=True)
-        request_calls().leave_deadline()  # the request of the call has its own
-        outer[CALL] = call = Call(self._app, scope, body)
-        return await call.result()
+        request_calls().leave_deadline()  # the inner request has its own
+        outer[INNER] = inner = InnerRequest(self._app, scope, body)
+        return await inner.result()
 
     def _scope(self, tool: Tool, outer: Scope, request: dict[str, Any]) -> Scope:
-        """Return the scope of a call's request, as the agent's own client would send it.
+        """Return the scope of a tool's request, as the agent's own client would send it.
 
         Raises:
             HTTPException: The path is another operation's, too, which would answer.
         """
         trace = {"x-request-id": request_calls().request_id or ""}
         TraceContextTextMapPropagator().inject(trace)
-        headers = [each for each in outer["headers"] if not DESCRIBING.fullmatch(each[0])]
+        headers = [
+            (name, value)
+            for name, value in outer["headers"]
+            if name in self._credentials or not DESCRIBING.fullmatch(name)
+        ]
         headers += [(name.encode(), value.encode()) for name, value in trace.items()]
         kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
         scope = {name: outer[name] for name in kept if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
-        for each in iter_route_contexts(self._app.routes):
-            if each.matches(scope)[0] is Match.FULL:
-                if each.path_format == tool.path:
+        for route in iter_route_contexts(self._app.routes):
+            if route.matches(scope)[0] is Match.FULL:
+                if operation_id(route) == tool.definition["name"]:
                     return scope
                 break
         raise tool.refusal()
 
 
-class Call:
+async def _read(request: Request) -> bytes:
+    """Return an agent's message as it came.
+
+    Raises:
+        HTTPException: It is not sent as one, or is too large.
+    """
+    if request.method != "POST":
+        raise HTTPException(
+            405,
+            "an agent sends each message with POST, and the response is its answer: there is no"
+            " session, and no stream to GET",
+            {"Allow": "POST"},
+        )
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise HTTPException(415, f"the Content-Type of a message is {JSON}")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_AGENT_MESSAGE_BYTES:
+            most = f"a message may have up to {MAX_AGENT_MESSAGE_BYTES} bytes"
+            raise HTTPException(413, most)
+    return bytes(body)
+
+
+def _method(body: bytes) -> object:
+    """Return the method that a message names.
+
+    Raises:
+        HTTPException: It is not one message, or is nested too deeply.
+    """
+    try:
+        message = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise HTTPException(400, "the body is not JSON") from None
+    if not isinstance(message, dict):  # the package would validate each item
+        raise HTTPException(400, "the body is not one message")
+    size = 0
+    level: list[Any] = [message]
+    for _ in range(MAX_AGENT_MESSAGE_LEVELS):
+        items = [each.values() if isinstance(each, dict) else each for each in level]
+        size += sum(map(len, items))
+        level = [each for each in chain.from_iterable(items) if isinstance(each, (dict, list))]
+    if level or size > MAX_AGENT_MESSAGE_VALUES:
+        raise HTTPException(
+            413,
+            f"a message may have up to {MAX_AGENT_MESSAGE_VALUES} values, nested up to"
+            f" {MAX_AGENT_MESSAGE_LEVELS} levels deep",
+        )
+    return message.get("method")
+
+
+class InnerRequest:
     """A request to the app, and its client, who leaves with what has come in time."""
 
     def __init__(self, app: App, scope: Scope, body: bytes) -> None:

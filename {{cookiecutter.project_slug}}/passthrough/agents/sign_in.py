@@ -16,13 +16,8 @@ from ..settings import Settings
 
 PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
-
-
-def address(connection: HTTPConnection, path: str) -> str:
-    """Return an address as the client knows it. OAuth needs https, except on this machine."""
-    url = connection.base_url
-    is_here = url.hostname in {"localhost", "127.0.0.1", "::1"}
-    return str(url.replace(scheme=url.scheme if is_here else "https")).rstrip("/") + path
+PATHS = frozenset({METADATA})
+"""What needs no credentials."""
 
 
 class SignIn:
@@ -32,6 +27,18 @@ class SignIn:
         self._settings, self._title = settings, title
         self._document: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
+
+    def address(self, connection: HTTPConnection, path: str) -> str:
+        """Return an address as the client knows it. OAuth needs https, except on this machine."""
+        if known := self._settings.public_url:
+            return known + path
+        url = connection.base_url
+        is_here = url.hostname in {"localhost", "127.0.0.1", "::1"}
+        return str(url.replace(scheme=url.scheme if is_here else "https")).rstrip("/") + path
+
+    def challenge(self, connection: HTTPConnection) -> str:
+        """Return the value of WWW-Authenticate that says where the document is (RFC 9728 5.1)."""
+        return f'Bearer resource_metadata="{self.address(connection, METADATA)}"'
 
     async def metadata(self, request: Request) -> JSONResponse:
         """Answer a request for the document (RFC 9728 2).
@@ -46,7 +53,7 @@ class SignIn:
             if not any(document["authorization_servers"]):  # Flyte may be told an issuer later
                 raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
             self._document = document
-        return JSONResponse({"resource": address(request, PATH), **document})
+        return JSONResponse({"resource": self.address(request, PATH), **document})
 
     async def _ask_flyte(self) -> dict[str, Any]:
         """Ask Flyte, which answers this without credentials."""

@@ -17,19 +17,21 @@ from ..requests.stopping import COME_BACK
 
 JSON = "application/json"
 REF = "#/components/schemas/"
+PLACES = ("path", "field", "body", "query", "header")
+"""Where arguments stand. If two have one name, the later one's argument begins with its place."""
 
 
 class Tool(NamedTuple):
     """An operation as a tool; ``definition`` describes it in the protocol's format.
 
-    Each argument has a place: the ``path``, the ``query``, a ``header``, a ``field`` of the body,
-    or the whole ``body``.
+    Each argument has a place (the ``path``, the ``query``, a ``header``, a ``field`` of the body,
+    or the whole ``body``), and the name of the parameter or field there.
     """
 
     method: str
     path: str
     definition: dict[str, Any]
-    places: dict[str, str]
+    places: dict[str, tuple[str, str]]
     needs_body: bool
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -39,24 +41,24 @@ class Tool(NamedTuple):
             HTTPException: Some are unknown, one of the path is missing, or one outside of the body
                 is long or an object.
         """
-        at: dict[str, dict[str, Any]] = {place: {} for place in ("query", *self.places.values())}
+        at: dict[str, dict[str, Any]] = {place: {} for place in PLACES}
         try:
-            for name, value in given.items():
-                place = self.places[name]
-                if place not in ("field", "body") and len(to_json(value)) > MAX_ARGUMENT_BYTES:
-                    raise self.refusal()  # it would take long to write, and be refused then
+            for argument, value in given.items():
+                place, name = self.places[argument]
                 if place in ("field", "body"):
                     at[place][name] = value
+                elif len(to_json(value)) > MAX_ARGUMENT_BYTES:
+                    raise self.refusal()  # it would take long to write, and be refused then
                 elif place == "query" and isinstance(value, list):
                     at[place][name] = [*map(_text, value)]
                 elif value is not None:
                     at[place][name] = _text(value)
-            path = self.path.format_map(at.get("path", {}))
+            path = self.path.format_map(at["path"])
         except (KeyError, TypeError, ValueError):
             raise self.refusal() from None
-        headers = [(b"last-event-id", id_.encode()) for id_ in at.get("header", {}).values()]
-        fields = at.get("field")
-        body = at.get("body", {}).get("body", fields if fields or self.needs_body else None)
+        headers = [(name.encode(), value.encode()) for name, value in at["header"].items()]
+        fields = at["field"] if at["field"] or self.needs_body else None
+        body = at["body"].get("body", fields)
         if body is not None:
             headers.append((b"content-type", JSON.encode()))
         query = urlencode(at["query"], doseq=True).encode()
@@ -65,7 +67,7 @@ class Tool(NamedTuple):
 
     def refusal(self) -> HTTPException:
         """Return the error for arguments with which the operation cannot be requested."""
-        known = ", ".join(f"{name} ({place})" for name, place in self.places.items()) or "none"
+        known = ", ".join(f"{name} ({at[0]})" for name, at in self.places.items()) or "none"
         return HTTPException(
             422,
             f"the arguments are: {known}; those of the path are required"
@@ -147,30 +149,38 @@ def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str
 
 
 def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> Tool:
-    places: dict[str, str] = {}
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    for each in operation.get("parameters", ()):
-        name, place = each["name"], each["in"]
-        if place == "header" and name == "last-event-id":
-            name = "last_event_id"
-        elif place not in ("path", "query"):  # it could be a credential
-            continue
-        places[name] = place
-        properties[name] = each["schema"] | {"description": each.get("description", "")}
-        required += [name] * each.get("required", False)
+    found = [
+        (
+            each["in"],
+            each["name"],
+            each["schema"] | {"description": each.get("description", "")},
+            each.get("required", False),
+        )
+        for each in operation.get("parameters", ())
+        # Any other header, or a cookie, could be a credential.
+        if each["in"] in ("path", "query") or each["name"] == "last-event-id"
+    ]
     body = operation.get("requestBody", {})
     needs_body = body.get("required", False)
     if body:
         schema = body["content"][JSON]["schema"]
         refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
         model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
-        place, fields, needed = "field", model.get("properties", {}), model.get("required", [])
-        if not fields or model.get("additionalProperties") or fields.keys() & properties:
-            place, fields, needed = "body", {"body": schema}, ["body"]
-        places |= dict.fromkeys(fields, place)
-        properties |= fields
-        required += needed if needs_body else []
+        if (fields := model.get("properties")) and not model.get("additionalProperties"):
+            needed = model.get("required", []) if needs_body else []
+            found += [("field", name, fields[name], name in needed) for name in fields]
+        else:
+            found.append(("body", "body", schema, needs_body))
+    places: dict[str, tuple[str, str]] = {}
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for place, name, schema, is_required in sorted(found, key=lambda each: PLACES.index(each[0])):
+        argument = name.replace("-", "_") if place == "header" else name
+        while argument in places:
+            argument = f"{place}_{argument}"
+        places[argument], properties[argument] = (place, name), schema
+        if is_required:
+            required.append(argument)
     schema = {"type": "object", "properties": properties, "required": required}
     needs: dict[str, Any] = {}
     while missing := {*re.findall(f'"{REF}(.+?)"', json.dumps([schema, needs]))} - needs.keys():
