@@ -46,7 +46,8 @@ def test_all_actions_come_at_once_then_what_changes_until_the_run_has_ended(
     run = start("tests.family", broken=str(tmp_path / "none"))
     states = [tuple(each) for message in told(alice, run) for each in message]
     assert states[0][:2] == ("a0", "family")
-    assert len({*states}) == len(states)
+    known = [state for state in states if state[2] not in ("queued", "initializing")]
+    assert len({*known}) == len(known)
     last = {name: (title, phase) for name, title, phase, _ in states}
     assert [*last.values()] == [("family", "succeeded"), *[("stumble", "succeeded")] * 3]
     (snapshot,) = told(bob, run)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
@@ -68,26 +69,24 @@ def skip_unreadable() -> Generator[None]:
             raise
 
 
+async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
+    """Fetch the details of a listed action, and return what is read from them.
+
+    If they cannot be read, such as those of a child that has just been enqueued, there is only what
+    the list has.
+    """
+    listed = {field.name: value for field, value in action.pb2.ListFields()}
+    details = remote.ActionDetails(ActionDetails(**listed))
+    with skip_unreadable():
+        details = await remote.ActionDetails.get_details.aio(action.pb2.id)
+    return read(details)  # at once: they may be large
+
+
 async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, ten at once, and return what is read from them.
-
-    Of one that cannot be read, such as a child that has just been enqueued, there is only what the
-    list has.
-    """
-
-    async def details(action: Any) -> Result:
-        found = remote.ActionDetails(ActionDetails(**_listed(action)))
-        with skip_unreadable():
-            found = await remote.ActionDetails.get_details.aio(action.pb2.id)
-        return read(found)  # at once: they may be large
-
-    return await call_each(details, actions)
-
-
-def _listed(action: Any) -> dict[str, Any]:
-    return {field.name: value for field, value in action.pb2.ListFields()}
+    """Fetch the details of listed actions, ten at once, and return what is read from them."""
+    return await call_each(partial(read_details, read=read), actions)
 
 
 async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:

@@ -56,7 +56,7 @@ def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
     assert alice.get(path, headers={"Last-Event-ID": "not a number"}).status_code == 422
 
 
-@pytest.mark.parametrize("stream", ["events", "logs"])
+@pytest.mark.parametrize("stream", ["events", "logs", "actions/events"])
 def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str) -> None:
     response = alice.get(f"/runs/none/{stream}")
     assert response.status_code == 404
@@ -65,7 +65,8 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
 
 @pytest.mark.steers_flyte
 @pytest.mark.parametrize(
-    ("stream", "call"), [("events", "WatchActionDetails"), ("logs", "TailLogs")]
+    ("stream", "call"),
+    [("events", "WatchActionDetails"), ("logs", "TailLogs"), ("actions/events", "WatchActions")],
 )
 def test_a_stream_that_fails_before_its_first_event_is_a_problem(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str

@@ -1,9 +1,12 @@
 """What a run consists of, and what its tasks have drawn."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException, Query
 from fastapi.responses import RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 
 from passthrough.calls.runs import report_address
@@ -11,6 +14,7 @@ from passthrough.dependencies import ActionDep, RunDep
 from passthrough.lists import details_of, take
 from passthrough.models import Action, BoundedList
 from passthrough.waiting import in_time
+from passthrough.watching import watch_details
 
 from ..models import Abort
 
@@ -26,6 +30,22 @@ async def list_actions(
     """List the tasks, traces and conditions that the run consists of, oldest first."""
     actions = await take(remote.Action.listall.aio(run.name), limit, offset)
     return await details_of(actions, Action.of)
+
+
+@router.get(
+    "/runs/{name}/actions/events",
+    summary="Watch a run's actions",
+    response_class=EventSourceResponse,
+)
+async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
+    """Send each action of the run as an `action` event, now and whenever it changes, until the end.
+
+    Its data is what `GET /runs/{name}/actions` returns of it. A client that connects again gets all
+    actions. If Flyte fails after the first event, the last one is a `problem`.
+    """
+    async with aclosing(watch_details(run, Action.of)) as actions:
+        async for action in actions:
+            yield ServerSentEvent(event="action", data=action)
 
 
 @router.post("/runs/{name}/actions/{action}/abort", status_code=202, summary="Abort an action")

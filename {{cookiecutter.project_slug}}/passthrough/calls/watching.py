@@ -15,6 +15,16 @@ from .caller import initialised
 ROOT = "a0"
 """The name of a run's first action."""
 
+WAITING = {
+    phase.to_protobuf_value()
+    for phase in (
+        ActionPhase.QUEUED,
+        ActionPhase.WAITING_FOR_RESOURCES,
+        ActionPhase.INITIALIZING,
+    )
+}
+"""The phases in which an action waits for the cluster."""
+
 PAUSE = 1.0
 """Seconds until a watch that has ended before its run is opened again."""
 
@@ -22,10 +32,11 @@ PAUSE = 1.0
 async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
     """Yield the actions of a run: all of them at once, then those that have changed.
 
-    Parents come before their children, and at most 1,000 actions at a time. An action has its state
-    and its task's short name; `passthrough.lists.details_of` fetches errors, and what a
-    condition asks. It ends with the run: when the root action has ended, and all others have ended
-    or wait for an answer that nobody needs any more.
+    Parents come before their children, and at most 1,000 actions at a time. One that waits for the
+    cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
+    state and its task's short name; `passthrough.watching` adds the rest. It ends with the run:
+    when the root action has ended, and all others have ended or wait for an answer that nobody
+    needs any more.
 
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
@@ -79,4 +90,4 @@ class _WatchedRun:
         else:
             self._in_progress.add(key)
         self.has_ended = self.has_ended or (action.name == ROOT and action.done())
-        return is_new
+        return is_new or action.raw_phase in WAITING
