@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as, ended, start, wait_until
+from passthrough.calls import logs
 from passthrough.models import Action, BoundedList
 
 from .support import TASKS
@@ -76,7 +77,7 @@ def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
         next(line for line in log.iter_lines() if line == second)
     local_flyte.delete_pods()
     with alice.stream("GET", f"/runs/{run}/logs") as log:
-        headers = {"Last-Event-ID": "1-999999999"}
+        headers = {"Last-Event-ID": "1-gone"}
         with alice.stream("GET", f"/runs/{run}/logs", headers=headers) as resumed:
             lines = log.iter_lines()
             assert next(lines) == "event: unavailable"  # the SDK looks for it for 8 seconds
@@ -92,10 +93,25 @@ def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
             root.details.status.phase = phase_pb2.ACTION_PHASE_RUNNING
             local_flyte.delete_pods()
             local_flyte.clear_calls()
-        wait_until(lambda: "TailLogs" in [call.method for call in local_flyte.calls])
+        wait_until(lambda: len(local_flyte.calls) > 1)
         root.details.status.phase = phase_pb2.ACTION_PHASE_SUCCEEDED
         told = [*lines]
     assert not any(word in line for word in ("problem", "unavailable") for line in told)
+    assert {call.method for call in local_flyte.calls} == {"GetActionDetails"}  # no second reading
+
+
+def test_a_log_of_absurdly_many_attempts_ends(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAX_ATTEMPTS", 2)
+    run = ended(start("tests.stumble", times=1))
+    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
+    root.details.status.attempts = 2**32 - 1
+    *told, problem = events(alice, run)
+    assert {id_of(each).partition("-")[0] for each in told} == {"1", "2"}
+    assert "more than 2 attempts" in problem
+    headers = {"Last-Event-ID": "999999999-1"}
+    assert alice.get(f"/runs/{run}/logs", headers=headers).status_code == 413
 
 
 def test_a_log_resumes_only_after_an_id_of_its_own(alice: httpx.Client, greeting: str) -> None:

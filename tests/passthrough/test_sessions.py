@@ -259,6 +259,36 @@ def test_messages_of_a_stream_arrive_whole_however_they_are_split(
     assert [line.strip() for line in read] == [f"line {n}" for n in range(30)]
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        (),
+        (b"\0\0",),
+        (b"\0\0\0\0\x09half",),
+        (envelope(b"{}", 2)[:-1],),
+        (envelope(b'{"error": {"code": "internal"}}', 2)[:-4],),
+    ],
+)
+def test_a_log_that_is_cut_off_does_not_look_whole(
+    alice: httpx.Client, log: Callable[..., None], greeting: str, end: tuple[bytes, ...]
+) -> None:
+    log(lines("one"), *end)
+    assert alice.get(f"/logs/{greeting}").status_code == 503
+    first, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert first == "data: one\nid: 1-1"
+    assert last.startswith("event: problem\n")
+    assert '"status":503' in last.replace(" ", "")
+
+
+def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
+    alice: httpx.Client, elsewhere: Elsewhere, log: Callable[..., None], greeting: str
+) -> None:
+    log(lines("one"), envelope(b'{"error": {"code": "not_found"}}', 2))
+    told = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert told == ["data: one\nid: 1-1", 'event: unavailable\ndata: {"attempt": 1}\nid: 1-gone']
+    assert len(elsewhere.received) == 1
+
+
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:

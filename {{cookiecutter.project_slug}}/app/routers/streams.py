@@ -4,17 +4,13 @@ Deployments and proxies cut streams off after some minutes. A client can resume 
 off by sending ``Last-Event-ID``, as browsers do.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from flyte import remote
-from flyte.errors import LogsNotYetAvailableError
 
-from passthrough.calls.runs import attempts_of, log_of
+from passthrough.calls.logs import LOG_ID, AttemptBegan, LogLine, follow_log
 from passthrough.dependencies import ActionDep, RunDep
 from passthrough.models import phase_of
 
@@ -23,7 +19,6 @@ from ..models import Run
 router = APIRouter(tags=["runs"])
 
 LAST_EVENT_ID = "The id of the last event received."
-GONE = 999_999_999  # the number of the event that says that an attempt's log is gone
 
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
@@ -46,38 +41,17 @@ async def run_events(
 @router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
 async def run_logs(
     action: ActionDep,
-    last_event_id: Annotated[
-        str, Header(pattern=r"^[1-9]\d{0,8}-\d{1,9}$", description=LAST_EVENT_ID)
-    ] = "1-0",
+    last_event_id: Annotated[str, Header(pattern=LOG_ID, description=LAST_EVENT_ID)] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log of a run, or of one action, over all attempts until it has ended.
 
     Each message, or part of a long one, is an event with the id `attempt-number`. An `attempt` event
-    comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log. If
-    Flyte fails after the first event, the last one is a `problem`.
+    comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log, or the
+    rest of it. If Flyte fails after the first event, the last one is a `problem`.
     """
-    attempt, seen = map(int, last_event_id.split("-"))
-    is_read = seen == GONE
-    while True:
-        number = 0
-        if seen < GONE:
-            with suppress(LogsNotYetAvailableError):
-                async for text in log_of(action, attempt):
-                    number += 1
-                    if number > seen:
-                        yield ServerSentEvent(id=f"{attempt}-{number}", raw_data=text)
-                is_read = True
-        seen = max(seen, number)
-        # Flyte ends the log with the attempt's pod, and records the attempt's end later.
-        action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
-        is_last = attempts_of((await action.details()).pb2) <= attempt
-        if is_last and not action.done():
-            await asyncio.sleep(1)
-            continue
-        if not is_read:
-            gone = {"attempt": attempt}
-            yield ServerSentEvent(event="unavailable", id=f"{attempt}-{GONE}", data=gone)
-        if is_last:
-            return
-        attempt, seen, is_read = attempt + 1, 0, False
-        yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
+    async for each in follow_log(action, last_event_id):
+        if isinstance(each, LogLine):
+            yield ServerSentEvent(id=each.id, raw_data=each.text)
+        else:
+            kind = "attempt" if isinstance(each, AttemptBegan) else "unavailable"
+            yield ServerSentEvent(event=kind, id=each.id, data={"attempt": each.attempt})

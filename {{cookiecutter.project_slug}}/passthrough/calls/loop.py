@@ -8,10 +8,16 @@ from typing import Any
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
+from flyte.errors import LogsNotYetAvailableError
 
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
 from .sdk import part
+
+Tail = Callable[..., AsyncGenerator[Any]]
+
+LOG_PAUSE_SECONDS = 2.0
+"""Between attempts to read a log that is not there yet, as in the SDK."""
 
 LINES_AT_ONCE = 1000
 """Lines of a log after which other requests are served: a message may hold many lines."""
@@ -47,13 +53,38 @@ def change_loop() -> None:
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
-    for logs in (part("flyte.remote._logs:Logs"), part("flyte.remote._logs:AppLogs")):
-        logs.tail = part("flyte.syncify:syncify")(classmethod(_cancellable(logs.tail.fn.__func__)))
+    logs, app_logs = part("flyte.remote._logs:Logs"), part("flyte.remote._logs:AppLogs")
+    syncify = part("flyte.syncify:syncify")
+    logs.tail = syncify(classmethod(_cancellable(_read_once(logs.tail.fn.__func__))))
+    app_logs.tail = syncify(classmethod(_cancellable(app_logs.tail.fn.__func__)))
 
 
-def _cancellable(
-    tail: Callable[..., AsyncGenerator[Any]],
-) -> Callable[..., AsyncGenerator[Any]]:
+def _read_once(tail: Tail) -> Tail:
+    """Make a generator of log lines end with an error if its log disappears while it is read.
+
+    The SDK's own then reads the log from its start: lines would come again.
+    """
+
+    @functools.wraps(tail)
+    async def read_once(*args: Any, retry: int = 5, **options: Any) -> AsyncGenerator[Any]:
+        for left in reversed(range(retry)):
+            has_begun = False
+            try:
+                async with aclosing(tail(*args, retry=1, **options)) as lines:
+                    async for line in lines:
+                        has_begun = True
+                        yield line
+            except LogsNotYetAvailableError:
+                if has_begun or not left:
+                    raise
+            else:
+                return
+            await asyncio.sleep(LOG_PAUSE_SECONDS)
+
+    return read_once
+
+
+def _cancellable(tail: Tail) -> Tail:
     """Make a generator of log lines raise a cancellation, at which the SDK's own just ends.
 
     Without that, half a log would look whole, and its endpoint would go on after its client left.

@@ -1,4 +1,4 @@
-"""What the SDK does not do for runs: attempts, whole logs, links to reports."""
+"""What the SDK does not do for runs: attempts, conditions, links to reports."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,7 +11,6 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
-from ..limits import MAX_LOG_EVENT_CHARS
 from .caller import initialised
 
 NEWEST_FIRST = ("created_at", "desc")
@@ -38,14 +37,6 @@ async def conditions_of(run: str) -> AsyncGenerator[remote.Action | remote.Condi
     async for each in remote.Condition.listall.aio(run):
         if each.pb2.status.phase != ActionPhase.PAUSED.to_protobuf_value():
             yield each
-
-
-async def log_of(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
-    """Yield the messages in the log of an attempt, long ones in parts, until its container ends."""
-    async for message in action.get_logs.aio(attempt):
-        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
-        for start in range(0, len(text) or 1, MAX_LOG_EVENT_CHARS):
-            yield text[start : start + MAX_LOG_EVENT_CHARS]
 
 
 async def report_address(action: remote.Action) -> str:

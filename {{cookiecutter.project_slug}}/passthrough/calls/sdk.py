@@ -30,7 +30,7 @@ SDK_NAMES = {
         "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
         " session_config",
         "flyte.remote._data": "hash_file",
-        "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt)",
+        "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry)",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
         "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",

@@ -7,9 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pyqwest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 
 from ..limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
 from .errors import TooLargeError
+
+END_OF_STREAM = 2
+"""The flag of the last message of a stream, in the Connect protocol."""
 
 
 class HttpClient:
@@ -83,10 +88,16 @@ class HttpClient:
 async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield the chunks of a response, until a message is too large.
 
-    In a stream, each message starts with a flag and its length, 1 + 4 bytes.
+    In a stream, each message starts with its flags and its length, 1 + 4 bytes. The last one has a
+    flag, which the Connect client does not miss.
+
+    Raises:
+        TooLargeError: A message is too large.
+        ConnectError: UNAVAILABLE, if a stream ends without its last message, or within one.
     """
-    is_stream = response.headers.get("content-type", "").startswith("application/connect+")
-    prefix, left, lines, size = b"", 0, 0, 0
+    kind = response.headers.get("content-type", "")
+    is_stream = response.status == 200 and kind.startswith("application/connect+")
+    prefix, left, lines, size, is_last = b"", 0, 0, 0, False
     async for chunk in response.content:
         rest = memoryview(chunk)
         size += len(rest)
@@ -99,10 +110,13 @@ async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
             else:
                 prefix += part
                 if len(prefix) == 5:
+                    is_last = bool(prefix[0] & END_OF_STREAM)
                     prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
             _check(left, lines)
         _check(0 if is_stream else size)
         yield bytes(chunk)
+    if is_stream and (left or prefix or not is_last):
+        raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
 
 
 def _check(size: int, lines: int = 0) -> None:
