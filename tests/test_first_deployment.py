@@ -78,7 +78,8 @@ TROUBLES = [
 
 
 def test_each_row_of_the_table_of_troubles_is_tried(default_project: Path) -> None:
-    section = (default_project / "docs" / "deploying.md").read_text("utf-8").split("\n## ")[1]
+    page = (default_project / "docs" / "deploying.md").read_text("utf-8")
+    section = page.split("\n## If the first deployment fails\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
     assert rows == ["message", *dict.fromkeys(each.message for each in TROUBLES)]
 

@@ -1,16 +1,17 @@
 """What `make deploy` needs besides ``flyte deploy``: a built image, and the app's address."""
 
 import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
-
-import flyte
-from flyte import remote
 
 from .calls.sdk import part
 
 BUILDERS = ("DockerImageBuilder", "PodmanImageBuilder")
 IN_THE_APP = "FLYTE_INTERNAL_EXECUTION_PROJECT"
-"""Set where the app runs, which imports ``deployment.py`` as well, and builds no image of its own."""
+"""Set where the app runs, which imports ``deployment.py`` as well, and builds no image."""
 
 
 def build_unless_found() -> None:
@@ -30,6 +31,8 @@ class _NotFound:
 
     @classmethod
     async def image_exists(cls, repository: str, tag: str, _platforms: Any) -> None:
+        if part("flyte._initialize").get_init_config().client is None:
+            raise LookupError("there is no config, which the SDK reports later")
         print(f"No registry says whether {repository}:{tag} exists, so it is built.", flush=True)
 
 
@@ -38,11 +41,17 @@ def _with_an_answer(get_checkers: Any) -> Any:
 
 
 def main() -> None:
-    """Print the address of the deployed app; the table of ``flyte deploy`` cuts it in two."""
+    """Print the address of the deployed app; the table of ``flyte deploy`` cuts it in two.
+
+    The ``flyte`` command is asked: it knows how to sign in, also as a CI job.
+    """
     from deployment import app_env  # noqa: PLC0415 - the project's
 
-    flyte.init_from_config()
-    print(f"Address: {remote.App.get(app_env.name).endpoint}")
+    command = [str(Path(sys.executable).with_name("flyte")), "get", "app", app_env.name]
+    wide = {**os.environ, "COLUMNS": "2000", "TERM": "dumb"}
+    shown = subprocess.run(command, env=wide, capture_output=True, text=True, check=False).stdout
+    address = re.search(r"'publicUrl': '(\S+?)'", shown)
+    print(f"Address: {address[1] if address else 'unknown; ' + ' '.join(command)}")
 
 
 if __name__ == "__main__":
