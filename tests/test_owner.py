@@ -168,6 +168,7 @@ def without_agents(project: Path) -> None:
     lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
     cut(main, *imported, *lines)
     cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
+    delete(project, "tests/test_agents.py")
     # The environment still has the package: it must not be used.
     (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import pkgutil
 import re
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 from unittest.mock import AsyncMock
@@ -45,6 +47,7 @@ from mcp.shared.auth import OAuthClientMetadata
 from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp
+from template import ROOT
 
 import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
@@ -58,6 +61,7 @@ from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
 from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
 
+from ..walkthrough import code_blocks
 from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
@@ -676,6 +680,16 @@ def test_a_page_of_another_site_cannot_use_its_visitors_cookie(
         own = cookie | {"Sec-Fetch-Site": "same-origin", "Origin": url}
         answer = browser.post("/mcp", json=body, headers=own).json()
     assert answer["result"]["structuredContent"]["subject"] == "alice-subject"
+
+
+def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
+    page = ROOT / "{{cookiecutter.project_slug}}/docs/agents.md"
+    environment = {**os.environ, "TOKEN": PEOPLE["bob"].token}
+    for language, command in (("sh", ["sh"]), ("python", [sys.executable])):
+        [code] = code_blocks(page, "Try it", language)
+        (file := tmp_path / language).write_text(code.replace("https://<address>", url))
+        told = subprocess.check_output([*command, file], env=environment, text=True)
+        assert "bob-subject" in told
 
 
 # The protocol, and what is logged
