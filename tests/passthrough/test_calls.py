@@ -6,12 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter
+from template import ROOT
 
 from app.routers import actions, conditions, me, projects, runs, streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.testing import ended, start, wait_until
 
-from ..baking import PROJECT, ROOT
+from ..baking import PROJECT
 from .support import build_app
 
 router = APIRouter()
