@@ -385,8 +385,13 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(url: str) -> None:
         listed = call("list_runs", phase=["succeeded", "failed"], limit=9).structured_content
         assert run["name"] in [each["name"] for each in listed["result"]]
         run = call("run_task", name=f"{TASKS}.count", inputs={"to": 9999}).structured_content
+        action, more = texts(call("watch_actions", name=run["name"]))
+        assert json.loads(action.splitlines()[0])["name"] == "a0"
+        assert more == "This is not the end: call again with the same arguments."
         assert not call("abort_run", name=run["name"], reason="enough").is_error
         assert call("get_run", name=run["name"], wait=60).structured_content["phase"] == "aborted"
+        action, end = texts(call("watch_actions", name=run["name"]))
+        assert (json.loads(action)["phase"], end) == ("aborted", "This is the end.")
 
 
 def test_wrong_inputs_can_be_corrected_from_the_messages_alone(agent: Agent) -> None:
@@ -571,6 +576,7 @@ def test_events_are_told_as_text(stream: bytes, is_error: bool, shown: str, note
         (b": ping\n\ndata: ab", "ab", "The event is cut: ask for less."),
         (b": ping\n\n", "", "This is not the end: call again with the same arguments."),
         (b"data: a\n\ndata: b", "a", "This is not the end: call again with "),
+        (b"data: a\n\n" + b":" * (MAX_RESULT_BYTES - 9), "a", "This is not all: a result has "),
     ],
 )
 def test_an_event_that_is_cut_is_said_to_be_cut(stream: bytes, shown: str, note: str) -> None:

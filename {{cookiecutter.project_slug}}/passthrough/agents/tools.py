@@ -17,6 +17,7 @@ from ..requests.stopping import COME_BACK
 
 JSON = "application/json"
 REF = "#/components/schemas/"
+NOT_ALL = f"This is not all: a result has up to {MAX_RESULT_BYTES} bytes. Ask for less."
 PLACES = ("path", "field", "body", "query", "header")
 """Where arguments stand. If two have one name, the later one's argument begins with its place."""
 
@@ -99,12 +100,14 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         if is_cut and not is_whole:
             how = f"{again} for the next" if last else "ask for less"
             notes = [f"The event is cut: {how}."]
+        elif len(body) == MAX_RESULT_BYTES and not last:  # again, it would be the same
+            notes = [NOT_ALL]
         else:
             notes = ["This is the end." if at_end else f"This is not the end: {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
-        notes = [f"This is not all: a result has up to {MAX_RESULT_BYTES} bytes. Ask for less."]
+        notes = [NOT_ALL]
     elif "json" in kind:
         with suppress(ValueError):  # such as an Infinity, which is no JSON
             value = from_json(text, allow_inf_nan=False)
