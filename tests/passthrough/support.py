@@ -15,11 +15,8 @@ from starlette.middleware import Middleware
 
 from passthrough.agents import sign_in
 from passthrough.application import App
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests import public
-from passthrough.requests.credentials import credential_extractors
-from passthrough.requests.door import PublicPaths
-from passthrough.requests.problems import problem_response
+from passthrough.requests import public as public_routes
+from passthrough.requests.credentials import CallersOnly
 from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent
@@ -27,11 +24,11 @@ TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 
 
-PUBLIC = PublicPaths({*public.PATHS, *sign_in.PATHS})
+PUBLIC = public_routes.PATHS | sign_in.PATHS
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
-def build_app(*routers: APIRouter, **changed: Any) -> App:
+def build_app(*routers: APIRouter, public: frozenset[str] = PUBLIC, **changed: Any) -> App:
     """Build an app like a generated one, with some settings changed."""
     patient = {"flyte_timeout": 120.0}  # enough even on a busy machine
     settings = load_settings(Settings).model_copy(update=patient | changed)
@@ -43,18 +40,10 @@ def build_app(*routers: APIRouter, **changed: Any) -> App:
 
     app = App(
         settings,
-        PUBLIC,
+        public,
         lifespan=lifespan,
         middleware=[
-            Middleware(
-                FastAPIPassthroughAuthMiddleware,
-                header_extractors=credential_extractors(settings),
-                excluded_paths=PUBLIC,
-                cookie_names=settings.cookie_names,
-                trusted_origins=settings.trusted_origins,
-                assume_ambient=True,
-                refusal_handler=problem_response,
-            ),
+            Middleware(CallersOnly, settings=settings, public=public),
         ],
     )
     for router in routers:

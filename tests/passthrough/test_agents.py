@@ -54,12 +54,12 @@ from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve as agents
 from passthrough.agents.serve import serve_agents
-from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of, tools_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
 from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
+from passthrough.agents.sign_in import METADATA
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
@@ -310,7 +310,7 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(agent:
         operation["operationId"]: (method, operation)
         for path in document["paths"].values()
         for method, operation in path.items()
-        if "security" in operation
+        if operation["security"]
     }
     tools = agent(None).tools
     assert [tool.name for tool in tools] == [name for name in operations if name != "form"]

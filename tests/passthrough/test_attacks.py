@@ -21,8 +21,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, serving
+from passthrough.calls.deadline import Deadline
 from passthrough.calls.errors import NotForManyCallersError
-from passthrough.calls.request_calls import RequestCalls, request_calls
+from passthrough.calls.request_calls import request_calls
 from passthrough.dependencies import Inputs, TaskDep
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
@@ -113,7 +114,7 @@ def test_a_started_run_is_reported_even_after_the_deadline(local_flyte: LocalFly
 @router.post("/deadlines")
 def deadlines() -> list[float]:
     def deadline() -> float:
-        return time.monotonic() + request_calls().time_left()
+        return time.monotonic() + request_calls().deadline.seconds_left()
 
     before = deadline()
     flyte.run(remote.Task.get("tests.greet", auto_version="latest"), name="Ada")
@@ -129,12 +130,12 @@ def test_no_run_is_started_after_the_deadline() -> None:
     """A thread goes on after it, until the request's calls are ended."""
 
     async def start() -> None:
+        deadline = Deadline(0)
         with suppress(TimeoutError):
-            async with asyncio.timeout(0) as deadline:
+            async with deadline.timeout:
                 await asyncio.sleep(60)
-        calls = RequestCalls(deadline=deadline)
         with pytest.raises(asyncio.CancelledError):
-            await calls.take_time()
+            await deadline.extend(60)
 
     asyncio.run(start())
 

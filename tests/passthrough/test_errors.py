@@ -15,9 +15,9 @@ from passthrough.calls.errors import (
     REMOVED,
     DeadlineExceededError,
     TooLargeError,
+    contains_secret,
     keep_credentials_out_of_logs,
-    meaning_of,
-    quotes,
+    safe_error,
     safe_line,
     secrets_in,
 )
@@ -52,25 +52,25 @@ def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
 ) -> None:
     error = ConnectError(code, message, [Literal()])
     error.__cause__ = ConnectionError()
-    meaning = meaning_of(error, [TOKEN], method)
-    assert (meaning.code, meaning.message) == expected
-    assert isinstance(meaning, TooLargeError) is (expected[0] is Code.OUT_OF_RANGE)
-    assert meaning.method == method  # type: ignore[attr-defined]
-    assert meaning.__cause__ is error.__cause__
-    assert not meaning.details
+    safe = safe_error(error, [TOKEN], method)
+    assert (safe.code, safe.message) == expected
+    assert isinstance(safe, TooLargeError) is (expected[0] is Code.OUT_OF_RANGE)
+    assert safe.method == method  # type: ignore[attr-defined]
+    assert safe.__cause__ is error.__cause__
+    assert not safe.details
 
 
 def test_some_errors_of_the_client_mean_something_else() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
-    meaning = meaning_of(error, [], GET_DATA)
-    assert (meaning.code, meaning.message) == (Code.INTERNAL, "the answer cannot be read")
+    safe = safe_error(error, [], GET_DATA)
+    assert (safe.code, safe.message) == (Code.INTERNAL, "the answer cannot be read")
     large = TooLargeError("larger than 8 bytes")
-    assert meaning_of(large, [], GET_DATA) is large
+    assert safe_error(large, [], GET_DATA) is large
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
     error.__cause__ = asyncio.CancelledError("by a scope of anyio's")
     with pytest.raises(asyncio.CancelledError) as raised:
-        meaning_of(error, [], GET_DATA)
+        safe_error(error, [], GET_DATA)
     assert raised.value is error.__cause__  # anyio recognises its own
     late = DeadlineExceededError(GET_DATA)
     told = (late.code, late.kind, str(late), late.method)
@@ -97,7 +97,9 @@ def test_secrets_are_told_from_schemes_and_the_names_of_cookies() -> None:
 )
 def test_a_quote_is_a_short_secret_or_a_good_part_of_a_long_one(text: str, is_quote: bool) -> None:
     secrets = ["0123456789abcdefghij", "eightlet", "sevenle"]
-    assert quotes(text, [*secrets, *(f"word-number-{n:05}" for n in range(5000))]) is is_quote
+    assert (
+        contains_secret(text, [*secrets, *(f"word-number-{n:05}" for n in range(5000))]) is is_quote
+    )
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
-from passthrough.dependencies import ProjectDomain, RequestBody
+from passthrough.dependencies import RequestBody
 from passthrough.limits import MAX_BODY_BYTES
-from passthrough.requests import public
 
 from .support import build_app
 
@@ -53,7 +52,7 @@ async def watch(websocket: WebSocket) -> None:
 @pytest.fixture(scope="module")
 def trusting_url(local_flyte: LocalFlyte) -> Iterator[str]:
     """The URL of an app that trusts the pages of one other origin."""
-    changed = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
+    changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
     with serving(build_app(router, **changed)) as url:
         yield url
 
@@ -295,22 +294,6 @@ def test_without_sign_in_the_app_is_served_only_under_safe_host_names(
     assert alice.get("/things", headers={"Host": host}).status_code == 200
 
 
-def test_only_callers_with_credentials_name_a_project(
-    local_flyte: LocalFlyte,
-) -> None:
-    own = APIRouter(dependencies=[ProjectDomain])
-    own.get("/health/own")(things)
-    app = build_app(own)
-    public.PATHS.add("/health/own")
-    try:
-        with serving(app) as url, client_of(url, None) as client:
-            assert client.get("/health/own").status_code == 200
-            for name in ("project", "domain"):
-                assert client.get("/health/own", params={name: "other"}).status_code == 400
-    finally:
-        public.PATHS.discard("/health/own")
-
-
 # A path prefix of the server (--root-path)
 
 
@@ -323,7 +306,7 @@ def test_public_paths_are_public_under_a_prefix(local_flyte: LocalFlyte) -> None
             assert [client.get(path).status_code for path in others] == [401] * 3
         with client_of(url, "alice") as alice:
             assert alice.get("/things").text == '"things"'
-            assert alice.get("/openapi.json").json()["servers"] == [{"url": "/pre"}]
+            assert alice.get("/openapi.json").json()["servers"][0] == {"url": "/pre"}
 
 
 def test_a_prefix_with_the_name_of_a_public_path_makes_nothing_else_public(

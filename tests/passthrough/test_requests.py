@@ -28,9 +28,11 @@ from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.transport import HttpClient
 from passthrough.limits import MAX_UNREAD_MESSAGES
-from passthrough.requests import exchange
+from passthrough.requests import exchange, incoming, outgoing
 from passthrough.requests.door import Door
 from passthrough.requests.exchange import Exchange
+from passthrough.requests.incoming import Incoming
+from passthrough.requests.outgoing import Outgoing
 from passthrough.requests.stopping import Stopping
 from passthrough.settings import Settings
 
@@ -296,29 +298,35 @@ def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url:
     """Those that arrive at once are more than the app keeps."""
     address, many = f"ws{url[4:]}/conversation", 3 * MAX_UNREAD_MESSAGES
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
-        websocket.send("waits")
-        wait_until(lambda: heard)
         websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * many)
-        for _ in range(many + 1):
+        for _ in range(many):
             assert websocket.recv() == "heard"
-    wait_until(lambda: len(heard) > many + 1)
-    assert heard == ["waits", *["x"] * many, "left"]
+    wait_until(lambda: len(heard) > many)
+    assert heard == [*["x"] * many, "left"]
 
 
 @pytest.mark.parametrize(
-    "unread", [0, 2 * MAX_UNREAD_MESSAGES], ids=["leaves", "sends without end"]
+    ("unread", "code"), [(0, 1000), (2 * MAX_UNREAD_MESSAGES, 1008)], ids=["leaves", "floods"]
 )
 def test_calls_of_a_websocket_end_when_its_client(
-    url: str, local_flyte: LocalFlyte, counting: str, unread: int
+    *,
+    url: str,
+    local_flyte: LocalFlyte,
+    counting: str,
+    unread: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(incoming, "MAX_UNREAD_SECONDS", 0.1)
     address = f"ws{url[4:]}/runs/{counting}/live"
     with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
-        with suppress(ConnectionClosed):
-            for _ in range(unread):
-                websocket.send("x")
+        websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * unread)
         if unread:
-            wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
+            with suppress(ConnectionClosed):
+                while True:
+                    websocket.recv(timeout=60)
+    assert websocket.close_code == code
     wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
 
 
@@ -328,6 +336,7 @@ class Connection:
     def __init__(self, *messages: Message) -> None:
         self.messages, self.asked = [*messages], 0
         self.sent: list[Message] = []
+        self.left = 0
 
     async def receive(self) -> Message:
         self.asked += 1
@@ -336,39 +345,40 @@ class Connection:
     async def send(self, message: Message) -> None:
         self.sent.append(message)
 
-    def exchange(self) -> Exchange:
-        """Return a request on this connection."""
-        scope = {"type": "http", "headers": []}
-        settings = Settings(largest_body=100)
-        return Exchange(scope, self.receive, self.send, settings, "")
+    def leave(self) -> None:
+        self.left += 1
+
+    def client(self, is_http: bool = True) -> Incoming:
+        """Return what comes from the client on this connection."""
+        return Incoming(self.receive, is_http, 100, self.leave)
 
 
 PART: Message = {"type": "http.request", "body": bytes(10), "more_body": True}
 
 
-async def until_it_leaves(client: Exchange) -> None:
+async def until_it_leaves(client: Incoming) -> None:
     with pytest.raises(TimeoutError):
-        async with client.present:
+        async with client.connected:
             await asyncio.sleep(5)
 
 
 @pytest.fixture
 def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "READ_AHEAD_AFTER", 0)
+    monkeypatch.setattr(incoming, "READ_AHEAD_AFTER", 0)
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
 async def test_a_connection_is_not_read_after_a_complete_response() -> None:
     """Even if the app was still listening to it, and stops only then."""
     connection = Connection()
-    client = connection.exchange()
+    client = connection.client()
     reading = asyncio.create_task(client.receive())
     await asyncio.sleep(0.01)  # longer than ``READ_AHEAD_AFTER``
-    await client.send({"type": "http.response.body"})
+    client.stop()
     reading.cancel()
     await asyncio.wait({reading})
     await asyncio.sleep(0)
-    assert connection.asked == 1
+    assert (connection.asked, connection.left) == (1, 0)
 
 
 @pytest.mark.usefixtures("_safe_sdk")
@@ -394,8 +404,10 @@ async def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
 async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
-    client = Connection({"type": "http.disconnect"}, *[PART] * 1000).exchange()
+    connection = Connection({"type": "http.disconnect"}, *[PART] * 1000)
+    client = connection.client()
     await until_it_leaves(client)
+    assert connection.left == 1
     kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
     assert (len(kept["body"]), end["type"]) == (100, "http.disconnect")
     client._unread.put_nowait(kept)
@@ -406,7 +418,7 @@ async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -
 
 @pytest.mark.usefixtures("_read_ahead_at_once")
 async def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> None:
-    client = Connection({"type": "http.disconnect"}, *[PART] * 10).exchange()
+    client = Connection({"type": "http.disconnect"}, *[PART] * 10).client()
     await until_it_leaves(client)
     assert await client.receive() == {**PART, "body": bytes(100)}
     async with asyncio.timeout(5):
@@ -417,31 +429,70 @@ async def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> N
 @pytest.mark.usefixtures("_read_ahead_at_once")
 async def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
     connection = Connection({"type": "http.request", "body": b"", "more_body": True})
-    client = connection.exchange()
+    client = connection.client()
     await client.receive()  # the time is up, but the loop has not run the timer yet
     await asyncio.sleep(0.01)
-    client.close()
+    client.stop()
     assert connection.asked == 2
+
+
+START: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream")],
+}
+EVENT: Message = {"type": "http.response.body", "body": b": event", "more_body": True}
+END: Message = {"type": "http.response.body", "body": b""}
 
 
 async def test_the_end_of_an_event_stream_does_not_wait_for_a_background_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "MAX_HOLD_SECONDS", 0)
+    monkeypatch.setattr(outgoing, "MAX_HOLD_SECONDS", 0)
+    connection = Connection()
+    response = Outgoing(connection.send, is_http=True, request_id="")
+    for message in (START, EVENT, END):
+        await response.send(message)
+    await asyncio.sleep(0.01)  # the task
+    assert connection.sent[1:] == [EVENT, END]
+    await response.end_events(b": it fails")
+    assert connection.sent[1:] == [EVENT, END]
+
+
+async def test_the_app_waits_until_a_slow_viewer_has_taken_the_end_of_an_event_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "MAX_HOLD_SECONDS", 0)
+    connection, taken = Connection(), asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message == END:
+            await taken.wait()
+        await connection.send(message)
+
+    response = Outgoing(send, is_http=True, request_id="")
+    for message in (START, EVENT, END):
+        await response.send(message)
+    await asyncio.sleep(0.01)  # the end is being sent
+    release = asyncio.create_task(response.release())
+    await asyncio.sleep(0.01)
+    assert not release.done()
+    taken.set()
+    await release
+    assert connection.sent[1:] == [EVENT, END]
+
+
+async def test_background_tasks_go_on_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
     connection = Connection()
-    client = connection.exchange()
-    headers = [(b"content-type", b"text/event-stream")]
-    await client.send({"type": "http.response.start", "status": 200, "headers": headers})
-    await client.send({"type": "http.response.body", "body": b": event", "more_body": True})
-    await client.send({"type": "http.response.body"})
-    await asyncio.sleep(0.01)  # the task
-    assert [each.get("more_body", False) for each in connection.sent] == [False, True, False]
-    async with client.present:
+    request = Exchange({"type": "http"}, connection.receive, connection.send, Settings(), "")
+    for message in (START, EVENT, END):
+        await request.send(message)
+    async with request.client.connected:
         stopping._expire()
-        await asyncio.sleep(0.01)  # the task goes on when the server stops
-    await client.complete(b": it fails")
-    assert len(connection.sent) == 3
+        await asyncio.sleep(0.01)
 
 
 async def test_all_streams_end_at_the_signal_even_if_one_has_been_left() -> None:
@@ -454,7 +505,7 @@ async def test_all_streams_end_at_the_signal_even_if_one_has_been_left() -> None
     streams = [asyncio.create_task(stream(each)) for each in timeouts]
     await asyncio.sleep(0)
     for each in timeouts:
-        stopping.ends(each)
+        stopping.expire_at_stop(each)
     for other in streams[:8]:
         other.cancel()
     await asyncio.wait(streams[:8])

@@ -10,11 +10,8 @@ from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
-from passthrough.requests.credentials import credential_extractors
-from passthrough.requests.door import PublicPaths
-from passthrough.requests.problems import problem_response
+from passthrough.requests.credentials import CallersOnly
 from passthrough.settings import connect, load_settings
 
 from .routers import actions, conditions, me, page, projects, runs, streams, tasks
@@ -31,11 +28,11 @@ ROUTERS = [
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
-PUBLIC = PublicPaths({*public.PATHS, *page.PATHS, *sign_in.PATHS})
+PUBLIC = frozenset({*public.PATHS, *page.PATHS, *sign_in.PATHS})
 """Paths that need no credentials."""
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> App:
     """Build the app. It connects to Flyte when it starts, not here."""
 
     @asynccontextmanager
@@ -51,15 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
         middleware=[
-            Middleware(
-                FastAPIPassthroughAuthMiddleware,
-                header_extractors=credential_extractors(settings),
-                excluded_paths=PUBLIC,
-                cookie_names=settings.cookie_names,
-                trusted_origins=settings.trusted_origins,
-                assume_ambient=True,  # a proxy may turn a cookie into another credential
-                refusal_handler=problem_response,
-            ),
+            Middleware(CallersOnly, settings=settings, public=PUBLIC),
         ],
     )
     for module in ROUTERS:

@@ -4,28 +4,31 @@ The middleware may refuse any request, and any call to Flyte may fail. FastAPI d
 so it is described here, once, for all routes.
 """
 
+import gc
 import pkgutil
+import sys
 from collections.abc import Callable, Sequence
-from copy import copy
-from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, APIRouter, RouteContext, iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
-from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .calls.errors import StartError
-from .requests import public as public_routes
-from .requests.door import COVERED, Door
+from .calls.make_safe import make_safe
+from .requests.door import CONFIG, COVERED, Door, configuration
+from .requests.logs import log_to_the_console
 from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
+from .requests.public import is_public
+from .requests.public import router as public_routes
 from .requests.serving import keep_handshakes_out_of_the_log
+from .requests.stopping import stopping
+from .requests.tasks import contain_exits
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -56,7 +59,7 @@ class App(FastAPI):
     def __init__(
         self,
         settings: Settings,
-        public: set[str],
+        public: frozenset[str],
         middleware: Sequence[Middleware],
         **options: Any,
     ) -> None:
@@ -82,7 +85,7 @@ class App(FastAPI):
         self.settings, self.public = settings, public
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
-        self.include_router(public_routes.router)
+        self.include_router(public_routes)
         keep_handshakes_out_of_the_log()
         self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
@@ -95,13 +98,29 @@ class App(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
-            try:
-                operations_by_id(self.routes)  # of two with one name, one would be in no document
-            except StartError as error:
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
-                return
-            self.router.routes[:] = chain.from_iterable(map(_direct, self.router.routes))
-        await super().__call__(_covered(scope), receive, send)
+            await self._start_and_stop(scope, receive, send)
+        else:
+            await super().__call__(_covered(scope), receive, send)
+
+    async def _start_and_stop(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the owner's lifespan in an SDK that is safe, then prepare the process."""
+
+        async def noting_send(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                scope.setdefault("state", {})[CONFIG] = configuration()
+                log_to_the_console(self.settings)
+                stopping.listen()
+                contain_exits()
+                tune_the_collector()
+            if not isinstance(sys.exception(), StartError):
+                await send(message)
+
+        try:
+            operations_by_id(self.routes)  # of two with one name, one would be in no document
+            make_safe()  # before the owner's lifespan initialises Flyte
+            await super().__call__(scope, receive, noting_send)
+        except StartError as error:  # a message without a traceback
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, so that ``flyte deploy`` can hash the app: routers hold locks."""
@@ -112,6 +131,8 @@ class App(FastAPI):
         if self.openapi_schema:
             return self.openapi_schema
         document = super().openapi()
+        # FastAPI puts the server's prefix (--root-path) before it.
+        document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
@@ -119,42 +140,16 @@ class App(FastAPI):
         for name in self.settings.credential_headers:
             schemes[name] = {"type": "apiKey", "in": "header", "name": name}
         security: list[Any] = [{name: []} for name in schemes]
-        security += [{}] * self.settings.flyte_plaintext  # no credentials reach Flyte anyway
+        if self.settings.flyte_plaintext:
+            security.append({})  # no credentials reach Flyte anyway
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                if path not in self.public:
-                    operation["security"] = security
+                is_open = is_public({"path": path}, self.public)
+                operation["security"] = [] if is_open else security
                 for response in operation["responses"].values():
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()
         return document
-
-
-def _direct(route: BaseRoute) -> list[BaseRoute]:
-    """Return the endpoints of an included router as the app's own, or any other route as it is.
-
-    FastAPI asks one included router after the other, at several times the cost.
-    """
-    return [*map(_copy_of, iter_route_contexts([route]))] if _is_plain(route) else [route]
-
-
-def _is_plain(route: Any) -> bool:
-    """Tell whether a route is an endpoint for HTTP, or an included router of nothing but those.
-
-    FastAPI asks a router, too: one of an owner's own class may refuse what its endpoints take.
-    """
-    if context := getattr(route, "include_context", None):
-        router, files = route.original_router, route.effective_low_priority_routes()
-        is_more = type(router) is not APIRouter or context.form_limits or files
-        return not is_more and all(map(_is_plain, router.routes))
-    return isinstance(route, APIRoute)
-
-
-def _copy_of(context: RouteContext) -> BaseRoute:
-    """Return a copy of a route with what its routers add, which includes its handler."""
-    made = copy(context.original_route)
-    vars(made).update({k: getattr(context, k) for k in vars(made) if hasattr(context, k)})
-    return made
 
 
 def _covered(scope: Scope) -> Scope:
@@ -169,3 +164,13 @@ def _covered(scope: Scope) -> Scope:
     headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
     seen = {"path": "", "query_string": b"", "headers": headers}
     return {**scope, **seen, COVERED: {name: scope[name] for name in seen}}
+
+
+def tune_the_collector() -> None:
+    """Make Python's garbage collector run less often, without what exists from the start.
+
+    Modules, routes and the SDK are never garbage, and reading them again and again takes time:
+    without this, ``GET /me`` costs 1.11 times as much with 16 at once, and 1.31 times with 100.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)

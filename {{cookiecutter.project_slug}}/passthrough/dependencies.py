@@ -26,6 +26,7 @@ from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
 from .limits import MAX_ERRORS, MAX_NAME_CHARS, MAX_NAMES
 from .models import Caller
+from .settings import SETTINGS, Settings
 from .values import inputs_schema
 
 
@@ -48,8 +49,8 @@ ProjectDomain = Depends(_project_and_domain)
 
 async def find_caller(connection: HTTPConnection) -> Caller:
     """Ask Flyte who the caller is; it refuses invalid credentials."""
-    settings = connection.app.settings
-    known = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
+    settings: Settings = connection.scope[SETTINGS]
+    known: Any = {"anonymous": settings.flyte_plaintext, "sign_in": settings.sign_in_url}
     if settings.flyte_plaintext:
         return Caller(**known)
     try:

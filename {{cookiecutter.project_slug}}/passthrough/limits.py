@@ -13,6 +13,7 @@ MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
 MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
 MAX_NAME_CHARS = 255  # of an input
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
+MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it is closed
 
 # What an agent sends, and gets
 MAX_AGENT_MESSAGE_BYTES = 256 * 1024  # it is copied five times on its way to an endpoint
@@ -52,3 +53,5 @@ MAX_HOLD_SECONDS = 1.0  # that the start, or the end, of an event stream is held
 
 # What is logged
 MAX_LINE_CHARS = 10_000  # with the traceback
+MAX_LINKS = 20  # exceptions in one traceback: causes, and those of a group
+MAX_SUBJECT_CHARS = 200  # of the caller, in the access log

@@ -31,6 +31,12 @@ from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAut
 
 logger = logging.getLogger(__name__)
 
+SETTINGS = "passthrough.settings"
+"""The key of ASGI's scope for the app's settings.
+
+Not ``scope["app"].settings``: inside a mounted app, that is the mounted one.
+"""
+
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 

@@ -32,8 +32,8 @@ async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
     The block also ends when the server is asked to stop.
     """
     calls = request_calls()
-    limit = asyncio.timeout(min(seconds, calls.timeout, 0.9 * calls.time_left()))
+    limit = asyncio.timeout(min(seconds, calls.timeout, 0.9 * calls.deadline.seconds_left()))
     with suppress(*FLYTE_ERRORS):
         async with limit:
-            stopping.ends(limit)
+            stopping.expire_at_stop(limit)
             yield

@@ -148,7 +148,7 @@ class Agents:
         except HTTPException as error:
             refusal = Problem.of_exception(error).response()
             return result_of(422, refusal.headers, bytes(refusal.body), is_whole=True)
-        request_calls().leave_deadline()  # the inner request has its own
+        request_calls().deadline.remove()  # the inner request has its own
         outer[INNER] = inner = InnerRequest(self._app, scope, body)
         return await inner.result()
 

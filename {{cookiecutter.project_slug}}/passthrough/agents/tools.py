@@ -145,7 +145,7 @@ def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str
         operation["operationId"]: _tool(method, path, operation, document["components"]["schemas"])
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
-        if "security" in operation
+        if operation["security"]
         and (only is None or {operation["operationId"], *operation.get("tags", ())} & {*only})
         and JSON in operation.get("requestBody", {"content": [JSON]})["content"]
     }

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import flyte.errors
@@ -50,7 +50,7 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """The exceptions of a failed call to Flyte."""
 
 
-def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> ConnectError:
+def safe_error(error: ConnectError, secrets: Iterable[str], method: str) -> ConnectError:
     """Return the error in a form that is safe to show: short, without credentials or details.
 
     Args:
@@ -65,24 +65,40 @@ def meaning_of(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
     cause, text = error.__cause__, str(error.message or "")[:MAX_ERROR_CHARS]
     if isinstance(cause, asyncio.CancelledError):
         raise cause  # the same one: anyio recognises its own by their text
-    meaning = error
+    safe = error
     if error.code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
-        meaning = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
+        safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(cause, DecodeError):
-        meaning = ConnectError(Code.INTERNAL, "the answer cannot be read")
+        safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
     elif not isinstance(error, TooLargeError):
-        meaning = ConnectError(error.code, REMOVED if quotes(text, secrets) else text)
-    meaning.__cause__ = cause  # the SDK recognises a reset stream by it
-    meaning.method = method  # type: ignore[attr-defined]
-    return meaning
+        safe = ConnectError(error.code, REMOVED if contains_secret(text, secrets) else text)
+    safe.__cause__ = cause  # the SDK recognises a reset stream by it
+    safe.method = method  # type: ignore[attr-defined]
+    return safe
 
 
-def quotes(text: str, secrets: Iterable[str]) -> bool:
-    """Tell whether a text contains a secret, or a good part of one."""
-    told = [secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
-    joined = "\n".join(told)
-    pieces = {text[i : i + QUOTE_CHARS] for i in range(len(text) - QUOTE_CHARS + 1)}
-    return any(secret in text for secret in told) or any(piece in joined for piece in pieces)
+def contains_secret(text: str, secrets: Iterable[str]) -> bool:
+    """Tell whether a text contains a secret, or a good part of one.
+
+    Spaces, line breaks, invisible characters, and escapes of them do not hide it. The work grows
+    with the length of the text and of the secrets, not with their product.
+    """
+    pieces: dict[int, set[str]] = {}
+    for secret in map(_without_blanks, secrets):
+        size = min(len(secret), QUOTE_CHARS)
+        if size >= MIN_SECRET_CHARS:
+            pieces.setdefault(size, set()).update(_pieces(secret, size))
+    joined = _without_blanks(text)
+    return any(not known.isdisjoint(_pieces(joined, size)) for size, known in pieces.items())
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    return (text[i : i + size] for i in range(len(text) - size + 1))
+
+
+def _without_blanks(text: str) -> str:
+    text = re.sub(r"\\(x[01]\w|u20\w\w|[nrt])", "", text)
+    return "".join(c for c in text if c.isprintable() and c != " ")
 
 
 def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
@@ -105,8 +121,8 @@ def keep_credentials_out_of_logs() -> None:
     """
     make_record = logging.getLogRecordFactory()
 
-    def make_safe_record(name: str | None, *args: Any) -> logging.LogRecord:
-        record = make_record(name, *args)
+    def make_safe_record(name: str | None, *args: Any, **more: Any) -> logging.LogRecord:
+        record = make_record(name, *args, **more)
         if str(name).partition(".")[0] in LOGGERS:
             text = record.getMessage()
             if record.exc_info:
@@ -120,8 +136,26 @@ def keep_credentials_out_of_logs() -> None:
 def safe_line(text: str) -> str:
     """Return a text in one short line, without the caller's credentials and URLs' signatures."""
     text = text[:MAX_LINE_CHARS]
-    if quotes(text, secrets_in(forwarded_credentials())):
+    if contains_secret(text, secrets_in(forwarded_credentials())):
         return REMOVED
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
-    # Line breaks in a text of Flyte's would look like further records.
+    return _printable(text)
+
+
+def safe_lines(text: str) -> str:
+    """Return a text for the log: short, and with its lines after the first indented.
+
+    A line break in a text of somebody else's then does not look like the start of a record.
+    """
+    lines = shortened(text, MAX_LINE_CHARS).split("\n")
+    return shortened("\n    ".join(map(_printable, lines)), MAX_LINE_CHARS)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, or as much of its start and its end as may be shown."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

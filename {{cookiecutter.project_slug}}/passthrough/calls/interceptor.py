@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
-from .errors import DeadlineExceededError, meaning_of, secrets_in
+from .errors import DeadlineExceededError, safe_error, secrets_in
 from .request_calls import request_calls
 from .transport import HttpClient
 
@@ -54,7 +54,7 @@ class CallerInterceptor:
         pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as (method, secrets):
             if name == "CreateRun":
-                await calls.take_time()
+                await calls.deadline.extend(2 * calls.timeout)
             try:
                 async with asyncio.timeout(calls.timeout):
                     for pause in (*pauses, None):
@@ -62,7 +62,7 @@ class CallerInterceptor:
                             return await call_next(request, ctx)
                         except ConnectError as error:
                             # Inside the timeout, which recognises its own cancellation.
-                            failure = meaning_of(error, secrets, method)
+                            failure = safe_error(error, secrets, method)
                         if pause is None or failure.code is not Code.UNAVAILABLE:
                             break
                         await asyncio.sleep(pause)
@@ -91,7 +91,7 @@ class CallerInterceptor:
                             messages.put_nowait(message)
                             await messages.join()  # until it has been taken
                 except ConnectError as error:
-                    failure = meaning_of(error, secrets, method)
+                    failure = safe_error(error, secrets, method)
                 else:
                     return
                 raise failure

@@ -8,6 +8,8 @@ from typing import Any
 
 from flyte import remote
 
+from .deadline import Deadline
+
 
 class RequestCalls:
     """One request's open calls to Flyte, their limits, and the tasks fetched for it."""
@@ -17,7 +19,7 @@ class RequestCalls:
         timeout: float = 30.0,
         data_addresses: Collection[str] = (),
         request_id: str | None = None,
-        deadline: asyncio.Timeout | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         """Begin a request.
 
@@ -26,16 +28,15 @@ class RequestCalls:
             data_addresses: Clusters outside Flyte's domain that get credentials, as
                 ``https://host[:port]``.
             request_id: Sent to Flyte.
-            deadline: Of the request, if it has one.
+            deadline: Of the request; default: none.
         """
         self.timeout, self.data_addresses = timeout, data_addresses
-        self.request_id, self._deadline = request_id, deadline
+        self.request_id, self.deadline = request_id, deadline or Deadline()
         self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
-        self._loop = asyncio.get_running_loop()
         self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False
 
@@ -53,31 +54,6 @@ class RequestCalls:
             yield
         finally:
             self._open.remove(task)
-
-    def time_left(self) -> float:
-        """Return the seconds left to answer the request."""
-        when = self._deadline and self._deadline.when()
-        return when - self._loop.time() if when else self.timeout
-
-    async def take_time(self) -> None:
-        """Extend the deadline before a run is started: the caller must learn that it was.
-
-        Raises:
-            asyncio.CancelledError: The deadline has passed.
-        """
-        # In the request's own loop: a thread's calls run in another one.
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._extend(), self._loop))
-
-    async def _extend(self) -> None:
-        if (deadline := self._deadline) and (when := deadline.when()):
-            if deadline.expired():
-                raise asyncio.CancelledError("there is no time left to answer this request")
-            deadline.reschedule(max(when, self._loop.time() + 2 * self.timeout))
-
-    def leave_deadline(self) -> None:
-        """Have no deadline from here on, because work inside the request has one of its own."""
-        if self._deadline and not self._deadline.expired():
-            self._deadline.reschedule(None)
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""

@@ -1,40 +1,39 @@
 """The door: what happens to every request, before anything is known about its caller."""
 
 import asyncio
-import gc
 import json
 import logging
 import re
-import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping
 from concurrent import futures
-from contextlib import closing, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from traceback import walk_tb
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import flyte.errors
 from anyio import BrokenResourceError
 from opentelemetry import trace
-from starlette._utils import get_route_path  # Starlette's own routing uses it
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
 from ..calls.caller import act_in, initialised
-from ..calls.errors import StartError
+from ..calls.errors import contains_secret
 from ..calls.make_safe import make_safe
 from ..calls.request_calls import current_calls
-from ..limits import MAX_HEADER_BYTES
-from ..settings import Settings
+from ..limits import MAX_HEADER_BYTES, MAX_SUBJECT_CHARS
+from ..settings import SETTINGS, Settings
 from .exchange import Exchange
-from .problems import SETTINGS, Problem, problem_for, problem_response, route_of
+from .problems import Problem, problem_for, problem_response, route_of, secrets_of
+from .public import is_public
 from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
@@ -42,34 +41,32 @@ logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 AROUND_HEADER = len(": \r\n")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
-GONE = (ClientDisconnect, WebSocketDisconnect)
-ENDED = (*GONE, TimeoutError, asyncio.CancelledError, futures.CancelledError, BrokenResourceError)
+DISCONNECTS = (ClientDisconnect, WebSocketDisconnect)
+ENDED = (
+    *DISCONNECTS,
+    TimeoutError,
+    asyncio.CancelledError,
+    futures.CancelledError,
+    BrokenResourceError,
+)
 """What an app may raise if it is cancelled, or its calls to Flyte in other threads are."""
+CLIENTS_HEADERS = (
+    "Authorization",
+    "Last-Event-ID",
+    "MCP-Protocol-Version",
+    "Mcp-Method",
+    "Mcp-Name",
+)
+"""Headers that pages of trusted origins may send, besides those with credentials."""
+UNREAD = "too many messages that nobody reads"
 COVERED = "passthrough.covered"
 """The key for what FastAPI's telemetry must not see."""
-
-
-prefix: ContextVar[str] = ContextVar("prefix", default="")
-"""What the server puts before the path of the current request (``uvicorn --root-path /pre``)."""
-
-
-class PublicPaths(set[str]):
-    """Paths that need no credentials, compared as they are routed: without the server's prefix.
-
-    ``/page/*`` stands for each path directly below ``/page/``.
-    """
-
-    def __contains__(self, path: object) -> bool:
-        """Tell whether the path in the current request's scope is one of them."""
-        routed = get_route_path({"path": path, "root_path": prefix.get()})
-        folder = routed.rpartition("/")[0]
-        return super().__contains__(routed) or super().__contains__(f"{folder}/*")
+CONFIG = "passthrough.flyte"
+"""The key of the lifespan's state for Flyte's configuration."""
 
 
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers it in time, logs it.
-
-    At start-up it makes the SDK safe (`make_safe`). For requests:
 
     - A request keeps its ``X-Request-ID``, or gets one. It is added to the response, to each call
       to Flyte, and to the request's span if requests are traced.
@@ -96,12 +93,7 @@ class Door:
             public: Paths that pages of other sites may request, under any host name.
         """
         self.settings, self.public = settings, public
-        self._flyte: Any = None
         self.app = self._with_cors(app)
-        if settings.access_log != "off" and not logger.hasHandlers():  # keep the owner's handlers
-            logger.addHandler(logging.StreamHandler(sys.stdout))
-            logger.setLevel(logging.INFO)
-            logger.propagate = False
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Let pages of trusted origins read the answers."""
@@ -112,46 +104,31 @@ class Door:
             allow_origins=self.settings.trusted_origins,
             allow_credentials=True,
             allow_methods=["*"],
-            allow_headers=["Authorization", "Last-Event-ID", *self.settings.credential_headers],
-            expose_headers=["Location", "X-Request-ID"],
+            allow_headers=[*CLIENTS_HEADERS, *self.settings.credential_headers],
+            expose_headers=["Location", "WWW-Authenticate", "X-Request-ID"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
-            try:
-                make_safe()  # before the app's own lifespan initialises Flyte
-                await self.app(scope, receive, self._noting_the_start(send))
-            except StartError as error:  # a message without a traceback
-                await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
+        began, task = time.perf_counter(), asyncio.current_task()
         scope.update(scope.pop(COVERED, {}))
         scope[SETTINGS] = self.settings
-        prefix.set(scope.get("root_path", ""))
         sent = dict(scope["headers"])
-        request_id = sent.get(b"x-request-id", b"").decode("latin-1")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = str(uuid.uuid4())
+        request_id = self._request_id(scope, sent)
         trace.get_current_span().set_attribute("request_id", request_id)
         exchange = Exchange(scope, receive, send, self.settings, request_id)
         token = current_calls.set(exchange.calls)
         try:
-            with closing(exchange):
-                async with exchange.present, exchange.deadline:
-                    if refusal := self._refusal(scope, sent):
-                        raise refusal
-                    # Before a client is told to continue, and whether or not the app reads it.
-                    if (length := sent.get(b"content-length", b"")).isdigit():
-                        exchange.check_size(int(length))
-                    if config := self._flyte or self._initialised():
-                        act_in(config)
-                    await self.app(scope, exchange.receive, exchange.send)
-                    await exchange.complete()
-        except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
-            task = asyncio.current_task()
-            by_server = isinstance(error, asyncio.CancelledError) and task and task.cancelling()
-            if by_server and not exchange.has_left:
+            async with exchange.client.connected, exchange.deadline.timeout:
+                try:
+                    await self._serve(scope, sent, exchange)
+                finally:
+                    exchange.stop()
+        except BaseException as error:
+            if _is_the_servers(error, exchange, task):
                 raise
             try:
                 await self._answer(scope, exchange, error)
@@ -164,31 +141,35 @@ class Door:
             if self.settings.access_log != "off":
                 self._log(scope, exchange, time.perf_counter() - began)
 
-    def _noting_the_start(self, send: Send) -> Send:
-        async def noting_send(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                self._initialised()
-                stopping.listen()
-                # Fewer collections, without what exists from the start: they cost several percent.
-                gc.freeze()
-                gc.set_threshold(10_000)
-            if not isinstance(sys.exception(), StartError):
-                await send(message)
+    async def _serve(self, scope: Scope, sent: Mapping[bytes, bytes], exchange: Exchange) -> None:
+        if refusal := self._refusal(scope, sent):
+            raise refusal
+        # Check Content-Length now: uvicorn sends `100 Continue` at the first receive(), and an
+        # endpoint may never read its body.
+        if (length := sent.get(b"content-length", b"")).isdigit():
+            exchange.client.check_size(int(length))
+        # That of the start, whatever other apps in the process do later.
+        if config := scope.get("state", {}).get(CONFIG) or configuration():
+            act_in(config)
+        await self.app(scope, exchange.client.receive, exchange.send)
+        await exchange.response.release()
+        if exchange.is_http and not exchange.response.has_started:
+            raise ClientDisconnect("the app has not answered")
 
-        return noting_send
-
-    def _initialised(self) -> Any:
-        """Return Flyte's configuration, whatever other apps in the process do later; or None."""
-        make_safe()  # if the app's lifespan has not been run
-        with suppress(flyte.errors.InitializationError):
-            self._flyte = initialised()
-        return self._flyte
+    def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
+        """Return the client's identifier of the request, or a new one; it is logged and sent on."""
+        named = sent.get(b"x-request-id", b"").decode("latin-1")
+        if not REQUEST_ID.fullmatch(named) or contains_secret(
+            named, secrets_of(Headers(scope=scope), self.settings)
+        ):
+            return str(uuid.uuid4())
+        return named
 
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
         if size + len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_HEADER_BYTES:
             return HTTPException(431, "the headers of the request are too large")
-        if scope["path"] in self.public:
+        if is_public(scope, self.public):
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
             return HTTPException(
@@ -221,45 +202,90 @@ class Door:
 
     async def _answer(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer a request that has failed, if it can still be answered."""
-        is_over = exchange.has_left or exchange.present.expired()
-        expected = ENDED if is_over else GONE
-        while isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
-            rest = error.split(expected)[1]
-            told = rest.exceptions if rest else [ClientDisconnect()]
-            error = max(told, key=lambda each: Problem.of_exception(each).status == 500)  # a bug
-        # Of a client who is still there, and gets nothing, the app may say the same: a bug.
-        may_have_left = is_over or exchange.has_started or not exchange.is_http
-        is_expected = may_have_left and isinstance(error, expected)
-        if is_expected and is_over and not exchange.has_left:
-            await exchange.complete(COME_BACK)
-            return
-        await exchange.withdraw()
-        answer: ASGIApp | None = None
-        if is_expected:
-            if not exchange.has_started:
-                exchange.status = CLIENT_HAS_LEFT
-        elif not exchange.has_started:
-            answer = self._with_cors(problem_response(HTTPConnection(scope), error))
+        response, has_expired = exchange.response, exchange.client.connected.expired()
+        is_over = exchange.calls.has_ended or has_expired
+        expected = ENDED if is_over else DISCONNECTS
+        error = _first(error, expected)
+        # If the client is connected and has received nothing, the app raised one of these itself:
+        # that is a bug, answered with 500.
+        may_have_left = is_over or response.has_started or not exchange.is_http
+        if not (may_have_left and isinstance(error, expected)):
+            await self._tell(scope, exchange, error)
+        elif has_expired and not exchange.is_http:
+            await exchange.send({"type": "websocket.close", "code": 1008, "reason": UNREAD})
+        elif has_expired and not exchange.calls.has_ended:
+            await response.end_events(COME_BACK)
+        elif await response.withdraw():
+            response.status = CLIENT_HAS_LEFT
+
+    async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
+        """Tell the client, who may be connected, about an error, and log it if it is a bug."""
+        response, connection = exchange.response, HTTPConnection(scope)
+        if response.is_complete and _is_from_background(error):
+            problem_for(connection, error)  # logs it
+            await response.release()
+        elif await response.withdraw():
+            answer = self._with_cors(problem_response(connection, error))
+            await answer(scope, exchange.client.receive, exchange.send)
         else:
-            problem = problem_for(HTTPConnection(scope), error)
+            problem = problem_for(connection, error)
             if not exchange.is_http:
-                answer = WebSocketClose(1011, problem.title)
-            elif exchange.is_event_stream:
-                data = bytes(problem.response().body)
-                await exchange.complete(b"event: problem\ndata: %b\n\n" % data)
-        if answer:
-            await answer(scope, exchange.receive, exchange.send)
+                close = WebSocketClose(1011, problem.title)
+                await close(scope, exchange.client.receive, exchange.send)
+            data = bytes(problem.response().body)
+            await response.end_events(b"event: problem\ndata: %b\n\n" % data)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
+        calls = exchange.calls
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "method": scope.get("method", "WEBSOCKET"),
             "route": route_of(scope),
-            "status": exchange.status,
+            "status": exchange.response.status,
             "ms": round(1000 * seconds, 1),
-            "flyte_ms": round(1000 * exchange.calls.seconds, 1),
-            "request_id": exchange.calls.request_id,
-            "subject": quote(exchange.calls.subject or "-", safe="@:|"),
+            "flyte_ms": round(1000 * calls.seconds, 1),
+            "request_id": calls.request_id,
+            "subject": quote((calls.subject or "-")[:MAX_SUBJECT_CHARS], safe="@:|"),
         }
         is_json = self.settings.access_log == "json"
         logger.info(json.dumps(line) if is_json else " ".join(map(str, line.values())))
+
+
+def configuration() -> Any:
+    """Return Flyte's configuration; None if Flyte has not been initialised."""
+    make_safe()  # if the app's lifespan has not been run
+    with suppress(flyte.errors.InitializationError):
+        return initialised()
+    return None
+
+
+def _is_the_servers(
+    error: BaseException, exchange: Exchange, task: asyncio.Task[Any] | None
+) -> bool:
+    """Tell whether the server cancels or closes the request, which no endpoint's error does."""
+    if isinstance(error, asyncio.CancelledError):
+        # The end of its calls cancels a request, too.
+        return bool(task and task.cancelling()) and not exchange.calls.has_ended
+    if isinstance(error, GeneratorExit):
+        with suppress(RuntimeError):  # no event loop is running
+            return asyncio.current_task() is not task
+        return True
+    return stopping.is_interrupt(error)
+
+
+def _first(error: BaseException, expected: tuple[type[BaseException], ...]) -> BaseException:
+    """Return what to answer: of a group of errors a bug, or else one that is not expected."""
+    while isinstance(error, BaseExceptionGroup):  # from FastAPI's queue of events, for instance
+        rest = error.split(expected)[1]
+        told = rest.exceptions if rest else [ClientDisconnect()]
+        error = max(told, key=lambda each: Problem.of_exception(each).status == 500)
+    cause = error.__cause__
+    # Starlette wraps it if the response has started, as it has for Starlette when it is held back.
+    is_wrapped = isinstance(error, RuntimeError) and "response already started" in str(error)
+    return cause if is_wrapped and cause else error
+
+
+def _is_from_background(error: BaseException) -> bool:
+    """Tell whether a background task has raised it, after a response that was complete."""
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "starlette.background" for frame in frames)

@@ -6,7 +6,6 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import json
 import logging
-import re
 import traceback
 from http.client import responses
 from typing import Any, Literal
@@ -19,26 +18,27 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette._utils import get_route_path
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import Response
 from starlette.types import Scope
 
 from ..calls.errors import (
     FLYTE_ERRORS,
+    REMOVED,
     DeadlineExceededError,
     TooLargeError,
-    quotes,
+    contains_secret,
+    safe_lines,
     secrets_in,
+    shortened,
 )
-from ..limits import MAX_ERROR_CHARS, MAX_ERRORS
-from ..settings import Settings
+from ..limits import MAX_ERROR_CHARS, MAX_ERRORS, MAX_LINE_CHARS, MAX_LINKS
+from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
 
 logger = logging.getLogger(__name__)
-
-SETTINGS = "passthrough.settings"
-"""The key of ASGI's scope for the app's settings: in a mounted app, ``app`` is that one."""
 
 STATUS_OF_CODE = {
     Code.UNAUTHENTICATED: 401,
@@ -66,13 +66,6 @@ STATUS_OF_SDK_ERROR = {
     "RunAlreadyExistsError": 409,
 }
 """Statuses for the SDK's own errors, by their ``code``."""
-
-NO_INPUT = re.compile(
-    r"(?:(?:(?:flyte|passthrough\.calls)\.\S+\.)?"
-    r"(?:(?:re)?run|inputs_of_rerun|_(?:Runner|SyncWrapper)\.\w+)\(\) got multiple .* argument "
-    r"|Unknown input\(s\) \[)'([^']+)'"
-)
-"""Message of Python or ``flyte.rerun`` about a name, as of ``flyte.run(task, **{"task": 1})``."""
 
 
 class InvalidValue(BaseModel):
@@ -106,16 +99,13 @@ class Problem(BaseModel):
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
                 errors = [
-                    InvalidValue(location=["inputs", *place], detail=what)
+                    InvalidValue(location=["inputs", *map(_short, place)], detail=_short(what))
                     for place, what in error.errors
                 ]
             case TooLargeError():
                 status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
-            case TypeError() | ValueError() if found := NO_INPUT.match(str(error)):
-                what = "is no input of the task, or the name of an argument of the SDK"
-                return cls.of_exception(InvalidInputs([((found[1],), what)]))
             case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
                 return cls.of_exception(cause)
             case flyte.errors.InitializationError():
@@ -131,7 +121,7 @@ class Problem(BaseModel):
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
                 errors = [
-                    InvalidValue(location=e["loc"], detail=e["msg"])
+                    InvalidValue(location=[*map(_short, e["loc"])], detail=_short(e["msg"]))
                     for e in error.errors()[:MAX_ERRORS]
                 ]
             case HTTPException():
@@ -164,11 +154,11 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
     settings: Settings = connection.scope[SETTINGS]
-    secrets = _secrets(connection, settings)
+    secrets = secrets_of(connection.headers, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
         text = problem.detail[:MAX_ERROR_CHARS]
-        problem.detail = None if quotes(text, secrets) else text
+        problem.detail = None if contains_secret(text, secrets) else text
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem, secrets)
     if problem.status in {500, 501, 502, 503}:
@@ -195,19 +185,20 @@ async def respond(connection: Any, error: Exception) -> Response:
     return problem_response(connection, error)
 
 
-def _secrets(connection: HTTPConnection, settings: Settings) -> list[str]:
+def secrets_of(headers: Headers, settings: Settings) -> list[str]:
     """Return what may be secret of the credentials that are forwarded."""
     names = ("authorization", settings.token_header or "", *settings.credential_headers)
-    headers = [(name, value) for name in names for value in connection.headers.getlist(name)]
+    found = [(name, value) for name in names for value in headers.getlist(name)]
     chosen = settings.cookie_names
-    cookies = [pair for pair in connection.cookies.items() if chosen is None or pair[0] in chosen]
-    return secrets_in(headers + cookies)
+    cookies = cookie_parser("; ".join(headers.getlist("cookie")))
+    found += [pair for pair in cookies.items() if chosen is None or pair[0] in chosen]
+    return secrets_in(found)
 
 
 def _log(
     connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
 ) -> None:
-    """Log one line for the app's operators, with the traceback if the fault is the app's own."""
+    """Log one record for the app's operators, with the traceback if the fault is the app's own."""
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
     for each in (error, error.__cause__):
         if isinstance(each, ConnectError):
@@ -216,13 +207,41 @@ def _log(
             what += f" from {method}"
             break
     if problem.status == 500:
-        trace = "".join(traceback.format_exception(error))
-        if quotes(trace, secrets):  # log the place without the message
-            trace = "".join(traceback.format_tb(error.__traceback__))
+        trace = traceback_of(error)
+        if contains_secret(trace, secrets):  # log the places without the messages
+            trace = traceback_of(error, with_texts=False)
         text = f"\n{trace}"
     method = connection.scope.get("method", "WebSocket")
-    route = route_of(connection.scope)
-    logger.error("%s %s: status %d, %s%s", method, route, problem.status, what, text)
+    line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
+    logger.error("%s", safe_lines(line))
+
+
+def traceback_of(error: BaseException, with_texts: bool = True) -> str:
+    """Return the traceback of an exception, and of those behind it; each text is short."""
+    links, waiting = list[BaseException](), [error]
+    while waiting and len(links) < MAX_LINKS:
+        links.append(each := waiting.pop(0))
+        behind = [*getattr(each, "exceptions", ()), each.__cause__]
+        if not each.__suppress_context__:
+            behind.append(each.__context__)
+        waiting += [one for one in behind if one and one not in links]
+    parts = []
+    for each in reversed(links):
+        places = "".join(traceback.format_tb(each.__traceback__))
+        text = shortened(_text_of(each), MAX_ERROR_CHARS) if with_texts else REMOVED
+        parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
+    return shortened("\n".join(parts), MAX_LINE_CHARS)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an owner's __str__ may fail
+        return "(it has no text)"
+
+
+def _short(text: Any) -> Any:
+    return text[:MAX_ERROR_CHARS] if isinstance(text, str) else text
 
 
 def route_of(scope: Scope) -> str:

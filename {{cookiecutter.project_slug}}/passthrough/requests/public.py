@@ -6,22 +6,34 @@ the package ``fastapi-offline``; none of its code runs.
 
 import re
 from base64 import b64encode
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
+from starlette._utils import get_route_path  # Starlette's own routing uses it
 
-from .door import PublicPaths
-from .exchange import HEADERS
+from .outgoing import HEADERS
 
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
-PATHS = PublicPaths({"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)})
+PATHS = frozenset({"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)})
 """They reveal no more than the app's source code."""
+
+
+def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
+    """Tell whether a request needs no credentials.
+
+    Paths are compared as they are routed, without the server's prefix (``uvicorn --root-path``).
+    ``/page/*`` stands for each path directly below ``/page/``.
+    """
+    path = get_route_path(scope)  # type: ignore[arg-type]
+    return path in public or f"{path.rpartition('/')[0]}/*" in public
+
 
 router = APIRouter()
 files = StaticFiles(packages=[("fastapi_offline", "static")])

@@ -40,15 +40,19 @@ class Stopping:
             self._loop.call_soon_threadsafe(self._expire)
         handler(number, frame)
 
-    def ends(self, timeout: asyncio.Timeout) -> None:
+    def expire_at_stop(self, timeout: asyncio.Timeout) -> None:
         """Make a timeout expire at the signal."""
         self._timeouts.add(timeout)
         if self.begun:
             asyncio.get_running_loop().call_soon(self._expire)
 
-    def leaves(self, timeout: asyncio.Timeout) -> None:
+    def forget(self, timeout: asyncio.Timeout) -> None:
         """Let what follows in the block, such as background tasks, go on after the signal."""
         self._timeouts.discard(timeout)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        """Tell whether an exception is the server's own: Ctrl-C, where it has no handler."""
+        return self.begun and isinstance(error, KeyboardInterrupt)
 
     def _expire(self) -> None:
         while self._timeouts:
