@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter
+from flyte import remote
+from flyteidl2.common import phase_pb2
 from flyteidl2.core import types_pb2
-from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
+from flyteidl2.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
@@ -31,6 +34,12 @@ def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str,
 def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> httpx.Response:
     path = f"/runs/{condition['run']}/conditions/{condition['action']}"
     return client.post(path, json={"value": value})
+
+
+def details_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> ActionDetails:
+    """Return Flyte's own record of a condition."""
+    (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
+    return run.actions[condition["action"]].details
 
 
 def output(client: httpx.Client, run: str) -> str:
@@ -102,6 +111,78 @@ def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
     assert output(alice, found[0]["run"]) == str(values)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "kind", "given", "status"),
+    [
+        (Primitive(integer=1), "bool", True, 409),
+        (None, "bool", True, 409),  # nothing that the app knows
+        (Primitive(string_value="x" * 90_000), "str", "x" * 90_000, 200),  # shown in part only
+    ],
+)
+def test_only_what_flyte_has_recorded_is_an_answer(
+    *,
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    recorded: Primitive | None,
+    kind: str,
+    given: object,
+    status: int,
+) -> None:
+    (condition,) = asked(alice, kind=kind)
+    literal = Literal(scalar=Scalar(primitive=recorded))
+    details_of(local_flyte, condition).signal_info.output.CopyFrom(literal)
+    told = answer(alice, condition, given)
+    assert told.status_code == status
+    if status == 200:
+        assert len(told.json()["value"]) == 20_000
+    alice.post(f"/runs/{condition['run']}/abort")
+
+
+@pytest.mark.parametrize("phase", ["ABORTED", "TIMED_OUT", "FAILED"])
+def test_an_answer_that_comes_too_late_is_not_claimed(
+    alice: httpx.Client, local_flyte: LocalFlyte, phase: str
+) -> None:
+    (condition,) = asked(alice)
+    details = details_of(local_flyte, condition)
+    with ThreadPoolExecutor(1) as thread, local_flyte.hang(RECORDING):
+        with local_flyte.hang("SignalEvent"):
+            told = thread.submit(answer, alice, condition, True)
+            wait_until(lambda: local_flyte.open_calls("SignalEvent"))
+            details.status.phase = phase_pb2.ActionPhase.Value(f"ACTION_PHASE_{phase}")
+        assert told.result().status_code == 409
+    alice.post(f"/runs/{condition['run']}/abort")
+
+
+def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_nothing(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    found = [condition for _ in range(3) for condition in asked(alice)]
+
+    def waiting() -> set[str]:
+        return {each["run"] for each in alice.get("/conditions").json()}
+
+    names = {each["run"] for each in found}
+    assert names <= waiting()
+    for method, code in (("ListActions", Code.NOT_FOUND), ("ListActions", Code.PERMISSION_DENIED)):
+        local_flyte.fail_next(method, code)
+        assert len(names - waiting()) == 1
+    local_flyte.fail_next("ListActions", Code.UNKNOWN)  # which says nothing about one run
+    assert alice.get("/conditions").status_code == 502
+    details_of(local_flyte, found[0]).condition.prompt = "x" * 9_000_000  # more than is read
+    assert waiting() >= names - {found[0]["run"]}
+    aborted = found[1]["run"]
+    alice.post(f"/runs/{aborted}/abort")
+    assert aborted not in waiting()
+    with acting_as("alice"):  # Flyte goes on listing it
+        asking = [run.name for run in remote.Run.listall(paused_actions_only=True, limit=200)]
+    assert aborted in asking
+    runs = [each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()]
+    assert aborted not in runs
+    assert names - {aborted} <= {*runs}
+    for name in names:
+        alice.post(f"/runs/{name}/abort")
+
+
 def test_a_condition_that_has_timed_out_can_no_longer_be_answered(alice: httpx.Client) -> None:
     (condition,) = asked(alice, seconds=1)
     ended(condition["run"])
@@ -138,8 +219,7 @@ def test_types_and_answers_that_the_app_does_not_know_are_null(
 ) -> None:
     (condition,) = asked(alice)
     path = f"/runs/{condition['run']}/conditions"
-    (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
-    details = run.actions[condition["action"]].details
+    details = details_of(local_flyte, condition)
     details.condition.type.simple = types_pb2.DATETIME
     refused = answer(alice, condition, True)
     assert (refused.status_code, "None" in refused.text) == (422, False)
