@@ -19,11 +19,11 @@ from pydantic import TypeAdapter
 
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
-from local_flyte.testing import acting_as, ended, start, wait_until
+from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
 from passthrough.calls import logs
 from passthrough.models import Action, BoundedList
 
-from .support import TASKS
+from .support import TASKS, build_app
 
 router = APIRouter()
 for module in (actions, conditions, runs, streams):
@@ -301,6 +301,16 @@ def test_recovering_takes_over_what_has_succeeded(
         found = remote.Action.listall(again.json()["name"], in_phase=("recovered",))
         assert [each.phase for each in found] == ["recovered", "recovered"]
     assert bob.get("/runs?phase=recovered").json() == []  # a run is executed
+
+
+def test_a_new_run_is_where_its_location_says_also_under_a_prefix(
+    local_flyte: LocalFlyte, greeting: str
+) -> None:
+    with serving(build_app(router), root_path="/pre") as url, client_of(url, "alice") as alice:
+        made = alice.post(f"/runs/{greeting}/rerun")  # the proxy has removed the prefix
+        path = made.headers["Location"].removeprefix("/pre")
+        assert path != made.headers["Location"]
+        assert alice.get(path).json()["name"] == made.json()["name"]
 
 
 # Reports

@@ -8,10 +8,9 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from flyteidl2.common import phase_pb2
 from flyteidl2.core import types_pb2
 from flyteidl2.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
-from flyteidl2.workflow.run_definition_pb2 import ActionDetails
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
@@ -148,7 +147,7 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
         with local_flyte.hang("SignalEvent"):
             told = thread.submit(answer, alice, condition, True)
             wait_until(lambda: local_flyte.open_calls("SignalEvent"))
-            details.status.phase = phase_pb2.ActionPhase.Value(f"ACTION_PHASE_{phase}")
+            details.status.MergeFrom(ActionStatus(phase=f"ACTION_PHASE_{phase}"))
         assert told.result().status_code == 409
     alice.post(f"/runs/{condition['run']}/abort")
 

@@ -14,9 +14,16 @@ from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
+from flyteidl2.project.project_service_pb2 import (
+    Domain,
+    ListProjectsResponse,
+    Project,
+    Projects,
+)
 from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import CreateRunResponse
 
+from app.routers import projects
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
 
@@ -32,6 +39,7 @@ ATTEMPTS = 3  # to answer in time: this machine may be busy
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
+router.include_router(projects.router)
 
 
 @router.get("/me")
@@ -228,3 +236,14 @@ def test_a_run_with_too_many_inputs_is_too_large(url: str, way: FaultyWay, greet
         refused = alice.post(f"/again/{greeting}")
     assert refused.status_code == 413
     assert refused.json()["detail"] == "the run has more than 500 inputs or outputs"
+
+
+def test_a_list_of_projects_without_an_end_has_one_in_the_app(url: str, way: FaultyWay) -> None:
+    many = [Project(id=f"p{number}", domains=[Domain(id="d")] * 90) for number in range(700)]
+    page = ListProjectsResponse(projects=Projects(projects=many, token="more"))
+    way.meets = lambda head: b"/ListProjects " in head
+    way.fault = faulty.answer_with(page.SerializeToString())
+    with client_of(url, "alice") as alice:
+        found = alice.get("/projects").json()
+    assert [each["id"] for each in found[-2:]] == ["p298", "p299"]
+    assert (len(found), len(found[0]["domains"])) == (1000, 50)

@@ -84,6 +84,7 @@ def test_all_invalid_inputs_are_listed(
     [
         ({"input": {"name": "Ada"}}, ["body", "input"]),
         ({"inputs": {"self": 1}}, ["body", "inputs"]),
+        ({"inputs": {"": 1}}, ["body", "inputs"]),
     ],
 )
 def test_unknown_fields_of_a_new_run_are_refused(
