@@ -193,10 +193,31 @@ LITERALS: dict[str, tuple[Literal | Callable[[], Literal], Any]] = {
         Literal(map={"literals": {str(number): INTEGER for number in range(125_000)}}),
         TOO_LARGE,
     ),
-    "msgpack with a list for a key": (binary(b"\x81\x91\xc0\x01"), {"[null]": 1}),
-    "msgpack with other keys than text": (
-        binary(b"\x85\x01\x01\xc0\x02\xc3\x03\xc4\x01\xff\x04\xcb\x7f\xf8" + b"\x00" * 6 + b"\x05"),
-        {"1": 1, "null": 2, "true": 3, "/w==": 4, "NaN": 5},
+    "msgpack with numbers for keys": (binary(b"\x82\x01\x02\xa1a\xff"), {"1": 2, "a": -1}),
+    "msgpack with a number and its text": (
+        binary(b"\x82\x01\x02\xa11\x03"),
+        {"kind": "map", "entries": [[1, 2], ["1", 3]]},
+    ),
+    "msgpack with one key twice": (
+        binary(b"\x82\xa1a\x02\xa1a\x03"),
+        {"kind": "map", "entries": [["a", 2], ["a", 3]]},
+    ),
+    "msgpack with keys of any kind": (
+        binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
+        {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
+    ),
+    "msgpack with keys in keys": (lambda: binary(b"\x81" * 200_000 + b"\x01" * 200_001), CUT_SHORT),
+    "msgpack with keys in keys, 30 levels deep": (
+        binary(b"\x81" * 29 + b"\x01" * 30),
+        {"kind": "map"},
+    ),
+    "msgpack of 130,000 times": (
+        binary(b"\xdd\x00\x01\xf0\x00" + b"\xd6\xff\x00\x00\x00\x00" * 0x1F000),
+        TOO_LARGE,
+    ),
+    "msgpack of 250,000 extensions": (
+        binary(b"\xdd\x00\x03\xc0\x00" + b"\xd4\x05x" * 0x3C000),
+        TOO_LARGE,
     ),
     "msgpack with numbers that collide in a dict": (
         lambda: binary(colliding_keys()),  # takes seconds, so not when tests are collected

@@ -283,7 +283,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     parts = schema["properties"]["i"]
     numbers = {str(n): {"type": "integer", "default": 2**53 - n} for n in (0, 1)}
     kept = inputs_schema(interface_of(a=struct({"properties": numbers})))["properties"]["a"]
-    assert [*map(len, kept["properties"].values())] == [1, 2]  # one may have been rounded
+    assert {name: len(each) for name, each in kept["properties"].items()} == {"0": 1, "1": 2}
     assert parts["required"] == ["point", "level", "pair", "choice", "names"]
     assert parts["properties"]["point"] == {
         "type": "object",
@@ -309,6 +309,7 @@ def test_references_in_a_schema_stay_references() -> None:
     assert of["Color"]["anyOf"][0] == {"enum": ["RED", "BLUE"]}
 
 
+LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
 PRECISE = "must be of the format {}, with signs, and at most microseconds"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
@@ -328,7 +329,10 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (dt.datetime, "soon", {(): "must be of the format date-time"}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
-    (dt.timedelta, "soon", {(): "must be of the format duration"}),
+    *(
+        (dt.timedelta, wrong, {(): "must be of the format duration"})
+        for wrong in ("soon", "P3652501D", "-P999999999DT1S")
+    ),
     *(
         (kind, {"day": wrong}, {("day",): NO_TYPE})
         for kind in (Due, DueModel)
@@ -387,13 +391,14 @@ def test_every_invalid_value_is_reported_with_its_location(
 
 
 def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_out() -> None:
-    kinds = {"a": type_of(int), "b": type_of(bytes), "c": type_of(int)}
+    kinds = {"a": type_of(int), "b": type_of(bytes), "c": type_of(int), "f": type_of(dt.datetime)}
     with pytest.raises(InvalidInputs) as caught:
-        to_literals({"c": "x", "e": 1, "d": 1}, kinds, {"b"})
+        to_literals({"c": "x", "e": 1, "d": 1, "f": LATE}, kinds, {"b"})
     assert caught.value.errors == [
         (("e",), "the task has no such input"),
         (("d",), "the task has no such input"),
         (("a",), "must be given"),
         (("c",), "must be of type integer"),
+        (("f",), "must be of the format date-time"),
     ]
-    assert to_literals({"a": 1, "c": 2}, kinds, {"b"}).keys() == {"a", "c"}
+    assert to_literals({"a": 1, "c": 2}, kinds, {"b", "f"}).keys() == {"a", "c"}

@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import inspect
 import math
+import os
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -13,19 +14,22 @@ from typing import Any
 import flyte
 import flyte._internal.runtime.convert as flyte_convert
 import pytest
+from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.io import Dir, File
 from flyte.models import NativeInterface
 from flyte.types import TypeEngine
+from flyte.types._type_engine import SimpleTransformer
 from flyteidl2.artifact.artifact_pb2 import Artifact as ArtifactMessage
 from flyteidl2.core.interface_pb2 import Parameter
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
+from flyteidl2.task.task_definition_pb2 import TaskDetails
 from pydantic import BaseModel
 
-from passthrough.requests.problems import Problem
+from passthrough.calls.json_values import CHANGED
 from passthrough.values import InvalidInputs, inputs_schema
 
 from .support import as_a_task_reads
@@ -164,6 +168,21 @@ def test_inputs_of_a_task_function_are_sent_as_by_the_sdk(kind: Any, value: Any)
     assert converted(of_a_function(x=kind), x=value)["x"] == expected
 
 
+@pytest.mark.parametrize("of", [of_a_function, of_a_remote_task])
+def test_a_bug_in_the_apps_own_code_is_none_of_the_callers(
+    of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> Any:
+        return os.environ["NOT_THERE"]
+
+    task = of(x=str if of is of_a_remote_task else Custom)
+    kind = LiteralType(simple=SimpleType.STRING)
+    transformer = SimpleTransformer("broken", Custom, kind, broken, broken)
+    monkeypatch.setitem(TypeEngine._REGISTRY, Custom, transformer)
+    with pytest.raises(KeyError):
+        converted(task, x=Custom())
+
+
 DEEP: Any = [[]]
 for _ in range(100):
     DEEP = [DEEP]
@@ -176,6 +195,8 @@ for _ in range(100):
         (int, {}),
         (int, {"x": 1, "y": 1}),
         (Place, {"x": 1}),
+        (tuple[int, str], {"x": {"a": 1}}),
+        (dict, {"x": 2**70}),
         (dict, {"x": {"deep": DEEP}}),
         (list[int], {"x": [0] * 100_000}),
     ],
@@ -184,13 +205,14 @@ def test_wrong_inputs_of_a_task_function_are_invalid(kind: Any, wrong: dict[str,
     assert errors_of(of_a_function(x=kind), **wrong)
 
 
-def test_a_changed_input_with_the_name_of_an_argument_of_the_sdk_is_invalid() -> None:
-    change, changed = flyte_convert.convert_from_native_to_inputs, {"custom_context": 1}
+def test_a_changed_input_may_have_any_name_but_one() -> None:
+    change = flyte_convert.convert_from_native_to_inputs
     task = of_a_remote_task(interface=int)
     assert asyncio.run(change(task, **{"interface": 1})).proto_inputs.literals  # type: ignore[arg-type]
-    with pytest.raises(TypeError) as caught:
-        asyncio.run(change(task, custom_context={}, **changed))
-    assert Problem.of_exception(caught.value).status == 422
+    changed = CHANGED.set(["custom_context"])
+    with pytest.raises(InvalidInputs, match="custom_context: the task has no such input"):
+        of_a_remote_task(custom_context=int)
+    CHANGED.reset(changed)
 
 
 def test_the_inputs_of_a_remote_task_must_be_named() -> None:
@@ -218,6 +240,18 @@ def test_counts_are_checked_before_the_sdk_reads_all() -> None:
             for given in ((task,), (interface_of(), defaults)):
                 with pytest.raises(ConnectError, match="more than 500 inputs"):
                     guess(*given)
+
+
+def test_a_record_that_cannot_be_written_as_json_is_no_bug() -> None:
+    odd, late, large = (remote.TaskDetails(pb2=TaskDetails()) for _ in range(3))
+    odd.pb2.spec.task_template.custom["a"] = math.nan
+    late.pb2.metadata.deployed_at.seconds = 2**62
+    large.pb2.spec.short_name = "x" * 2**19
+    for record, code in ((odd, Code.INTERNAL), (late, Code.INTERNAL), (large, Code.OUT_OF_RANGE)):
+        for write in (record.to_dict, record.to_json):
+            with pytest.raises(ConnectError) as caught:
+                write()
+            assert caught.value.code == code
 
 
 def test_an_interface_does_not_write_out_what_a_task_declares() -> None:

@@ -78,7 +78,7 @@ async def run_a_function(inputs: dict[str, Any]) -> str:
     return (await flyte.run.aio(greet, **inputs)).name
 
 
-@router.get("/{project}/{domain}/where", dependencies=[ProjectDomain])
+@router.get("/{project}/{domain}/where", name="where_there", dependencies=[ProjectDomain])
 @router.get("/where", dependencies=[ProjectDomain])
 async def where(request: Request) -> Any:
     return [*request.path_params.values(), flyte.current_project(), flyte.current_domain()]
@@ -102,9 +102,9 @@ RUN, RERUN = "/tasks/greet/run", "/rerun/{run}"
     [
         (RERUN, {"name": 1, "excited": "very"}, "excited name"),
         (RUN, {"excited": 1, "loud": True}, "excited loud name"),
-        (RERUN, {"loud": True}, "loud"),
-        (RUN, {"task": 1}, "task"),
-        (RERUN, {"run_name": 1}, "run_name"),
+        (RERUN, {"loud": True, "name": 1}, "loud"),
+        (RERUN, {"": 1, "'": 2, "name": 3}, " '"),
+        (RERUN, {"x'" * 50_000: 1}, "x'" * 50),
     ],
 )
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
@@ -119,7 +119,7 @@ def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
     answer = alice.post(path.format(run=greeting), json=inputs)
     assert answer.status_code == 422, answer.text
     locations = [error["location"] for error in answer.json()["errors"]]
-    assert sorted(locations) == [["inputs", name] for name in wrong.split()]
+    assert sorted(locations) == [["inputs", name] for name in wrong.split(" ")]
     assert "CreateRun" not in {call.method for call in received()}
 
 

@@ -29,6 +29,7 @@ MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed
 MAX_ATTEMPTS = 1000  # of an action whose log is followed
+MAX_RECORD_BYTES = 256 * 1024  # of an object of the SDK that ``to_dict`` writes
 MAX_SESSIONS = 16  # to clusters
 MAX_LISTED_RUNS = 1000  # in search of those that wait for an answer
 MAX_CALLS_AT_ONCE = 10  # for the details of a list

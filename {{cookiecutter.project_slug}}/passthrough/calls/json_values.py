@@ -1,10 +1,13 @@
 """Makes the SDK's types safe: values are JSON, and nothing is opened."""
 
 import sys
+import traceback
 from collections import UserDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from inspect import signature
 from typing import Annotated, Any, get_args
 
 import msgpack
@@ -14,17 +17,22 @@ from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
+from google.protobuf import json_format
 
-from ..limits import MAX_NAMES
+from ..limits import MAX_NAMES, MAX_RECORD_BYTES
 from ..values import InvalidInputs, to_json, to_literals
-from ..values.budget import TOO_LARGE, TooComplexError
-from ..values.inputs import Converter
+from ..values.budget import TOO_LARGE, Budget, TooComplexError
+from ..values.inputs import unknown_inputs
 from ..values.schemas import TYPES
-from .errors import FLYTE_ERRORS, NotForManyCallersError, TooLargeError
+from .errors import FLYTE_ERRORS, TooLargeError
 from .sdk import part
 
+CHANGED: ContextVar[Iterable[str]] = ContextVar("CHANGED", default=())
+"""The names of the inputs that ``flyte.rerun`` is to change. The SDK passes them to nobody."""
 
-@dataclass(repr=False)  # with no hash, or ``typing`` would cache it; the SDK logs its repr
+
+# Unhashable, or ``typing`` would cache it for ever. Without a repr, which would be huge in logs.
+@dataclass(repr=False)
 class DeclaredType:
     """A type that a remote task declares. It stands where the SDK expects a Python type."""
 
@@ -48,24 +56,24 @@ def kinds_of(interface: Any) -> dict[str, LiteralType]:
     }
 
 
-async def as_json(value: Any) -> Any:
+async def as_json(value: Any, budget: Budget) -> Any:
     """Return JSON as it is; of other values, the literal of a primitive, or what is stored."""
     if isinstance(value, list | tuple):
-        return [await as_json(item) for item in value]
+        return [await as_json(item, budget) for item in value]
     if isinstance(value, dict):
-        return {key: await as_json(item) for key, item in value.items()}
+        return {key: await as_json(item, budget) for key, item in value.items()}
     if type(value) in TYPES or isinstance(value, Enum):
         return value
     try:
         kind = TypeEngine.to_literal_type(type(value))
         literal = await TypeEngine.to_literal(value, type(value), kind)
         if literal.scalar.binary.tag == "msgpack":  # a dataclass or a model; shown, it may change
-            return msgpack.unpackb(
-                literal.scalar.binary.value, strict_map_key=False, object_pairs_hook=_with_names
-            )
-    except NotForManyCallersError:
-        raise
-    except Exception:  # noqa: BLE001 # whatever it is, the value does not fit
+            stored = literal.scalar.binary.value
+            budget.spend(0, len(stored))
+            return msgpack.unpackb(stored, strict_map_key=False, object_pairs_hook=_with_names)
+    except Exception as error:
+        if not _is_of_the_value(error):
+            raise
         literal = Literal()
     return literal if literal.scalar.HasField("primitive") else to_json([("", literal)])[""]
 
@@ -75,6 +83,14 @@ def _with_names(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     if len(named) < len(pairs):
         raise ValueError("1 and '1' are one name in JSON")
     return named
+
+
+def _is_of_the_value(error: Exception) -> bool:
+    """Tell whether a conversion failed for its value, or for a bug, such as of a serializer."""
+    if isinstance(error, (ValueError, TypeError, AssertionError, OverflowError)):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("flyte.")  # asks 1 for its fields
 
 
 def _change_guesses() -> None:
@@ -88,7 +104,11 @@ def _change_guesses() -> None:
         declared = interface.inputs.variables, interface.outputs.variables, default_inputs
         if max(map(len, declared)) > MAX_NAMES:
             raise TooLargeError(f"the task has more than {MAX_NAMES} inputs or outputs")
-        return guess_interface(interface, default_inputs)
+        guessed = guess_interface(interface, default_inputs)
+        # The SDK would say so in a text. An argument of its own has the name custom_context.
+        if unknown := unknown_inputs(CHANGED.get(), guessed.inputs.keys() - {"custom_context"}):
+            raise InvalidInputs(unknown)
+        return guessed
 
     engine.guess_python_type = classmethod(guess_python_type)
     for module in ("flyte.types", "flyte.types._interface"):
@@ -97,36 +117,48 @@ def _change_guesses() -> None:
 
 def _change_inputs() -> None:
     """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
-    convert = part("flyte._internal.runtime.convert")
+    convert, runner = part("flyte._internal.runtime.convert"), part("flyte._run:_Runner")
     convert_own = convert.convert_from_native_to_inputs_binding_artifacts
     add_defaults = convert._convert_from_native_to_inputs_impl
+    rerun_as_it_was = runner.rerun.fn
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
-        kinds = kinds_of(interface)
+        kinds, budget = kinds_of(interface), Budget()
         try:
-            Converter().check(kwargs, {}, (), 0)  # what follows walks through all of it
+            budget.spend_on(kwargs)
+            values = await as_json(kwargs, budget) if kinds else kwargs
         except TooComplexError:
             raise InvalidInputs([((), TOO_LARGE)]) from None
         if kinds:
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}
-            literals = to_literals(await as_json(kwargs), kinds, optional)
+            literals = to_literals(values, kinds, optional, budget)
             return await add_defaults(interface, (), custom_context, {}, literals)
-        if unknown := kwargs.keys() - interface.inputs:  # the SDK would leave them out
-            raise InvalidInputs([((name,), "the task has no such input") for name in unknown])
-        try:
+        if unknown := unknown_inputs(kwargs, interface.inputs):  # the SDK would leave them out
+            raise InvalidInputs(unknown)
+        try:  # its converters let other requests go on after ten items
             return await convert_own(interface, args, kwargs, custom_context)
-        except (NotForManyCallersError, *FLYTE_ERRORS):
+        except FLYTE_ERRORS:
             raise
-        except Exception as error:  # noqa: BLE001 # what its converters raise varies by type
+        except Exception as error:
+            if not _is_of_the_value(error):
+                raise
             raise InvalidInputs([((), str(error)[:300])]) from None
+
+    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
+        changed = CHANGED.set(given.keys() - signature(rerun_as_it_was).parameters)
+        try:
+            return await rerun_as_it_was(self, *args, **given)
+        finally:
+            CHANGED.reset(changed)
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
+    runner.rerun = part("flyte.syncify:syncify")(rerun)
     # Larger pickles would be written to the disk, and to storage, which is refused.
     part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
 
@@ -136,7 +168,7 @@ def _change_answers() -> None:
     convert, outputs = part("flyte._internal.runtime.convert"), part("flyte.remote:ActionOutputs")
     proxy = part("flyte.remote._client.controlplane:ClusterAwareDataProxy")
     new_as_it_was, get_action_data_as_it_was = outputs.__new__, proxy.get_action_data
-    run = part("flyte.remote:Run")
+    run, record = part("flyte.remote:Run"), part("flyte.remote._common:ToJSONMixin")
     post_init_as_it_was = run.__post_init__
 
     async def get_action_data(self: Any, request: Any) -> Any:
@@ -164,7 +196,22 @@ def _change_answers() -> None:
         post_init_as_it_was(self)
 
     proxy.get_action_data, run.__post_init__ = get_action_data, post_init
+    record.to_dict, record.to_json = _bounded(record.to_dict), _bounded(record.to_json)
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)
     part("flyte.remote:ActionInputs").__repr__ = UserDict.__repr__  # the SDK's fails for odd values
+
+
+def _bounded(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Write only so much of Flyte's records as JSON that others need not wait."""
+
+    def bounded(self: Any) -> Any:
+        if hasattr(self, "pb2") and self.pb2.ByteSize() > MAX_RECORD_BYTES:
+            raise TooLargeError("the record is too large to be written as JSON")
+        try:
+            return write(self)
+        except (json_format.Error, ValueError):  # a number that is none, a time after 9999
+            raise ConnectError(Code.INTERNAL, "JSON cannot hold the record") from None
+
+    return bounded

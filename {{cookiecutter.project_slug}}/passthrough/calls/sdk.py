@@ -20,6 +20,7 @@ SDK_NAMES = {
         " convert_from_native_to_inputs(interface custom_context)"
         " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
+        "flyte._run:_Runner": "rerun.fn(run_name inputs)",
         "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
         " ActionOutputs.__new__(pb2 data) Run.__post_init__",
@@ -29,6 +30,7 @@ SDK_NAMES = {
         " SessionConfig.connect_kwargs ClusterAwareDataProxy.get_action_data(request)",
         "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
         " session_config",
+        "flyte.remote._common:ToJSONMixin": "to_dict to_json",
         "flyte.remote._data": "hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry)",
         "flyte.remote._task": "LazyEntity(name getter)",

@@ -1,5 +1,7 @@
 """The work that one translation of values may take."""
 
+from typing import Any
+
 from ..limits import MAX_LEVELS, MAX_STEPS
 
 TOO_LARGE = f"too large, or nested deeper than {MAX_LEVELS} levels"
@@ -25,3 +27,18 @@ class Budget:
         if depth > MAX_LEVELS or left < 0:
             raise TooComplexError
         self._steps = left
+
+    def spend_on(self, value: Any, depth: int = 0) -> None:
+        """Charge for a value with all its items, before anything is made of it.
+
+        Raises:
+            TooComplexError: If it is nested too deep, or costs more than is left.
+        """
+        self.spend(depth, len(value) if isinstance(value, str) else 0)
+        if isinstance(value, list | tuple):
+            for item in value:
+                self.spend_on(item, depth + 1)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                self.spend_on(key, depth)
+                self.spend_on(item, depth + 1)

@@ -5,16 +5,17 @@ here is what that decoder would read as another value, such as a text that is no
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from typing import Any
+from itertools import islice
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from ..limits import MAX_ERRORS
 from .budget import TOO_LARGE, Budget, TooComplexError
@@ -33,7 +34,9 @@ FORMATS: Mapping[str, Callable[[str], Any]] = {
     "duration": TypeAdapter(timedelta).validate_python,
     "uuid": UUID,
 }
-"""Parsers of texts; each raises ValueError."""
+"""Parsers of texts; each raises ValueError, or OverflowError."""
+MAX_DURATION = timedelta(days=3_652_500)  # of protobuf
+STORED_DURATION = Annotated[timedelta, Field(ge=-MAX_DURATION, le=MAX_DURATION)]
 A_NUMBER: TypeAdapter[float] = TypeAdapter(bool | float)
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
@@ -41,7 +44,7 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.STRING: ("string_value", str),
     SimpleType.BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", FORMATS["date-time"]),
-    SimpleType.DURATION: ("duration", FORMATS["duration"]),
+    SimpleType.DURATION: ("duration", TypeAdapter[timedelta](STORED_DURATION).validate_python),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
 
@@ -58,8 +61,17 @@ class InvalidInputs(ValueError):  # noqa: N818
         self.errors = list(errors)
 
 
+def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
+    """Return an error for each name that is no input of the task, a hundred at most."""
+    unknown = islice((name for name in names if name not in known), MAX_ERRORS)
+    return [((_printable(name),), "the task has no such input") for name in unknown]
+
+
 def to_literals(
-    values: Mapping[str, Any], kinds: Mapping[str, LiteralType], optional: Collection[str] = ()
+    values: Mapping[str, Any],
+    kinds: Mapping[str, LiteralType],
+    optional: Collection[str] = (),
+    budget: Budget | None = None,
 ) -> dict[str, Literal]:
     """Convert JSON values, enums, references, and literals of primitives to a task's inputs.
 
@@ -67,14 +79,13 @@ def to_literals(
         values: The inputs by name.
         kinds: The types of the task's inputs.
         optional: Inputs that may be left out.
+        budget: What is left of the work that may be done for these inputs.
 
     Raises:
         InvalidInputs: With all errors.
     """
-    converter, literals = Converter(), {}
-    for name in values:
-        if name not in kinds:
-            converter.fail((name,), "the task has no such input")
+    converter, literals = Converter(budget or Budget()), {}
+    converter.errors += unknown_inputs(values, kinds)
     for name, kind in kinds.items():
         if name not in values:
             if name not in optional:
@@ -92,12 +103,14 @@ def to_literals(
 class Converter:
     """Converts the inputs of one run. One that does not fit adds an error instead of a literal.
 
+    Args:
+        budget: The work that may be done.
+
     Attributes:
         errors: Locations and error messages.
     """
 
-    def __init__(self) -> None:
-        budget = Budget()
+    def __init__(self, budget: Budget) -> None:
         self.errors: list[Error] = []
         self._spend = budget.spend
         self._schemas = SchemaBuilder(budget)
@@ -130,7 +143,8 @@ class Converter:
             self.check(value, target, at, depth + 1)
         elif "anyOf" in schema:
             variants = schema["anyOf"]
-            self._spend(depth, 4 * len(variants))  # all are looked at
+            length = len(value) if isinstance(value, str) else 0
+            self._spend(depth, 4 * len(variants) + length)  # all are looked at, with all of it
             if isinstance(value, str) and _may_be_a_number(value, variants):
                 self.fail(at, "may be a member of an enum, or a number")
             elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
@@ -166,7 +180,7 @@ class Converter:
         if name == "string" and form in FORMATS:
             try:
                 FORMATS[form](text)
-            except ValueError:
+            except (ValueError, OverflowError):
                 return f"must be of the format {form}"
             # Digits alone are a number for Pydantic, and Python drops what is below a microsecond.
             if text.isdecimal() or re.search(r"[.,][0-9]{7}", text):
@@ -231,8 +245,8 @@ class Converter:
             field, _ = PRIMITIVES.get(kind.simple, ("", None))
             if value.scalar.primitive.WhichOneof("value") == field:
                 return value
-        self.check(value, schema, at, depth)
-        return Literal() if self.errors else self._scalar(value, kind, at, depth)
+        _, errors = self.attempt(self.check, value, schema, at, depth)
+        return self._fail_all(errors) if errors else self._scalar(value, kind, at, depth)
 
     def _scalar(self, value: Any, kind: LiteralType, at: Location, depth: int) -> Literal:
         which, simple = kind.WhichOneof("type"), kind.simple
@@ -249,8 +263,12 @@ class Converter:
         try:
             return Literal(scalar={"primitive": {field: parse(value)}})
         except (ValueError, OverflowError):
-            self.fail(at, f"must be of the format {SIMPLE[simple]['format']}")
-            return Literal()
+            return self._fail_all([(at, f"must be of the format {SIMPLE[simple]['format']}")])
+
+    def _fail_all(self, errors: Sequence[Error]) -> Literal:
+        for location, message in errors:
+            self.fail(location, message)
+        return Literal()
 
     def _union(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
@@ -277,13 +295,10 @@ class Converter:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            self.fail(at, f"matches {len(fitting)} types of the union: ambiguous")
-        elif len(wrong) == 1:
-            for location, message in wrong[0]:
-                self.fail(location, message)
-        else:
-            self.fail(at, "matches none of the types of the union")
-        return Literal()
+            wrong = [[(at, f"matches {len(fitting)} types of the union: ambiguous")]]
+        elif len(wrong) != 1:
+            wrong = [[(at, "matches none of the types of the union")]]
+        return self._fail_all(wrong[0])
 
 
 def _may_be_a_number(text: str, variants: Sequence[Schema]) -> bool:

@@ -1,7 +1,6 @@
 """Literals to JSON."""
 
 import base64
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -16,10 +15,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .budget import Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
+TIMES = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
+"""How timestamps begin in msgpack, which makes them without a hook."""
 
 
 class Reference(dict[str, Any]):
-    """Stands for a value that JSON cannot hold. It is no input but for a file or a dataframe."""
+    """Stands for a value that JSON cannot hold. It is no input but for a file or a dataframe.
+
+    It has a ``kind``; that of a map whose keys are not texts and integers, each once, is "map", and
+    its ``entries`` are pairs of a key and a value.
+    """
 
 
 class _Pairs(list[tuple[Any, Any]]):
@@ -117,7 +122,11 @@ class Reader:
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
                 pairs = [[self.plain(part, depth + 1) for part in pair] for pair in value]
-                return {k if isinstance(k, str) else json.dumps(k): item for k, item in pairs}
+                if all(type(key) in {str, int} for key, _ in value):
+                    named = {str(key): item for key, item in pairs}
+                    if len(named) == len(pairs):  # unlike {1: "a", "1": "b"}
+                        return named
+                return Reference(kind="map", entries=pairs)
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return self._reference("binary")  # an extension of msgpack
@@ -132,7 +141,7 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return self._reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size)
+        self._spend(depth, size + 32 * sum(map(binary.value.count, TIMES)))
 
         def counted(made: Any) -> Any:
             self._spend(0)  # msgpack makes all of them while the event loop is blocked
@@ -145,6 +154,7 @@ class Reader:
                 unicode_errors="replace",
                 object_pairs_hook=lambda pairs: counted(_Pairs(pairs)),
                 list_hook=counted,
+                ext_hook=lambda *_: counted(NotImplemented),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
             return self._reference("binary", format="msgpack", size=size)
