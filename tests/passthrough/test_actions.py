@@ -337,6 +337,7 @@ def test_a_report_is_opened_only_with_tls_or_on_this_machine(
         ("http://127.0.0.1:1@evil.example", False),
         ("javascript://127.0.0.1/%0aalert(1)", False),
         ("//store.example", False),
+        (f"https://store.example/{'x' * 8192}", False),
     ):
         monkeypatch.setattr(local_flyte._services.storage, "address", address)
         answer = alice.get(f"/runs/{drawn}/report")

@@ -49,13 +49,13 @@ went_on: list[str] = []
 
 
 @router.get("/logs/{name}")
-async def logs(name: str) -> list[str]:
+async def whole_log(name: str) -> list[str]:
     run = await remote.Run.get.aio(name)
     return [line async for line in run.get_logs.aio()]
 
 
 @router.get("/sync/logs/{name}")
-def sync_logs(name: str) -> None:
+def whole_log_in_a_thread(name: str) -> None:
     try:
         for _ in remote.Run.get(name).get_logs():
             pass
@@ -68,7 +68,7 @@ def sync_logs(name: str) -> None:
 @router.get("/limited/{what}/{name}")
 async def limited(what: str, name: str) -> list[bool]:
     """Return whether anyio and asyncio have recognised the cancellation of a call as their own."""
-    call = naive_endpoints.whoami if what == "whoami" else functools.partial(logs, name)
+    call = naive_endpoints.whoami if what == "whoami" else functools.partial(whole_log, name)
     with anyio.move_on_after(0.5) as scope:
         await call()
     with suppress(TimeoutError):
@@ -78,7 +78,7 @@ async def limited(what: str, name: str) -> list[bool]:
 
 
 @router.get("/watch/{name}")
-async def watch(name: str) -> list[str]:
+async def watched(name: str) -> list[str]:
     run = await remote.Run.get.aio(name)
     return [details.phase async for details in run.watch()]
 
@@ -189,6 +189,14 @@ def test_a_redirect_is_not_followed(
     assert there.get("/projects", headers={"X-Api-Key": KEY}).status_code == 502
     assert elsewhere.received[0][b"x-api-key"] == KEY.encode()
     assert plain.received == []
+
+
+@pytest.mark.parametrize("host", ["\u2028.example", "a\0b", "x" * 70_000])
+def test_an_upload_to_an_address_that_is_none_is_flytes_mistake(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(local_flyte._services.storage, "address", f"http://{host}")
+    assert alice.post("/words", content=b"one two").status_code == 502
 
 
 # Sizes of answers

@@ -11,6 +11,7 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
+from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS
 from .caller import initialised
 
 NEWEST_FIRST = ("created_at", "desc")
@@ -18,7 +19,7 @@ NEWEST_FIRST = ("created_at", "desc")
 
 def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts from ``ActionDetails.pb2``; the status of a parent says 0."""
-    last = details.attempts[-10:]  # in their order; there may be very many
+    last = details.attempts[-MAX_LATEST_ATTEMPTS:]  # in their order; there may be very many
     return max([details.status.attempts, *(each.attempt for each in last)])
 
 
@@ -46,8 +47,8 @@ async def report_address(action: remote.Action) -> str:
     report until it expires, so it must not be logged.
 
     Raises:
-        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address has no TLS, unless it
-            is on the browser's own machine, as with the local Flyte.
+        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address is longer than 8 kB,
+            or has no TLS, unless it is on the browser's own machine, as with the local Flyte.
     """
     attempt = ActionAttemptIdentifier(
         action_id=action.action_id, attempt=attempts_of((await action.details()).pb2)
@@ -59,6 +60,8 @@ async def report_address(action: remote.Action) -> str:
     address = next(iter(answer.pre_signed_urls.signed_url), "")
     if not address:
         raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")
+    if len(address) > MAX_ADDRESS_CHARS:
+        raise ConnectError(Code.INTERNAL, "Flyte's address of the report is too long")
     if not re.match(r"https://|http://(127\.0\.0\.1|localhost)(:\d+)?/", address):
         raise ConnectError(Code.INTERNAL, "Flyte's address of the report has no TLS")
     return str(address)

@@ -21,9 +21,10 @@ SDK_NAMES = {
         " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
         " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
         "flyte._run:_Runner": "rerun.fn(run_name inputs)",
+        "flyte._sentry": "count _is_disabled",
         "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
         "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
-        " ActionOutputs.__new__(pb2 data) Run.__post_init__",
+        " ActionOutputs.__new__(pb2 data) Run.__post_init__ Trigger",
         "flyte.remote._auth_metadata": "get_auth_metadata",
         "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
         " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
@@ -31,7 +32,7 @@ SDK_NAMES = {
         "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
         " session_config",
         "flyte.remote._common:ToJSONMixin": "to_dict to_json",
-        "flyte.remote._data": "hash_file",
+        "flyte.remote._data": "_put_signed_url_with_retry hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry)",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",

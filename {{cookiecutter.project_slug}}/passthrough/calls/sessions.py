@@ -1,10 +1,13 @@
 """Makes the SDK's sessions safe: every call goes through one."""
 
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 
 from ..limits import MAX_SESSIONS
 from .addresses import trusted
@@ -58,6 +61,20 @@ def change_sessions() -> None:
 
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
+
+    # An address or a header that HTTP does not allow is Flyte's mistake, not a bug of the app.
+    data = part("flyte.remote._data")
+    put = data._put_signed_url_with_retry
+
+    @functools.wraps(put)
+    async def put_signed_url(*args: Any, **options: Any) -> Any:
+        try:
+            return await put(*args, **options)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            refused = "the address that Flyte has signed for an upload cannot be used"
+            raise ConnectError(Code.INTERNAL, refused) from None
+
+    data._put_signed_url_with_retry = put_signed_url
 
     # Each caller must ask Flyte for itself which cluster it may use.
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
