@@ -13,6 +13,13 @@ import pytest
 from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
 
+LOCATION = """location / {
+            proxy_pass %s://server;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_buffering off;
+        }"""
 CONFIGURATION = """
 daemon off;
 worker_processes 1;
@@ -30,23 +37,20 @@ http {{
     upstream server {{ server 127.0.0.1:{upstream} max_fails=0; keepalive 1; }}
     server {{
         listen 127.0.0.1:{port} {tls};
-        location / {{
-            proxy_pass {scheme}://server;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_buffering off;
-        }}
+        {location}
     }}
 }}
 """
 
 
 @contextlib.contextmanager
-def in_front_of(folder: Path, upstream: int, certificate: Path | None = None) -> Iterator[int]:
+def in_front_of(
+    folder: Path, upstream: int, certificate: Path | None = None, location: str | None = None
+) -> Iterator[int]:
     """Forward requests to a port, over persistent connections; yield the port to call.
 
     With a certificate (and its key), it has TLS, offers HTTP/2, and forwards to servers with TLS.
+    Another ``location`` is a block of nginx's configuration.
     """
     if not (binary := get_nginx.find()):
         pytest.skip("there is no nginx (Debian: apt-get install nginx-light; or set NGINX)")
@@ -58,7 +62,7 @@ def in_front_of(folder: Path, upstream: int, certificate: Path | None = None) ->
         upstream=upstream,
         port=port,
         tls=f"ssl http2; {keys}" if certificate else "",
-        scheme="https" if certificate else "http",
+        location=location or LOCATION % ("https" if certificate else "http"),
     )
     configuration.write_text(text)
 

@@ -16,6 +16,7 @@ from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import TypeAdapter
+from template import ROOT
 
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
@@ -23,6 +24,8 @@ from local_flyte.testing import acting_as, client_of, ended, serving, start, wai
 from passthrough.calls import logs
 from passthrough.models import Action, BoundedList
 
+from ..baking import PROJECT
+from ..nginx import in_front_of
 from .support import TASKS, build_app
 
 router = APIRouter()
@@ -303,14 +306,24 @@ def test_recovering_takes_over_what_has_succeeded(
     assert bob.get("/runs?phase=recovered").json() == []  # a run is executed
 
 
-def test_a_new_run_is_where_its_location_says_also_under_a_prefix(
-    local_flyte: LocalFlyte, greeting: str
+def test_a_new_run_is_where_its_location_says_also_behind_the_documented_proxy_with_a_prefix(
+    local_flyte: LocalFlyte, greeting: str, tmp_path: Path
 ) -> None:
-    with serving(build_app(router), root_path="/pre") as url, client_of(url, "alice") as alice:
-        made = alice.post(f"/runs/{greeting}/rerun")  # the proxy has removed the prefix
-        path = made.headers["Location"].removeprefix("/pre")
-        assert path != made.headers["Location"]
-        assert alice.get(path).json()["name"] == made.json()["name"]
+    page = (ROOT / PROJECT / "docs/deploying.md").read_text("utf-8")
+    location = page.partition("```nginx\n")[2].partition("```")[0]
+    with serving(build_app(router), root_path="/flyte") as app:
+        port = int(app.rpartition(":")[2])
+        location = location.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        with (
+            in_front_of(tmp_path, port, location=location) as outside,
+            client_of(f"http://127.0.0.1:{outside}", "alice") as alice,
+        ):
+            made = alice.post(f"/flyte/runs/{greeting}/rerun")
+            shown = alice.get(made.headers["Location"]).json()
+            assert shown["name"] == made.json()["name"]
+            told = alice.get(f"/flyte/runs/{greeting}/actions/events").text
+            assert "event: action\n" in told
+            assert alice.get("/runs").status_code == 404  # of nginx
 
 
 # Reports

@@ -54,12 +54,12 @@ from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve as agents
 from passthrough.agents.serve import serve_agents
+from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of, tools_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
 from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
-from passthrough.agents.sign_in import METADATA
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
