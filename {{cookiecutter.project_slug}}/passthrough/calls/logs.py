@@ -57,6 +57,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         TooLargeError: There are more than 1,000 attempts.
     """
     start, told = after.split("-")
+    attempts = attempts_of((await action.details()).pb2)
     for attempt in range(int(start), MAX_ATTEMPTS + 1):
         if attempt > int(start):
             yield AttemptBegan(f"{attempt}-0", attempt)
@@ -74,8 +75,9 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
                             seen = number
                             yield LogLine(f"{attempt}-{number}", attempt, text)
                     is_complete = True
-            action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
-            attempts = attempts_of((await action.details()).pb2)
+            if not action.done() and attempts <= attempt:
+                action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
+                attempts = attempts_of((await action.details()).pb2)
             if action.done() or attempts > attempt:
                 break
             await asyncio.sleep(pause)
