@@ -91,7 +91,7 @@ def test_a_name_is_there_with_its_parameters_or_is_set_by_a_constructor(
 def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
     used = set[str]()
     for file in (TEMPLATE / "passthrough").rglob("*.py"):
-        used |= {*re.findall(r'part\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
+        used |= {*re.findall(r'sdk_object\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
         assert file.name == "passthrough_auth.py" or not re.search(
             r"^(from|import) flyte\S*\._", text, re.M
         )

@@ -26,7 +26,7 @@ from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
-from passthrough.calls.sdk import part
+from passthrough.calls.sdk import sdk_object
 from passthrough.limits import (
     MAX_LOG_EVENT_CHARS,
     MAX_MESSAGE_BYTES,
@@ -329,7 +329,7 @@ def test_a_failed_stream_is_not_retried(
 
 
 async def test_only_the_last_sessions_to_clusters_are_kept(local_flyte: LocalFlyte) -> None:
-    create = part("flyte.remote._client.controlplane").create_session_config
+    create = sdk_object("flyte.remote._client.controlplane").create_session_config
     kept = weakref.WeakSet[Any]()
     for number in range(2 * MAX_SESSIONS):
         options = {"auth_endpoint": "https://flyte.acme.example", "auth_type": "Passthrough"}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .calls.sdk import part
+from .calls.sdk import sdk_object
 
 BUILDERS = ("DockerImageBuilder", "PodmanImageBuilder")
 IN_THE_APP = "FLYTE_INTERNAL_EXECUTION_PROJECT"
@@ -22,7 +22,7 @@ def build_unless_found() -> None:
     """
     if IN_THE_APP not in os.environ:
         for name in BUILDERS:
-            builder = part(f"flyte._internal.imagebuild.docker_builder:{name}")
+            builder = sdk_object(f"flyte._internal.imagebuild.docker_builder:{name}")
             builder.get_checkers = _with_an_answer(builder.get_checkers)
 
 
@@ -31,7 +31,7 @@ class _NotFound:
 
     @classmethod
     async def image_exists(cls, repository: str, tag: str, _platforms: Any) -> None:
-        if part("flyte._initialize").get_init_config().client is None:
+        if sdk_object("flyte._initialize").get_init_config().client is None:
             raise LookupError("there is no config, which the SDK reports later")
         print(f"No registry says whether {repository}:{tag} exists, so it is built.", flush=True)
 

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from .sdk import part
+from .sdk import sdk_object
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
     """Return the headers with which Flyte is called as the caller."""
-    found: tuple[tuple[str, str], ...] = part("flyte.remote._auth_metadata:get_auth_metadata")()
+    found: tuple[tuple[str, str], ...] = sdk_object(
+        "flyte.remote._auth_metadata:get_auth_metadata"
+    )()
     return found
 
 
@@ -18,7 +20,7 @@ def initialised() -> Any:
         flyte.errors.InitializationError: Flyte has not been initialised.
         RuntimeError: Flyte was initialised before `make_safe`.
     """
-    config = part("flyte._initialize:get_init_config")()
+    config = sdk_object("flyte._initialize:get_init_config")()
     is_safe = hasattr(config.client.session_config.interceptors[-1], "acts_as_the_caller")
     if not is_safe:
         raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
@@ -29,4 +31,4 @@ def act_in(config: Any, project: str | None = None, domain: str | None = None) -
     """Use this configuration for calls to Flyte from here on, in the current context."""
     if project or domain:
         config = config.replace(project=project or config.project, domain=domain or config.domain)
-    part("flyte._initialize:_context_init_config").set(config)
+    sdk_object("flyte._initialize:_context_init_config").set(config)

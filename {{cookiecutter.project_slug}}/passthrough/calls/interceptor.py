@@ -21,7 +21,7 @@ from .errors import DeadlineExceededError, safe_error, secrets_in
 from .request_calls import request_calls
 from .transport import HttpClient
 
-Call = RequestContext[Any, Any]
+Context = RequestContext[Any, Any]
 
 RENEWAL = 4
 """A watch that is silent for this many times the timeout is ended; those who watch begin anew."""
@@ -45,7 +45,7 @@ class CallerInterceptor:
         self._is_plaintext, self._client = is_plaintext, client
 
     async def intercept_unary(
-        self, call_next: Callable[[Any, Call], Awaitable[Any]], request: Any, ctx: Call
+        self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
     ) -> Any:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
@@ -61,7 +61,8 @@ class CallerInterceptor:
                         try:
                             return await call_next(request, ctx)
                         except ConnectError as error:
-                            # Inside the timeout, which recognises its own cancellation.
+                            # Here, not after the block: safe_error raises a CancelledError again,
+                            # and only asyncio.timeout can turn its own into a TimeoutError.
                             failure = safe_error(error, secrets, method)
                         if pause is None or failure.code is not Code.UNAVAILABLE:
                             break
@@ -74,7 +75,7 @@ class CallerInterceptor:
             raise failure
 
     async def intercept_server_stream(
-        self, call_next: Callable[[Any, Call], AsyncGenerator[Any]], request: Any, ctx: Call
+        self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream, and end it when nothing more will come.
 
@@ -98,7 +99,8 @@ class CallerInterceptor:
 
         def done(task: asyncio.Task[None]) -> None:
             messages.put_nowait(None)
-            task.cancelled() or task.exception()  # there may be nobody left to await it
+            if not task.cancelled():
+                task.exception()  # or asyncio warns, if nobody is left to await it
 
         is_first, silent, reading = True, 0, asyncio.create_task(read())
         reading.add_done_callback(done)
@@ -124,7 +126,7 @@ class CallerInterceptor:
             await asyncio.wait({reading})
 
     @contextmanager
-    def _call(self, ctx: Call) -> Iterator[tuple[str, list[str]]]:
+    def _call(self, ctx: Context) -> Iterator[tuple[str, list[str]]]:
         """Make the block a call of the request, with a span.
 
         Yields its method, as ``service/method``, and the secrets that are sent.
@@ -157,7 +159,7 @@ class CallerInterceptor:
             set_status_on_exception=False,
         )
 
-    def _authenticate(self, ctx: Call) -> list[str]:
+    def _authenticate(self, ctx: Context) -> list[str]:
         """Add the caller's credentials, and return the secrets in them."""
         headers = ctx.request_headers()
         headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())

@@ -25,7 +25,7 @@ from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
 from ..values.schemas import TYPES
 from .errors import FLYTE_ERRORS, TooLargeError
-from .sdk import part
+from .sdk import sdk_object
 
 CHANGED: ContextVar[Iterable[str]] = ContextVar("CHANGED", default=())
 """The names of the inputs that ``flyte.rerun`` is to change. The SDK passes them to nobody."""
@@ -95,7 +95,10 @@ def _is_of_the_value(error: Exception) -> bool:
 
 def _change_guesses() -> None:
     """Make no Python types of what a task declares."""
-    engine, guess_interface = part("flyte.types:TypeEngine"), part("flyte.types:guess_interface")
+    engine, guess_interface = (
+        sdk_object("flyte.types:TypeEngine"),
+        sdk_object("flyte.types:guess_interface"),
+    )
 
     def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
         return Annotated[Any, DeclaredType(flyte_type)]
@@ -112,12 +115,15 @@ def _change_guesses() -> None:
 
     engine.guess_python_type = classmethod(guess_python_type)
     for module in ("flyte.types", "flyte.types._interface"):
-        part(module).guess_interface = guess_few
+        sdk_object(module).guess_interface = guess_few
 
 
 def _change_inputs() -> None:
     """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
-    convert, runner = part("flyte._internal.runtime.convert"), part("flyte._run:_Runner")
+    convert, runner = (
+        sdk_object("flyte._internal.runtime.convert"),
+        sdk_object("flyte._run:_Runner"),
+    )
     convert_own = convert.convert_from_native_to_inputs_binding_artifacts
     add_defaults = convert._convert_from_native_to_inputs_impl
     rerun_as_it_was = runner.rerun.fn
@@ -158,17 +164,20 @@ def _change_inputs() -> None:
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
-    runner.rerun = part("flyte.syncify:syncify")(rerun)
+    runner.rerun = sdk_object("flyte.syncify:syncify")(rerun)
     # Larger pickles would be written to the disk, and to storage, which is refused.
-    part("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
+    sdk_object("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
 
 
 def _change_answers() -> None:
     """Show a run's inputs and outputs as JSON, by their declared names."""
-    convert, outputs = part("flyte._internal.runtime.convert"), part("flyte.remote:ActionOutputs")
-    proxy = part("flyte.remote._client.controlplane:ClusterAwareDataProxy")
+    convert, outputs = (
+        sdk_object("flyte._internal.runtime.convert"),
+        sdk_object("flyte.remote:ActionOutputs"),
+    )
+    proxy = sdk_object("flyte.remote._client.controlplane:ClusterAwareDataProxy")
     new_as_it_was, get_action_data_as_it_was = outputs.__new__, proxy.get_action_data
-    run, record = part("flyte.remote:Run"), part("flyte.remote._common:ToJSONMixin")
+    run, record = sdk_object("flyte.remote:Run"), sdk_object("flyte.remote._common:ToJSONMixin")
     post_init_as_it_was = run.__post_init__
 
     async def get_action_data(self: Any, request: Any) -> Any:
@@ -200,7 +209,9 @@ def _change_answers() -> None:
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)
-    part("flyte.remote:ActionInputs").__repr__ = UserDict.__repr__  # the SDK's fails for odd values
+    sdk_object(
+        "flyte.remote:ActionInputs"
+    ).__repr__ = UserDict.__repr__  # the SDK's fails for odd values
 
 
 def _bounded(write: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -5,12 +5,12 @@ from typing import Any
 
 from .caller import forwarded_credentials, initialised
 from .request_calls import request_calls
-from .sdk import part
+from .sdk import sdk_object
 
 
 def change_lazy_tasks() -> None:
     """Fetch a task once per request, as its caller, even if it is defined at module level."""
-    lazy, syncify = part("flyte.remote._task:LazyEntity"), part("flyte.syncify:syncify")
+    lazy, syncify = sdk_object("flyte.remote._task:LazyEntity"), sdk_object("flyte.syncify:syncify")
 
     async def fetch(self: Any) -> Any:
         tasks, config = request_calls().tasks, initialised()
@@ -26,14 +26,14 @@ def change_lazy_tasks() -> None:
         return lazy(self.name, overridden)
 
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
-    # It caches hashes by path, and the path of a temporary file may be reused.
-    data = part("flyte.remote._data")
+    # hash_file caches by path, and the path of a temporary file may be reused.
+    data = sdk_object("flyte.remote._data")
     data.hash_file = _uncached(data.hash_file)
-    # It remembers uploads of code: the next caller would be answered without asking Flyte.
-    bundles = part("flyte._code_bundle.bundle")
+    # The cache of uploaded code would answer the next caller without asking Flyte.
+    bundles = sdk_object("flyte._code_bundle.bundle")
     bundles._read_bundle_cache = bundles._write_bundle_cache = lambda *_: None
-    # It remembers images and their builds, too.
-    images = part("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
+    # So would the cache of images and their builds.
+    images = sdk_object("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
     for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
         setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))
 

@@ -12,7 +12,7 @@ from flyte.errors import LogsNotYetAvailableError
 
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
-from .sdk import part
+from .sdk import sdk_object
 
 Tail = Callable[..., AsyncGenerator[Any]]
 
@@ -25,7 +25,7 @@ LINES_AT_ONCE = 1000
 
 def change_loop() -> None:
     """Run awaited calls in the caller's own task and thread, so that they are cancelled with it."""
-    kind = type(part("flyte.syncify:syncify._bg_loop"))
+    kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
     call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
 
     async def with_the_request(coro: Coroutine[Any, Any, Any]) -> Any:
@@ -53,8 +53,8 @@ def change_loop() -> None:
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
-    logs, app_logs = part("flyte.remote._logs:Logs"), part("flyte.remote._logs:AppLogs")
-    syncify = part("flyte.syncify:syncify")
+    logs, app_logs = sdk_object("flyte.remote._logs:Logs"), sdk_object("flyte.remote._logs:AppLogs")
+    syncify = sdk_object("flyte.syncify:syncify")
     logs.tail = syncify(classmethod(_cancellable(_read_once(logs.tail.fn.__func__))))
     app_logs.tail = syncify(classmethod(_cancellable(app_logs.tail.fn.__func__)))
 

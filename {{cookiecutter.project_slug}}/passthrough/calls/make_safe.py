@@ -17,7 +17,7 @@ from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_
 from .json_values import change_types
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
-from .sdk import SDK_NAMES, is_there, part
+from .sdk import SDK_NAMES, is_there, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
@@ -82,16 +82,16 @@ def make_safe() -> None:
                 " for an update of the template."
             )
     # The first run would import these in the event loop, for a tenth of a second.
-    part("flyte.remote:Trigger")
-    if part("flyte._sentry:_is_disabled")():
-        part("flyte._sentry").count = lambda *_, **__: None
+    sdk_object("flyte.remote:Trigger")
+    if sdk_object("flyte._sentry:_is_disabled")():
+        sdk_object("flyte._sentry").count = lambda *_, **__: None
     change_sessions()
     change_loop()
     change_types()
     change_lazy_tasks()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
-        setattr(part(owner), method, _refusal(name, instead))
+        setattr(sdk_object(owner), method, _refusal(name, instead))
     keep_credentials_out_of_logs()
 
 

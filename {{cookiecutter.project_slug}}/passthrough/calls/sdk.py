@@ -1,6 +1,6 @@
 """The private names of the SDK: all that are changed or used, and checked at start-up.
 
-No other module touches a private name of the SDK except through `part`.
+No other module touches a private name of the SDK except through `sdk_object`.
 """
 
 import functools
@@ -47,7 +47,7 @@ SDK_NAMES = {
 }
 """The parts of the SDK that are changed or used here, with the parameters they must have."""
 
-part = functools.cache(resolve_name)
+sdk_object = functools.cache(resolve_name)
 """Return a part of the SDK by its name, as in `SDK_NAMES`."""
 
 

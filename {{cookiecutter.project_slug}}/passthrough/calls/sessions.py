@@ -13,13 +13,13 @@ from ..limits import MAX_SESSIONS
 from .addresses import trusted
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
-from .sdk import part
+from .sdk import sdk_object
 from .transport import HttpClient
 
 
 def change_sessions() -> None:
     """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
-    controlplane = part("flyte.remote._client.controlplane")
+    controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
     clusters: dict[tuple[str, str], Any] = {}  # the sessions, by their address and Flyte's
@@ -63,7 +63,7 @@ def change_sessions() -> None:
     controlplane.create_session_config = create_session_config
 
     # An address or a header that HTTP does not allow is Flyte's mistake, not a bug of the app.
-    data = part("flyte.remote._data")
+    data = sdk_object("flyte.remote._data")
     put = data._put_signed_url_with_retry
 
     @functools.wraps(put)
@@ -80,4 +80,4 @@ def change_sessions() -> None:
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
         return await factory()
 
-    part("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
+    sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
