@@ -1,6 +1,7 @@
 """All of a run: its actions, the logs of their attempts, its reports, and recovering it."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -21,6 +22,7 @@ from template import ROOT
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
+from passthrough import watching
 from passthrough.calls import logs
 from passthrough.models import Action, BoundedList
 
@@ -221,6 +223,24 @@ def test_details_are_fetched_ten_at_once_and_those_that_come_are_not_held_back(
         assert len(listed.result().json()) == 26
         alice.post(f"/runs/{run}/abort")
         assert len({each["name"] for each in told.result()}) == 26
+
+
+def test_in_a_large_run_only_what_went_wrong_is_fetched(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    family: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
+    local_flyte.clear_calls()
+    told = [*changes(alice, family)]
+    calls = [call.method for call in local_flyte.calls]
+    assert Counter(calls)["GetActionDetails"] == 2
+    shown = {(each["phase"], each["title"], bool(each["phases"])) for each in told}
+    assert shown == {
+        ("failed", "family", True), ("failed", "stumble", True), ("succeeded", "stumble", False),
+    }  # fmt: skip
+    assert len(told) == 4
 
 
 # Why it waits, and how long each phase took

@@ -9,6 +9,7 @@ from flyte.models import ActionPhase
 from pydantic import BaseModel, Field
 
 from passthrough.dependencies import Inputs, RequestBody
+from passthrough.limits import MAX_NAME_CHARS
 from passthrough.models import Identity, Timestamp, TruncatedText, phase_of, time_of
 from passthrough.waiting import in_time
 
@@ -52,9 +53,12 @@ class Run(BaseModel):
 
     def location(self, request: Request) -> str:
         """Return where the run is in this API, for a Location header."""
-        query = urlencode({"project": self.project, "domain": self.domain})
+        name, project, domain = (
+            each[:MAX_NAME_CHARS] for each in (self.name, self.project, self.domain)
+        )
         prefix = request.scope["root_path"]  # of a proxy, which the client sees
-        return f"{prefix}/runs/{quote(self.name, safe='')}?{query}"
+        query = urlencode({"project": project, "domain": domain})
+        return f"{prefix}/runs/{quote(name, safe='')}?{query}"
 
 
 class RunWithResult(Run):

@@ -11,7 +11,7 @@ piece of work is limited by one of these numbers, or is charged to a `values.bud
 # What a client sends
 MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
 MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
-MAX_NAME_CHARS = 255  # of an input
+MAX_NAME_CHARS = 255  # of an input, and of a run in an address
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
 MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it is closed
 
@@ -34,6 +34,7 @@ MAX_LATEST_ATTEMPTS = 10  # that are looked at for the number of attempts
 MAX_ADDRESS_CHARS = 8192  # that Flyte signs, and that is sent on as a header
 MAX_SESSIONS = 16  # to clusters
 MAX_LISTED_RUNS = 1000  # in search of those that wait for an answer
+MAX_WATCHED_DETAILS = 500  # actions that a viewer has fetched, besides those that fail or ask
 MAX_CALLS_AT_ONCE = 10  # for the details of a list
 
 # Values, in and out

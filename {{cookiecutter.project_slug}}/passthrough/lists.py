@@ -69,14 +69,19 @@ def skip_unreadable() -> Generator[None]:
             raise
 
 
+def listed_details(action: Any) -> remote.ActionDetails:
+    """Return the details of an action, without a call: only what a list has."""
+    listed = {field.name: value for field, value in action.pb2.ListFields()}
+    return remote.ActionDetails(ActionDetails(**listed))
+
+
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
     If they cannot be read, such as those of a child that has just been enqueued, there is only what
     the list has.
     """
-    listed = {field.name: value for field, value in action.pb2.ListFields()}
-    details = remote.ActionDetails(ActionDetails(**listed))
+    details = listed_details(action)
     with skip_unreadable():
         details = await remote.ActionDetails.get_details.aio(action.pb2.id)
     return read(details)  # at once: they may be large

@@ -10,8 +10,8 @@ from flyte import remote
 from flyte.models import ActionPhase
 
 from .calls.watching import watch_actions
-from .limits import MAX_CALLS_AT_ONCE
-from .lists import read_details
+from .limits import MAX_CALLS_AT_ONCE, MAX_WATCHED_DETAILS
+from .lists import listed_details, read_details
 from .models import phase_of
 
 Result = TypeVar("Result")
@@ -19,10 +19,8 @@ Result = TypeVar("Result")
 PAUSES = (0.5, 1.0, 2.0)
 """Seconds until an answer is looked for again after the run's end: Flyte may record it later."""
 
-
-def is_paused(action: remote.Action | remote.ActionDetails) -> bool:
-    """Tell whether an action waits for an answer, as far as Flyte has recorded."""
-    return phase_of(action.raw_phase) is ActionPhase.PAUSED
+NEED_DETAILS = {ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.PAUSED}
+"""Phases in which only the details say what matters: the error, or the question."""
 
 
 async def watch_details(
@@ -31,22 +29,24 @@ async def watch_details(
     """Yield what is read from the details of each action of a run, now and after each change.
 
     They are fetched ten at once, and yielded as they come. An action that changes faster than that
-    is fetched in its latest state only; one that is read as before is not yielded again. It ends
-    with the run, and a few seconds later if an answer is not recorded yet.
+    is fetched in its latest state only, and one that is read as before is not yielded again. Of more
+    than 500 actions, only those that fail or ask have more than a list has. It ends with the
+    run, or a few seconds later if an answer is not recorded yet.
     """
     changed: dict[str, remote.Action] = {}
-    fetching: dict[str, asyncio.Task[Result]] = {}
     paused: dict[str, remote.Action] = {}
-    yielded: dict[str, int] = {}
+    fetching: dict[str, asyncio.Task[Result]] = {}
+    detailed: set[str] = set()
+    yielded: dict[str, int] = {}  # hashes
     news = asyncio.Event()
 
     async def watch() -> None:
         async with aclosing(watch_actions(run)) as changes:
             async for actions in changes:
-                for each in actions:
-                    changed[each.name] = each
-                    if is_paused(each):
-                        paused[each.name] = each
+                for action in actions:
+                    changed[action.name] = action
+                    if phase_of(action.raw_phase) is ActionPhase.PAUSED:
+                        paused[action.name] = action
                 news.set()
         for pause in PAUSES:
             if paused:
@@ -54,10 +54,17 @@ async def watch_details(
                 changed.update(paused)
                 news.set()
 
-    def read_and_note(details: remote.ActionDetails) -> Result:
-        if not is_paused(details):
+    def note(details: remote.ActionDetails) -> Result:
+        if phase_of(details.raw_phase) is not ActionPhase.PAUSED:
             paused.pop(details.name, None)
         return read(details)
+
+    async def fetch(action: remote.Action) -> Result:
+        has_room = action.name in detailed or len(detailed) < MAX_WATCHED_DETAILS
+        if not has_room and phase_of(action.raw_phase) not in NEED_DETAILS:
+            return note(listed_details(action))
+        detailed.add(action.name)
+        return await read_details(action, note)
 
     def has_come(task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
@@ -70,14 +77,15 @@ async def watch_details(
         while not watching.done() or changed or fetching:
             await news.wait()
             news.clear()
-            for name in [name for name, fetch in fetching.items() if fetch.done()]:
+            for name in [name for name, task in fetching.items() if task.done()]:
                 result = fetching.pop(name).result()
-                if yielded.get(name) != (state := hash(repr(result))):
+                state = hash(repr(result))
+                if yielded.get(name) != state:
                     yielded[name] = state
                     yield result
             free = MAX_CALLS_AT_ONCE - len(fetching)
-            for name in [*islice((each for each in changed if each not in fetching), free)]:
-                fetching[name] = asyncio.create_task(read_details(changed.pop(name), read_and_note))
+            for name in [*islice((name for name in changed if name not in fetching), free)]:
+                fetching[name] = asyncio.create_task(fetch(changed.pop(name)))
                 fetching[name].add_done_callback(has_come)
         watching.result()  # it may have failed
     finally:
