@@ -59,12 +59,14 @@ def test_too_many_inputs_are_refused_before_they_are_converted(alice: httpx.Clie
 
 
 @pytest.mark.usefixtures("_safe_sdk")
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    ("form", "request_id"), [("text", b"a\nb"), ("json", b"a\nb"), ("text", b"secret-secret")]
+)
 def test_a_log_line_is_one_line_with_no_query_and_no_credential(
-    form: Any, caplog: pytest.LogCaptureFixture
+    form: Any, request_id: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        request_calls().subject = "eve\r\x1b[2K\u2028 admin"
+        request_calls().subject = "eve\r\x1b[2K\u2028 admin" + "x" * 1_000_000
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     sent: list[Message] = []
@@ -72,7 +74,7 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"authorization", b"Bearer secret-secret"), (b"x-request-id", b"a\nb")]
+    headers = [(b"authorization", b"Bearer secret-secret"), (b"x-request-id", request_id)]
     scope = {
         "type": "http", "method": "GET", "path": "/me", "query_string": b"q=hidden",
         "headers": headers,
@@ -84,9 +86,8 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
     assert line.isprintable()
     assert "secret" not in line
     assert "hidden" not in line
-    request_id = dict(sent[0]["headers"])[b"x-request-id"].decode()
-    assert request_id in line
-    assert "\n" not in request_id
+    assert len(line) < 1000
+    assert dict(sent[0]["headers"])[b"x-request-id"].decode() in line
     if form == "json":
         assert json.loads(line)["status"] == 200
 

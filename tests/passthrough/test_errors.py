@@ -93,6 +93,10 @@ def test_secrets_are_told_from_schemes_and_the_names_of_cookies() -> None:
         ("no eightlet no", True),
         ("no sevenle no cdefghijeig no", False),
         ("no number-04999 no", True),
+        ("in pieces: 01234 56789\n0ab cdefghi j", False),
+        ("in pieces: 01234 56789\nab\tcd e", True),
+        ("invisible: 0123\u200b4567\u00ad89ab", True),
+        (r"escaped: 0123\n4567\x1b89\u200bab", True),
     ],
 )
 def test_a_quote_is_a_short_secret_or_a_good_part_of_a_long_one(text: str, is_quote: bool) -> None:
@@ -142,6 +146,8 @@ def test_records_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) ->
     assert [record.args for record in caplog.records] == [("two",)] * 3
     assert caplog.text.count("\nValueError: three") == 3
     assert logging.makeLogRecord({"msg": "one"}).getMessage() == "one"  # it has no name at first
+    named = {"level": 1, "pathname": "", "lineno": 1, "msg": "", "args": (), "exc_info": None}
+    assert logging.getLogRecordFactory()(name="app", **named).name == "app"
 
 
 @pytest.mark.parametrize(

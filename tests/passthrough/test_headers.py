@@ -1,5 +1,6 @@
 """The headers of responses, and requests that are refused because of theirs."""
 
+import re
 import socket
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
@@ -136,6 +137,20 @@ def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 431 ")
 
 
+def test_trailer_fields_are_no_headers(url: str) -> None:
+    """Else they would count where a proxy removes or checks headers (RFC 9110 6.5.1)."""
+    address = urlsplit(url)
+    chunked = b"Host: app\r\nTransfer-Encoding: chunked\r\n"
+    trailer = f"0\r\nAuthorization: Bearer {TOKEN}\r\nX-Request-ID: theirs\r\n\r\n".encode()
+    last = f"POST /read HTTP/1.1\r\nHost: app\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+    with socket.create_connection((address.hostname, address.port)) as client:
+        client.sendall(b"POST /read HTTP/1.1\r\n" + chunked + b"\r\n" + trailer)
+        client.sendall(last + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+        answers = client.makefile("rb").read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401", b"200"]
+    assert b"theirs" not in answers
+
+
 def test_the_owner_may_allow_larger_bodies(local_flyte: LocalFlyte) -> None:
     app = build_app(router, largest_body=2 * MAX_BODY_BYTES)
     with serving(app) as url, client_of(url, "alice") as client:
@@ -215,7 +230,8 @@ def test_only_a_trusted_origin_passes_a_preflight(trusting: httpx.Client, origin
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type, authorization, x-api-key",
+        "Access-Control-Request-Headers": "content-type, authorization, x-api-key, "
+        "mcp-method, mcp-name, mcp-protocol-version",
     }
     preflight = trusting.options("/things", headers=headers)
     assert of_everywhere(preflight.headers) == EVERYWHERE
@@ -247,6 +263,7 @@ def test_a_trusted_origin_can_read_successes_and_errors(
     assert response.status_code == status
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "WWW-Authenticate" in response.headers["Access-Control-Expose-Headers"]
     assert "Origin" in response.headers["Vary"]
 
 

@@ -1,11 +1,12 @@
 """If something fails, the caller gets the right problem, in time, without secrets."""
 
 import asyncio
+import builtins
 import http.client
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import flyte
@@ -14,21 +15,23 @@ import httpx
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.application import App
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
+from passthrough.limits import MAX_LINE_CHARS
 from passthrough.requests.door import Door
 from passthrough.requests.problems import Problem, problem_for
+from passthrough.requests.stopping import stopping
 from passthrough.settings import SETTINGS, Settings
 from passthrough.values import InvalidInputs
 
@@ -69,6 +72,50 @@ async def bug(kind: str = "KeyError") -> None:
         task.cancel()
         await task
     raise UpstreamError if kind == "UpstreamError" else KeyError("what the bug says")
+
+
+def exit_with(kind: str) -> None:
+    """Fail as argparse does, with a cause that quotes a token."""
+    try:
+        raise ValueError(PEOPLE["alice"].token)
+    except ValueError as cause:
+        raise getattr(builtins, kind)("what the bug says") from cause
+
+
+@router.get("/exits/async")
+async def exit_async(kind: str) -> None:
+    exit_with(kind)
+
+
+@router.get("/exits/sync")
+def exit_sync(kind: str) -> None:
+    exit_with(kind)
+
+
+@router.get("/exits/group")
+async def exit_in_a_group(kind: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exit_async(kind))
+
+
+@router.get("/exits/events", response_class=EventSourceResponse)
+async def exit_events(kind: str) -> AsyncGenerator[ServerSentEvent]:
+    exit_with(kind)
+    yield ServerSentEvent(data=1)
+
+
+@router.get("/exits/stream")
+async def exit_stream(kind: str) -> StreamingResponse:
+    async def lines() -> AsyncGenerator[str]:
+        yield "the first line"
+        exit_with(kind)
+
+    return StreamingResponse(lines())
+
+
+@router.get("/exits/background")
+async def exit_later(kind: str, tasks: BackgroundTasks) -> None:
+    tasks.add_task(exit_async, kind)
 
 
 @router.get("/half")
@@ -311,9 +358,43 @@ def test_an_event_stream_is_whole_if_and_only_if_the_app_says_so() -> None:
     event = {"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True}
     end = {"type": "http.response.body", "body": b""}
     assert asyncio.run(sent_by(start, event, end))[1:] == [event, end]
-    failing = sent_by(start, event, end, error=ValueError("in a background task"), most=2)
-    assert asyncio.run(failing)[1:] == [event]
+    *_, last = asyncio.run(sent_by(start, event, end, error=ValueError("in FastAPI's queue")))
+    assert last["body"].startswith(b"event: problem\n")
     assert asyncio.run(sent_by(start, event))[1:] == [event]  # an owner's middleware has cut it
+
+
+@router.get("/events/refused")
+async def refuse_events(told: int) -> StreamingResponse:
+    async def lines() -> AsyncGenerator[str]:
+        for number in range(told):
+            yield f"data: {number}\n\n"
+        raise HTTPException(404, "there is no such thing")
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+def test_an_http_exception_in_a_stream_of_events_is_no_bug(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = alice.get("/events/refused", params={"told": 0})
+    assert (response.status_code, response.json()["detail"]) == (404, "there is no such thing")
+    response = alice.get("/events/refused", params={"told": 1})
+    assert response.text.startswith("data: 0\n\nevent: problem\n")
+    assert '"status": 404' in response.text
+    assert caplog.text == ""
+
+
+@router.get("/events/background", response_class=EventSourceResponse)
+async def events_with_a_task(tasks: BackgroundTasks) -> AsyncGenerator[ServerSentEvent]:
+    tasks.add_task(exit_with, "ValueError")
+    yield ServerSentEvent(data=1)
+
+
+def test_a_background_task_that_fails_adds_nothing_to_the_events(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.get("/events/background").text == "data: 1\n\n"
+    assert caplog.text.count("status 500, ValueError") == 1
 
 
 @pytest.mark.parametrize(
@@ -379,6 +460,75 @@ def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     assert "set-cookie" not in response.headers
     assert caplog.text.count(f"GET /bug: status 500, {kind}") == 1
     assert caplog.text.count("Traceback") == 1
+
+
+EXITS = ["SystemExit", "KeyboardInterrupt", "GeneratorExit"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        *((path, kind) for path in ("async", "group", "events") for kind in EXITS),
+        *(("sync", kind) for kind in EXITS[:2]),
+    ],
+)
+def test_an_exit_is_a_bug_like_any_other(
+    alice: httpx.Client, path: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = alice.get(f"/exits/{path}", params={"kind": kind})
+    assert (response.status_code, response.json()) == (500, INTERNAL)
+    assert caplog.text.count("status 500") == 1
+    assert PEOPLE["alice"].token not in caplog.text
+    assert alice.get("/me").status_code == 200
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_an_exit_of_a_stream_or_a_background_task_does_not_end_the_server(
+    alice: httpx.Client, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        alice.get("/exits/stream", params={"kind": kind})
+    assert alice.get("/exits/background", params={"kind": kind}).status_code == 200
+    wait_until(lambda: caplog.text.count("status 500") == 2)
+    assert PEOPLE["alice"].token not in caplog.text
+    assert alice.get("/me").status_code == 200
+
+
+def test_an_exit_that_gets_past_the_door_is_logged_without_its_text(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A coroutine that awaits a thread is closed if that raises ``GeneratorExit``."""
+    with suppress(httpx.TransportError):  # uvicorn closes the connection, perhaps at once
+        assert alice.get("/exits/sync", params={"kind": "GeneratorExit"}).status_code == 500
+    wait_until(lambda: "Exception in ASGI application" in caplog.text)
+    assert PEOPLE["alice"].token not in caplog.text
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+def test_an_interrupt_ends_the_server_once_it_is_asked_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stopping, "begun", True)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(sent_by(error=KeyboardInterrupt()))
+
+
+@pytest.mark.usefixtures("_safe_sdk")
+def test_a_500_logs_one_short_record_that_no_text_can_forge(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forged = "2026-01-01 00:00:00,000 ERROR all is lost"
+    causes = [ValueError(f"{forged}\n{forged}\r{forged}\u2028{forged}{'x' * 1_000_000}")] * 30
+    asyncio.run(sent_by(error=ExceptionGroup(forged, causes)))
+    asyncio.run(sent_by(error=ExceptionGroup("\n" * 100_000, causes)))
+    asyncio.run(sent_by(error=causes[0]))
+    for record in caplog.records:
+        first, *others = record.getMessage().splitlines()
+        assert first.startswith("GET -: status 500, ")
+        assert all(line.startswith("    ") for line in others)
+        assert len(record.getMessage()) <= MAX_LINE_CHARS
+    assert len(caplog.records) == 3
+    assert "in app" in caplog.text  # where it was raised
 
 
 def test_a_response_that_has_started_is_cut_off_by_a_bug(

@@ -26,7 +26,7 @@ from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
 from .requests.public import is_public
 from .requests.public import router as public_routes
-from .requests.serving import keep_handshakes_out_of_the_log
+from .requests.serving import keep_credentials_out_of_uvicorns_log
 from .requests.stopping import stopping
 from .requests.tasks import contain_exits
 from .settings import Settings
@@ -86,7 +86,7 @@ class App(FastAPI):
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
         self.include_router(public_routes)
-        keep_handshakes_out_of_the_log()
+        keep_credentials_out_of_uvicorns_log()
         self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
     def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:

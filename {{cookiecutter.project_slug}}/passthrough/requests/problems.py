@@ -207,17 +207,14 @@ def _log(
             what += f" from {method}"
             break
     if problem.status == 500:
-        trace = traceback_of(error)
-        if contains_secret(trace, secrets):  # log the places without the messages
-            trace = traceback_of(error, with_texts=False)
-        text = f"\n{trace}"
+        text = f"\n{traceback_of(error, secrets)}"
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
     logger.error("%s", safe_lines(line))
 
 
-def traceback_of(error: BaseException, with_texts: bool = True) -> str:
-    """Return the traceback of an exception, and of those behind it; each text is short."""
+def traceback_of(error: BaseException, secrets: list[str]) -> str:
+    """Return the traceback of an exception and of those behind it; no text is long or secret."""
     links, waiting = list[BaseException](), [error]
     while waiting and len(links) < MAX_LINKS:
         links.append(each := waiting.pop(0))
@@ -228,7 +225,8 @@ def traceback_of(error: BaseException, with_texts: bool = True) -> str:
     parts = []
     for each in reversed(links):
         places = "".join(traceback.format_tb(each.__traceback__))
-        text = shortened(_text_of(each), MAX_ERROR_CHARS) if with_texts else REMOVED
+        text = shortened(_text_of(each), MAX_ERROR_CHARS)
+        text = REMOVED if contains_secret(text, secrets) else text
         parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
     return shortened("\n".join(parts), MAX_LINE_CHARS)
 

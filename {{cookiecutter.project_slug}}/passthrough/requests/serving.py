@@ -84,11 +84,16 @@ COMMAND_LINE = " ".join(_arguments())
 """The same options for the ``uvicorn`` command."""
 
 
-def keep_handshakes_out_of_the_log() -> None:
-    """Stop uvicorn from logging a WebSocket's headers and query, and its refusal as an error."""
+def keep_credentials_out_of_uvicorns_log() -> None:
+    """Stop uvicorn from logging a WebSocket's headers and query, and what an exception quotes.
 
-    def is_no_handshake(record: logging.LogRecord) -> bool:
+    The door logs all exceptions; only ``GeneratorExit`` that a thread raises gets past it.
+    """
+
+    def is_safe(record: logging.LogRecord) -> bool:
+        if "Exception in ASGI application" in str(record.msg):
+            record.exc_info = None
         is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
         return is_fault or "websockets" not in Path(record.pathname).parts
 
-    logging.getLogger("uvicorn.error").addFilter(is_no_handshake)
+    logging.getLogger("uvicorn.error").addFilter(is_safe)

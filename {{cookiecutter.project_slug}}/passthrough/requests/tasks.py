@@ -8,25 +8,31 @@ from ..calls.request_calls import current_calls
 from .stopping import stopping
 
 
-def contain_exits() -> None:
-    """Make ``SystemExit`` and ``KeyboardInterrupt`` in a request's tasks ordinary errors.
+EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
-    asyncio ends the event loop if a task raises one, as ``sys.exit``, argparse and click do.
-    Streams run in tasks that FastAPI starts, and so does an endpoint behind an owner's middleware.
+
+def contain_exits() -> None:
+    """Make an exit in one of a request's tasks an ordinary error.
+
+    asyncio ends the event loop if a task raises ``SystemExit``, as argparse and click do. Streams
+    run in tasks that FastAPI starts, and so does an endpoint behind an owner's middleware.
     """
     loop = asyncio.get_running_loop()
-    make: Any = loop.get_task_factory() or (
-        lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options)
-    )
+    make: Any = loop.get_task_factory() or _make_task
 
-    def contained(loop: Any, coro: Any, **options: Any) -> Any:
-        return make(loop, coro if current_calls.get() is None else _Contained(coro), **options)
+    def make_contained(loop: Any, coro: Any, **options: Any) -> Any:
+        in_request = current_calls.get() is not None
+        return make(loop, _Contained(coro) if in_request else coro, **options)
 
-    loop.set_task_factory(contained)
+    loop.set_task_factory(make_contained)
+
+
+def _make_task(loop: Any, coro: Any, **options: Any) -> Any:
+    return asyncio.Task(coro, loop=loop, **options)
 
 
 class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine, of which another exception arrives in place of an exit."""
+    """A coroutine whose exits are errors."""
 
     def __init__(self, coro: Any) -> None:
         self._coro = coro
@@ -40,16 +46,23 @@ class _Contained(Coroutine[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         return self._step(self._coro.send, value)
 
-    def throw(self, *error: Any) -> Any:
-        return self._step(self._coro.throw, *error)
+    def throw(self, error: Any, *_: Any) -> Any:
+        return self._step(self._coro.throw, _as_error(error))  # of a thread, perhaps
 
     def close(self) -> None:
         self._coro.close()
 
-    def _step(self, step: Any, *given: Any) -> Any:
+    def _step(self, step: Any, given: Any) -> Any:
         try:
-            return step(*given)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if stopping.is_interrupt(error):
-                raise
-            raise RuntimeError(f"a task raised {type(error).__name__}") from error
+            return step(given)
+        except EXITS as error:
+            contained = _as_error(error)
+            raise contained from contained.__cause__
+
+
+def _as_error(error: BaseException) -> BaseException:
+    if not isinstance(error, EXITS) or stopping.is_interrupt(error):
+        return error
+    made = RuntimeError(f"a task raised {type(error).__name__}")
+    made.__cause__ = error
+    return made
