@@ -13,6 +13,7 @@ and exits with 1 if there are any in ours. Linux only: it reads /proc.
 import argparse
 import asyncio
 import copy
+import json
 import random
 import re
 import ssl
@@ -126,14 +127,17 @@ def background(person: Person) -> str:
 
 
 async def events(crowd: Crowd, person: Person) -> str:
-    """Read events; they are cut off if Flyte fails."""
+    """Read events; if Flyte fails after the first one, the last one is a problem, and no name."""
     request = crowd.client.stream("GET", "/who/events", headers=person.headers)
     async with request as answer:
-        with suppress(httpx.RemoteProtocolError):
-            async for line in answer.aiter_lines():
-                if line.startswith("data: "):
-                    crowd.compare(line.removeprefix("data: "), person)
-        return str(answer.status_code)
+        outcome, is_problem = str(answer.status_code), False
+        async for line in answer.aiter_lines():
+            if line.startswith("data: ") and is_problem:
+                outcome = f"{json.loads(line.removeprefix('data: '))['status']} as an event"
+            elif line.startswith("data: "):
+                crowd.compare(line.removeprefix("data: "), person)
+            is_problem = line == "event: problem"
+        return outcome
 
 
 async def socket(crowd: Crowd, person: Person) -> str:
@@ -186,6 +190,7 @@ KINDS: dict[str, Callable[[Crowd, Person], Awaitable[str]]] = {
 }
 EXPECTED = {
     "raising endpoint": {"500"} | FLYTE_FAILED,
+    "events": {"200", *FLYTE_FAILED, *(f"{status} as an event" for status in FLYTE_FAILED)},
     "WebSocket": {"1000", "1011"},
     "cross-site": {"403"},
     "nobody": {"200"},

@@ -1,13 +1,16 @@
 """Whom the local Flyte recognises as on Union. The conformance cases check what people may do."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from unittest.mock import AsyncMock
 
 import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.gateway import MAX_RECEIVED, Gateway
 
 from .on_the_wire import call
 
@@ -70,6 +73,18 @@ def test_calls_are_recorded_with_headers_and_shown_without_credentials(
     assert known.headers["authorization"] == f"Bearer {BOB.token}"
     assert (known.person, unknown.person) == (BOB, None)
     assert BOB.token not in repr(known)
+
+
+def test_only_the_newest_calls_are_kept() -> None:
+    gateway = Gateway(lambda _: None, {})
+
+    async def call_often() -> None:
+        for number in range(MAX_RECEIVED + 1):
+            scope = {"type": "http", "path": f"/s/{number}", "headers": []}
+            await gateway(scope, AsyncMock(), AsyncMock())
+
+    asyncio.run(call_often())
+    assert [each.method for each in gateway.received] == [*map(str, range(1, MAX_RECEIVED + 1))]
 
 
 def test_credentials_are_new_at_each_start_and_not_in_reprs() -> None:

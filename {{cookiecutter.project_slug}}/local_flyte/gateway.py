@@ -1,7 +1,7 @@
 """The entry for calls: identifies the caller, and passes the call to its service."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import CALLER
 from .people import Person
+
+MAX_RECEIVED = 10_000  # calls that are kept, with their credentials; older ones are forgotten
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Gateway:
             find: Returns the person who makes a call with these headers, if it is known.
             services: The services by path.
         """
-        self.received: list[ReceivedCall] = []
+        self.received = deque[ReceivedCall](maxlen=MAX_RECEIVED)
         self.open_calls: Counter[str] = Counter()
         """The number of open calls by method, such as ``WatchActionDetails``, and by request id."""
         self._find = find
