@@ -1,0 +1,358 @@
+"""Every input of every operation, from the OpenAPI document and the tools, with hostile values."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+from urllib.parse import quote
+
+LARGE = 900_000  # bytes, of the megabyte that a body may have
+LARGE_OUTSIDE = 40_000  # in a URL or a header
+CREDENTIAL = 58_000
+METHODS = {"get", "put", "post", "delete", "patch"}
+CHANCE = random.Random(0)
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+SECRET = "".join(CHANCE.choices(LETTERS, k=CREDENTIAL))
+"""An invented token; its pieces also come in other texts."""
+
+
+def _text(text: str) -> str:
+    return f'"{text}"'
+
+
+VALUES: dict[str, str] = {
+    "random text": _text("".join(CHANCE.choices(LETTERS + "  ", k=LARGE))),
+    "the credential, repeated": _text((SECRET * 16)[:LARGE]),
+    "quotes": _text("'" * LARGE),
+    "double quotes": _text('\\"' * (LARGE // 2)),
+    "spaces": _text(" " * LARGE),
+    "lines": _text("\\n" * (LARGE // 2)),
+    "lone surrogates": _text("\\ud800" * (LARGE // 6)),
+    "300,000 zeros": f"[{','.join('0' * 300_000)}]",
+    "200,000 empty objects": f"[{','.join(['{}'] * 200_000)}]",
+    "7,000 lists": f"[{','.join(['[' * 60 + ']' * 60] * 7_000)}]",
+    "70,000 keys": json.dumps(dict.fromkeys(map(str, range(70_000)), 0)),
+    "a key": json.dumps({"'" + 400_000 * "k": 0}),
+    "4,000 digits": "7" * 4_000,
+    "900,000 digits": "7" * LARGE,
+}
+"""Large values, as JSON."""
+SMALL: dict[str, str] = {
+    "null": "null",
+    "true": "true",
+    "-1": "-1",
+    "a large number": "9e307",
+    "too large a number": "1e999",
+    "no number": "NaN",
+    "no text": '""',
+    "an apostrophe": '"\'"',
+    "a NUL": '"\\u0000"',
+    "a lone surrogate": '"\\ud800"',
+    "an empty object": "{}",
+    "an empty key": '{"": 0}',
+    "a list in a list": "[[]]",
+    "a duration": '"-P999999999DT1S"',
+    "a time": '"0001-01-01T00:00:00+14:00"',
+}
+
+
+@dataclass
+class Operation:
+    """An operation of the app, with values that it accepts."""
+
+    name: str
+    method: str
+    path: str
+    inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Values by place (path, query or header) and name."""
+    body: Any = None
+    is_tool: bool = False
+    has_bugs: bool = False
+    """Whether it is one of the owner's, which may be answered with 500."""
+
+
+@dataclass
+class Case:
+    """A request, and what is odd about it."""
+
+    operation: Operation
+    what: str
+    """The input."""
+    how: str
+    """The hostile value, and the caller."""
+    make: Callable[[], bytes]
+    """Returns the request."""
+    secret: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the report."""
+        return f"{self.operation.name} {self.what}: {self.how}"
+
+
+def example(schema: dict[str, Any], known: dict[str, Any]) -> Any:
+    """Return a value that a JSON Schema describes, with every property."""
+    if "$ref" in schema:
+        return example(known[schema["$ref"].rpartition("/")[2]], known)
+    for key in ("const", "default"):
+        if schema.get(key) is not None:
+            return schema[key]
+    for key in ("enum", "examples"):
+        if schema.get(key):
+            return schema[key][0]
+    for each in schema.get("anyOf", schema.get("oneOf", ())):
+        if each.get("type") != "null":
+            return example(each, known)
+    if schema.get("allOf"):
+        return example(schema["allOf"][0], known)
+    match schema.get("type"):
+        case "object" | None:
+            more = schema.get("additionalProperties")
+            named = {"key": more} if isinstance(more, dict) else {}
+            properties = named | schema.get("properties", {})
+            return {name: example(each, known) for name, each in properties.items()}
+        case "array":
+            return [example(schema.get("items", {}), known)]
+        case "string":
+            formats = {"date-time": "2026-01-01T00:00:00Z", "duration": "PT1S"}
+            return formats.get(schema.get("format", ""), "text")
+        case kind:
+            return {"integer": 1, "number": 1.0, "boolean": True}.get(kind)
+
+
+def operations_of(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> list[Operation]:
+    """Return the operations in an OpenAPI document.
+
+    Args:
+        document: The document.
+        base: Values of inputs by name, by the beginning of the path; the longest counts.
+    """
+    known = document["components"]["schemas"]
+    found = []
+    for path, methods in document["paths"].items():
+        values: dict[str, Any] = {}
+        for beginning in sorted(base, key=len):
+            values |= base[beginning] if path.startswith(beginning) else {}
+        for method, about in methods.items():
+            if method not in METHODS:
+                continue
+            operation = Operation(about.get("operationId", path), method.upper(), path)
+            operation.has_bugs = "bugs" in about.get("tags", ())
+            for each in about.get("parameters", ()):
+                name, place = each["name"], each["in"]
+                usual = values.get(name, each["schema"].get("default"))
+                if usual is None and each.get("required"):
+                    usual = example(each["schema"], known)
+                operation.inputs[place, name] = usual
+            content = about.get("requestBody", {}).get("content", {}).get("application/json")
+            if content:
+                operation.body = example(content["schema"], known)
+                if isinstance(operation.body, dict):
+                    given = {name: values[name] for name in operation.body if name in values}
+                    operation.body |= given
+            found.append(operation)
+    return found
+
+
+def tools_among(tools: list[dict[str, Any]], operations: list[Operation]) -> list[Operation]:
+    """Return an operation for each tool, whose inputs are members of a message."""
+    found = []
+    usual = {each.name: each for each in operations}
+    for tool in tools:
+        same = usual.get(tool["name"], Operation("", "", ""))
+        schema = tool["inputSchema"]
+        given = {name: value for (_, name), value in same.inputs.items()}
+        given |= same.body if isinstance(same.body, dict) else {"body": same.body}
+        arguments = {}
+        for name, each in schema["properties"].items():
+            value = given.get(name)
+            if value is None and name in schema.get("required", ()):
+                value = example(each, schema.get("$defs", {}))
+            arguments[name] = value
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+        call["params"] = {"name": tool["name"], "arguments": arguments}
+        missing = dict.fromkeys(schema["properties"].keys() - arguments.keys())
+        operation = Operation(f"tool:{tool['name']}", "POST", "/mcp", body=call)
+        operation.is_tool, operation.has_bugs = True, same.has_bugs
+        operation.inputs = {("argument", name): None for name in missing}
+        found.append(operation)
+    return found
+
+
+def places_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of each value in a JSON value, and of that itself."""
+    yield path
+    for key, each in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
+        yield from places_in(each, (*path, key))
+
+
+def _with(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    """Return a copy of a JSON value with another one at a path."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else dict(enumerate(value))
+    copy[path[0]] = _with(copy.get(path[0]), path[1:], new)
+    return copy if isinstance(value, dict) else [*copy.values()]
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def request(
+    operation: Operation,
+    headers: dict[str, str],
+    changed: dict[tuple[str, str], list[str]] | None = None,
+    body: bytes | None = None,
+) -> bytes:
+    """Return the bytes of a request; ``changed`` has the texts of inputs, of queries several."""
+    path, query = operation.path, []
+    texts = {
+        key: value if isinstance(value, list) else [_written(value)]
+        for key, value in operation.inputs.items()
+        if value is not None
+    } | (changed or {})
+    for (place, name), values in texts.items():
+        if place == "path":
+            path = path.replace(f"{{{name}}}", quote(values[0], safe=""))
+        elif place == "query":
+            query += [f"{quote(name)}={quote(value, safe='')}" for value in values]
+        elif place == "header":
+            headers = headers | {name: values[0]}
+    if body is None:
+        body = b"" if operation.body is None else json.dumps(operation.body).encode()
+    own = {"Host": "127.0.0.1", "Content-Length": str(len(body)), "Connection": "close"}
+    kind = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    lines = [f"{operation.method} {path}{'?' if query else ''}{'&'.join(query)} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in ({**own, **kind} | headers).items()]
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1", "replace") + body
+
+
+HEADERS = [
+    "Accept",
+    "Accept-Encoding",
+    "Authorization",
+    "Content-Type",
+    "Cookie",
+    "Host",
+    "Last-Event-ID",
+    "Origin",
+    "Referer",
+    "Sec-Fetch-Site",
+    "User-Agent",
+    "X-Request-ID",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "Forwarded",
+    "If-None-Match",
+    "Range",
+    "Traceparent",
+    "Tracestate",
+    "Baggage",
+    "Mcp-Protocol-Version",
+    "Mcp-Session-Id",
+    "Mcp-Method",
+    "Mcp-Name",
+]
+"""Headers that the app, or something in it, may read."""
+
+
+def cases(operations: list[Operation], credentials: dict[str, dict[str, str]]) -> Iterator[Case]:
+    """Yield a case for each input and each hostile value, by each caller.
+
+    Args:
+        operations: What to call.
+        credentials: The headers of each kind of caller; those of the first one are short.
+    """
+    usual, *_ = credentials
+    for operation in operations:
+        for who, headers in credentials.items():
+            secret = max("".join(headers.values()).split("=")[-1].split(), key=len)
+            for name in VALUES | (SMALL if who == usual else {}):
+                for what, make in _changed(operation, name, headers):
+                    yield Case(operation, what, f"{name}, {who}", make, secret)
+        for name in HEADERS if not operation.is_tool else ():
+            for letter in "a,;=":
+                given = credentials[usual] | {name: 15_000 * f"{letter}b\"'"}
+                make = partial(request, operation, given)
+                yield Case(operation, f"header {name}", letter, make)
+
+
+def _changed(
+    operation: Operation, name: str, headers: dict[str, str]
+) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield each input of an operation, and what makes the request with a hostile value there."""
+    room = LARGE_OUTSIDE if len("".join(headers.values())) < LARGE_OUTSIDE else 4_000
+    for place, key in operation.inputs:
+        if place != "argument":
+            given = partial(_outside, operation, headers, (place, key), name, room)
+            yield f"{place} {key}", given
+            if place == "query" and name == "spaces":
+                yield f"{place} {key} 3,000 times", partial(given, times=3_000)
+    if operation.body is None:
+        return
+    paths = [*places_in(operation.body)]
+    paths += [
+        ("params", "arguments", key) for place, key in operation.inputs if place == "argument"
+    ]
+    for path in paths:
+        # The rest of a message is the same for each tool.
+        if (
+            not operation.is_tool
+            or path[:2] == ("params", "arguments")
+            or operation.name == "tool:me"
+        ):
+            where = ".".join(map(str, path)) or "all"
+            yield f"body {where}", partial(_inside, operation, headers, path, name)
+    if not operation.is_tool:
+        cut = lambda: request(operation, headers, body=value_of(name).encode()[:-1])  # noqa: E731
+        yield "body, not JSON", cut
+
+
+def value_of(name: str) -> str:
+    """Return a hostile value as JSON."""
+    return VALUES.get(name) or SMALL[name]
+
+
+def _inside(
+    operation: Operation, headers: dict[str, str], path: tuple[str | int, ...], name: str
+) -> bytes:
+    mark = "(here)"
+    body = json.dumps(_with(operation.body, path, mark)).replace(f'"{mark}"', value_of(name))
+    return request(operation, headers, body=body.encode())
+
+
+def _outside(
+    operation: Operation,
+    headers: dict[str, str],
+    key: tuple[str, str],
+    name: str,
+    room: int,
+    times: int = 1,
+) -> bytes:
+    text = _short(name, room) if times == 1 else "1"
+    if key[0] == "header":
+        text = re.sub(r"[\0\r\n]", " ", text)
+    return request(operation, headers, {key: times * [text]})
+
+
+@cache
+def _short(name: str, room: int) -> str:
+    """Return a hostile value that fits into so many bytes of a URL."""
+    text = value_of(name)
+    text = (text[1:-1] if text[:1] == '"' else text)[: room - room % 6]  # no escape is cut
+    text = text.encode().decode("unicode_escape") if "\\" in text[:2] else text
+    text = text.encode("utf-8", "replace").decode()
+    while (length := len(quote(text, safe=""))) > room:
+        text = text[: len(text) * room // length]
+    return text

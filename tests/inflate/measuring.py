@@ -1,0 +1,263 @@
+"""Sends requests to an app in a process of its own, and says what it has needed for each."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.serving import listen
+from local_flyte.testing import wait_until
+from passthrough.requests.serving import COMMAND_LINE
+
+from ..served import started
+from . import inputs
+from .inputs import Case, Operation
+from .repeating import Repeating
+
+HERE = Path(__file__).parent
+LOOP = 0.1  # seconds on the machine that took so long for served.WORK:
+WORK = 0.028
+MEMORY = 10  # times what was sent
+LEAST_MEMORY = 50_000_000  # bytes, for what does not depend on the message
+ANSWER = 4_000_000  # bytes
+LOG = 11_000  # characters: 10 kB, and the line of the request
+SILENCE = 60.0  # seconds
+STREAM = 3.0  # seconds that an event stream is read
+TRIES = 4  # of a case that is over the limit of time: others use this machine
+
+
+@dataclass
+class Outcome:
+    """What a case has needed."""
+
+    case: str
+    status: int
+    loop: float
+    cpu: float
+    memory: int
+    sent: int
+    answered: int
+    logged: int
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.case}: {self.status}, loop {1000 * self.loop:.0f} ms, CPU"
+            f" {1000 * self.cpu:.0f} ms, memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f}"
+            f" sent, answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
+        )
+
+
+class Measured:
+    """The app in a process, and the Flyte behind it."""
+
+    def __init__(self, project: Path, log: Path, flyte: LocalFlyte, stack: ExitStack) -> None:
+        self.repeating = Repeating(flyte._services.applications)
+        self.outcomes: list[Outcome] = []
+        self.scale = 1.0
+        """How much slower this machine is."""
+        self._log, self._project, self._flyte = log, project, flyte
+        self._stack = stack
+        self._running = self._started()
+
+    def _started(self) -> ExitStack:
+        """Start the app, as ``make dev`` or a cluster does."""
+        stack = self._stack.enter_context(ExitStack())
+        listener = stack.enter_context(listen())
+        port, number = listener.getsockname()[1], listener.fileno()
+        variables = self._flyte.app_environment() | {
+            "PYTHONPATH": f"{self._project}:{HERE}",
+            "FLYTE_TIMEOUT": "10",
+        }
+        command = f"uvicorn served:app --fd {number} {COMMAND_LINE}"
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = stack.enter_context(
+            started(command, self._project, f"{self.url}/health", variables, self._log, number)
+        )
+        assert self.process.poll() is None, self._log.read_text("utf-8")
+        self.meter = stack.enter_context(
+            httpx.Client(base_url=self.url, trust_env=False, timeout=120)
+        )
+        self.read_meter()
+        return stack
+
+    def read_meter(self, query: str = "") -> dict[str, float]:
+        """Return what the app has needed since this was last called."""
+        told: dict[str, float] = self.meter.get(f"/meter{query}").json()
+        return told
+
+    def calibrate(self) -> None:
+        """Compare this machine with the one that the limit of time is for."""
+        self.scale = min(self.read_meter("?work")["work"] for _ in range(20)) / WORK
+
+    def call(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request on a connection of its own; return the status, and all that is answered.
+
+        The status is 0 if nothing is answered.
+        """
+        answer = bytearray()
+        began = time.monotonic()
+        address = "127.0.0.1", int(self.url.rpartition(":")[2])
+        with socket.create_connection(address, SILENCE) as connection:
+            try:
+                connection.sendall(request)
+            except OSError:
+                pass  # refused before all of it was sent
+            try:
+                while len(answer) < 2 * ANSWER and (data := connection.recv(1 << 20)):
+                    answer += data
+                    if b"text/event-stream" in answer[:2000]:
+                        connection.settimeout(max(0.01, began + STREAM - time.monotonic()))
+            except OSError:
+                pass
+        status = re.match(rb"HTTP/1\.1 (\d+)", answer)
+        return int(status[1]) if status else 0, bytes(answer)
+
+    def try_case(self, case: Case, change: Any = None) -> Outcome:
+        """Measure a case; repeat it if it seems to take too long."""
+        outcome = self._try(case, change)
+        for _ in range(TRIES - 1):
+            if outcome.loop <= LOOP * self.scale or outcome.status == 0:
+                break
+            again = self._try(case, change)
+            outcome.loop, outcome.cpu = min((outcome.loop, outcome.cpu), (again.loop, again.cpu))
+        limits = {
+            f"loop > {1000 * LOOP * self.scale:.0f} ms": outcome.loop > LOOP * self.scale,
+            "memory": outcome.memory > max(LEAST_MEMORY, MEMORY * outcome.sent),
+            "answer": outcome.answered > ANSWER,
+            "log": outcome.logged > LOG,
+        }
+        outcome.problems += [name for name, over in limits.items() if over]
+        self.outcomes.append(outcome)
+        return outcome
+
+    def _try(self, case: Case, change: Any) -> Outcome:
+        kept = {"change": change} if change else {}
+        self.repeating.begin(case.operation.name.rpartition(":")[2], **kept)
+        size = self._log.stat().st_size
+        request = case.make()
+        status, answer = self.call(request)
+        problems = []
+        if self.process.poll() is not None:
+            problems.append("the app has ended")
+            self._running.close()
+            self._log.rename(self._log.with_suffix(f".{len(self.outcomes)}"))
+            self._running, size = self._started(), 0
+        told = self.read_meter()
+        with self._log.open("rb") as log:
+            log.seek(size)
+            logged = log.read().decode()
+        secrets = [each.token for each in PEOPLE.values()]
+        secrets += [each.cookie.partition("=")[2] for each in PEOPLE.values()]
+        secrets += [case.secret[at : at + 40] for at in range(0, len(case.secret) - 39, 997)]
+        if any(each in logged for each in secrets):
+            problems.append("credential in the log")
+        if any(each.encode() in answer for each in secrets[: 2 * len(PEOPLE)]):
+            problems.append("credential in the answer")
+        if status == 0:
+            problems.append("no answer")
+        is_error = b'"isError":true' in answer and b'"status":500' in answer[:4000]
+        if (status == 500 or is_error) and not case.operation.has_bugs:
+            problems.append("500")
+        return Outcome(
+            case.name, status, told["loop"], told["cpu"], int(told["memory"]),
+            len(request) + self.repeating.sent, len(answer), len(logged), problems,
+        )  # fmt: skip
+
+    def report(self, covered: str, most: int = 10) -> bool:
+        """Print what was found; return whether anything is over a limit."""
+        over = [each for each in self.outcomes if each.problems]
+        kinds: dict[str, list[Outcome]] = {}
+        for each in over:
+            for problem in each.problems:
+                kinds.setdefault(problem, []).append(each)
+        for kind, found in kinds.items():
+            found.sort(key=lambda each: (each.loop, each.memory), reverse=True)
+            print(f"\n{kind}: {len(found)} cases, the worst:")
+            print(*(f"  {each}" for each in found[:most]), sep="\n")
+        print("\nThe ten that blocked the loop longest:")
+        worst = sorted(self.outcomes, key=lambda each: each.loop, reverse=True)
+        print(*(f"  {each}" for each in worst[:most]), sep="\n")
+        print(
+            f"\n{covered}, {len(self.outcomes)} cases; {len(over)} over a limit:"
+            f" {', '.join(f'{len(f)} {k}' for k, f in kinds.items()) or 'none'}"
+            f"\nThis machine: {self.scale:.2f} times the time of the one that the limit is for."
+        )
+        return bool(over)
+
+
+def credentials() -> dict[str, dict[str, str]]:
+    """Return the headers of each kind of caller."""
+    alice = PEOPLE["alice"]
+    return {
+        "alice": {"Authorization": f"Bearer {alice.token}"},
+        "a long token": {"Authorization": f"Bearer {inputs.SECRET}"},
+        "a long cookie": {"Cookie": f"{alice.cookie}; flyte_idt={inputs.SECRET[:50_000]}"},
+    }
+
+
+@contextmanager
+def measured(project: Path, folder: Path) -> Iterator[tuple[Measured, list[Operation]]]:
+    """Serve the app, record what Flyte answers it, and yield it with its operations and tools."""
+    with LocalFlyte() as flyte, ExitStack() as stack:
+        flyte.deploy(HERE, "tasks.py", "env")
+        app = Measured(project, folder / "log", flyte, stack)
+        headers = credentials()["alice"]
+        client = stack.enter_context(
+            httpx.Client(base_url=app.url, headers=headers, timeout=120, trust_env=False)
+        )
+        task = client.get("/tasks/inflate.everything").json()
+        given = inputs.example(task["inputs"], {})
+        done = start(client, "everything", given)
+        wait_until(lambda: client.get(f"/runs/{done}").json()["phase"] == "succeeded")
+        base: dict[str, dict[str, Any]] = {
+            "/tasks": {"name": "inflate.everything", "inputs": given, "wait": 0.1},
+            "/runs": {"name": done, "action": "a0", "inputs": given, "recover": False},
+        }
+        for path in ("conditions", "conditions/", "abort", "actions/"):  # each changes its run
+            asking = start(client, "ask", {"prompt": "Go on?"})
+            asks = f"/runs/{asking}/conditions"
+            wait_until(partial(lambda path: client.get(path).json(), asks))
+            (asked,) = client.get(asks).json()
+            base[f"/runs/{{name}}/{path}"] = {
+                "name": asking,
+                "action": asked["action"],
+                "value": True,
+            }
+        operations = inputs.operations_of(client.get("/openapi.json").json(), base)
+        for operation in operations:
+            app.repeating.begin(operation.name)
+            status, answer = app.call(inputs.request(operation, headers))
+            if status >= 400 and not operation.has_bugs:
+                print(
+                    operation.method,
+                    operation.path,
+                    "needs other values:",
+                    answer[-400:],
+                    flush=True,
+                )
+        app.repeating.records = False
+        listing = inputs.Operation("tools", "POST", "/mcp")
+        listing.body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+        tools = app.call(inputs.request(listing, headers))[1].partition(b"\r\n\r\n")[2]
+        found = json.loads(tools)["result"]["tools"]
+        operations += inputs.tools_among(found, operations)
+        app.calibrate()
+        yield app, operations
+
+
+def start(client: httpx.Client, task: str, given: dict[str, Any]) -> str:
+    """Start a run of a task; return its name."""
+    answer = client.post(f"/tasks/inflate.{task}/runs", json={"inputs": given})
+    assert answer.is_success, answer.text
+    name: str = answer.json()["name"]
+    return name
