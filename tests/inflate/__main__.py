@@ -34,7 +34,7 @@ def main() -> int:
                 if not re.search(options.only, case.name) or number % options.every:
                     continue
                 outcome = app.try_case(case)
-                if options.list or outcome.problems:
+                if outcome and (options.list or outcome.problems):
                     print(outcome, *outcome.problems, sep=" | ", flush=True)
             return app.report(f"{len(operations)} operations and tools, {len(seen)} inputs")
 

@@ -97,30 +97,24 @@ def example(schema: dict[str, Any], known: dict[str, Any]) -> Any:
     """Return a value that a JSON Schema describes, with every property."""
     if "$ref" in schema:
         return example(known[schema["$ref"].rpartition("/")[2]], known)
-    for key in ("const", "default"):
-        if schema.get(key) is not None:
-            return schema[key]
-    for key in ("enum", "examples"):
-        if schema.get(key):
-            return schema[key][0]
-    for each in schema.get("anyOf", schema.get("oneOf", ())):
+    given = [schema.get("const"), schema.get("default")]
+    given += [*schema.get("enum", ())[:1], *schema.get("examples", ())[:1]]
+    if given := [each for each in given if each is not None]:
+        return given[0]
+    for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
         if each.get("type") != "null":
             return example(each, known)
-    if schema.get("allOf"):
-        return example(schema["allOf"][0], known)
-    match schema.get("type"):
-        case "object" | None:
-            more = schema.get("additionalProperties")
-            named = {"key": more} if isinstance(more, dict) else {}
-            properties = named | schema.get("properties", {})
-            return {name: example(each, known) for name, each in properties.items()}
-        case "array":
-            return [example(schema.get("items", {}), known)]
-        case "string":
-            formats = {"date-time": "2026-01-01T00:00:00Z", "duration": "PT1S"}
-            return formats.get(schema.get("format", ""), "text")
-        case kind:
-            return {"integer": 1, "number": 1.0, "boolean": True}.get(kind)
+    kind = schema.get("type", "object")
+    if kind == "object":
+        more = schema.get("additionalProperties")
+        named = {"key": more} if isinstance(more, dict) else {}
+        properties = named | schema.get("properties", {})
+        return {name: example(each, known) for name, each in properties.items()}
+    if kind == "array":
+        return [example(schema.get("items", {}), known)]
+    formats = {"date-time": "2026-01-01T00:00:00Z", "duration": "PT1S"}
+    usual = {"integer": 1, "number": 1.0, "boolean": True}
+    return usual.get(kind, formats.get(schema.get("format", ""), "text"))
 
 
 def operations_of(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> list[Operation]:
@@ -238,32 +232,11 @@ def request(
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1", "replace") + body
 
 
-HEADERS = [
-    "Accept",
-    "Accept-Encoding",
-    "Authorization",
-    "Content-Type",
-    "Cookie",
-    "Host",
-    "Last-Event-ID",
-    "Origin",
-    "Referer",
-    "Sec-Fetch-Site",
-    "User-Agent",
-    "X-Request-ID",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "Forwarded",
-    "If-None-Match",
-    "Range",
-    "Traceparent",
-    "Tracestate",
-    "Baggage",
-    "Mcp-Protocol-Version",
-    "Mcp-Session-Id",
-    "Mcp-Method",
-    "Mcp-Name",
-]
+HEADERS = """
+    Accept Accept-Encoding Authorization Content-Type Cookie Host Last-Event-ID Origin Referer
+    Sec-Fetch-Site User-Agent X-Request-ID X-Forwarded-For X-Forwarded-Host Forwarded If-None-Match
+    Range Traceparent Tracestate Baggage Mcp-Protocol-Version Mcp-Session-Id Mcp-Method Mcp-Name
+"""
 """Headers that the app, or something in it, may read."""
 
 
@@ -281,7 +254,7 @@ def cases(operations: list[Operation], credentials: dict[str, dict[str, str]]) -
             for name in VALUES | (SMALL if who == usual else {}):
                 for what, make in _changed(operation, name, headers):
                     yield Case(operation, what, f"{name}, {who}", make, secret)
-        for name in HEADERS if not operation.is_tool else ():
+        for name in HEADERS.split() if not operation.is_tool else ():
             for letter in "a,;=":
                 given = credentials[usual] | {name: 15_000 * f"{letter}b\"'"}
                 make = partial(request, operation, given)
@@ -292,10 +265,9 @@ def _changed(
     operation: Operation, name: str, headers: dict[str, str]
 ) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield each input of an operation, and what makes the request with a hostile value there."""
-    room = LARGE_OUTSIDE if len("".join(headers.values())) < LARGE_OUTSIDE else 4_000
     for place, key in operation.inputs:
         if place != "argument":
-            given = partial(_outside, operation, headers, (place, key), name, room)
+            given = partial(_outside, operation, headers, (place, key), name)
             yield f"{place} {key}", given
             if place == "query" and name == "spaces":
                 yield f"{place} {key} 3,000 times", partial(given, times=3_000)
@@ -337,9 +309,9 @@ def _outside(
     headers: dict[str, str],
     key: tuple[str, str],
     name: str,
-    room: int,
     times: int = 1,
 ) -> bytes:
+    room = LARGE_OUTSIDE if len("".join(headers.values())) < LARGE_OUTSIDE else 4_000
     text = _short(name, room) if times == 1 else "1"
     if key[0] == "header":
         text = re.sub(r"[\0\r\n]", " ", text)

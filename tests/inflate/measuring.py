@@ -4,8 +4,9 @@ import json
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,14 @@ from .repeating import Repeating
 
 HERE = Path(__file__).parent
 LOOP = 0.1  # seconds on the machine that took so long for served.WORK:
-WORK = 0.028
+WORK = 0.024
 MEMORY = 10  # times what was sent
 LEAST_MEMORY = 50_000_000  # bytes, for what does not depend on the message
 ANSWER = 4_000_000  # bytes
 LOG = 11_000  # characters: 10 kB, and the line of the request
-SILENCE = 60.0  # seconds
+SILENCE = 15.0  # seconds
 STREAM = 3.0  # seconds that an event stream is read
+ENDS = 3  # of the app, after which an operation is given up
 TRIES = 4  # of a case that is over the limit of time: others use this machine
 
 
@@ -63,6 +65,8 @@ class Measured:
     def __init__(self, project: Path, log: Path, flyte: LocalFlyte, stack: ExitStack) -> None:
         self.repeating = Repeating(flyte._services.applications)
         self.outcomes: list[Outcome] = []
+        self.ends = Counter[str]()
+        """How often the app has ended, by operation."""
         self.scale = 1.0
         """How much slower this machine is."""
         self._log, self._project, self._flyte = log, project, flyte
@@ -85,15 +89,17 @@ class Measured:
         )
         assert self.process.poll() is None, self._log.read_text("utf-8")
         self.meter = stack.enter_context(
-            httpx.Client(base_url=self.url, trust_env=False, timeout=120)
+            httpx.Client(base_url=self.url, trust_env=False, timeout=SILENCE)
         )
         self.read_meter()
         return stack
 
     def read_meter(self, query: str = "") -> dict[str, float]:
         """Return what the app has needed since this was last called."""
-        told: dict[str, float] = self.meter.get(f"/meter{query}").json()
-        return told
+        told = self.meter.get(f"/meter{query}")
+        if self.process.poll() is not None:
+            raise httpx.ReadError("the app has ended")
+        return dict(told.json())
 
     def calibrate(self) -> None:
         """Compare this machine with the one that the limit of time is for."""
@@ -108,22 +114,25 @@ class Measured:
         began = time.monotonic()
         address = "127.0.0.1", int(self.url.rpartition(":")[2])
         with socket.create_connection(address, SILENCE) as connection:
-            try:
+            with suppress(OSError):  # refused before all of it was sent
                 connection.sendall(request)
-            except OSError:
-                pass  # refused before all of it was sent
-            try:
-                while len(answer) < 2 * ANSWER and (data := connection.recv(1 << 20)):
-                    answer += data
-                    if b"text/event-stream" in answer[:2000]:
-                        connection.settimeout(max(0.01, began + STREAM - time.monotonic()))
-            except OSError:
-                pass
+            with suppress(ConnectionError):
+                while len(answer) < 2 * ANSWER and self.process.poll() is None:
+                    connection.settimeout(0.5)
+                    with suppress(TimeoutError):
+                        if not (data := connection.recv(1 << 20)):
+                            break
+                        answer += data
+                    patience = STREAM if b"text/event-stream" in answer[:2000] else SILENCE
+                    if time.monotonic() > began + patience:
+                        break
         status = re.match(rb"HTTP/1\.1 (\d+)", answer)
         return int(status[1]) if status else 0, bytes(answer)
 
-    def try_case(self, case: Case, change: Any = None) -> Outcome:
+    def try_case(self, case: Case, change: Any = None) -> Outcome | None:
         """Measure a case; repeat it if it seems to take too long."""
+        if self.ends[case.operation.name] >= ENDS:
+            return None
         outcome = self._try(case, change)
         for _ in range(TRIES - 1):
             if outcome.loop <= LOOP * self.scale or outcome.status == 0:
@@ -147,15 +156,18 @@ class Measured:
         request = case.make()
         status, answer = self.call(request)
         problems = []
-        if self.process.poll() is not None:
+        try:
+            told = self.read_meter()
+        except httpx.TransportError:
             problems.append("the app has ended")
+            self.ends[case.operation.name] += 1
+            self.process.kill()
             self._running.close()
-            self._log.rename(self._log.with_suffix(f".{len(self.outcomes)}"))
-            self._running, size = self._started(), 0
-        told = self.read_meter()
         with self._log.open("rb") as log:
             log.seek(size)
             logged = log.read().decode()
+        if problems:
+            self._running, told = self._started(), {"loop": 0.0, "cpu": 0.0, "memory": 0.0}
         secrets = [each.token for each in PEOPLE.values()]
         secrets += [each.cookie.partition("=")[2] for each in PEOPLE.values()]
         secrets += [case.secret[at : at + 40] for at in range(0, len(case.secret) - 39, 997)]

@@ -15,7 +15,7 @@ STREAM = "application/connect+proto"
 END = 2  # the flag of a stream's last message
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """What a change raises for an answer that is an error."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -105,12 +105,9 @@ class Repeating:
         status, kind, messages = 200, "application/proto", list[bytes]()
         error: dict[str, str] = {}
         try:
-            if CALLER.get() is None:
-                given = Headers(scope=scope)
-                secrets = given.get("authorization", ""), given.get("cookie", "")
-                raise Refusal("unauthenticated", f"nobody has {secrets}")
+            _admit(Headers(scope=scope))
             messages += [self._change(method, each) for each in answer.messages]
-        except Refusal as refusal:
+        except RefusalError as refusal:
             error = refusal.error
         if answer.is_stream:
             kind = STREAM
@@ -125,3 +122,10 @@ class Repeating:
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _admit(headers: Headers) -> None:
+    """Refuse those whom the local Flyte does not know, quoting what they sent."""
+    if CALLER.get() is None:
+        given = headers.get("authorization", ""), headers.get("cookie", "")
+        raise RefusalError("unauthenticated", f"nobody has {given}")
