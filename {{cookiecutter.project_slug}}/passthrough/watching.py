@@ -29,9 +29,9 @@ async def watch_details(
     """Yield what is read from the details of each action of a run, now and after each change.
 
     They are fetched ten at once, and yielded as they come. An action that changes faster than that
-    is fetched in its latest state only, and one that is read as before is not yielded again. Of more
-    than 500 actions, only those that fail or ask have more than a list has. It ends with the
-    run, or a few seconds later if an answer is not recorded yet.
+    is fetched in its latest state only, and one that is read as before is not yielded again. After
+    500 actions, only those that fail or ask have more than a list has. It ends with the run, or a
+    few seconds later if an answer is not recorded yet.
     """
     changed: dict[str, remote.Action] = {}
     paused: dict[str, remote.Action] = {}
