@@ -55,7 +55,7 @@ async def shout(text: str) -> str:
     return text.upper()
 '''
 SETTING = '''
-    greeting: str = env("GREETING", default="Hello")
+    greeting: str = setting("GREETING", default="Hello")
     """How people are greeted."""
 '''
 

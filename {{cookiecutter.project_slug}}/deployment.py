@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.tasks import task_env
 from passthrough.deploying import build_unless_found
 from passthrough.requests.serving import UVICORN
-from passthrough.settings import checked
+from passthrough.settings import validated
 
 build_unless_found()
 
@@ -35,7 +35,7 @@ app_env = FastAPIAppEnvironment(
     # Flyte's own check in front of the app. The app also requires credentials, and forwards them.
     requires_auth=True,
     # Settings of the app (app/settings.py); they override those that Flyte injects.
-    env_vars=checked(
+    env_vars=validated(
         Settings,
         {
             "DO_NOT_TRACK": "1",  # otherwise the Flyte SDK sends usage reports

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from passthrough.settings import Settings, SettingsError, checked, connect, env
+from passthrough.settings import Settings, SettingsError, connect, setting, validated
 from passthrough.settings import load_settings as load
 
 BIN = Path(sys.executable).parent
 
 
 class OwnSettings(Settings):
-    colours: tuple[str, ...] = env("COLOURS", default=())
+    colours: tuple[str, ...] = setting("COLOURS", default=())
 
 
 def load_settings(**variables: str) -> Settings:
@@ -136,7 +136,7 @@ def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying
     load(OwnSettings, {name: "5"})
     assert f"{name} is not a setting of the app; did you mean {meant}?" in caplog.text
     with pytest.raises(SettingsError, match=f"did you mean {meant}"):
-        checked(OwnSettings, {name: "5"})
+        validated(OwnSettings, {name: "5"})
 
 
 def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +146,7 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
         "PATH": "/bin",
         "_U_ORG": "x",
     }
-    assert checked(Settings, others) == others
+    assert validated(Settings, others) == others
     load(Settings, {**os.environ, **others})
     assert caplog.text == ""
 

@@ -1,23 +1,23 @@
 """The app's settings. Those for the connection to Flyte are in ``passthrough/settings.py``."""
 
-from passthrough.settings import CredentialHeader, Name, env
+from passthrough.settings import CredentialHeader, Name, setting
 from passthrough.settings import Settings as FlyteSettings
 
 
 class Settings(FlyteSettings):
     """Settings from the environment. To add one of your own, add a line like these."""
 
-    flyte_project: Name = env(
+    flyte_project: Name = setting(
         "FLYTE_PROJECT",
         "FLYTE_INTERNAL_EXECUTION_PROJECT",
         default="{{ cookiecutter.flyte_project }}",
     )
-    flyte_domain: Name = env(
+    flyte_domain: Name = setting(
         "FLYTE_DOMAIN",
         "FLYTE_INTERNAL_EXECUTION_DOMAIN",
         default="{{ cookiecutter.flyte_domain }}",
     )
-    credential_headers: tuple[CredentialHeader, ...] = env(
+    credential_headers: tuple[CredentialHeader, ...] = setting(
         "CREDENTIAL_HEADERS",
         default="{{ cookiecutter.credential_headers }}",
     )

@@ -96,7 +96,7 @@ PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], witho
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
-def env(*names: str, **kwargs: Any) -> Any:
+def setting(*names: str, **kwargs: Any) -> Any:
     """Declare a setting; the first of these environment variables that is set gives its value."""
     return Field(validation_alias=AliasChoices(*names), **kwargs)
 
@@ -108,64 +108,64 @@ class Settings(BaseModel):
         frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
 
-    flyte_endpoint: Endpoint | None = env("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
-    flyte_plaintext: bool = env("_U_INSECURE", default=False)
+    flyte_endpoint: Endpoint | None = setting("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
+    flyte_plaintext: bool = setting("_U_INSECURE", default=False)
     """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
-    allow_anonymous: bool = env("ALLOW_ANONYMOUS", default=False)
+    allow_anonymous: bool = setting("ALLOW_ANONYMOUS", default=False)
     """Whether to start if ``flyte_plaintext`` is set: every caller is then anonymous."""
 
-    flyte_org: str | None = env("FLYTE_ORG", "_U_ORG_NAME", default=None)
-    flyte_project: Name = env(
+    flyte_org: str | None = setting("FLYTE_ORG", "_U_ORG_NAME", default=None)
+    flyte_project: Name = setting(
         "FLYTE_PROJECT", "FLYTE_INTERNAL_EXECUTION_PROJECT", default="flytesnacks"
     )
-    flyte_domain: Name = env(
+    flyte_domain: Name = setting(
         "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
-    flyte_timeout: float = env("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
+    flyte_timeout: float = setting("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
     """Seconds that Flyte may take to answer a call."""
 
-    flyte_data_addresses: tuple[DataAddress, ...] = env("FLYTE_DATA_ADDRESSES", default=())
+    flyte_data_addresses: tuple[DataAddress, ...] = setting("FLYTE_DATA_ADDRESSES", default=())
     """Addresses of clusters outside Flyte's own domain, which get credentials, too."""
 
-    image_builder: Literal["remote", "local"] = env("IMAGE_BUILDER", default="remote")
+    image_builder: Literal["remote", "local"] = setting("IMAGE_BUILDER", default="remote")
     """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""
 
-    cookie_names: frozenset[CookieName] | None = env("COOKIE_NAMES", default=SIGN_IN_COOKIES)
+    cookie_names: frozenset[CookieName] | None = setting("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
 
-    credential_headers: tuple[CredentialHeader, ...] = env("CREDENTIAL_HEADERS", default=())
+    credential_headers: tuple[CredentialHeader, ...] = setting("CREDENTIAL_HEADERS", default=())
     """Further request headers to forward as credentials."""
 
-    token_header: CredentialHeader | None = env("TOKEN_HEADER", default=None)
+    token_header: CredentialHeader | None = setting("TOKEN_HEADER", default=None)
     """The header in which a proxy passes on the caller's token; ``Authorization`` is then ignored.
 
     Only if clients reach the app through that proxy alone, and it removes the header they send.
     """
 
-    trusted_origins: tuple[Origin, ...] = env("TRUSTED_ORIGINS", default=())
+    trusted_origins: tuple[Origin, ...] = setting("TRUSTED_ORIGINS", default=())
     """Other origins whose pages may call the app as their visitors."""
 
-    allowed_hosts: tuple[HostName, ...] = env("ALLOWED_HOSTS", default=())
+    allowed_hosts: tuple[HostName, ...] = setting("ALLOWED_HOSTS", default=())
     """Host names of an app with ``allow_anonymous``, besides localhost and IP addresses.
 
     A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
     """
 
-    public_url: PublicUrl | None = env("PUBLIC_URL", default=None)
+    public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
     """The app's address as its clients know it; default: what their requests name as the host."""
 
-    largest_body: int = env("LARGEST_BODY", default=MAX_BODY_BYTES, gt=0, le=2**30)
+    largest_body: int = setting("LARGEST_BODY", default=MAX_BODY_BYTES, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
-    access_log: Literal["text", "json", "off"] = env("ACCESS_LOG", default="text")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = env("LOG_LEVEL", default="INFO")
+    access_log: Literal["text", "json", "off"] = setting("ACCESS_LOG", default="text")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("LOG_LEVEL", default="INFO")
     """The least level that is logged of what ``app/`` and ``passthrough/`` say."""
 
-    oauth_issuer: Page | None = env("OAUTH_ISSUER", default=None)
+    oauth_issuer: Page | None = setting("OAUTH_ISSUER", default=None)
     """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
 
-    sign_in_url: Page | None = env("SIGN_IN_URL", default=None)
+    sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
     @model_validator(mode="before")
@@ -215,7 +215,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
 
-def checked(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
+def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of a deployment if the app will start with them.
 
     Raises:
