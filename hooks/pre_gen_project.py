@@ -88,7 +88,9 @@ QUESTIONS = {
         lambda it: LABEL[2](it).lstrip("-0123456789")[:30].strip("-"),
     ),
     "description": Question(
-        "What the app does, in one line", "A FastAPI app that calls Flyte as its callers", *LINE
+        "What the app does, in one line",
+        "A FastAPI app whose calls to Flyte carry its callers' credentials",
+        *LINE,
     ),
     "author": Question("Author, for pyproject.toml and the licence", "Your Name", *LINE),
     "flyte_project": Question("Flyte project", "flytesnacks", *LABEL),

@@ -72,8 +72,8 @@ def add_router(project: Path, name: str, code: str) -> None:
 
 def add_everything(project: Path) -> None:
     router, test = code_blocks(project / "README.md", "Add an endpoint", "python")
-    add_router(project, "people", router)
-    (project / "tests/test_people.py").write_text(test, "utf-8")
+    add_router(project, "usage", router)
+    (project / "tests/test_usage.py").write_text(test, "utf-8")
     for name, text in (("tasks", TASK), ("settings", SETTING)):
         with (project / f"app/{name}.py").open("a", encoding="utf-8") as file:
             file.write(text)
@@ -135,7 +135,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     put(deployment, '"words.json"),', '"app/texts", ')
     check(project)
     tests = [path for recipe in recipes for path in recipe.tests if path != "tests/test_allowed.py"]
-    tests += [PROMISES, "tests/test_people.py", "tests/test_deployment.py"]
+    tests += [PROMISES, "tests/test_usage.py", "tests/test_deployment.py"]
     said = run([*PYTEST, *tests], project)
     assert re.search(r"\d{3} passed", said), said
 

@@ -1,7 +1,8 @@
 """The template's promises, for every endpoint of the OpenAPI document, including yours.
 
 They are in ``local_flyte/promises.py``. If an endpoint of yours needs more than the name of a run or
-a task, add an example request to ``EXAMPLES``: ``json``, ``params``, ``files``, or a whole ``path``.
+a task in its path, add an example request to ``EXAMPLES``: ``json``, ``params``, ``files``, or a
+whole ``path``.
 ``status`` is an acceptable status besides success.
 """
 

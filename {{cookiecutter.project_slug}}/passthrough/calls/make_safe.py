@@ -22,8 +22,8 @@ from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
-FILES = "it may name a file of the app's own: pass its URI on, and let tasks read it"
-FOLDER = "a table may name a folder of the app's own: upload files with upload_file.aio()"
+FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
+FOLDER = "a table may point to a folder of the app itself; upload files with upload_file.aio()"
 LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
