@@ -1,59 +1,120 @@
-// A run's actions as a tree: its tasks, traces and questions, as Flyte lists them.
-import { get, part, refresh, stringify } from "./api.js";
-import { button, card, h, hasEnded, name, phaseBadge, runDuration } from "./dom.js";
-import { problemBox } from "./session.js";
+// A run's actions as a tree: its tasks, traces and questions, why they wait, and where the time went.
+import { stringify } from "./api.js";
+import { button, card, duration, h, hasEnded, live, name, phaseBadge, phaseWord, runDuration, when } from "./dom.js";
 
-const PAGE = 50; // the most that the app returns at once
 const MOST = 1000; // actions that are shown
-const EVERY = 3_000; // milliseconds between requests, for each page
+const DEEPEST = 8; // levels that are indented
+const EVENTS = 3; // of the cluster's, for each action, and their characters
+const LONGEST = 500;
+const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
-/** Show the tree until the run has ended; `choose` gets the action that the user selects. */
-export function actionsPanel(run, scope, signal, ended, choose) {
-  const tree = h("div.tree");
-  const trouble = h("div");
-  const node = card("Actions", tree, trouble);
-  node.hidden = true; // a run of one action is described by the rest of the view
+/** A section with the tree; `choose` gets the name of the action that the user selects. */
+export function actionsPanel(choose) {
+  const rows = new Map(); // by name: the action, as text, too, its depth, its item, and the list in that
   let chosen = "a0";
-  let all = [];
-  let drawn;
+  let origin; // the times below are in milliseconds
+  let start = Infinity;
+  let end = -Infinity;
+  const list = h("ul");
+  const tree = h("div.tree", list);
+  const note = h("span");
+  const node = card("Actions", key(note), tree);
+  node.hidden = true;
+  const mark = () => rows.forEach(({ item }, each) => (item.querySelector("button").ariaPressed = each === chosen));
 
-  async function load() {
-    const found = [];
-    for (let page; !page || (page.length === PAGE && found.length < MOST); found.push(...page)) {
-      page = await get(`runs/${part(run)}/actions`, { ...scope, offset: found.length, limit: PAGE }, signal);
+  /** Fit all bars on one scale, from the run's start to its end or now, and say how long that is. */
+  function scale() {
+    const over = hasEnded(rows.get("a0")?.action ?? {});
+    const length = Math.max(1, (over ? end : Math.max(end, Date.now())) - start);
+    tree.style.setProperty("--start", start - origin);
+    tree.style.setProperty("--length", length);
+    return Number.isFinite(length) ? `The bars span ${duration(length)}.` : "";
+  }
+
+  /** Show actions that are new or have changed; parents come before their children. */
+  function draw(changed) {
+    for (const action of changed) {
+      const text = stringify(action);
+      const before = rows.get(action.name);
+      if (before?.text === text || (!before && rows.size === MOST)) continue;
+      const parent = rows.get(action.parent);
+      const { depth, item, inner } = before ?? { depth: parent ? parent.depth + 1 : 0, item: h("li"), inner: h("ul") };
+      const steps = stepsOf(action);
+      for (const { from, to } of steps) {
+        origin ??= from;
+        start = Math.min(start, from);
+        end = Math.max(end, to || from);
+      }
+      const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
+      item.replaceChildren(row(action, depth, steps, origin), inner);
+      if (focused) item.querySelector("button").focus();
+      if (!before) (parent?.inner ?? list).append(item);
+      rows.set(action.name, { action, text, depth, item, inner });
     }
-    all = found;
-    draw();
+    mark();
+    live(note, scale);
+    node.hidden = !rows.size;
   }
 
-  function draw() {
-    if (drawn === (drawn = stringify([all, chosen]))) return;
-    const focused = tree.contains(document.activeElement) && document.activeElement.closest("li").dataset.action;
-    const children = Map.groupBy(all, (each) => (all.some(({ name }) => name === each.parent) ? each.parent : null));
-    const list = (parent) => children.has(parent) && h("ul", children.get(parent).map((each) => item(each, list(each.name))));
-    tree.replaceChildren(...[list(null)].filter(Boolean));
-    if (focused) tree.querySelector(`[data-action="${CSS.escape(focused)}"] button`)?.focus();
-    node.hidden = all.length < 2;
-  }
-
-  function item(action, inner) {
-    const select = button(name(action.title), () => {
+  function row(action, depth, steps, origin) {
+    const select = button(name(action.title ?? action.name), () => {
       chosen = action.name;
-      draw();
-      choose(action);
-    }, { class: "choice", "aria-pressed": String(action.name === chosen), title: action.task ?? action.name });
-    return h("li", { "data-action": action.name },
-      h("div.action",
+      mark();
+      choose(chosen);
+    }, { class: "choice", title: action.task ?? action.name });
+    return h("div.action", { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
+      h("div.label",
         phaseBadge(action.phase), select,
         action.group && h("span.type", { title: "Group" }, name(action.group)),
         action.attempts > 1 && h("span.type", `${action.attempts} attempts`),
+        action.cached && h("span.type", "from the cache"),
         h("span.took", runDuration(action))),
-      action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
-      inner);
+      bar(action, steps, origin),
+      h("ul.events.type", { "aria-label": "What the cluster says" }, action.events.slice(-EVENTS).map(event)),
+      action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error));
   }
 
-  refresh(load, ended, () => EVERY * Math.ceil((all.length + 1) / PAGE), signal, (problem) => {
-    trouble.replaceChildren(problem && !node.hidden && problem.status !== 401 ? problemBox(problem) : "");
-  });
-  return { node, hasEnded: (action) => ended() || hasEnded(all.find((each) => each.name === action) ?? {}) };
+  return { node, draw };
+}
+
+const event = ({ message, count, last_at: at }) => h("li",
+  name(message.slice(0, LONGEST)), count > 1 && ` (${count} times)`, at && [" ", when(at)]);
+
+/** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
+function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {
+  const known = phases.filter((each) => STEPS.includes(each.phase) && each.started_at);
+  const whole = { attempt: 1, phase: type === "condition" ? "paused" : "running", started_at, ended_at };
+  const all = known.length || !started_at || cached || phase === "recovered" ? known : [whole];
+  const last = hasEnded({ phase }) ? ended_at : null;
+  return all.map((each, index) => ({
+    attempt: each.attempt,
+    phase: each.phase,
+    from: Date.parse(each.started_at),
+    to: Date.parse(each.ended_at ?? all[index + 1]?.started_at ?? last), // NaN while it lasts
+  }));
+}
+
+/** The steps on the scale of the tree, and in words for those who do not see them. */
+function bar({ type }, steps, origin) {
+  const again = ({ attempt }, index) => index > 0 && attempt !== steps[index - 1].attempt;
+  const parts = steps.map((step, index) => h("i", {
+    class: `${step.phase} ${again(step, index) ? "again" : ""}`,
+    "--from": step.from - origin,
+    "--to": step.to ? step.to - origin : null,
+  }));
+  const told = ({ phase, from, to }) =>
+    `${type === "condition" ? "Waiting for an answer" : phaseWord(phase)} ${duration((to || Date.now()) - from)}`;
+  const words = h("span.unseen");
+  const node = h("div.bar", h("span", { "aria-hidden": "true" }, parts), words);
+  live(words, () => (node.title = steps.map((step, index) =>
+    `${again(step, index) ? `Attempt ${step.attempt}: ` : ""}${told(step)}`).join(", ") || "Has not run"));
+  return node;
+}
+
+/** What the patterns of the bars mean. */
+function key(note) {
+  const sample = ([phase, word]) => h("span", h("span.bar", h("i", { class: phase })), word);
+  const kinds = [["queued", "queued"], ["initializing", "initializing"], ["running", "running"],
+    ["paused", "waiting for an answer"], ["again running", "a further attempt"]];
+  return h("p.hint.key", kinds.map(sample), note);
 }

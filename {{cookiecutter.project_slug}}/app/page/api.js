@@ -121,18 +121,16 @@ export async function persist(attempt, signal, trouble) {
   }
 }
 
-/** Load something again and again while the page is visible, for the last time once `ended` returns true. */
-export async function refresh(load, ended, pauseBetween, signal, trouble) {
-  for (let last = false; !signal.aborted && !last; await pause(pauseBetween(), signal)) {
-    last = ended();
+/** Load something again and again while the page is visible, unless it is refused or does not exist. */
+export async function refresh(load, pauseBetween, signal, trouble) {
+  for (; !signal.aborted; await pause(pauseBetween(), signal)) {
     try {
-      if (!document.hidden || last) await load();
+      if (!document.hidden) await load();
       trouble(null);
     } catch (problem) {
       if (signal.aborted) return;
       trouble(problem);
       if ([403, 404].includes(problem.status)) return;
-      last = false;
     }
   }
 }

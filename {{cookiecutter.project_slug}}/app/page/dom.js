@@ -5,7 +5,8 @@ import { stringify } from "./api.js";
  * Make an element.
  *
  * @param kind Its tag and classes: "p.hint".
- * @param parts Its attributes first, if it has any; functions among them listen to events.
+ * @param parts Its attributes first, if it has any; functions among them listen to events, and
+ *   names that begin with "--" are properties for the style sheet.
  */
 export function h(kind, ...parts) {
   const [tag, ...classes] = kind.split(".");
@@ -14,6 +15,7 @@ export function h(kind, ...parts) {
   const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
   for (const [key, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(key, value);
+    else if (key.startsWith("--")) element.style.setProperty(key, value); // the policy forbids style attributes
     else if (value !== false && value != null) element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...parts.flat(Infinity).filter((part) => part != null && part !== false));
@@ -31,8 +33,7 @@ export function card(title, ...parts) {
 }
 
 export const asText = (value) => (typeof value === "string" ? value : stringify(value));
-export const isRecord = (value) =>
-  value !== null && typeof value === "object" && !Array.isArray(value);
+export const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 let ids = 0;
 export const newId = () => `i${++ids}`;
@@ -49,17 +50,13 @@ export function taskName(full) {
 
 const ENDED = ["succeeded", "failed", "aborted", "timed_out", "recovered"];
 export const hasEnded = (run) => ENDED.includes(run.phase);
-export const phaseWord = (phase) =>
-  (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+export const phaseWord = (phase) => (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
-
-export const person = (identity, otherwise = "nobody") =>
-  identity?.name || identity?.subject || otherwise;
 
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 /** A length of time in its largest units. */
-function duration(milliseconds, units = 2) {
+export function duration(milliseconds, units = 2) {
   let rest = Math.max(0, milliseconds) / 1000;
   if (rest < 10 && units > 1) return `${rest.toFixed(1)} s`;
   const parts = UNITS.map(([unit, size]) => {
@@ -71,15 +68,13 @@ function duration(milliseconds, units = 2) {
 }
 
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const DAY = 86_400_000;
 
-/** The time of an event: the time of day, or how long ago, kept up to date. */
-export function when(iso, timeOfDay) {
+/** The time of an event: how long ago, kept up to date, or after a day the time. */
+export function when(iso) {
   const at = new Date(iso);
   const element = h("time", { datetime: iso, title: exact.format(at) });
-  if (timeOfDay) element.append(clock.format(at));
-  else if (Date.now() - at > DAY) element.append(exact.format(at));
+  if (Date.now() - at > DAY) element.append(exact.format(at));
   else live(element, () => `${duration(Date.now() - at, 1)} ago`);
   return element;
 }
@@ -94,7 +89,8 @@ export function runDuration({ phase, started_at: start, ended_at: end }) {
 
 const ticking = new Map(); // elements whose text changes with time, and functions that return it
 
-function live(element, text) {
+/** Keep an element's text up to date. */
+export function live(element, text) {
   element.textContent = text();
   ticking.set(element, text);
   return element;

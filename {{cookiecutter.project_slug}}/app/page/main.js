@@ -1,13 +1,14 @@
 // The page's frame: chooses the view, shows who is signed in, and handles events for all views.
-import { Problem } from "./api.js";
+import { Problem, refresh } from "./api.js";
 import { name } from "./dom.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
-import { banner, link, problemBox, session, signedOut, whoAmI } from "./session.js";
+import { banner, link, loadAsking, problemBox, session, signedOut, whoAmI } from "./session.js";
 import { taskView, tasksView } from "./tasks.js";
 
 const VIEWS = { tasks: [tasksView, taskView], runs: [runsView, runView] };
 const APP = document.title;
+const ASK = 30_000; // milliseconds between requests for what waits for an answer
 const main = document.getElementById("main");
 let leaving = new AbortController();
 let first = true;
@@ -36,6 +37,10 @@ async function route() {
     if (!show) throw new Problem({ status: 404 });
     document.title = [subject ?? section.replace(/^./, (c) => c.toUpperCase()), APP].join(" · ");
     const showing = show(view, { subject, query, signal });
+    banner("asking");
+    const { scope } = session;
+    const load = () => loadAsking(scope, signal, show === tasksView);
+    if (show !== runsView) refresh(load, () => ASK, signal, () => {}); // which asks itself
     if (!first) (view.querySelector("h1") ?? main).focus();
     first = false;
     await showing;

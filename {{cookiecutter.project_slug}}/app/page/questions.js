@@ -1,83 +1,86 @@
 // What runs ask (Flyte's conditions), and the controls to answer it. Prompts are other people's text.
-import { get, part, post, refresh, stringify } from "./api.js";
-import { asText, button, card, h, name, newId, person, phaseWord, when } from "./dom.js";
+import { part, post, stringify } from "./api.js";
+import { asText, button, card, h, name, newId, phaseWord, when } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, problemBox } from "./session.js";
+import { link, lookUp, person, problemBox } from "./session.js";
 
-const EVERY = 3_000; // milliseconds between requests: no stream reports that a run pauses
-const MOST = 50; // questions that are shown
 const WORDS = { true: "Yes", false: "No" };
+const isOpen = ({ phase, value }) => phase === "paused" && value === null;
+const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
-/** A section with the questions of a run, also the answered ones; without a run, with all that wait. */
-export function questionsPanel(run, scope, signal, ended = () => false) {
-  const title = run ? "Questions" : "Waiting for an answer";
-  const path = run ? `runs/${part(run)}/conditions` : "conditions";
+/** A section with questions: those of one run or, with `everywhere`, all that wait. */
+export function questionsPanel(title, scope, { everywhere, most } = {}) {
   const shown = new Map(); // by run and action: what is shown, its element, and whether it is answered from here
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
-  const trouble = h("div");
-  const node = card(title, news, list, trouble);
+  const heading = h("span", title);
+  const node = card(heading, news, list);
   node.hidden = true;
 
-  function draw(conditions) {
-    const over = ended();
-    const asked = new Map(conditions.map((each) => [`${each.run} ${each.action}`, each]));
+  /** Show these questions, and no others; `over` says that their run has ended. */
+  function draw(conditions, over = false) {
+    const oldest = conditions.toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b));
+    const asked = new Map(oldest.map((each) => [`${each.run} ${each.action}`, each]));
     for (const [key, { element, here }] of shown) {
       if (asked.has(key) || here || element.contains(document.activeElement)) continue;
       element.remove();
       shown.delete(key);
     }
-    const place = shown.size ? "prepend" : "append"; // they come with the newest first
     for (const [key, condition] of asked) {
       const before = shown.get(key);
-      if (before?.text === stringify([condition, over]) || (before?.here && !condition.answered_by)) continue;
-      const open = condition.phase === "paused" && condition.value === null;
+      if (before?.text === textOf(condition, over) || (before?.here && isOpen(condition) && !over)) continue;
       const lost = before?.element.contains(document.activeElement);
-      if (open && !before) news.textContent = `${condition.run} asks: ${promptOf(condition).slice(0, 200)}`;
+      if (isOpen(condition) && !before) news.textContent = `${condition.run} asks: ${promptOf(condition).slice(0, 200)}`;
       if (lost) news.textContent = resultOf(condition);
-      show(key, condition, { over, place });
+      show(key, condition, { over });
       if (lost) news.focus();
+      lookUp(condition.answered_by, scope, () => draw(conditions, over));
     }
-    node.hidden = !shown.size;
-    if (!run) node.querySelector("h2").textContent = `${title} (${asked.size}${asked.size < MOST ? "" : "+"})`;
+    count();
   }
 
-  function show(key, condition, { over, place, here }) {
-    const element = question(condition, { scope, over, withRun: !run }, {
+  function count() {
+    node.hidden = !shown.size;
+    const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here).length;
+    if (everywhere) heading.textContent = `${title} (${open}${open < most ? "" : "+"})`;
+  }
+
+  function show(key, condition, { over, here }) {
+    const element = question(condition, { scope, over, here, everywhere }, {
       sending: (is) => (shown.get(key).here = is),
       answered(made) {
         news.textContent = resultOf(made);
         show(key, made, { over, here: true });
         news.focus();
+        count();
       },
     });
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
-    else list[place](element);
-    shown.set(key, { text: stringify([condition, over]), element, here });
+    else list.prepend(element);
+    shown.set(key, { text: textOf(condition, over), condition, element, here });
   }
 
-  const load = async () => draw(await get(path, { ...scope, limit: MOST }, signal));
-  refresh(load, ended, () => EVERY, signal, (problem) => {
-    trouble.replaceChildren(problem && !node.hidden && problem.status !== 401 ? problemBox(problem) : "");
-  });
-  return node;
+  return { node, draw };
 }
 
+const textOf = (condition, over) => stringify([condition, person(condition.answered_by), over]);
 const promptOf = ({ prompt, name: called }) => prompt || called;
 
 /** Say in one line how a question ended, and through whom. */
-function resultOf({ phase, value, answered_by: by }) {
+function resultOf(condition) {
+  const { phase, value, answered_by: by } = condition;
+  if (isOpen(condition)) return "Your answer has been sent; Flyte has not recorded it yet";
   if (value === null) return `${phaseWord(phase)} without an answer`;
   return `${person(by, "Somebody")} answered: ${WORDS[value] ?? asText(value)}`;
 }
 
-function question(condition, { scope, over, withRun }, { sending, answered }) {
+function question(condition, { scope, over, here, everywhere }, { sending, answered }) {
   const id = newId();
   const problem = h("div");
   const about = [
     condition.description && h("span", { dir: "auto" }, condition.description),
-    withRun && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run))),
+    everywhere && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run))),
     condition.asked_at && h("span", "Asked ", when(condition.asked_at)),
     condition.answered_at && h("span", "Answered ", when(condition.answered_at)),
   ];
@@ -96,12 +99,12 @@ function question(condition, { scope, over, withRun }, { sending, answered }) {
       sending(false);
     }
   }
-  const waits = condition.phase === "paused" && condition.value === null;
-  const result = waits ? "The run has ended without an answer" : resultOf(condition);
+  const waits = isOpen(condition);
+  const result = waits && over ? "The run has ended without an answer" : resultOf(condition);
   const element = h("div.question", { role: "group", "aria-labelledby": id },
     h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
     h("p.hint.line", about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each]))),
-    waits && !over ? controls(condition, send) : h("p.text", { dir: "auto" }, h("strong", result)), problem);
+    waits && !over && !here ? controls(condition, send) : h("p.text", { dir: "auto" }, h("strong", result)), problem);
   return element;
 }
 

@@ -1,13 +1,15 @@
-// One run: its phase as it changes, its log as it is written, and its inputs and outputs.
+// One run: what it consists of as it changes, its log as it is written, and its inputs and outputs.
+// One stream has all of it but the log; each time it begins again, it sends the whole state.
 import { BASE, events, get, parse, part, persist, post } from "./api.js";
-import {
-  button, card, h, hasEnded, name, person, phaseBadge, phaseWord, runDuration, taskName, webLink, when,
-} from "./dom.js";
+import { button, card, h, hasEnded, name, phaseBadge, runDuration, taskName, webLink, when } from "./dom.js";
 import { actionsPanel } from "./actions.js";
 import { logPanel } from "./log.js";
 import { questionsPanel } from "./questions.js";
-import { link, problemBox, session } from "./session.js";
+import { link, person, problemBox, session } from "./session.js";
 import { values } from "./values.js";
+
+const ROOT = "a0"; // the action that the run began with
+const WAITS = ["queued", "waiting_for_resources", "initializing"]; // phases without a log
 
 export async function runView(view, { subject, signal }) {
   const { scope } = session;
@@ -18,7 +20,6 @@ export async function runView(view, { subject, signal }) {
 
   const badge = h("span", { role: "status" });
   const facts = h("dl.facts");
-  const phases = h("ol.phases", { "aria-label": "Phases" });
   const [error, trouble, refusal, outputs, inputs] = Array.from({ length: 5 }, () => h("div"));
   const abort = button("Abort", confirmAbort, { class: "danger" });
   const recover = button("Recover", runAgain, { title: "Run again, and take over what has succeeded" });
@@ -34,15 +35,9 @@ export async function runView(view, { subject, signal }) {
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
       h("div.actions", abort, report, again, recover, elsewhere)),
-    refusal, facts, phases, error, trouble);
+    refusal, facts, error, trouble);
 
-  const seen = []; // the phases that this page has seen, with their start times
-  function draw(now, told = true) {
-    if (seen.at(-1)?.phase !== now.phase) {
-      const known = hasEnded(now) ? now.ended_at : now.phase === "running" && now.started_at;
-      seen.push({ phase: now.phase, at: known || (told && new Date().toISOString()) });
-      phases.replaceChildren(...seen.map(({ phase, at }) => h("li", phaseWord(phase), " ", at && when(at, true))));
-    }
+  function draw(now) {
     const ended = hasEnded(now) && !hasEnded(run);
     run = now;
     badge.replaceChildren(phaseBadge(run.phase));
@@ -61,7 +56,6 @@ export async function runView(view, { subject, signal }) {
     if (ended) {
       refusal.replaceChildren();
       showValues();
-      offerReport();
     }
   }
 
@@ -108,45 +102,58 @@ export async function runView(view, { subject, signal }) {
     recover.disabled = false;
   }
 
-  /** Link to the report of the chosen action, if it has one. The browser follows the redirect, not this page. */
-  async function offerReport() {
-    const asked = action;
-    const address = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
-    const response = await fetch(address, { redirect: "manual", signal }).catch(() => ({}));
-    response.body?.cancel();
-    if (response.type !== "opaqueredirect" || asked !== action) return;
-    report.href = address;
-    report.hidden = false;
-  }
-
+  const all = new Map(); // the actions, by name
+  const questions = questionsPanel("Questions", scope);
+  const tree = actionsPanel(choose);
   const log = h("div");
-  let action = "a0";
+  let action = ROOT;
   let leaving = new AbortController();
-  function choose({ name: chosen, title }) {
+
+  function choose(chosen) {
     action = chosen;
     leaving.abort();
     leaving = new AbortController();
-    const both = AbortSignal.any([signal, leaving.signal]);
-    const ended = () => (action === "a0" ? hasEnded(run) : actions.hasEnded(action));
-    log.replaceChildren(logPanel({ run: run.name, action, title: action === "a0" ? "" : title }, scope, both, ended));
-    report.hidden = true;
-    if (ended()) offerReport();
+    log.replaceChildren();
+    follow();
   }
 
-  if (hasEnded(run) && run.started_at) seen.push({ phase: "running", at: run.started_at });
-  draw(run, false);
-  const actions = actionsPanel(run.name, scope, signal, () => hasEnded(run), choose);
-  view.append(
-    questionsPanel(run.name, scope, signal, () => hasEnded(run)), actions.node,
-    h("div.columns", h("div", outputs, inputs), log));
-  choose({ name: "a0" });
-  showValues();
-  if (hasEnded(run)) return;
-  await persist(async (until, connected) => {
-    for await (const some of events(`${path}/events`, scope, until, connected)) {
-      for (const { data } of some) draw(parse(data));
+  /** Link to the chosen action's report, and show its log, once Flyte has them: others are not asked for. */
+  function follow() {
+    const { type, title, phase, attempts, cached, has_report: reports } = all.get(action) ?? {};
+    report.hidden = !reports || !hasEnded({ phase });
+    report.href = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
+    const none = cached ? "Nothing has run: the result comes from the cache."
+      : type && type !== "task" ? "Only tasks have a log."
+      : !phase || (attempts < 2 && WAITS.includes(phase)) ? "It begins when the task does." : "";
+    if (log.querySelector(".log")) return;
+    if (none) log.replaceChildren(card("Log", h("p.hint", none)));
+    else {
+      const both = AbortSignal.any([signal, leaving.signal]);
+      const of = { run: run.name, action, title: action === ROOT ? "" : title ?? action };
+      log.replaceChildren(logPanel(of, scope, both, () => hasEnded(all.get(of.action))));
     }
-    if (hasEnded(run)) draw(await get(path, scope, signal)); // with the error
+  }
+
+  function update(changed) {
+    for (const each of changed) all.set(each.name, each);
+    const root = changed.findLast((each) => each.name === ROOT);
+    if (root) {
+      const { phase, attempts, started_at, ended_at, error } = root;
+      draw({ ...run, phase, attempts, started_at, ended_at, error });
+    }
+    tree.draw(changed);
+    questions.draw([...all.values()].map((each) => each.condition).filter(Boolean), hasEnded(run));
+    follow();
+  }
+
+  draw(run);
+  view.append(questions.node, tree.node, h("div.columns", h("div", outputs, inputs), log));
+  follow();
+  showValues();
+  await persist(async (until, connected) => {
+    for await (const some of events(`${path}/actions/events`, scope, until, connected)) {
+      update(some.map(({ data }) => parse(data)));
+    }
     return hasEnded(run);
   }, signal, (problem) => {
     trouble.replaceChildren(...(problem

@@ -1,12 +1,15 @@
 // The runs of a project, newest first, kept up to date.
 import { get, part, refresh, stringify } from "./api.js";
-import { h, hasEnded, name, person, phaseBadge, runDuration, taskName, when } from "./dom.js";
+import { h, hasEnded, name, phaseBadge, runDuration, taskName, when } from "./dom.js";
 import { questionsPanel } from "./questions.js";
-import { link, problemBox, session } from "./session.js";
+import { link, loadAsking, person, problemBox, session } from "./session.js";
 
 const PAGE = 25;
-const SOON = 2_000; // milliseconds between refreshes while a run is active
-const LATER = 10_000;
+// Together at most 15 calls to Flyte a minute, two with each refresh; in milliseconds.
+const SOON = 10_000; // between refreshes while something of one's own runs
+const LATER = 20_000;
+const EACH = 20_000; // for each call that a list of the questions takes, until the next, if none came
+const QUESTIONS = 50;
 const SUGGESTIONS = 200;
 
 const PHASES = [
@@ -22,6 +25,7 @@ export function runsView(view, { query, signal }) {
   const list = h("ul.rows.runs");
   const status = h("p.hint", { role: "status" }, "Loading…");
   const problem = h("div");
+  const questions = questionsPanel("Waiting for an answer", scope, { everywhere: true, most: QUESTIONS });
   const suggestions = h("datalist", { id: "tasks" });
   const task = h("input", {
     type: "search", list: "tasks", value: query.task, "aria-label": "Task", placeholder: "Any task", change: filter,
@@ -35,7 +39,7 @@ export function runsView(view, { query, signal }) {
     h("div.title",
       h("h1", { tabindex: -1 }, "Runs"),
       h("form.filters", whose, task, suggestions, phase)),
-    questionsPanel(null, scope, signal), problem, list, status, h("div", older));
+    questions.node, problem, list, status, h("div", older));
   get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
     (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
     () => {}, // without suggestions, people type the whole name
@@ -63,13 +67,25 @@ export function runsView(view, { query, signal }) {
     const phases = PHASES.find(([value]) => value === query.phase)?.[2];
     const known = (await session.me?.catch(() => null))?.subject; // Flyte can't list the runs of nobody
     whose.hidden = !known;
-    const mine = known && !query.everyone ? true : null;
-    const asked = { ...scope, mine, task: query.task, phase: phases, before: query.before, limit: PAGE };
-    const runs = await get("runs", asked, signal);
-    draw(runs, mine);
-    wait = runs.every(hasEnded) ? LATER : SOON;
+    const subject = query.everyone ? null : known;
+    const asked = { ...scope, subject, task: query.task, phase: phases, before: query.before, limit: PAGE };
+    const [runs, asking] = await Promise.all([get("runs", asked, signal), loadAsking(scope, signal)]);
+    draw(runs, subject);
+    wait = runs.some((run) => !hasEnded(run) && known && run.executed_by?.subject === known) ? SOON : LATER;
+    await loadQuestions(asking);
   }
-  refresh(load, () => false, () => wait, signal, (error) => {
+
+  let before = "";
+  let due = 0;
+  async function loadQuestions(asking) {
+    const now = asking.map((run) => run.name).join(" ");
+    if (now === before && (!now || Date.now() < due)) return;
+    const conditions = now ? await get("conditions", { ...scope, limit: QUESTIONS }, signal) : [];
+    questions.draw(conditions);
+    before = now;
+    due = Date.now() + EACH * (1 + asking.length + conditions.length);
+  }
+  refresh(load, () => wait, signal, (error) => {
     if (error) status.textContent = "";
     problem.replaceChildren(error ? problemBox(error) : "");
   });

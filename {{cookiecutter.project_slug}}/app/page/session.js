@@ -1,6 +1,6 @@
 // Who is signed in, the selected project, and problems.
 import { BASE, Problem, get } from "./api.js";
-import { button, h, name, person, webLink } from "./dom.js";
+import { button, h, hasEnded, name, webLink } from "./dom.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
@@ -13,6 +13,38 @@ export function link(path, query = {}) {
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
+const names = new Map(); // of people, by their subjects
+
+/** What to call somebody. */
+export function person(identity, otherwise = "nobody") {
+  if (identity?.name) names.set(identity.subject, identity.name);
+  return names.get(identity?.subject) || identity?.subject || otherwise;
+}
+
+/** Find the name of somebody of whom Flyte has recorded the subject only, in what they have run. */
+export async function lookUp(identity, scope, found) {
+  if (!identity || names.has(identity.subject)) return;
+  names.set(identity.subject, identity.name); // ask once
+  const runs = identity.name ? [] : await get("runs", { ...scope, subject: identity.subject, limit: 1 }).catch(() => []);
+  if (person(runs[0]?.executed_by) !== "nobody") found();
+}
+
+const MOST_ASKING = 50;
+const asking = document.getElementById("asking");
+
+/** Say at "Runs" how many runs wait for an answer, and who asks; return them. */
+export async function loadAsking(scope, signal, inWords) {
+  const paused = await get("runs", { ...scope, phase: "paused", limit: MOST_ASKING }, signal);
+  const runs = paused.filter((run) => !hasEnded(run));
+  const count = `${runs.length}${runs.length < MOST_ASKING ? "" : "+"}`;
+  const people = [...new Set(runs.map((run) => person(run.executed_by, "somebody")))].join(", ");
+  const words = `${runs.length === 1 ? "A run waits" : `${count} runs wait`} for an answer: ${people}`;
+  asking.title = words;
+  asking.replaceChildren(...(runs.length ? [count, h("span.unseen", ` (${words})`)] : []));
+  banner("asking", inWords && runs.length > 0 && h("p.notice", h("a", { href: link("runs") }, words)));
+  return runs;
+}
+
 const who = document.getElementById("who");
 const actor = document.getElementById("actor");
 
@@ -20,7 +52,8 @@ const actor = document.getElementById("actor");
 export async function whoAmI() {
   session.me = get("me");
   const me = await session.me;
-  const shown = me.anonymous ? "anonymous" : person({ ...me, name: me.name || me.email }, "unknown to Flyte");
+  person(me);
+  const shown = me.anonymous ? "anonymous" : me.name || me.email || me.subject || "unknown to Flyte";
   who.replaceChildren(
     h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
     h("span", { title: me.email }, name(shown)),
@@ -34,24 +67,20 @@ export async function whoAmI() {
 
 /** Show a banner of this kind at the top, or remove it. */
 export function banner(kind, content) {
-  const banners = document.getElementById("banners");
-  banners.querySelector(`[data-kind="${kind}"]`)?.remove();
+  const before = document.querySelector(`#banners [data-kind="${kind}"]`);
+  if (content && before?.textContent === content.textContent) return; // it would be read aloud again
+  before?.remove();
   if (!content) return;
   content.dataset.kind = kind;
-  banners.append(content);
+  document.getElementById("banners").append(content);
 }
 
 const MEANING = {
-  0: "The app can’t be reached",
-  401: "You are not signed in, or your session has expired",
-  403: "You may not do this",
-  404: "This does not exist, or you may not see it",
-  409: "That can’t be done",
-  410: "This no longer exists",
-  413: "That is too large",
-  422: "Some values can’t be used",
-  503: "Flyte can’t be reached",
-  504: "Flyte did not answer in time",
+  0: "The app can’t be reached", 401: "You are not signed in, or your session has expired",
+  403: "You may not do this", 404: "This does not exist, or you may not see it",
+  409: "That can’t be done", 410: "This no longer exists",
+  413: "That is too large", 422: "Some values can’t be used",
+  503: "Flyte can’t be reached", 504: "Flyte did not answer in time",
 };
 
 /** Show a problem, with what the user can do about it. */
