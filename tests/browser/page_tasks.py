@@ -142,9 +142,20 @@ def child(label: str, folder: str) -> str:
     return label
 
 
+@flyte.trace
+async def note(number: int) -> int:
+    """Return a number: an action without a container."""
+    return number
+
+
 @env.task(report=True)
 async def family(folder: str) -> list[str]:
-    """Run three children side by side, one of which fails once, and draw a report."""
+    """Be a run of 13 actions: eight traces, three children, one of whom fails once, a question."""
     await flyte.report.replace.aio("<h1>A family of three</h1>", do_flush=True)
+    for number in range(8):
+        await note(number)
+    question = await flyte.new_condition.aio("permission", prompt="May they end?")
     with flyte.group("children"):
-        return list(await asyncio.gather(*(child.aio(label, folder) for label in "abc")))
+        children = asyncio.gather(*(child.aio(label, folder) for label in "abc"))
+        assert await question.wait.aio()
+        return list(await children)

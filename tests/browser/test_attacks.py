@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ..served import TASKS, App
-from .visiting import Visitors, finished, started
+from .visiting import Visitors, finished, send_actions, started
 
 MARKUP = (
     "<img src=x onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>"
@@ -170,6 +170,29 @@ def test_addresses_and_tables_in_outputs_are_text(visit: Visitors, api: httpx.Cl
     expect(outputs.get_by_role("cell")).to_have_text(MARKUP)
     expect(outputs).to_contain_text("javascript:alert(1)")
     expect(outputs.get_by_role("link")).to_have_count(0)
+    check_harmless(page)
+
+
+def test_what_a_run_consists_of_is_text(visit: Visitors, api: httpx.Client) -> None:
+    name = started(api, "greet", name="Ada")
+    asked = dict.fromkeys(("asked_at", "answered_at", "answered_by", "value"))
+    asked |= {"run": name, "action": "a1", "name": MARKUP, "prompt": MARKUP, "type": "string"}
+    asked |= {"description": MARKUP, "phase": "paused"}
+    event = {"message": MARKUP, "count": 1, "last_at": None}
+    texts = {"title": MARKUP, "task": MARKUP, "group": MARKUP, "error": MARKUP, "events": [event]}
+    visitor = visit("alice")
+    finished(api, name)
+    root, condition = {"phase": "failed"}, {"phase": "paused", "type": "condition"}
+    send_actions(visitor.page, root, texts, {**condition, "condition": asked, "name": "</li>"})
+    page = visitor.go(f"runs/{name}")
+    tree = page.get_by_role("region", name="Actions")
+    for part in (
+        tree.get_by_role("button").nth(1),
+        tree.locator(".events li"),
+        tree.locator("pre"),
+    ):
+        expect(part).to_have_text(MARKUP)
+    expect(page.get_by_role("region", name="Questions").locator(".told")).to_have_text(MARKUP)
     check_harmless(page)
 
 

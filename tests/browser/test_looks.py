@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,13 +13,13 @@ from template import ROOT
 from local_flyte import LocalFlyte, sign_in
 
 from ..served import SECRET, TASKS
-from .visiting import Visitors, finished, started
+from .visiting import Visitors, finished, send_actions, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 PHONE = {"width": 320, "height": 640}  # a narrow one
 DESKTOP = {"width": 1280, "height": 800}
-HEAVIEST = 75_000  # bytes, of all files of the page together
+HEAVIEST = 80_000  # bytes, of all files of the page together
 LOOKS = [
     pytest.param(PHONE, "dark", id="phone-dark"),
     pytest.param(DESKTOP, "light", id="desktop-light", marks=pytest.mark.weekly),
@@ -34,6 +35,39 @@ def faults(page: Page) -> list[str]:
         for rule in found["violations"]
         for node in rule["nodes"]
     ]
+
+
+def at(second: float) -> str:
+    """Return a time of the run that is shown below."""
+    return f"2026-01-31T09:30:{second:09.6f}Z"
+
+
+def spent(attempt: int, *seconds: float) -> list[dict[str, Any]]:
+    """Return an attempt's phases, which began at these seconds; the last one is the end."""
+    names = ["queued", "initializing", "running"]
+    return [
+        {"attempt": attempt, "phase": phase, "started_at": at(start), "ended_at": at(end)}
+        for phase, start, end in zip(names, seconds, seconds[1:], strict=False)
+    ]
+
+
+EVENT = {"message": "Back-off pulling image", "count": 5, "last_at": at(40)}
+WAITING = {"attempt": 1, "phase": "queued", "started_at": at(45), "ended_at": None}
+TIMED: list[dict[str, Any]] = [
+    {"phase": "failed", "error": "no memory", "phases": spent(1, 0, 5, 9, 50)},
+    {"cached": True, "started_at": at(10), "ended_at": at(10)},
+    {"phase": "recovered", "started_at": at(10), "ended_at": at(10)},
+    {
+        "phase": "failed",
+        "attempts": 2,
+        "error": "out of memory",
+        "group": "folds",
+        "phases": [*spent(1, 12, 15, 20, 30), *spent(2, 30, 36, 37, 45)],
+        "events": [EVENT],
+    },
+    {"parent": "a3", "type": "condition", "started_at": at(21), "ended_at": at(29)},
+    {"phase": "queued", "phases": [WAITING], "events": [EVENT | {"count": 1}]},
+]
 
 
 class Album:
@@ -92,6 +126,25 @@ def test_every_view_is_accessible_and_fits_every_screen(
     visitor.go(f"runs/{failed}")
     expect(page.get_by_role("region", name="Error")).to_be_visible()
     album.add("run-failed")
+    send_actions(page, *TIMED, *[{"phases": spent(1, 10, 11, 12, 15)}] * 200)
+    visitor.go(f"runs/{failed}")
+    tree = page.get_by_role("region", name="Actions")
+    bars = tree.locator("li .bar > .unseen")
+    first, second = (
+        "Queued 3.0 s, Initializing 5.0 s, Running 10 s",
+        "Queued 6.0 s, Initializing 1.0 s",
+    )
+    expect(bars.nth(3)).to_have_text(f"{first}, Attempt 2: {second}, Running 8.0 s")
+    expect(bars.nth(2)).to_have_text("Has not run")
+    expect(bars.nth(4)).to_have_text("Waiting for an answer 8.0 s")
+    expect(bars).to_have_count(206)
+    widths = "bar => [...bar.querySelectorAll('i')].map(i => i.offsetWidth / bar.offsetWidth)"
+    shares = tree.locator("li .bar").nth(3).evaluate(widths)
+    assert [round(50 * share) for share in shares] == [3, 5, 10, 6, 1, 8]  # of 50 seconds
+    expect(tree).to_contain_text("Back-off pulling image (5 times)")
+    expect(tree).to_contain_text("from the cache")
+    album.add("run-bars")
+    page.unroute_all()
     asking = started(api, "ask", prompt="How many?", kind="whole")
     visitor.go(f"runs/{asking}")
     expect(page.get_by_role("region", name="Actions").get_by_role("listitem")).to_have_count(2)

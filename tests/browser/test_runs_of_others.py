@@ -1,35 +1,58 @@
 """What a run asks, who answers it, and what its actions did, in a real browser."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Request, expect
 
+from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import wait_until
 
-from .visiting import Visitors, finished, started
+from .visiting import Visitors, finished, look_again, started
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e" + "long" * 1000
 """A prompt with a script, right-to-left text, and a very long word."""
 
 
+def hide(page: Page, is_hidden: str) -> None:
+    """Hide or show a tab, as far as its page can tell."""
+    getter = f"{{get: () => {is_hidden}, configurable: true}}"
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {getter})")
+    look_again(page)
+
+
+@pytest.mark.parametrize(
+    ("task", "answered"),
+    [("greet", "Bob Brown answered: Yes"), (None, "bob-subject answered: Yes")],
+    ids=["who has run something", "who has run nothing"],
+)
 def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
-    visit: Visitors, api: httpx.Client
+    visit: Visitors, api: httpx.Client, task: str | None, answered: str
 ) -> None:
+    """Flyte records a subject; it knows the names of people who have run something."""
+    if task:
+        api.headers["Authorization"] = f"Bearer {PEOPLE['bob'].token}"
+        started(api, task, name="Bob")
+        api.headers["Authorization"] = f"Bearer {PEOPLE['alice'].token}"
     name = started(api, "publish", text="the news")
     alice = visit("alice").go(f"runs/{name}")
     asked = alice.get_by_role("region", name="Questions")
     expect(asked.get_by_role("group")).to_contain_text("Publish 'the news'?")
     expect(asked.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
-    bob = visit("bob").go("runs")
+    bob = visit("bob").go("tasks")
+    expect(bob.get_by_role("link", name="A run waits").last).to_have_text(
+        "A run waits for an answer: Alice Adams"
+    )
+    bob.get_by_role("link", name="Runs 1 (A run waits").click()
     waiting = bob.get_by_role("region", name="Waiting for an answer")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (1)")
     expect(waiting).to_contain_text("Publish 'the news'?")
     waiting.get_by_role("button", name="Yes").click()
-    expect(waiting.get_by_role("group")).to_contain_text("bob-subject answered: Yes")
-    expect(asked).to_contain_text("bob-subject answered: Yes")
+    expect(waiting.get_by_role("group")).to_contain_text("Bob Brown answered: Yes")
+    expect(asked).to_contain_text(answered)
     expect(alice.get_by_role("region", name="Outputs")).to_contain_text("published: the news")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (0)")
 
@@ -57,12 +80,10 @@ def test_a_question_has_the_control_that_fits_its_type_and_its_prompt_is_text(
 
 def test_a_question_that_was_answered_meanwhile_says_so(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "publish", text="x")
-    visitor = visit("alice")
-    page = visitor.go(f"runs/{name}")
+    page = visit("alice").go(f"runs/{name}")
     question = page.get_by_role("region", name="Questions")
     expect(question.get_by_role("button", name="No")).to_be_visible()
-    page.route("**/conditions?*", lambda _: None)  # the page learns nothing from now on
-    page.route("**/conditions", lambda _: None)
+    hide(page, "true")  # the page learns nothing from now on
     action = api.get(f"/runs/{name}/conditions").json()[0]["action"]
     answered = api.post(f"/runs/{name}/conditions/{action}", json={"value": True})
     assert answered.status_code == 200
@@ -70,30 +91,66 @@ def test_a_question_that_was_answered_meanwhile_says_so(visit: Visitors, api: ht
     expect(question.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
 
 
-def test_a_runs_actions_are_a_tree_each_with_its_log_and_error(
-    visit: Visitors, api: httpx.Client, tmp_path: Path
+STREAMS = ("WatchActions", "TailLogs")
+
+
+def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_two_streams(
+    visit: Visitors, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
 ) -> None:
-    """Two people watch it, one of whom is cut off in between: no line is lost or comes twice."""
+    """One action fails once, one asks; bob is cut off while alice answers."""
     name = started(api, "family", folder=str(tmp_path))
-    alice, bob = (visit(person).go(f"runs/{name}") for person in ("alice", "bob"))
+    visitors = [visit(person) for person in ("alice", "bob")]
+    for each in visitors:
+        each.page.clock.install()
+    alice, bob = (each.go(f"runs/{name}") for each in visitors)
     wait_until((tmp_path / "failed").exists)
     for page in (alice, bob):
         tree = page.get_by_role("region", name="Actions")
+        expect(tree.get_by_role("button", name="note")).to_have_count(8)
         expect(tree.get_by_role("button", name="child")).to_have_count(3)
+        expect(tree.get_by_role("listitem").first.get_by_role("listitem")).to_have_count(12)
         expect(tree).to_contain_text("children")
-        expect(tree).to_contain_text("2 attempts")
         row = tree.get_by_role("listitem").filter(has_text="2 attempts").last
+        expect(row).to_contain_text(re.compile(r"Running .+ s, Attempt 2: .*Running .+ s"))
+        asks = tree.get_by_role("listitem").filter(has_text="permission").last
+        expect(asks).to_contain_text(re.compile("Paused.*Waiting for an answer"))
+        expect(page.get_by_role("region", name="Questions")).to_contain_text("May they end?")
         row.get_by_role("button").focus()
         page.keyboard.press("Enter")
-        expect(page.get_by_role("log")).to_contain_text("― Attempt 2 ―")
+        expect(row.get_by_role("button")).to_have_attribute("aria-pressed", "true")
         log = page.get_by_role("log")
         wait_until(lambda: log.evaluate("log => log.textContent").count("b begins") == 2)  # noqa: B023
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [2, 2])
+    # It has settled. A minute of the page's own time costs this, and a hidden tab costs nothing.
+    flyte.clear_calls()
+    alice.clock.run_for(60_000)
+    wait_until(lambda: alice.title() and flyte.calls)
+    assert {call.method for call in flyte.calls} == {"ListRuns"}
+    assert len(flyte.calls) <= 10
+    hide(alice, "true")
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [1, 1])
+    flyte.clear_calls()
+    alice.clock.run_for(60_000)
+    assert (alice.title(), flyte.calls) == (alice.title(), [])
+    hide(alice, "false")
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [2, 2])
+
     bob.context.set_offline(True)
+    alice.get_by_role("button", name="Yes").click()
+    for page in (alice, bob):
+        expect(page.get_by_role("region", name="Questions")).to_contain_text(
+            "Alice Adams answered: Yes" if page is alice else "May they end?"
+        )
     (tmp_path / "gate").touch()
     expect(alice.get_by_role("log")).to_contain_text("b ends")
     bob.context.set_offline(False)
+    bob.clock.run_for(20_000)
     assert finished(api, name) == "succeeded"
     for page in (alice, bob):
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+        expect(page.get_by_text("Alice Adams answered: Yes").last).to_be_visible()
+        rows = page.get_by_role("region", name="Actions").get_by_role("listitem")
+        expect(rows.filter(has_text="permission").last).to_contain_text("Succeeded")
         expect(page.get_by_role("log")).to_contain_text("b ends")
         lines = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
         own = [line for line in lines if line.startswith(("b ", "―"))]
@@ -102,6 +159,29 @@ def test_a_runs_actions_are_a_tree_each_with_its_log_and_error(
     with alice.context.expect_page() as opened:
         alice.get_by_role("link", name="Report").click()
     expect(opened.value.get_by_text("A family of three")).to_be_visible()
+
+
+def test_a_list_of_runs_asks_at_most_15_times_a_minute(
+    visit: Visitors, api: httpx.Client, flyte: LocalFlyte
+) -> None:
+    """While something of one's own runs, and something asks."""
+    name = started(api, "publish", text="x")
+    page = visit("alice").page
+    page.clock.install()
+    page.goto(f"{page.url}#/runs")
+    waiting = page.get_by_role("region", name="Waiting for an answer")
+    expect(waiting.get_by_role("button", name="Yes")).to_be_visible()
+    pending = set[Request]()
+    page.on("request", lambda request: pending.add(request))  # noqa: PLW0108 - it gets an attribute
+    page.on("requestfinished", lambda request: pending.discard(request))  # noqa: PLW0108
+    flyte.clear_calls()
+    for _ in range(60):
+        page.clock.run_for(1000)
+        wait_until(lambda: page.title() and not pending)
+    methods = Counter(call.method for call in flyte.calls)
+    assert methods["ListRuns"] >= 8
+    assert methods.total() <= 15
+    expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("Running")
 
 
 def test_a_question_of_a_run_that_has_ended_cannot_be_answered(

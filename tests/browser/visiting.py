@@ -1,5 +1,8 @@
 """Visitors of the generated app's page, and runs for them to view."""
 
+import json
+from typing import Any
+
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -27,6 +30,27 @@ class Visitor:
         self.page.goto("about:blank")
         self.page.goto(f"{self.app.url}/#/{path}")
         return self.page
+
+
+def look_again(page: Page) -> None:
+    """Do what a browser does when its user returns to the tab: a headless one has no tabs."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def send_actions(page: Page, *actions: dict[str, Any]) -> None:
+    """Let the page get these actions instead of a run's own; the first one is the root."""
+    default = dict.fromkeys(("parent", "group", "started_at", "ended_at", "error", "condition"))
+    default |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False}
+    default |= {"phases": [], "events": [], "has_report": False}
+    sent = []
+    for number, action in enumerate(actions):
+        name = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
+        sent.append(json.dumps(default | name | {"parent": "a0" if number else None} | action))
+    body = "".join(f"event: action\ndata: {each}\n\n" for each in sent)
+    page.route(
+        "**/actions/events*",
+        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+    )
 
 
 class Visitors:

@@ -78,7 +78,7 @@ export function actionsPanel(choose) {
 }
 
 const event = ({ message, count, last_at: at }) => h("li",
-  name(message.slice(0, LONGEST)), count > 1 && ` (${count} times)`, at && [" ", when(at)]);
+  name(message.slice(0, LONGEST)), count > 1 && ` (${count} times)`, at && [", ", when(at)]);
 
 /** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
 function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {

@@ -114,7 +114,7 @@ function controls({ type }, send) {
     return h("div.actions", button("Yes", () => send(true), { class: "primary" }), button("No", () => send(false)));
   }
   const fields = schemaForm({ properties: { Answer: { type } }, type: "object", required: ["Answer"] }, {}, "");
-  return h("form", { submit() {
+  return h("form.stack", { submit() {
     const given = fields.read();
     if (given) send(given.Answer);
   } }, fields.node, h("div.actions", h("button.primary", { type: "submit" }, "Send the answer")));
