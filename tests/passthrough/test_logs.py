@@ -33,7 +33,8 @@ async def logs() -> None:
     raise KeyError("a bug")
 
 changed = dict(flyte_plaintext=True, flyte_endpoint="http://127.0.0.1:1", allow_anonymous=True)
-with TestClient(build_app(router, log_level="{level}", **changed), base_url="http://localhost") as client:
+app = build_app(router, log_level="{level}", **changed)
+with TestClient(app, base_url="http://localhost") as client:
     client.get("/logs", headers={{"Authorization": "Bearer {token}"}})
 """
 TOKEN = "a-token-of-somebody"

@@ -7,7 +7,6 @@ from typing import Any
 from ..calls.request_calls import current_calls
 from .stopping import stopping
 
-
 EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
