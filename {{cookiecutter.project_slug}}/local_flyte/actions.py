@@ -28,8 +28,7 @@ _EVENTS = {
     phase_pb2.ACTION_PHASE_QUEUED: "task submitted to K8s",
     phase_pb2.ACTION_PHASE_INITIALIZING: "[|ContainerCreating]: |",
 }
-"""What Kubernetes says when an attempt enters a phase. There is no cache, so ``cache_status`` is
-always that of a task without one."""
+"""What Kubernetes says when an attempt enters a phase. There is no cache to have a status."""
 
 
 def now() -> Timestamp:
@@ -251,30 +250,27 @@ class Run:
             yield from self.descendants(child.name)
 
     def ancestors(self, action: Action) -> Iterator[str]:
-        """Return the name of the action that started this one, of the one that started that, ..."""
+        """Return the names of the action that started this one, of its own parent, and so on."""
         while parent := action.details.metadata.parent:
             yield parent
             action = self.actions[parent]
 
     def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
-        """Return actions, parents first, as a watch shows them: with their tasks, not their types.
-
-        They have the phases of all their descendants.
-        """
+        """Return actions, parents first, with what they execute, and their descendants' phases."""
         counts: dict[str, Counter[int]] = {name: Counter() for name in self.actions}
         for each in self.actions.values():
             for name in self.ancestors(each):
                 counts[name][each.phase] += 1
-        enriched = []
-        for each in (each for each in self.actions.values() if each.name in names):
-            shown = each.record
-            for omitted in ("action_type", "executed_by", "recovered_from", "relation"):
-                shown.metadata.ClearField(omitted)
-            enriched.append(
-                run_definition_pb2.EnrichedAction(
-                    action=shown, meets_filter=True, children_phase_counts=counts[each.name]
-                )
+        enriched = [
+            run_definition_pb2.EnrichedAction(
+                action=each.record, meets_filter=True, children_phase_counts=counts[each.name]
             )
+            for each in self.actions.values()
+            if each.name in names
+        ]
+        for shown in enriched:
+            for omitted in ("action_type", "executed_by", "recovered_from", "relation"):
+                shown.action.metadata.ClearField(omitted)
         return enriched
 
 

@@ -47,8 +47,7 @@ NON_TERMINAL_THEN_NEWEST = (
     list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING),
 )
 
-WATCHED_AT_ONCE = 1000
-"""The actions in a message of a watch of all of a run's actions."""
+WATCHED_AT_ONCE = 1000  # actions in a message
 NO_REASON = "User requested abort"
 RUN_NAME = re.compile("[a-z]([-a-z0-9]{0,28}[a-z0-9])?")
 
@@ -142,10 +141,10 @@ class RunService(run_service_connect.RunService):
     async def get_action_details(
         self, request: pb.GetActionDetailsRequest, ctx: Context
     ) -> pb.GetActionDetailsResponse:
-        details = run_definition_pb2.ActionDetails()
-        details.CopyFrom(self._runs.action(request.action_id).details)
-        details.id.run.org = request.action_id.run.org
-        return pb.GetActionDetailsResponse(details=details)
+        action = self._runs.action(request.action_id)
+        answer = pb.GetActionDetailsResponse(details=action.details)
+        answer.details.id.run.org = request.action_id.run.org
+        return answer
 
     async def watch_action_details(
         self, request: pb.WatchActionDetailsRequest, ctx: Context
@@ -174,17 +173,17 @@ class RunService(run_service_connect.RunService):
         run = next((run for run in self._runs if key_of(run.id) == key_of(request.run_id)), None)
         told: dict[str, int] = {}
         while run is not None:
-            changed = [
-                each for each in run.actions.values() if told.get(each.name) != each.notifications
-            ]
-            told |= {each.name: each.notifications for each in changed}
+            now = {each.name: each.notifications for each in run.actions.values()}
+            if now == told:
+                await run.changed.wait()
+                continue
+            changed = [run.actions[name] for name in now if told.get(name) != now[name]]
+            told = now
             names = {each.name for each in changed}.union(*map(run.ancestors, changed))
             enriched = run.enriched(names)
             for start in range(0, len(enriched), WATCHED_AT_ONCE):
                 sent = enriched[start : start + WATCHED_AT_ONCE]
                 yield pb.WatchActionsResponse(enriched_actions=sent)
-            if not changed:
-                await run.changed.wait()
         await asyncio.Event().wait()
 
     async def list_runs(self, request: pb.ListRunsRequest, ctx: Context) -> pb.ListRunsResponse:
