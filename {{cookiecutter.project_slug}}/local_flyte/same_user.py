@@ -23,9 +23,10 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
         ConnectionAbortedError: If it is another user's; servers then accept the next one.
     """
     connection, address = _accept(listener)
-    if is_known() and not _is_ours(connection):
+    if is_known() and (user := _user_of(connection)) != os.geteuid():
         connection.close()
-        logging.getLogger(__name__).warning("Refused a connection of another user.")
+        if user is not None:
+            logging.getLogger(__name__).warning("Refused a connection of another user.")
         raise ConnectionAbortedError
     return connection, address
 
@@ -58,19 +59,19 @@ def is_known() -> bool:
         socket.create_connection(listener.getsockname()),
         _accept(listener)[0] as connection,
     ):
-        return _is_ours(connection)
+        return _user_of(connection) == os.geteuid()
     return False
 
 
-def _is_ours(connection: socket.socket) -> bool:
-    """Tell whether the other end is an open socket of this user: sock_diag(7)."""
+def _user_of(connection: socket.socket) -> int | None:
+    """Return the user who has the other end open, or None if nobody has: sock_diag(7)."""
     family = connection.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)  # uvicorn guesses at it
     if family == socket.AF_UNIX:
-        return True
+        return os.geteuid()
     try:
         ends = connection.getpeername(), connection.getsockname()
     except OSError:  # it has left
-        return False
+        return None
     ports = struct.pack("!2H", *(end[1] for end in ends))
     hosts = [socket.inet_pton(family, end[0]) for end in ends]
     head = struct.pack("=BBHI", family, socket.IPPROTO_TCP, 0, 2**32 - 1)  # any state
@@ -82,4 +83,4 @@ def _is_ours(connection: socket.socket) -> bool:
     kind, found = int(struct.unpack("=H", answer[4:6])[0]), answer[20:24]
     user, inode = struct.unpack("=II", answer[80:88].ljust(8, b"\0"))
     # A closed socket has no inode, and may seem to be root's.
-    return kind == by_family and found == ports and inode != 0 and bool(user == os.geteuid())
+    return int(user) if kind == by_family and found == ports and inode != 0 else None
