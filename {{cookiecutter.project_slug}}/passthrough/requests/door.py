@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 import flyte.errors
 from anyio import BrokenResourceError
 from opentelemetry import trace
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -26,37 +25,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
 from ..calls.caller import act_in, initialised
-from ..calls.errors import contains_secret
+from ..calls.errors import MIN_SECRET_CHARS, QUOTE_CHARS
 from ..calls.make_safe import make_safe
 from ..calls.request_calls import current_calls
 from ..limits import MAX_HEADER_BYTES, MAX_SUBJECT_CHARS
 from ..settings import SETTINGS, Settings
 from .exchange import Exchange
-from .problems import Problem, problem_for, problem_response, route_of, secrets_of
+from .problems import Problem, problem_for, problem_response, route_of
 from .public import is_public
 from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 AROUND_HEADER = len(": \r\n")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 DISCONNECTS = (ClientDisconnect, WebSocketDisconnect)
-ENDED = (
-    *DISCONNECTS,
-    TimeoutError,
-    asyncio.CancelledError,
-    futures.CancelledError,
-    BrokenResourceError,
-)
+CANCELLED = (asyncio.CancelledError, futures.CancelledError)
+ENDED = (*DISCONNECTS, *CANCELLED, TimeoutError, BrokenResourceError)
 """What an app may raise if it is cancelled, or its calls to Flyte in other threads are."""
-CLIENTS_HEADERS = (
-    "Authorization",
-    "Last-Event-ID",
-    "MCP-Protocol-Version",
-    "Mcp-Method",
-    "Mcp-Name",
-)
+SENT = ("Authorization", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
 """Headers that pages of trusted origins may send, besides those with credentials."""
 UNREAD = "too many messages that nobody reads"
 COVERED = "passthrough.covered"
@@ -94,6 +82,8 @@ class Door:
         """
         self.settings, self.public = settings, public
         self.app = self._with_cors(app)
+        names = {"authorization", "cookie", settings.token_header, *settings.credential_headers}
+        self._secret_headers = {name.lower().encode() for name in names if name}
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Let pages of trusted origins read the answers."""
@@ -104,7 +94,7 @@ class Door:
             allow_origins=self.settings.trusted_origins,
             allow_credentials=True,
             allow_methods=["*"],
-            allow_headers=[*CLIENTS_HEADERS, *self.settings.credential_headers],
+            allow_headers=[*SENT, *self.settings.credential_headers],
             expose_headers=["Location", "WWW-Authenticate", "X-Request-ID"],
         )
 
@@ -157,13 +147,19 @@ class Door:
             raise ClientDisconnect("the app has not answered")
 
     def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
-        """Return the client's identifier of the request, or a new one; it is logged and sent on."""
-        named = sent.get(b"x-request-id", b"").decode("latin-1")
-        if not REQUEST_ID.fullmatch(named) or contains_secret(
-            named, secrets_of(Headers(scope=scope), self.settings)
-        ):
+        """Return the client's identifier of the request, or a new one; it is logged and sent on.
+
+        It is a new one if the client's quotes its credentials.
+        """
+        named = sent.get(b"x-request-id", b"")
+        if not REQUEST_ID.fullmatch(named):
             return str(uuid.uuid4())
-        return named
+        headers = scope["headers"]
+        secret = b" ".join(value for name, value in headers if name in self._secret_headers)
+        size = min(len(named), QUOTE_CHARS)
+        pieces = (named[i : i + size] for i in range(len(named) - size + 1))
+        is_quote = size >= MIN_SECRET_CHARS and any(piece in secret for piece in pieces)
+        return str(uuid.uuid4()) if is_quote else named.decode()
 
     def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
