@@ -96,7 +96,7 @@ def earlier(destination: Path) -> None:
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
     main = destination / PACKAGE / "main.py"
-    cut(main, '    "projects",\n')
+    cut(main, "    projects,\n")
     tasks = destination / PACKAGE / "tasks.py"
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
@@ -136,7 +136,7 @@ def template(tmp_path: Path) -> Repository:
 
 ADDED = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
 EDITED = {
-    "app/main.py": (']\n"""The modules', '    "ours",\n]\n"""The modules'),
+    "app/main.py": (']\n"""The modules', '    ours,\n]\n"""The modules'),
     "app/tasks.py": ("from .image import", "import app.ours\nfrom .image import"),
     "README.md": ("\n## ", "\nOur own paragraph.\n\n## "),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
