@@ -26,6 +26,7 @@ from flyteidl2.workflow.run_service_pb2 import CreateRunResponse
 from app.routers import projects
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
+from passthrough.calls.watching import watch_actions
 
 from . import faulty
 from .faulty import FaultyWay
@@ -70,6 +71,12 @@ async def logs(name: str) -> Any:
     run = await remote.Run.get.aio(name)
     async for line in run.get_logs.aio():
         yield ServerSentEvent(raw_data=line.strip())
+
+
+@router.get("/actions/{name}", response_class=EventSourceResponse)
+async def all_actions(name: str) -> Any:
+    async for changed in watch_actions(await remote.Run.get.aio(name)):
+        yield ServerSentEvent(data=[action.name for action in changed])
 
 
 def answers(fault: faulty.Fault) -> Callable[[FaultyWay], None]:
@@ -206,12 +213,15 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
         assert [*phases(stream)][-1] == '"aborted"'
 
 
-def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
+@pytest.mark.parametrize("path", ["logs", "actions"])
+def test_a_viewer_sees_that_a_log_or_the_actions_were_cut_off(
+    url: str, way: FaultyWay, path: str
+) -> None:
     with long_run("tests.count", to=100_000) as run, client_of(url, "alice") as alice:
         with alice.stream("GET", f"/logs/{run}") as log:
             next(log.iter_lines())  # before there is a line, Flyte ends the stream itself
         way.cut_after = 1
-        text = alice.get(f"/logs/{run}").text
+        text = alice.get(f"/{path}/{run}").text
     assert text.count("event: problem") == 1
     assert '"status":503' in text.replace(" ", "")
 

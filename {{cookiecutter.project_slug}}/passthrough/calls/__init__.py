@@ -3,4 +3,6 @@
 ``make_safe`` changes the SDK once, at start-up; its docstring explains each change. ``sdk`` lists
 every private name of the SDK that is used. ``interceptor`` makes each call as the request's caller,
 ``request_calls`` ends it with the request, ``transport`` and ``addresses`` decide where it goes.
+
+For endpoints, ``runs``, ``logs`` and ``watching`` have what the SDK lacks.
 """
