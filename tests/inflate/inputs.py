@@ -9,6 +9,8 @@ from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
+from local_flyte import PEOPLE
+
 LARGE = 900_000  # bytes, of the megabyte that a body may have
 LARGE_OUTSIDE = 40_000  # in a URL or a header
 CREDENTIAL = 58_000
@@ -17,6 +19,16 @@ CHANCE = random.Random(0)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 SECRET = "".join(CHANCE.choices(LETTERS, k=CREDENTIAL))
 """An invented token; its pieces also come in other texts."""
+
+
+def credentials() -> dict[str, dict[str, str]]:
+    """Return the headers of each kind of caller."""
+    alice = PEOPLE["alice"]
+    return {
+        "alice": {"Authorization": f"Bearer {alice.token}"},
+        "a long token": {"Authorization": f"Bearer {SECRET}"},
+        "a long cookie": {"Cookie": f"{alice.cookie}; flyte_idt={SECRET[:50_000]}"},
+    }
 
 
 def _text(text: str) -> str:
@@ -86,6 +98,8 @@ class Case:
     make: Callable[[], bytes]
     """Returns the request."""
     secret: str = ""
+    change: Callable[[str, bytes], list[bytes]] | None = None
+    """Changes what Flyte answers."""
 
     @property
     def name(self) -> str:
@@ -240,23 +254,19 @@ HEADERS = """
 """Headers that the app, or something in it, may read."""
 
 
-def cases(operations: list[Operation], credentials: dict[str, dict[str, str]]) -> Iterator[Case]:
-    """Yield a case for each input and each hostile value, by each caller.
-
-    Args:
-        operations: What to call.
-        credentials: The headers of each kind of caller; those of the first one are short.
-    """
-    usual, *_ = credentials
+def cases(operations: list[Operation]) -> Iterator[Case]:
+    """Yield a case for each input of each operation and each hostile value, by each caller."""
+    callers = credentials()
+    usual, *_ = callers
     for operation in operations:
-        for who, headers in credentials.items():
+        for who, headers in callers.items():
             secret = max("".join(headers.values()).split("=")[-1].split(), key=len)
             for name in VALUES | (SMALL if who == usual else {}):
                 for what, make in _changed(operation, name, headers):
                     yield Case(operation, what, f"{name}, {who}", make, secret)
         for name in HEADERS.split() if not operation.is_tool else ():
             for letter in "a,;=":
-                given = credentials[usual] | {name: 15_000 * f"{letter}b\"'"}
+                given = callers[usual] | {name: 15_000 * f"{letter}b\"'"}
                 make = partial(request, operation, given)
                 yield Case(operation, f"header {name}", letter, make)
 

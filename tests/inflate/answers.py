@@ -1,0 +1,290 @@
+"""Every field of every message that Flyte answers with, and hostile values, from descriptors."""
+
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from . import inputs
+from .repeating import Answer, RefusalError
+
+LARGEST = 7_500_000  # bytes of a message; the app refuses 8 MB
+TEXT = 1_000_000
+ENTRIES = 30_000
+LEVELS = 60
+DEPTH = 10  # of the fields that are looked at
+CODES = "canceled unknown invalid_argument deadline_exceeded not_found already_exists"
+CODES += " permission_denied resource_exhausted failed_precondition aborted out_of_range"
+CODES += " unimplemented internal data_loss unauthenticated"
+
+Change = Callable[[str, bytes], list[bytes]]
+"""Returns the messages to send instead of one of a method's."""
+Path = tuple[FieldDescriptor, ...]
+
+
+def _texts(size: int) -> dict[str, str]:
+    letters = inputs.value_of("random text").strip('"')
+    return {
+        "text": (letters * 9)[:size],
+        "spaces": " " * size,
+        "zeros": "0" * size,
+        "lists": "[" * (size // 2) + "]" * (size // 2),
+        "the credential": (inputs.SECRET * 150)[:size],
+    }
+
+
+def _bytes(size: int) -> dict[str, bytes]:
+    """Return values in msgpack, which keeps those of dataclasses, and noise."""
+    length = (size // 6).to_bytes(4)
+    return {
+        "noise": random.Random(0).randbytes(size),
+        "keys that are maps": b"\x81" * 40 + b"\xc0" * 41,
+        "empty maps": b"\xdd" + length + b"\x80" * (size // 6),
+        "extensions": b"\xdd" + length + b"\xd6\xff\0\0\0\1" * (size // 6),
+        "lists": b"\x91" * 1000 + b"\xc0",
+        "a text": b"\xdb" + size.to_bytes(4) + b" " * size,
+    }
+
+
+NUMBERS: dict[int, list[Any]] = {
+    FieldDescriptor.CPPTYPE_INT32: [2**31 - 1, -(2**31)],
+    FieldDescriptor.CPPTYPE_INT64: [2**63 - 1, -(2**63)],
+    FieldDescriptor.CPPTYPE_UINT32: [2**32 - 1],
+    FieldDescriptor.CPPTYPE_UINT64: [2**64 - 1],
+    FieldDescriptor.CPPTYPE_DOUBLE: [float("nan"), float("inf"), -1.7e308],
+    FieldDescriptor.CPPTYPE_FLOAT: [float("nan"), float("inf")],
+    FieldDescriptor.CPPTYPE_ENUM: [9_999, -1],
+}
+
+
+def kind_of(method: str) -> Any:
+    """Return the class of a method's answers; the method is named ``package.Service:Method``."""
+    service, _, name = method.partition(":")
+    found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    return message_factory.GetMessageClass(found.output_type)
+
+
+def _entry(field: FieldDescriptor) -> dict[str, FieldDescriptor]:
+    """Return the key and the value of a map; of another field, nothing."""
+    kind = field.message_type
+    return dict(kind.fields_by_name) if kind and kind.GetOptions().map_entry else {}
+
+
+def _inside(field: FieldDescriptor) -> Descriptor | None:
+    """Return the type of the messages in a field."""
+    return _entry(field).get("value", field).message_type
+
+
+def _has_texts(field: FieldDescriptor) -> bool:
+    """Tell whether a field, or the keys of a map, are texts."""
+    return _entry(field).get("key", field).cpp_type == field.CPPTYPE_STRING
+
+
+def paths(kind: Descriptor, above: Path = ()) -> Iterator[Path]:
+    """Yield the path of each field below a message; a type comes once on each path."""
+    seen = {kind.full_name, *(each.full_name.rpartition(".")[0] for each in above)}
+    for field in kind.fields:
+        yield (*above, field)
+        inner = _inside(field)
+        if inner and inner.full_name not in seen and len(above) < DEPTH:
+            yield from paths(inner, (*above, field))
+
+
+def _cycle(kind: Descriptor, start: FieldDescriptor) -> Path:
+    """Return the shortest path from a field of a message to another message of that type."""
+    ways: list[Path] = [(start,)]
+    seen = set[str]()
+    for way in ways:
+        inner = _inside(way[-1])
+        if inner and inner.full_name == kind.full_name:
+            return way
+        if inner and inner.full_name not in seen:
+            seen.add(inner.full_name)
+            ways += [(*way, field) for field in inner.fields]
+    return ()
+
+
+def _depth(message: Message, path: Path) -> int:
+    """Return how much of a path is there."""
+    if not path:
+        return 0
+    value: Any = getattr(message, path[0].name)
+    if _entry(path[0]) or path[0].is_repeated:
+        return bool(value)
+    if not path[0].message_type:
+        return 1
+    return 1 + _depth(value, path[1:]) if message.HasField(path[0].name) else 0
+
+
+def _reach(message: Any, path: Path) -> Any:
+    """Return the message at a path, which is made if it is not there."""
+    for number, field in enumerate(path, 1):
+        value, rest = getattr(message, field.name), path[number:]
+        if _entry(field):
+            keys = sorted(value, key=lambda key: _depth(value[key], rest))
+            message = value[keys[-1] if keys else "key" if _has_texts(field) else 1]
+        elif field.is_repeated:
+            if not value:
+                value.add()
+            message = max(value, key=lambda each: _depth(each, rest))
+        else:
+            value.SetInParent()
+            message = value
+    return message
+
+
+def _set(path: Path, value: Any, message: Any) -> None:
+    """Set a field; a repeated one has it once, and as the value of a map's key."""
+    field, message = path[-1], _reach(message, path[:-1])
+    if _entry(field):
+        _fill_map(field, getattr(message, field.name), [value])
+    elif field.is_repeated:
+        getattr(message, field.name).append(value)
+    else:
+        setattr(message, field.name, value)
+
+
+def _fill_map(field: FieldDescriptor, found: Any, keys: list[Any]) -> None:
+    for key in keys:
+        if _inside(field):
+            found[key].SetInParent()
+        else:
+            found[key] = type(_entry(field)["value"].default_value)()
+
+
+def _fill(path: Path, message: Any) -> None:
+    """Give a repeated field or a map many entries, like one that it has."""
+    field, message = path[-1], _reach(message, path[:-1])
+    found = getattr(message, field.name)
+    if _entry(field):
+        _fill_map(field, found, [str(n) if _has_texts(field) else n for n in range(ENTRIES)])
+    elif field.message_type:
+        entry = found[0] if found else found.add()
+        found.extend([entry] * min(ENTRIES, LARGEST // (entry.ByteSize() + 8)))
+    else:
+        found.extend([found[0] if found else type(field.default_value or 0)()] * ENTRIES)
+
+
+def _nest(path: Path, cycle: Path, message: Any) -> None:
+    message = _reach(message, path)
+    for _ in range(LEVELS // len(cycle)):
+        message = _reach(message, cycle)
+
+
+def _clear(path: Path, message: Any) -> None:
+    _reach(message, path[:-1]).ClearField(path[-1].name)
+
+
+def fields_of(kind: Any, size: int = TEXT) -> Iterator[tuple[str, str, Callable[[Any], None]]]:
+    """Yield each field of a message, what is odd about its value, and what changes it."""
+    for path in paths(kind.DESCRIPTOR):
+        field = path[-1]
+        name = ".".join(each.name for each in path)
+        values: dict[str, Any] = {}
+        if field.type == field.TYPE_BYTES:
+            values = dict(_bytes(size))
+        elif _has_texts(field):
+            values = dict(_texts(size))
+        values |= {str(each): each for each in NUMBERS.get(field.cpp_type, ())}
+        for what, value in values.items():
+            yield name, what, partial(_set, path, value)
+        if field.is_repeated:
+            yield name, f"{ENTRIES:,} entries", partial(_fill, path)
+        yield name, "missing", partial(_clear, path)
+        inner = _inside(field)
+        for start in inner.fields if inner else ():
+            if inner and (cycle := _cycle(inner, start)):
+                yield name, f"{LEVELS} levels of {start.name}", partial(_nest, path, cycle)
+
+
+def lists_in(message: Any) -> list[Any]:
+    """Return the lists of entries at the top of a message, or in its first message."""
+    found = []
+    for field, value in message.ListFields():
+        if field.is_repeated and field.message_type and not _entry(field):
+            found.append(value)
+        elif field.message_type and not field.is_repeated:
+            found += [
+                each for inner, each in value.ListFields() if inner.is_repeated and _inside(inner)
+            ]
+    return [each for each in found if hasattr(each, "add")]
+
+
+def _fifty(message: Any) -> None:
+    for entries in lists_in(message):
+        first = max(entries, key=lambda each: each.ByteSize())
+        entries.extend([first] * (49 if first.ByteSize() * 50 < LARGEST else 0))
+
+
+def cases(
+    operations: list[inputs.Operation], answers: dict[str, dict[str, list[Answer]]], turn: int
+) -> Iterator[inputs.Case]:
+    """Yield a case for each change of each method's answers.
+
+    Args:
+        operations: The operations.
+        answers: What Flyte answers them, by method.
+        turn: Each case comes with one of the operations that call the method; with another ``turn``
+            it is another one.
+    """
+    alice, _, cookie = inputs.credentials().values()
+    for method in sorted({method for each in answers.values() for method in each}):
+        callers = [each for each in operations if method in answers[each.name]]
+        for number, (field, how, change) in enumerate(_changes(method), turn):
+            operation = callers[number % len(callers)]
+            make = partial(inputs.request, operation, cookie if "credential" in how else alice)
+            name = f"{method.rpartition(':')[2]}.{field}"
+            yield inputs.Case(operation, name, how, make, inputs.SECRET[:50_000], change)
+
+
+def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
+    """Yield each field of a method's answers, what is odd about it, and the change.
+
+    Each also with fifty entries in the lists that the operation reads, of this or other methods.
+    """
+    for times in (1, 50):
+        for name, what, put in fields_of(kind_of(method), TEXT // (8 if times == 50 else 1)):
+            yield (
+                name,
+                f"{what}{f', {times} times' * (times > 1)}",
+                partial(_changed, method, put, times),
+            )
+    for what, body in {
+        "noise": bytes(range(256)) * 9,
+        "nothing": b"",
+        "too large": b"\x0a" + b"\xff" * 9_000_000,
+    }.items():
+        yield "all", what, partial(_instead, method, [body])
+    yield "all", f"{ENTRIES:,} times", partial(_instead, method, None)
+    for code in CODES.split():
+        for what, text in _texts(TEXT).items():
+            yield "error", f"{code} {what}", partial(_refuse, method, code, text)
+
+
+def _changed(
+    wanted: str, put: Callable[[Any], None], times: int, method: str, message: bytes
+) -> list[bytes]:
+    if method != wanted and times == 1:
+        return [message]
+    parsed = kind_of(method).FromString(message)
+    if method == wanted:
+        put(parsed)
+    if times > 1:
+        _fifty(parsed)
+    return [parsed.SerializeToString()]
+
+
+def _instead(wanted: str, bodies: list[bytes] | None, method: str, message: bytes) -> list[bytes]:
+    if method != wanted:
+        return [message]
+    return bodies or [message] * ENTRIES
+
+
+def _refuse(wanted: str, code: str, text: str, method: str, message: bytes) -> list[bytes]:
+    if method == wanted:
+        raise RefusalError(code, text)
+    return [message]
