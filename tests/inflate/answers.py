@@ -1,8 +1,10 @@
 """Every field of every message that Flyte answers with, and hostile values, from descriptors."""
 
+import pkgutil
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
@@ -61,9 +63,14 @@ NUMBERS: dict[int, list[Any]] = {
 }
 
 
+@cache
 def kind_of(method: str) -> Any:
     """Return the class of a method's answers; the method is named ``package.Service:Method``."""
     service, _, name = method.partition(":")
+    package = import_module(service.rpartition(".")[0])
+    for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if each.name.endswith("service_pb2"):  # which stubs do not always import
+            import_module(each.name)
     found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     return message_factory.GetMessageClass(found.output_type)
 

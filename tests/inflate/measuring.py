@@ -224,7 +224,12 @@ def measured(project: Path, folder: Path) -> Iterator[tuple[Measured, list[Opera
             "/tasks": {"name": "inflate.everything", "inputs": given, "wait": 0.1},
             "/runs": {"name": done, "action": "a0", "inputs": given, "recover": False},
         }
-        for path in ("conditions", "conditions/", "abort", "actions/{action}"):  # each changes its run
+        for path in (
+            "conditions",
+            "conditions/",
+            "abort",
+            "actions/{action}",
+        ):  # each changes its run
             asking = start(client, "ask", {"prompt": "Go on?"})
             asks = f"/runs/{asking}/conditions"
             wait_until(partial(lambda path: client.get(path).json(), asks))
