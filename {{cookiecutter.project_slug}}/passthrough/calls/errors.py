@@ -1,6 +1,7 @@
 """The errors of calls to Flyte, and keeping credentials out of their texts."""
 
 import asyncio
+import functools
 import logging
 import re
 import traceback
@@ -50,7 +51,42 @@ FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
 """The exceptions of a failed call to Flyte."""
 
 
-def safe_error(error: ConnectError, secrets: Iterable[str], method: str) -> ConnectError:
+class Secrets:
+    """What no text may quote: credentials of a caller, or good parts of them."""
+
+    def __init__(self, values: list[str]) -> None:
+        self.values = values
+
+    @functools.cached_property
+    def _pieces(self) -> dict[int, set[str]]:
+        pieces: dict[int, set[str]] = {}
+        for value in map(_without_blanks, self.values):
+            size = min(len(value), QUOTE_CHARS)
+            if size >= MIN_SECRET_CHARS:
+                pieces.setdefault(size, set()).update(_pieces_of(value, size))
+        return pieces
+
+    def are_in(self, text: str) -> bool:
+        """Tell whether a text quotes one.
+
+        Spaces, line breaks, invisible characters, and escapes of them do not hide it. The work
+        grows with the length of the text and of the secrets, not with their product.
+        """
+        joined = _without_blanks(text)
+        found = (known.isdisjoint(_pieces_of(joined, size)) for size, known in self._pieces.items())
+        return not all(found)
+
+
+def _pieces_of(text: str, size: int) -> Iterator[str]:
+    return (text[i : i + size] for i in range(len(text) - size + 1))
+
+
+def _without_blanks(text: str) -> str:
+    text = re.sub(r"\\(x[01]\w|u20\w\w|[nrt])", "", text)
+    return "".join(c for c in text if c.isprintable() and c != " ")
+
+
+def safe_error(error: ConnectError, secrets: Secrets, method: str) -> ConnectError:
     """Return the error in a form that is safe to show: short, without credentials or details.
 
     Args:
@@ -71,37 +107,13 @@ def safe_error(error: ConnectError, secrets: Iterable[str], method: str) -> Conn
     elif isinstance(cause, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
     elif not isinstance(error, TooLargeError):
-        safe = ConnectError(error.code, REMOVED if contains_secret(text, secrets) else text)
+        safe = ConnectError(error.code, REMOVED if secrets.are_in(text) else text)
     safe.__cause__ = cause  # the SDK recognises a reset stream by it
     safe.method = method  # type: ignore[attr-defined]
     return safe
 
 
-def contains_secret(text: str, secrets: Iterable[str]) -> bool:
-    """Tell whether a text contains a secret, or a good part of one.
-
-    Spaces, line breaks, invisible characters, and escapes of them do not hide it. The work grows
-    with the length of the text and of the secrets, not with their product.
-    """
-    pieces: dict[int, set[str]] = {}
-    for secret in map(_without_blanks, secrets):
-        size = min(len(secret), QUOTE_CHARS)
-        if size >= MIN_SECRET_CHARS:
-            pieces.setdefault(size, set()).update(_pieces(secret, size))
-    joined = _without_blanks(text)
-    return any(not known.isdisjoint(_pieces(joined, size)) for size, known in pieces.items())
-
-
-def _pieces(text: str, size: int) -> Iterator[str]:
-    return (text[i : i + size] for i in range(len(text) - size + 1))
-
-
-def _without_blanks(text: str) -> str:
-    text = re.sub(r"\\(x[01]\w|u20\w\w|[nrt])", "", text)
-    return "".join(c for c in text if c.isprintable() and c != " ")
-
-
-def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
+def secrets_in(credentials: Iterable[tuple[str, str]]) -> Secrets:
     """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
     secrets: list[str] = []
     for name, value in credentials:
@@ -111,7 +123,7 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
         else:
             words = value.split()
             secrets += (name == "authorization" and words[1:]) or words
-    return secrets
+    return Secrets(secrets)
 
 
 def keep_credentials_out_of_logs() -> None:
@@ -136,7 +148,7 @@ def keep_credentials_out_of_logs() -> None:
 def safe_line(text: str) -> str:
     """Return a text in one short line, without the caller's credentials and URLs' signatures."""
     text = text[:MAX_LINE_CHARS]
-    if contains_secret(text, secrets_in(forwarded_credentials())):
+    if secrets_in(forwarded_credentials()).are_in(text):
         return REMOVED
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
     return _printable(text)

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
-from .errors import DeadlineExceededError, safe_error, secrets_in
+from .errors import DeadlineExceededError, Secrets, safe_error, secrets_in
 from .request_calls import request_calls
 from .transport import HttpClient
 
@@ -126,7 +126,7 @@ class CallerInterceptor:
             await asyncio.wait({reading})
 
     @contextmanager
-    def _call(self, ctx: Context) -> Iterator[tuple[str, list[str]]]:
+    def _call(self, ctx: Context) -> Iterator[tuple[str, Secrets]]:
         """Make the block a call of the request, with a span.
 
         Yields its method, as ``service/method``, and the secrets that are sent.
@@ -159,13 +159,13 @@ class CallerInterceptor:
             set_status_on_exception=False,
         )
 
-    def _authenticate(self, ctx: Context) -> list[str]:
+    def _authenticate(self, ctx: Context) -> Secrets:
         """Add the caller's credentials, and return the secrets in them."""
         headers = ctx.request_headers()
         headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
         if self._is_plaintext or ctx.method().service_name == "flyteidl2.auth.AuthMetadataService":
-            return []
+            return Secrets([])
         headers.update(credentials := callers_credentials())
         return secrets_in(credentials)
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ..calls.caller import forwarded_credentials
-from ..calls.errors import REMOVED, contains_secret, safe_lines, secrets_in
+from ..calls.errors import REMOVED, safe_lines, secrets_in
 from ..settings import Settings
 
 OURS = ("app", "passthrough")
@@ -40,4 +40,4 @@ class _Formatter(logging.Formatter):
 
 def _safe(text: str) -> str:
     lines = safe_lines(text)
-    return REMOVED if contains_secret(lines, secrets_in(forwarded_credentials())) else lines
+    return REMOVED if secrets_in(forwarded_credentials()).are_in(lines) else lines

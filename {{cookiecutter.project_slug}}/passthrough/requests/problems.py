@@ -28,8 +28,8 @@ from ..calls.errors import (
     FLYTE_ERRORS,
     REMOVED,
     DeadlineExceededError,
+    Secrets,
     TooLargeError,
-    contains_secret,
     safe_lines,
     secrets_in,
     shortened,
@@ -158,7 +158,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     problem = Problem.of_exception(error)
     if problem.detail:
         text = problem.detail[:MAX_ERROR_CHARS]
-        problem.detail = None if contains_secret(text, secrets) else text
+        problem.detail = None if secrets.are_in(text) else text
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem, secrets)
     if problem.status in {500, 501, 502, 503}:
@@ -185,7 +185,7 @@ async def respond(connection: Any, error: Exception) -> Response:
     return problem_response(connection, error)
 
 
-def secrets_of(headers: Headers, settings: Settings) -> list[str]:
+def secrets_of(headers: Headers, settings: Settings) -> Secrets:
     """Return what may be secret of the credentials that are forwarded."""
     names = ("authorization", settings.token_header or "", *settings.credential_headers)
     found = [(name, value) for name in names for value in headers.getlist(name)]
@@ -196,7 +196,7 @@ def secrets_of(headers: Headers, settings: Settings) -> list[str]:
 
 
 def _log(
-    connection: HTTPConnection, error: BaseException, problem: Problem, secrets: list[str]
+    connection: HTTPConnection, error: BaseException, problem: Problem, secrets: Secrets
 ) -> None:
     """Log one record for the app's operators, with the traceback if the fault is the app's own."""
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
@@ -213,7 +213,7 @@ def _log(
     logger.error("%s", safe_lines(line))
 
 
-def traceback_of(error: BaseException, secrets: list[str]) -> str:
+def traceback_of(error: BaseException, secrets: Secrets) -> str:
     """Return the traceback of an exception and of those behind it; no text is long or secret."""
     links, waiting = list[BaseException](), [error]
     while waiting and len(links) < MAX_LINKS:
@@ -226,7 +226,7 @@ def traceback_of(error: BaseException, secrets: list[str]) -> str:
     for each in reversed(links):
         places = "".join(traceback.format_tb(each.__traceback__))
         text = shortened(_text_of(each), MAX_ERROR_CHARS)
-        text = REMOVED if contains_secret(text, secrets) else text
+        text = REMOVED if secrets.are_in(text) else text
         parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
     return shortened("\n".join(parts), MAX_LINE_CHARS)
 
