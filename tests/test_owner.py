@@ -129,6 +129,8 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     conditions = project / "app/routers/conditions.py"
     put(conditions, "from passthrough.calls", "from ..approver import Approver\n")
     put(conditions, "    responses={202", "    dependencies=[Approver],\n")
+    (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
+    put(project / "app/page/index.html", '        <a href="docs">', f"        {link}\n")
     deployment = project / "deployment.py"
     put(deployment, "from app.image", "from app.agent import agent_env\n")
     put(deployment, "task_env],", "agent_env, ")
