@@ -16,6 +16,7 @@ import pytest
 from template import ROOT, copy_template
 
 from .baking import PROJECT, Baker, files_in
+from .baking import run as run_in
 from .test_owner import cut
 from .walkthrough import code_block, path_with_tools
 
@@ -42,17 +43,7 @@ RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **GIT, "PYTHONUTF8": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout}"
-    return done.stdout
+    return run_in(cwd=cwd, command=command, **GIT, PYTHONUTF8="1", **environment)
 
 
 def cruft(*arguments: str, cwd: Path) -> str:
