@@ -28,6 +28,7 @@ Change = Callable[[str, bytes], list[bytes]]
 Path = tuple[FieldDescriptor, ...]
 
 
+@cache
 def _texts(size: int) -> dict[str, str]:
     letters = inputs.value_of("random text").strip('"')
     return {
@@ -35,10 +36,10 @@ def _texts(size: int) -> dict[str, str]:
         "spaces": " " * size,
         "zeros": "0" * size,
         "lists": "[" * (size // 2) + "]" * (size // 2),
-        "the credential": (inputs.SECRET * 150)[:size],
     }
 
 
+@cache
 def _bytes(size: int) -> dict[str, bytes]:
     """Return values in msgpack, which keeps those of dataclasses, and noise."""
     length = (size // 6).to_bytes(4)
@@ -228,24 +229,28 @@ def _fifty(message: Any) -> None:
 
 
 def cases(
-    operations: list[inputs.Operation], answers: dict[str, dict[str, list[Answer]]], turn: int
+    operations: list[inputs.Operation],
+    answers: dict[str, dict[str, list[Answer]]],
+    turn: int | None = None,
 ) -> Iterator[inputs.Case]:
     """Yield a case for each change of each method's answers.
 
     Args:
         operations: The operations.
         answers: What Flyte answers them, by method.
-        turn: Each case comes with one of the operations that call the method; with another ``turn``
-            it is another one.
+        turn: If given, each change comes with one of the operations that call the method, which is
+            another one in another turn; else with all of them.
     """
     alice, _, cookie = inputs.credentials().values()
     for method in sorted({method for each in answers.values() for method in each}):
         callers = [each for each in operations if method in answers[each.name]]
-        for number, (field, how, change) in enumerate(_changes(method), turn):
-            operation = callers[number % len(callers)]
-            make = partial(inputs.request, operation, cookie if "credential" in how else alice)
-            name = f"{method.rpartition(':')[2]}.{field}"
-            yield inputs.Case(operation, name, how, make, inputs.SECRET[:50_000], change)
+        for number, (field, how, change) in enumerate(_changes(method)):
+            one = (number + (turn or 0)) % len(callers)
+            for operation in callers if turn is None else [callers[one]]:
+                headers = cookie if "credential" in how else alice
+                make = partial(inputs.request, operation, headers)
+                name = f"{method.rpartition(':')[2]}.{field}"
+                yield inputs.Case(operation, name, how, make, inputs.SECRET[:50_000], change)
 
 
 def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
@@ -253,13 +258,11 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
 
     Each also with fifty entries in the lists that the operation reads, of this or other methods.
     """
-    for times in (1, 50):
-        for name, what, put in fields_of(kind_of(method), TEXT // (8 if times == 50 else 1)):
-            yield (
-                name,
-                f"{what}{f', {times} times' * (times > 1)}",
-                partial(_changed, method, put, times),
-            )
+    for name, what, put in fields_of(kind_of(method)):
+        yield name, what, partial(_changed, method, put, 1)
+    for name, what, put in fields_of(kind_of(method), TEXT // 8):
+        if what in {"text", "empty maps", f"{ENTRIES:,} entries"}:
+            yield name, f"{what}, 50 times", partial(_changed, method, put, 50)
     for what, body in {
         "noise": bytes(range(256)) * 9,
         "nothing": b"",
@@ -268,7 +271,7 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
         yield "all", what, partial(_instead, method, [body])
     yield "all", f"{ENTRIES:,} times", partial(_instead, method, None)
     for code in CODES.split():
-        for what, text in _texts(TEXT).items():
+        for what, text in (_texts(TEXT) | {"the credential": 17 * inputs.SECRET}).items():
             yield "error", f"{code} {what}", partial(_refuse, method, code, text)
 
 

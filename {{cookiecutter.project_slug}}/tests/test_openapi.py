@@ -42,6 +42,7 @@ def test_the_documentation_comes_from_the_apps_own_origin_without_credentials(
     assert page.status_code == 200
     assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]  # not unsafe-inline
     assert "//" not in page.text  # no other origin
+    assert "<title>{{ cookiecutter.project_slug }}</title>" in page.text
     parts = re.findall(r'(?:src|href)="([^":]+)"', page.text)
     assert len(parts) > 1
     for part in parts:
