@@ -1,8 +1,5 @@
 """All of a run: its actions, the logs of their attempts, its reports, and recovering it."""
 
-import json
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -13,18 +10,12 @@ import pytest
 from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.common import phase_pb2
-from flyteidl2.core.catalog_pb2 import CACHE_HIT
-from flyteidl2.workflow import run_definition_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import TypeAdapter
 from template import ROOT
 
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
-from passthrough import watching
 from passthrough.calls import logs
-from passthrough.models import Action, BoundedList
 
 from ..baking import PROJECT
 from ..nginx import in_front_of
@@ -165,149 +156,12 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     assert alice.get(f"/runs/{family}/actions", params={"limit": 51}).status_code == 422
 
 
-def changes(client: httpx.Client, run: str) -> Iterator[dict[str, Any]]:
-    """Return the actions that the stream of a run's actions sends, until it ends."""
-    with client.stream("GET", f"/runs/{run}/actions/events") as stream:
-        lines = [line for line in stream.iter_lines() if line and not line.startswith(":")]
-    assert lines[::2] == ["event: action"] * (len(lines) // 2)
-    yield from (json.loads(line.removeprefix("data: ")) for line in lines[1::2])
-
-
-def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_has_ended(
-    alice: httpx.Client, bob: httpx.Client, tmp_path: Path
-) -> None:
-    (broken := tmp_path / "broken").touch()
-    run = start("tests.family", broken=str(broken))
-    with ThreadPoolExecutor(2) as threads:
-        told, other = threads.map(lambda client: [*changes(client, run)], (alice, bob))
-    listed = {each["name"]: each for each in alice.get(f"/runs/{run}/actions").json()}
-    for seen in (told, other, [*changes(bob, run)]):
-        assert {each["name"]: each for each in seen} == listed
-        assert all(each != before for before, each in pairwise(seen))
-    (failed,) = (each for each in listed.values() if each["phase"] == "failed" and each["parent"])
-    assert "attempt 2 stumbles" in failed["error"]
-    phases = [each["phase"] for each in told if each["name"] == "a0"]
-    assert phases[-1] == "failed"
-    assert "running" in phases
-
-
-def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
-    alice: httpx.Client, bob: httpx.Client
-) -> None:
-    run = start("tests.ask", prompts=["Publish?"])
-    with ThreadPoolExecutor(1) as thread:
-        told = thread.submit(lambda: [*changes(alice, run)])
-        wait_until(lambda: bob.get(f"/runs/{run}/conditions").json())
-        (condition,) = bob.get(f"/runs/{run}/conditions").json()
-        bob.post(f"/runs/{run}/conditions/{condition['action']}", json={"value": True})
-        seen = [each["condition"] for each in told.result() if each["condition"]]
-    assert seen[0] == condition
-    assert (seen[0]["prompt"], seen[0]["phase"]) == ("Publish?", "paused")
-    assert seen[-1] == bob.get(f"/runs/{run}/conditions").json()[0]
-    assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
-
-
-def test_details_are_fetched_ten_at_once_and_those_that_come_are_not_held_back(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    run = start("tests.ask", prompts=[str(number) for number in range(25)])
-    wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)
-    with ThreadPoolExecutor(2) as threads:
-        with local_flyte.hang("GetActionDetails"):
-            listed = threads.submit(alice.get, f"/runs/{run}/actions")
-            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 10)
-            told = threads.submit(lambda: [*changes(alice, run)])
-            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 20)
-            alice.get(f"/runs/{run}")  # time for more
-            assert local_flyte.open_calls("GetActionDetails") == 20
-        assert len(listed.result().json()) == 26
-        alice.post(f"/runs/{run}/abort")
-        assert len({each["name"] for each in told.result()}) == 26
-
-
-def test_in_a_large_run_only_what_went_wrong_is_fetched(
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    family: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
-    local_flyte.clear_calls()
-    told = [*changes(alice, family)]
-    calls = [call.method for call in local_flyte.calls]
-    assert Counter(calls)["GetActionDetails"] == 2
-    shown = {(each["phase"], each["title"], bool(each["phases"])) for each in told}
-    assert shown == {
-        ("failed", "family", True), ("failed", "stumble", True), ("succeeded", "stumble", False),
-    }  # fmt: skip
-    assert len(told) == 4
-
-
-# Why it waits, and how long each phase took
-
-
-def details(phase: Any, **more: Any) -> remote.ActionDetails:
-    status = pb.ActionStatus(phase=phase, cache_status=more.pop("cache_status", 0))
-    return remote.ActionDetails(pb.ActionDetails(status=status, **more))
-
-
-def test_an_action_that_waits_or_has_failed_shows_what_happened_on_the_cluster() -> None:
-    def attempt(number: int, *said: tuple[str, int]) -> pb.ActionAttempt:
-        events = [pb.ClusterEvent(message=text, count=count) for text, count in said]
-        return pb.ActionAttempt(attempt=number, cluster_events=events)
-
-    old = [(f"old {number}", 0) for number in range(100_000)]
-    attempts = [attempt(1, *old), attempt(2, ("Pulling", 0), ("Back-off", 0), ("Evicted", 7))]
-    attempts[1].cluster_events.extend(
-        [*attempts[1].cluster_events[:2], pb.ClusterEvent(reason="x")]
-    )
-    for phase in (
-        phase_pb2.ACTION_PHASE_INITIALIZING,
-        phase_pb2.ACTION_PHASE_QUEUED,
-        phase_pb2.ACTION_PHASE_FAILED,
-    ):
-        shown = Action.of(details(phase, attempts=attempts))
-        assert [(each.message, each.count) for each in shown.events] == [
-            ("old 99999", 1), ("Evicted", 7), ("Pulling", 2), ("Back-off", 2), ("x", 1),
-        ]  # fmt: skip
-    for other in (phase_pb2.ACTION_PHASE_RUNNING, phase_pb2.ACTION_PHASE_SUCCEEDED):
-        assert Action.of(details(other, attempts=attempts)).events == []
-
-
-def test_an_action_shows_its_last_phases_of_very_many() -> None:
-    phases = [
-        pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING, start_time=Timestamp(seconds=1))
-    ]
-    attempts = [pb.ActionAttempt(attempt=n, phase_transitions=phases) for n in range(1, 200_001)]
-    shown = Action.of(details(phase_pb2.ACTION_PHASE_RUNNING, attempts=attempts))
-    assert shown.attempts == 200_000
-    assert [each.attempt for each in shown.phases] == [*range(199_981, 200_001)]
-    last = json.loads(shown.phases[-1].model_dump_json())
-    assert last["started_at"] == "1970-01-01T00:00:01.000000Z"
-    assert (last["phase"], last["ended_at"]) == ("running", None)
-    assert not shown.cached
-    assert Action.of(details(phase_pb2.ACTION_PHASE_SUCCEEDED, cache_status=CACHE_HIT)).cached
-
-
 def test_a_runs_phases_are_shown_with_their_times(alice: httpx.Client, greeting: str) -> None:
     (root,) = alice.get(f"/runs/{greeting}/actions").json()
     assert [each["phase"] for each in root["phases"]][-2:] == ["running", "succeeded"]
     for before, after in pairwise(root["phases"]):
         assert before["ended_at"] == after["started_at"]
     assert (root["events"], root["cached"], root["condition"]) == ([], False, None)
-
-
-def test_texts_are_cut_and_a_whole_list_of_them_too() -> None:
-    long = details(phase_pb2.ACTION_PHASE_FAILED, error_info=pb.ErrorInfo(message="x" * 3_000_000))
-    error = Action.of(long).error or ""
-    assert len(error) == 20_000
-    adapter: TypeAdapter[list[Action]] = TypeAdapter(BoundedList[Action])
-    few, many = ([Action.of(long) for _ in range(count)] for count in (3, 1000))
-    assert adapter.validate_python(few) == few
-    cut = adapter.validate_python(many)
-    assert len(cut) == 1000
-    assert {len(each.error or "") for each in cut} == {500}
-    assert len(adapter.dump_json(cut)) < 2_000_000
 
 
 def test_recovering_takes_over_what_has_succeeded(

@@ -1,20 +1,29 @@
 """Watching all actions of a run: what changes, and when it ends."""
 
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from flyte import remote
 
+from app.routers import actions, conditions, runs
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, start, wait_until
+from local_flyte.testing import acting_as, ended, start, wait_until
+from passthrough import watching
 from passthrough.calls.watching import watch_actions
 
 router = APIRouter()
+for module in (actions, conditions, runs):
+    router.include_router(module.router)
 Received = Callable[[], list[ReceivedCall]]
 
 
@@ -23,11 +32,11 @@ async def watch(name: str) -> StreamingResponse:
     run = await remote.Run.get.aio(name)
 
     async def lines() -> AsyncGenerator[str]:
-        async with aclosing(watch_actions(run)) as changes:
-            async for actions in changes:
+        async with aclosing(watch_actions(run)) as watched:
+            async for changed in watched:
                 shown = [
                     (each.name, each.pb2.metadata.task.short_name, each.phase, str(each.pb2.status))
-                    for each in actions
+                    for each in changed
                 ]
                 yield json.dumps(shown) + "\n"
 
@@ -74,3 +83,86 @@ def test_a_watch_that_falls_silent_is_opened_again_and_ends_although_something_s
         assert [each[:3] for message in messages for each in message] == [["a0", "ask", "aborted"]]
     assert asking.asks
     assert opened() > 2
+
+
+# With the details, as GET /runs/{name}/actions/events
+
+
+def changes(client: httpx.Client, run: str) -> Iterator[dict[str, Any]]:
+    """Return the actions that the stream of a run's actions sends, until it ends."""
+    with client.stream("GET", f"/runs/{run}/actions/events") as stream:
+        lines = [line for line in stream.iter_lines() if line and not line.startswith(":")]
+    assert lines[::2] == ["event: action"] * (len(lines) // 2)
+    yield from (json.loads(line.removeprefix("data: ")) for line in lines[1::2])
+
+
+def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_has_ended(
+    alice: httpx.Client, bob: httpx.Client, tmp_path: Path
+) -> None:
+    (broken := tmp_path / "broken").touch()
+    run = start("tests.family", broken=str(broken))
+    with ThreadPoolExecutor(2) as threads:
+        told, other = threads.map(lambda client: [*changes(client, run)], (alice, bob))
+    listed = {each["name"]: each for each in alice.get(f"/runs/{run}/actions").json()}
+    for seen in (told, other, [*changes(bob, run)]):
+        assert {each["name"]: each for each in seen} == listed
+        assert all(each != before for before, each in pairwise(seen))
+    (failed,) = (each for each in listed.values() if each["phase"] == "failed" and each["parent"])
+    assert "attempt 2 stumbles" in failed["error"]
+    phases = [each["phase"] for each in told if each["name"] == "a0"]
+    assert phases[-1] == "failed"
+    assert "running" in phases
+
+
+def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
+    alice: httpx.Client, bob: httpx.Client
+) -> None:
+    run = start("tests.ask", prompts=["Publish?"])
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(lambda: [*changes(alice, run)])
+        wait_until(lambda: bob.get(f"/runs/{run}/conditions").json())
+        (condition,) = bob.get(f"/runs/{run}/conditions").json()
+        bob.post(f"/runs/{run}/conditions/{condition['action']}", json={"value": True})
+        seen = [each["condition"] for each in told.result() if each["condition"]]
+    assert seen[0] == condition
+    assert (seen[0]["prompt"], seen[0]["phase"]) == ("Publish?", "paused")
+    assert seen[-1] == bob.get(f"/runs/{run}/conditions").json()[0]
+    assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
+
+
+def test_details_are_fetched_ten_at_once_and_those_that_come_are_not_held_back(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = start("tests.ask", prompts=[str(number) for number in range(25)])
+    wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("GetActionDetails"):
+            listed = threads.submit(alice.get, f"/runs/{run}/actions")
+            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 10)
+            told = threads.submit(lambda: [*changes(alice, run)])
+            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 20)
+            alice.get(f"/runs/{run}")  # time for more
+            assert local_flyte.open_calls("GetActionDetails") == 20
+        assert len(listed.result().json()) == 26
+        alice.post(f"/runs/{run}/abort")
+        assert len({each["name"] for each in told.result()}) == 26
+
+
+def test_in_a_large_run_only_what_went_wrong_is_fetched(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (broken := tmp_path / "broken").touch()
+    run = ended(start("tests.family", broken=str(broken)))
+    monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
+    local_flyte.clear_calls()
+    told = [*changes(alice, run)]
+    calls = [call.method for call in local_flyte.calls]
+    assert Counter(calls)["GetActionDetails"] == 2
+    shown = {(each["phase"], each["title"], bool(each["phases"])) for each in told}
+    assert shown == {
+        ("failed", "family", True), ("failed", "stumble", True), ("succeeded", "stumble", False),
+    }  # fmt: skip
+    assert len(told) == 4
