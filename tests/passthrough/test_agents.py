@@ -174,6 +174,8 @@ async def respond(kind: str) -> Response:
             return Response(b'{"is": Infinity}', media_type="application/json")
         case "broken":
             return StreamingResponse(half(), media_type="text/plain")
+        case "exit":
+            sys.exit(2)  # as argparse does
     raise HTTPException(401, "the other service says no")
 
 
@@ -661,6 +663,11 @@ async def test_what_ends_the_app_is_not_logged_by_asyncio(
     assert result["isError"]
     gc.collect()
     assert caplog.text == ""
+
+
+def test_an_endpoint_that_exits_does_not_end_the_server(agent: Agent) -> None:
+    for _ in range(2):
+        assert agent("respond", kind="exit").structured_content["status"] == 500
 
 
 def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:

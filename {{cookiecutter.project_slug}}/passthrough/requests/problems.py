@@ -225,17 +225,10 @@ def traceback_of(error: BaseException, secrets: Secrets) -> str:
     parts = []
     for each in reversed(links):
         places = "".join(traceback.format_tb(each.__traceback__))
-        text = shortened(_text_of(each), MAX_ERROR_CHARS)
+        text = shortened(str(each), MAX_ERROR_CHARS)
         text = REMOVED if secrets.are_in(text) else text
         parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
     return shortened("\n".join(parts), MAX_LINE_CHARS)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an owner's __str__ may fail
-        return "(it has no text)"
 
 
 def _short(text: Any) -> Any:
