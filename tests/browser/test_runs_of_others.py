@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from playwright.sync_api import Page, Request, expect
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import wait_until
 
-from .visiting import Visitors, finished, look_again, started
+from .visiting import Visitors, finished, look_again, send_actions, started
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e" + "long" * 1000
 """A prompt with a script, right-to-left text, and a very long word."""
@@ -76,6 +77,29 @@ def test_a_question_has_the_control_that_fits_its_type_and_its_prompt_is_text(
     question.get_by_label("Answer").fill(right)
     question.get_by_role("button", name="Send the answer").click()
     expect(page.get_by_role("region", name="Outputs")).to_contain_text(output)
+
+
+def test_the_newest_question_comes_first_and_those_that_wait_before_the_others(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    """Times of different precisions: as text, the second one would come after the first."""
+    visitor = visit("alice")
+    name = started(api, "greet", name="Ada")
+    default: dict[str, Any] = dict.fromkeys(("description", "answered_at", "answered_by", "value"))
+    default |= {"run": name, "phase": "paused", "type": "boolean"}
+    asked: list[dict[str, Any]] = [
+        {"prompt": "answered", "asked_at": "2026-01-31T09:30:09Z", "value": True},
+        {"prompt": "newest", "asked_at": "2026-01-31T09:30:08.847Z"},
+        {"prompt": "older", "asked_at": "2026-01-31T09:30:08Z"},
+    ]
+    send_actions(
+        visitor.page,
+        {"phase": "paused"},
+        *({"condition": default | each | {"action": each["prompt"]}} for each in asked),
+    )
+    page = visitor.go(f"runs/{name}")
+    prompts = page.get_by_role("region", name="Questions").locator(".told")
+    expect(prompts).to_have_text(["newest", "older", "answered"])
 
 
 def test_a_question_that_was_answered_meanwhile_says_so(visit: Visitors, api: httpx.Client) -> None:

@@ -24,6 +24,8 @@ def log_lines(page: Page) -> list[str]:
 def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Visitors) -> None:
     visitor = visit("alice")
     page = visitor.page
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
     who = page.get_by_role("group", name="Who you are")
     expect(who).to_contain_text("Alice Adams")
     switch = who.get_by_role("link", name="Switch user")
@@ -54,6 +56,7 @@ def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Vi
     expect(page.get_by_role("region", name="Inputs")).to_contain_text("Ada")
     expect(page.get_by_role("log")).to_contain_text("greeting Ada")
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
+    assert complaints == []  # such as about a report that does not exist
 
 
 def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors, tmp_path: Path) -> None:
