@@ -19,6 +19,7 @@ from app.routers import actions, conditions, runs
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough import watching
+from passthrough.calls import interceptor
 from passthrough.calls.watching import watch_actions
 
 router = APIRouter()
@@ -65,8 +66,13 @@ def test_all_actions_come_at_once_then_what_changes_until_the_run_has_ended(
 
 
 def test_a_watch_that_falls_silent_is_opened_again_and_ends_although_something_stays_paused(
-    short_timeout: httpx.Client, local_flyte: LocalFlyte, received: Received
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    received: Received,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(interceptor, "RENEWAL", 1)
+
     def opened() -> int:
         return [call.method for call in received()].count("WatchActions")
 
