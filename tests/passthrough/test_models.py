@@ -1,8 +1,10 @@
 """Models of what the SDK returns: what they show of very much, and how they cut it."""
 
 import json
+from datetime import datetime
 from typing import Any
 
+import pytest
 from flyte import remote
 from flyteidl2.common import phase_pb2
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
@@ -10,7 +12,7 @@ from flyteidl2.workflow import run_definition_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import TypeAdapter
 
-from passthrough.models import Action, BoundedList
+from passthrough.models import Action, BoundedList, Timestamp
 
 
 def details(phase: Any, **more: Any) -> remote.ActionDetails:
@@ -54,6 +56,19 @@ def test_an_action_shows_its_last_phases_of_very_many() -> None:
     assert (last["phase"], last["ended_at"]) == ("running", None)
     assert not shown.cached
     assert Action.of(details(phase_pb2.ACTION_PHASE_SUCCEEDED, cache_status=CACHE_HIT)).cached
+
+
+@pytest.mark.parametrize(
+    ("time", "sent"),
+    [
+        ("2026-01-31T09:30:00Z", "2026-01-31T09:30:00.000000Z"),
+        ("2026-01-31T00:30:00.847+02:00", "2026-01-30T22:30:00.847000Z"),
+        ("0001-01-01T00:00:00.000001Z", "0001-01-01T00:00:00.000001Z"),
+    ],
+)
+def test_a_time_is_sent_in_utc_with_microseconds(time: str, sent: str) -> None:
+    adapter = TypeAdapter[datetime](Timestamp)
+    assert json.loads(adapter.dump_json(datetime.fromisoformat(time))) == sent
 
 
 def test_texts_are_cut_and_a_whole_list_of_them_too() -> None:

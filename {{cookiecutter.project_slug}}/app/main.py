@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> App:
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
         middleware=[
+            # FastAPIPassthroughAuthMiddleware, as the settings say
             Middleware(CallersOnly, settings=settings, public=PUBLIC),
         ],
     )

@@ -17,7 +17,13 @@ from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, WithJsonSchema
 
 from .calls.runs import attempts_of
-from .limits import MAX_LIST_CHARS, MAX_RECORDS, MAX_SHOWN_EVENTS, MAX_SHOWN_PHASES, MAX_TEXT_CHARS
+from .limits import (
+    MAX_LIST_CHARS,
+    MAX_READ_EVENTS,
+    MAX_SHOWN_EVENTS,
+    MAX_SHOWN_PHASES,
+    MAX_TEXT_CHARS,
+)
 from .values import to_json
 
 T = TypeVar("T")
@@ -52,11 +58,14 @@ def _with_short_texts(models: list[Any]) -> list[Any]:
 BoundedList = Annotated[list[T], AfterValidator(_with_short_texts)]
 """What an endpoint returns that lists models: if all texts together are too long, each is cut."""
 
+
+def _in_utc(time: datetime) -> str:
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
 Timestamp = Annotated[
     datetime,
-    PlainSerializer(
-        lambda time: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), when_used="json"
-    ),
+    PlainSerializer(_in_utc, when_used="json"),
     WithJsonSchema(
         {
             "type": "string",
@@ -86,13 +95,13 @@ def phase_of(raw: int) -> ActionPhase | None:
 class Caller(BaseModel):
     """A person, or an application with its own identity, according to Flyte."""
 
-    subject: str | None = Field(
+    subject: TruncatedText | None = Field(
         default=None,
         description="Flyte's identifier of the caller; null if Flyte does not know who it is",
         examples=["00u1alice"],
     )
-    name: str | None = Field(default=None, examples=["Alice Liddell"])
-    email: str | None = Field(default=None, examples=["alice@example.com"])
+    name: TruncatedText | None = Field(default=None, examples=["Alice Liddell"])
+    email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(
         description="Whether every caller is anonymous, because Flyte is called in plaintext"
     )
@@ -283,7 +292,7 @@ def _events_of(attempts: Sequence[Any]) -> list[Event]:
     """Return the last events, a repeated one once: of a new attempt, that is why it was needed."""
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
-        for each in attempt.cluster_events[-MAX_RECORDS:]:
+        for each in attempt.cluster_events[-MAX_READ_EVENTS:]:
             message = (each.message or each.reason)[:MAX_TEXT_CHARS]
             before = merged.pop(message, None)
             count = max(each.count, before.count + 1 if before else 1)  # Kubernetes counts, too
