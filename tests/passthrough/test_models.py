@@ -9,7 +9,7 @@ from flyte import remote
 from flyteidl2.common import phase_pb2
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf import timestamp_pb2
 from pydantic import TypeAdapter
 
 from passthrough.models import Action, BoundedList, Timestamp
@@ -45,7 +45,9 @@ def test_an_action_that_waits_or_has_failed_shows_what_happened_on_the_cluster()
 
 def test_an_action_shows_its_last_phases_of_very_many() -> None:
     phases = [
-        pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING, start_time=Timestamp(seconds=1))
+        pb.PhaseTransition(
+            phase=phase_pb2.ACTION_PHASE_RUNNING, start_time=timestamp_pb2.Timestamp(seconds=1)
+        )
     ]
     attempts = [pb.ActionAttempt(attempt=n, phase_transitions=phases) for n in range(1, 200_001)]
     shown = Action.of(details(phase_pb2.ACTION_PHASE_RUNNING, attempts=attempts))
