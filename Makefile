@@ -35,6 +35,7 @@ inflate: .venv/installed  ## Send the app everything that inflates, from both si
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one
 	$(BIN)/python benchmarks/middleware.py
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/viewers.py
 	$(BIN)/python benchmarks/costs.py
 
 load: .venv/installed  ## Have 2,000 people call at once, and see that they are kept apart (minutes)

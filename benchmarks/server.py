@@ -3,7 +3,8 @@
     python server.py flyte|minimal|sdk|ours
 
 Run in the generated project's folder. Prints one line of JSON with its address. For each line that
-it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes.
+it then reads, it prints another one: the CPU seconds it has used, and its memory in bytes, or the
+calls that the local Flyte has received.
 """
 
 import json
@@ -12,6 +13,7 @@ import resource
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,18 @@ def report(**values: Any) -> None:
 
 
 def flyte() -> None:
-    """Start a local Flyte with the sample tasks."""
+    """Start a local Flyte with the sample tasks; its reports are the calls that it receives."""
     from local_flyte import PEOPLE, LocalFlyte
 
     with LocalFlyte() as local_flyte:
         local_flyte.deploy(Path.cwd())
+        local_flyte.deploy(Path(__file__).parent, "thirteen.py", "env")
         report(environment=local_flyte.app_environment(), token=PEOPLE["alice"].token)
-        sys.stdin.read()
+        received = Counter[str]()
+        for _ in sys.stdin:
+            received.update(call.method for call in local_flyte.calls)
+            local_flyte.clear_calls()
+            report(calls=received)
 
 
 def minimal(*, sdk_middleware: bool) -> Any:

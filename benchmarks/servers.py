@@ -74,14 +74,14 @@ def generate(folder: Path, template: Path = ROOT) -> Path:
 
 
 def start_run(url: str, headers: dict[str, str], task: str, **inputs: Any) -> str:
-    """Start a run of a sample task through our app, and return its name."""
+    """Start a run of a task, by default a sample, through our app, and return its name."""
+    name = task if "." in task else f"my-flyte-app-tasks.{task}"
     response = httpx.post(
-        f"{url}/tasks/my-flyte-app-tasks.{task}/runs",
+        f"{url}/tasks/{name}/runs",
         headers=headers,
         json={"inputs": inputs},
         timeout=60,
         trust_env=False,
     )
     response.raise_for_status()
-    name: str = response.json()["name"]
-    return name
+    return str(response.json()["name"])

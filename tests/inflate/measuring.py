@@ -49,11 +49,12 @@ class Outcome:
     sent: int
     answered: int
     logged: int
+    scale: float
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
-            f"{self.case}: {self.status}, loop {1000 * self.loop:.0f} ms, CPU"
+            f"{self.case}: {self.status}, loop {1000 * self.loop:.0f} of {1000 * LOOP * self.scale:.0f} ms, CPU"
             f" {1000 * self.cpu:.0f} ms, memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f}"
             f" sent, answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
         )
@@ -101,9 +102,9 @@ class Measured:
             raise httpx.ReadError("the app has ended")
         return dict(told.json())
 
-    def calibrate(self) -> None:
+    def calibrate(self, times: int = 20) -> None:
         """Compare this machine with the one that the limit of time is for."""
-        self.scale = min(self.read_meter("?work")["work"] for _ in range(20)) / WORK
+        self.scale = min(self.read_meter("?work")["work"] for _ in range(times)) / WORK
 
     def call(self, request: bytes) -> tuple[int, bytes]:
         """Send a request on a connection of its own; return the status, and all that is answered.
@@ -135,12 +136,15 @@ class Measured:
             return None
         outcome = self._try(case)
         for _ in range(TRIES - 1):
-            if outcome.loop <= LOOP * self.scale or outcome.status == 0:
+            if outcome.loop <= LOOP * outcome.scale or outcome.status == 0:
                 break
+            self.calibrate(times=3)  # others may have begun to use this machine
             again = self._try(case)
-            outcome.loop, outcome.cpu = min((outcome.loop, outcome.cpu), (again.loop, again.cpu))
+            if again.loop / again.scale < outcome.loop / outcome.scale:
+                again.problems = [*{*outcome.problems, *again.problems}]
+                outcome = again
         limits = {
-            f"loop > {1000 * LOOP * self.scale:.0f} ms": outcome.loop > LOOP * self.scale,
+            "loop": outcome.loop > LOOP * outcome.scale,
             "memory": outcome.memory > max(LEAST_MEMORY, MEMORY * outcome.sent),
             "answer": outcome.answered > ANSWER,
             "log": outcome.logged > LOG,
@@ -181,7 +185,7 @@ class Measured:
             problems.append("500")
         return Outcome(
             case.name, status, told["loop"], told["cpu"], int(told["memory"]),
-            len(request) + self.repeating.sent, len(answer), len(logged), problems,
+            len(request) + self.repeating.sent, len(answer), len(logged), self.scale, problems,
         )  # fmt: skip
 
     def report(self, covered: str, most: int = 10) -> bool:

@@ -1,0 +1,21 @@
+"""A task whose run has 13 actions and does not end, for ``viewers.py``."""
+
+import asyncio
+
+import flyte
+
+env = flyte.TaskEnvironment(name="viewers")
+
+
+@env.task
+async def part(number: int) -> int:
+    """Return a number."""
+    return number
+
+
+@env.task
+async def whole(parts: int) -> None:
+    """Have the parts done, and go on."""
+    for number in range(parts):
+        await part(number)
+    await asyncio.sleep(100_000)
