@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ..limits import MAX_STEPS
 from .budget import Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
@@ -144,7 +145,7 @@ class Reader:
         self._spend(depth, size + 32 * sum(map(binary.value.count, TIMES)))
 
         def counted(made: Any) -> Any:
-            self._spend(0)  # msgpack makes all of them while the event loop is blocked
+            self._spend(0, 8 * len(made))  # msgpack makes all while the event loop is blocked
             return made
 
         try:
@@ -152,12 +153,15 @@ class Reader:
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
+                max_array_len=MAX_STEPS,
+                max_map_len=MAX_STEPS,
                 object_pairs_hook=lambda pairs: counted(_Pairs(pairs)),
                 list_hook=counted,
-                ext_hook=lambda *_: counted(NotImplemented),
+                ext_hook=lambda *_: counted(()),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
-            return self._reference("binary", format="msgpack", size=size)
+            kind = "too large" if size > MAX_STEPS else "binary"
+            return self._reference(kind, format="msgpack", size=size)
         return self.plain(value, depth)
 
 

@@ -23,7 +23,7 @@ from .outputs import Reader, blob_kind
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-NOTHING: Schema = {"not": {}}
+UNSUPPORTED: Schema = {"not": {}}
 ANY_VALUE: Schema = {"type": ["string", "integer"]}
 INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
 
@@ -68,7 +68,7 @@ def inputs_schema(
     """Return the schema of an object with a task's inputs; those with a default are optional."""
     variables, budget = interface.inputs.variables, Budget()
     if len(variables) > MAX_NAMES:
-        return {"$schema": DIALECT, **_not_given(f"more than {MAX_NAMES} inputs")}
+        return {"$schema": DIALECT, **_unsupported(f"more than {MAX_NAMES} inputs")}
     literals = {
         named.name: named.parameter.default
         for named in islice(defaults, MAX_NAMES)
@@ -114,14 +114,14 @@ class SchemaBuilder:
         try:
             return self._of_type(literal_type, 0)
         except TooComplexError:
-            return _not_given("the type is too large or nested too deep")
+            return _unsupported("the type is too large or nested too deep")
 
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
         self._spend(depth)
         given = self._reader.plain(kind.metadata)
         if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
             if "pb_type" in given:
-                return _not_given("a message, whose fields Flyte does not describe")
+                return _unsupported("a message, whose fields Flyte does not describe")
             schema = self._of_document(given, depth)
             is_complete = schema.keys() & {"type", "$ref", "anyOf", "not"}
             return schema if is_complete else {"type": "object", **schema}
@@ -134,7 +134,7 @@ class SchemaBuilder:
         is_pickle = any(blob_kind(each.blob) == "pickle" for each in (kind, *variants))
         match kind.WhichOneof("type"):
             case _ if is_pickle:
-                return _not_given("a Python object, which Flyte stores as a pickle")
+                return _unsupported("a Python object, which Flyte stores as a pickle")
             case "simple" if kind.simple in SIMPLE:
                 return dict(SIMPLE[kind.simple])
             case "collection_type":
@@ -152,7 +152,7 @@ class SchemaBuilder:
                 return _stored("dataframe")
             case "union_type" if variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
-        return _not_given("a type that cannot be written as JSON")
+        return _unsupported("a type that cannot be written as JSON")
 
     def _of_document(self, given: Schema, depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
@@ -177,10 +177,10 @@ class SchemaBuilder:
         """Copy the known keywords of a schema; ``names`` are its definitions' new names."""
         self._spend(depth)
         if not isinstance(given, dict):
-            return NOTHING if given is False else {}
+            return UNSUPPORTED if given is False else {}
         kept = _plain_keywords(given)
         if kept.get("format") == "base64":
-            return _not_given("bytes in a dataclass, whose decoder would keep them as text")
+            return _unsupported("bytes in a dataclass, whose decoder would keep them as text")
         for keyword, types in (("enum", PLAIN), ("required", (str,))):
             if _is_list_of(given.get(keyword), types):
                 kept[keyword] = given[keyword]
@@ -207,7 +207,7 @@ class SchemaBuilder:
         keys = given.get("propertyNames")
         if isinstance(keys, dict) and keys.get("type", "string") != "string":
             if keys["type"] != "integer":
-                return _not_given("an object whose keys are no texts and no integers")
+                return _unsupported("an object whose keys are no texts and no integers")
             kept["propertyNames"] = INTEGERS
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
@@ -230,8 +230,8 @@ def _stored(kind: str) -> Schema:
     }
 
 
-def _not_given(why: str) -> Schema:
-    return {**NOTHING, "description": why}
+def _unsupported(why: str) -> Schema:
+    return {**UNSUPPORTED, "description": why}
 
 
 def _plain_keywords(given: Schema) -> Schema:
