@@ -142,7 +142,8 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return self._reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size + 32 * sum(map(binary.value.count, TIMES)))
+        self._spend(depth, size)
+        self._spend(depth, 32 * sum(map(binary.value.count, TIMES)))
 
         def counted(made: Any) -> Any:
             self._spend(0, 8 * len(made))  # msgpack makes all while the event loop is blocked
