@@ -9,7 +9,6 @@ from flyte import remote
 from flyteidl2.common import phase_pb2
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
-from google.protobuf import timestamp_pb2
 from pydantic import TypeAdapter
 
 from passthrough.models import Action, BoundedList, Timestamp
@@ -44,12 +43,9 @@ def test_an_action_that_waits_or_has_failed_shows_what_happened_on_the_cluster()
 
 
 def test_an_action_shows_its_last_phases_of_very_many() -> None:
-    phases = [
-        pb.PhaseTransition(
-            phase=phase_pb2.ACTION_PHASE_RUNNING, start_time=timestamp_pb2.Timestamp(seconds=1)
-        )
-    ]
-    attempts = [pb.ActionAttempt(attempt=n, phase_transitions=phases) for n in range(1, 200_001)]
+    phase = pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING)
+    phase.start_time.seconds = 1
+    attempts = [pb.ActionAttempt(attempt=n, phase_transitions=[phase]) for n in range(1, 200_001)]
     shown = Action.of(details(phase_pb2.ACTION_PHASE_RUNNING, attempts=attempts))
     assert shown.attempts == 200_000
     assert [each.attempt for each in shown.phases] == [*range(199_981, 200_001)]
