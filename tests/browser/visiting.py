@@ -94,3 +94,9 @@ def finished(api: httpx.Client, name: str) -> str:
         response.read()
     phase: str = api.get(f"/runs/{name}").json()["phase"]
     return phase
+
+
+def log_lines(page: Page) -> list[str]:
+    """Return the task's lines in the log on the page."""
+    shown = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
+    return [line for line in shown if not line.startswith("[flyte]")]

@@ -12,9 +12,8 @@ const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "pa
 export function actionsPanel(choose) {
   const rows = new Map(); // by name: the action, as text, too, its depth, its item, and the list in that
   let chosen = "a0";
-  let origin; // the times below are in milliseconds
-  let start = Infinity;
-  let end = -Infinity;
+  let origin; // these times are in milliseconds
+  let [start, end] = [Infinity, -Infinity];
   const list = h("ul");
   const tree = h("div.tree", list);
   const note = h("span");
@@ -24,11 +23,12 @@ export function actionsPanel(choose) {
 
   /** Fit all bars on one scale, from the run's start to its end or now, and say how long that is. */
   function scale() {
+    if (origin === undefined) return "";
     const over = hasEnded(rows.get("a0")?.action ?? {});
     const length = Math.max(1, (over ? end : Math.max(end, Date.now())) - start);
     tree.style.setProperty("--start", start - origin);
     tree.style.setProperty("--length", length);
-    return Number.isFinite(length) ? `The bars span ${duration(length)}.` : "";
+    return `The bars span ${duration(length)}.${rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`}`;
   }
 
   /** Show actions that are new or have changed; parents come before their children. */
@@ -46,7 +46,7 @@ export function actionsPanel(choose) {
         end = Math.max(end, to || from);
       }
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
-      item.replaceChildren(row(action, depth, steps, origin), inner);
+      item.replaceChildren(row(action, depth, steps), inner);
       if (focused) item.querySelector("button").focus();
       if (!before) (parent?.inner ?? list).append(item);
       rows.set(action.name, { action, text, depth, item, inner });
@@ -56,7 +56,7 @@ export function actionsPanel(choose) {
     node.hidden = !rows.size;
   }
 
-  function row(action, depth, steps, origin) {
+  function row(action, depth, steps) {
     const select = button(name(action.title ?? action.name), () => {
       chosen = action.name;
       mark();
@@ -106,15 +106,16 @@ function bar({ type }, steps, origin) {
     `${type === "condition" ? "Waiting for an answer" : phaseWord(phase)} ${duration((to || Date.now()) - from)}`;
   const words = h("span.unseen");
   const node = h("div.bar", h("span", { "aria-hidden": "true" }, parts), words);
-  live(words, () => (node.title = steps.map((step, index) =>
-    `${again(step, index) ? `Attempt ${step.attempt}: ` : ""}${told(step)}`).join(", ") || "Has not run"));
+  const say = () => (node.title = steps.map((step, index) =>
+    `${again(step, index) ? `Attempt ${step.attempt}: ` : ""}${told(step)}`).join(", ") || "Has not run");
+  if (steps.every(({ to }) => to)) words.textContent = say();
+  else live(words, say);
   return node;
 }
 
 /** What the patterns of the bars mean. */
 function key(note) {
-  const sample = ([phase, word]) => h("span", h("span.bar", h("i", { class: phase })), word);
-  const kinds = [["queued", "queued"], ["initializing", "initializing"], ["running", "running"],
-    ["paused", "waiting for an answer"], ["again running", "a further attempt"]];
-  return h("p.hint.key", kinds.map(sample), note);
+  const sample = (phase, word = phase) => h("span", h("span.bar", h("i", { class: phase })), word);
+  return h("p.hint.key", sample("queued"), sample("initializing"), sample("running"),
+    sample("paused", "waiting for an answer"), sample("again running", "a further attempt"), note);
 }

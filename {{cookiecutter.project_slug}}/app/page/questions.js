@@ -4,6 +4,7 @@ import { asText, button, card, h, name, newId, phaseWord, when } from "./dom.js"
 import { schemaForm } from "./form.js";
 import { link, lookUp, person, problemBox } from "./session.js";
 
+const MOST = 100; // questions that are shown
 const WORDS = { true: "Yes", false: "No" };
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
@@ -19,8 +20,8 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
 
   /** Show these questions, and no others; `over` says that their run has ended. */
   function draw(conditions, over = false) {
-    const oldest = conditions.toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b));
-    const asked = new Map(oldest.map((each) => [`${each.run} ${each.action}`, each]));
+    const latest = conditions.toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b)).slice(-MOST);
+    const asked = new Map(latest.map((each) => [`${each.run} ${each.action}`, each]));
     for (const [key, { element, here }] of shown) {
       if (asked.has(key) || here || element.contains(document.activeElement)) continue;
       element.remove();

@@ -122,7 +122,7 @@ export async function runView(view, { subject, signal }) {
     const { type, title, phase, attempts, cached, has_report: reports } = all.get(action) ?? {};
     report.hidden = !reports || !hasEnded({ phase });
     report.href = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
-    const none = cached ? "Nothing has run: the result comes from the cache."
+    const none = cached || phase === "recovered" ? "Nothing has run: the result is that of an earlier run."
       : type && type !== "task" ? "Only tasks have a log."
       : !phase || (attempts < 2 && WAITS.includes(phase)) ? "It begins when the task does." : "";
     if (log.querySelector(".log")) return;
