@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
@@ -43,12 +45,18 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
     """
     watched = _WatchedRun()
     while not watched.has_ended:
-        async with aclosing(_actions(run.pb2.action.id.run)) as messages:
-            async for actions in messages:
-                if changed := [action for action in actions if watched.has_changed(action)]:
-                    yield changed
-                if watched.has_settled:
-                    return
+        has_begun = False
+        try:
+            async with aclosing(_actions(run.pb2.action.id.run)) as messages:
+                async for actions in messages:
+                    has_begun = True
+                    if changed := [action for action in actions if watched.has_changed(action)]:
+                        yield changed
+                    if watched.has_settled:
+                        return
+        except ConnectError as error:  # as of a proxy that cuts off quiet streams
+            if not has_begun or error.code is not Code.UNAVAILABLE:
+                raise
         await asyncio.sleep(0 if watched.has_ended else PAUSE)
 
 
