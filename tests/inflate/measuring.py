@@ -54,9 +54,11 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.case}: {self.status}, loop {1000 * self.loop:.0f} of {1000 * LOOP * self.scale:.0f} ms, CPU"
-            f" {1000 * self.cpu:.0f} ms, memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f}"
-            f" sent, answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
+            f"{self.case}: {self.status},"
+            f" loop {1000 * self.loop:.0f} of {1000 * LOOP * self.scale:.0f} ms,"
+            f" CPU {1000 * self.cpu:.0f} ms,"
+            f" memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f} sent,"
+            f" answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
         )
 
 
