@@ -45,6 +45,6 @@ def test_the_projects_tests_fail_for_each_breakage(what: str, baker: Baker, tmp_
     text = path.read_text("utf-8")
     assert text.count(old) == 1
     path.write_text(text.replace(old, new), "utf-8")
-    command = [BIN / "python", "-m", "pytest", "-x", "-q", tests]
+    command: list[str | Path] = [BIN / "python", "-m", "pytest", "-x", "-q", tests]
     with pytest.raises(AssertionError, match=r"\n    (FAILED|ERROR) "):
         run(command, project)
