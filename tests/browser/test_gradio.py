@@ -1,0 +1,80 @@
+"""The recipe for Gradio, whose package no generated project has: installed here, for these tests."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from local_flyte import PEOPLE, LocalFlyte, sign_in
+
+from ..baking import BIN, Baker, run
+from ..served import SECRET, App, serving_app
+from ..test_owner import paste, put
+from ..test_recipes import recipes_of
+from .visiting import Visitors
+
+pytestmark = pytest.mark.weekly
+
+
+@pytest.fixture(scope="module")
+def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the recipe."""
+    project = baker(tmp_path_factory.mktemp("gradio"))
+    for recipe in recipes_of(project / "docs/recipes/gradio.md"):
+        paste(recipe, project)
+    main = project / "app/main.py"
+    put(main, "from .routers import", "from . import ui\n")
+    put(main, "    return app", "    ui.mount(app)\n")
+    return project
+
+
+@pytest.fixture(scope="module")
+def search_path(project: Path) -> str:
+    """Where Python finds the project, and Gradio, which is outside of it: or it were deployed."""
+    page = (project / "docs/recipes/gradio.md").read_text("utf-8")
+    (package,) = re.findall(r'`"(gradio[^"`]+)"`', page)
+    folder = project.parent / "packages"
+    command = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
+    run([*command, "--compile-bytecode", "--target", folder], project)
+    return f"{project}:{folder}"
+
+
+@pytest.fixture
+def app(
+    flyte: LocalFlyte,
+    project: Path,
+    search_path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[App]:
+    """The app with the recipe, instead of the one without."""
+    monkeypatch.setenv("PYTHONPATH", search_path)
+    flyte.register(project)
+    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
+    with serving_app(project, tmp_path / "log", variables | {"PYTHONPATH": search_path}) as app:
+        yield app
+
+
+def test_the_recipe_passes_its_own_test_and_the_checks(project: Path, search_path: str) -> None:
+    command = [BIN / "python", "-m", "pytest", "-q", "tests/test_ui.py"]
+    assert "2 passed" in run(command, project, PYTHONPATH=search_path)
+
+
+def test_two_people_on_one_page_are_not_mixed_up_and_a_failure_stays_with_its_visitor(
+    visit: Visitors,
+) -> None:
+    pages: dict[str, Page] = {name: visit(name).page for name in ("alice", "bob", "victor")}
+    for page in pages.values():
+        page.goto(f"{page.url}ui/")
+    for number in range(2):
+        for name, page in pages.items():
+            page.get_by_label("Name").fill(f"{name} {number}")
+        for page in pages.values():  # all at once
+            page.get_by_role("button", name="Greet").click()
+        for name, family in (("alice", "Adams"), ("bob", "Brown")):
+            told = f"Hello, {name} {number}. Run by {name.title()} {family}."
+            expect(pages[name].get_by_label("Answer")).to_have_value(told)
+        expect(pages["victor"].get_by_text("Error").first).to_be_visible()  # he may run nothing
+        expect(pages["victor"].get_by_label("Answer")).to_have_value("")
