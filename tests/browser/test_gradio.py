@@ -1,4 +1,4 @@
-"""The recipe for Gradio, whose package no generated project has: installed here, for these tests."""
+"""The recipe for Gradio, whose package no generated project has: installed here only."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def search_path(project: Path) -> str:
-    """Where Python finds the project, and Gradio, which is outside of it: or it were deployed."""
+    """Where Python finds the project and Gradio, which would be deployed if it were inside."""
     page = (project / "docs/recipes/gradio.md").read_text("utf-8")
     (package,) = re.findall(r'`"(gradio[^"`]+)"`', page)
     folder = project.parent / "packages"
@@ -57,8 +57,8 @@ def app(
         yield app
 
 
-def test_the_recipe_passes_its_own_test_and_the_checks(project: Path, search_path: str) -> None:
-    command = [BIN / "python", "-m", "pytest", "-q", "tests/test_ui.py"]
+def test_the_recipe_passes_its_own_test(project: Path, search_path: str) -> None:
+    command: list[str | Path] = [BIN / "python", "-m", "pytest", "-q", "tests/test_ui.py"]
     assert "2 passed" in run(command, project, PYTHONPATH=search_path)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi import APIRouter, Request, WebSocket
+from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 from websockets.exceptions import InvalidStatus
@@ -18,6 +19,8 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import RequestBody
 from passthrough.limits import MAX_BODY_BYTES
+from passthrough.requests.outgoing import HEADERS
+from passthrough.requests.policy import ContentPolicy
 
 from .support import build_app
 
@@ -113,6 +116,19 @@ def test_no_redirect_is_built_from_the_host_that_a_client_names(
 ) -> None:
     response = alice.get(path, headers={"Host": "elsewhere.example"})
     assert "elsewhere" not in response.headers.get("Location", "")
+
+
+def test_what_is_mounted_may_have_a_policy_of_its_own(local_flyte: LocalFlyte) -> None:
+    app, page = build_app(router), PlainTextResponse("a page")
+    for path in ("/ui", "/uix"):
+        app.mount(path, page)
+    app.add_middleware(ContentPolicy, path="/ui", policy="default-src 'self'")
+    with serving(app, root_path="/pre") as url, client_of(url, "alice") as client:
+        mounted, other = client.get("/ui/"), client.get("/uix/")
+    own = {**HEADERS, "content-security-policy": "default-src 'self'"}
+    for response, headers in ((mounted, own), (other, HEADERS)):
+        assert response.text == "a page"
+        assert response.headers.items() >= headers.items()
 
 
 # Sizes of requests
