@@ -174,7 +174,7 @@ def _fill(path: Path, message: Any) -> None:
         entry = found[0] if found else found.add()
         found.extend([entry] * min(ENTRIES, LARGEST // (entry.ByteSize() + 8)))
     else:
-        found.extend([found[0] if found else type(field.default_value or 0)()] * ENTRIES)
+        found.extend([found[0] if found else "" if _has_texts(field) else 0] * ENTRIES)
 
 
 def _nest(path: Path, cycle: Path, message: Any) -> None:
