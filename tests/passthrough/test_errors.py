@@ -19,6 +19,7 @@ from passthrough.calls.errors import (
     keep_credentials_out_of_logs,
     safe_error,
     safe_line,
+    safe_lines,
     secrets_in,
 )
 from passthrough.limits import MAX_ERROR_CHARS, MAX_LINE_CHARS
@@ -163,3 +164,17 @@ def test_records_of_others_stay_as_they_are(caplog: pytest.LogCaptureFixture) ->
 )
 def test_a_line_is_short_and_printable_and_shows_no_signature(text: str, line: str) -> None:
     assert safe_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one two\nthree\r\x1b[2K\u2028four", "one two\n    three\\r\\x1b[2K\\u2028four"),
+        ("x" * MAX_LINE_CHARS, "x" * MAX_LINE_CHARS),
+        ("a" * 6000 + "b" * 6000, "a" * 4998 + " … " + "b" * 4998),
+        ("\n" * 5000, ("\n    " * 1000)[:4998] + " … " + ("\n    " * 1000)[-4998:]),
+    ],
+    ids=["lines", "whole", "long", "longer by its indents"],
+)
+def test_a_record_is_short_and_its_further_lines_are_indented(text: str, lines: str) -> None:
+    assert safe_lines(text) == lines

@@ -165,7 +165,7 @@ def safe_lines(text: str) -> str:
 
 def shortened(text: str, most: int) -> str:
     """Return a text, or as much of its start and its end as may be shown."""
-    half = (most - 3) // 2
+    half = most // 2 - 2
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
