@@ -42,8 +42,8 @@ export function actionsPanel(choose) {
       const steps = stepsOf(action);
       for (const { from, to } of steps) {
         origin ??= from;
-        start = Math.min(start, from);
-        end = Math.max(end, to || from);
+        start = Math.min(start, from, Date.parse(action.started_at) || from); // Flyte rounds some times
+        end = Math.max(end, to || from, Date.parse(action.ended_at) || from);
       }
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
       item.replaceChildren(row(action, depth, steps), inner);
