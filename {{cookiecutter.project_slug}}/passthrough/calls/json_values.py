@@ -86,19 +86,18 @@ def _with_names(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 def _is_of_the_value(error: Exception) -> bool:
-    """Tell whether a conversion failed for its value, or for a bug, such as of a serializer."""
+    """Tell whether a conversion failed for its value, and not for a bug of a serializer."""
     if isinstance(error, (ValueError, TypeError, AssertionError, OverflowError)):
         return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith("flyte.")  # asks 1 for its fields
+    # The SDK takes a wrong value for a right one: it calls a method of a model that is a text.
+    return str(frame.f_globals.get("__name__")).startswith("flyte.")
 
 
 def _change_guesses() -> None:
     """Make no Python types of what a task declares."""
-    engine, guess_interface = (
-        sdk_object("flyte.types:TypeEngine"),
-        sdk_object("flyte.types:guess_interface"),
-    )
+    engine = sdk_object("flyte.types:TypeEngine")
+    guess_interface = sdk_object("flyte.types:guess_interface")
 
     def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
         return Annotated[Any, DeclaredType(flyte_type)]
@@ -120,10 +119,8 @@ def _change_guesses() -> None:
 
 def _change_inputs() -> None:
     """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
-    convert, runner = (
-        sdk_object("flyte._internal.runtime.convert"),
-        sdk_object("flyte._run:_Runner"),
-    )
+    convert = sdk_object("flyte._internal.runtime.convert")
+    runner = sdk_object("flyte._run:_Runner")
     convert_own = convert.convert_from_native_to_inputs_binding_artifacts
     add_defaults = convert._convert_from_native_to_inputs_impl
     rerun_as_it_was = runner.rerun.fn
@@ -145,10 +142,8 @@ def _change_inputs() -> None:
             raise InvalidInputs(unknown)
         try:  # its converters let other requests go on after ten items
             return await convert_own(interface, args, kwargs, custom_context)
-        except FLYTE_ERRORS:
-            raise
         except Exception as error:
-            if not _is_of_the_value(error):
+            if isinstance(error, FLYTE_ERRORS) or not _is_of_the_value(error):
                 raise
             raise InvalidInputs([((), str(error)[:300])]) from None
 
@@ -171,10 +166,8 @@ def _change_inputs() -> None:
 
 def _change_answers() -> None:
     """Show a run's inputs and outputs as JSON, by their declared names."""
-    convert, outputs = (
-        sdk_object("flyte._internal.runtime.convert"),
-        sdk_object("flyte.remote:ActionOutputs"),
-    )
+    convert = sdk_object("flyte._internal.runtime.convert")
+    outputs = sdk_object("flyte.remote:ActionOutputs")
     proxy = sdk_object("flyte.remote._client.controlplane:ClusterAwareDataProxy")
     new_as_it_was, get_action_data_as_it_was = outputs.__new__, proxy.get_action_data
     run, record = sdk_object("flyte.remote:Run"), sdk_object("flyte.remote._common:ToJSONMixin")
@@ -209,9 +202,8 @@ def _change_answers() -> None:
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)
-    sdk_object(
-        "flyte.remote:ActionInputs"
-    ).__repr__ = UserDict.__repr__  # the SDK's fails for odd values
+    inputs = sdk_object("flyte.remote:ActionInputs")
+    inputs.__repr__ = UserDict.__repr__  # the SDK's fails for odd values
 
 
 def _bounded(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
