@@ -45,7 +45,7 @@ def _bytes(size: int) -> dict[str, bytes]:
     length = (size // 6).to_bytes(4)
     return {
         "noise": random.Random(0).randbytes(size),
-        "keys that are maps": b"\x81" * 40 + b"\xc0" * 41,
+        "keys that are maps": b"\x81" * 26 + b"\xc0" * 27,
         "empty maps": b"\xdd" + length + b"\x80" * (size // 6),
         "extensions": b"\xdd" + length + b"\xd6\xff\0\0\0\1" * (size // 6),
         "lists": b"\x91" * 1000 + b"\xc0",

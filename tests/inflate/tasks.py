@@ -41,11 +41,11 @@ async def everything(
     either: int | str,
     colour: Colour = Colour.GREEN,
     more: list[dict[str, int]] | None = None,
-) -> tuple[dict[str, float], list[Person], int | str, datetime]:
+) -> tuple[dict[str, float], list[Person], Person, int | str, datetime]:
     """Take and return values of all kinds."""
     await flyte.report.replace.aio("<h1>Everything</h1>", do_flush=True)
     await child(text)
-    return weights, [person], either, at
+    return weights, [person], person, either, at
 
 
 @env.task
