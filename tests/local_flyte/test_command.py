@@ -245,7 +245,7 @@ def test_all_tasks_are_registered_again_when_a_file_changes_and_an_app_that_does
     )
     (root / "app" / "routers" / "me.py").unlink()
     main = root / "app" / "main.py"
-    main.write_text(main.read_text().replace('    "me",\n', ""))
+    main.write_text(main.read_text().replace("    me,\n", "").replace(" me,", ""))
     with started(python, root) as (command, printed):
         assert {httpx.URL(line[-1]).path for line in curl_lines(printed)} == {
             "/projects",  # for the one that is gone

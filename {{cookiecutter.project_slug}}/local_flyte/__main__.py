@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import secrets
-import shlex
 import signal
 import socket
 import subprocess
@@ -31,6 +30,9 @@ PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
 CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
 PORT = 8080
+PORT_IN_USE = (
+    "Port {} is in use, so this is port {}. To choose one: {} -m local_flyte --port <number>"
+)
 READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
@@ -106,7 +108,11 @@ def _run(options: argparse.Namespace) -> int:
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         offered = _paths(app, url)
-        notes = [] if options.port in {0, port} else [_moved(options.port, port)]
+        notes = (
+            []
+            if options.port in {0, port}
+            else [PORT_IN_USE.format(options.port, port, sys.executable)]
+        )
         if reload:
             notes.append(
                 f"When a Python file in {PACKAGE}/ changes, the app restarts and the tasks are"
@@ -128,11 +134,6 @@ def _run(options: argparse.Namespace) -> int:
                 versions = found
                 _register_again(local_flyte)
         return app.returncode or 1  # the app exits by itself only if something is wrong
-
-
-def _moved(wanted: int, port: int) -> str:
-    command = f"{shlex.quote(sys.executable)} -m local_flyte --port <number>"
-    return f"Port {wanted} is in use, so this is port {port}. To choose one: {command}"
 
 
 def _versions() -> dict[Path, int]:

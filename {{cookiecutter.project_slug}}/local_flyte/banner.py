@@ -76,12 +76,8 @@ def app_banner(
 
 def _path_to_show(offered: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the path that says who calls or, if its owner has deleted it, another one."""
-    simple = [
-        path
-        for path, operations in offered.items()
-        if "get" in operations and "{" not in path and path != "/health"
-    ]
-    return next((path for path in simple if path.endswith("/me")), [*simple, "/"][0])
+    simple = [path for path in offered if "get" in offered[path] and "{" not in path]
+    return min(simple, key=lambda path: (not path.endswith("/me"), path == "/health"), default="/")
 
 
 def flyte_banner(local_flyte: LocalFlyte) -> str:
