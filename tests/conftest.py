@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("repeatable")
 LONGEST_FIRST = [
     *("readme", "owner", "command", "walkthrough", "conformance", "apps", "demo", "actions"),
     *("looks", "runs_of_others", "execution", "attacks", "faults", "devbox", "contract"),
-    *("image", "ingress", "conditions", "update", "values"),
+    *("image", "ingress", "conditions", "update", "values", "inflate"),
 ]
 
 
