@@ -254,6 +254,8 @@ NO_TASK = "no such task t in project None, domain None"
         (TimeoutError(), 504, "this took too long; a run that was started goes on", None),
         (ConnectError(Code.DATA_LOSS, "lost"), 502, "lost", None),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None, None),
+        (ConnectError(Code.PERMISSION_DENIED, "not you"), 403, "not you", None),
+        (HTTPException(403, "not you"), 403, "not you", None),
         (TooLargeError("larger"), 413, "larger", None),
         (InvalidInputs([(("a", 0), "wrong")]), 422, CANNOT, [(["inputs", "a", 0], "wrong")]),
         # An owner's own function called `run` that is called wrongly is a bug.
@@ -280,6 +282,8 @@ def test_exceptions_map_to_problems(
     for each in (error, wrapped) if isinstance(error, calls) else (error,):
         problem = Problem.of_exception(each)
         assert (problem.status, problem.detail) == (status, detail)
+        is_flytes = status == 403 and isinstance(error, ConnectError)
+        assert problem.refused_by == ("flyte" if is_flytes else None)
         assert problem.title == http.client.responses.get(status, "Error")
         told = [(invalid.location, invalid.detail) for invalid in problem.errors or ()]
         assert told == (errors or [])
