@@ -415,6 +415,12 @@ TYPES: dict[str, LiteralType] = {
         {"properties": {name: {"type": "integer"} for name in NAMES[:5]}, "required": NAMES[:3]}
     ),
     "unions of unions": unions(4, 6),
+    "unions of unions of a number and an enum": struct(
+        {
+            "anyOf": [{"anyOf": [{"$ref": "#/$defs/A"}, {"type": "number"}]}] * 1_200,
+            "$defs": {"A": {"enum": ["a", "b"]}},
+        }
+    ),
     "unions doubling over 28 levels": doubling(28, {"const": "never"}, either),
     "unions doubling over 11 levels, of an object without fields": doubling(
         11, {"type": "object", "additionalProperties": False}, either
@@ -453,6 +459,7 @@ VALUES: dict[str, Any] = {
     "many URIs": ["s3://a"] * 10_000,
     "many fields": {f"field {number}": 0 for number in range(60_000)},
     "a long word": LONG_WORD + "?",
+    "a number after many spaces": " " * 500_000 + "1",
     "many words": ["9999"] * 10_000,
     "deep": DEEP,
     "deep and wide": WIDE,
