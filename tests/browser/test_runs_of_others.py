@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,8 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
     pending = set[Request]()
     page.on("request", lambda request: pending.add(request))  # noqa: PLW0108 - it gets an attribute
     page.on("requestfinished", lambda request: pending.discard(request))  # noqa: PLW0108
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
+    wait_until(lambda: page.title() and not pending)
     flyte.clear_calls()
     for _ in range(60):
         page.clock.run_for(1000)
