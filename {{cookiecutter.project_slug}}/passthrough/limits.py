@@ -18,7 +18,7 @@ MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it i
 # What an agent sends, and gets
 MAX_AGENT_MESSAGE_BYTES = 256 * 1024  # it is copied five times on its way to an endpoint
 MAX_AGENT_MESSAGE_LEVELS = 40  # of nesting; an input's value has up to MAX_LEVELS
-MAX_AGENT_MESSAGE_VALUES = 20_000
+MAX_AGENT_MESSAGE_VALUES = 10_000
 MAX_ARGUMENT_BYTES = 16 * 1024  # as JSON, outside of the body
 MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
 MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
