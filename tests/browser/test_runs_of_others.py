@@ -103,6 +103,24 @@ def test_the_newest_question_comes_first_and_those_that_wait_before_the_others(
     expect(prompts).to_have_text(["newest", "older", "answered"])
 
 
+def test_a_run_that_waits_says_why_and_nothing_is_asked_for_that_is_not_there(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    visitor = visit("alice")
+    name = started(api, "greet", name="Ada")
+    event = {"message": "0/3 nodes are available", "count": 12, "last_at": None}
+    send_actions(visitor.page, {"phase": "queued", "events": [event], "has_report": True})
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+    page = visitor.go(f"runs/{name}")
+    expect(page.get_by_label("What the cluster says")).to_have_text(
+        "0/3 nodes are available (12 times)"
+    )
+    expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
+    expect(page.get_by_role("link", name="Report")).to_have_count(0)
+    assert not [url for url in asked if "/logs" in url or "/report" in url]
+
+
 def test_a_question_that_was_answered_meanwhile_says_so(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "publish", text="x")
     page = visit("alice").go(f"runs/{name}")
