@@ -34,11 +34,12 @@ def main() -> int:
                 "client": inputs.cases(operations),
                 "flyte": answers.cases(operations, app.repeating.answers, options.turn),
             }
-            inputs_or_fields = {side: set[tuple[str, str]]() for side in sides}
+            inputs_or_fields, total = {side: set[tuple[str, str]]() for side in sides}, 0
             for side, cases in sides.items():
                 for number, case in enumerate(cases if options.side in {None, side} else ()):
                     where = case.operation.name if side == "client" else ""
                     inputs_or_fields[side].add((where, case.what))
+                    total += 1
                     if re.search(options.only, case.name) and not number % options.every:
                         outcome = app.try_case(case)
                         if outcome and (options.list or outcome.problems):
@@ -46,7 +47,7 @@ def main() -> int:
             found, fields = map(len, inputs_or_fields.values())
             return app.report(
                 f"{len(operations)} operations and tools, {found} inputs,"
-                f" {fields} fields of Flyte's answers"
+                f" {fields} fields of Flyte's answers: {total} cases"
             )
 
 

@@ -263,13 +263,10 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
     for name, what, put in fields_of(kind_of(method), TEXT // 8):
         if what in {"text", "empty maps", f"{ENTRIES:,} entries"}:
             yield name, f"{what}, 50 times", partial(_changed, method, put, 50)
-    for what, body in {
-        "noise": bytes(range(256)) * 9,
-        "nothing": b"",
-        "too large": b"\x0a" + b"\xff" * 9_000_000,
-    }.items():
-        yield "all", what, partial(_instead, method, [body])
-    yield "all", f"{ENTRIES:,} times", partial(_instead, method, None)
+    bodies = {"noise": bytes(range(256)) * 9, "nothing": b"", "too large": bytes(9_000_000)}
+    for what, body in bodies.items():
+        yield "all", what, partial(_instead, method, body)
+    yield "all", f"{ENTRIES:,} times", lambda a, old: [old] * (ENTRIES if a == method else 1)
     for code in CODES.split():
         for what, text in (_texts(TEXT) | {"the credential": 17 * inputs.SECRET}).items():
             yield "error", f"{code} {what}", partial(_refuse, method, code, text)
@@ -288,10 +285,8 @@ def _changed(
     return [parsed.SerializeToString()]
 
 
-def _instead(wanted: str, bodies: list[bytes] | None, method: str, message: bytes) -> list[bytes]:
-    if method != wanted:
-        return [message]
-    return bodies or [message] * ENTRIES
+def _instead(wanted: str, body: bytes, method: str, message: bytes) -> list[bytes]:
+    return [body if method == wanted else message]
 
 
 def _refuse(wanted: str, code: str, text: str, method: str, message: bytes) -> list[bytes]:

@@ -194,13 +194,8 @@ def tools_among(tools: list[dict[str, Any]], operations: list[Operation]) -> lis
 def places_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Yield the path of each value in a JSON value, and of that itself."""
     yield path
-    for key, each in (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    ):
+    keyed = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, each in keyed.items() if isinstance(keyed, dict) else ():
         yield from places_in(each, (*path, key))
 
 

@@ -205,7 +205,7 @@ class Measured:
         worst = sorted(self.outcomes, key=lambda each: each.loop, reverse=True)
         print(*(f"  {each}" for each in worst[:most]), sep="\n")
         print(
-            f"\n{covered}, {len(self.outcomes)} cases; {len(over)} over a limit:"
+            f"\n{covered}, of which {len(self.outcomes)} were tried; {len(over)} over a limit:"
             f" {', '.join(f'{len(f)} {k}' for k, f in kinds.items()) or 'none'}"
             f"\nThis machine: {self.scale:.2f} times the time of the one that the limit is for."
         )

@@ -23,37 +23,33 @@ from passthrough.settings import load_settings
 BEAT = 0.002  # seconds between two looks at the clock
 WORK = 2_000_000  # steps, whose time is the measure of a machine
 
+BUGS = {
+    "quote": ValueError,
+    "leave": SystemExit,
+    "interrupt": KeyboardInterrupt,
+    "end": GeneratorExit,
+}
+"""What an owner's endpoints raise, by name."""
 router = APIRouter(prefix="/bugs", tags=["bugs"])
-Anything = Annotated[Any, Body()]
 
 
-@router.post("/quotes")
-async def quote(body: Anything, note: Annotated[str, Header()] = "", page: str = "") -> None:
-    raise ValueError(f"cannot use {body} {note} {page}")
+def failing(error: type[BaseException]) -> Any:
+    """Return an endpoint that raises an error with what it was sent."""
+
+    async def fail(
+        body: Annotated[Any, Body()], note: Annotated[str, Header()] = "", page: str = ""
+    ) -> None:
+        raise error(f"cannot use {body} {note} {page}") from KeyError(body)
+
+    return fail
 
 
-@router.post("/chains")
-async def chain(body: Anything) -> None:
-    raise RuntimeError(f"wrong: {body}") from KeyError(body)
-
-
-@router.post("/exits")
-async def leave(body: Anything) -> None:
-    raise SystemExit(f"cannot go on with {body}")
-
-
-@router.post("/interrupts")
-def interrupt(body: Anything) -> None:
-    raise KeyboardInterrupt(f"cannot go on with {body}")
-
-
-@router.post("/ends")
-async def end(body: Anything) -> None:
-    raise GeneratorExit(f"cannot go on with {body}")
+for name, error in BUGS.items():
+    router.post(f"/{name}", operation_id=name, summary=name)(failing(error))
 
 
 @router.post("/answers/{name}")
-async def answer(name: str, body: Anything) -> Any:
+async def answer(name: str, body: Annotated[Any, Body()]) -> Any:
     return {"name": name, "body": body}
 
 

@@ -14,8 +14,7 @@ pytestmark = pytest.mark.slow
 
 SAMPLE = [
     # A client's side
-    r"quote body all: (7,000 lists|the credential, repeated), (alice|a long cookie)",
-    r"chain body all: (lines|lone surrogates), alice",
+    r"quote body all: (lines|lone|7,000 lists|the cred).*, (alice|a long cookie)",
     r"(tool:)?(leave|interrupt|end) body .*(all|body): true, alice",
     r"leave body all: the credential, repeated, a long cookie",
     r"(tool:)?run_task body .*inputs: (a key|70,000 keys|an empty key), alice",
