@@ -3,7 +3,7 @@
 import pkgutil
 import random
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -272,6 +272,7 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
             yield "error", f"{code} {what}", partial(_refuse, method, code, text)
 
 
+@lru_cache(maxsize=4)  # fifty details of one list are the same
 def _changed(
     wanted: str, put: Callable[[Any], None], times: int, method: str, message: bytes
 ) -> list[bytes]:
