@@ -151,6 +151,13 @@ def _change_inputs() -> None:
         changed = CHANGED.set(given.keys() - signature(rerun_as_it_was).parameters)
         try:
             return await rerun_as_it_was(self, *args, **given)
+        except ValueError as error:
+            if type(error) is not ValueError:  # such as InvalidInputs
+                raise
+            # The SDK's, of a run whose first action is no task.
+            raise ConnectError(
+                Code.FAILED_PRECONDITION, "the run has no task to run again"
+            ) from None
         finally:
             CHANGED.reset(changed)
 
