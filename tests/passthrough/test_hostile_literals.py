@@ -292,6 +292,10 @@ def test_the_total_size_of_shown_literals_is_limited() -> None:
     with only_data_and_little_work():
         shown = to_json(literals)
     assert len(as_sent(shown)) < MEBIBYTE
+    names = [f"{number}{'x' * 10_000}" for number in range(MAX_NAMES)]
+    with only_data_and_little_work():
+        schema = inputs_schema(interface_of(**dict.fromkeys(names, SIMPLE)))
+    assert len(as_sent(schema)) < MEBIBYTE
 
 
 def struct(schema: dict[str, Any]) -> LiteralType:

@@ -16,7 +16,7 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from ..limits import MAX_NAMES
+from ..limits import MAX_NAME_CHARS, MAX_NAMES
 from .budget import Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
@@ -69,6 +69,8 @@ def inputs_schema(
     variables, budget = interface.inputs.variables, Budget()
     if len(variables) > MAX_NAMES:
         return {"$schema": DIALECT, **_unsupported(f"more than {MAX_NAMES} inputs")}
+    if any(len(entry.key) > MAX_NAME_CHARS for entry in variables):
+        return {"$schema": DIALECT, **_unsupported("inputs with names that are too long")}
     literals = {
         named.name: named.parameter.default
         for named in islice(defaults, MAX_NAMES)
