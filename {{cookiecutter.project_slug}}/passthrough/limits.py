@@ -10,6 +10,8 @@ piece of work is limited by one of these numbers, or is charged to a `values.bud
 
 # What a client sends
 MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
+MAX_BODY_VALUES = 25_000  # of a `RequestBody`, of JSON
+MAX_BODY_LEVELS = 40
 MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
 MAX_NAME_CHARS = 255  # of an input, and of a run in an address
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read

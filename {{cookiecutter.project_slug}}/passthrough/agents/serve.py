@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Collection
 from contextvars import Context
-from itertools import chain
 from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +36,7 @@ from ..limits import (
 )
 from ..requests.operations import operation_id, operations_by_id
 from ..requests.problems import Problem
+from ..values.budget import is_within
 from .sign_in import METADATA, PATH, SignIn
 from .tools import Tool, result_of, tools_of
 
@@ -215,13 +215,7 @@ def _method(body: bytes) -> object:
         raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(message, dict):  # the package would validate each item
         raise HTTPException(400, "the body is not one message")
-    size = 0
-    level: list[Any] = [message]
-    for _ in range(MAX_AGENT_MESSAGE_LEVELS):
-        items = [each.values() if isinstance(each, dict) else each for each in level]
-        size += sum(map(len, items))
-        level = [each for each in chain.from_iterable(items) if isinstance(each, (dict, list))]
-    if level or size > MAX_AGENT_MESSAGE_VALUES:
+    if not is_within(message, MAX_AGENT_MESSAGE_VALUES, MAX_AGENT_MESSAGE_LEVELS):
         raise HTTPException(
             413,
             f"a message may have up to {MAX_AGENT_MESSAGE_VALUES} values, nested up to"

@@ -1,10 +1,26 @@
 """The work that one translation of values may take."""
 
+from itertools import chain
 from typing import Any
 
 from ..limits import MAX_LEVELS, MAX_STEPS
 
 TOO_LARGE = f"too large, or nested deeper than {MAX_LEVELS} levels"
+
+
+def is_within(value: Any, max_values: int, max_levels: int) -> bool:
+    """Tell whether parsed JSON has at most so many values, nested at most so many levels deep."""
+    count, level = 0, [value]
+    for _ in range(max_levels + 1):
+        containers = [each for each in level if isinstance(each, dict | list)]
+        if not containers:
+            return True
+        items = [each.values() if isinstance(each, dict) else each for each in containers]
+        count += sum(map(len, items))
+        if count > max_values:
+            return False
+        level = [*chain.from_iterable(items)]
+    return False
 
 
 class TooComplexError(Exception):
