@@ -52,6 +52,17 @@ VALUES: dict[str, str] = {
     "900,000 digits": "7" * LARGE,
 }
 """Large values, as JSON."""
+AGENTS: dict[str, str] = {
+    "200 kB of text": _text("".join(CHANCE.choices(LETTERS + "  ", k=200_000))),
+    "200 kB of the credential": _text((SECRET * 4)[:200_000]),
+    "200 kB of spaces": _text(" " * 200_000),
+    "200 kB of quotes": _text("'" * 200_000),
+    "9,000 zeros": f"[{','.join('0' * 9_000)}]",
+    "9,000 empty objects": f"[{','.join(['{}'] * 9_000)}]",
+    "300 lists": f"[{','.join(['[' * 28 + ']' * 28] * 300)}]",
+    "9,000 keys": json.dumps({20 * "k" + str(number): 0 for number in range(9_000)}),
+}
+"""Values that a message of an agent may just have."""
 SMALL: dict[str, str] = {
     "null": "null",
     "true": "true",
@@ -256,7 +267,8 @@ def cases(operations: list[Operation]) -> Iterator[Case]:
     for operation in operations:
         for who, headers in callers.items():
             secret = max("".join(headers.values()).split("=")[-1].split(), key=len)
-            for name in VALUES | (SMALL if who == usual else {}):
+            also = (AGENTS if operation.is_tool else {}) | (SMALL if who == usual else {})
+            for name in VALUES | also:
                 for what, make in _changed(operation, name, headers):
                     yield Case(operation, what, f"{name}, {who}", make, secret)
         for name in HEADERS.split() if not operation.is_tool else ():
@@ -298,7 +310,7 @@ def _changed(
 
 def value_of(name: str) -> str:
     """Return a hostile value as JSON."""
-    return VALUES.get(name) or SMALL[name]
+    return (VALUES | AGENTS | SMALL)[name]
 
 
 def _inside(
