@@ -15,8 +15,9 @@ from starlette.middleware import Middleware
 
 from passthrough.agents import sign_in
 from passthrough.application import App
+from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public as public_routes
-from passthrough.requests.credentials import CallersOnly
+from passthrough.requests.credentials import passthrough_options
 from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent
@@ -43,7 +44,7 @@ def build_app(*routers: APIRouter, public: frozenset[str] = PUBLIC, **changed: A
         public,
         lifespan=lifespan,
         middleware=[
-            Middleware(CallersOnly, settings=settings, public=public),
+            Middleware(FastAPIPassthroughAuthMiddleware, **passthrough_options(settings)),
         ],
     )
     for router in routers:

@@ -10,8 +10,9 @@ from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
+from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests import public
-from passthrough.requests.credentials import CallersOnly
+from passthrough.requests.credentials import passthrough_options
 from passthrough.settings import connect, load_settings
 
 from .routers import actions, conditions, me, page, projects, runs, streams, tasks
@@ -48,8 +49,7 @@ def create_app(settings: Settings) -> App:
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
         middleware=[
-            # FastAPIPassthroughAuthMiddleware, as the settings say
-            Middleware(CallersOnly, settings=settings, public=PUBLIC),
+            Middleware(FastAPIPassthroughAuthMiddleware, **passthrough_options(settings)),
         ],
     )
     for module in ROUTERS:

@@ -8,7 +8,8 @@ from flyte import remote
 from starlette.datastructures import Headers
 
 from .calls.request_calls import RequestCalls, current_calls
-from .requests.credentials import CallersOnly
+from .passthrough_auth import FastAPIPassthroughAuthMiddleware
+from .requests.credentials import passthrough_options
 from .settings import Settings
 
 
@@ -59,7 +60,8 @@ def _credentials(request: HasHeaders, settings: Settings) -> dict[str, str]:
     raw = getattr(request.headers, "raw", None) or Headers(dict(request.headers)).raw
     headers = [(name.lower(), value) for name, value in raw]
     scope = {"type": "http", "method": "GET", "path": "", "headers": headers}
-    judging = CallersOnly(_nothing, settings, ())._judge(scope)
+    middleware = FastAPIPassthroughAuthMiddleware(_nothing, **passthrough_options(settings))
+    judging = middleware._judge(scope)
     try:
         judging.send(None)  # it awaits nothing: none of the extractors is asynchronous
     except StopIteration as found:

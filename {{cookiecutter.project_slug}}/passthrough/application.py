@@ -24,7 +24,7 @@ from .requests.door import CONFIG, COVERED, Door, configuration
 from .requests.logs import log_to_the_console
 from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
-from .requests.public import is_public
+from .requests.public import ExceptPublic, is_public
 from .requests.public import router as public_routes
 from .requests.serving import keep_credentials_out_of_uvicorns_log
 from .requests.stopping import stopping
@@ -68,7 +68,7 @@ class App(FastAPI):
         Args:
             settings: The app's configuration.
             public: Paths that need no credentials.
-            middleware: Further middleware, inside the app's own; the outermost first.
+            middleware: For all requests but public ones, inside the app's own; the outermost first.
             options: Passed on to FastAPI.
         """
         super().__init__(
@@ -76,7 +76,10 @@ class App(FastAPI):
             docs_url=None,
             redoc_url=None,
             redirect_slashes=False,  # a redirect would contain the client's Host header
-            middleware=[Middleware(Door, settings=settings, public=public), *middleware],
+            middleware=[
+                Middleware(Door, settings=settings, public=public),
+                Middleware(ExceptPublic, middleware),
+            ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             responses={"default": PROBLEM},

@@ -1,39 +1,24 @@
 """Which headers and cookies of a request hold its caller's credentials, according to settings."""
 
-from collections.abc import Collection
+from typing import Any
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
 from ..settings import Settings
 from .problems import problem_response
-from .public import is_public
 
 
-class CallersOnly(PassthroughAuth):
-    """The middleware, as the settings say; its refusals are problems."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
-        """Wrap an application; its public paths are served as if this class were not there."""
-        super().__init__(
-            app,
-            credential_extractors(settings),
-            cookie_names=settings.cookie_names,
-            trusted_origins=settings.trusted_origins,
-            assume_ambient=True,  # a proxy may turn a cookie into another credential
-            refusal_handler=problem_response,
-        )
-        self._public = public
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        is_request = scope["type"] in ("http", "websocket")
-        if is_request and is_public(scope, self._public):
-            await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+def passthrough_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of `FastAPIPassthroughAuthMiddleware`; its refusals are problems."""
+    return {
+        "header_extractors": credential_extractors(settings),
+        "cookie_names": settings.cookie_names,
+        "trusted_origins": settings.trusted_origins,
+        "assume_ambient": True,  # a proxy may turn a cookie into another credential
+        "refusal_handler": problem_response,
+    }
 
 
 def credential_extractors(settings: Settings) -> list[HeaderExtractor]:

@@ -32,7 +32,7 @@ from ..limits import MAX_HEADER_BYTES, MAX_SUBJECT_CHARS
 from ..settings import SETTINGS, Settings
 from .exchange import Exchange
 from .problems import Problem, problem_for, problem_response, route_of
-from .public import is_public
+from .public import IS_PUBLIC, is_public
 from .stopping import COME_BACK, stopping
 
 logger = logging.getLogger("app.access")
@@ -78,7 +78,8 @@ class Door:
         Args:
             app: The ASGI application.
             settings: The app's settings.
-            public: Paths that pages of other sites may request, under any host name.
+            public: Paths that need no credentials; pages of other sites may request them, under
+                any host name.
         """
         self.settings, self.public = settings, public
         self.app = self._with_cors(app)
@@ -105,7 +106,7 @@ class Door:
             return
         began, task = time.perf_counter(), asyncio.current_task()
         scope.update(scope.pop(COVERED, {}))
-        scope[SETTINGS] = self.settings
+        scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
         sent = dict(scope["headers"])
         request_id = self._request_id(scope, sent)
         trace.get_current_span().set_attribute("request_id", request_id)
@@ -165,7 +166,7 @@ class Door:
         size = sum(len(name) + len(value) + AROUND_HEADER for name, value in scope["headers"])
         if size + len(scope["path"]) + len(scope.get("query_string", b"")) > MAX_HEADER_BYTES:
             return HTTPException(431, "the headers of the request are too large")
-        if is_public(scope, self.public):
+        if scope[IS_PUBLIC]:
             return None
         if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
             return HTTPException(

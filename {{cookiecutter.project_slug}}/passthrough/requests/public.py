@@ -6,7 +6,7 @@ the package ``fastapi-offline``; none of its code runs.
 
 import re
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from typing import Any, Literal
@@ -17,12 +17,16 @@ from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette._utils import get_route_path  # Starlette's own routing uses it
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .outgoing import HEADERS
 
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 PATHS = frozenset({"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)})
 """They reveal no more than the app's source code."""
+IS_PUBLIC = "passthrough.is_public"
+"""The key of ASGI's scope for what the door has found out with `is_public`."""
 
 
 def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
@@ -33,6 +37,20 @@ def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
     """
     path = get_route_path(scope)  # type: ignore[arg-type]
     return path in public or f"{path.rpartition('/')[0]}/*" in public
+
+
+class ExceptPublic:
+    """Middleware that public requests go around."""
+
+    def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
+        """Wrap an application; the outermost of ``middleware`` is the first."""
+        self._app = self._wrapped = app
+        for each, args, options in reversed(middleware):
+            self._wrapped = each(self._wrapped, *args, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        await (self._app if scope.get(IS_PUBLIC) else self._wrapped)(scope, receive, send)
 
 
 router = APIRouter()
