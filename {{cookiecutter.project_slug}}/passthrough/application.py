@@ -27,8 +27,7 @@ from .requests.problems import Problem, respond
 from .requests.public import ExceptPublic, is_public
 from .requests.public import router as public_routes
 from .requests.serving import keep_credentials_out_of_uvicorns_log
-from .requests.stopping import stopping
-from .requests.tasks import contain_exits
+from .requests.stopping import contain_exits, stopping
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
