@@ -136,7 +136,7 @@ class Measured:
         """Measure a case; repeat it if it seems to take too long."""
         if self.ends[case.operation.name] >= ENDS:
             return None
-        outcome = self._try(case)
+        outcome, usual = self._try(case), self.scale
         for _ in range(TRIES - 1):
             if outcome.loop <= LOOP * outcome.scale or outcome.status == 0:
                 break
@@ -145,6 +145,7 @@ class Measured:
             if again.loop / again.scale < outcome.loop / outcome.scale:
                 again.problems = [*{*outcome.problems, *again.problems}]
                 outcome = again
+        self.scale = usual
         limits = {
             "loop": outcome.loop > LOOP * outcome.scale,
             "memory": outcome.memory > max(LEAST_MEMORY, MEMORY * outcome.sent),
