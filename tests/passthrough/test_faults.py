@@ -26,7 +26,7 @@ from flyteidl2.workflow.run_service_pb2 import CreateRunResponse
 from app.routers import projects
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
-from passthrough.calls.watching import watch_actions
+from passthrough.watching import watch_actions
 
 from . import faulty
 from .faulty import FaultyWay

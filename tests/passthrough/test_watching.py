@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough import watching
 from passthrough.calls import interceptor
-from passthrough.calls.watching import watch_actions
+from passthrough.watching import watch_actions
 
 router = APIRouter()
 for module in (actions, conditions, runs):
@@ -112,7 +111,6 @@ def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_
     listed = {each["name"]: each for each in alice.get(f"/runs/{run}/actions").json()}
     for seen in (told, other, [*changes(bob, run)]):
         assert {each["name"]: each for each in seen} == listed
-        assert all(each != before for before, each in pairwise(seen))
     (failed,) = (each for each in listed.values() if each["phase"] == "failed" and each["parent"])
     assert "attempt 2 stumbles" in failed["error"]
     phases = [each["phase"] for each in told if each["name"] == "a0"]

@@ -1,32 +1,43 @@
-"""Watching a run: what changes, with the details that Flyte's stream of changes lacks."""
+"""Watching all actions of a run, which Flyte's console does and the SDK cannot."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
+from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 
-from .calls.watching import watch_actions
+from .calls.caller import initialised
 from .limits import (
     MAX_ACTIONS_AT_ONCE,
     MAX_CALLS_AT_ONCE,
     MAX_REMEMBERED_ACTIONS,
     MAX_WATCHED_DETAILS,
 )
-from .lists import listed_details, read_details
+from .lists import call_each, listed_details, read_details
 from .models import phase_of
 
-T = TypeVar("T")
 Result = TypeVar("Result")
 
-PAUSES = (0.5, 1.0, 2.0)
-"""Seconds until an answer is looked for again after the run's end: Flyte may record it later."""
+ROOT = "a0"
+"""The name of a run's first action."""
 
 NEED_DETAILS = {ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.PAUSED}
 """Phases in which only the details say what matters: the error, or the question."""
+
+WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
+"""Phases in which an action waits for the cluster."""
+
+PAUSE_SECONDS = 1.0
+"""Until a watch that has ended before its run is opened again."""
+
+QUIET_SECONDS = 5.0
+"""Without news after the run's end, until the watch ends although not every action has ended."""
 
 
 async def watch_details(
@@ -34,97 +45,123 @@ async def watch_details(
 ) -> AsyncGenerator[Result]:
     """Yield what is read from the details of each action of a run, now and after each change.
 
-    They are fetched ten at once, and yielded as they come. An action that changes faster than that
-    is fetched in its latest state only, and one that is read as before is not yielded again. After
-    500 actions, only those that fail or ask have more than a list has. It ends with the run, or a
-    few seconds later if an answer is not recorded yet.
+    They are fetched ten at once, each action in its latest state. After 500 actions, only those
+    that fail or ask have more than a list has. It ends as `watch_actions` does.
     """
-    async with aclosing(_Watch(read).results(run)) as results:
-        async for result in results:
-            yield result
+    fetched = set[int]()  # by hashes: names may be large
 
+    async def details(action: remote.Action) -> Result:
+        key = hash(action.name)
+        if len(fetched) < MAX_WATCHED_DETAILS:
+            fetched.add(key)
+        if key in fetched or phase_of(action.raw_phase) in NEED_DETAILS:
+            return await read_details(action, read)
+        return read(listed_details(action))
 
-class _Watch(Generic[Result]):
-    """The actions of a run that have changed, and the calls that fetch their details."""
-
-    def __init__(self, read: Callable[[remote.ActionDetails], Result]) -> None:
-        self._read = read
-        self._changed: dict[str, remote.Action] = {}
-        self._paused: dict[str, remote.Action] = {}
-        self._fetching: dict[str, asyncio.Task[Result]] = {}
-        # By hashes: names may be large.
-        self._detailed: set[int] = set()
-        self._yielded: dict[int, int] = {}
-        self._news, self._room = asyncio.Event(), asyncio.Event()
-
-    async def results(self, run: remote.Run) -> AsyncGenerator[Result]:
-        watching = self._start(self._note_changes(run))
-        try:
-            while not watching.done() or self._changed or self._fetching:
-                await self._news.wait()
-                self._news.clear()
-                for result in self._fetched():
-                    yield result
-                self._fetch()
-            watching.result()  # it may have failed
-        finally:
-            for task in (watching, *self._fetching.values()):
-                task.cancel()
-
-    async def _note_changes(self, run: remote.Run) -> None:
-        async with aclosing(watch_actions(run)) as changes:
-            async for actions in changes:
-                self._changed.update((action.name, action) for action in actions)
-                self._news.set()
-                if len(self._changed) >= MAX_ACTIONS_AT_ONCE:  # Flyte waits for a slow viewer
-                    self._room.clear()
-                    await self._room.wait()
-        for pause in PAUSES:
-            if self._paused:
-                await asyncio.sleep(pause)
-                self._changed.update(self._paused)
-                self._news.set()
-
-    def _fetch(self) -> None:
-        free = MAX_CALLS_AT_ONCE - len(self._fetching)
-        waiting = (name for name in self._changed if name not in self._fetching)
-        for name in [*islice(waiting, free)]:
-            details = self._details(self._changed.pop(name))
-            self._fetching[name] = self._start(details)
-        if len(self._changed) < MAX_ACTIONS_AT_ONCE:
-            self._room.set()
-
-    async def _details(self, action: remote.Action) -> Result:
-        key, phase = hash(action.name), phase_of(action.raw_phase)
-        if phase is ActionPhase.PAUSED and len(self._paused) < MAX_WATCHED_DETAILS:
-            self._paused[action.name] = action
-        has_room = key in self._detailed or len(self._detailed) < MAX_WATCHED_DETAILS
-        if not has_room and phase not in NEED_DETAILS:
-            return self._read_and_note(listed_details(action))
-        self._detailed.add(key)
-        return await read_details(action, self._read_and_note)
-
-    def _read_and_note(self, details: remote.ActionDetails) -> Result:
-        if phase_of(details.raw_phase) is not ActionPhase.PAUSED:
-            self._paused.pop(details.name, None)
-        return self._read(details)
-
-    def _fetched(self) -> Iterator[Result]:
-        for name in [name for name, task in self._fetching.items() if task.done()]:
-            result = self._fetching.pop(name).result()
-            key, state = hash(name), hash(repr(result))
-            if self._yielded.pop(key, None) != state:
+    changes = _Changes()
+    listening = asyncio.create_task(changes.listen(run))
+    try:
+        while ten := await changes.take(MAX_CALLS_AT_ONCE):
+            for result in await call_each(details, ten):
                 yield result
-            self._yielded[key] = state
-            if len(self._yielded) > MAX_REMEMBERED_ACTIONS:
-                del self._yielded[next(iter(self._yielded))]
+        await listening  # it may have failed
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        def has_ended(task: asyncio.Task[T]) -> None:
-            if not task.cancelled():
-                task.exception()  # else asyncio may log it
-            self._news.set()
 
-        task = asyncio.create_task(work)
-        task.add_done_callback(has_ended)
-        return task
+class _Changes:
+    """The actions of a run that have changed since they were last taken, in their latest state."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, remote.Action] = {}
+        self._has_ended = False
+        self._news = asyncio.Condition()
+
+    async def listen(self, run: remote.Run) -> None:
+        """Collect what changes until the run has ended. While much is not taken, Flyte waits."""
+        try:
+            async with aclosing(watch_actions(run)) as watched:
+                async for actions in watched:
+                    async with self._news:
+                        self._changed.update((action.name, action) for action in actions)
+                        self._news.notify_all()
+                        await self._news.wait_for(lambda: len(self._changed) < MAX_ACTIONS_AT_ONCE)
+        finally:
+            async with self._news:
+                self._has_ended = True
+                self._news.notify_all()
+
+    async def take(self, most: int) -> list[remote.Action]:
+        """Wait for changes, and return some of them; none if there will be no more."""
+        async with self._news:
+            await self._news.wait_for(lambda: self._changed or self._has_ended)
+            taken = [self._changed.pop(name) for name in [*islice(self._changed, most)]]
+            self._news.notify_all()
+        return taken
+
+
+async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
+    """Yield the actions of a run: all of them at once, then those that have changed.
+
+    Parents come before their children, and at most 1,000 actions at a time. One that waits for the
+    cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
+    state and its task's short name. It ends when all actions have ended, or some seconds after the
+    root: answers are recorded late, and some questions of an aborted run stay open.
+
+    Raises:
+        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
+    """
+    seen = _Seen()
+    while not seen.root_has_ended:
+        has_begun = False
+        try:
+            async with aclosing(_sent(run)) as messages:
+                while True:
+                    async with asyncio.timeout(QUIET_SECONDS if seen.root_has_ended else None):
+                        actions = await anext(messages, None)
+                    if actions is None:
+                        break
+                    has_begun = True
+                    if changed := [action for action in actions if seen.has_changed(action)]:
+                        yield changed
+                    if seen.all_have_ended() and len(actions) < MAX_ACTIONS_AT_ONCE:
+                        return
+        except TimeoutError:
+            return
+        except ConnectError as error:  # as of a proxy that cuts off quiet streams
+            if not has_begun or error.code is not Code.UNAVAILABLE:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _sent(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
+    request = WatchActionsRequest(run_id=run.pb2.action.id.run)
+    async with aclosing(initialised().client.run_service.watch_actions(request)) as messages:
+        async for message in messages:
+            found = message.enriched_actions
+            for start in range(0, len(found), MAX_ACTIONS_AT_ONCE):
+                part = found[start : start + MAX_ACTIONS_AT_ONCE]
+                yield [remote.Action(each.action) for each in part]
+                await asyncio.sleep(0)
+
+
+class _Seen:
+    """What a viewer has seen of a run's actions; by hashes, since names may be large."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, tuple[int, bool]] = {}
+        self.root_has_ended = False
+
+    def all_have_ended(self) -> bool:
+        return self.root_has_ended and all(has_ended for _, has_ended in self._states.values())
+
+    def has_changed(self, action: remote.Action) -> bool:
+        """Take note of an action, and tell whether anything of it may be new."""
+        key, state = hash(action.name), (hash(action.pb2.SerializeToString()), action.done())
+        is_new = self._states.pop(key, None) != state
+        self._states[key] = state
+        if len(self._states) > MAX_REMEMBERED_ACTIONS:
+            del self._states[next(iter(self._states))]
+        self.root_has_ended = self.root_has_ended or (action.name == ROOT and action.done())
+        return is_new or phase_of(action.raw_phase) in WAITING
