@@ -250,6 +250,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     for limit, pieces in (
         (MAX_MESSAGE_BYTES, (lines("one"), announced, *[MEBIBYTE] * 200)),
         (MAX_MESSAGE_LINES, (envelope(many),)),
+        (MAX_MESSAGE_LINES, (lines("\r" * MAX_MESSAGE_LINES + "last"),)),
     ):
         log(*pieces)
         with little_memory():
@@ -300,7 +301,7 @@ def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
-    messages = ("one\ntwo\r\nthree", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
+    messages = ("one\ntwo\rthree\r\n", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
     log(lines(*messages), envelope(b"{}", 2))
 
     def events(seen: int) -> list[str]:

@@ -92,6 +92,6 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 async def _texts(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
     async for message in action.get_logs.aio(attempt):
-        text = message.removeprefix(" ").rstrip("\n")  # the SDK puts a space before each
+        text = message.removeprefix(" ").rstrip("\r\n")  # the SDK puts a space before each
         for start in range(0, len(text) or 1, MAX_LOG_EVENT_CHARS):
             yield text[start : start + MAX_LOG_EVENT_CHARS]

@@ -54,9 +54,17 @@ def change_loop() -> None:
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
     logs, app_logs = sdk_object("flyte.remote._logs:Logs"), sdk_object("flyte.remote._logs:AppLogs")
+    sdk_object("flyte.remote._logs").Text = _Text
     syncify = sdk_object("flyte.syncify:syncify")
     logs.tail = syncify(classmethod(_cancellable(_read_once(logs.tail.fn.__func__))))
     app_logs.tail = syncify(classmethod(_cancellable(app_logs.tail.fn.__func__)))
+
+
+class _Text:
+    """Stands for rich's, which takes long for characters beyond ASCII, and drops carriage returns."""
+
+    def __init__(self, plain: str, style: str = "") -> None:  # noqa: ARG002
+        self.plain = plain
 
 
 def _read_once(tail: Tail) -> Tail:

@@ -33,7 +33,7 @@ SDK_NAMES = {
         " session_config",
         "flyte.remote._common:ToJSONMixin": "to_dict to_json",
         "flyte.remote._data": "_put_signed_url_with_retry hash_file",
-        "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry)",
+        "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry) Text",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
         "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",

@@ -106,7 +106,8 @@ async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
             rest = rest[len(part) :]
             if left:
                 left -= len(part)
-                lines += bytes(part).count(b"\n")  # also a line's tag
+                read = bytes(part)
+                lines += read.count(b"\n") + read.count(b"\r")  # "\n" is also a line's tag
             else:
                 prefix += part
                 if len(prefix) == 5:
