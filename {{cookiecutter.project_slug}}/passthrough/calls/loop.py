@@ -61,7 +61,7 @@ def change_loop() -> None:
 
 
 class _Text:
-    """Stands for rich's, which takes long for characters beyond ASCII, and drops carriage returns."""
+    """Stands for rich's, which is slow for text beyond ASCII, and drops carriage returns."""
 
     def __init__(self, plain: str, style: str = "") -> None:  # noqa: ARG002
         self.plain = plain
