@@ -43,16 +43,6 @@ def test_each_thread_acts_as_the_sender_of_its_own_request(kind: Callable[..., A
     assert seen == ["alice-subject", "bob-subject"] * 8
 
 
-async def test_each_task_acts_as_the_sender_of_its_own_request() -> None:
-    async def ask(headers: dict[str, str]) -> str | None:
-        with acting_as(request(headers), SETTINGS):
-            await asyncio.sleep(0)
-            return (await remote.User.get.aio()).subject()
-
-    seen = await asyncio.gather(*(ask(headers) for headers in [ALICE, BOB] * 8))
-    assert seen == ["alice-subject", "bob-subject"] * 8
-
-
 def test_credentials_are_those_that_the_settings_name(
     received: Callable[[], list[ReceivedCall]],
 ) -> None:

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +45,6 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientMetadata
 from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp
 from template import ROOT
 
 import app.routers
@@ -55,7 +53,7 @@ from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve as agents
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
-from passthrough.agents.tools import result_of, tools_of
+from passthrough.agents.tools import result_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
@@ -76,20 +74,6 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 router = APIRouter(tags=["own"])
 finished: list[str] = []
 may_finish = threading.Event()
-
-
-inside = ContextVar("inside", default=0)
-
-
-class Counting:
-    """Middleware of an owner that keeps something in a context variable."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, *request: Any) -> None:
-        inside.set(inside.get() + 1)
-        await self.app(*request)
 
 
 class Thing(BaseModel):
@@ -216,7 +200,7 @@ async def stuck() -> None:
 
 @router.get("/surroundings")
 async def surroundings(request: Request) -> list[Any]:
-    return [*request.state.opened, inside.get()]
+    return [*request.state.opened]
 
 
 @router.post("/form")
@@ -239,7 +223,6 @@ def app_with_agents(only: set[str] | None = None, **changed: Any) -> App:
         app.include_router(each, dependencies=[ProjectDomain])
     app.include_router(router)
     serve_agents(app, only)
-    app.add_middleware(Counting)
     connected = app.router.lifespan_context
 
     @asynccontextmanager
@@ -327,13 +310,6 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(agent:
         assert used == schema.get("$defs", {}).keys()
         assert "#/components" not in json.dumps(schema)
         assert schema["additionalProperties"] is False
-
-
-def test_the_list_of_the_apps_own_tools_is_short() -> None:
-    """An agent reads it before it does anything."""
-    tools = tools_of(build_app(*ROUTERS).openapi(), None)
-    assert len(tools) >= 12
-    assert len(json.dumps([tool.definition for tool in tools.values()])) <= 24_000
 
 
 def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFlyte) -> None:
@@ -551,41 +527,31 @@ def test_a_stream_that_fails_is_an_error(agent: Agent, monkeypatch: pytest.Monke
     assert agent("ticks", last_event_id="5").is_error
 
 
+END, AGAIN, CUT = "This is the end.", "This is not the end: call again with ", "The event is cut: "
+
+
 @pytest.mark.parametrize(
-    ("stream", "is_error", "shown", "note"),
+    ("is_whole", "stream", "shown", "note"),
     [
-        (b"id: 1\ndata: a\n\n", False, "a", "This is the end."),
-        (b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", False, "a", "This is the end."),
-        (b"id: 1\ndata: a\n\nretry: 1000\n\n", False, "a", "not the end: call again with l"),
-        (b"data: a\n\nevent: problem\ndata: {}\n\n", True, "a\n{}", "This is the end."),
-        (b"data: event: problem\n\n", False, "event: problem", "This is the end."),
-        (b"id: 1\ndata: a\n\nid: 2\ndata: b", False, "a", "This is the end."),
+        (True, b"id: 1\ndata: a\n\n", "a", END),
+        (True, b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", "a", END),
+        (True, b"id: 1\ndata: a\n\nretry: 1000\n\n", "a", f"{AGAIN}last_event_id=1"),
+        (True, b"data: a\n\nevent: problem\ndata: {}\n\n", "a\n{}", END),
+        (True, b"data: event: problem\n\n", "event: problem", END),
+        (True, b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", END),
+        (False, b"id: 1\ndata: ab", "ab", f"{CUT}call again with last_event_id=1"),
+        (False, b"data: ab", "ab", f"{CUT}ask for less."),
+        (False, b": ping\n\ndata: ab", "ab", f"{CUT}ask for less."),
+        (False, b": ping\n\n", "", f"{AGAIN}the same arguments."),
+        (False, b"data: a\n\ndata: b", "a", f"{AGAIN}the same arguments."),
+        (False, b"data: a\n\n" + b":" * (MAX_RESULT_BYTES - 9), "a", "This is not all: "),
     ],
 )
-def test_events_are_told_as_text(stream: bytes, is_error: bool, shown: str, note: str) -> None:
+def test_events_are_told_as_text(*, is_whole: bool, stream: bytes, shown: str, note: str) -> None:
     kind = Headers({"content-type": "text/event-stream; charset=utf-8"})
-    result = result_of(200, kind, stream, is_whole=True)
+    result = result_of(200, kind, stream, is_whole=is_whole)
     text, told = [each["text"] for each in result["content"]]
-    assert (result["isError"], text) == (is_error, shown)
-    assert note in told
-
-
-@pytest.mark.parametrize(
-    ("stream", "shown", "note"),
-    [
-        (b"id: 1\ndata: ab", "ab", "The event is cut: call again with l"),
-        (b"data: ab", "ab", "The event is cut: ask for less."),
-        (b": ping\n\ndata: ab", "ab", "The event is cut: ask for less."),
-        (b": ping\n\n", "", "This is not the end: call again with the same arguments."),
-        (b"data: a\n\ndata: b", "a", "This is not the end: call again with "),
-        (b"data: a\n\n" + b":" * (MAX_RESULT_BYTES - 9), "a", "This is not all: a result has "),
-    ],
-)
-def test_an_event_that_is_cut_is_said_to_be_cut(stream: bytes, shown: str, note: str) -> None:
-    kind = Headers({"content-type": "text/event-stream"})
-    content = result_of(200, kind, stream, is_whole=False)["content"]
-    text, told = [each["text"] for each in content]
-    assert text == shown
+    assert (result["isError"], text) == (b"\nevent: problem" in stream, shown)
     assert told.startswith(note)
 
 
@@ -640,10 +606,8 @@ def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
     assert (result["isError"], result["structuredContent"]["status"]) == (True, 504)
 
 
-def test_a_call_finds_what_the_app_has_opened_but_nothing_of_the_message_around_it(
-    agent: Agent,
-) -> None:
-    assert agent("surroundings").structured_content["result"] == ["at start-up", 1]
+def test_a_call_finds_what_the_app_has_opened(agent: Agent) -> None:
+    assert agent("surroundings").structured_content["result"] == ["at start-up"]
 
 
 def test_background_tasks_go_on_after_the_result(agent: Agent) -> None:
@@ -674,25 +638,6 @@ def test_an_endpoints_own_401_is_its_result(agent: Agent) -> None:
     result = agent("respond", kind="refusal")
     assert result.is_error
     assert result.structured_content["detail"] == "the other service says no"
-
-
-def test_a_page_of_another_site_cannot_use_its_visitors_cookie(
-    url: str, received: Callable[[], list[ReceivedCall]]
-) -> None:
-    body = message("tools/call", name="me")
-    cookie = {"Cookie": PEOPLE["alice"].cookie, "Accept": "application/json"}
-    with client_of(url, None) as browser:
-        for headers in (
-            {"Sec-Fetch-Site": "cross-site"},
-            {"Sec-Fetch-Site": "same-site"},
-            {"Origin": "https://evil.example"},
-            {"Origin": "null", "Content-Type": "text/plain"},
-        ):
-            assert browser.post("/mcp", json=body, headers=cookie | headers).status_code == 403
-        assert not received()
-        own = cookie | {"Sec-Fetch-Site": "same-origin", "Origin": url}
-        answer = browser.post("/mcp", json=body, headers=own).json()
-    assert answer["result"]["structuredContent"]["subject"] == "alice-subject"
 
 
 def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
@@ -771,28 +716,6 @@ def test_the_access_log_names_the_tool_and_both_lines_have_one_request_id(
     assert (outer["status"], inner["status"]) == (200, 200)
     assert inner["subject"] == "alice-subject"
     assert inner["flyte_ms"] > 0
-
-
-def test_no_log_and_no_answer_has_a_token(
-    url: str, local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
-) -> None:
-    token = PEOPLE["alice"].token
-    for name in ("", "mcp", "mcp.server", "flyte", "uvicorn", "passthrough", "app"):
-        caplog.set_level(logging.DEBUG, name)
-    for mode in MODES:
-        with calling(url, mode=mode) as call:
-            call(None)
-            call("me")
-            local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=9, message=f"no: {token}")
-            failed = call("list_projects")
-            local_flyte.fail_next("ListProjects", Code.UNKNOWN, times=0)
-            assert failed.is_error
-            assert token not in str(failed)
-            call("echo", text=token, **{token: token})
-    agents_own = ("mcp.client", "httpx2", "httpcore2")
-    told = [r.getMessage() for r in caplog.records if not r.name.startswith(agents_own)]
-    assert len(told) > 10
-    assert not [line for line in told if token in line]
 
 
 # Sign-in

@@ -104,12 +104,6 @@ def test_no_response_can_be_framed_cached_or_sniffed(
         assert of_everywhere(response.headers) == EVERYWHERE
 
 
-def test_a_405_lists_the_allowed_methods(alice: httpx.Client) -> None:
-    response = alice.delete("/health")
-    assert (response.status_code, response.headers["Allow"]) == (405, "GET")
-    assert response.headers["Content-Type"] == "application/problem+json"
-
-
 @pytest.mark.parametrize("path", ["/things/", "//elsewhere.example/"])
 def test_no_redirect_is_built_from_the_host_that_a_client_names(
     alice: httpx.Client, path: str
