@@ -28,6 +28,7 @@ from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.interceptor import PAUSES
 from passthrough.calls.sdk import sdk_object
 from passthrough.limits import (
+    MAX_ERROR_BYTES,
     MAX_LOG_EVENT_CHARS,
     MAX_MESSAGE_BYTES,
     MAX_MESSAGE_LINES,
@@ -93,17 +94,19 @@ class Elsewhere:
         self.address = ""
         self.answers()
 
-    def answers(self, *answer: bytes, kind: str = "proto", **headers: object) -> None:
+    def answers(
+        self, *answer: bytes, kind: str = "proto", status: int = 200, **headers: object
+    ) -> None:
         """Forget what was received, and from now on send this answer, if there is one."""
         self.received: list[dict[bytes, bytes]] = []
-        self.answer = answer
+        self.answer, self.status = answer, status
         self.headers = {"content-type": f"application/{kind}", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         self.received.append(dict(scope["headers"]))
         headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
-        status = 307 if "location" in self.headers else 200 if self.answer else 404
+        status = 307 if "location" in self.headers else self.status if self.answer else 404
         await send({"type": "http.response.start", "status": status, "headers": headers})
         for piece in self.answer:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -219,6 +222,9 @@ def test_reading_stops_at_an_answer_that_is_too_large(
         elsewhere.answers(*[MEBIBYTE] * 200, **headers)
         with little_memory():
             assert there.get("/projects").status_code == 413
+    error = b'{"code": "not_found", "details": [%s{}]}' % (b"{}," * (MAX_ERROR_BYTES // 3))
+    elsewhere.answers(error, kind="json", status=404)
+    assert there.get("/projects").status_code == 413
 
 
 def envelope(data: bytes, flags: int = 0) -> bytes:
@@ -249,6 +255,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     many = TailLogsResponse(logs=[empty_lines]).SerializeToString()
     for limit, pieces in (
         (MAX_MESSAGE_BYTES, (lines("one"), announced, *[MEBIBYTE] * 200)),
+        (MAX_ERROR_BYTES, (envelope(b"{%s}" % (b" " * MAX_ERROR_BYTES), 2),)),
         (MAX_MESSAGE_LINES, (envelope(many),)),
         (MAX_MESSAGE_LINES, (lines("\r" * MAX_MESSAGE_LINES + "last"),)),
     ):

@@ -27,6 +27,7 @@ MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
 
 # What Flyte sends
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # inputs and outputs have up to 2 MiB
+MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
 MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed

@@ -10,7 +10,7 @@ import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from ..limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
+from ..limits import MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
 from .errors import TooLargeError
 
 END_OF_STREAM = 2
@@ -54,7 +54,7 @@ class HttpClient:
 
     async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
         """Send a request with one message, and return its response."""
-        return await self.execute("POST", url, **options)
+        return await self._read("POST", url, MAX_ERROR_BYTES, options)
 
     async def execute(self, method: str, url: str, **options: Any) -> pyqwest.FullResponse:
         """Send a request as pyqwest does, and return its response.
@@ -62,11 +62,17 @@ class HttpClient:
         Raises:
             TooLargeError: The response is too large.
         """
+        return await self._read(method, url, MAX_MESSAGE_BYTES, options)
+
+    async def _read(
+        self, method: str, url: str, most_of_an_error: int, options: dict[str, Any]
+    ) -> pyqwest.FullResponse:
         content = bytearray()
         async with self._client.stream(method, url, **options) as response:
+            most = MAX_MESSAGE_BYTES if response.status == 200 else most_of_an_error
             async for chunk in response.content:
                 content += chunk
-                _check(len(content))
+                _check(len(content), most)
             return pyqwest.FullResponse(
                 response.status, response.headers, bytes(content), response.trailers
             )
@@ -113,16 +119,17 @@ async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
                 if len(prefix) == 5:
                     is_last = bool(prefix[0] & END_OF_STREAM)
                     prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
-            _check(left, lines)
-        _check(0 if is_stream else size)
+            _check(left, MAX_ERROR_BYTES if is_last else MAX_MESSAGE_BYTES, lines)
+        if not is_stream:
+            _check(size, MAX_ERROR_BYTES)
         yield bytes(chunk)
     if is_stream and (left or prefix or not is_last):
         raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
 
 
-def _check(size: int, lines: int = 0) -> None:
-    if size > MAX_MESSAGE_BYTES or lines > MAX_MESSAGE_LINES:
+def _check(size: int, most: int, lines: int = 0) -> None:
+    if size > most or lines > MAX_MESSAGE_LINES:
         raise TooLargeError(
-            f"a message from Flyte has more than {MAX_MESSAGE_BYTES} bytes, or more than"
+            f"a message from Flyte has more than {most} bytes, or more than"
             f" {MAX_MESSAGE_LINES} lines"
         )
