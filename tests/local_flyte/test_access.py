@@ -1,16 +1,13 @@
 """Whom the local Flyte recognises as on Union. The conformance cases check what people may do."""
 
-import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from unittest.mock import AsyncMock
 
 import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.gateway import MAX_RECEIVED, Gateway
 
 from .on_the_wire import call
 
@@ -55,12 +52,6 @@ def test_an_api_key_counts_only_in_a_configured_header(local_flyte: LocalFlyte) 
     assert call(local_flyte, USER_INFO, headers=BY_KEY).status_code == 401
 
 
-def test_an_unknown_service_is_refused_by_name(local_flyte: LocalFlyte) -> None:
-    refusal = call(local_flyte, "secret.SecretService/ListSecrets", person="alice").json()
-    assert refusal["code"] == "unimplemented"
-    assert "secret.SecretService/ListSecrets" in refusal["message"]
-
-
 def test_calls_are_recorded_with_headers_and_shown_without_credentials(
     local_flyte: LocalFlyte,
 ) -> None:
@@ -73,18 +64,6 @@ def test_calls_are_recorded_with_headers_and_shown_without_credentials(
     assert known.headers["authorization"] == f"Bearer {BOB.token}"
     assert (known.person, unknown.person) == (BOB, None)
     assert BOB.token not in repr(known)
-
-
-def test_only_the_newest_calls_are_kept() -> None:
-    gateway = Gateway(lambda _: None, {})
-
-    async def call_often() -> None:
-        for number in range(MAX_RECEIVED + 1):
-            scope = {"type": "http", "path": f"/s/{number}", "headers": []}
-            await gateway(scope, AsyncMock(), AsyncMock())
-
-    asyncio.run(call_often())
-    assert [each.method for each in gateway.received] == [*map(str, range(1, MAX_RECEIVED + 1))]
 
 
 def test_credentials_are_new_at_each_start_and_not_in_reprs() -> None:

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -109,14 +108,3 @@ def test_a_task_that_can_not_be_executed_is_refused_with_the_reason_and_leaves_n
     assert refusal.status_code == 501
     assert refusal.json()["message"] == "the local Flyte runs tasks in containers only"
     assert call(local_flyte, DETAILS, {"runId": run_id("sql")}, person="alice").status_code == 404
-
-
-def test_an_upload_needs_its_url(local_flyte: LocalFlyte) -> None:
-    location = {"project": PROJECT["name"], "domain": PROJECT["domain"], "filenameRoot": "a"}
-    method = "dataproxy.DataProxyService/CreateUploadLocation"
-    answer = call(local_flyte, method, location, person="alice").json()
-    with httpx.Client(trust_env=False, timeout=60) as client:
-        assert client.put(f"{answer['signedUrl']}x", content=b"abc").status_code == 403
-        assert client.put(answer["signedUrl"], content=b"abc").status_code == 200
-        assert client.get(answer["signedUrl"]).status_code == 403
-    assert Path(answer["nativeUrl"]).read_bytes() == b"abc"

@@ -80,10 +80,10 @@ async def stumble(times: int, until: str = "") -> int:
 
 
 @env.task
-async def family(broken: str) -> list[int]:
+async def family(broken: str, until: str = "") -> list[int]:
     """Run three children, of which one stumbles once and one as long as there is such a file."""
     with flyte.group("children"):
-        done = await asyncio.gather(stumble(0), stumble(1))
+        done = await asyncio.gather(stumble(0, until), stumble(1, until))
         return [*done, await stumble(9 if is_there(broken) else 0)]
 
 

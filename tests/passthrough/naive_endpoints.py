@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import flyte
-from fastapi import APIRouter, BackgroundTasks, Request, WebSocket
+from fastapi import APIRouter, Request, WebSocket
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from flyte import remote
 from flyte.io import File
@@ -19,7 +19,6 @@ env = flyte.TaskEnvironment(name="naive")
 router = APIRouter()
 
 COUNT = remote.Task.get("tests.count", auto_version="latest")
-ENDED: dict[str, str] = {}
 UNPICKLED = Path(tempfile.gettempdir(), "naive-was-unpickled")
 
 
@@ -213,14 +212,3 @@ async def failure(name: str) -> str | None:
 async def report(name: str) -> str:
     run = await remote.Run.get.aio(name)
     return await run.get_report.aio()
-
-
-@router.post("/later")
-async def later(background: BackgroundTasks) -> str:
-    async def notify() -> None:
-        await run.wait.aio(quiet=True)
-        ENDED[run.name] = (await remote.User.get.aio()).name()
-
-    run = await flyte.run.aio(COUNT, to=1)
-    background.add_task(notify)
-    return run.name

@@ -164,6 +164,20 @@ def test_a_runs_phases_are_shown_with_their_times(alice: httpx.Client, greeting:
     assert (root["events"], root["cached"], root["condition"]) == ([], False, None)
 
 
+def test_who_may_run_aborts_a_run_of_somebody_else_with_all_its_actions(
+    alice: httpx.Client, bob: httpx.Client, tmp_path: Path
+) -> None:
+    until = str(tmp_path / "never")
+    run = start("tests.family", broken=until, until=until)
+
+    def phases() -> list[str]:
+        return [each["phase"] for each in alice.get(f"/runs/{run}/actions").json()]
+
+    wait_until(lambda: phases() == ["running"] * 3)
+    assert bob.post(f"/runs/{run}/abort").status_code == 202
+    wait_until(lambda: phases() == ["aborted"] * 3)
+
+
 def test_recovering_takes_over_what_has_succeeded(
     bob: httpx.Client, family: str, broken: Path
 ) -> None:

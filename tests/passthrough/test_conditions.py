@@ -182,14 +182,6 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
         alice.post(f"/runs/{name}/abort")
 
 
-def test_a_condition_that_has_timed_out_can_no_longer_be_answered(alice: httpx.Client) -> None:
-    (condition,) = asked(alice, seconds=1)
-    ended(condition["run"])
-    (late,) = alice.get(f"/runs/{condition['run']}/conditions").json()
-    assert (late["phase"], late["value"], late["answered_at"]) == ("timed_out", None, None)
-    assert answer(alice, late, True).status_code == 409
-
-
 def test_what_waits_comes_first_and_the_rest_on_further_pages(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:

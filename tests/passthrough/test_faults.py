@@ -66,13 +66,6 @@ async def events(name: str) -> Any:
         yield ServerSentEvent(event="phase", data=state.phase)
 
 
-@router.get("/logs/{name}", response_class=EventSourceResponse)
-async def logs(name: str) -> Any:
-    run = await remote.Run.get.aio(name)
-    async for line in run.get_logs.aio():
-        yield ServerSentEvent(raw_data=line.strip())
-
-
 @router.get("/actions/{name}", response_class=EventSourceResponse)
 async def all_actions(name: str) -> Any:
     async for changed in watch_actions(await remote.Run.get.aio(name)):
@@ -214,16 +207,6 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
         with acting_as("alice"):
             remote.Run.get(run).abort()
         assert [*phases(stream)][-1] == '"aborted"'
-
-
-def test_a_viewer_sees_that_a_log_was_cut_off(url: str, way: FaultyWay) -> None:
-    with long_run("tests.count", to=100_000) as run, client_of(url, "alice") as alice:
-        with alice.stream("GET", f"/logs/{run}") as log:
-            next(log.iter_lines())  # before there is a line, Flyte ends the stream itself
-        way.cut_after = 1
-        text = alice.get(f"/logs/{run}").text
-    assert text.count("event: problem") == 1
-    assert '"status":503' in text.replace(" ", "")
 
 
 # Answers that are valid messages, but not what Flyte's services return

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import acting_as, bearer, client_of, ended, start, wait_until
+from local_flyte.testing import acting_as, client_of, ended, start
 from passthrough.dependencies import ProjectDomain
 
 from . import naive_endpoints
@@ -56,7 +56,6 @@ STATUSES: dict[str, tuple[str, Any]] = {
     "GET /runs/{run}/actions": (VIEWERS, None),
     "GET /runs/{failed}/failure": (VIEWERS, None),
     "GET /runs/{run}/report": ("500 500 500 403 401 401", None),  # it would open storage
-    "POST /later": (RUNNERS, None),
 }
 """The statuses that the people in `WHO` get, and the body to send."""
 
@@ -137,34 +136,5 @@ def test_values_that_a_stranger_stored_are_data(
     assert not naive_endpoints.UNPICKLED.exists()
 
 
-@pytest.mark.parametrize(
-    ("path", "call"),
-    [
-        ("watch", "WatchActionDetails"),
-        ("live", "WatchActionDetails"),
-        ("logs", "TailLogs"),
-        ("logs-sync", "TailLogs"),
-        ("first-line", "TailLogs"),
-    ],
-)
-def test_nothing_remains_when_viewers_leave(
-    alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str, call: str
-) -> None:
-    path = f"/runs/{counting}/{path}"
-    if path.endswith("live"):
-        assert socket_status(f"{alice.base_url}{path}", bearer("alice")) == "101"
-    else:
-        with alice.stream("GET", path) as answer:
-            assert next(answer.iter_raw())
-    wait_until(lambda: local_flyte.open_calls(call) == 0)
-
-
 def test_a_request_does_not_last_as_long_as_its_run(short_timeout: httpx.Client) -> None:
     assert short_timeout.post(f"/tasks/{COUNT}/run", json={"to": 50}).status_code == 504
-
-
-def test_a_background_task_acts_as_its_caller_after_the_answer(alice: httpx.Client) -> None:
-    run = alice.post("/later").json()
-    alice.post(f"/runs/{run}/abort")
-    wait_until(lambda: run in naive_endpoints.ENDED)
-    assert naive_endpoints.ENDED[run] == "Alice Adams"

@@ -49,12 +49,6 @@ async def rerun(name: str, changed: dict[str, Any]) -> Any:
     return {**(await run.inputs.aio()), **(await run.outputs.aio()).named_outputs}
 
 
-@router.get("/typed/{name}")
-async def typed(name: str) -> Any:
-    run = await remote.Run.get.aio(name)
-    return await run.typed_outputs.aio({"o0": str})
-
-
 @router.post("/greet")
 async def run_the_module_level_task() -> str:
     return (await flyte.run.aio(GREET, name="Ada")).name
@@ -128,13 +122,6 @@ def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeti
     assert same == {"name": "Ada", "excited": False, "o0": "Hello, Ada."}
     other = alice.post(f"/rerun/{greeting}", json={"excited": True}).json()
     assert other == {"name": "Ada", "excited": True, "o0": "Hello, Ada!"}
-
-
-def test_what_others_stored_becomes_no_object_of_the_app(
-    alice: httpx.Client, greeting: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert alice.get(f"/typed/{greeting}").status_code == 500
-    assert "take the JSON of inputs and outputs" in caplog.text
 
 
 # Values that the endpoint creates

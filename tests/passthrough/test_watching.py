@@ -16,6 +16,7 @@ from flyte import remote
 
 from app.routers import actions, conditions, runs
 from local_flyte import LocalFlyte, ReceivedCall
+from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, ended, start, wait_until
 from passthrough import watching
 from passthrough.calls import interceptor
@@ -134,9 +135,7 @@ def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
     assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
 
 
-def test_details_are_fetched_ten_at_once_and_those_that_come_are_not_held_back(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
+def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     run = start("tests.ask", prompts=[str(number) for number in range(25)])
     wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)
     with ThreadPoolExecutor(2) as threads:
@@ -152,7 +151,7 @@ def test_details_are_fetched_ten_at_once_and_those_that_come_are_not_held_back(
         assert len({each["name"] for each in told.result()}) == 26
 
 
-def test_in_a_large_run_only_what_went_wrong_is_fetched(
+def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     tmp_path: Path,
@@ -161,6 +160,8 @@ def test_in_a_large_run_only_what_went_wrong_is_fetched(
     (broken := tmp_path / "broken").touch()
     run = ended(start("tests.family", broken=str(broken)))
     monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
+    for where, name in ((local_runs, "WATCHED_AT_ONCE"), (watching, "MAX_ACTIONS_AT_ONCE")):
+        monkeypatch.setattr(where, name, 3)  # so that the run is not in one message
     local_flyte.clear_calls()
     told = [*changes(alice, run)]
     calls = [call.method for call in local_flyte.calls]

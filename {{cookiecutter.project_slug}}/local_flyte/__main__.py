@@ -108,11 +108,9 @@ def _run(options: argparse.Namespace) -> int:
         app = stack.enter_context(_app(listener, environment, reload=reload))
         stack.callback(_ignore_further_signals)
         offered = _paths(app, url)
-        notes = (
-            []
-            if options.port in {0, port}
-            else [PORT_IN_USE.format(options.port, port, sys.executable)]
-        )
+        notes = []
+        if options.port not in {0, port}:
+            notes.append(PORT_IN_USE.format(options.port, port, sys.executable))
         if reload:
             notes.append(
                 f"When a Python file in {PACKAGE}/ changes, the app restarts and the tasks are"

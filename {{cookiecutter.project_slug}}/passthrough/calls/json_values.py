@@ -43,6 +43,7 @@ def change_types() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
     _change_guesses()
     _change_inputs()
+    _change_reruns()
     _change_answers()
 
 
@@ -120,10 +121,8 @@ def _change_guesses() -> None:
 def _change_inputs() -> None:
     """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
     convert = sdk_object("flyte._internal.runtime.convert")
-    runner = sdk_object("flyte._run:_Runner")
     convert_own = convert.convert_from_native_to_inputs_binding_artifacts
     add_defaults = convert._convert_from_native_to_inputs_impl
-    rerun_as_it_was = runner.rerun.fn
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
         kinds, budget = kinds_of(interface), Budget()
@@ -147,28 +146,35 @@ def _change_inputs() -> None:
                 raise
             raise InvalidInputs([((), str(error)[:300])]) from None
 
-    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
-        changed = CHANGED.set(given.keys() - signature(rerun_as_it_was).parameters)
-        try:
-            return await rerun_as_it_was(self, *args, **given)
-        except ValueError as error:
-            if type(error) is not ValueError:  # such as InvalidInputs
-                raise
-            # The SDK's, of a run whose first action is no task.
-            raise ConnectError(
-                Code.FAILED_PRECONDITION, "the run has no task to run again"
-            ) from None
-        finally:
-            CHANGED.reset(changed)
-
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
-    runner.rerun = sdk_object("flyte.syncify:syncify")(rerun)
     # Larger pickles would be written to the disk, and to storage, which is refused.
     sdk_object("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
+
+
+def _change_reruns() -> None:
+    """Tell which inputs of a rerun are unknown, and that there may be no task to run again."""
+    runner = sdk_object("flyte._run:_Runner")
+    rerun_as_it_was = runner.rerun.fn
+
+    async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
+        changed = CHANGED.set(given.keys() - signature(rerun_as_it_was).parameters)
+        try:
+            return await rerun_as_it_was(self, *args, **given)
+        except InvalidInputs:
+            raise
+        except ValueError as error:
+            if "has no task spec to rerun" not in str(error):
+                raise
+            no_task = "the run has no task to run again"
+            raise ConnectError(Code.FAILED_PRECONDITION, no_task) from None
+        finally:
+            CHANGED.reset(changed)
+
+    runner.rerun = sdk_object("flyte.syncify:syncify")(rerun)
 
 
 def _change_answers() -> None:
