@@ -508,15 +508,16 @@ def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:
 
 def test_inputs_and_literals_may_have_any_names() -> None:
     kinds = dict.fromkeys(NAMES, SIMPLE)
+    short = [name for name in NAMES if len(name) < MEBIBYTE]
     with only_data_and_little_work():
-        schema = inputs_schema(interface_of(**kinds))
+        schema = inputs_schema(interface_of(**dict.fromkeys(short, SIMPLE)))
         made = to_literals(dict.fromkeys(NAMES, 1), kinds)
         shown = to_json(made.items())
         with pytest.raises(InvalidInputs) as caught:
             to_literals({"y" * MEBIBYTE: 1, "\ud800": 2}, kinds)
-    assert [*schema["properties"]] == [*made] == NAMES
+    assert ([*schema["properties"]], [*made]) == (short, NAMES)
     assert shown.pop("x" * 100)["kind"] == "too large"
-    assert shown == {name: 1 for name in NAMES if len(name) < MEBIBYTE}
+    assert shown == dict.fromkeys(short, 1)
     assert len(as_sent(caught.value.errors)) < 10_000
 
 
