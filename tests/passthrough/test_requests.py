@@ -7,7 +7,6 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent import futures
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from flyte import remote
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Send
+from starlette.types import Message
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
@@ -29,7 +28,6 @@ from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.transport import HttpClient
 from passthrough.limits import MAX_UNREAD_MESSAGES
 from passthrough.requests import exchange, incoming, outgoing
-from passthrough.requests.door import Door
 from passthrough.requests.exchange import Exchange
 from passthrough.requests.incoming import Incoming
 from passthrough.requests.outgoing import Outgoing
@@ -365,41 +363,6 @@ async def until_it_leaves(client: Incoming) -> None:
 @pytest.fixture
 def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "READ_AHEAD_AFTER", 0)
-
-
-@pytest.mark.usefixtures("_read_ahead_at_once")
-async def test_a_connection_is_not_read_after_a_complete_response() -> None:
-    """Even if the app was still listening to it, and stops only then."""
-    connection = Connection()
-    client = connection.client()
-    reading = asyncio.create_task(client.receive())
-    await asyncio.sleep(0.01)  # longer than ``READ_AHEAD_AFTER``
-    client.stop()
-    reading.cancel()
-    await asyncio.wait({reading})
-    await asyncio.sleep(0)
-    assert (connection.asked, connection.left) == (1, 0)
-
-
-@pytest.mark.usefixtures("_safe_sdk")
-async def test_a_cancelled_call_of_a_thread_is_no_fault_if_the_client_has_left(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Starlette waits for the thread, and raises what its call to Flyte raises."""
-
-    async def app(_: Any, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", b"text/event-stream")]  # so that the start is held back
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        assert (await receive())["type"] == "http.disconnect"
-        raise futures.CancelledError
-
-    connection = Connection({"type": "http.disconnect"})
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    with caplog.at_level(logging.INFO, "app.access"):
-        await Door(app, Settings(), set())(scope, connection.receive, connection.send)
-    (line,) = caplog.records
-    assert " 499 " in line.getMessage()
-    assert connection.sent == []
 
 
 @pytest.mark.usefixtures("_read_ahead_at_once")

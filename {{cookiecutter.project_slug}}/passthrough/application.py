@@ -21,12 +21,11 @@ from starlette.types import Message, Receive, Scope, Send
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .requests.door import CONFIG, COVERED, Door, configuration
-from .requests.logs import log_to_the_console
+from .requests.logs import keep_credentials_out_of_uvicorns_log, log_to_the_console
 from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
 from .requests.public import ExceptPublic, is_public
 from .requests.public import router as public_routes
-from .requests.serving import keep_credentials_out_of_uvicorns_log
 from .requests.stopping import contain_exits, stopping
 from .settings import Settings
 

@@ -127,7 +127,7 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> Secrets:
 
 
 def keep_credentials_out_of_logs() -> None:
-    """Make each record of the SDK and its HTTP clients one short line without credentials.
+    """Make each record of the SDK and its HTTP clients safe to show.
 
     Filters would not do: a logger's do not apply to the records of its children.
     """
@@ -139,28 +139,23 @@ def keep_credentials_out_of_logs() -> None:
             text = record.getMessage()
             if record.exc_info:
                 text = "\n".join([text, *traceback.format_exception(record.exc_info[1])])
-            record.msg, record.args, record.exc_info = safe_line(text), (), None
+            record.msg, record.args, record.exc_info = safe_lines(text), (), None
         return record
 
     logging.setLogRecordFactory(make_safe_record)
 
 
-def safe_line(text: str) -> str:
-    """Return a text in one short line, without the caller's credentials and URLs' signatures."""
-    text = text[:MAX_LINE_CHARS]
+def safe_lines(text: str) -> str:
+    """Return a text for the log: short, without the caller's credentials and URLs' signatures.
+
+    Its lines after the first are indented: a line break in a text of somebody else's then does not
+    look like the start of a record.
+    """
+    text = shortened(text, MAX_LINE_CHARS)
     if secrets_in(forwarded_credentials()).are_in(text):
         return REMOVED
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
-    return _printable(text)
-
-
-def safe_lines(text: str) -> str:
-    """Return a text for the log: short, and with its lines after the first indented.
-
-    A line break in a text of somebody else's then does not look like the start of a record.
-    """
-    lines = shortened(text, MAX_LINE_CHARS).split("\n")
-    return shortened("\n    ".join(map(_printable, lines)), MAX_LINE_CHARS)
+    return shortened("\n    ".join(map(_printable, text.split("\n"))), MAX_LINE_CHARS)
 
 
 def shortened(text: str, most: int) -> str:

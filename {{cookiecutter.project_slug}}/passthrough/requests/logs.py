@@ -1,11 +1,11 @@
-"""What is logged to the console, unless the owner has configured logging."""
+"""What is logged: by uvicorn, and to the console, unless the owner has configured logging."""
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
-from ..calls.caller import forwarded_credentials
-from ..calls.errors import REMOVED, safe_lines, secrets_in
+from ..calls.errors import safe_lines
 from ..settings import Settings
 
 OURS = ("app", "passthrough")
@@ -28,16 +28,26 @@ def log_to_the_console(settings: Settings) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """Leaves out what quotes the caller's credentials, and indents all lines but the first."""
+    """Makes records safe to show."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = _safe(record.message)
+        record.message = safe_lines(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return _safe(super().formatException(ei))
+        return safe_lines(super().formatException(ei))
 
 
-def _safe(text: str) -> str:
-    lines = safe_lines(text)
-    return REMOVED if secrets_in(forwarded_credentials()).are_in(lines) else lines
+def keep_credentials_out_of_uvicorns_log() -> None:
+    """Stop uvicorn from logging a WebSocket's headers and query, and what an exception quotes.
+
+    The door logs all exceptions; only ``GeneratorExit`` that a thread raises gets past it.
+    """
+
+    def is_safe(record: logging.LogRecord) -> bool:
+        if "Exception in ASGI application" in str(record.msg):
+            record.exc_info = None
+        is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
+        return is_fault or "websockets" not in Path(record.pathname).parts
+
+    logging.getLogger("uvicorn.error").addFilter(is_safe)

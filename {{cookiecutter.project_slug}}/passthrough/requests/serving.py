@@ -1,10 +1,8 @@
-"""uvicorn's options, the same however the app is started, and what it logs."""
+"""uvicorn's options, the same however the app is started."""
 
-import logging
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -82,18 +80,3 @@ def _arguments() -> Iterator[str]:
 
 COMMAND_LINE = " ".join(_arguments())
 """The same options for the ``uvicorn`` command."""
-
-
-def keep_credentials_out_of_uvicorns_log() -> None:
-    """Stop uvicorn from logging a WebSocket's headers and query, and what an exception quotes.
-
-    The door logs all exceptions; only ``GeneratorExit`` that a thread raises gets past it.
-    """
-
-    def is_safe(record: logging.LogRecord) -> bool:
-        if "Exception in ASGI application" in str(record.msg):
-            record.exc_info = None
-        is_fault = record.levelno > logging.INFO and "completing handshake" not in str(record.msg)
-        return is_fault or "websockets" not in Path(record.pathname).parts
-
-    logging.getLogger("uvicorn.error").addFilter(is_safe)
