@@ -181,23 +181,15 @@ def tools_among(tools: list[dict[str, Any]], operations: list[Operation]) -> lis
     found = []
     usual = {each.name: each for each in operations}
     for tool in tools:
-        same = usual.get(tool["name"], Operation("", "", ""))
-        schema = tool["inputSchema"]
+        same, properties = usual[tool["name"]], tool["inputSchema"]["properties"]
         given = {name: value for (_, name), value in same.inputs.items()}
         given |= same.body if isinstance(same.body, dict) else {"body": same.body}
-        arguments = {}
-        for name, each in schema["properties"].items():
-            value = given.get(name)
-            if value is None and name in schema.get("required", ()):
-                value = example(each, schema.get("$defs", {}))
-            arguments[name] = value
-        arguments = {name: value for name, value in arguments.items() if value is not None}
+        arguments = {name: given[name] for name in properties if given.get(name) is not None}
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
         call["params"] = {"name": tool["name"], "arguments": arguments}
-        missing = dict.fromkeys(schema["properties"].keys() - arguments.keys())
         operation = Operation(f"tool:{tool['name']}", "POST", "/mcp", body=call)
         operation.is_tool, operation.has_bugs = True, same.has_bugs
-        operation.inputs = {("argument", name): None for name in missing}
+        operation.inputs = {("argument", name): None for name in properties.keys() - arguments}
         found.append(operation)
     return found
 

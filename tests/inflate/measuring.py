@@ -231,33 +231,19 @@ def measured(project: Path, folder: Path) -> Iterator[tuple[Measured, list[Opera
             "/tasks": {"name": "inflate.everything", "inputs": given, "wait": 0.1},
             "/runs": {"name": done, "action": "a0", "inputs": given, "recover": False},
         }
-        for path in (
-            "conditions",
-            "conditions/",
-            "abort",
-            "actions/{action}",
-        ):  # each changes its run
+        for path in ("conditions", "conditions/", "abort", "actions/{action}"):  # change their runs
             asking = start(client, "ask", {"prompt": "Go on?"})
             asks = f"/runs/{asking}/conditions"
             wait_until(partial(lambda path: client.get(path).json(), asks))
             (asked,) = client.get(asks).json()
-            base[f"/runs/{{name}}/{path}"] = {
-                "name": asking,
-                "action": asked["action"],
-                "value": True,
-            }
+            values = {"name": asking, "action": asked["action"], "value": True}
+            base[f"/runs/{{name}}/{path}"] = values
         operations = inputs.operations_of(client.get("/openapi.json").json(), base)
         for operation in operations:
             app.repeating.begin(operation.name)
             status, answer = app.call(inputs.request(operation, headers))
             if status >= 400 and not operation.has_bugs:
-                print(
-                    operation.method,
-                    operation.path,
-                    "needs other values:",
-                    answer[-400:],
-                    flush=True,
-                )
+                print(operation.name, "needs other values:", answer[-400:], flush=True)
         app.repeating.records = False
         listing = inputs.Operation("tools", "POST", "/mcp")
         listing.body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}

@@ -1,7 +1,7 @@
-"""Reading the SDK's lists, and what they lack, with few calls at once."""
+"""Reading the SDK's lists, and the details that they lack, with few calls at once."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -13,8 +13,7 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from google.protobuf.message import DecodeError
 
 from .calls.errors import TooLargeError
-from .calls.runs import NEWEST_FIRST
-from .limits import MAX_CALLS_AT_ONCE, MAX_LISTED_RUNS
+from .limits import MAX_CALLS_AT_ONCE
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -92,16 +91,3 @@ async def details_of(
 ) -> list[Result]:
     """Fetch the details of listed actions, ten at once, and return what is read from them."""
     return await call_each(partial(read_details, read=read), actions)
-
-
-async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
-    """List the runs that wait for an answer, the newest first.
-
-    Flyte also lists those that have ended while they asked; at most 1,000 are read.
-    """
-    runs = remote.Run.listall.aio(
-        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=MAX_LISTED_RUNS, **filters
-    )
-    async for run in runs:
-        if not run.done():
-            yield run

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
 from flyte import remote
 from flyte.models import ActionPhase
 
-from passthrough.calls.runs import NEWEST_FIRST
+from passthrough.calls.runs import NEWEST_FIRST, runs_that_ask
 from passthrough.dependencies import QueryTime, RunDep, SubjectDep, WaitQuery
-from passthrough.lists import runs_that_ask, take
+from passthrough.lists import take
 from passthrough.models import BoundedList, phase_of
 from passthrough.waiting import in_time, wait_for
 

@@ -1,7 +1,8 @@
-"""What the SDK does not do for runs: attempts, conditions, links to reports."""
+"""What the SDK does not do for runs: their attempts, what they ask, links to reports."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -11,7 +12,7 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
-from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS
+from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS, MAX_LISTED_RUNS
 from .caller import initialised
 
 NEWEST_FIRST = ("created_at", "desc")
@@ -21,6 +22,19 @@ def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts from ``ActionDetails.pb2``; the status of a parent says 0."""
     last = details.attempts[-MAX_LATEST_ATTEMPTS:]  # in their order; there may be very many
     return max([details.status.attempts, *(each.attempt for each in last)])
+
+
+async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
+    """List the runs that wait for an answer, the newest first.
+
+    Flyte also lists those that have ended while they asked; at most 1,000 are read.
+    """
+    runs = remote.Run.listall.aio(
+        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=MAX_LISTED_RUNS, **filters
+    )
+    async for run in runs:
+        if not run.done():
+            yield run
 
 
 def paused_in(run: str) -> AsyncIterator[remote.Action]:
