@@ -24,8 +24,8 @@ BREAKAGES = {
     ),
     "every cookie is forwarded": (
         "passthrough/requests/credentials.py",
-        "cookie_names=settings.cookie_names",
-        "cookie_names=None",
+        '"cookie_names": settings.cookie_names',
+        '"cookie_names": None',
         PROMISES,
     ),
     "a file is left out of the bundle": (

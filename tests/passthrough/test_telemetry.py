@@ -133,18 +133,6 @@ def test_a_call_that_fails_has_a_status_and_no_text_and_a_retried_call_is_one_sp
     ]
 
 
-def test_the_span_of_a_stream_ends_when_its_viewer_leaves(
-    alice: httpx.Client, counting: str, spans: Spans
-) -> None:
-    with alice.stream("GET", f"/runs/{counting}/watch") as response:
-        lines = response.iter_lines()  # kept: httpx leaves when it is gone
-        next(lines)
-        assert spans.named("WatchActionDetails") == []
-    call, request = spans.one("WatchActionDetails"), spans.one("GET /runs/{name}/watch")
-    assert call["parent_id"] == request["context"]["span_id"]
-    assert call["status"] == {"status_code": "UNSET"}
-
-
 TOLD = {
     "error.type",
     "http.request.method",
