@@ -39,6 +39,10 @@ from fastapi import (
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
+from flyteidl2.auth.auth_service_pb2 import (
+    GetOAuth2MetadataResponse,
+    GetPublicClientConfigResponse,
+)
 from mcp.client import Client
 from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
@@ -771,18 +775,27 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert len(received()) == before
 
 
-def test_a_flyte_that_names_no_issuer_is_asked_again(
+def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(**_: Any) -> None:
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
     silent = SimpleNamespace(GetOAuth2MetadataResponse=unknown)
+    verbose = SimpleNamespace(
+        GetOAuth2MetadataResponse=GetOAuth2MetadataResponse,
+        GetPublicClientConfigResponse=lambda **_: GetPublicClientConfigResponse(
+            scopes=[""] * 99_999
+        ),
+    )
     with TestClient(app_with_agents()) as client:
         with monkeypatch.context() as patch:
             patch.setattr(identity, "auth_service_pb2", silent)
             refused = client.get(METADATA)
             assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
+        with monkeypatch.context() as patch:
+            patch.setattr(identity, "auth_service_pb2", verbose)
+            assert client.get(METADATA).status_code == 502
         assert client.get(METADATA).json()["authorization_servers"] == [local_flyte.url]
 
 

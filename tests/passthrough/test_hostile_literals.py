@@ -26,7 +26,7 @@ from flyteidl2.core.types_pb2 import EnumType, LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from google.protobuf.struct_pb2 import Struct, Value
 
-from passthrough.limits import MAX_NAMES
+from passthrough.limits import MAX_NAME_CHARS, MAX_NAMES
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 
 from ..inflate.answers import fields_of
@@ -516,7 +516,7 @@ def test_inputs_and_literals_may_have_any_names() -> None:
         with pytest.raises(InvalidInputs) as caught:
             to_literals({"y" * MEBIBYTE: 1, "\ud800": 2}, kinds)
     assert ([*schema["properties"]], [*made]) == (short, NAMES)
-    assert shown.pop("x" * 100)["kind"] == "too large"
+    assert shown.pop("x" * MAX_NAME_CHARS)["kind"] == "too large"
     assert shown == dict.fromkeys(short, 1)
     assert len(as_sent(caught.value.errors)) < 10_000
 

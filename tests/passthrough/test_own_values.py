@@ -240,13 +240,15 @@ def test_counts_are_checked_before_the_sdk_reads_all() -> None:
             for given in ((task,), (interface_of(), defaults)):
                 with pytest.raises(ConnectError, match="more than 500 inputs"):
                     guess(*given)
+            with pytest.raises(ConnectError, match="a name of more than 255 characters"):
+                guess(interface_of(**{"x" * 256: kind}))
 
 
 def test_a_record_that_cannot_be_written_as_json_is_no_bug() -> None:
     odd, late, large = (remote.TaskDetails(pb2=TaskDetails()) for _ in range(3))
     odd.pb2.spec.task_template.custom["a"] = math.nan
     late.pb2.metadata.deployed_at.seconds = 2**62
-    large.pb2.spec.short_name = "x" * 2**19
+    large.pb2.spec.default_inputs.extend([NamedParameter()] * 2**16)
     for record, code in ((odd, Code.INTERNAL), (late, Code.INTERNAL), (large, Code.OUT_OF_RANGE)):
         for write in (record.to_dict, record.to_json):
             with pytest.raises(ConnectError) as caught:

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from ..calls.caller import initialised
+from ..limits import MAX_RECORD_BYTES
 from ..settings import Settings
 
 PATH = "/mcp"
@@ -63,6 +64,8 @@ class SignIn:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             issuer, scopes = issuer or metadata.issuer, [*config.scopes]
+            if metadata.ByteSize() + config.ByteSize() > MAX_RECORD_BYTES:
+                raise HTTPException(502, "Flyte says too much about where to sign in")
         except ConnectError as error:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:

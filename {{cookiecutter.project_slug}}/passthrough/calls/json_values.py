@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from inspect import signature
+from itertools import chain
 from typing import Annotated, Any, get_args
 
 import msgpack
@@ -19,7 +20,7 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 from google.protobuf import json_format
 
-from ..limits import MAX_NAMES, MAX_RECORD_BYTES
+from ..limits import MAX_NAME_CHARS, MAX_NAMES, MAX_RECORD_BYTES
 from ..values import InvalidInputs, to_json, to_literals
 from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
@@ -107,6 +108,8 @@ def _change_guesses() -> None:
         declared = interface.inputs.variables, interface.outputs.variables, default_inputs
         if max(map(len, declared)) > MAX_NAMES:
             raise TooLargeError(f"the task has more than {MAX_NAMES} inputs or outputs")
+        if any(len(each.key) > MAX_NAME_CHARS for each in chain(*declared[:2])):
+            raise TooLargeError(f"the task has a name of more than {MAX_NAME_CHARS} characters")
         guessed = guess_interface(interface, default_inputs)
         # The SDK would say so in a text. An argument of its own has the name custom_context.
         if unknown := unknown_inputs(CHANGED.get(), guessed.inputs.keys() - {"custom_context"}):

@@ -96,7 +96,7 @@ def to_literals(
         except TooComplexError:
             converter.fail((name,), TOO_LARGE)
     if converter.errors:
-        raise InvalidInputs(converter.errors)
+        raise InvalidInputs([(_printable_in(at), what) for at, what in converter.errors])
     return literals
 
 
@@ -118,8 +118,7 @@ class Converter:
     def fail(self, location: Location, message: str) -> None:
         """Record an error at a location. Only the first hundred are kept."""
         if len(self.errors) < MAX_ERRORS:
-            named = (part if type(part) is int else _printable(str(part)) for part in location)
-            self.errors.append((tuple(named), message))
+            self.errors.append((location, message))
 
     def attempt(self, convert: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Error]]:
         """Return the result of a conversion, and its errors instead of recording them."""
@@ -317,6 +316,10 @@ def _may_be_a_number(text: str, variants: Sequence[Schema]) -> bool:
 
 def _printable(text: str, longest: int = 100) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
+
+
+def _printable_in(location: Location) -> Location:
+    return tuple(part if type(part) is int else _printable(str(part)) for part in location)
 
 
 def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:

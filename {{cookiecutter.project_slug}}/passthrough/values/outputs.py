@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ..limits import MAX_STEPS
+from ..limits import MAX_NAME_CHARS, MAX_STEPS
 from .budget import Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
@@ -40,7 +40,7 @@ def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
         try:
             shown[reader.plain(name)] = reader.read(literal)
         except TooComplexError:
-            shown[name[:100]] = Reference(kind="too large", size=literal.ByteSize())
+            shown[name[:MAX_NAME_CHARS]] = Reference(kind="too large", size=literal.ByteSize())
     return shown
 
 
