@@ -376,27 +376,6 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(url: str) -> None:
         assert (json.loads(action)["phase"], end) == ("aborted", "This is the end.")
 
 
-def test_wrong_inputs_can_be_corrected_from_the_messages_alone(agent: Agent) -> None:
-    def refused(**arguments: Any) -> Any:
-        result = agent("run_task", **arguments)
-        assert result.is_error
-        return result.structured_content
-
-    unknown = refused(task="greet", input={"nam": "Ada"})
-    assert "the arguments are: name (path), inputs (field), wait (query), " in unknown["detail"]
-    assert "greet" in refused(name="greet", inputs={})["detail"]
-    found = agent("list_tasks").structured_content["result"]
-    [name] = [task["name"] for task in found if task["name"].endswith(".greet")]
-    [error] = refused(name=name, inputs={}, wait="long")["errors"]
-    assert error["location"] == ["query", "wait"]
-    assert refused(name=name, inputs={"nam": "Ada"})["errors"] == [
-        {"location": ["inputs", "nam"], "detail": "the task has no such input"},
-        {"location": ["inputs", "name"], "detail": "must be given"},
-    ]
-    result = agent("run_task", name=name, inputs={"name": "Ada"})
-    assert result.structured_content["task"] == name
-
-
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
     for text in ("a b", "..", "%2F", "a%2e", "?x=1", "#x", "ä…😀", "{text}", "\\", "a;b", " "):
         assert agent("echo", text=text).structured_content == {"text": text, "query": ""}

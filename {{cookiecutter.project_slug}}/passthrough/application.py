@@ -88,7 +88,6 @@ class App(FastAPI):
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
         self.include_router(public_routes)
         keep_credentials_out_of_uvicorns_log()
-        self.build_middleware_stack()  # so that wrong options of a middleware fail at start-up
 
     def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:
         """Add middleware inside the door: around it there is no path yet, and no problem."""
@@ -159,8 +158,6 @@ def _covered(scope: Scope) -> Scope:
     Spans and metrics hold no more than the access log, so names of runs and misplaced credentials
     are not exported.
     """
-    if scope["type"] not in ("http", "websocket"):
-        return scope
     # A client's other trace headers (tracestate, baggage) can hold any text.
     headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
     seen = {"path": "", "query_string": b"", "headers": headers}

@@ -38,11 +38,10 @@ from ..requests.operations import operation_id, operations_by_id
 from ..requests.problems import Problem
 from ..values.budget import is_within
 from .sign_in import METADATA, PATH, SignIn
-from .tools import Tool, result_of, tools_of
+from .tools import JSON, Tool, result_of, tools_of
 
 INNER = "passthrough.inner"
 """The key of ASGI's scope for the request that an agent's message makes."""
-JSON = "application/json"
 INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
 # Headers that describe the agent's request. All others go along: they say who sent it.
 DESCRIBING = re.compile(
