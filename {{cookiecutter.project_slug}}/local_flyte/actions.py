@@ -181,12 +181,12 @@ class Action:
         self.changed.fire()
 
     def _record(self, phase: phase_pb2.ActionPhase) -> None:
-        moment, reason = now(), _EVENTS.get(phase)
-        if [each.attempt for each in self.details.attempts][-1:] != [self.attempt]:
-            new = self.details.attempts.add(attempt=self.attempt, start_time=moment)
+        moment, reason, attempts = now(), _EVENTS.get(phase), self.details.attempts
+        if not attempts or attempts[-1].attempt != self.attempt:
+            new = attempts.add(attempt=self.attempt, start_time=moment)
             new.outputs.output_uri = str(self.outputs / "outputs.pb")
             new.outputs.report_uri = str(self.outputs / "report.html")  # even if there is none
-        attempt = self.details.attempts[-1]
+        attempt = attempts[-1]
         transitions = attempt.phase_transitions
         if phase not in [each.phase for each in transitions]:
             if transitions:

@@ -37,7 +37,10 @@ PAUSE_SECONDS = 1.0
 """Until a watch that has ended before its run is opened again."""
 
 QUIET_SECONDS = 5.0
-"""Without news after the run's end, until the watch ends although not every action has ended."""
+"""Without news after the run's end, until the watch ends although something still asks."""
+
+ENDED, ASKS, GOES_ON = range(3)
+"""What is left of an action, or of a run: of the latter, the most that is left of an action."""
 
 
 async def watch_details(
@@ -106,8 +109,8 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
 
     Parents come before their children, and at most 1,000 actions at a time. One that waits for the
     cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
-    state and its task's short name. It ends when all actions have ended, or some seconds after the
-    root: answers are recorded late, and some questions of an aborted run stay open.
+    state and its task's short name. It ends when all actions have ended. If some still ask, it ends
+    five seconds later: an answer may be recorded late, and those of an aborted run stay paused.
 
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
@@ -118,14 +121,15 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
         try:
             async with aclosing(_sent(run)) as messages:
                 while True:
-                    async with asyncio.timeout(QUIET_SECONDS if seen.root_has_ended else None):
+                    quiet = None if seen.what_is_left() == GOES_ON else QUIET_SECONDS
+                    async with asyncio.timeout(quiet):
                         actions = await anext(messages, None)
                     if actions is None:
                         break
                     has_begun = True
                     if changed := [action for action in actions if seen.has_changed(action)]:
                         yield changed
-                    if seen.all_have_ended() and len(actions) < MAX_ACTIONS_AT_ONCE:
+                    if seen.what_is_left() == ENDED and len(actions) < MAX_ACTIONS_AT_ONCE:
                         return
         except TimeoutError:
             return
@@ -150,18 +154,20 @@ class _Seen:
     """What a viewer has seen of a run's actions; by hashes, since names may be large."""
 
     def __init__(self) -> None:
-        self._states: dict[int, tuple[int, bool]] = {}
+        self._states: dict[int, tuple[int, int]] = {}
         self.root_has_ended = False
 
-    def all_have_ended(self) -> bool:
-        return self.root_has_ended and all(has_ended for _, has_ended in self._states.values())
+    def what_is_left(self) -> int:
+        return max(left for _, left in self._states.values()) if self.root_has_ended else GOES_ON
 
     def has_changed(self, action: remote.Action) -> bool:
         """Take note of an action, and tell whether anything of it may be new."""
-        key, state = hash(action.name), (hash(action.pb2.SerializeToString()), action.done())
+        phase = phase_of(action.raw_phase)
+        left = ENDED if action.done() else ASKS if phase is ActionPhase.PAUSED else GOES_ON
+        key, state = hash(action.name), (hash(action.pb2.SerializeToString()), left)
         is_new = self._states.pop(key, None) != state
         self._states[key] = state
         if len(self._states) > MAX_REMEMBERED_ACTIONS:
             del self._states[next(iter(self._states))]
         self.root_has_ended = self.root_has_ended or (action.name == ROOT and action.done())
-        return is_new or phase_of(action.raw_phase) in WAITING
+        return is_new or phase in WAITING

@@ -46,6 +46,7 @@ def change_types() -> None:
     _change_inputs()
     _change_reruns()
     _change_answers()
+    _check_answers()
 
 
 def kinds_of(interface: Any) -> dict[str, LiteralType]:
@@ -184,29 +185,41 @@ def _change_answers() -> None:
     """Show a run's inputs and outputs as JSON, by their declared names."""
     convert = sdk_object("flyte._internal.runtime.convert")
     outputs = sdk_object("flyte.remote:ActionOutputs")
-    proxy = sdk_object("flyte.remote._client.controlplane:ClusterAwareDataProxy")
-    new_as_it_was, get_action_data_as_it_was = outputs.__new__, proxy.get_action_data
-    run, record = sdk_object("flyte.remote:Run"), sdk_object("flyte.remote._common:ToJSONMixin")
-    post_init_as_it_was = run.__post_init__
-
-    async def get_action_data(self: Any, request: Any) -> Any:
-        data = await get_action_data_as_it_was(self, request)
-        if max(len(data.inputs.literals), len(data.outputs.literals)) > MAX_NAMES:
-            raise TooLargeError(f"the run has more than {MAX_NAMES} inputs or outputs")
-        return data
+    new_as_it_was = outputs.__new__
 
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
         return to_json((each.name, each.value) for each in inputs.proto_inputs.literals)
 
     async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
         shown = to_json((each.name, each.value) for each in outputs.proto_outputs.literals)
-        return {name: shown.get(name) for name in interface.outputs if shown} or {"o0": None}
+        if not shown or not interface.outputs:
+            return {"o0": None}
+        return {name: shown.get(name) for name in interface.outputs}
 
     def new(cls: Any, pb2: Any, data: Any) -> Any:
         named = data[0] if data else {}
         made = new_as_it_was(cls, pb2, (*named.values(),))
         made._fields = [*named]
         return made
+
+    convert.convert_from_inputs_to_native = inputs_to_native
+    convert.convert_outputs_to_native = outputs_to_native
+    outputs.__new__ = staticmethod(new)
+    inputs = sdk_object("flyte.remote:ActionInputs")
+    inputs.__repr__ = UserDict.__repr__  # the SDK's fails for odd values
+
+
+def _check_answers() -> None:
+    """Refuse answers of Flyte that are too large to be read, or that are none."""
+    proxy = sdk_object("flyte.remote._client.controlplane:ClusterAwareDataProxy")
+    run, record = sdk_object("flyte.remote:Run"), sdk_object("flyte.remote._common:ToJSONMixin")
+    get_action_data_as_it_was, post_init_as_it_was = proxy.get_action_data, run.__post_init__
+
+    async def get_action_data(self: Any, request: Any) -> Any:
+        data = await get_action_data_as_it_was(self, request)
+        if max(len(data.inputs.literals), len(data.outputs.literals)) > MAX_NAMES:
+            raise TooLargeError(f"the run has more than {MAX_NAMES} inputs or outputs")
+        return data
 
     def post_init(self: Any) -> None:
         if not self.pb2.HasField("action"):  # Flyte's fault, and no bug of the app
@@ -215,11 +228,6 @@ def _change_answers() -> None:
 
     proxy.get_action_data, run.__post_init__ = get_action_data, post_init
     record.to_dict, record.to_json = _bounded(record.to_dict), _bounded(record.to_json)
-    convert.convert_from_inputs_to_native = inputs_to_native
-    convert.convert_outputs_to_native = outputs_to_native
-    outputs.__new__ = staticmethod(new)
-    inputs = sdk_object("flyte.remote:ActionInputs")
-    inputs.__repr__ = UserDict.__repr__  # the SDK's fails for odd values
 
 
 def _bounded(write: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -201,7 +201,7 @@ class SchemaBuilder:
         if isinstance(items := given.get("items"), dict):
             kept["items"] = each([items])[0]
         if isinstance(rest := given.get("additionalProperties"), dict | bool):
-            kept["additionalProperties"] = rest and each([rest])[0]
+            kept["additionalProperties"] = each([rest])[0] if rest else rest
         if isinstance(properties := given.get("properties"), dict):
             kept["properties"] = dict(zip(properties, each(properties.values()), strict=True))
         if isinstance(first := given.get("prefixItems"), list):
