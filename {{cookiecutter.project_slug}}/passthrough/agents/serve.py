@@ -78,9 +78,7 @@ class Agents:
 
     def __init__(self, app: App, only: Collection[str] | None) -> None:
         self._app, self._only = app, only
-        settings = app.settings
-        credentials = (*settings.credential_headers, settings.token_header or "authorization")
-        self._credentials = {name.lower().encode() for name in credentials}
+        self._credentials = {name.encode() for name in app.settings.secret_headers}
         self._server: Any = None
         self._tools: dict[str, Tool] = {}
 

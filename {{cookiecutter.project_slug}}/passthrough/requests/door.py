@@ -83,8 +83,7 @@ class Door:
         """
         self.settings, self.public = settings, public
         self.app = self._with_cors(app)
-        names = {"authorization", "cookie", settings.token_header, *settings.credential_headers}
-        self._secret_headers = {name.lower().encode() for name in names if name}
+        self._secret_headers = {b"cookie", *(name.encode() for name in settings.secret_headers)}
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Let pages of trusted origins read the answers."""

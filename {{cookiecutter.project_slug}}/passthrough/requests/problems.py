@@ -187,8 +187,7 @@ async def respond(connection: Any, error: Exception) -> Response:
 
 def secrets_of(headers: Headers, settings: Settings) -> Secrets:
     """Return what may be secret of the credentials that are forwarded."""
-    names = ("authorization", settings.token_header or "", *settings.credential_headers)
-    found = [(name, value) for name in names for value in headers.getlist(name)]
+    found = [(name, value) for name in settings.secret_headers for value in headers.getlist(name)]
     chosen = settings.cookie_names
     cookies = cookie_parser("; ".join(headers.getlist("cookie")))
     found += [pair for pair in cookies.items() if chosen is None or pair[0] in chosen]
