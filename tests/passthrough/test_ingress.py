@@ -3,12 +3,14 @@
 Flyte is behind an nginx that offers HTTP/2, as ingresses do.
 """
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -18,6 +20,7 @@ from flyte import remote
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from passthrough.limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
 from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
@@ -151,3 +154,52 @@ def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
         assert [type(why) for why in Impatient.lost] == [TimeoutError]
         assert slow.socket.recv(16 * 1024)
         wait_until(lambda: local_flyte.open_calls("TailLogs") <= 1)
+
+
+WAIT = f"GET /wait HTTP/1.1\r\nHost: app\r\nAuthorization: {bearer('alice')}\r\n\r\n".encode()
+NEXT = b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n"
+UPGRADE = (
+    b"GET /health HTTP/1.1\r\nHost: app\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("further", "leaves"),
+    [(NEXT, True), (UPGRADE, False), (NEXT * (MAX_PIPELINED_REQUESTS + 1), False)],
+    ids=["and leaves", "as a WebSocket", "too many"],
+)
+def test_a_request_ends_although_its_client_has_sent_the_next(
+    local_flyte: LocalFlyte, further: bytes, leaves: bool
+) -> None:
+    waiting, log, own = asyncio.Event(), list[str](), APIRouter()
+
+    @own.get("/wait")
+    async def wait() -> None:
+        log.append("began")
+        try:
+            await waiting.wait()
+        finally:
+            log.append("ended")
+
+    with serving(build_app(own)) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(WAIT)
+            wait_until(lambda: log == ["began"])
+            client.sendall(further)
+            while not leaves and client.recv(4096):  # until the app closes the connection
+                pass
+        wait_until(lambda: log == ["began", "ended"], 20)
+
+
+def test_headers_that_do_not_end_are_not_kept(local_flyte: LocalFlyte) -> None:
+    with serving(build_app(router)) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nx: ")
+            client.settimeout(20)
+            with suppress(OSError):  # closed before all of it was sent
+                client.sendall(bytes([ord("x")]) * 4 * MAX_ARRIVING_HEADER_BYTES)
+            with suppress(ConnectionResetError):
+                assert client.recv(12) == b"HTTP/1.1 400"

@@ -6,7 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from ..limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
 
 BUFFER = 64 * 1024  # bytes that the system keeps for a client who does not read; else 4 MB
 
@@ -18,11 +20,16 @@ class HttpProtocol(HttpToolsProtocol):
     client has taken some of a message, and can close a connection with unsent data. A client slower
     than about 5 kB/s may look like that, since its system confirms what it has read in large steps;
     it can resume.
+
+    A client may send further requests before it has the response, but not many, and no WebSocket:
+    uvicorn keeps all of them, and when the client leaves it tells only the last.
     """
 
     patience = 30
     """Seconds."""
     _is_in_head = False
+    _arrived = 0
+    _open: tuple[RequestResponseCycle, ...] = ()
 
     def connection_made(self, transport: Any) -> None:
         """Configure the connection."""
@@ -35,8 +42,43 @@ class HttpProtocol(HttpToolsProtocol):
             for option, value in options.items():
                 transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, value)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell each request that the client has left."""
+        for cycle in self._open:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, unless it is still the same request's headers."""
+        self._arrived = self._arrived + len(data) if self._is_in_head else 0
+        if self._arrived > MAX_ARRIVING_HEADER_BYTES:
+            self.send_400_response("The headers are too large.")
+        else:
+            super().data_received(data)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to a WebSocket, unless a request is being served on it."""
+        if all(cycle.response_complete for cycle in self._open):
+            super().handle_websocket_upgrade()
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what has arrived, but not in the middle of another response."""
+        if any(cycle.response_started and not cycle.response_complete for cycle in self._open):
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Begin a request.
+
+        Raises:
+            ValueError: Too many wait. uvicorn answers with 400 and closes the connection.
+        """
+        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
+            raise ValueError("too many requests at once")
         super().on_message_begin()
         self._is_in_head = True
 
@@ -46,9 +88,14 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Let the app serve the request."""
-        self._is_in_head = False
+        """Let the app serve the request, at once or after those before it."""
+        self._is_in_head, may_read, before = False, not self.flow.read_paused, self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it is a WebSocket
+            unfinished = (cycle for cycle in self._open if not cycle.response_complete)
+            self._open = (*unfinished, self.cycle)
+        if self.pipeline and may_read:
+            self.flow.resume_reading()  # else nobody would notice that the client leaves
 
 
 UVICORN: dict[str, Any] = {
