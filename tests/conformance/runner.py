@@ -200,7 +200,6 @@ class Runner:
             "project": self._target.project,
             "domain": self._target.domain,
             "org": self._target.org,
-            "url": self._target.url,
             "host": urlsplit(self._target.url).netloc,
             "large": "x" * LARGE,
             "unique": f"c{secrets.token_hex(6)}",

@@ -9,7 +9,6 @@ from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
 
 from . import inputs
 from .repeating import Answer, RefusalError
@@ -116,29 +115,14 @@ def _cycle(kind: Descriptor, start: FieldDescriptor) -> Path:
     return ()
 
 
-def _depth(message: Message, path: Path) -> int:
-    """Return how much of a path is there."""
-    if not path:
-        return 0
-    value: Any = getattr(message, path[0].name)
-    if _entry(path[0]) or path[0].is_repeated:
-        return bool(value)
-    if not path[0].message_type:
-        return 1
-    return 1 + _depth(value, path[1:]) if message.HasField(path[0].name) else 0
-
-
 def _reach(message: Any, path: Path) -> Any:
-    """Return the message at a path, which is made if it is not there."""
-    for number, field in enumerate(path, 1):
-        value, rest = getattr(message, field.name), path[number:]
+    """Return the message at a path, of several the first; it is made if it is not there."""
+    for field in path:
+        value = getattr(message, field.name)
         if _entry(field):
-            keys = sorted(value, key=lambda key: _depth(value[key], rest))
-            message = value[keys[-1] if keys else "key" if _has_texts(field) else 1]
+            message = value[next(iter(value), "key" if _has_texts(field) else 1)]
         elif field.is_repeated:
-            if not value:
-                value.add()
-            message = max(value, key=lambda each: _depth(each, rest))
+            message = value[0] if value else value.add()
         else:
             value.SetInParent()
             message = value
