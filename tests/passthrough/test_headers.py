@@ -147,6 +147,14 @@ def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 431 ")
 
 
+def test_a_length_with_many_zeros_is_a_length(url: str) -> None:
+    address, length = urlsplit(url), "0" * 5_000
+    head = f"POST /read HTTP/1.1\r\nHost: app\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection((address.hostname, address.port)) as client:
+        client.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+        assert client.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
+
+
 def test_trailer_fields_are_no_headers(url: str) -> None:
     """Else they would count where a proxy removes or checks headers (RFC 9110 6.5.1)."""
     address = urlsplit(url)

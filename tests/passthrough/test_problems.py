@@ -65,13 +65,33 @@ class UpstreamError(Exception):
     headers = {"set-cookie": "session=theirs", "content-length": "3"}  # noqa: RUF012
 
 
+class UnreadableError(Exception):
+    """An error whose text is a bug, too."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 @router.get("/bug")
 async def bug(kind: str = "KeyError") -> None:
     if kind == "CancelledError":
         task = asyncio.create_task(asyncio.Event().wait())
         task.cancel()
         await task
+    if kind == "UnreadableError":
+        raise UnreadableError
     raise UpstreamError if kind == "UpstreamError" else KeyError("what the bug says")
+
+
+@router.get("/forgotten")
+async def forgotten() -> None:
+    """Start a task that fails, and that nobody awaits."""
+
+    async def fail() -> None:
+        raise ValueError("\n2026-01-01 ERROR all is lost" * 100_000)
+
+    asyncio.create_task(fail())  # noqa: RUF006 - that is the bug
+    await asyncio.sleep(0)
 
 
 def exit_with(kind: str) -> None:
@@ -419,7 +439,7 @@ def test_an_event_stream_starts_after_a_second_without_an_event(
 INTERNAL = {"type": "about:blank", "title": "Internal Server Error", "status": 500}
 
 
-@pytest.mark.parametrize("kind", ["KeyError", "UpstreamError", "CancelledError"])
+@pytest.mark.parametrize("kind", ["KeyError", "UpstreamError", "CancelledError", "UnreadableError"])
 def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     alice: httpx.Client, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -429,6 +449,17 @@ def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     assert "set-cookie" not in response.headers
     assert caplog.text.count(f"GET /bug: status 500, {kind}") == 1
     assert caplog.text.count("Traceback") == 1
+
+
+def test_a_task_that_nobody_awaits_logs_one_short_record_that_no_text_can_forge(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert alice.get("/forgotten").status_code == 200
+    wait_until(lambda: "never retrieved" in caplog.text)
+    (record,) = [each for each in caplog.records if each.name == "asyncio"]
+    assert record.exc_info is None
+    assert len(record.getMessage()) <= MAX_LINE_CHARS
+    assert all(line.startswith("    ") for line in record.getMessage().splitlines()[1:])
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "KeyError"])

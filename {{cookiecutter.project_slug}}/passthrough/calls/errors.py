@@ -19,7 +19,7 @@ from .caller import forwarded_credentials
 MIN_SECRET_CHARS = 8
 QUOTE_CHARS = 12  # consecutive characters of a credential that count as a quote
 REMOVED = "(removed: it contains a credential)"
-LOGGERS = ("connectrpc", "flyte", "httpcore", "httpx", "pyqwest")
+LOGGERS = ("asyncio", "connectrpc", "flyte", "httpcore", "httpx", "pyqwest")
 TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 

@@ -136,7 +136,7 @@ class Door:
             raise refusal
         # Check Content-Length now: uvicorn sends `100 Continue` at the first receive(), and an
         # endpoint may never read its body.
-        if (length := sent.get(b"content-length", b"")).isdigit():
+        if (length := sent.get(b"content-length", b"").lstrip(b"0")).isdigit():
             exchange.client.check_size(int(length))
         # That of the start, whatever other apps in the process do later.
         if config := scope.get("state", {}).get(CONFIG) or configuration():

@@ -224,7 +224,10 @@ def traceback_of(error: BaseException, secrets: Secrets) -> str:
     parts = []
     for each in reversed(links):
         places = "".join(traceback.format_tb(each.__traceback__))
-        text = shortened(str(each), MAX_ERROR_CHARS)
+        try:
+            text = shortened(str(each), MAX_ERROR_CHARS)
+        except Exception as odd:  # noqa: BLE001 - of the error's own __str__, or of what it holds
+            text = f"(its text raises {type(odd).__name__})"
         text = REMOVED if secrets.are_in(text) else text
         parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
     return shortened("\n".join(parts), MAX_LINE_CHARS)
