@@ -108,6 +108,7 @@ def test_a_quote_is_a_short_secret_or_a_good_part_of_a_long_one(text: str, is_qu
 @pytest.fixture
 def _safe_records() -> Iterator[None]:
     make_record = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)  # another test may have made records safe
     keep_credentials_out_of_logs()
     yield
     logging.setLogRecordFactory(make_record)
