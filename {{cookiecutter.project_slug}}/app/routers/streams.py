@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from passthrough.calls.logs import LOG_ID, AttemptBegan, LogLine, follow_log
+from passthrough.calls.logs import LOG_ID, follow_log
 from passthrough.dependencies import ActionDep, RunDep
 from passthrough.models import phase_of
 
@@ -50,8 +50,7 @@ async def run_logs(
     rest of it. If Flyte fails after the first event, the last one is a `problem`.
     """
     async for each in follow_log(action, last_event_id):
-        if isinstance(each, LogLine):
+        if each.kind == "line":
             yield ServerSentEvent(id=each.id, raw_data=each.text)
         else:
-            kind = "attempt" if isinstance(each, AttemptBegan) else "unavailable"
-            yield ServerSentEvent(event=kind, id=each.id, data={"attempt": each.attempt})
+            yield ServerSentEvent(event=each.kind, id=each.id, data={"attempt": each.attempt})

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
@@ -23,26 +24,13 @@ MAX_PAUSE_SECONDS = 30.0
 class LogEvent:
     """What `follow_log` yields."""
 
+    kind: Literal["line", "attempt", "unavailable"]
+    """A message, or a part of a long one; that a further attempt has begun; or that Flyte no longer
+    has the log of an attempt that has ended, or the rest of it."""
     id: str
     """Identifies it in the log of the action, to go on after it."""
     attempt: int
-
-
-@dataclass(frozen=True)
-class LogLine(LogEvent):
-    """A message of the log, or a part of a long one."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class AttemptBegan(LogEvent):
-    """An attempt after the first has begun; its log follows."""
-
-
-@dataclass(frozen=True)
-class LogUnavailable(LogEvent):
-    """Flyte no longer has the log of an attempt that has ended, or the rest of it."""
+    text: str = ""
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[LogEvent]:
@@ -60,7 +48,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     attempts = attempts_of((await action.details()).pb2)
     for attempt in range(int(start), MAX_ATTEMPTS + 1):
         if attempt > int(start):
-            yield AttemptBegan(f"{attempt}-0", attempt)
+            yield LogEvent("attempt", f"{attempt}-0", attempt)
         is_complete = told == "gone"  # as far as it can be
         seen, pause = 0 if is_complete else int(told), 1.0
         while True:
@@ -73,7 +61,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
                         number += 1
                         if number > seen:
                             seen = number
-                            yield LogLine(f"{attempt}-{number}", attempt, text)
+                            yield LogEvent("line", f"{attempt}-{number}", attempt, text)
                     is_complete = True
             if not action.done() and attempts <= attempt:
                 action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
@@ -83,7 +71,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_complete else 1.0
         if not is_complete:
-            yield LogUnavailable(f"{attempt}-gone", attempt)
+            yield LogEvent("unavailable", f"{attempt}-gone", attempt)
         if attempts <= attempt:
             return
         told = "0"
