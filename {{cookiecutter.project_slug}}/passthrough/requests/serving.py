@@ -1,11 +1,9 @@
 """uvicorn's options, the same however the app is started."""
 
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
@@ -115,15 +113,9 @@ UVICORN: dict[str, Any] = {
 """Options of ``uvicorn.Config``."""
 
 
-def _arguments() -> Iterator[str]:
-    for option in uvicorn.main.params:
-        if option.name in UVICORN:
-            value = UVICORN[option.name]
-            if option.secondary_opts:  # of a flag: what turns it off
-                yield (option.opts if value else option.secondary_opts)[0]
-            else:
-                yield f"{option.opts[0]} {value}"
-
-
-COMMAND_LINE = " ".join(_arguments())
+COMMAND_LINE = (
+    "--http passthrough.requests.serving:HttpProtocol --ws websockets-sansio --ws-max-size 4096"
+    " --ws-max-queue 1 --ws-per-message-deflate False --no-access-log --no-proxy-headers"
+    " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
+)
 """The same options for the ``uvicorn`` command."""
