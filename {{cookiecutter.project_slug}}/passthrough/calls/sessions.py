@@ -18,7 +18,18 @@ from .transport import HttpClient
 
 
 def change_sessions() -> None:
-    """Make every session, from ``flyte.init*`` or for a cluster, one of ours."""
+    """Make every session one of ours, and let each caller ask Flyte which cluster to use."""
+    _change_sessions()
+    _change_uploads()
+
+    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
+        return await factory()
+
+    sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
+
+
+def _change_sessions() -> None:
+    """Replace what makes sessions, for ``flyte.init*`` and for clusters."""
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
@@ -62,7 +73,9 @@ def change_sessions() -> None:
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
 
-    # An address or a header that HTTP does not allow is Flyte's mistake, not a bug of the app.
+
+def _change_uploads() -> None:
+    """Report an address or a header that HTTP does not allow as Flyte's mistake, and no bug."""
     data = sdk_object("flyte.remote._data")
     put = data._put_signed_url_with_retry
 
@@ -75,9 +88,3 @@ def change_sessions() -> None:
             raise ConnectError(Code.INTERNAL, refused) from None
 
     data._put_signed_url_with_retry = put_signed_url
-
-    # Each caller must ask Flyte for itself which cluster it may use.
-    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
-        return await factory()
-
-    sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
