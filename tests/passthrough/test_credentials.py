@@ -1,63 +1,19 @@
 """Sources of the caller's credentials besides Authorization and Cookie."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import APIRouter
 from fastapi.testclient import TestClient
-from flyte import remote
 from starlette.responses import JSONResponse
 
-from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, serving
+from local_flyte.testing import bearer
 from passthrough.calls.caller import forwarded_credentials
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.requests.credentials import passthrough_options
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
 
-from .support import build_app
-
-router = APIRouter()
-HEADER = "X-Forwarded-Access-Token"
-BOB = PEOPLE["bob"].token
-
-
-@router.get("/me")
-async def me() -> str:
-    return (await remote.User.get.aio()).subject() or ""
-
-
-@pytest.fixture(scope="module")
-def proxied(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """A client of an app that trusts a proxy's header."""
-    with serving(build_app(router, token_header=HEADER)) as url, client_of(url, None) as client:
-        yield client
-
-
-def test_the_token_that_a_proxy_passes_on_is_used(
-    proxied: httpx.Client, received: Callable[[], list[ReceivedCall]]
-) -> None:
-    # A proxy may put another token in Authorization: oauth2-proxy can send the ID token there.
-    headers = {HEADER: BOB, "Authorization": bearer("alice")}
-    assert proxied.get("/me", headers=headers).json() == PEOPLE["bob"].subject
-    assert {call.headers["authorization"] for call in received()} == {bearer("bob")}
-    assert not any(HEADER.lower() in call.headers for call in received())
-
-
-@pytest.mark.parametrize("values", [[], [""]])
-def test_without_the_proxys_header_authorization_is_ignored(
-    proxied: httpx.Client, values: list[str]
-) -> None:
-    headers = [("Authorization", bearer("alice")), *((HEADER, value) for value in values)]
-    assert proxied.get("/me", headers=headers).status_code == 401
-
-
-def test_by_default_no_proxy_is_trusted(url: str) -> None:
-    with client_of(url, None) as client:
-        assert client.get("/me", headers={HEADER: BOB}).status_code == 401
+pytestmark = pytest.mark.usefixtures("_safe_sdk")
 
 
 async def forwarded(*of_asgi: Any) -> None:
@@ -82,13 +38,13 @@ SENT = [
 DEFAULT = {"cookie": "flyte_at=one", "authorization": "Bearer two"}
 
 
-@pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({}, DEFAULT),
         ({"cookie_names": None}, DEFAULT | {"cookie": "theme=dark; flyte_at=one"}),
         ({"credential_headers": ("x-key", "x-none")}, DEFAULT | {"x-key": "three"}),
+        # A proxy may put another token in Authorization: oauth2-proxy can send the ID token there.
         ({"token_header": "x-token"}, DEFAULT | {"authorization": "Bearer four"}),
         ({"token_header": "x-none"}, {"cookie": "flyte_at=one"}),
         ({"flyte_plaintext": True}, DEFAULT | {"x-flyte-caller": "nobody"}),
@@ -100,7 +56,6 @@ def test_the_settings_decide_where_credentials_come_from(
     assert answer(settings, SENT).json() == expected
 
 
-@pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
 def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
     refused = answer({"token_header": "x-token"}, [*SENT, *(("x-token", each) for each in tokens)])
@@ -108,10 +63,19 @@ def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
     assert refused.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.usefixtures("_safe_sdk")
 def test_only_pages_of_trusted_origins_can_use_a_token_even_in_an_old_browser() -> None:
     """It sends an Origin, but no ``Sec-Fetch-Site``."""
     settings = {"trusted_origins": ("https://ui.example",)}
     for origin, status in (("https://ui.example", 200), ("https://other.example", 403)):
         headers = {"Authorization": bearer("alice"), "Origin": origin}
         assert answer(settings, headers, "POST").status_code == status
+
+
+@pytest.mark.parametrize("values", [[], [""]])
+def test_without_the_proxys_header_authorization_is_ignored(values: list[str]) -> None:
+    headers = [("Authorization", "Bearer two"), *(("X-Token", value) for value in values)]
+    assert answer({"token_header": "X-Token"}, headers).status_code == 401
+
+
+def test_by_default_no_proxy_is_trusted() -> None:
+    assert answer({}, {"X-Forwarded-Access-Token": "four"}).status_code == 401
