@@ -308,7 +308,7 @@ def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
-    messages = ("one\ntwo\rthree\r\n", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
+    messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
     log(lines(*messages), envelope(b"{}", 2))
 
     def events(seen: int) -> list[str]:

@@ -61,9 +61,11 @@ def change_loop() -> None:
 
 
 class _Text:
-    """Stands for rich's, which is slow for text beyond ASCII, and drops carriage returns."""
+    """Stands for rich's, which is slow for text beyond ASCII, and drops carriage returns, too."""
 
     def __init__(self, plain: str, style: str = "") -> None:  # noqa: ARG002
+        for control in "\a\b\v\f":
+            plain = plain.replace(control, "")
         self.plain = plain
 
 
