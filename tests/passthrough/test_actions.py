@@ -122,11 +122,8 @@ def test_a_log_resumes_only_after_an_id_of_its_own(alice: httpx.Client, greeting
 def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     alice: httpx.Client, family: str, local_flyte: LocalFlyte
 ) -> None:
-    headers = {"x-request-id": "00000000-the-tree"}
-    listed = alice.get(f"/runs/{family}/actions", headers=headers).json()
+    listed = alice.get(f"/runs/{family}/actions").json()
     root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
-    calls = [each for each in local_flyte.calls if headers.items() <= each.headers.items()]
-    assert len(calls) == 2 + 4  # the run, the list, and the details of each
     assert (root["name"], root["title"], root["parent"], root["phase"]) == (
         "a0", "family", None, "failed",
     )  # fmt: skip
