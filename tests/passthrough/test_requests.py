@@ -16,9 +16,8 @@ from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from flyte import remote
 from starlette.exceptions import HTTPException
 from starlette.types import Message
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect as connect_sync
+from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, serving, wait_until
@@ -74,7 +73,6 @@ STREAMS = {
     "watch": "WatchActionDetails",
     "wait": "WatchActionDetails",
     "logs": "TailLogs",
-    "live": "WatchActionDetails",
     "wait-sync": "WatchActionDetails",
     "logs-sync": "TailLogs",
 }
@@ -83,17 +81,10 @@ STREAMS = {
 
 async def view(client: httpx.AsyncClient, url: str) -> None:
     """Read a stream until cancelled."""
-    if url.endswith("live"):
-        async with connect(
-            url.replace("http", "ws", 1), additional_headers=ALICE, proxy=None, open_timeout=60
-        ) as websocket:
-            async for _ in websocket:
-                pass
-    else:
-        async with client.stream("GET", url) as response:
-            assert response.status_code == 200
-            async for _ in response.aiter_raw():
-                pass
+    async with client.stream("GET", url) as response:
+        assert response.status_code == 200
+        async for _ in response.aiter_raw():
+            pass
 
 
 async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIEWERS) -> None:
@@ -295,7 +286,7 @@ def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None
 def test_an_endpoint_that_reads_gets_all_messages_and_sees_its_client_leave(url: str) -> None:
     """Those that arrive at once are more than the app keeps."""
     address, many = f"ws{url[4:]}/conversation", 3 * MAX_UNREAD_MESSAGES
-    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+    with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * many)
         for _ in range(many):
             assert websocket.recv() == "heard"
@@ -317,7 +308,7 @@ def test_calls_of_a_websocket_end_when_its_client(
 ) -> None:
     monkeypatch.setattr(incoming, "MAX_UNREAD_SECONDS", 0.1)
     address = f"ws{url[4:]}/runs/{counting}/live"
-    with connect_sync(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+    with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
         wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
         websocket.socket.sendall(b"\x81\x81\0\0\0\0x" * unread)
         if unread:
