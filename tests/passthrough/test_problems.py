@@ -40,6 +40,7 @@ from .support import build_app
 
 router = APIRouter()
 left = threading.Event()
+FORGED = "\n2026-01-01 ERROR all is lost" * 100_000
 
 
 @router.get("/me")
@@ -84,14 +85,23 @@ async def bug(kind: str = "KeyError") -> None:
 
 
 @router.get("/forgotten")
-async def forgotten() -> None:
-    """Start a task that fails, and that nobody awaits."""
+async def forgotten(kind: str) -> None:
+    """Start what fails, and what nobody awaits."""
 
-    async def fail() -> None:
-        raise ValueError("\n2026-01-01 ERROR all is lost" * 100_000)
+    def fail(text: str = FORGED + PEOPLE["alice"].token) -> None:
+        raise ValueError(text)
 
-    asyncio.create_task(fail())  # noqa: RUF006 - that is the bug
-    await asyncio.sleep(0)
+    async def fail_later() -> None:
+        fail()
+
+    match kind:
+        case "task":
+            asyncio.create_task(fail_later())  # noqa: RUF006 - that is the bug
+            await asyncio.sleep(0)
+        case "callback":
+            asyncio.get_running_loop().call_soon(fail, PEOPLE["alice"].token)
+        case "thread":
+            threading.Thread(target=fail).start()
 
 
 def exit_with(kind: str) -> None:
@@ -452,15 +462,24 @@ def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     assert caplog.text.count("Traceback") == 1
 
 
-def test_a_task_that_nobody_awaits_logs_one_short_record_that_no_text_can_forge(
-    alice: httpx.Client, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["task", "callback", "thread"])
+def test_what_nobody_awaits_logs_one_short_record_without_its_text(
+    kind: str,
+    local_flyte: LocalFlyte,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert alice.get("/forgotten").status_code == 200
-    wait_until(lambda: "never retrieved" in caplog.text)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # pytest has its own
+    with serving(build_app(router)) as url, client_of(url, "alice") as client:
+        assert client.get("/forgotten", params={"kind": kind}).status_code == 200
+        wait_until(lambda: "ValueError" in caplog.text)
     (record,) = [each for each in caplog.records if each.name == "asyncio"]
-    assert record.exc_info is None
-    assert len(record.getMessage()) <= MAX_LINE_CHARS
-    assert all(line.startswith("    ") for line in record.getMessage().splitlines()[1:])
+    first, *others = record.getMessage().splitlines()
+    assert first.endswith(": ValueError")
+    assert "raise ValueError(text)" in others[-1]
+    assert all(line.startswith("    ") for line in others)
+    assert PEOPLE["alice"].token[:12] not in caplog.text
+    assert "all is lost" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "KeyError"])

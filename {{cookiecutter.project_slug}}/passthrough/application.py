@@ -21,7 +21,11 @@ from starlette.types import Message, Receive, Scope, Send
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .requests.door import CONFIG, COVERED, Door, configuration
-from .requests.logs import keep_credentials_out_of_uvicorns_log, log_to_the_console
+from .requests.logs import (
+    keep_credentials_out_of_uvicorns_log,
+    log_failures_without_texts,
+    log_to_the_console,
+)
 from .requests.operations import operations_by_id
 from .requests.problems import Problem, respond
 from .requests.public import ExceptPublic, is_public
@@ -109,6 +113,7 @@ class App(FastAPI):
             if message["type"] == "lifespan.startup.complete":
                 scope.setdefault("state", {})[CONFIG] = configuration()
                 log_to_the_console(self.settings)
+                log_failures_without_texts()
                 stopping.listen()
                 contain_exits()
                 tune_the_collector()

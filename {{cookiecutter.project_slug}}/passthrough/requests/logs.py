@@ -1,7 +1,10 @@
 """What is logged: by uvicorn, and to the console, unless the owner has configured logging."""
 
+import asyncio
 import logging
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,8 @@ class _Formatter(logging.Formatter):
     """Makes records safe to show."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = safe_lines(record.message)
+        if not hasattr(record, "is_safe"):
+            record.message = safe_lines(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -51,3 +55,31 @@ def keep_credentials_out_of_uvicorns_log() -> None:
         return is_fault or "websockets" not in Path(record.pathname).parts
 
     logging.getLogger("uvicorn.error").addFilter(is_safe)
+
+
+def log_failures_without_texts() -> None:
+    """Log what fails outside of all requests, such as a task that nobody awaits, without its text.
+
+    It may quote a credential, and nobody knows whose. An owner's own handlers remain.
+    """
+    logger = logging.getLogger("asyncio")
+
+    def log(what: str, error: BaseException) -> None:
+        places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        logger.error("%s: %s\n%s", what, type(error).__name__, places)
+
+    def log_in_loop(loop: asyncio.AbstractEventLoop, failed: dict[str, Any]) -> None:
+        if error := failed.get("exception"):
+            log(failed["message"].partition("(")[0], error)  # a callback's arguments follow
+        else:
+            loop.default_exception_handler(failed)
+
+    def log_in_thread(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_value and failed.exc_type is not SystemExit:  # as Python does
+            log("Exception in thread", failed.exc_value)
+
+    loop = asyncio.get_running_loop()
+    if not loop.get_exception_handler():
+        loop.set_exception_handler(log_in_loop)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = log_in_thread
