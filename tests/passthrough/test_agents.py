@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
@@ -55,13 +56,18 @@ import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve as agents
+from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
-from passthrough.limits import MAX_LOG_EVENT_CHARS, MAX_RESULT_BYTES
+from passthrough.limits import (
+    MAX_LOG_EVENT_CHARS,
+    MAX_RESULT_BYTES,
+    MAX_WITHOUT_ISSUER_SECONDS,
+)
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
@@ -754,10 +760,14 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert len(received()) == before
 
 
-def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again(
+def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again_later(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked, now = list[None](), time.monotonic()
+    monkeypatch.setattr(sign_in, "time", SimpleNamespace(monotonic=lambda: now))
+
     def unknown(**_: Any) -> None:
+        asked.append(None)
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
     silent = SimpleNamespace(GetOAuth2MetadataResponse=unknown)
@@ -770,8 +780,11 @@ def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again(
     with TestClient(app_with_agents()) as client:
         with monkeypatch.context() as patch:
             patch.setattr(identity, "auth_service_pb2", silent)
-            refused = client.get(METADATA)
-            assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
+            for _ in range(3):
+                refused = client.get(METADATA)
+                assert (refused.status_code, "OAUTH_ISSUER" in refused.text) == (404, True)
+            assert len(asked) == 1
+        now += MAX_WITHOUT_ISSUER_SECONDS
         with monkeypatch.context() as patch:
             patch.setattr(identity, "auth_service_pb2", verbose)
             assert client.get(METADATA).status_code == 502

@@ -66,7 +66,8 @@ def test_what_an_app_says_is_shown_with_time_and_level_and_without_credentials()
     ]
     others = [line for line in lines if not re.match(TIME, line)]
     assert {"    two", "    four"} <= {*others}
-    assert "Traceback (most recent call last):" in others
+    trace = "Traceback (most recent call last):"  # of two own records, and of a problem
+    assert [line for line in others if line.endswith(trace)] == [trace, trace, f"    {trace}"]
     assert TOKEN not in "".join(lines)
 
 

@@ -34,6 +34,7 @@ MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed
 MAX_ATTEMPTS = 1000  # of an action whose log is followed
+MAX_WITHOUT_ISSUER_SECONDS = 60.0  # that Flyte is not asked again where agents sign in
 MAX_RECORD_BYTES = 64 * 1024  # of what is written as JSON field by field, as by ``to_dict``
 MAX_LATEST_ATTEMPTS = 10  # that are looked at for the number of attempts
 MAX_ADDRESS_CHARS = 8192  # that Flyte signs, and that is sent on as a header

@@ -1,6 +1,7 @@
 """Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or as the settings say."""
 
 import asyncio
+import time
 from typing import Any
 
 from connectrpc.code import Code
@@ -12,7 +13,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from ..calls.caller import initialised
-from ..limits import MAX_RECORD_BYTES
+from ..limits import MAX_RECORD_BYTES, MAX_WITHOUT_ISSUER_SECONDS
 from ..settings import Settings
 
 PATH = "/mcp"
@@ -27,7 +28,7 @@ class SignIn:
     def __init__(self, settings: Settings, title: str) -> None:
         self._settings, self._title = settings, title
         self._document: dict[str, Any] | None = None
-        self._asking = asyncio.Lock()
+        self._asking, self._ask_from = asyncio.Lock(), 0.0
 
     def address(self, connection: HTTPConnection, path: str) -> str:
         """Return an address as the client knows it. OAuth needs https, except on this machine."""
@@ -50,11 +51,15 @@ class SignIn:
         if self._settings.flyte_plaintext:
             raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
         async with self._asking:  # so that many agents at once cost Flyte two calls
-            document = self._document or await self._ask_flyte()
-            if not any(document["authorization_servers"]):  # Flyte may be told an issuer later
-                raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
-            self._document = document
-        return JSONResponse({"resource": self.address(request, PATH), **document})
+            if not self._document and time.monotonic() >= self._ask_from:
+                document = await self._ask_flyte()
+                if any(document["authorization_servers"]):
+                    self._document = document
+                else:  # Flyte may be told an issuer later
+                    self._ask_from = time.monotonic() + MAX_WITHOUT_ISSUER_SECONDS
+        if not self._document:
+            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
+        return JSONResponse({"resource": self.address(request, PATH), **self._document})
 
     async def _ask_flyte(self) -> dict[str, Any]:
         """Ask Flyte, which answers this without credentials."""

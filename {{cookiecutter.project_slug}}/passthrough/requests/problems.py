@@ -209,7 +209,7 @@ def _log(
         text = f"\n{traceback_of(error, secrets)}"
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
-    logger.error("%s", safe_lines(line))
+    logger.error("%s", safe_lines(line), extra={"is_safe": True})
 
 
 def traceback_of(error: BaseException, secrets: Secrets) -> str:
