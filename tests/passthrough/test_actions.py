@@ -89,11 +89,28 @@ def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
             root.details.status.phase = phase_pb2.ACTION_PHASE_RUNNING
             local_flyte.delete_pods()
             local_flyte.clear_calls()
-        wait_until(lambda: len(local_flyte.calls) > 1)
+        wait_until(lambda: len(local_flyte.calls) > 1)  # late: what is gone is looked for again
         root.details.status.phase = phase_pb2.ACTION_PHASE_SUCCEEDED
         told = [*lines]
     assert not any(word in line for word in ("problem", "unavailable") for line in told)
-    assert {call.method for call in local_flyte.calls} == {"GetActionDetails"}  # no second reading
+
+
+def test_a_log_that_ends_before_its_attempt_is_read_again(
+    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    run = start("tests.stumble", times=0, until=str(tmp_path / "end"))
+    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
+    with alice.stream("GET", f"/runs/{run}/logs") as log:
+        lines = log.iter_lines()
+        next(line for line in lines if line == "data: waiting")
+        root.pods[1].running = False  # then Flyte ends the log, as for its own reasons
+        wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
+        local_flyte.clear_calls()
+        wait_until(lambda: len(local_flyte.calls) > 2)  # looks at the attempt's state
+        (tmp_path / "end").touch()
+        told = [line for line in lines if line.startswith("id: ")]
+    assert told[-1] == f"id: 1-{len(root.pods[1].log)}"
+    assert len({*told}) == len(told)
 
 
 def test_a_log_of_absurdly_many_attempts_ends(

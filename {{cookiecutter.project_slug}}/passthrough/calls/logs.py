@@ -19,6 +19,9 @@ LOG_ID = r"^[1-9]\d{0,8}-(\d{1,9}|gone)$"
 MAX_PAUSE_SECONDS = 30.0
 """While an attempt's end is not recorded: between looks at its state, the first after a second."""
 
+LATE_SECONDS = 2.0
+"""A pause before which Flyte usually records the end of an attempt whose log has ended."""
+
 
 @dataclass(frozen=True)
 class LogEvent:
@@ -50,11 +53,12 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         if attempt > int(start):
             yield LogEvent("attempt", f"{attempt}-0", attempt)
         is_complete = told == "gone"  # as far as it can be
-        seen, pause = 0 if is_complete else int(told), 1.0
+        seen, pause, has_ended = 0 if is_complete else int(told), 1.0, False
         while True:
             # Flyte ends the log with the attempt's pod, and records the attempt's end later. If
-            # that takes long, the log may have ended for another reason: then it is read again.
-            if not is_complete or pause == MAX_PAUSE_SECONDS:
+            # that takes long, the log may have ended for another reason: then it is read again, at
+            # the latest when the attempt has ended.
+            if not is_complete or has_ended or pause == MAX_PAUSE_SECONDS:
                 number = 0
                 with suppress(LogsNotYetAvailableError):
                     async for text in _texts(action, attempt):
@@ -63,13 +67,17 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
                             seen = number
                             yield LogEvent("line", f"{attempt}-{number}", attempt, text)
                     is_complete = True
+            if has_ended:
+                break
             if not action.done() and attempts <= attempt:
                 action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
                 attempts = attempts_of((await action.details()).pb2)
-            if action.done() or attempts > attempt:
+            has_ended = action.done() or attempts > attempt
+            if not has_ended:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_complete else 1.0
+            elif not is_complete or pause <= LATE_SECONDS:
                 break
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_complete else 1.0
         if not is_complete:
             yield LogEvent("unavailable", f"{attempt}-gone", attempt)
         if attempts <= attempt:
