@@ -162,11 +162,13 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
 
     names = {each["run"] for each in found}
     assert names <= waiting()
-    for method, code in (("ListActions", Code.NOT_FOUND), ("ListActions", Code.PERMISSION_DENIED)):
-        local_flyte.fail_next(method, code)
+    for code in (Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.INTERNAL):
+        local_flyte.fail_next("ListActions", code)
         assert len(names - waiting()) == 1
-    local_flyte.fail_next("ListActions", Code.UNKNOWN)  # which says nothing about one run
-    assert alice.get("/conditions").status_code == 502
+    for code, status in ((Code.UNAUTHENTICATED, 401), (Code.UNAVAILABLE, 503)):  # of no single run
+        local_flyte.fail_next("ListActions", code, times=1000)
+        assert alice.get("/conditions").status_code == status
+        local_flyte.fail_next("ListActions", code, times=0)
     details_of(local_flyte, found[0]).condition.prompt = "x" * 9_000_000  # more than is read
     assert waiting() >= names - {found[0]["run"]}
     aborted = found[1]["run"]

@@ -20,16 +20,20 @@ from flyteidl2.project.project_service_pb2 import (
     Project,
     Projects,
 )
-from flyteidl2.workflow.run_definition_pb2 import Run
-from flyteidl2.workflow.run_service_pb2 import CreateRunResponse
+from flyteidl2.workflow.run_definition_pb2 import Run, RunDetails
+from flyteidl2.workflow.run_service_pb2 import (
+    CreateRunResponse,
+    GetActionDetailsResponse,
+    GetRunDetailsResponse,
+)
 
-from app.routers import projects
+from app.routers import actions, projects
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
 from passthrough.watching import watch_actions
 
 from . import faulty
-from .faulty import FaultyWay
+from .faulty import FaultyWay, answer_with
 from .support import build_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
@@ -41,6 +45,7 @@ Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
 router.include_router(projects.router)
+router.include_router(actions.router)
 
 
 @router.get("/me")
@@ -93,10 +98,8 @@ FAULTS: dict[str, Callable[[FaultyWay], None]] = {
     "hangs": answers(faulty.hang),
     "answers a byte at a time": answers(faulty.answer_slowly),
     "dies before its answer": answers(faulty.die),
-    "answers with a proxy's page": answers(
-        faulty.answer_with(A_PAGE, "text/html", "502 Bad Gateway")
-    ),
-    "answers with an invalid message": answers(faulty.answer_with(b"\xff")),
+    "answers with a proxy's page": answers(answer_with(A_PAGE, "text/html", "502 Bad Gateway")),
+    "answers with an invalid message": answers(answer_with(b"\xff")),
 }
 
 
@@ -214,9 +217,51 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
 
 def test_a_run_without_an_action_is_a_fault_of_flyte(url: str, way: FaultyWay) -> None:
     way.meets = lambda head: b"/CreateRun " in head
-    way.fault = faulty.answer_with(CreateRunResponse(run=Run()).SerializeToString())
+    way.fault = answer_with(CreateRunResponse(run=Run()).SerializeToString())
     with client_of(url, "alice") as alice:
         assert alice.post("/greet").status_code == 502
+
+
+OF_NOBODY = GetActionDetailsResponse()
+OF_NOBODY.details.id.name = "a0"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        answer_with(GetActionDetailsResponse().SerializeToString()),
+        answer_with(OF_NOBODY.SerializeToString()),
+        answer_with(A_PAGE, "text/html"),
+        *(
+            answer_with(f'{{"code": "{code}"}}'.encode(), "application/json", status)
+            for code, status in (
+                ("internal", "500 Internal Server Error"),
+                ("invalid_argument", "400 Bad Request"),
+                ("resource_exhausted", "429 Too Many Requests"),
+                ("unimplemented", "501 Not Implemented"),
+            )
+        ),
+    ],
+)
+def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
+    url: str, way: FaultyWay, greeting: str, fault: faulty.Fault
+) -> None:
+    way.meets = lambda head: b"/GetActionDetails " in head
+    way.fault = fault
+    with client_of(url, "alice") as alice:
+        (listed,) = alice.get(f"/runs/{greeting}/actions").json()
+        watched = alice.get(f"/runs/{greeting}/actions/events").text
+    assert (listed["name"], listed["phase"], listed["phases"]) == ("a0", "succeeded", [])
+    assert watched.count("event: ") == watched.count('"name":"a0"') == 1
+
+
+def test_a_run_without_a_task_cannot_be_run_again(url: str, way: FaultyWay) -> None:
+    answer = GetRunDetailsResponse(details=RunDetails())
+    way.meets = lambda head: b"/GetRunDetails " in head
+    way.fault = answer_with(answer.SerializeToString())
+    with client_of(url, "alice") as alice:
+        refused = alice.post("/again/any")
+    assert (refused.status_code, "no task to run again" in refused.text) == (409, True)
 
 
 def test_a_run_with_too_many_inputs_is_too_large(url: str, way: FaultyWay, greeting: str) -> None:
@@ -224,7 +269,7 @@ def test_a_run_with_too_many_inputs_is_too_large(url: str, way: FaultyWay, greet
     for number in range(501):
         data.inputs.literals.add(name=str(number))
     way.meets = lambda head: b"/GetActionData " in head
-    way.fault = faulty.answer_with(data.SerializeToString())
+    way.fault = answer_with(data.SerializeToString())
     with client_of(url, "alice") as alice:
         refused = alice.post(f"/again/{greeting}")
     assert refused.status_code == 413
@@ -235,7 +280,7 @@ def test_a_list_of_projects_without_an_end_has_one_in_the_app(url: str, way: Fau
     many = [Project(id=f"p{number}", domains=[Domain(id="d")] * 90) for number in range(700)]
     page = ListProjectsResponse(projects=Projects(projects=many, token="more"))
     way.meets = lambda head: b"/ListProjects " in head
-    way.fault = faulty.answer_with(page.SerializeToString())
+    way.fault = answer_with(page.SerializeToString())
     with client_of(url, "alice") as alice:
         found = alice.get("/projects").json()
     assert [each["id"] for each in found[-2:]] == ["p298", "p299"]

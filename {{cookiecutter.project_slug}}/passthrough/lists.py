@@ -10,10 +10,10 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
-from google.protobuf.message import DecodeError
 
-from .calls.errors import TooLargeError
 from .limits import MAX_CALLS_AT_ONCE
+
+_OF_ALL = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -55,16 +55,18 @@ async def call_each(
 
 @contextmanager
 def skip_unreadable() -> Generator[None]:
-    """Skip the rest of the block if what it reads was deleted, is forbidden, or cannot be read.
+    """Skip the rest of the block if Flyte answers what it reads with an error, or nonsense.
 
     For one entry of a list, which must not hide the others.
+
+    Raises:
+        ConnectError: What says nothing about the entry: Flyte cannot be reached, or does not accept
+            the credentials.
     """
     try:
         yield
     except ConnectError as error:
-        is_gone = error.code in {Code.NOT_FOUND, Code.PERMISSION_DENIED}
-        is_odd = isinstance(error, TooLargeError) or isinstance(error.__cause__, DecodeError)
-        if not is_gone and not is_odd:
+        if error.code in _OF_ALL:
             raise
 
 
@@ -77,12 +79,14 @@ def listed_details(action: Any) -> remote.ActionDetails:
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If they cannot be read, such as those of a child that has just been enqueued, there is only what
-    the list has.
+    If they cannot be read, such as those of a child that has just been enqueued, or are those of
+    another action, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
-        details = await remote.ActionDetails.get_details.aio(action.pb2.id)
+        found = await remote.ActionDetails.get_details.aio(action.pb2.id)
+        if (found.run_name, found.name) == (details.run_name, details.name):
+            details = found
     return read(details)  # at once: they may be large
 
 
