@@ -1,16 +1,25 @@
 """WebSockets: uvicorn's limits on messages from clients, and what uvicorn logs."""
 
+import asyncio
 import logging
+import socket
+from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
 from fastapi import APIRouter, WebSocket
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from local_flyte.testing import bearer
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, serving
+from passthrough.limits import MAX_FRAME_BYTES_AT_ONCE
 from passthrough.requests.serving import COMMAND_LINE, UVICORN
+
+from .support import build_app
 
 router = APIRouter()
 HEADERS = {"Authorization": bearer("alice")}
@@ -20,7 +29,7 @@ HEADERS = {"Authorization": bearer("alice")}
 async def watch(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text("seen")
-    await websocket.receive_text()
+    await websocket.send_text(await websocket.receive_text())
 
 
 def test_a_large_message_is_refused_and_none_is_compressed(url: str) -> None:
@@ -31,6 +40,70 @@ def test_a_large_message_is_refused_and_none_is_compressed(url: str) -> None:
         with pytest.raises(ConnectionClosed):
             connection.recv(timeout=60)
         assert connection.close_code == 1009
+
+
+PING, START = b"\x89\x80\0\0\0\0", b"\x01\x81\0\0\0\0x"
+EMPTY, END = b"\x00\x80\0\0\0\0", b"\x80\x81\0\0\0\0y"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_others_are_served_between_many_small_frames(
+    loop: str, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, parsed, parts, parse = 0, Counter[int](), 0, WebSocketsSansIOProtocol.data_received
+
+    def counting(protocol: WebSocketsSansIOProtocol, data: bytes) -> None:
+        nonlocal parts
+        if not turns:
+            turn()
+        parse(protocol, data)
+        parsed[turns] += len(data)
+        parts = max(parts, len(protocol.frames))
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", counting)
+    with (
+        serving(build_app(router), loop=loop) as url,
+        connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as connection,
+    ):
+        assert connection.recv() == "seen"
+        connection.socket.sendall(PING * 50_000 + START + EMPTY * 50_000 + END)
+        assert connection.recv() == "xy"
+    assert sum(parsed.values()) > 600_000
+    assert max(parsed.values()) <= 2 * MAX_FRAME_BYTES_AT_ONCE
+    assert parts <= 2
+
+
+UPGRADE = (
+    f"GET /watch HTTP/1.1\r\nHost: app\r\nAuthorization: {HEADERS['Authorization']}\r\n"
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("", 101),
+        ("".join(f"x{n}: {'y' * 7000}\r\n" for n in range(4)), 101),
+        (f"x: {'y' * 9000}\r\n", 400),
+        ("x: y\r\n" * 200, 400),
+        ("Content-Length: 1\r\n", 400),
+    ],
+    ids=["none", "many bytes", "a long header", "many headers", "a body"],
+)
+def test_a_handshake_is_answered_even_if_it_is_too_large(url: str, more: str, status: int) -> None:
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(f"{UPGRADE}{more}\r\n".encode())
+        answer = client.makefile("rb")
+        assert answer.readline().split()[1] == str(status).encode()
+        if status == 400:
+            answer.read()  # until the connection is closed
 
 
 def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:

@@ -16,6 +16,7 @@ MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools no
 MAX_ARRIVING_HEADER_BYTES = 512 * 1024  # while they arrive; then the connection is closed
 MAX_PIPELINED_REQUESTS = 16  # of a connection, that wait for the response to another
 MAX_NAME_CHARS = 255  # of an input, and of a run in an address
+MAX_FRAME_BYTES_AT_ONCE = 16 * 1024  # of a WebSocket, before others are served
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
 MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it is closed
 
