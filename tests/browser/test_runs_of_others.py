@@ -13,6 +13,7 @@ from playwright.sync_api import Page, Request, expect
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import wait_until
 
+from ..served import TASKS
 from .visiting import Visitors, finished, look_again, send_actions, started
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202e" + "long" * 1000
@@ -28,7 +29,7 @@ def hide(page: Page, is_hidden: str) -> None:
 
 @pytest.mark.parametrize(
     ("task", "answered"),
-    [("greet", "Bob Brown answered: Yes"), (None, "bob-subject answered: Yes")],
+    [("greet", "Bob Brown answered: Yes"), (None, "Somebody (bob-subject) answered: Yes")],
     ids=["who has run something", "who has run nothing"],
 )
 def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
@@ -45,13 +46,13 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
     expect(asked.get_by_role("group")).to_contain_text("Publish 'the news'?")
     expect(asked.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
     bob = visit("bob").go("tasks")
-    expect(bob.get_by_role("link", name="A run waits").last).to_have_text(
-        "A run waits for an answer: Alice Adams"
-    )
-    bob.get_by_role("link", name="Runs 1 (A run waits").click()
+    words = "A run of Alice Adams waits for an answer"
+    expect(bob.get_by_role("link", name=words).last).to_have_text(words)
+    bob.get_by_role("link", name=f"Runs 1 ({words}").click()
     waiting = bob.get_by_role("region", name="Waiting for an answer")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (1)")
-    expect(waiting).to_contain_text("Publish 'the news'?")
+    whose = f"Publish 'the news'?Run {name} of Alice Adams, {TASKS}.publish · Asked"
+    expect(waiting).to_contain_text(whose)
     waiting.get_by_role("button", name="Yes").click()
     expect(waiting.get_by_role("group")).to_contain_text("Bob Brown answered: Yes")
     expect(asked).to_contain_text(answered)
@@ -109,12 +110,20 @@ def test_a_run_that_waits_says_why_and_nothing_is_asked_for_that_is_not_there(
     visitor = visit("alice")
     name = started(api, "greet", name="Ada")
     event = {"message": "0/3 nodes are available", "count": 12, "last_at": None}
-    send_actions(visitor.page, {"phase": "queued", "events": [event], "has_report": True})
+    usual = {"message": "[|ContainerCreating]: |", "count": 1, "last_at": None}
+    waits, failed = {"phase": "queued"}, {"phase": "failed", "error": "no memory"}
+    send_actions(
+        visitor.page,
+        waits | {"events": [event], "has_report": True},
+        failed | {"events": [usual, event]},
+    )
     asked: list[str] = []
     visitor.page.on("request", lambda request: asked.append(request.url))
     page = visitor.go(f"runs/{name}")
-    expect(page.get_by_label("What the cluster says")).to_have_text(
-        "0/3 nodes are available (12 times)"
+    said = page.get_by_label("What the cluster says")
+    expect(said).to_have_text(["0/3 nodes are available (12 times)"] * 2)
+    expect(page.locator(".events").last.locator("xpath=preceding-sibling::pre")).to_have_text(
+        "no memory"
     )
     expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
     expect(page.get_by_role("link", name="Report")).to_have_count(0)

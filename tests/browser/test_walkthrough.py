@@ -39,7 +39,7 @@ def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Vi
     expect(page.get_by_role("group", name="Inputs", exact=True)).to_be_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
-    expect(page.get_by_label("name")).to_be_focused()
+    expect(page.get_by_label("name text, required")).to_be_focused()
     page.keyboard.type("Ada")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -123,7 +123,8 @@ def test_enter_runs_the_form_unless_a_text_has_several_lines(visit: Visitors) ->
 
 def test_bob_sees_whose_run_it_is(visit: Visitors, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
-    page = visit("bob").go("runs")
+    visitor = visit("bob")
+    page = visitor.go("runs")
     expect(page.get_by_text("You have run nothing here yet.")).to_be_visible()
     page.get_by_label("Everyone").check()
     expect(page.get_by_role("group", name="Who you are")).to_contain_text("Bob Brown")
@@ -131,6 +132,11 @@ def test_bob_sees_whose_run_it_is(visit: Visitors, api: httpx.Client) -> None:
     expect(row).to_contain_text("Alice Adams")
     row.get_by_role("link").click()
     expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
+    page.route("**/me", lambda route: route.fulfill(status=404, json={}))  # its router is removed
+    visitor.go("runs")
+    expect(row).to_contain_text("Alice Adams")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#who")).to_be_hidden()
 
 
 def test_runs_are_listed_live_filtered_and_paged(

@@ -66,7 +66,6 @@ class Visitors:
         settings = {
             "locale": "en-GB",
             "timezone_id": "Europe/Berlin",
-            "reduced_motion": "reduce",  # drawing the animation takes CPU while a task runs
             **options,
         }
         visitor = Visitor(self._browser.new_context(**settings), self._app, name)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ const MOST = 1000; // actions that are shown
 const DEEPEST = 8; // levels that are indented
 const EVENTS = 3; // of the cluster's, for each action, and their characters
 const LONGEST = 500;
+const USUAL = /submitted to k8s|ContainerCreating|PodInitializing/i; // no news after the end
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
 /** A section with the tree; `choose` gets the name of the action that the user selects. */
@@ -42,8 +43,8 @@ export function actionsPanel(choose) {
       const steps = stepsOf(action);
       for (const { from, to } of steps) {
         origin ??= from;
-        start = Math.min(start, from, Date.parse(action.started_at) || from); // Flyte rounds some times
-        end = Math.max(end, to || from, Date.parse(action.ended_at) || from);
+        start = Math.min(start, from);
+        end = Math.max(end, to || from, Date.parse(action.ended_at) || from); // Flyte rounds some times
       }
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
       item.replaceChildren(row(action, depth, steps), inner);
@@ -62,6 +63,7 @@ export function actionsPanel(choose) {
       mark();
       choose(chosen);
     }, { class: "choice", title: action.task ?? action.name });
+    const said = action.events.filter(({ message }) => !hasEnded(action) || !USUAL.test(message));
     return h("div.action", { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
       h("div.label",
         phaseBadge(action.phase), select,
@@ -70,8 +72,8 @@ export function actionsPanel(choose) {
         action.cached && h("span.type", "from the cache"),
         h("span.took", runDuration(action))),
       bar(action, steps, origin),
-      h("ul.events.type", { "aria-label": "What the cluster says" }, action.events.slice(-EVENTS).map(event)),
-      action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error));
+      action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
+      h("ul.events.type", { "aria-label": "What the cluster says" }, said.slice(-EVENTS).map(event)));
   }
 
   return { node, draw };

@@ -60,11 +60,7 @@ export const get = (path, query, signal) => json("GET", path, { query, signal })
 export const post = (path, query, body) => json("POST", path, { query, body });
 export const part = encodeURIComponent;
 
-/**
- * Stream server-sent events, in lists of those that arrived together: `{ id, data }`.
- *
- * @param last The id of the event after which to go on.
- */
+/** Stream server-sent events, `{ id, data }`, in lists of those that arrived together; go on after the id `last`. */
 export async function* events(path, query, signal, opened, last) {
   const response = await send("GET", path, { query, signal, headers: last ? { "Last-Event-ID": last } : {} });
   opened();

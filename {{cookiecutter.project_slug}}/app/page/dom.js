@@ -2,11 +2,8 @@
 import { stringify } from "./api.js";
 
 /**
- * Make an element.
- *
- * @param kind Its tag and classes: "p.hint".
- * @param parts Its attributes first, if it has any; functions among them listen to events, and
- *   names that begin with "--" are properties for the style sheet.
+ * Make an element; `kind` is its tag and classes: "p.hint". Its attributes come first, if it has any:
+ * functions among them listen to events, and "--names" are properties for the style sheet.
  */
 export function h(kind, ...parts) {
   const [tag, ...classes] = kind.split(".");

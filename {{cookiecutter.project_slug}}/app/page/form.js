@@ -297,7 +297,7 @@ const isText = (value) => typeof value === "string";
 
 /** For each kind: its name, a test for the values it can show, and a function to make its control. */
 const KINDS = {
-  string: { free: true, called: "text", fits: isText, make: string },
+  string: { called: "text", fits: isText, make: string },
   bytes: { free: true, called: "bytes", fits: isText, make: bytes },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: { called: "JSON", fits: () => true, make: json },

@@ -1,5 +1,4 @@
-// A run's log, shown as it is written. It can be followed, wrapped and copied, and resumes after
-// an interruption.
+// A run's log, shown as it is written; it resumes after an interruption.
 import { events, parse, part, persist } from "./api.js";
 import { card, copyButton, h, name } from "./dom.js";
 

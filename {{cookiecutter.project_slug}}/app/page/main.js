@@ -51,14 +51,14 @@ async function route() {
   }
 }
 
-/** Load who is signed in; also when the page becomes visible, as it may after a sign-in elsewhere. */
+/** Load who is signed in, if the app has `/me`; also when the page becomes visible, as it may after a sign-in elsewhere. */
 async function identify() {
   if (document.hidden) return;
   try {
     await whoAmI();
     if (main.querySelector("[data-status='401']")) route();
   } catch (problem) {
-    if (problem.status !== 401) banner("signed-out", problemBox(problem, identify));
+    if (![401, 404].includes(problem.status)) banner("signed-out", problemBox(problem, identify));
   }
 }
 

@@ -1,8 +1,8 @@
 // What runs ask (Flyte's conditions), and the controls to answer it. Prompts are other people's text.
 import { part, post, stringify } from "./api.js";
-import { asText, button, card, h, name, newId, phaseWord, when } from "./dom.js";
+import { asText, button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, lookUp, person, problemBox } from "./session.js";
+import { link, lookUp, person, problemBox, session } from "./session.js";
 
 const MOST = 100; // questions that are shown
 const WORDS = { true: "Yes", false: "No" };
@@ -73,15 +73,18 @@ function resultOf(condition) {
   const { phase, value, answered_by: by } = condition;
   if (isOpen(condition)) return "Your answer has been sent; Flyte has not recorded it yet";
   if (value === null) return `${phaseWord(phase)} without an answer`;
-  return `${person(by, "Somebody")} answered: ${WORDS[value] ?? asText(value)}`;
+  const called = person(by, "Somebody"); // a subject, if it is all that Flyte has recorded
+  return `${called === by?.subject ? `Somebody (${called})` : called} answered: ${WORDS[value] ?? asText(value)}`;
 }
 
 function question(condition, { scope, over, here, everywhere }, { sending, answered }) {
   const id = newId();
   const problem = h("div");
+  const of = session.asking.find((run) => run.name === condition.run);
   const about = [
     condition.description && h("span", { dir: "auto" }, condition.description),
-    everywhere && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run))),
+    everywhere && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
+      of && [" of ", name(person(of.executed_by, "somebody")), of.task && [", ", taskName(of.task)]]),
     condition.asked_at && h("span", "Asked ", when(condition.asked_at)),
     condition.answered_at && h("span", "Answered ", when(condition.answered_at)),
   ];

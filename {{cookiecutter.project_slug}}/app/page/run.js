@@ -48,8 +48,7 @@ export async function runView(view, { subject, signal }) {
       fact("Attempts", String(run.attempts)),
       fact("Project", name(`${run.project} / ${run.domain}`)),
       fact("Version", h("code", name(run.version ?? "–"))));
-    error.replaceChildren(run.error
-      ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
+    error.replaceChildren(run.error ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
     if (hasEnded(run) && document.activeElement === abort) title.focus();
     abort.hidden = hasEnded(run);
     recover.hidden = !["failed", "timed_out", "aborted"].includes(run.phase);

@@ -5,6 +5,7 @@ import { button, h, hasEnded, name, webLink } from "./dom.js";
 export const session = {
   me: undefined, // a promise of who is signed in
   scope: {}, // project and domain, if they are not the app's own
+  asking: [], // runs that wait for an answer
 };
 
 /** A URL within this page, in the selected project. */
@@ -35,10 +36,10 @@ const asking = document.getElementById("asking");
 /** Say at "Runs" how many runs wait for an answer, and who asks; return them. */
 export async function loadAsking(scope, signal, inWords) {
   const paused = await get("runs", { ...scope, phase: "paused", limit: MOST_ASKING }, signal);
-  const runs = paused.filter((run) => !hasEnded(run));
+  const runs = (session.asking = paused.filter((run) => !hasEnded(run)));
   const count = `${runs.length}${runs.length < MOST_ASKING ? "" : "+"}`;
   const people = [...new Set(runs.map((run) => person(run.executed_by, "somebody")))].join(", ");
-  const words = `${runs.length === 1 ? "A run waits" : `${count} runs wait`} for an answer: ${people}`;
+  const words = runs.length === 1 ? `A run of ${people} waits for an answer` : `${count} runs of ${people} wait for an answer`;
   asking.title = words;
   asking.replaceChildren(...(runs.length ? [count, h("span.unseen", ` (${words})`)] : []));
   banner("asking", inWords && runs.length > 0 && h("p.notice", h("a", { href: link("runs") }, words)));
@@ -55,8 +56,7 @@ export async function whoAmI() {
   person(me);
   const shown = me.anonymous ? "anonymous" : me.name || me.email || me.subject || "unknown to Flyte";
   who.replaceChildren(
-    h("span.avatar", { "aria-hidden": "true" }, [...shown][0].toUpperCase()),
-    h("span", { title: me.email }, name(shown)),
+    name(shown, { title: me.email }),
     webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "");
   actor.replaceChildren("Every call to Flyte is made as ", name(shown), ".");
   banner("signed-out");
