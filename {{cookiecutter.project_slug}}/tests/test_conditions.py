@@ -15,8 +15,8 @@ Asked = dict[str, Any]
 
 @pytest.fixture
 def asked(alice: httpx.Client) -> Asked:
-    """What a new run of alice's asks."""
-    path = f"/runs/{start(ask.name, prompt='<b>Publish?</b>')}/conditions"
+    """What a new run of bob's asks."""
+    path = f"/runs/{start(ask.name, 'bob', prompt='<b>Publish?</b>')}/conditions"
     wait_until(lambda: alice.get(path).json())
     (condition,) = alice.get(path).json()
     return dict(condition) | {"path": f"{path}/{condition['action']}"}
@@ -25,20 +25,20 @@ def asked(alice: httpx.Client) -> Asked:
 def test_somebody_answers_what_a_run_asks_and_flyte_records_who(
     alice: httpx.Client, bob: httpx.Client, asked: Asked
 ) -> None:
-    (waiting,) = (each for each in bob.get("/conditions").json() if each["run"] == asked["run"])
+    (waiting,) = (each for each in alice.get("/conditions").json() if each["run"] == asked["run"])
     assert (waiting["name"], waiting["prompt"]) == ("approval", "<b>Publish?</b>")
     assert (waiting["type"], waiting["phase"]) == ("boolean", "paused")
     assert (waiting["value"], waiting["answered_by"], waiting["answered_at"]) == (None, None, None)
 
-    answer = bob.post(asked["path"], json={"value": True})
+    answer = alice.post(asked["path"], json={"value": True})
     assert answer.status_code == 200
     answered = answer.json()
     assert (answered["value"], answered["phase"]) == (True, "succeeded")
-    assert asked["run"] not in [each["run"] for each in bob.get("/conditions").json()]
-    with acting_as("bob"):
+    assert asked["run"] not in [each["run"] for each in alice.get("/conditions").json()]
+    with acting_as("alice"):
         assert answered["answered_by"]["subject"] == remote.User.get().subject()
         assert remote.Run.get(ended(asked["run"])).outputs().named_outputs == {"o0": True}
-    assert alice.get(f"/runs/{asked['run']}/conditions").json() == [answered]
+    assert bob.get(f"/runs/{asked['run']}/conditions").json() == [answered]
 
     assert alice.post(asked["path"], json={"value": True}).json() == answered
     refused = alice.post(asked["path"], json={"value": False})
