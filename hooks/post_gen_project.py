@@ -7,6 +7,7 @@ anything from the template. Standard library only, offline, and safe to run agai
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -53,7 +54,8 @@ def next_steps(answers: dict[str, str], *, make: bool, git: bool = True, folder:
     lines = [f"    {command:{width}}  # {why}\n" for command, why in steps]
     where = " (in WSL: the local Flyte does not run on Windows itself)" if os.name == "nt" else ""
     setup = "" if make else SETUP
-    text = f"\n{name} is ready. Next{where}:\n\n    cd {folder or name}\n{setup}{''.join(lines)}"
+    enter = f"    cd {shlex.quote(folder or name)}\n"
+    text = f"\n{name} is ready. Next{where}:\n\n{enter}{setup}{''.join(lines)}"
     if answers["ci"] != "none":
         text += f"\nOnce it is pushed, {answers['ci']} checks and tests every change.\n"
     return text if git else f"{text}\nTo keep it in git:\n\n    {COMMIT}\n"

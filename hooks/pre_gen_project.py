@@ -73,7 +73,8 @@ LABEL = (
 
 def header_names(text: str) -> str:
     """Return the names that can be used, or be made so, without those that cannot."""
-    made = [re.sub(r"[^!#$%&'+.^_`|~0-9A-Za-z]+", "-", name).strip("-") for name in text.split(",")]
+    names = [each.partition(":")[0] for each in text.split(",")]  # "X-Api-Key: its value"
+    made = [re.sub(r"[^!#$%&'+.^_`|~0-9A-Za-z]+", "-", name).strip("-") for name in names]
     usable = {name.lower(): name for name in made if re.fullmatch(rf"(?ai){HEADER}", name)}
     return ", ".join(usable.values())
 
@@ -102,7 +103,8 @@ QUESTIONS = {
         "Credential headers besides Authorization and Cookie (comma-separated, or empty)",
         "",
         rf"(?ai){TWICE}({HEADER}( *, *{HEADER})*)?",
-        "use names of headers with commas between them, each once; Authorization and Cookie are"
+        "use names of headers, without spaces or values, with commas between them, each once;"
+        " Authorization and Cookie are"
         " credentials already, and headers such as Host describe the message, not the caller",
         header_names,
     ),
@@ -121,7 +123,8 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
             clean = question.clean(answers[key])
             suggestion = clean if re.fullmatch(question.valid, clean) else question.default
             more = f"… ({len(value)} characters)" if len(value) > 60 else ""
-            told = f"  {question.prompt}: {value[:60]!r}{more}\n      {question.reason}."
+            reason = question.reason if value else f"it may not be empty; {question.reason}"
+            told = f"  {question.prompt}: {value[:60]!r}{more}\n      {reason}."
             yield key, suggestion, f"{told}\n      Try: {suggestion or 'no header'}\n"
     escaped = {key: re.sub(r'(["\\])', r"\\\1", answers[key]) for key in ("description", "author")}
     private = {f"__{key}_escaped": value for key, value in escaped.items()}

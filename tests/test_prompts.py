@@ -158,6 +158,29 @@ def refuse(baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> R
     return generate
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "suggestion", "said"),
+    [
+        ("credential_headers", "X-Api-Key: foo", "X-Api-Key", "without spaces or values"),
+        ("credential_headers", "X Api Key", "X-Api-Key", "without spaces or values"),
+        ("author", "", "Your Name", "it may not be empty; "),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(
+    hook: ModuleType, key: str, value: str, suggestion: str, said: str
+) -> None:
+    ((_, suggested, told),) = problems(hook, **{key: value, f"__{key}_escaped": value})
+    assert suggested == suggestion
+    assert said in told
+
+
+def test_the_folder_to_enter_can_have_a_space() -> None:
+    hook = load_hook("post_gen_project.py")
+    assert "\n    cd '../a folder/app'\n" in hook.next_steps(
+        hook.ANSWERS, make=True, folder="../a folder/app"
+    )
+
+
 def test_all_problems_are_printed_at_once_and_nothing_is_generated(refuse: Refuse) -> None:
     answers = {"project_slug": "My App", "flyte_domain": "Dev", "credential_headers": "Host"}
     told = refuse(extra_context=answers)
