@@ -191,10 +191,9 @@ def test_the_printed_update_works_and_so_does_a_conflict(
     present(template)
 
     (command,) = code_block("Updating a generated project", 1)
-    environment = {
-        "PATH": path_with_tools(tmp_path / "bin"),
-        "COOKIECUTTER_CONFIG": str(baker.config()),
-    }
+    (project.path / ".venv").mkdir()
+    path = path_with_tools(project.path / ".venv/bin")  # as `make dev` installs uvx
+    environment = {"PATH": path, "COOKIECUTTER_CONFIG": str(baker.config())}
     said = run("sh", "-c", command, cwd=project.path, **environment)
 
     assert "as clean as possible!" in said
