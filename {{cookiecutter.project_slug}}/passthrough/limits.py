@@ -1,4 +1,4 @@
-"""The one rule about work, and every limit that follows from it.
+"""The one rule about work, and the limits of sizes and numbers that follow from it.
 
 *Whatever is derived from what a caller or Flyte sent is bounded before it is made*: in time, to
 100 ms of the event loop for the largest message that is let in; in memory, to about ten times that

@@ -1,4 +1,4 @@
-"""When a request must be answered: made, extended and removed here."""
+"""The deadline of a request; `requests.exchange` makes one for each."""
 
 import asyncio
 import math
@@ -8,7 +8,7 @@ from contextlib import suppress
 class Deadline:
     """The time by which the response to a request must have begun.
 
-    The door makes one for each request. It is extended when a run is started, because the caller
+    It is extended when a run is started, because the caller
     must learn that it was, and removed when the response has begun, or when a tool call takes over,
     which is a request with a deadline of its own.
     """

@@ -186,7 +186,7 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
 
 
 def _correct(filters: Iterable[Filter]) -> None:
-    """Put right how the SDK writes two filters of runs and actions (findings 24 and 26).
+    """Put right how the SDK writes two filters of runs and actions.
 
     Flyte calls the person who has started a run ``created_by_subject``. A single phase is sent
     digit by digit, as ``["1", "0"]`` for "recovered", which Flyte refuses.
