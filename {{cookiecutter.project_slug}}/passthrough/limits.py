@@ -1,4 +1,4 @@
-"""The one rule about work, and the limits of sizes and numbers that follow from it.
+"""The one rule about work, and the limits that follow from it.
 
 *Whatever is derived from what a caller or Flyte sent is bounded before it is made*: in time, to
 100 ms of the event loop for the largest message that is let in; in memory, to about ten times that
@@ -6,6 +6,7 @@ message's size; in what is answered, to a few megabytes; and in what is logged, 
 
 Without it, a message that costs its sender nothing stops everybody else in the process. So each
 piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`.
+How long something pauses between two looks is said where it pauses.
 """
 
 # What a client sends
@@ -32,6 +33,7 @@ MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # inputs and outputs have up to 2 MiB
 MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
 MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
+MAX_LINES_AT_ONCE = 1000  # of a log, before others are served: a message may hold many
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed
 MAX_ATTEMPTS = 1000  # of an action whose log is followed

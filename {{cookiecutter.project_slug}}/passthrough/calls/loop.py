@@ -10,6 +10,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 
+from ..limits import MAX_LINES_AT_ONCE
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
 from .sdk import sdk_object
@@ -18,9 +19,6 @@ Tail = Callable[..., AsyncGenerator[Any]]
 
 LOG_PAUSE_SECONDS = 2.0
 """Between attempts to read a log that is not there yet, as in the SDK."""
-
-LINES_AT_ONCE = 1000
-"""Lines of a log after which other requests are served: a message may hold many lines."""
 
 
 def change_loop() -> None:
@@ -107,7 +105,7 @@ def _cancellable(tail: Tail) -> Tail:
             async for line in lines:
                 yield line
                 number += 1
-                if number % LINES_AT_ONCE == 0:
+                if number % MAX_LINES_AT_ONCE == 0:
                     await asyncio.sleep(0)
         await checkpoint_if_cancelled()  # anyio recognises only its own cancellations
         task = asyncio.current_task()
