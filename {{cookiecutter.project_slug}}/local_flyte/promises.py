@@ -106,12 +106,15 @@ def hint(operation: Operation, response: httpx.Response) -> str:
         return f"{told}This is a bug in the endpoint, or in what it calls."
     if response.is_success:
         return f"{told}It has not called Flyte: give it the parameter `_: CallerDep`."
-    example: Example = {"params" if method == "GET" else "json": {"text": "Ada"}}
-    refused = response.text if response.status_code == 422 else ""
-    if "{" in path and (response.status_code == 404 or '"location": ["path"' in refused):
+    invalid = response.json()["errors"] if '"errors": [{"location"' in response.text else []
+    places = [each["location"] for each in invalid]
+    example: dict[str, Any] = {}
+    for place, name, *_ in (each for each in places if len(each) > 1):
+        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
+    if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
         example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
-    elif not refused:
-        example = {"status": response.status_code}
+    elif not example:
+        example = {"json": "<a body>"} if places else {"status": response.status_code}
     where = "add an example request to EXAMPLES in tests/test_promises.py, such as"
     return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
 
@@ -282,12 +285,13 @@ def test_no_response_and_no_log_has_a_token_that_flyte_quotes(
         caplog.set_level(logging.DEBUG, name)
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     token = PEOPLE["alice"].token
-    endpoints.call(alice, operation)
-    answers = list[httpx.Response]()
+    answers = [endpoints.call(alice, operation)]
+    assert received(), hint(operation, answers[0])
     for method in {each.method for each in received()}:
         local_flyte.fail_next(method, Code.UNKNOWN, times=20, message=f"no good: {token}")
         answers.append(endpoints.call(alice, operation))
         local_flyte.fail_next(method, Code.UNKNOWN, times=0)
-    assert any(not each.is_success or '"isError":true' in each.text for each in answers)
+    failed = [each for each in answers[1:] if not each.is_success or '"isError":true' in each.text]
+    assert failed, f"{' '.join(operation)} succeeds although Flyte fails"
     told = [*(each.text for each in answers), caplog.text, *capfd.readouterr()]
     assert not any(token in each for each in told)
