@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from local_flyte import sign_in
+from local_flyte.__main__ import PORT
 from local_flyte.testing import wait_until
 
 from ..baking import Baker, run
@@ -51,11 +52,13 @@ def started(
     python: Path, project: Path, *options: str, **environment: str
 ) -> Iterator[tuple[Running, str]]:
     """Start the command; yield it and all it has printed until it said how to stop it."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])  # a port in use is not an error
-        command = [str(python), "-m", "local_flyte", "--port", port, *options]
-        with running(command, project, **{"PWD": str(project), **environment}) as process:
-            yield process, process.wait_until_ready()
+    with ExitStack() as stack:
+        with suppress(OSError):  # the default is in use by somebody else, which is not an error
+            stack.enter_context(socket.create_server(("127.0.0.1", PORT)))
+        command = [str(python), "-m", "local_flyte", *options]
+        variables = {"PWD": str(project), **environment}
+        process = stack.enter_context(running(command, project, **variables))
+        yield process, process.wait_until_ready()
 
 
 def check_ends(command: Running, number: signal.Signals) -> None:
@@ -127,9 +130,25 @@ def browser() -> Iterator[httpx.Client]:
 
 def test_an_exported_address_and_a_port_in_use_are_told(printed: str) -> None:
     """The printed ``curl`` lines are tried in test_demo.py."""
-    assert re.search(r"^Port \d+ is in use, so .* --port <number>$", printed, re.MULTILINE)
+    assert re.search(r"^Port 8080 is in use, so .* --port <number>$", printed, re.MULTILINE)
+    assert "Using the variables in .env.\n" in printed
     assert "Not used with the local Flyte" in printed
     assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
+
+
+def test_a_port_that_is_asked_for_is_the_one_or_an_error(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for number, code, said in (
+            (port, 1, f"Cannot listen on port {port}: Address already in use. Choose another"),
+            (65_536, 2, "a port is a number from 0 to 65535"),
+        ):
+            command = [sys.executable, "-m", "local_flyte", "--port", str(number)]
+            ended = subprocess.run(
+                command, cwd=project, capture_output=True, text=True, check=False
+            )
+            assert ended.returncode == code
+            assert said in ended.stderr
 
 
 def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -30,9 +31,8 @@ PROJECT = "{{ cookiecutter.flyte_project }}"
 DOMAIN = "{{ cookiecutter.flyte_domain }}"
 CREDENTIAL_HEADERS = "{{ cookiecutter.credential_headers }}"
 PORT = 8080
-PORT_IN_USE = (
-    "Port {} is in use, so this is port {}. To choose one: {} -m local_flyte --port <number>"
-)
+PORT_IN_USE = "Port {} is in use, so this is {}. To choose one: {} -m local_flyte --port <number>"
+CANNOT_LISTEN = "Cannot listen on port {}: {}. Choose another one, or 0 for any that is free."
 READY_SECONDS = 180
 STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
@@ -46,17 +46,18 @@ SWITCHES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal, and return 0; or 1, if something did not start."""
-    parser = argparse.ArgumentParser(
-        prog="python -m local_flyte",
-        description="Run the app on a local Flyte that has users and runs your tasks.",
-    )
+    about = "Run the app on a local Flyte that has users and runs your tasks."
+    parser = argparse.ArgumentParser("python -m local_flyte", description=about)
     where = "port of the app (default: 8080, or a free one)"
-    parser.add_argument("--port", type=int, metavar="PORT", default=PORT, help=where)
+    parser.add_argument("--port", type=int, metavar="PORT", help=where)
     for option, meaning in SWITCHES.items():
         parser.add_argument(option, action="store_true", help=meaning)
     options = parser.parse_args(arguments)
+    if (options.port or 0) not in range(65_536):
+        parser.error("a port is a number from 0 to 65535")
 
-    load_dotenv(".env")  # exported variables take precedence
+    if load_dotenv(".env"):  # exported variables take precedence
+        print("Using the variables in .env.", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs without SIGINT
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
@@ -109,13 +110,10 @@ def _run(options: argparse.Namespace) -> int:
         stack.callback(_ignore_further_signals)
         offered = _paths(app, url)
         notes = []
-        if options.port not in {0, port}:
-            notes.append(PORT_IN_USE.format(options.port, port, sys.executable))
+        if options.port is None and port != PORT:
+            notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
         if reload:
-            notes.append(
-                f"When a Python file in {PACKAGE}/ changes, the app restarts and the tasks are"
-                " registered again."
-            )
+            notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
         banner = app_banner(
             local_flyte,
             url,
@@ -159,11 +157,14 @@ def _ignore_further_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _listen(wanted: int) -> socket.socket:
-    """Take the wanted port, or another one if it is in use."""
-    with contextlib.suppress(OSError, OverflowError):
-        return listen(wanted)
-    return listen()
+def _listen(wanted: int | None) -> socket.socket:
+    """Take the wanted port; without one, the default or, if that is in use, any."""
+    try:
+        return listen(PORT if wanted is None else wanted)
+    except OSError as error:
+        if wanted is None:
+            return listen()
+        raise RuntimeError(CANNOT_LISTEN.format(wanted, os.strerror(error.errno or 0))) from None
 
 
 @contextlib.contextmanager

@@ -165,17 +165,13 @@ class Clients:
         return list(json.loads(told)["tasks"])
 
     def _run(self, command: list[str], root: Path, failure: str) -> str:
+        # A separate home folder: the SDK caches its uploads there by endpoint, and an earlier local
+        # Flyte may have had the same port.
+        separate = {"HOME": str(self.home), "TERM": "dumb", "DO_NOT_TRACK": "1"}
         result = subprocess.run(
             command,
             cwd=root,
-            env={
-                **inherited_environment(),
-                # A separate home folder: the SDK caches its uploads there by endpoint, and an
-                # earlier local Flyte may have had the same port.
-                "HOME": str(self.home),
-                "TERM": "dumb",
-                "DO_NOT_TRACK": "1",
-            },
+            env={**inherited_environment(), **separate},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,6 @@ from pathlib import Path
 SITE = Path(__file__).parent / "container"
 """A folder with Python's own start-up code for a container."""
 
-
 DONE = {0, -signal.SIGABRT}
 """Exit codes of the SDK's programs that have done their work. Their HTTP client sometimes aborts
 the process while Python exits: about 1 in 50 times on a busy machine, with pyqwest 0.12."""
