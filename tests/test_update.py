@@ -192,6 +192,7 @@ def test_the_printed_update_works_and_so_does_a_conflict(
 
     (command,) = code_block("Updating a generated project", 1)
     (project.path / ".venv").mkdir()
+    (project.path / ".venv/.gitignore").write_text("*\n")
     path = path_with_tools(project.path / ".venv/bin")  # as `make dev` installs uvx
     environment = {"PATH": path, "COOKIECUTTER_CONFIG": str(baker.config())}
     said = run("sh", "-c", command, cwd=project.path, **environment)
