@@ -16,10 +16,18 @@ from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
 from local_flyte.conditions import RECORDING
 from local_flyte.testing import acting_as, ended, start, wait_until
+from passthrough.calls.runs import conditions_of
 
 router = APIRouter()
 router.include_router(conditions.router)
 router.include_router(runs.router)
+
+
+@router.get("/kept/{run}")
+async def kept(run: str) -> list[list[str]]:
+    """Return what is kept of each condition in a list."""
+    found = [each.pb2.ListFields() async for each in conditions_of(run)]
+    return [[field.name for field, _ in each] for each in found]
 
 
 def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
@@ -201,6 +209,7 @@ def test_what_waits_comes_first_and_the_rest_on_further_pages(
     assert [each["name"] for each in alice.get(path).json()] == ["", "", ""]
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
     assert "" not in [each["name"] for each in alice.get("/conditions").json()]
+    assert alice.get(f"/kept/{first['run']}").json() == [["id", "status"]] * 3
     for query in ("phase=paused", "phase=paused&phase=paused"):
         runs = alice.get(f"/runs?limit=200&{query}").json()
         assert first["run"] in [each["name"] for each in runs]

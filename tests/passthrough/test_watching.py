@@ -1,11 +1,14 @@
 """Watching all actions of a run: what changes, and when it ends."""
 
+import asyncio
 import json
+import resource
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +16,9 @@ import pytest
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from flyte import remote
+from flyteidl2.common.phase_pb2 import ACTION_PHASE_SUCCEEDED
+from flyteidl2.workflow.run_definition_pb2 import Action, EnrichedAction, Run
+from flyteidl2.workflow.run_service_pb2 import WatchActionsResponse
 
 from app.routers import actions, conditions, runs
 from local_flyte import LocalFlyte, ReceivedCall
@@ -142,8 +148,8 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
     (broken := tmp_path / "broken").touch()
     run = ended(start("tests.family", broken=str(broken)))
     monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
-    for where, name in ((local_runs, "WATCHED_AT_ONCE"), (watching, "MAX_ACTIONS_AT_ONCE")):
-        monkeypatch.setattr(where, name, 3)  # so that the run is not in one message
+    monkeypatch.setattr(local_runs, "WATCHED_AT_ONCE", 3)  # so that it is not in one message
+    monkeypatch.setattr(watching, "MAX_ACTIONS_AT_ONCE", 2)
     local_flyte.clear_calls()
     told = [*changes(alice, run)]
     calls = [call.method for call in local_flyte.calls]
@@ -153,3 +159,39 @@ def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
         ("failed", "family", True), ("failed", "stumble", True), ("succeeded", "stumble", False),
     }  # fmt: skip
     assert len(told) == 4
+
+
+@pytest.mark.anyio
+async def test_memory_holds_neither_whole_messages_nor_many_large_actions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def memory() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def enriched(name: str, phase: Any, title: str = "") -> EnrichedAction:
+        action = EnrichedAction()
+        action.action.id.name, action.action.status.phase = name, phase
+        action.action.metadata.task.short_name = title
+        return action
+
+    async def messages(_: object) -> AsyncGenerator[WatchActionsResponse]:
+        for number in range(40):
+            large = enriched(f"large {number}", ACTION_PHASE_SUCCEEDED, "x" * 5_000_000)
+            small = enriched(f"a{39 - number}", ACTION_PHASE_SUCCEEDED)
+            sent = WatchActionsResponse(enriched_actions=[small, large]).SerializeToString()
+            yield WatchActionsResponse.FromString(sent)
+
+    service = SimpleNamespace(watch_actions=messages)
+    flyte = SimpleNamespace(client=SimpleNamespace(run_service=service))
+    monkeypatch.setattr(watching, "initialised", lambda: flyte)
+    run, before = remote.Run(Run(action=Action())), memory()
+    kept = [small async for small, *_ in watch_actions(run)]
+    assert [each.name for each in kept] == [f"a{number}" for number in range(39, -1, -1)]
+    assert memory() - before < 100_000_000
+
+    changes = watching._Changes()
+    listening = asyncio.create_task(changes.listen(run))
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert len(await changes.take(1000)) == 4  # then there are more
+    listening.cancel()

@@ -10,12 +10,14 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
+from flyteidl2.workflow.run_definition_pb2 import Action
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 
 from .calls.caller import initialised
 from .limits import (
     MAX_ACTIONS_AT_ONCE,
     MAX_CALLS_AT_ONCE,
+    MAX_MESSAGE_BYTES,
     MAX_REMEMBERED_ACTIONS,
     MAX_WATCHED_DETAILS,
 )
@@ -36,11 +38,12 @@ WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.IN
 PAUSE_SECONDS = 1.0
 """Until a watch that has ended before its run is opened again."""
 
-QUIET_SECONDS = 5.0
-"""Without news after the run's end, until the watch ends although something still asks."""
-
 ENDED, ASKS, GOES_ON = range(3)
 """What is left of an action, or of a run: of the latter, the most that is left of an action."""
+
+QUIET_SECONDS = {ENDED: 1.0, ASKS: 5.0, GOES_ON: None}
+"""Without news, until the watch ends: an answer may be recorded late, and the last actions may come
+in several messages."""
 
 
 async def watch_details(
@@ -89,11 +92,15 @@ class _Changes:
                     async with self._news:
                         self._changed.update((action.name, action) for action in actions)
                         self._news.notify_all()
-                        await self._news.wait_for(lambda: len(self._changed) < MAX_ACTIONS_AT_ONCE)
+                        await self._news.wait_for(self._has_room)
         finally:
             async with self._news:
                 self._has_ended = True
                 self._news.notify_all()
+
+    def _has_room(self) -> bool:
+        size = sum(action.pb2.ByteSize() for action in self._changed.values())
+        return len(self._changed) < MAX_ACTIONS_AT_ONCE and size < MAX_MESSAGE_BYTES
 
     async def take(self, most: int) -> list[remote.Action]:
         """Wait for changes, and return some of them; none if there will be no more."""
@@ -109,8 +116,8 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
 
     Parents come before their children, and at most 1,000 actions at a time. One that waits for the
     cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
-    state and its task's short name. It ends when all actions have ended. If some still ask, it ends
-    five seconds later: an answer may be recorded late, and those of an aborted run stay paused.
+    state and its task's short name. It ends a second after all actions have ended; if some ask,
+    after five: an answer may be recorded late, and those of an aborted run stay paused.
 
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
@@ -121,16 +128,13 @@ async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
         try:
             async with aclosing(_sent(run)) as messages:
                 while True:
-                    quiet = None if seen.what_is_left() == GOES_ON else QUIET_SECONDS
-                    async with asyncio.timeout(quiet):
+                    async with asyncio.timeout(QUIET_SECONDS[seen.what_is_left()]):
                         actions = await anext(messages, None)
                     if actions is None:
                         break
                     has_begun = True
                     if changed := [action for action in actions if seen.has_changed(action)]:
                         yield changed
-                    if seen.what_is_left() == ENDED and len(actions) < MAX_ACTIONS_AT_ONCE:
-                        return
         except TimeoutError:
             return
         except ConnectError as error:  # as of a proxy that cuts off quiet streams
@@ -146,8 +150,14 @@ async def _sent(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
             found = message.enriched_actions
             for start in range(0, len(found), MAX_ACTIONS_AT_ONCE):
                 part = found[start : start + MAX_ACTIONS_AT_ONCE]
-                yield [remote.Action(each.action) for each in part]
+                yield [_copied(each.action) for each in part]
                 await asyncio.sleep(0)
+
+
+def _copied(action: Action) -> remote.Action:
+    copy = Action()  # a part of a message keeps all of it in memory
+    copy.CopyFrom(action)
+    return remote.Action(copy)
 
 
 class _Seen:

@@ -10,7 +10,7 @@ from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
-from flyteidl2.workflow.run_definition_pb2 import ActionDetails
+from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
 from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS, MAX_LISTED_RUNS
 from .caller import initialised
@@ -37,21 +37,27 @@ async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
             yield run
 
 
-def paused_in(run: str) -> AsyncIterator[remote.Action]:
-    """List the actions of a run that wait for an answer, the newest first."""
-    found: AsyncIterator[remote.Action] = remote.Action.listall.aio(
-        run, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
-    )
-    return found
+async def paused_in(run: str) -> AsyncGenerator[remote.Action]:
+    """List the actions of a run that wait for an answer, the newest first: which, and their state.
+
+    The rest would be kept in memory with the whole page that Flyte sent.
+    """
+    found = remote.Action.listall.aio(run, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST)
+    async for each in found:
+        yield _brief(each)
 
 
-async def conditions_of(run: str) -> AsyncGenerator[remote.Action | remote.Condition]:
+async def conditions_of(run: str) -> AsyncGenerator[remote.Action]:
     """List what a run asks: what waits for an answer, then the rest in Flyte's order, by phase."""
     async for action in paused_in(run):
         yield action
     async for each in remote.Condition.listall.aio(run):
         if each.pb2.status.phase != ActionPhase.PAUSED.to_protobuf_value():
-            yield each
+            yield _brief(each)
+
+
+def _brief(listed: remote.Action | remote.Condition) -> remote.Action:
+    return remote.Action(Action(id=listed.pb2.id, status=listed.pb2.status))
 
 
 async def report_address(action: remote.Action) -> str:
