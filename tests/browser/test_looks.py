@@ -54,7 +54,7 @@ def spent(attempt: int, *seconds: float) -> list[dict[str, Any]]:
 EVENT = {"message": "Back-off pulling image", "count": 5, "last_at": at(40)}
 WAITING = {"attempt": 1, "phase": "queued", "started_at": at(45), "ended_at": None}
 TIMED: list[dict[str, Any]] = [
-    {"phase": "failed", "error": "no memory", "phases": spent(1, 0, 5, 9, 50)},
+    {"phase": "failed", "error": "no memory", "phases": spent(1, 0.4, 5, 9, 50)},
     {"cached": True, "started_at": at(10), "ended_at": at(10)},
     {"phase": "recovered", "started_at": at(10), "ended_at": at(10)},
     {
@@ -65,7 +65,7 @@ TIMED: list[dict[str, Any]] = [
         "phases": [*spent(1, 12, 15, 20, 30), *spent(2, 30, 36, 37, 45)],
         "events": [EVENT],
     },
-    {"parent": "a3", "type": "condition", "started_at": at(21), "ended_at": at(29)},
+    {"type": "condition", "started_at": at(0), "ended_at": at(8)},
     {"phase": "queued", "phases": [WAITING], "events": [EVENT | {"count": 1}]},
 ]
 
@@ -136,7 +136,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     )
     expect(bars.nth(3)).to_have_text(f"{first}, Attempt 2: {second}, Running 8.0 s")
     expect(bars.nth(2)).to_have_text("Has not run")
-    expect(bars.nth(4)).to_have_text("Waiting for an answer 8.0 s")
+    expect(bars.nth(4)).to_have_text("Waiting for an answer 7.6 s")  # rounded
     expect(bars).to_have_count(206)
     widths = "bar => [...bar.querySelectorAll('i')].map(i => i.offsetWidth / bar.offsetWidth)"
     shares = tree.locator("li .bar").nth(3).evaluate(widths)

@@ -13,8 +13,8 @@ const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "pa
 export function actionsPanel(choose) {
   const rows = new Map(); // by name: the action, as text, too, its depth, its item, and the list in that
   let chosen = "a0";
-  let origin; // these times are in milliseconds
-  let [start, end] = [Infinity, -Infinity];
+  let origin; // the run's start; these times are in milliseconds
+  let end = -Infinity;
   const list = h("ul");
   const tree = h("div.tree", list);
   const note = h("span");
@@ -26,8 +26,7 @@ export function actionsPanel(choose) {
   function scale() {
     if (origin === undefined) return "";
     const over = hasEnded(rows.get("a0")?.action ?? {});
-    const length = Math.max(1, (over ? end : Math.max(end, Date.now())) - start);
-    tree.style.setProperty("--start", start - origin);
+    const length = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
     tree.style.setProperty("--length", length);
     return `The bars span ${duration(length)}.${rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`}`;
   }
@@ -41,10 +40,10 @@ export function actionsPanel(choose) {
       const parent = rows.get(action.parent);
       const { depth, item, inner } = before ?? { depth: parent ? parent.depth + 1 : 0, item: h("li"), inner: h("ul") };
       const steps = stepsOf(action);
-      for (const { from, to } of steps) {
-        origin ??= from;
-        start = Math.min(start, from);
-        end = Math.max(end, to || from, Date.parse(action.ended_at) || from); // Flyte rounds some times
+      for (const step of steps) {
+        origin ??= step.from;
+        step.from = Math.max(step.from, origin); // Flyte rounds some times
+        end = Math.max(end, step.to || step.from, Date.parse(action.ended_at) || 0);
       }
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
       item.replaceChildren(row(action, depth, steps), inner);
