@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, serving
+from local_flyte.testing import bearer, serving, wait_until
 from passthrough.limits import MAX_FRAME_BYTES_AT_ONCE
 from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
@@ -104,6 +104,27 @@ def test_a_handshake_is_answered_even_if_it_is_too_large(url: str, more: str, st
         assert answer.readline().split()[1] == str(status).encode()
         if status == 400:
             answer.read()  # until the connection is closed
+
+
+def test_a_client_who_takes_no_answers_to_its_pings_gets_no_more(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, arrived, parse = 0, 0, WebSocketsSansIOProtocol.data_received
+
+    def measuring(protocol: WebSocketsSansIOProtocol, data: bytes) -> None:
+        nonlocal most, arrived
+        parse(protocol, data)
+        most = max(most, protocol.transport.get_write_buffer_size())
+        arrived += len(data)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", measuring)
+    address, pings = urlsplit(url), (b"\x89\xfd" + bytes(4 + 125)) * 80_000
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(f"{UPGRADE}\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 101"
+        client.sendall(pings)
+        wait_until(lambda: arrived > len(pings))
+    assert most < len(pings) / 50
 
 
 def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:
