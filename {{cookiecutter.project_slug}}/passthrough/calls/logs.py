@@ -13,8 +13,8 @@ from ..limits import MAX_ATTEMPTS, MAX_LOG_EVENT_CHARS
 from .errors import TooLargeError
 from .runs import attempts_of
 
-LOG_ID = r"^[1-9]\d{0,8}-(\d{1,9}|gone)$"
-"""The pattern of the ``id`` of what `follow_log` yields."""
+LOG_ID = r"^(1000|[1-9]\d{0,2})-(\d{1,9}|gone)$"
+"""The pattern of the ``id`` of what `follow_log` yields, of up to `MAX_ATTEMPTS` attempts."""
 
 MAX_PAUSE_SECONDS = 30.0
 """While an attempt's end is not recorded: between looks at its state, the first after a second."""
