@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from passthrough.limits import MAX_NAME_CHARS, MAX_NAMES
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
+from passthrough.values.budget import Budget, TooComplexError
 
 from ..inflate.answers import fields_of
 
@@ -283,6 +284,19 @@ def test_the_total_size_of_shown_literals_is_limited() -> None:
     with only_data_and_little_work():
         schema = inputs_schema(interface_of(**dict.fromkeys(names, SIMPLE)))
     assert len(as_sent(schema)) < MEBIBYTE
+
+
+@pytest.mark.parametrize("character", ["\x01", '"', "\n", "\u20ac", "\U0001f600", "a"])
+def test_a_text_is_limited_by_its_bytes_in_json(character: str) -> None:
+    size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    for length, is_shown in ((300_000 // size, True), (1_700_000 // size, False)):
+        text = character * length
+        stored = scalar(primitive={"string_value": text}), blob(text), binary(msgpack.packb(text))
+        for literal in stored:
+            shown = to_json([("a", literal)])["a"]
+            assert is_shown == (shown == text or shown.get("uri") == text)
+        with nullcontext() if is_shown else pytest.raises(TooComplexError):
+            Budget().spend_on({"a": text})
 
 
 def struct(schema: dict[str, Any]) -> LiteralType:

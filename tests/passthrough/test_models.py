@@ -78,5 +78,7 @@ def test_texts_are_cut_and_a_whole_list_of_them_too() -> None:
     assert adapter.validate_python(few) == few
     cut = adapter.validate_python(many)
     assert len(cut) == 1000
-    assert {len(each.error or "") for each in cut} == {500}
+    assert {len(each.error or "") for each in cut} == {250}
     assert len(adapter.dump_json(cut)) < 2_000_000
+    of_six_bytes = [each.model_copy(update={"error": "\x01" * 20_000}) for each in many]
+    assert len(adapter.dump_json(adapter.validate_python(of_six_bytes))) < 4_000_000

@@ -49,11 +49,11 @@ MAX_CALLS_AT_ONCE = 10  # for the details of a list
 # Values, in and out
 MAX_NAMES = 500  # inputs, or outputs, that a task may have
 MAX_LEVELS = 30  # of nesting; a union takes three nested messages, and protobuf reads up to 100
-MAX_STEPS = 25_000  # values per translation; each 32 bytes of text count as one more
+MAX_STEPS = 25_000  # values per translation; each 32 bytes of text in JSON count as one more
 
 # What is answered
 MAX_TEXT_CHARS = 20_000  # of a text of Flyte's
-MAX_LIST_CHARS = 1_000_000  # of all texts in a list
+MAX_LIST_CHARS = 500_000  # of all texts in a list
 MAX_SHOWN_PROJECTS = 1000
 MAX_SHOWN_DOMAINS = 50  # of a project
 MAX_SHOWN_EVENTS = 5  # of an action that waits or has failed

@@ -5,6 +5,9 @@ from typing import Any
 
 from ..limits import MAX_LEVELS, MAX_STEPS
 
+SIX_BYTES = [chr(code) for code in range(32) if chr(code) not in "\b\t\n\f\r"]
+"""Characters that take six bytes in JSON; no other takes more than four."""
+
 TOO_LARGE = f"too large, or nested deeper than {MAX_LEVELS} levels"
 
 
@@ -39,7 +42,21 @@ class Budget:
         Raises:
             TooComplexError: If it is nested too deep, or costs more than is left.
         """
-        left = self._steps - 1 - size // 32
+        self._charge(depth, 1 + size // 32)
+
+    def spend_text(self, depth: int, text: str) -> None:
+        """Charge for a text, at this depth of nesting, by the bytes that it takes in JSON.
+
+        Raises:
+            TooComplexError: If it is nested too deep, or costs more than is left.
+        """
+        self.spend(depth, len(text))
+        if not (text.isascii() and text.isprintable()):
+            more = len(text.encode("utf-8", "surrogatepass")) - len(text)
+            self._charge(depth, (more + 5 * sum(map(text.count, SIX_BYTES))) // 32)
+
+    def _charge(self, depth: int, steps: int) -> None:
+        left = self._steps - steps
         if depth > MAX_LEVELS or left < 0:
             raise TooComplexError
         self._steps = left
@@ -50,7 +67,10 @@ class Budget:
         Raises:
             TooComplexError: If it is nested too deep, or costs more than is left.
         """
-        self.spend(depth, len(value) if isinstance(value, str) else 0)
+        if isinstance(value, str):
+            self.spend_text(depth, value)
+        else:
+            self.spend(depth)
         if isinstance(value, list | tuple):
             for item in value:
                 self.spend_on(item, depth + 1)

@@ -52,7 +52,7 @@ class Reader:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self._spend = budget.spend
+        self._spend, self._spend_text = budget.spend, budget.spend_text
 
     def read(self, literal: Literal, depth: int = 0) -> Any:
         """Convert one literal, at this depth of nesting."""
@@ -102,7 +102,7 @@ class Reader:
                     return value
                 return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
             case str():
-                self._spend(depth, len(value))
+                self._spend_text(depth, value)
                 return value
             case bytes():
                 self._spend(depth, len(value))
@@ -134,7 +134,7 @@ class Reader:
 
     def _reference(self, kind: str, **details: str | int) -> Reference:
         known = {name: value for name, value in details.items() if value}
-        self._spend(0, sum(len(str(value)) for value in known.values()))
+        self._spend_text(0, "".join(map(str, known.values())))
         return Reference({"kind": kind, **known})
 
     def _binary(self, binary: Binary, depth: int) -> Any:
