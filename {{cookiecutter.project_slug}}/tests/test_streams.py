@@ -71,6 +71,8 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
 def test_a_stream_that_fails_before_its_first_event_is_a_problem(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str
 ) -> None:
+    if "/runs/{name}/" + stream not in alice.get("/openapi.json").json()["paths"]:
+        pytest.skip("this app has no such stream")
     local_flyte.fail_next(call, Code.UNKNOWN)
     response = alice.get(f"/runs/{counting}/{stream}")
     assert (response.status_code, response.json()["status"]) == (502, 502)
