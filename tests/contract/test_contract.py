@@ -2,11 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import httpx
@@ -43,33 +39,13 @@ def test_the_document_is_valid_for_the_version_that_it_names(document: Any) -> N
     validate(document)
 
 
-@contextmanager
-def nothing_is_asked(url: str) -> Iterator[None]:
-    """Abort what waits for an answer, during the block: streams of such a run would not end."""
-    alice = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
-    is_over = Event()
-
-    def abort() -> None:
-        with httpx.Client(base_url=url, headers=alice, trust_env=False, timeout=60) as client:
-            while not is_over.wait(1):
-                for asked in client.get("/conditions", params={"limit": 100}).json():
-                    client.post(f"/runs/{asked['run']}/abort")
-
-    with ThreadPoolExecutor() as pool:
-        aborting = pool.submit(abort)
-        try:
-            yield
-        finally:
-            is_over.set()
-        aborting.result()
-
-
 def test_schemathesis_finds_no_problem(app: App, tmp_path: Path) -> None:
     # All of its checks: statuses, media types, headers, schemas, 405 with Allow, no 5xx.
     headers = f'headers.Authorization = "Bearer {PEOPLE["alice"].token}"\n'
     (tmp_path / "schemathesis.toml").write_text(headers + SCHEMATHESIS, "utf-8")
-    with nothing_is_asked(app.url):
-        said = run([BIN / "schemathesis", "run", f"{app.url}/openapi.json"], tmp_path)
+    # Streams of a run that waits for an answer do not end, and it starts such runs.
+    command = [BIN / "schemathesis", "run", f"{app.url}/openapi.json"]
+    said = run([*command, "--exclude-path-regex", "/(events|logs)$"], tmp_path)
     summary = said[said.index("SUMMARY") :]
     print(summary)
     # A request without an answer does not fail a check.
