@@ -7,10 +7,10 @@ import hypothesis
 import pytest
 from template import copy_template
 
-from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte import LocalFlyte
 
 from .baking import Baker, files_in
-from .served import SECRET, App, serving_app
+from .served import App, serving_app
 
 pytest_plugins = ["local_flyte.testing"]
 
@@ -75,6 +75,5 @@ def app(
     flyte: LocalFlyte, default_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[App]:
     """The app, connected to the local Flyte."""
-    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with serving_app(default_project, tmp_path_factory.mktemp("app") / "log", variables) as app:
+    with serving_app(default_project, tmp_path_factory.mktemp("app") / "log", flyte) as app:
         yield app

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
 
@@ -58,8 +59,10 @@ class App:
 
 
 @contextmanager
-def serving_app(project: Path, log: Path, variables: Mapping[str, str]) -> Iterator[App]:
-    """Serve a project's app for the block."""
+def serving_app(project: Path, log: Path, flyte: LocalFlyte, **variables: str) -> Iterator[App]:
+    """Serve a project's app on a local Flyte for the block, with sign-in."""
+    people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
+    variables |= flyte.app_environment() | sign_in.environment(people, SECRET)
     with listen() as listener:
         url, socket = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
         command = f"uvicorn --factory local_flyte.sign_in:create_app --fd {socket}"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from local_flyte import PEOPLE, LocalFlyte, sign_in
+from local_flyte import LocalFlyte
 
 from ..baking import BIN, Baker, run
-from ..served import SECRET, App, serving_app
+from ..served import App, serving_app
 from ..test_owner import paste, put
 from ..test_recipes import recipes_of
 from .visiting import Visitors
@@ -52,8 +52,7 @@ def app(
     """The app with the recipe, instead of the one without."""
     monkeypatch.setenv("PYTHONPATH", search_path)
     flyte.register(project)
-    variables = flyte.app_environment() | sign_in.environment(PEOPLE.values(), SECRET)
-    with serving_app(project, tmp_path / "log", variables | {"PYTHONPATH": search_path}) as app:
+    with serving_app(project, tmp_path / "log", flyte, PYTHONPATH=search_path) as app:
         yield app
 
 

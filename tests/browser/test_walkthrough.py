@@ -356,20 +356,19 @@ def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) ->
 def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
     default_project: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
-        variables = flyte.app_environment() | sign_in.environment([], SECRET)
-        variables["ALLOW_ANONYMOUS"] = "true"
-        with serving_app(default_project, tmp_path / "log", variables) as app:
-            bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
-            me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
-            assert (me["anonymous"], me["subject"]) == (True, None)
-            visitors = Visitors(browser, app)
-            page = visitors(None).go("tasks")
-            expect(page.get_by_text("You are anonymous.")).to_be_visible()
-            who = page.get_by_role("group", name="Who you are")
-            expect(who).to_contain_text("anonymous")
-            expect(page.get_by_role("alert")).to_have_count(0)
-            assert visitors.close() == []
+    with (
+        LocalFlyte(mode=Mode.DEVBOX) as flyte,
+        serving_app(default_project, tmp_path / "log", flyte, ALLOW_ANONYMOUS="true") as app,
+    ):
+        bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+        me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
+        assert (me["anonymous"], me["subject"]) == (True, None)
+        visitors = Visitors(browser, app)
+        page = visitors(None).go("tasks")
+        expect(page.get_by_text("You are anonymous.")).to_be_visible()
+        expect(page.get_by_role("group", name="Who you are")).to_contain_text("anonymous")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        assert visitors.close() == []
 
 
 def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visitors) -> None:

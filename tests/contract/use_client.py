@@ -10,7 +10,7 @@ from client.models import NewRun, RunData, RunWithResult
 client = AuthenticatedClient(os.environ["APP_URL"], os.environ["APP_TOKEN"], timeout=300)
 with client:
     run = run_task.sync(
-        "page-tests.greet",
+        "contract.greet",
         client=client,
         body=NewRun.from_dict({"inputs": {"name": "Ada"}}),
         wait=20,
