@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from . import inputs
 from .repeating import Answer, RefusalError
 
-LARGEST = 7_500_000  # bytes of a message; the app refuses 8 MB
+LARGEST = 2_400_000  # bytes of a message; the app refuses 2.5 MB
 TEXT = 1_000_000
 ENTRIES = 30_000
 LEVELS = 60
@@ -148,17 +148,17 @@ def _fill_map(field: FieldDescriptor, found: Any, keys: list[Any]) -> None:
             found[key] = type(_entry(field)["value"].default_value)()
 
 
-def _fill(path: Path, message: Any) -> None:
-    """Give a repeated field or a map many entries, like one that it has."""
+def _fill(path: Path, entries: int, message: Any) -> None:
+    """Give a repeated field or a map so many entries, like one that it has."""
     field, message = path[-1], _reach(message, path[:-1])
     found = getattr(message, field.name)
     if _entry(field):
-        _fill_map(field, found, [str(n) if _has_texts(field) else n for n in range(ENTRIES)])
+        _fill_map(field, found, [str(n) if _has_texts(field) else n for n in range(entries)])
     elif field.message_type:
         entry = found[0] if found else found.add()
-        found.extend([entry] * min(ENTRIES, LARGEST // (entry.ByteSize() + 8)))
+        found.extend([entry] * min(entries, LARGEST // (entry.ByteSize() + 8)))
     else:
-        found.extend([found[0] if found else "" if _has_texts(field) else 0] * ENTRIES)
+        found.extend([found[0] if found else "" if _has_texts(field) else 0] * entries)
 
 
 def _nest(path: Path, cycle: Path, message: Any) -> None:
@@ -171,7 +171,9 @@ def _clear(path: Path, message: Any) -> None:
     _reach(message, path[:-1]).ClearField(path[-1].name)
 
 
-def fields_of(kind: Any, size: int = TEXT) -> Iterator[tuple[str, str, Callable[[Any], None]]]:
+def fields_of(
+    kind: Any, size: int, entries: int
+) -> Iterator[tuple[str, str, Callable[[Any], None]]]:
     """Yield each field of a message, what is odd about its value, and what changes it."""
     for path in paths(kind.DESCRIPTOR):
         field = path[-1]
@@ -185,7 +187,7 @@ def fields_of(kind: Any, size: int = TEXT) -> Iterator[tuple[str, str, Callable[
         for what, value in values.items():
             yield name, what, partial(_set, path, value)
         if field.is_repeated:
-            yield name, f"{ENTRIES:,} entries", partial(_fill, path)
+            yield name, f"{ENTRIES:,} entries", partial(_fill, path, entries)
         yield name, "missing", partial(_clear, path)
         inner = _inside(field)
         for start in inner.fields if inner else ():
@@ -242,9 +244,9 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
 
     Each also with fifty entries in the lists that the operation reads, of this or other methods.
     """
-    for name, what, put in fields_of(kind_of(method)):
+    for name, what, put in fields_of(kind_of(method), TEXT, ENTRIES):
         yield name, what, partial(_changed, method, put, 1)
-    for name, what, put in fields_of(kind_of(method), TEXT // 8):
+    for name, what, put in fields_of(kind_of(method), LARGEST // 60, LARGEST // 110):
         if what in {"text", "empty maps", f"{ENTRIES:,} entries"}:
             yield name, f"{what}, 50 times", partial(_changed, method, put, 50)
     bodies = {"noise": bytes(range(256)) * 9, "nothing": b"", "too large": bytes(9_000_000)}

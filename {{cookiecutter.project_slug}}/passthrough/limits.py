@@ -5,7 +5,8 @@
 message's size; in what is answered, to a few megabytes; and in what is logged, to 10 kB.
 
 Without it, a message that costs its sender nothing stops everybody else in the process. So each
-piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`.
+piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`. Not in
+our hands are protobuf's own objects: up to 35 times a message of small parts, 90 MB of the largest.
 How long something pauses between two looks is said where it pauses.
 """
 
@@ -30,9 +31,10 @@ MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
 MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
 
 # What Flyte sends
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # inputs and outputs have up to 2 MiB
+MAX_ANSWER_BYTES = 2_500_000  # to a call; inputs have up to 2 MiB; protobuf makes 35 times that
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # of a stream, such as a log; or what another app answers
 MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
-MAX_MESSAGE_LINES = 200_000  # of a log; Flyte sends far fewer
+MAX_MESSAGE_LINES = 200_000  # in such a message; Flyte sends far fewer
 MAX_LINES_AT_ONCE = 1000  # of a log, before others are served: a message may hold many
 MAX_ACTIONS_AT_ONCE = 1000  # of a run, before others are served; Flyte sends as many in a message
 MAX_REMEMBERED_ACTIONS = 50_000  # per viewer, to leave out what has not changed

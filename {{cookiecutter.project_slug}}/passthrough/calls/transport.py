@@ -10,7 +10,7 @@ import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from ..limits import MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
+from ..limits import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
 from .errors import TooLargeError
 
 END_OF_STREAM = 2
@@ -54,7 +54,7 @@ class HttpClient:
 
     async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
         """Send a request with one message, and return its response."""
-        return await self._read("POST", url, MAX_ERROR_BYTES, options)
+        return await self._read("POST", url, MAX_ANSWER_BYTES, MAX_ERROR_BYTES, options)
 
     async def execute(self, method: str, url: str, **options: Any) -> pyqwest.FullResponse:
         """Send a request as pyqwest does, and return its response.
@@ -62,14 +62,19 @@ class HttpClient:
         Raises:
             TooLargeError: The response is too large.
         """
-        return await self._read(method, url, MAX_MESSAGE_BYTES, options)
+        return await self._read(method, url, MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, options)
 
     async def _read(
-        self, method: str, url: str, most_of_an_error: int, options: dict[str, Any]
+        self,
+        method: str,
+        url: str,
+        largest: int,
+        largest_error: int,
+        options: dict[str, Any],
     ) -> pyqwest.FullResponse:
         content = bytearray()
         async with self._client.stream(method, url, **options) as response:
-            most = MAX_MESSAGE_BYTES if response.status == 200 else most_of_an_error
+            most = largest if response.status == 200 else largest_error
             async for chunk in response.content:
                 content += chunk
                 _check(len(content), most)
