@@ -1,9 +1,8 @@
-"""SIGTERM with open requests and streams, for each way to start the app."""
+"""SIGTERM with open requests and streams, for a deployed app."""
 
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +10,11 @@ import httpx
 import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.apps import free_port
 from local_flyte.testing import wait_until
-from passthrough.requests.serving import COMMAND_LINE
 from passthrough.requests.stopping import COME_BACK
 
 from .baking import Baker
-from .served import TASKS, started
+from .served import TASKS
 
 pytestmark = pytest.mark.slow
 
@@ -69,22 +66,6 @@ async def all_at_once(url: str, flyte: LocalFlyte, stop: Callable[[], None]) -> 
     await asyncio.to_thread(wait_until, lambda: not any(left(flyte).values()))
 
 
-def test_under_uvicorn_short_requests_finish_and_streams_ask_to_reconnect(
-    flyte: LocalFlyte, default_project: Path, tmp_path: Path
-) -> None:
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", tmp_path / "log"
-    command = f"uvicorn app.main:app --port {port} {COMMAND_LINE}"
-    variables = flyte.app_environment() | PATIENT
-    with started(command, default_project, f"{url}/health", variables, log) as app:
-        began = time.monotonic()
-        asyncio.run(all_at_once(url, flyte, app.terminate))
-        app.wait(60)
-    assert "Traceback" not in log.read_text()
-    assert "Cancel" not in log.read_text(), time.monotonic() - began
-    flyte.reset()
-
-
 def fserve(port: str) -> int:
     """Return the process that serves a deployed app on a port (Linux)."""
     for folder in Path("/proc").glob("[0-9]*"):
@@ -97,7 +78,7 @@ def fserve(port: str) -> int:
     raise AssertionError("there is no such process")
 
 
-def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
+def test_short_requests_finish_and_streams_ask_to_reconnect(
     flyte: LocalFlyte, baker: Baker, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
@@ -110,4 +91,8 @@ def test_under_fserve_short_requests_finish_and_streams_ask_to_reconnect(
     app = fserve(url.rpartition(":")[2])
     asyncio.run(all_at_once(url, flyte, lambda: os.kill(app, signal.SIGTERM)))
     wait_until(lambda: not Path(f"/proc/{app}").exists())
+    (deployed,) = flyte._services.apps._apps.values()
+    log = "".join(deployed.log)
+    assert "Traceback" not in log
+    assert "Cancel" not in log
     flyte.reset()

@@ -31,6 +31,8 @@ SAMPLE = [
     r"^get_run_io GetActionData\.outputs\.literals: 30,000 entries$",
     r"^list_actions GetActionDetails\.details\.attempts: 30,000 entries(, 50 times)?$",
     r"^list_(conditions|waiting) GetActionDetails\.details\.condition\.prompt: text, 50 times$",
+    r"^run_task CreateRun\.run: missing$",
+    r"^rerun (GetRunDetails\.details: missing|GetActionData\.inputs\.literals: 30,000 entries)$",
     r"^open_report CreateDownloadLink\.pre_signed_urls\.signed_url: text$",
     r"^get_run GetRunDetails\.error: (internal|not_found) the credential$",
     r"^get_task GetTaskDetails\.all: (noise|nothing|too large)$",

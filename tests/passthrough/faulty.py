@@ -29,6 +29,12 @@ async def answer_slowly(writer: asyncio.StreamWriter, answer: bytes) -> None:
         await asyncio.sleep(0.1)
 
 
+async def cut(writer: asyncio.StreamWriter, answer: bytes) -> None:
+    writer.write(answer)
+    await asyncio.sleep(0.5)  # so that the message arrives before the end
+    writer.transport.abort()
+
+
 async def die(writer: asyncio.StreamWriter, _: bytes) -> None:
     writer.transport.abort()
 
@@ -89,8 +95,6 @@ class FaultyWay(Proxy):
         self.fault: Fault | None = None
         self.meets: Callable[[bytes], object] = lambda _: True
         """Decides by a request's head whether the fault applies to its answer."""
-        self.cut_after = 0
-        """How many of the next streams are cut off after their first message."""
         self.port = free_port()  # it does not always listen there
         self.listen()
 
@@ -103,7 +107,7 @@ class FaultyWay(Proxy):
 
     def listen(self, certificate: str = "good") -> None:
         """Listen with this certificate, and forward requests; close existing connections."""
-        self.fault, self.cut_after = None, 0
+        self.fault = None
         self._run(self._serve(self._connected, self._certificates[certificate]))
 
     def never_answer_hellos(self) -> None:
@@ -157,7 +161,7 @@ class FaultyWay(Proxy):
                     forwarding.cancel()
                 fault = self.fault if self.meets(head) else None
                 requests.write(head + body)
-                forwarding = asyncio.create_task(self._forward(answers, writer, fault, head))
+                forwarding = asyncio.create_task(self._forward(answers, writer, fault))
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
@@ -168,11 +172,7 @@ class FaultyWay(Proxy):
             self._open.discard(writer)
 
     async def _forward(
-        self,
-        answers: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        fault: Fault | None,
-        head: bytes,
+        self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None
     ) -> None:
         if fault:
             answer = b""
@@ -182,12 +182,6 @@ class FaultyWay(Proxy):
             return
         while data := await answers.read(65536):
             writer.write(data)
-            is_stream = b"/Watch" in head or b"/TailLogs" in head
-            if is_stream and self.cut_after and b"\r\n\r\n" not in data[-4:]:
-                self.cut_after -= 1
-                await asyncio.sleep(0.5)  # so that the message arrives before the end
-                writer.transport.abort()
-                return
 
 
 class Wire(Proxy):

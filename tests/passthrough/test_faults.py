@@ -13,19 +13,7 @@ import pytest
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
-from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
-from flyteidl2.project.project_service_pb2 import (
-    Domain,
-    ListProjectsResponse,
-    Project,
-    Projects,
-)
-from flyteidl2.workflow.run_definition_pb2 import Run, RunDetails
-from flyteidl2.workflow.run_service_pb2 import (
-    CreateRunResponse,
-    GetActionDetailsResponse,
-    GetRunDetailsResponse,
-)
+from flyteidl2.project.project_service_pb2 import Domain, ListProjectsResponse, Project, Projects
 
 from app.routers import actions, projects
 from local_flyte import LocalFlyte, ReceivedCall
@@ -37,9 +25,9 @@ from .faulty import FaultyWay, answer_with
 from .support import build_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-TIMEOUT = 8.0  # the app tries some calls four times, in 2 s if this machine is idle
+TIMEOUT = 5.0  # the app tries some calls four times, in 2 s if this machine is idle
 is_met = re.compile(rb"/(UserInfo|CreateRun) ")
-CUTS = 3
+CUTS = 2
 ATTEMPTS = 3  # to answer in time: this machine may be busy
 Received = Callable[[], list[ReceivedCall]]
 
@@ -57,11 +45,6 @@ async def me() -> str:
 async def greet() -> str:
     task = remote.Task.get("tests.greet", auto_version="latest")
     return (await flyte.run.aio(task, name="Ada")).name
-
-
-@router.post("/again/{name}")
-async def run_again(name: str) -> str:
-    return (await flyte.rerun.aio(name, name="Bob")).name
 
 
 @router.get("/events/{name}", response_class=EventSourceResponse)
@@ -200,7 +183,9 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
     def watches() -> int:
         return sum(call.method == method for call in received())
 
-    way.cut_after = CUTS
+    cuts = iter(range(CUTS))
+    way.meets = lambda head: f"/{method} ".encode() in head and next(cuts, None) is not None
+    way.fault = faulty.cut
     with (
         long_run("tests.count", to=100_000) as run,
         client_of(url, "alice") as alice,
@@ -215,32 +200,13 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
 # Answers that are valid messages, but not what Flyte's services return
 
 
-def test_a_run_without_an_action_is_a_fault_of_flyte(url: str, way: FaultyWay) -> None:
-    way.meets = lambda head: b"/CreateRun " in head
-    way.fault = answer_with(CreateRunResponse(run=Run()).SerializeToString())
-    with client_of(url, "alice") as alice:
-        assert alice.post("/greet").status_code == 502
-
-
-OF_NOBODY = GetActionDetailsResponse()
-OF_NOBODY.details.id.name = "a0"
-
-
 @pytest.mark.parametrize(
     "fault",
     [
-        answer_with(GetActionDetailsResponse().SerializeToString()),
-        answer_with(OF_NOBODY.SerializeToString()),
+        answer_with(b""),
         answer_with(A_PAGE, "text/html"),
-        *(
-            answer_with(f'{{"code": "{code}"}}'.encode(), "application/json", status)
-            for code, status in (
-                ("internal", "500 Internal Server Error"),
-                ("invalid_argument", "400 Bad Request"),
-                ("resource_exhausted", "429 Too Many Requests"),
-                ("unimplemented", "501 Not Implemented"),
-            )
-        ),
+        answer_with(b'{"code": "internal"}', "application/json", "500 Internal Server Error"),
+        answer_with(b'{"code": "resource_exhausted"}', "application/json", "429 Too Many Requests"),
     ],
 )
 def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
@@ -253,27 +219,6 @@ def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
         watched = alice.get(f"/runs/{greeting}/actions/events").text
     assert (listed["name"], listed["phase"], listed["phases"]) == ("a0", "succeeded", [])
     assert watched.count("event: ") == watched.count('"name":"a0"') == 1
-
-
-def test_a_run_without_a_task_cannot_be_run_again(url: str, way: FaultyWay) -> None:
-    answer = GetRunDetailsResponse(details=RunDetails())
-    way.meets = lambda head: b"/GetRunDetails " in head
-    way.fault = answer_with(answer.SerializeToString())
-    with client_of(url, "alice") as alice:
-        refused = alice.post("/again/any")
-    assert (refused.status_code, "no task to run again" in refused.text) == (409, True)
-
-
-def test_a_run_with_too_many_inputs_is_too_large(url: str, way: FaultyWay, greeting: str) -> None:
-    data = GetActionDataResponse()
-    for number in range(501):
-        data.inputs.literals.add(name=str(number))
-    way.meets = lambda head: b"/GetActionData " in head
-    way.fault = answer_with(data.SerializeToString())
-    with client_of(url, "alice") as alice:
-        refused = alice.post(f"/again/{greeting}")
-    assert refused.status_code == 413
-    assert refused.json()["detail"] == "the run has more than 500 inputs or outputs"
 
 
 def test_a_list_of_projects_without_an_end_has_one_in_the_app(url: str, way: FaultyWay) -> None:

