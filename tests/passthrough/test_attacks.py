@@ -126,7 +126,7 @@ def test_no_run_is_started_after_the_deadline() -> None:
             async with deadline.timeout:
                 await asyncio.sleep(60)
         with pytest.raises(asyncio.CancelledError):
-            await deadline.extend(60)
+            await deadline.extend()
 
     asyncio.run(start())
 

@@ -54,7 +54,7 @@ class CallerInterceptor:
         pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as (method, secrets):
             if name == "CreateRun":
-                await calls.deadline.extend(2 * calls.timeout)
+                await calls.deadline.extend()
             try:
                 async with asyncio.timeout(calls.timeout):
                     for pause in (*pauses, None):

@@ -21,8 +21,7 @@ class Exchange:
         The response and all calls to Flyte get the ``request_id``.
         """
         self.is_http = scope["type"] == "http"
-        # One call to Flyte may take flyte_timeout; a response may take twice that to start.
-        self.deadline = Deadline(2 * settings.flyte_timeout)
+        self.deadline = Deadline(settings.flyte_timeout)
         self.calls = RequestCalls(
             settings.flyte_timeout, settings.flyte_data_addresses, request_id, self.deadline
         )
