@@ -4,7 +4,6 @@ A Python audit hook checks that nothing is opened, connected to, imported, compi
 while such a message is translated.
 """
 
-import itertools
 import json
 import os
 import pickle
@@ -12,9 +11,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from enum import Enum
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from passthrough.limits import MAX_NAME_CHARS, MAX_NAMES
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
-from passthrough.values.budget import Budget, TooComplexError
 
 from ..inflate.answers import fields_of
 
@@ -119,41 +117,14 @@ def generic(values: dict[str, Any], **metadata: str) -> Literal:
     return Literal(scalar={"generic": struct}, metadata=metadata)
 
 
-def colliding_keys() -> bytes:
-    """Return four maps whose keys fill a dict's table so that the last take 13,000 steps each.
-
-    A dict probes the slots that this loop computes (CPython, ``Objects/dictobject.c``).
-    """
-    size, places = 2**15, [0]
-    for _ in range(13_750):
-        places.append((5 * places[-1] + 1) % size)
-    position = {place: index for index, place in enumerate(places)}
-    keys, number = list(places), size
-    while len(keys) < 21_500:
-        number += 1
-        rest, place = number, number % size
-        while place in position and rest:
-            rest >>= 5
-            place = (5 * place + rest + 1) % size
-        if not rest and position.get(place, size) < 3_000:
-            keys.append(number)
-    pairs = b"".join(b"\xce" + key.to_bytes(4, "big") + b"\x00" for key in keys)
-    return b"\x94" + 4 * (b"\xdf" + len(keys).to_bytes(4, "big") + pairs)
-
-
-def nested(literal: Literal, levels: int) -> Literal:
-    for _ in range(levels):
-        literal = Literal(collection={"literals": [literal]})
-    return literal
-
-
 INTEGER = scalar(primitive={"integer": 1})
+IN_UNION = scalar(union={"value": binary(PICKLE, "")})
 
 # Literals, and how they are shown: completely, or at least these parts of a reference.
 SIZE = len(PICKLE)
 CUT_SHORT = {"kind": "binary", "format": "msgpack"}
 TOO_LARGE = {"kind": "too large"}
-LITERALS: dict[str, tuple[Literal | Callable[[], Literal], Any]] = {
+LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
     "tagged pickle": (binary(PICKLE, "pickle"), {"kind": "pickle", "format": "pickle"}),
     "pickle of another tag": (binary(PICKLE, "cloudpickle"), {"kind": "binary", "size": SIZE}),
@@ -162,12 +133,8 @@ LITERALS: dict[str, tuple[Literal | Callable[[], Literal], Any]] = {
         blob("file:///p", "PythonPickle"),
         {"kind": "pickle", "uri": "file:///p"},
     ),
-    "struct of format pickle": (
-        generic({"pickle_file": "/p"}, format="pickle"),
-        {"pickle_file": "/p"},
-    ),
     "pickle in a union in a list in a map": (
-        Literal(map={"literals": {"k": nested(scalar(union={"value": binary(PICKLE, "")}), 1)}}),
+        Literal(map={"literals": {"k": {"collection": {"literals": [IN_UNION]}}}}),
         {"k": [{"kind": "pickle", "size": SIZE}]},
     ),
     "nothing": (Literal(), {"kind": "empty"}),
@@ -183,32 +150,16 @@ LITERALS: dict[str, tuple[Literal | Callable[[], Literal], Any]] = {
     "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
     "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), TOO_LARGE),
     "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), CUT_SHORT),
-    "msgpack that declares 4 GiB of bytes": (binary(b"\xc6\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
     "msgpack timestamp": (binary(b"\xd6\xff\xff\xff\xff\xff"), {"kind": "binary"}),
-    "msgpack time beyond time": (binary(b"\xc7\x0c\xff" + b"\xff" * 12), {"kind": "binary"}),
-    "msgpack of no bytes": (binary(b""), CUT_SHORT),
-    "msgpack followed by more": (binary(b"\x01\x02"), CUT_SHORT),
     "msgpack with numbers for keys": (binary(b"\x82\x01\x02\xa1a\xff"), {"1": 2, "a": -1}),
     "msgpack with a number and its text": (
         binary(b"\x82\x01\x02\xa11\x03"),
         {"kind": "map", "entries": [[1, 2], ["1", 3]]},
     ),
-    "msgpack with one key twice": (
-        binary(b"\x82\xa1a\x02\xa1a\x03"),
-        {"kind": "map", "entries": [["a", 2], ["a", 3]]},
-    ),
     "msgpack with keys of any kind": (
         binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
         {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
-    ),
-    "msgpack with keys in keys, 30 levels deep": (
-        binary(b"\x81" * 29 + b"\x01" * 30),
-        {"kind": "map"},
-    ),
-    "msgpack with numbers that collide in a dict": (
-        lambda: binary(colliding_keys()),
-        TOO_LARGE,
     ),
     "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
     "msgpack NaN and infinities": (
@@ -220,7 +171,6 @@ LITERALS: dict[str, tuple[Literal | Callable[[], Literal], Any]] = {
         generic({"a": float("nan"), "b": float("-inf"), "c": 1e308, "d": -0.0, "e": 2.0**60}),
         {"a": "NaN", "b": "-Infinity", "c": 1e308, "d": 0, "e": 2.0**60},
     ),
-    "number that is NaN": (scalar(primitive={"float_value": float("nan")}), "NaN"),
     "time beyond time": (
         scalar(primitive={"datetime": {"seconds": 2**62, "nanos": -1}}),
         {"kind": "datetime", "seconds": 2**62},
@@ -241,8 +191,7 @@ def whatever_is_imported_once_is_imported() -> None:
 
 @pytest.mark.parametrize("name", LITERALS)
 def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
-    found, expected = LITERALS[name]
-    literal = found if isinstance(found, Literal) else found()
+    literal, expected = LITERALS[name]
     default = NamedParameter(name="a", parameter=Parameter(default=literal))
     with only_data_and_little_work():
         shown = to_json([("a", literal)])["a"]
@@ -291,12 +240,9 @@ def test_a_text_is_limited_by_its_bytes_in_json(character: str) -> None:
     size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     for length, is_shown in ((300_000 // size, True), (1_700_000 // size, False)):
         text = character * length
-        stored = scalar(primitive={"string_value": text}), blob(text), binary(msgpack.packb(text))
-        for literal in stored:
+        for literal in (blob(text), binary(msgpack.packb(text))):
             shown = to_json([("a", literal)])["a"]
             assert is_shown == (shown == text or shown.get("uri") == text)
-        with nullcontext() if is_shown else pytest.raises(TooComplexError):
-            Budget().spend_on({"a": text})
 
 
 def struct(schema: dict[str, Any]) -> LiteralType:
@@ -311,23 +257,11 @@ def listed(kind: LiteralType, levels: int = 1) -> LiteralType:
     return kind
 
 
-def doubling(levels: int, leaf: Any, twice: Callable[[Any], Any]) -> LiteralType:
-    """Make a type that is 2 ** levels times as large when its references are resolved."""
+def doubling(levels: int, leaf: Any) -> LiteralType:
+    """Make unions that are 2 ** levels times as large when their references are resolved."""
     names = [f"L{level}" for level in range(levels + 1)]
-    made = {name: twice({"$ref": f"#/$defs/{of}"}) for name, of in itertools.pairwise(names)}
+    made = {name: {"anyOf": [{"$ref": f"#/$defs/{of}"}] * 2} for name, of in pairwise(names)}
     return struct({"$ref": "#/$defs/L0", "$defs": made | {names[-1]: leaf}})
-
-
-def both(of: Any) -> Any:
-    return {
-        "type": "object",
-        "properties": {"left": of, "right": of},
-        "required": ["left", "right"],
-    }
-
-
-def either(of: Any) -> Any:
-    return {"anyOf": [of, of]}
 
 
 def unions(levels: int, width: int) -> LiteralType:
@@ -339,21 +273,10 @@ def unions(levels: int, width: int) -> LiteralType:
     return kind
 
 
-def enums_of(names: int, fields: int) -> dict[str, Any]:
-    """Make a model's schema with many fields of one long enum."""
-    properties = {str(number): {"$ref": "#/$defs/A"} for number in range(fields)}
-    colour = {"title": "Colour", "enum": [str(number) for number in range(names)]}
-    return {"type": "object", "properties": properties, "$defs": {"A": colour}}
-
-
 def of_many_properties(count: int) -> dict[str, Any]:
     names = [str(number) for number in range(count)]
     properties = {name: {"type": "integer", "default": 1} for name in names}
     return {"type": "object", "properties": properties, "required": names}
-
-
-class Direction(Enum):
-    UP = "up"
 
 
 LONG_WORD = "x" * 500_000
@@ -361,12 +284,6 @@ SIMPLE = LiteralType(simple=SimpleType.INTEGER)
 NONE = LiteralType(simple=SimpleType.NONE)
 IN_PARTS = LiteralType(simple=SimpleType.INTEGER)
 IN_PARTS.annotation.annotations.fields[""].list_value.values.extend([Value()] * 500)
-DEEP: Any = 1
-for _ in range(60):
-    DEEP = [DEEP]
-WIDE: Any = [1] * 600
-for _ in range(26):
-    WIDE = [WIDE]
 CIRCLE = json.loads("""{
     "$ref": "#/definitions/A",
     "definitions": {"A": {"anyOf": [{"$ref": "#/definitions/B"}, {"$ref": "#/definitions/B"}]},
@@ -388,13 +305,8 @@ TYPES: dict[str, LiteralType] = {
     "title that is code": struct(
         {"properties": {CODE: {"title": CODE, "properties": {"x": {"type": "integer"}}}}}
     ),
-    "name of a class to import": struct({"pb_type": "antigravity.Anything"}),
-    "references doubling over 40 levels": doubling(40, {"type": "integer"}, both),
     "references in a circle": struct(CIRCLE),
     "references to what is not there": struct(NOWHERE),
-    "definitions in definitions": struct(
-        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A", "$defs": {"A": True}}}}
-    ),
     "patterns that take for ever": struct(
         {
             "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}},
@@ -403,39 +315,26 @@ TYPES: dict[str, LiteralType] = {
     ),
     "keywords of the wrong form": struct(WRONG_FORM),
     "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
-    "100 fields of an enum of 1,000": struct(enums_of(1_000, 100)),
     "list of one type named 5,000 times": struct(
         {"type": "array", "items": {"type": ["string"] * 5_000}}
     ),
     "list of a file of a long format": listed(LiteralType(blob={"format": "x" * MEBIBYTE})),
-    "list of a dataframe of a large schema": listed(
-        LiteralType(structured_dataset_type={"external_schema_bytes": b"x" * MEBIBYTE})
-    ),
-    "20,000 properties": struct(of_many_properties(20_000)),
     "list of 200 required properties": listed(struct(of_many_properties(200))),
     "an enum of 10,000": listed(
         LiteralType(enum_type={"values": [str(number) for number in range(10_000)]})
     ),
-    "names of every kind": struct(
-        {"properties": {name: {"type": "integer"} for name in NAMES[:5]}, "required": NAMES[:3]}
-    ),
     "unions of unions": unions(4, 6),
     "unions of unions of a number and an enum": struct(
         {
-            "anyOf": [{"anyOf": [{"$ref": "#/$defs/A"}, {"type": "number"}]}] * 1_200,
+            "anyOf": [{"anyOf": [{"$ref": "#/$defs/A"}, {"type": "number"}]}] * 400,
             "$defs": {"A": {"enum": ["a", "b"]}},
         }
     ),
-    "unions doubling over 28 levels": doubling(28, {"const": "never"}, either),
+    "unions doubling over 28 levels": doubling(28, {"const": "never"}),
     "unions doubling over 11 levels, of an object without fields": doubling(
-        11, {"type": "object", "additionalProperties": False}, either
+        11, {"type": "object", "additionalProperties": False}
     ),
-    "unions doubling over 12 levels, of a long word": doubling(
-        12, {"enum": [LONG_WORD + "!"] * 2}, either
-    ),
-    "union of a large type": listed(
-        LiteralType(union_type={"variants": [struct(of_many_properties(500)), SIMPLE]})
-    ),
+    "unions doubling over 12 levels, of a long word": doubling(12, {"enum": [LONG_WORD + "!"] * 2}),
     "deep list of a union of a type of 500 parts": listed(
         LiteralType(union_type={"variants": [IN_PARTS, NONE]}), 27
     ),
@@ -444,17 +343,13 @@ TYPES: dict[str, LiteralType] = {
         enum_type=EnumType.FromString(b"\x0a\x00" * 5_000_000)
     ),
     "nothing": LiteralType(),
-    "pickle": LiteralType(blob={"format": "PythonPickle"}),
-    "bytes": LiteralType(simple=SimpleType.BINARY),
     "lists 29 levels deep": listed(SIMPLE, 29),
     "integer that says it is an object": LiteralType(
         simple=SimpleType.INTEGER, metadata={"anyOf": [{}], "$ref": "#", "type": "object"}
     ),
 }
 VALUES: dict[str, Any] = {
-    "nothing": None,
     "a number": 1,
-    "a large number": 10**30,
     "text": "a" * 60 + "!",
     "an object": {"a": "a" * 60 + "!", "left": {}, "right": {}, "inner": 1, "__class__": 1},
     "a list": [1, None, {}, {"left": {"left": 1}}] * 100,
@@ -466,22 +361,10 @@ VALUES: dict[str, Any] = {
     "a long word": LONG_WORD + "?",
     "a number after many spaces": " " * 500_000 + "1",
     "many words": ["9999"] * 10_000,
-    "deep": DEEP,
-    "deep and wide": WIDE,
-    "a number for a key": {"1": 1},
-    "half a character": {"\ud800": "\ud800"},
+    "deep": json.loads("[" * 60 + "]" * 60),
+    "deep and wide": json.loads("[" * 26 + json.dumps([1] * 600) + "]" * 26),
     "what is no JSON": object(),
-    "a member of an enum": Direction.UP,
 }
-
-
-def outcome(kind: LiteralType, value: Any) -> str:
-    """Convert a value, and return a description of the outcome."""
-    try:
-        return f"sent, {to_literals({'a': value}, {'a': kind})['a'].ByteSize()} bytes"
-    except InvalidInputs as error:
-        as_sent(error.errors)
-        return f"refused: {error}"
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -497,27 +380,14 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
     assert references <= schema.get("$defs", {}).keys()
     assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
     for value in VALUES.values():
-        with only_data_and_little_work():
-            outcome(kind, value)
+        with only_data_and_little_work(), suppress(InvalidInputs):
+            to_literals({"a": value}, {"a": kind})
 
 
 def test_a_small_value_of_a_large_type_is_too_large() -> None:
-    for name in ("list of a file of a long format", "list of a dataframe of a large schema"):
-        assert outcome(TYPES[name], ["s3://a"] * 100).startswith("refused: a: too large")
-
-
-def test_a_type_that_is_too_complex_leaves_no_definitions_behind() -> None:
-    deep: dict[str, Any] = {"$ref": "#/$defs/A"}
-    for _ in range(12):
-        deep = {"properties": {"x": deep}}
-    given_up = listed(struct({"$defs": {"A": True}, "$ref": "#/$defs/A", **deep}), 20)
-    fine = struct({"$ref": "#/$defs/X", "$defs": {"X": True}})
-    kinds = {"a": given_up, "b": fine, "c": fine}
-    schema = inputs_schema(interface_of(**kinds))
-    references = {schema["properties"][name]["$ref"] for name in ("b", "c")}
-    assert references <= {f"#/$defs/{name}" for name in schema["$defs"]}
-    with pytest.raises(InvalidInputs, match="cannot be given"):
-        to_literals({"a": 1, "b": 1, "c": 1}, kinds)
+    kind = TYPES["list of a file of a long format"]
+    with pytest.raises(InvalidInputs, match="a: too large"):
+        to_literals({"a": ["s3://a"] * 100}, {"a": kind})
 
 
 def test_inputs_and_literals_may_have_any_names() -> None:
@@ -535,19 +405,10 @@ def test_inputs_and_literals_may_have_any_names() -> None:
     assert len(as_sent(caught.value.errors)) < 10_000
 
 
-ATTACKS: list[Callable[[], Any]] = [
-    lambda: pickle.loads(PICKLE),
-    lambda: open("/etc/passwd").close(),  # noqa: PTH123
-    lambda: __import__("antigravity_that_is_not_there"),
-    lambda: compile("1", "", "eval"),
-    lambda: eval("1"),
-]
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=["pickle", "open", "import", "compile", "eval"])
-def test_the_audit_hook_detects_attacks(attack: Callable[[], Any]) -> None:
-    refused = suppress(ImportError, FileExistsError)
-    with pytest.raises(AssertionError), only_data_and_little_work(), refused:
-        attack()
+@pytest.mark.parametrize("attack", ["open('/etc/passwd').close()", "pickle.loads(PICKLE)"])
+def test_the_audit_hook_detects_attacks(attack: str) -> None:
+    code = compile(attack, "", "eval")
+    with pytest.raises(AssertionError), only_data_and_little_work():
+        eval(code)
     with suppress(FileNotFoundError):
         Path(CANARY).rmdir()

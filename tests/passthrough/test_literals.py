@@ -2,11 +2,10 @@
 
 import asyncio
 import datetime as dt
-import decimal
 import enum
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pprint import pformat
 from typing import Annotated, Any, Union
 from typing import Literal as Constant
@@ -92,30 +91,15 @@ class Wall(BaseModel):
 
 
 @dataclass
-class Texts:
-    hour: str | dt.time
-    day: dt.date | str
-    took: str | dt.timedelta
-
-
-@dataclass
 class Flags:
     names: dict[bool, str]
 
 
 @dataclass
 class Due:
-    """Its decoder, and that of a model, tries the other types with a text that is no date."""
+    """Its decoder tries the other types with a text that is no date."""
 
     day: bool | int | dt.date | None
-
-
-class DueModel(BaseModel):
-    day: bool | int | dt.date | None
-
-
-class Money(BaseModel):
-    amount: decimal.Decimal
 
 
 class Tree(BaseModel):
@@ -145,20 +129,10 @@ class WithFiles:
 
 @dataclass
 class Defaults:
-    """Defaults that a schema, all of whose numbers are floats, does not hold exactly."""
+    """A schema, all of whose numbers are floats, does not hold its default exactly."""
 
     name: str
     size: int = 1234567890123456789
-    ratio: int | float = 1.0
-    swapped: Swapped = Swapped.A
-    tags: list[str] = field(default_factory=lambda: ["a"])
-
-
-class DefaultsModel(BaseModel):
-    name: str
-    size: int = 1234567890123456789
-    ratio: int | float = 1.0
-    swapped: Swapped = Swapped.A
 
 
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
@@ -167,13 +141,9 @@ CASES: list[tuple[Any, Any, Any]] = [
     (float, 1.0, 1),
     (float, 1e20, 10**20),
     (float, math.inf, math.inf),
-    (str, "ñ<b>\n", "ñ<b>\n"),
     (dt.datetime, NOW, "2024-01-02T03:04:05.678Z"),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
-    (dt.datetime, NOW.replace(tzinfo=None), "2024-01-02T03:04:05.678"),
-    (dt.date | None, NOW.date(), "2024-01-02"),
     (dt.timedelta, dt.timedelta(seconds=-1.5), "-PT1.5S"),
-    (dt.timedelta, dt.timedelta(days=1, hours=2), "P1DT2H"),
     (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
     (float | str, 1.0, 1),
     (dt.datetime | str, "2024-01-02", "2024-01-02"),
@@ -183,23 +153,16 @@ CASES: list[tuple[Any, Any, Any]] = [
     (File, File(path="s3://b/k.csv"), "s3://b/k.csv"),
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),
         {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
-    (File | None, File(path="s3://b/k.csv"), "s3://b/k.csv"),
     (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
         {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
     (DataFrame, DataFrame(uri="s3://b/t"), "s3://b/t"),
     (DataFrame, DataFrame(uri="s3://b/t", format="csv"), {"uri": "s3://b/t", "format": "csv"}),
     (Defaults, Defaults("n"), {"name": "n"}),
-    (DefaultsModel, DefaultsModel(name="n"), {"name": "n"}),
-    (Money, Money(amount=decimal.Decimal("0.1")), {"amount": 0.1}),
-    (Money, Money(amount=decimal.Decimal("3.14159265358979323846")),
-        {"amount": "3.14159265358979323846"}),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
     (Leveled, Leveled(level=Level.LOW, by=Color.RED, since=NOW.date()),
         {"level": 1, "by": "red", "since": "2024-01-02"}),
-    (Texts, Texts("noon", "today", "long"), {"hour": "noon", "day": "today", "took": "long"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
-    (DueModel, DueModel(day=NOW.date()), {"day": "2024-01-02"}),
     (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
 ]  # fmt: skip
 
@@ -281,9 +244,6 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
         "additionalProperties": False,
     }
     parts = schema["properties"]["i"]
-    numbers = {str(n): {"type": "integer", "default": 2**53 - n} for n in (0, 1)}
-    kept = inputs_schema(interface_of(a=struct({"properties": numbers})))["properties"]["a"]
-    assert {name: len(each) for name, each in kept["properties"].items()} == {"0": 1, "1": 2}
     assert parts["required"] == ["point", "level", "pair", "choice", "names"]
     assert parts["properties"]["point"] == {
         "type": "object",
@@ -292,6 +252,13 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
         "required": ["x"],
         "additionalProperties": False,
     }
+
+
+@pytest.mark.parametrize(("number", "is_kept"), [(2**53 - 1, True), (2**53, False)])
+def test_a_default_is_left_out_if_it_may_have_been_rounded(number: int, is_kept: bool) -> None:
+    of = struct({"properties": {"x": {"type": "integer", "default": number}}})
+    schema = inputs_schema(interface_of(a=of))["properties"]["a"]
+    assert ("default" in schema["properties"]["x"]) == is_kept
 
 
 def test_references_in_a_schema_stay_references() -> None:
@@ -310,6 +277,7 @@ def test_references_in_a_schema_stay_references() -> None:
 
 
 LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
+DURATIONS = "soon", "P3652501D", "-P999999999DT1S"
 PRECISE = "must be of the format {}, with signs, and at most microseconds"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
@@ -321,23 +289,15 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     *((int, wrong, {(): "must be of type integer"}) for wrong in ("1", True, 1.5, None)),
     (int, 2**63, {(): "must be an integer of 64 bits"}),
     (float, 10**400, {(): "must be an integer of 64 bits"}),
-    (Money, {"amount": 2**64}, {("amount",): NO_TYPE}),
     (dt.datetime, "2024-01-02T03:04:05.1234567Z", {(): PRECISE.format("date-time")}),
     (dt.timedelta, "PT0.0000001S", {(): PRECISE.format("duration")}),
     (str, "\ud800", {(): "must be Unicode text"}),
     (bool, 0, {(): "must be of type boolean"}),
-    (dt.datetime, "soon", {(): "must be of the format date-time"}),
+    *((dt.datetime, wrong, {(): "must be of the format date-time"}) for wrong in ("soon", LATE)),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     (dt.date | dt.datetime, "2024-01-02", {(): "matches 2 types of the union: ambiguous"}),
-    *(
-        (dt.timedelta, wrong, {(): "must be of the format duration"})
-        for wrong in ("soon", "P3652501D", "-P999999999DT1S")
-    ),
-    *(
-        (kind, {"day": wrong}, {("day",): NO_TYPE})
-        for kind in (Due, DueModel)
-        for wrong in ("tomorrow", "", "12", "false", "20240102")
-    ),
+    *((dt.timedelta, wrong, {(): "must be of the format duration"}) for wrong in DURATIONS),
+    *((Due, {"day": wrong}, {("day",): NO_TYPE}) for wrong in ("", "12", "false", "20240102")),
     (Color, "red", {(): "must be RED or BLUE"}),
     (list[int], [1, "a", 2, None],
         {(1,): "must be of type integer", (3,): "must be of type integer"}),
@@ -388,17 +348,3 @@ def test_every_invalid_value_is_reported_with_its_location(
     with pytest.raises(InvalidInputs) as caught:
         to_literal(given, kind)
     assert caught.value.errors == [(("a", *location), what) for location, what in errors.items()]
-
-
-def test_unknown_and_missing_inputs_are_reported_and_optional_ones_may_be_left_out() -> None:
-    kinds = {"a": type_of(int), "b": type_of(bytes), "c": type_of(int), "f": type_of(dt.datetime)}
-    with pytest.raises(InvalidInputs) as caught:
-        to_literals({"c": "x", "e": 1, "d": 1, "f": LATE}, kinds, {"b"})
-    assert caught.value.errors == [
-        (("e",), "the task has no such input"),
-        (("d",), "the task has no such input"),
-        (("a",), "must be given"),
-        (("c",), "must be of type integer"),
-        (("f",), "must be of the format date-time"),
-    ]
-    assert to_literals({"a": 1, "c": 2}, kinds, {"b", "f"}).keys() == {"a", "c"}

@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import enum
 import inspect
+import json
 import math
 import os
 from collections.abc import Callable
@@ -22,15 +23,13 @@ from flyte.models import NativeInterface
 from flyte.types import TypeEngine
 from flyte.types._type_engine import SimpleTransformer
 from flyteidl2.artifact.artifact_pb2 import Artifact as ArtifactMessage
-from flyteidl2.core.interface_pb2 import Parameter
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from flyteidl2.task.task_definition_pb2 import TaskDetails
 from pydantic import BaseModel
 
-from passthrough.calls.json_values import CHANGED
-from passthrough.values import InvalidInputs, inputs_schema
+from passthrough.values import InvalidInputs
 
 from .support import as_a_task_reads
 from .test_hostile_literals import INTEGER, TYPES, interface_of, only_data_and_little_work
@@ -38,6 +37,7 @@ from .test_literals import Swapped
 
 pytestmark = pytest.mark.usefixtures("_safe_sdk")
 MOMENT = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
+INT = LiteralType(simple=SimpleType.INTEGER)
 FILE = File[Any].from_existing_remote("s3://bucket/key")
 
 
@@ -99,11 +99,9 @@ def errors_of(interface: NativeInterface, **values: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (dt.date | None, MOMENT.date()),
         (dt.timedelta, dt.timedelta(microseconds=1)),
         (dt.datetime | str, MOMENT),
         (Swapped | str | None, Swapped.A),
-        (list[Swapped], [Swapped.A]),
         (list[Mode], [Mode.FAST]),
         (str, Mode.FAST),
         (Size | None, Size(1)),
@@ -133,39 +131,25 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
     [
         (int, MOMENT),
         (str, MOMENT),
-        (list[str], [dt.timedelta(1)]),
         (str, Swapped.A),
-        (dict, Swapped.A),
         (dict, FILE),
-        (dict[str, str], FILE),
         (Size, {"width": Swapped.A}),
         (Size, Size(2**70)),
         (Place, Size(1)),
         (dict, Custom()),
-        (dict, Anything(b"content")),
         (Anything, Anything({b"\xff": 1})),
         (dict, Anything({False: 1})),
         (dict, Anything({1: 1, "1": 2})),
-        (File, MOMENT),
         (float, object),
         (bytes, b"content"),
         (Any, 1),
         (int, remote.Artifact(ArtifactMessage(spec={"value": INTEGER}))),
-        (dict, remote.Artifact(ArtifactMessage())),
     ],
 )
 def test_a_value_of_the_apps_own_that_does_not_fit_is_invalid(kind: Any, value: Any) -> None:
     wrong = errors_of(of_a_remote_task(x=kind, y=int), x=value, y=1)
     assert {location[0] for location in wrong} == {"x"}
     assert {type(part) for location in wrong for part in location} <= {str, int}
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"), [(Any, {"a": [None]}), (list[bytes], [b"a"]), (Size, {"width": 1})]
-)
-def test_inputs_of_a_task_function_are_sent_as_by_the_sdk(kind: Any, value: Any) -> None:
-    expected = asyncio.run(TypeEngine.to_literal(value, kind, TypeEngine.to_literal_type(kind)))
-    assert converted(of_a_function(x=kind), x=value)["x"] == expected
 
 
 @pytest.mark.parametrize("of", [of_a_function, of_a_remote_task])
@@ -183,11 +167,6 @@ def test_a_bug_in_the_apps_own_code_is_none_of_the_callers(
         converted(task, x=Custom())
 
 
-DEEP: Any = [[]]
-for _ in range(100):
-    DEEP = [DEEP]
-
-
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
@@ -195,24 +174,13 @@ for _ in range(100):
         (int, {}),
         (int, {"x": 1, "y": 1}),
         (Place, {"x": 1}),
-        (tuple[int, str], {"x": {"a": 1}}),
         (dict, {"x": 2**70}),
-        (dict, {"x": {"deep": DEEP}}),
+        (dict, {"x": json.loads("[" * 100 + "]" * 100)}),
         (list[int], {"x": [0] * 100_000}),
     ],
 )
 def test_wrong_inputs_of_a_task_function_are_invalid(kind: Any, wrong: dict[str, Any]) -> None:
     assert errors_of(of_a_function(x=kind), **wrong)
-
-
-def test_a_changed_input_may_have_any_name_but_one() -> None:
-    change = flyte_convert.convert_from_native_to_inputs
-    task = of_a_remote_task(interface=int)
-    assert asyncio.run(change(task, **{"interface": 1})).proto_inputs.literals  # type: ignore[arg-type]
-    changed = CHANGED.set(["custom_context"])
-    with pytest.raises(InvalidInputs, match="custom_context: the task has no such input"):
-        of_a_remote_task(custom_context=int)
-    CHANGED.reset(changed)
 
 
 def test_the_inputs_of_a_remote_task_must_be_named() -> None:
@@ -229,19 +197,23 @@ def test_large_pickles_are_not_written_to_the_disk() -> None:
             converted(task, run, x=bytes(2**20))
 
 
-def test_counts_are_checked_before_the_sdk_reads_all() -> None:
-    kind = LiteralType(simple=SimpleType.INTEGER)
-    task = interface_of(**{f"x{number}": kind for number in range(100_000)})
-    default = NamedParameter(parameter=Parameter(default=INTEGER))
-    defaults = [NamedParameter(name=f"x{n}", parameter=default.parameter) for n in range(100_000)]
-    with only_data_and_little_work():
-        assert inputs_schema(task, defaults)["not"] == {}
-        for guess in (flyte.types.guess_interface, flyte.types._interface.guess_interface):
-            for given in ((task,), (interface_of(), defaults)):
-                with pytest.raises(ConnectError, match="more than 500 inputs"):
-                    guess(*given)
-            with pytest.raises(ConnectError, match="a name of more than 255 characters"):
-                guess(interface_of(**{"x" * 256: kind}))
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ((interface_of(**{f"x{n}": INT for n in range(501)}),), "more than 500 inputs"),
+        ((interface_of(), [NamedParameter()] * 501), "more than 500 inputs"),
+        ((interface_of(**{"x" * 256: INT}),), "a name of more than 255 characters"),
+    ],
+)
+def test_a_task_of_too_much_is_refused_before_the_sdk_reads_it(task: Any, wrong: str) -> None:
+    for guess in (flyte.types.guess_interface, flyte.types._interface.guess_interface):
+        with pytest.raises(ConnectError, match=wrong):
+            guess(*task)
+
+
+def test_an_interface_does_not_write_out_what_a_task_declares() -> None:
+    large = flyte.types.guess_interface(interface_of(x=TYPES["an enum of 10,000"]))
+    assert len(repr(large)) < 1_000
 
 
 def test_a_record_that_cannot_be_written_as_json_is_no_bug() -> None:
@@ -250,18 +222,6 @@ def test_a_record_that_cannot_be_written_as_json_is_no_bug() -> None:
     late.pb2.metadata.deployed_at.seconds = 2**62
     large.pb2.spec.default_inputs.extend([NamedParameter()] * 2**16)
     for record, code in ((odd, Code.INTERNAL), (late, Code.INTERNAL), (large, Code.OUT_OF_RANGE)):
-        for write in (record.to_dict, record.to_json):
-            with pytest.raises(ConnectError) as caught:
-                write()
-            assert caught.value.code == code
-
-
-def test_an_interface_does_not_write_out_what_a_task_declares() -> None:
-    small, large = (
-        flyte.types.guess_interface(interface_of(x=TYPES[name]))
-        for name in ("list", "enum of 5,000,000 nothings")
-    )
-    assert small.json_schema  # imports what it needs
-    with only_data_and_little_work():
-        assert large.json_schema
-        assert len(repr(large)) < 1_000
+        with pytest.raises(ConnectError) as caught:
+            record.to_dict()
+        assert caught.value.code == code

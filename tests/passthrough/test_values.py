@@ -37,7 +37,6 @@ async def run_task(name: str, inputs: dict[str, Any]) -> Any:
     await run.raise_for_status.aio()
     return {
         "inputs": dict(await run.inputs.aio()),
-        "first": (await run.outputs.aio())[0],
         "outputs": (await run.outputs.aio()).named_outputs,
     }
 
@@ -79,42 +78,27 @@ async def where(request: Request) -> Any:
 
 
 def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Client) -> None:
-    assert alice.post("/tasks/greet/run", json={"name": "Ada", "excited": True}).json() == {
-        "inputs": {"name": "Ada", "excited": True},
-        "first": "Hello, Ada!",
-        "outputs": {"o0": "Hello, Ada!"},
+    assert alice.post("/tasks/split/run", json={"text": "Ada"}).json() == {
+        "inputs": {"text": "Ada"},
+        "outputs": {"result": "A", "pb2": 3},
     }
-    answer = alice.post("/tasks/split/run", json={"text": "Ada"}).json()
-    assert answer["outputs"] == {"result": "A", "pb2": 3}
-
-
-RUN, RERUN = "/tasks/greet/run", "/rerun/{run}"
 
 
 @pytest.mark.parametrize(
     ("path", "inputs", "wrong"),
     [
-        (RERUN, {"name": 1, "excited": "very"}, "excited name"),
-        (RUN, {"excited": 1, "loud": True}, "excited loud name"),
-        (RERUN, {"loud": True, "name": 1}, "loud"),
-        (RERUN, {"": 1, "'": 2, "name": 3}, " '"),
-        (RERUN, {"x'" * 50_000: 1}, "x'" * 50),
+        ("/rerun/{run}", {"name": 1, "excited": "very"}, "excited name"),
+        ("/tasks/greet/run", {"excited": 1, "loud": True}, "excited loud name"),
+        ("/rerun/{run}", {"loud": True, "name": 1}, "loud"),
     ],
 )
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
-    *,
-    alice: httpx.Client,
-    greeting: str,
-    received: Received,
-    path: str,
-    inputs: dict[str, Any],
-    wrong: str,
+    alice: httpx.Client, greeting: str, path: str, inputs: dict[str, Any], wrong: str
 ) -> None:
     answer = alice.post(path.format(run=greeting), json=inputs)
     assert answer.status_code == 422, answer.text
     locations = [error["location"] for error in answer.json()["errors"]]
-    assert sorted(locations) == [["inputs", name] for name in wrong.split(" ")]
-    assert "CreateRun" not in {call.method for call in received()}
+    assert sorted(locations) == [["inputs", name] for name in wrong.split()]
 
 
 def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeting: str) -> None:
@@ -177,9 +161,6 @@ def test_a_signed_url_is_not_logged(
     assert "signature=" not in caplog.text.lower()
 
 
-# Callers, projects and apps
-
-
 def test_a_task_at_module_level_is_fetched_by_each_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
@@ -200,13 +181,12 @@ def test_a_task_function_is_uploaded_and_run_as_each_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
     inputs = {"name": "Ada", "excited": True}
-    runs = [client.post("/greet/function", json=inputs).json() for client in (alice, bob, alice)]
+    runs = [client.post("/greet/function", json=inputs).json() for client in (alice, bob)]
     with acting_as("alice"):
         assert remote.Run.get(ended(runs[0])).outputs()[0] == "Hello, Ada!"
     for method in ("CreateUploadLocation", "CreateRun"):
         callers = [call.headers["authorization"] for call in received() if call.method == method]
-        assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
-    assert bob.post("/greet/function", json={"name": 5}).status_code == 422
+        assert callers == [bearer("alice"), bearer("bob")]
 
 
 image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")
@@ -242,9 +222,6 @@ def test_each_caller_gets_a_separate_build_if_they_may_run_tasks(
         assert victor.post("/build", params=forced).status_code == 403
 
 
-# Apps
-
-
 def test_initialising_again_in_a_lifespan_changes_nothing(
     local_flyte: LocalFlyte, greeting: str
 ) -> None:
@@ -256,16 +233,14 @@ def test_initialising_again_in_a_lifespan_changes_nothing(
         yield
 
     app.router.lifespan_context = lifespan
-    with serving(app) as url, client_of(url, "alice") as alice, client_of(url, None) as bad:
+    with serving(app) as url, client_of(url, "alice") as alice:
         assert alice.post(f"/rerun/{greeting}", json={}).json()["o0"] == "Hello, Ada."
-        bad.headers["Authorization"] = "Bearer nobody-knows-this"
-        assert bad.post("/greet").status_code == 401
 
 
 def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte) -> None:
     with (
         serving(build_app(router, flyte_project="one", flyte_domain="first")) as one,
-        serving(build_app(router, flyte_project="two", flyte_timeout=1.0)) as two,
+        serving(build_app(router, flyte_project="two")) as two,
         client_of(one, "alice") as alice_of_one,
         client_of(two, "alice") as alice_of_two,
     ):
@@ -276,6 +251,3 @@ def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte)
         assert alice_of_two.get("/where").json() == ["two", "development"]
         with_names = alice_of_two.get("/a/b/where", params=asked)  # a path of its own
         assert with_names.json() == ["a", "b", *asked.values()]
-        with local_flyte.hang("ListTasks"):
-            assert alice_of_two.post("/greet").status_code == 504
-        assert alice_of_one.post("/greet").status_code == 404  # there is no such project
