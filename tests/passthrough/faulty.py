@@ -1,19 +1,48 @@
-"""Faulty connections to Flyte: proxies in front of the local Flyte."""
+"""Faulty connections: proxies in front of the local Flyte, and clients that send what they like."""
 
 import asyncio
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trustme
 
 from local_flyte.apps import free_port
+from local_flyte.testing import bearer
 
 HOST = "127.0.0.1"
+WEBSOCKET = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+"""Headers of a handshake."""
+
+
+def head(path: str, *headers: str, method: str = "GET") -> bytes:
+    """Return the head of a request by alice."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: app", f"Authorization: {bearer('alice')}"]
+    return "\r\n".join([*lines, *headers, "\r\n"]).encode()
+
+
+def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket:
+    """Connect to an app, with a small buffer for its answer if one is given, and send something."""
+    client, address = socket.socket(), urlsplit(url)
+    if buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    client.settimeout(60)
+    client.connect((address.hostname, address.port))
+    with suppress(OSError):  # closed before all of it was sent
+        client.sendall(sent)
+    return client
+
 
 Fault = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
 """A function that handles the start of an answer: its head, and at least a byte of its body."""

@@ -1,10 +1,8 @@
 """The headers of responses, and requests that are refused because of theirs."""
 
 import re
-import socket
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,12 +20,14 @@ from passthrough.limits import MAX_BODY_BYTES
 from passthrough.requests.outgoing import HEADERS
 from passthrough.requests.policy import ContentPolicy
 
+from .faulty import connected
 from .support import build_app
 
 router = APIRouter()
 TRUSTED = "https://trusted.example"
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 TOKEN = bearer("alice").removeprefix("Bearer ")
+CREDENTIALS = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
 
 @router.get("/things")
@@ -129,7 +129,7 @@ def test_what_is_mounted_may_have_a_policy_of_its_own(local_flyte: LocalFlyte) -
 # Sizes of requests
 
 
-READ = f"POST /read HTTP/1.1\r\nHost: app\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+READ = b"POST /read HTTP/1.1\r\nHost: app\r\n"
 LINE = b"a: " + b"x" * 8000 + b"\r\n"
 
 
@@ -139,25 +139,21 @@ LINE = b"a: " + b"x" * 8000 + b"\r\n"
         (b"GET /health HTTP/1.1\r\n" + 9 * LINE, 431),
         (b"GET /things HTTP/1.1\r\n" + b"a:\r\n" * 60_000, 431),
         (b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE, 431),
-        (READ + b"Content-Length: " + b"0" * 5_000 + b"\r\n", 200),
+        (READ + CREDENTIALS + b"Content-Length: " + b"0" * 5_000 + b"\r\n", 200),
     ],
     ids=["large", "many small", "large with a long URL", "a length with many zeros"],
 )
 def test_headers_that_are_too_large_are_refused(url: str, head: bytes, status: int) -> None:
-    address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port)) as client:
-        client.sendall(head + b"\r\n")
+    with connected(url, head + b"\r\n") as client:
         assert client.makefile("rb").readline().split()[1] == str(status).encode()
 
 
 def test_trailer_fields_are_no_headers(url: str) -> None:
     """Else they would count where a proxy removes or checks headers (RFC 9110 6.5.1)."""
-    address = urlsplit(url)
-    chunked = b"POST /read HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
-    trailer = f"Authorization: Bearer {TOKEN}\r\nX-Request-ID: theirs\r\n\r\n".encode()
-    with socket.create_connection((address.hostname, address.port)) as client:
-        client.sendall(chunked + trailer)
-        client.sendall(READ + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+    first = READ + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    trailer = CREDENTIALS + b"X-Request-ID: theirs\r\n\r\n"
+    last = READ + CREDENTIALS + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+    with connected(url, first + trailer + last) as client:
         answers = client.makefile("rb").read()
     assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401", b"200"]
     assert b"theirs" not in answers

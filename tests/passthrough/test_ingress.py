@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -19,12 +18,12 @@ from flyte import remote
 
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, ended, serving, start, wait_until
+from local_flyte.testing import client_of, ended, serving, start, wait_until
 from passthrough.limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
 from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
-from .faulty import HOST, Wire
+from .faulty import HOST, WEBSOCKET, Wire, connected, head
 from .support import build_app
 
 TIMEOUT = 3.0  # enough for a call on a busy machine
@@ -67,19 +66,9 @@ def long_log(local_flyte: LocalFlyte) -> str:
     return ended(start("tests.shout"))
 
 
-class Viewer:
-    """A viewer of a log who does not read it."""
-
-    def __init__(self, url: str, run: str) -> None:
-        host, _, port = url.removeprefix("http://").partition(":")
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        self.socket.connect((host, int(port)))
-        head = f"GET /runs/{run}/logs HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer('bob')}"
-        self.socket.sendall(f"{head}\r\n\r\n".encode())
-
-    def close(self) -> None:
-        self.socket.close()
+def viewer(url: str, run: str) -> socket.socket:
+    """Connect a viewer of a log who does not read it."""
+    return connected(url, head(f"/runs/{run}/logs"), 65536)
 
 
 def nothing_flows(wire: Wire) -> bool:
@@ -102,7 +91,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
         assert alice.get("/me").is_success  # so that there is a connection to share
         with ExitStack() as stack:
             for _ in range(viewers):
-                stack.enter_context(closing(Viewer(url, long_log)))
+                stack.enter_context(viewer(url, long_log))
             wait_until(lambda: [call.method for call in received()].count("TailLogs") == viewers)
             wait_until(lambda: nothing_flows(wire))
             assert [alice.get("/me").status_code for _ in range(10)] == [200] * 10
@@ -142,24 +131,20 @@ def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
     app = build_app(streams.router, flyte_endpoint=f"dns:///{HOST}:{wire.port}")
     with (
         serving(app, http=Impatient) as url,
-        closing(Viewer(url, long_log)) as slow,
-        closing(Viewer(url, long_log)),  # who takes nothing
+        viewer(url, long_log) as slow,
+        viewer(url, long_log),  # who takes nothing
     ):
         wait_until(lambda: [call.method for call in received()].count("TailLogs") == 2)
         while not Impatient.lost:
-            assert slow.socket.recv(16 * 1024)
+            assert slow.recv(16 * 1024)
             time.sleep(0.05)
         assert [type(why) for why in Impatient.lost] == [TimeoutError]
-        assert slow.socket.recv(16 * 1024)
+        assert slow.recv(16 * 1024)
         wait_until(lambda: local_flyte.open_calls("TailLogs") <= 1)
 
 
-WAIT = f"GET /wait HTTP/1.1\r\nHost: app\r\nAuthorization: {bearer('alice')}\r\n\r\n".encode()
 NEXT = b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n"
-UPGRADE = (
-    b"GET /health HTTP/1.1\r\nHost: app\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
+UPGRADE = head("/health", *WEBSOCKET)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +166,7 @@ def test_a_request_ends_although_its_client_has_sent_the_next(
             log.append("ended")
 
     with serving(build_app(own)) as url:
-        address = urlsplit(url)
-        with socket.create_connection((address.hostname, address.port)) as client:
-            client.sendall(WAIT)
+        with connected(url, head("/wait")) as client:
             wait_until(lambda: log == ["began"])
             client.sendall(further)
             while not leaves and client.recv(4096):  # until the app closes the connection
@@ -192,12 +175,7 @@ def test_a_request_ends_although_its_client_has_sent_the_next(
 
 
 def test_headers_that_do_not_end_are_not_kept(local_flyte: LocalFlyte) -> None:
-    with serving(build_app(router)) as url:
-        address = urlsplit(url)
-        with socket.create_connection((address.hostname, address.port)) as client:
-            client.sendall(b"GET /health HTTP/1.1\r\nx: ")
-            client.settimeout(20)
-            with suppress(OSError):  # closed before all of it was sent
-                client.sendall(bytes([ord("x")]) * 4 * MAX_ARRIVING_HEADER_BYTES)
-            with suppress(ConnectionResetError):
-                assert client.recv(12) == b"HTTP/1.1 400"
+    arriving = b"GET /health HTTP/1.1\r\nx: " + b"x" * 4 * MAX_ARRIVING_HEADER_BYTES
+    refused = suppress(ConnectionResetError)
+    with serving(build_app(router)) as url, connected(url, arriving) as client, refused:
+        assert client.recv(12) == b"HTTP/1.1 400"

@@ -2,13 +2,11 @@
 
 import asyncio
 import http.client
-import socket
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import flyte
 import flyte.errors
@@ -26,7 +24,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.testing import bearer, client_of, serving, wait_until
+from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
 from passthrough.limits import MAX_LINE_CHARS
 from passthrough.requests.door import Door
@@ -35,11 +33,11 @@ from passthrough.requests.stopping import stopping
 from passthrough.settings import SETTINGS, Settings
 from passthrough.values import InvalidInputs
 
+from .faulty import connected, head
 from .support import build_app
 
 router = APIRouter()
 entered, left = threading.Event(), threading.Event()
-CREDENTIALS = f"Authorization: {bearer('alice')}"
 SIGN_IN = "https://flyte.example/login"
 FORGED = "\n2026-01-01 ERROR all is lost" * 100_000
 
@@ -518,9 +516,7 @@ def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
         assert client.get("/bug").json() == INTERNAL
         caplog.clear()
         # A client that leaves is no error.
-        address = urlsplit(url)
-        with socket.create_connection((address.hostname, address.port)) as leaving:
-            leaving.sendall(f"GET /slow HTTP/1.1\r\nHost: app\r\n{CREDENTIALS}\r\n\r\n".encode())
+        with connected(url, head("/slow")):
             wait_until(entered.is_set)
         wait_until(left.is_set)
     assert caplog.text == ""

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +30,7 @@ from passthrough.requests.incoming import Incoming
 from passthrough.requests.outgoing import Outgoing
 
 from . import naive_endpoints
+from .faulty import connected, head
 from .support import build_app
 
 VIEWERS = 20
@@ -66,27 +67,13 @@ STREAMS = {
 """The call to Flyte that each of them keeps open."""
 
 
-async def view(client: httpx.AsyncClient, url: str) -> None:
-    """Read a stream until cancelled."""
-    async with client.stream("GET", url) as response:
-        assert response.status_code == 200
-        async for _ in response.aiter_raw():
-            pass
-
-
-async def come_and_leave(url: str, ready: Callable[[], bool]) -> None:
-    """Connect many viewers, and disconnect them all once they are all there."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(
-        headers=ALICE, timeout=120, limits=limits, trust_env=False
-    ) as client:
-        views = [asyncio.create_task(view(client, url)) for _ in range(VIEWERS)]
-        while not await asyncio.to_thread(ready):
-            assert not any(each.done() for each in views)
-            await asyncio.sleep(0.02)
-        for each in views:
-            each.cancel()
-        await asyncio.wait(views)
+@contextmanager
+def viewers(url: str, path: str) -> Iterator[None]:
+    """Connect many viewers for the block, who all leave at its end."""
+    with ExitStack() as stack:
+        for _ in range(VIEWERS):
+            stack.enter_context(connected(url, head(path)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +124,9 @@ def test_nothing_remains_when_viewers_leave(
     logged: Callable[[], list[str]],
 ) -> None:
     call = STREAMS[path]
-    there = lambda: local_flyte.open_calls(call) == VIEWERS  # noqa: E731
-    with ExitStack() as stack:
-        if is_hung:
-            stack.enter_context(local_flyte.hang(call))
-        asyncio.run(come_and_leave(f"{url}/runs/{counting}/{path}", there))
+    with local_flyte.hang(call) if is_hung else nullcontext():
+        with viewers(url, f"/runs/{counting}/{path}"):
+            wait_until(lambda: local_flyte.open_calls(call) == VIEWERS)
         all_is_quiet(local_flyte, call)
     assert logged() == []
 
@@ -150,9 +135,9 @@ def test_nothing_remains_when_viewers_leave(
 def test_a_call_that_hangs_ends_with_its_request(
     url: str, local_flyte: LocalFlyte, path: str, logged: Callable[[], list[str]]
 ) -> None:
-    there = lambda: local_flyte.open_calls("ListRuns") == VIEWERS  # noqa: E731
     with local_flyte.hang("ListRuns"):
-        asyncio.run(come_and_leave(url + path, there))
+        with viewers(url, path):
+            wait_until(lambda: local_flyte.open_calls("ListRuns") == VIEWERS)
         all_is_quiet(local_flyte, "ListRuns")
     assert logged() == []
 

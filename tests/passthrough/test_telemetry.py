@@ -26,6 +26,7 @@ from .support import build_app
 
 TOKEN = PEOPLE["alice"].token
 SECRET = "sk-live-0123456789abcdef"
+EXPORTED = InMemorySpanExporter()
 
 router = APIRouter()
 router.include_router(naive_endpoints.router)
@@ -51,10 +52,13 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def exporter() -> Iterator[InMemorySpanExporter]:
-    """What exports spans, besides to the collector. It is set for good; later it does nothing."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
+def _exporting() -> Iterator[None]:
+    """Export what an owner's settings say, and besides to `EXPORTED`, in this process.
+
+    The providers are set for good; after these tests, they export nothing.
+    """
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(EXPORTED))
     trace.set_tracer_provider(provider)
     with (
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server,
@@ -62,8 +66,8 @@ def exporter() -> Iterator[InMemorySpanExporter]:
     ):
         threading.Thread(target=server.serve_forever).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)  # all that an owner sets
-        yield exporter
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+        yield
         for each in providers():
             each.shutdown()
         server.shutdown()
@@ -74,45 +78,37 @@ def providers() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def alice(exporter: InMemorySpanExporter, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+def alice(_exporting: None, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
     app = build_app(router, credential_headers=("x-api-key",))
     serve_agents(app)
     with serving(app) as url, client_of(url, "alice") as client:
         yield client
 
 
-class Spans:
-    """The spans that have ended since the test began, in the order in which they did."""
-
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
-        self._exporter = exporter
-        exporter.clear()
-
-    def __call__(self) -> list[Any]:
-        return [json.loads(span.to_json() or "") for span in self._exporter.get_finished_spans()]
-
-    def named(self, name: str) -> list[Any]:
-        """Return the spans of a request, such as ``GET /me``, or of a method of Flyte."""
-        return [span for span in self() if span["name"].rpartition("Service/")[2] == name]
-
-    def one(self, name: str) -> Any:
-        """Wait for a span with this name, and return it."""
-        wait_until(lambda: self.named(name))
-        (span,) = self.named(name)
-        return span
+@pytest.fixture(autouse=True)
+def _no_spans() -> None:
+    EXPORTED.clear()
 
 
-@pytest.fixture
-def spans(exporter: InMemorySpanExporter) -> Spans:
-    return Spans(exporter)
+def spans(name: str = "") -> list[Any]:
+    """Return the spans that have ended: all, or of a request (``GET /me``) or a method of Flyte."""
+    found = [json.loads(span.to_json() or "") for span in EXPORTED.get_finished_spans()]
+    return [each for each in found if name in {"", each["name"].rpartition("Service/")[2]}]
+
+
+def span_of(name: str) -> Any:
+    """Wait for a span with this name, and return it."""
+    wait_until(lambda: spans(name))
+    (span,) = spans(name)
+    return span
 
 
 def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
-    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+    alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.clear_calls()
     response = alice.get("/whoami?token=of-nobody")
-    request, call = spans.one("GET /whoami"), spans.one("UserInfo")
+    request, call = span_of("GET /whoami"), span_of("UserInfo")
     assert request["parent_id"] is None
     assert request["attributes"]["http.route"] == "/whoami"
     assert request["attributes"]["http.response.status_code"] == 200
@@ -133,11 +129,9 @@ def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
 
-def test_the_request_of_a_tool_call_is_a_child_of_the_agents(
-    alice: httpx.Client, spans: Spans
-) -> None:
+def test_the_request_of_a_tool_call_is_a_child_of_the_agents(alice: httpx.Client) -> None:
     assert PEOPLE["alice"].subject in alice.post("/mcp", json=tool_call("whoami")).text
-    outer, inner, call = spans.one("POST /mcp"), spans.one("GET /whoami"), spans.one("UserInfo")
+    outer, inner, call = span_of("POST /mcp"), span_of("GET /whoami"), span_of("UserInfo")
     assert inner["parent_id"] == outer["context"]["span_id"]
     assert call["parent_id"] == inner["context"]["span_id"]
     assert inner["attributes"]["request_id"] == outer["attributes"]["request_id"]
@@ -145,18 +139,18 @@ def test_the_request_of_a_tool_call_is_a_child_of_the_agents(
 
 
 def test_a_call_that_fails_has_a_status_and_no_text_and_a_retried_call_is_one_span(
-    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+    alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.fail_next("ListProjects", Code.PERMISSION_DENIED, message=f"not with {TOKEN}")
     assert alice.get("/projects").status_code == 403
-    call = spans.one("ListProjects")
+    call = span_of("ListProjects")
     assert call["attributes"]["rpc.response.status_code"] == "permission_denied"
     assert call["status"] == {"status_code": "ERROR"}
     assert call["events"] == []
     local_flyte.fail_next("ListProjects", Code.UNAVAILABLE, times=2)
     assert alice.get("/projects").status_code == 200
-    wait_until(lambda: len(spans.named("GET /projects")) == 2)
-    assert [each["status"]["status_code"] for each in spans.named("ListProjects")] == [
+    wait_until(lambda: len(spans("GET /projects")) == 2)
+    assert [each["status"]["status_code"] for each in spans("ListProjects")] == [
         "ERROR",
         "UNSET",
     ]
@@ -180,7 +174,7 @@ TOLD = {
 
 
 def test_no_span_metric_and_call_contains_other_data_of_a_client(
-    alice: httpx.Client, local_flyte: LocalFlyte, spans: Spans
+    alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.clear_calls()
     everywhere = {
@@ -206,7 +200,7 @@ def test_no_span_metric_and_call_contains_other_data_of_a_client(
             body["params"]["_meta"] = trace_of_its_own
             alice.post("/mcp", json=body, headers=headers)
     alice.get("/projects")  # without a trace of its own
-    wait_until(lambda: spans.named("GET /projects"))
+    wait_until(lambda: spans("GET /projects"))
 
     told = json.dumps(spans())
     assert not re.search(rf"{SECRET}|{TOKEN}|x{{100}}", told)
@@ -219,9 +213,9 @@ def test_no_span_metric_and_call_contains_other_data_of_a_client(
     exported = b"".join(Collector.received.values())
     assert b"GET /whoami" in exported
     assert not {each for each in (SECRET, TOKEN) if each.encode() in exported}
-    (last,) = spans.named("GET /projects")
+    (last,) = spans("GET /projects")
     assert last["parent_id"] is None
-    assert spans.named("GET /whoami")[0]["context"]["trace_id"] == "0x" + "1" * 32
+    assert spans("GET /whoami")[0]["context"]["trace_id"] == "0x" + "1" * 32
     assert local_flyte.calls
     for call in local_flyte.calls:
         assert not {"baggage", "tracestate"} & {name.lower() for name in call.headers}

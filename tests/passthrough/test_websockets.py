@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import socket
 from collections import Counter
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
@@ -19,6 +17,7 @@ from local_flyte.testing import bearer, serving, wait_until
 from passthrough.limits import MAX_FRAME_BYTES_AT_ONCE
 from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
+from .faulty import WEBSOCKET, connected, head
 from .support import build_app
 
 router = APIRouter()
@@ -78,28 +77,21 @@ def test_others_are_served_between_many_small_frames(
     assert parts <= 2
 
 
-UPGRADE = (
-    f"GET /watch HTTP/1.1\r\nHost: app\r\nAuthorization: {HEADERS['Authorization']}\r\n"
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
-
-
 @pytest.mark.parametrize(
     ("more", "status"),
     [
-        ("", 101),
-        ("".join(f"x{n}: {'y' * 7000}\r\n" for n in range(4)), 101),
-        (f"x: {'y' * 9000}\r\n", 400),
-        ("x: y\r\n" * 200, 400),
-        ("Content-Length: 1\r\n", 400),
+        ([], 101),
+        ([f"x{n}: {'y' * 7000}" for n in range(4)], 101),
+        ([f"x: {'y' * 9000}"], 400),
+        (["x: y"] * 200, 400),
+        (["Content-Length: 1"], 400),
     ],
     ids=["none", "many bytes", "a long header", "many headers", "a body"],
 )
-def test_a_handshake_is_answered_even_if_it_is_too_large(url: str, more: str, status: int) -> None:
-    address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
-        client.sendall(f"{UPGRADE}{more}\r\n".encode())
+def test_a_handshake_is_answered_even_if_it_is_too_large(
+    url: str, more: list[str], status: int
+) -> None:
+    with connected(url, head("/watch", *WEBSOCKET, *more)) as client:
         answer = client.makefile("rb")
         assert answer.readline().split()[1] == str(status).encode()
         if status == 400:
@@ -118,11 +110,8 @@ def test_a_client_who_takes_no_answers_to_its_pings_gets_no_more(
         arrived += len(data)
 
     monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", measuring)
-    address, pings = urlsplit(url), (b"\x89\xfd" + bytes(4 + 125)) * 20_000
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect((address.hostname, address.port))
-        client.sendall(f"{UPGRADE}\r\n".encode())
+    pings = (b"\x89\xfd" + bytes(4 + 125)) * 20_000
+    with connected(url, head("/watch", *WEBSOCKET), 4096) as client:
         assert client.recv(12) == b"HTTP/1.1 101"
         client.sendall(pings)
         wait_until(lambda: arrived > len(pings))
