@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flyte
 import flyte.report
@@ -12,6 +13,7 @@ from flyte.io import File
 from pydantic import BaseModel
 
 env = flyte.TaskEnvironment(name="tests")
+UNPICKLED = Path(tempfile.gettempdir(), "a-gift-was-unpickled")
 
 
 class Place(BaseModel):
@@ -64,7 +66,7 @@ def is_there(path: str) -> bool:
     return Path(path).exists()
 
 
-@env.task(retries=2)
+@env.task(retries=1)
 async def stumble(times: int, until: str = "") -> int:
     """Print, fail so many times, then go on until there is such a file."""
     context = flyte.ctx()
@@ -108,3 +110,21 @@ async def shout(lines: int = 24_000) -> None:
     """Print 1 kB on each of many lines."""
     for _ in range(lines):
         print("x" * 1000)
+
+
+class Gift:
+    """Unpickling it runs a program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (UNPICKLED,)
+
+
+@env.task
+async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-arg]
+    """Return what an app must neither load nor open."""
+    deep: dict[str, Any] = {}
+    for _ in range(500):
+        deep = {"deeper": deep}
+    secret = File.from_existing_remote("file:///etc/passwd")
+    inside = File.from_existing_remote("http://169.254.169.254/latest")
+    return Gift(), secret, inside, deep, float("nan")

@@ -4,7 +4,6 @@ They are naive on purpose, and have to be safe anyway: ``test_naive_endpoints.py
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,30 +18,12 @@ env = flyte.TaskEnvironment(name="naive")
 router = APIRouter()
 
 COUNT = remote.Task.get("tests.count", auto_version="latest")
-UNPICKLED = Path(tempfile.gettempdir(), "naive-was-unpickled")
 
 
 @env.task
 async def words(text: File, day: date) -> int:
     async with text.open("rb") as file:
         return len(bytes(await file.read()).split())
-
-
-class Gift:
-    """Unpickling it runs a program."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (UNPICKLED,)
-
-
-@env.task
-async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-arg]
-    deep: dict[str, Any] = {}
-    for _ in range(500):
-        deep = {"deeper": deep}
-    secret = File.from_existing_remote("file:///etc/passwd")
-    inside = File.from_existing_remote("http://169.254.169.254/latest")
-    return Gift(), secret, inside, deep, float("nan")
 
 
 @router.get("/whoami")
@@ -78,20 +59,6 @@ async def run_and_wait(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     await run.raise_for_status.aio()
     outputs = await run.outputs.aio()
     return {"name": run.name, "url": run.url, "outputs": outputs.named_outputs}
-
-
-@router.post("/tasks/{name}/run-sync")
-def run_sync(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    run = flyte.run(remote.Task.get(name, auto_version="latest"), **inputs)
-    run.wait()
-    return {"name": run.name, "phase": run.phase, "outputs": run.outputs()}
-
-
-@router.post("/tasks/{name}/run-blocking")
-async def run_blocking(name: str, inputs: dict[str, Any]) -> str:
-    run = flyte.run(remote.Task.get(name, auto_version="latest"), **inputs)
-    run.wait()
-    return run.name
 
 
 @router.post("/run-task/{project}/{domain}/{name}")
@@ -131,17 +98,6 @@ async def status(name: str) -> dict[str, Any]:
     return {"url": run.url, "phase": phase, "error": error.message if error else ""}
 
 
-@router.get("/runs/{name}/watch")
-async def watch(name: str) -> StreamingResponse:
-    run = await remote.Run.get.aio(name)
-
-    async def events() -> AsyncIterator[str]:
-        async for details in run.watch():
-            yield f"data: {details.phase.value}\n\n"
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
 @router.websocket("/runs/{name}/live")
 async def live(websocket: WebSocket, name: str) -> None:
     await websocket.accept()
@@ -155,14 +111,6 @@ async def live(websocket: WebSocket, name: str) -> None:
 async def logs(name: str) -> StreamingResponse:
     run = await remote.Run.get.aio(name)
     return StreamingResponse(run.get_logs.aio(), media_type="text/plain")
-
-
-@router.get("/runs/{name}/logs-sync")
-def logs_sync(name: str) -> StreamingResponse:
-    def lines() -> Iterator[str]:
-        yield from remote.Run.get(name).get_logs(show_ts=True)
-
-    return StreamingResponse(lines(), media_type="text/plain")
 
 
 @router.get("/runs/{name}/first-line", response_class=PlainTextResponse)
@@ -194,21 +142,3 @@ async def again(name: str, changed: dict[str, Any]) -> str:
 async def abort(name: str) -> None:
     run = await remote.Run.get.aio(name)
     await run.abort.aio("no longer needed")
-
-
-@router.get("/runs/{name}/actions")
-async def actions(name: str) -> list[str]:
-    return [action.name async for action in remote.Action.listall.aio(for_run_name=name)]
-
-
-@router.get("/runs/{name}/failure")
-async def failure(name: str) -> str | None:
-    run = await remote.Run.get.aio(name)
-    failed = await run.first_failure.aio()
-    return failed.error_message if failed else None
-
-
-@router.get("/runs/{name}/report")
-async def report(name: str) -> str:
-    run = await remote.Run.get.aio(name)
-    return await run.get_report.aio()

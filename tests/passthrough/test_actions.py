@@ -1,5 +1,7 @@
-"""All of a run: its actions, the logs of their attempts, its reports, and recovering it."""
+"""All of a run: its actions, watching them, the logs of their attempts, reports, recovering it."""
 
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +11,14 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from flyteidl2.common import phase_pb2
 from template import ROOT
 
 from app.routers import actions, conditions, runs, streams
-from local_flyte import Code, LocalFlyte
+from local_flyte import Code, LocalFlyte, ReceivedCall
+from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
-from passthrough.calls import logs
+from passthrough import watching
+from passthrough.calls import interceptor, logs, loop
 
 from ..baking import PROJECT
 from ..nginx import in_front_of
@@ -24,6 +27,14 @@ from .support import TASKS, build_app
 router = APIRouter()
 for module in (actions, conditions, runs, streams):
     router.include_router(module.router)
+
+
+def changes(client: httpx.Client, run: str) -> Iterator[dict[str, Any]]:
+    """Yield the actions that the stream of a run's actions sends, until it ends."""
+    with client.stream("GET", f"/runs/{run}/actions/events") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))
 
 
 def events(client: httpx.Client, run: str, seen: str | None = None, **query: Any) -> list[str]:
@@ -45,59 +56,154 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def family(local_flyte: LocalFlyte, broken: Path) -> str:
-    """A run of three children: one stumbles once, one fails."""
-    return ended(start("tests.family", broken=str(broken)))
+    """A run of three children: one stumbles once, one fails. It has just started."""
+    return start("tests.family", broken=str(broken))
+
+
+# Watching
+
+
+def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_has_ended(
+    alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, family: str
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        told, other = threads.map(lambda client: [*changes(client, family)], (alice, bob))
+    listed = {each["name"]: each for each in alice.get(f"/runs/{family}/actions").json()}
+    for seen in (told, other, [*changes(bob, family)]):
+        assert {each["name"]: each for each in seen} == listed
+    phases = [each["phase"] for each in told if each["name"] == "a0"]
+    assert phases[-1] == "failed"
+    assert "running" in phases
+    wait_until(lambda: local_flyte.open_calls("WatchActions") == 0)
+
+
+def test_a_watch_that_falls_silent_is_opened_again_and_ends_although_something_stays_paused(
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    received: Callable[[], list[ReceivedCall]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interceptor, "RENEWAL", 1)
+    monkeypatch.setitem(watching.QUIET_SECONDS, watching.ASKS, 1.0)
+
+    def opened() -> int:
+        return [call.method for call in received()].count("WatchActions")
+
+    run = start("tests.ask", prompts=["?"])
+    (asking,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    wait_until(lambda: asking.asks)
+    with local_flyte.hang("WatchActions", after=1):
+        told = changes(short_timeout, run)
+        assert {next(told)["phase"], next(told)["phase"]} == {"running", "paused"}
+        wait_until(lambda: opened() > 1)
+        with acting_as("alice"):
+            remote.Run.get(run).abort()
+        assert [(each["name"], each["phase"]) for each in told] == [("a0", "aborted")]
+    assert asking.asks
+    assert opened() > 2
+
+
+def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
+    alice: httpx.Client, bob: httpx.Client
+) -> None:
+    run = start("tests.ask", prompts=["Publish?"])
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(lambda: [*changes(alice, run)])
+        wait_until(lambda: bob.get(f"/runs/{run}/conditions").json())
+        (condition,) = bob.get(f"/runs/{run}/conditions").json()
+        bob.post(f"/runs/{run}/conditions/{condition['action']}", json={"value": True})
+        seen = [each["condition"] for each in told.result() if each["condition"]]
+    assert seen[0] == condition
+    assert (seen[0]["prompt"], seen[0]["phase"]) == ("Publish?", "paused")
+    assert seen[-1] == bob.get(f"/runs/{run}/conditions").json()[0]
+    assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
+
+
+def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+    run = start("tests.ask", prompts=[str(number) for number in range(25)])
+    wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)
+    with ThreadPoolExecutor(2) as threads:
+        with local_flyte.hang("GetActionDetails"):
+            listed = threads.submit(alice.get, f"/runs/{run}/actions")
+            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 10)
+            told = threads.submit(lambda: [*changes(alice, run)])
+            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 20)
+            alice.get(f"/runs/{run}")  # time for more
+            assert local_flyte.open_calls("GetActionDetails") == 20
+        assert len(listed.result().json()) == 26
+        alice.post(f"/runs/{run}/abort")
+        assert len({each["name"] for each in told.result()}) == 26
+
+
+def test_of_a_large_run_all_actions_come_and_only_what_went_wrong_is_fetched(
+    alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(family)
+    monkeypatch.setattr(watching, "MAX_WATCHED_DETAILS", 0)
+    monkeypatch.setattr(local_runs, "WATCHED_AT_ONCE", 3)  # so that it is not in one message
+    monkeypatch.setattr(watching, "MAX_ACTIONS_AT_ONCE", 2)
+    local_flyte.clear_calls()
+    told = [*changes(alice, family)]
+    assert [call.method for call in local_flyte.calls].count("GetActionDetails") == 2
+    shown = {(each["phase"], each["title"], bool(each["phases"])) for each in told}
+    assert shown == {
+        ("failed", "family", True), ("failed", "stumble", True), ("succeeded", "stumble", False),
+    }  # fmt: skip
+    assert len(told) == 4
 
 
 # Logs over all attempts
 
 
-def test_a_log_goes_on_over_all_attempts_and_resumes_in_the_right_one(alice: httpx.Client) -> None:
-    run = start("tests.stumble", times=2)
+def test_a_log_goes_on_over_all_attempts_up_to_a_limit_and_resumes_in_the_right_one(
+    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start("tests.stumble", times=1)
     told = events(alice, run)  # from the first attempt until the end
-    lines = [f"attempt {attempt}, line {n}" for attempt in ("0", "1", "2") for n in ("0", "1", "2")]
+    lines = [f"attempt {attempt}, line {n}" for attempt in (0, 1) for n in range(3)]
     assert [line for event in told for line in lines if f"data: {line}\n" in event] == lines
     begun = [event for event in told if event.startswith("event: attempt")]
-    assert [(id_of(each), '"attempt":' in each) for each in begun] == [("2-0", True), ("3-0", True)]
+    assert [(id_of(each), '"attempt":' in each) for each in begun] == [("2-0", True)]
     assert len({*map(id_of, told)}) == len(told)
     for place, event in enumerate(told):
         assert events(alice, run, id_of(event)) == told[place + 1 :]
+    monkeypatch.setattr(logs, "MAX_ATTEMPTS", 1)
+    *first, problem = events(alice, run)
+    assert first == told[: told.index(begun[0])]
+    assert "more than 1 attempts" in problem
 
 
-def test_that_an_attempts_log_is_gone_is_told_once_and_only_if_it_was_not_sent(
-    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+def test_that_an_attempts_log_is_gone_is_told_once(
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(loop, "LOG_PAUSE_SECONDS", 0.1)
     run = start("tests.stumble", times=1, until=str(tmp_path / "end"))
-    second = "data: attempt 1, line 2"
     with alice.stream("GET", f"/runs/{run}/logs") as log:
-        next(line for line in log.iter_lines() if line == second)
+        next(line for line in log.iter_lines() if line == "data: attempt 1, line 2")
     local_flyte.delete_pods()
     with alice.stream("GET", f"/runs/{run}/logs") as log:
         headers = {"Last-Event-ID": "1-gone"}
         with alice.stream("GET", f"/runs/{run}/logs", headers=headers) as resumed:
             lines = log.iter_lines()
-            assert next(lines) == "event: unavailable"  # the SDK looks for it for 8 seconds
+            assert next(lines) == "event: unavailable"
             assert next(lines) == 'data: {"attempt": 1}'
-            assert second in lines
+            assert "data: attempt 1, line 2" in lines
             assert next(resumed.iter_lines()) == "event: attempt"
-        # The last log is sent whole, then its pod goes, and only then Flyte records the end.
-        (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
-        with local_flyte.hang("GetActionDetails"):
-            (tmp_path / "end").touch()
-            wait_until(lambda: local_flyte.open_calls("GetActionDetails") and root.reported_done)
-            wait_until(lambda: root.phase == phase_pb2.ACTION_PHASE_SUCCEEDED)
-            root.details.status.phase = phase_pb2.ACTION_PHASE_RUNNING
-            local_flyte.delete_pods()
-            local_flyte.clear_calls()
-        wait_until(lambda: len(local_flyte.calls) > 1)  # late: what is gone is looked for again
-        root.details.status.phase = phase_pb2.ACTION_PHASE_SUCCEEDED
-        told = [*lines]
-    assert not any(word in line for word in ("problem", "unavailable") for line in told)
+        (tmp_path / "end").touch()
+        assert not any(word in line for word in ("problem", "unavailable") for line in lines)
 
 
 def test_a_log_that_ends_before_its_attempt_is_read_again(
-    alice: httpx.Client, local_flyte: LocalFlyte, tmp_path: Path
+    alice: httpx.Client,
+    local_flyte: LocalFlyte,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logs, "MIN_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(logs, "LATE_SECONDS", 0.1)
     run = start("tests.stumble", times=0, until=str(tmp_path / "end"))
     (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
     with alice.stream("GET", f"/runs/{run}/logs") as log:
@@ -113,33 +219,13 @@ def test_a_log_that_ends_before_its_attempt_is_read_again(
     assert len({*told}) == len(told)
 
 
-def test_a_log_of_absurdly_many_attempts_ends(
-    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "MAX_ATTEMPTS", 2)
-    run = ended(start("tests.stumble", times=1))
-    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
-    root.details.status.attempts = 2**32 - 1
-    *told, problem = events(alice, run)
-    assert {id_of(each).partition("-")[0] for each in told} == {"1", "2"}
-    assert "more than 2 attempts" in problem
-    headers = {"Last-Event-ID": "3-1"}
-    assert alice.get(f"/runs/{run}/logs", headers=headers).status_code == 413
-
-
-def test_a_log_resumes_only_after_an_id_of_its_own(alice: httpx.Client, greeting: str) -> None:
-    for seen in ("7", "0-0", "1-", "-1", "1-2-3", "a-b", "1001-0", f"1-{10**10}"):
-        headers = {"Last-Event-ID": seen}
-        assert alice.get(f"/runs/{greeting}/logs", headers=headers).status_code == 422
-
-
 # Actions
 
 
 def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     alice: httpx.Client, family: str, local_flyte: LocalFlyte
 ) -> None:
-    listed = alice.get(f"/runs/{family}/actions").json()
+    listed = alice.get(f"/runs/{ended(family)}/actions").json()
     root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
     assert (root["name"], root["title"], root["parent"], root["phase"]) == (
         "a0", "family", None, "failed",
@@ -149,12 +235,15 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     }
     told = sorted((each["group"], each["phase"], each["attempts"]) for each in children)
     assert told == [
-        ("children", "failed", 3), ("children", "succeeded", 1), ("children", "succeeded", 2),
+        ("children", "failed", 2), ("children", "succeeded", 1), ("children", "succeeded", 2),
     ]  # fmt: skip
     (failed,) = (each for each in children if each["phase"] == "failed")
-    assert "attempt 2 stumbles" in failed["error"]
-    log = "\n".join(events(alice, family, action=failed["name"]))
-    assert [f"attempt {n}, line 2" in log for n in range(3)] == [True] * 3
+    assert "attempt 1 stumbles" in failed["error"]
+    assert (failed["cached"], failed["condition"]) == (False, None)
+    phases = [each for each in failed["phases"] if each["attempt"] == 2]
+    assert [each["phase"] for each in phases][-2:] == ["running", "failed"]
+    for before, after in pairwise(phases):
+        assert before["ended_at"] == after["started_at"]
 
     pages = [
         alice.get(f"/runs/{family}/actions", params={"offset": at, "limit": 3}).json()
@@ -170,31 +259,10 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
     assert alice.get(f"/runs/{family}/actions", params={"limit": 51}).status_code == 422
 
 
-def test_a_runs_phases_are_shown_with_their_times(alice: httpx.Client, greeting: str) -> None:
-    (root,) = alice.get(f"/runs/{greeting}/actions").json()
-    assert [each["phase"] for each in root["phases"]][-2:] == ["running", "succeeded"]
-    for before, after in pairwise(root["phases"]):
-        assert before["ended_at"] == after["started_at"]
-    assert (root["events"], root["cached"], root["condition"]) == ([], False, None)
-
-
-def test_who_may_run_aborts_a_run_of_somebody_else_with_all_its_actions(
-    alice: httpx.Client, bob: httpx.Client, tmp_path: Path
-) -> None:
-    until = str(tmp_path / "never")
-    run = start("tests.family", broken=until, until=until)
-
-    def phases() -> list[str]:
-        return [each["phase"] for each in alice.get(f"/runs/{run}/actions").json()]
-
-    wait_until(lambda: phases() == ["running"] * 3)
-    assert bob.post(f"/runs/{run}/abort").status_code == 202
-    wait_until(lambda: phases() == ["aborted"] * 3)
-
-
 def test_recovering_takes_over_what_has_succeeded(
     bob: httpx.Client, family: str, broken: Path
 ) -> None:
+    ended(family)
     broken.unlink()
     again = bob.post(f"/runs/{family}/rerun", json={"recover": True})
     assert again.status_code == 201

@@ -1,6 +1,5 @@
 """What runs ask: odd answers, many conditions, and people who answer at once."""
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,25 +8,17 @@ import pytest
 from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.core import types_pb2
-from flyteidl2.core.literals_pb2 import Literal, LiteralCollection, Primitive, Scalar
+from flyteidl2.core.literals_pb2 import Literal, LiteralCollection
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
 from local_flyte.conditions import RECORDING
 from local_flyte.testing import acting_as, ended, start, wait_until
-from passthrough.calls.runs import conditions_of
 
 router = APIRouter()
 router.include_router(conditions.router)
 router.include_router(runs.router)
-
-
-@router.get("/kept/{run}")
-async def kept(run: str) -> list[list[str]]:
-    """Return what is kept of each condition in a list."""
-    found = [each.pb2.ListFields() async for each in conditions_of(run)]
-    return [[field.name for field, _ in each] for each in found]
 
 
 def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
@@ -59,22 +50,19 @@ def output(client: httpx.Client, run: str) -> str:
     [
         ("int", "integer", 2**40, [True, 1.5, 2**63, -(2**63) - 1, "1"]),
         ("float", "number", 7, [False, "1.5"]),
-        ("str", "string", "\u00e9\U0001f600\r\n\u202e", ["x" * 100_001, 1, None]),
+        ("str", "string", "\u00e9\U0001f600\r\n\u202e" + "x" * 90_000, ["x" * 100_001, 1]),
     ],
 )
 def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
-    alice: httpx.Client, kind: str, type_: str, good: object, bad: list[object]
+    alice: httpx.Client, kind: str, type_: str, good: Any, bad: list[object]
 ) -> None:
     (condition,) = asked(alice, kind=kind)
     assert condition["type"] == type_
     for value in bad:
         assert answer(alice, condition, value).status_code == 422, value
-    for raw in (b'{"value": NaN}', b'{"value": "\\ud800"}', b'{"value": 1e999}', b"{}"):
-        path = f"/runs/{condition['run']}/conditions/{condition['action']}"
-        headers = {"content-type": "application/json"}
-        assert alice.post(path, content=raw, headers=headers).status_code == 422, raw
     recorded = answer(alice, condition, good)
-    assert (recorded.status_code, recorded.json()["value"]) == (200, good)
+    shown = good[:20_000] if kind == "str" else good
+    assert (recorded.status_code, recorded.json()["value"]) == (200, shown)
     assert output(alice, condition["run"]) == str([float(7) if kind == "float" else good])
 
 
@@ -105,49 +93,16 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
 def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
     alice: httpx.Client, bob: httpx.Client
 ) -> None:
-    found = asked(alice, count=4)
-    people = [(alice, True), (bob, False)] * len(found)
-    jobs = [each for each in found for _ in range(2)]
-    with ThreadPoolExecutor(8) as threads:
-        told = [*threads.map(lambda job, who: answer(who[0], job, who[1]), jobs, people)]
-    statuses = [each.status_code for each in told]
-    assert Counter(statuses) == {200: len(found), 409: len(found)}, [each.text for each in told]
-    for first, second in zip(told[::2], told[1::2], strict=True):
-        assert {first.status_code, second.status_code} == {200, 409}
-    values = [each.json()["value"] for each in told if each.status_code == 200]
-    assert output(alice, found[0]["run"]) == str(values)
+    (condition,) = asked(alice)
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(answer, who, condition, who is bob) for who in (alice, bob)]
+    told = sorted((job.result() for job in jobs), key=lambda each: each.status_code)
+    assert [each.status_code for each in told] == [200, 409]
+    assert output(alice, condition["run"]) == str([told[0].json()["value"]])
 
 
-@pytest.mark.parametrize(
-    ("recorded", "kind", "given", "status"),
-    [
-        (Primitive(integer=1), "bool", True, 409),
-        (None, "bool", True, 409),  # nothing that the app knows
-        (Primitive(string_value="x" * 90_000), "str", "x" * 90_000, 200),  # shown in part only
-    ],
-)
-def test_only_what_flyte_has_recorded_is_an_answer(
-    *,
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    recorded: Primitive | None,
-    kind: str,
-    given: object,
-    status: int,
-) -> None:
-    (condition,) = asked(alice, kind=kind)
-    literal = Literal(scalar=Scalar(primitive=recorded))
-    details_of(local_flyte, condition).signal_info.output.CopyFrom(literal)
-    told = answer(alice, condition, given)
-    assert told.status_code == status
-    if status == 200:
-        assert len(told.json()["value"]) == 20_000
-    alice.post(f"/runs/{condition['run']}/abort")
-
-
-@pytest.mark.parametrize("phase", ["ABORTED", "TIMED_OUT", "FAILED"])
 def test_an_answer_that_comes_too_late_is_not_claimed(
-    alice: httpx.Client, local_flyte: LocalFlyte, phase: str
+    alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     (condition,) = asked(alice)
     details = details_of(local_flyte, condition)
@@ -155,7 +110,7 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
         with local_flyte.hang("SignalEvent"):
             told = thread.submit(answer, alice, condition, True)
             wait_until(lambda: local_flyte.open_calls("SignalEvent"))
-            details.status.MergeFrom(ActionStatus(phase=f"ACTION_PHASE_{phase}"))
+            details.status.MergeFrom(ActionStatus(phase="ACTION_PHASE_TIMED_OUT"))
         assert told.result().status_code == 409
     alice.post(f"/runs/{condition['run']}/abort")
 
@@ -163,7 +118,7 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
 def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_nothing(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    found = [condition for _ in range(3) for condition in asked(alice)]
+    found = [condition for _ in range(2) for condition in asked(alice)]
 
     def waiting() -> set[str]:
         return {each["run"] for each in alice.get("/conditions").json()}
@@ -177,9 +132,9 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
         local_flyte.fail_next("ListActions", code, times=1000)
         assert alice.get("/conditions").status_code == status
         local_flyte.fail_next("ListActions", code, times=0)
+    kept, aborted = (each["run"] for each in found)
     details_of(local_flyte, found[0]).condition.prompt = "x" * 9_000_000  # more than is read
-    assert waiting() >= names - {found[0]["run"]}
-    aborted = found[1]["run"]
+    assert aborted in waiting()
     alice.post(f"/runs/{aborted}/abort")
     assert aborted not in waiting()
     with acting_as("alice"):  # Flyte goes on listing it
@@ -187,9 +142,8 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
     assert aborted in asking
     runs = [each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()]
     assert aborted not in runs
-    assert names - {aborted} <= {*runs}
-    for name in names:
-        alice.post(f"/runs/{name}/abort")
+    assert kept in runs
+    alice.post(f"/runs/{kept}/abort")
 
 
 def test_what_waits_comes_first_and_the_rest_on_further_pages(
@@ -205,11 +159,8 @@ def test_what_waits_comes_first_and_the_rest_on_further_pages(
     assert (names[0], sorted(names)) == ("question-2", [each["name"] for each in found])
     assert alice.get(path, params={"offset": -1}).status_code == 422
     # What Flyte lists and does not know yet takes its place, and cannot be asked.
-    local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND, times=3)
-    assert [each["name"] for each in alice.get(path).json()] == ["", "", ""]
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
     assert "" not in [each["name"] for each in alice.get("/conditions").json()]
-    assert alice.get(f"/kept/{first['run']}").json() == [["id", "status"]] * 3
     for query in ("phase=paused", "phase=paused&phase=paused"):
         runs = alice.get(f"/runs?limit=200&{query}").json()
         assert first["run"] in [each["name"] for each in runs]
@@ -222,10 +173,11 @@ def test_types_and_answers_that_the_app_does_not_know_are_null(
     (condition,) = asked(alice)
     path = f"/runs/{condition['run']}/conditions"
     details = details_of(local_flyte, condition)
+    details.signal_info.output.scalar.primitive.integer = 1
+    assert answer(alice, condition, True).status_code == 409  # 1 is not true
     details.condition.type.simple = types_pb2.DATETIME
     refused = answer(alice, condition, True)
     assert (refused.status_code, "None" in refused.text) == (422, False)
-    details.signal_info.SetInParent()  # without an output
     odd = (Literal(), Literal(collection=LiteralCollection(literals=[Literal()])))
     for output in odd:
         details.signal_info.output.CopyFrom(output)
@@ -239,20 +191,15 @@ def test_many_conditions_take_two_calls_each_and_no_more_than_asked_for(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     (lone,) = asked(alice)
-    many = start("tests.ask", prompts=[str(number) for number in range(120)])
-    with acting_as("alice"):
-        wait_until(lambda: len(alice.get(f"/runs/{many}/conditions").json()) == 100)
-    for path, limit, most in (
-        ("/conditions", 50, 2 + 2 * 50),
-        ("/conditions", 3, 2 + 2 * 3),
-        (f"/runs/{many}/conditions", 10, 2 + 10),
-    ):
-        headers = {"x-request-id": f"00000000-{limit}"}
-        found = alice.get(path, params={"limit": limit}, headers=headers).json()
-        assert len(found) == limit
-        calls = [each for each in local_flyte.calls if headers.items() <= each.headers.items()]
-        assert limit < len(calls) <= most
-        times = [each["asked_at"] for each in found]
-        assert path != "/conditions" or times == sorted(times, reverse=True)
-    alice.post(f"/runs/{many}/abort")
-    assert lone["run"] in [each["run"] for each in alice.get("/conditions").json()]
+    run = asked(alice, count=12)[0]["run"]
+    for path, most in (("/conditions", 2 + 2 * 3), (f"/runs/{run}/conditions", 2 + 3)):
+        local_flyte.clear_calls()
+        found = alice.get(path, params={"limit": 3}).json()
+        assert len(found) == 3
+        assert 3 < len(local_flyte.calls) <= most
+    found = alice.get("/conditions").json()
+    times = [each["asked_at"] for each in found]
+    assert times == sorted(times, reverse=True)
+    assert {lone["run"], run} <= {each["run"] for each in found}
+    for each in (run, lone["run"]):
+        alice.post(f"/runs/{each}/abort")

@@ -5,23 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
-import flyte
 import httpx
 import pytest
 from fastapi import APIRouter
-from flyte import remote
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import acting_as, client_of, ended, start
+from local_flyte.testing import client_of, ended, start
 from passthrough.dependencies import ProjectDomain
 
 from . import naive_endpoints
-from .support import FOLDER
+from .deployed_tasks import UNPICKLED
 
 WHO = ("alice", "bob", "victor", "carol", "expired", None)
-GREET, GIFTS, COUNT = "tests.greet", "naive.gifts", "tests.count"
+GREET, COUNT = "tests.greet", "tests.count"
 ADA = {"name": "Ada"}
 
 router = APIRouter()
@@ -37,25 +33,17 @@ STATUSES: dict[str, tuple[str, Any]] = {
     f"GET /tasks/{GREET}": (VIEWERS, None),
     f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
     f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
-    f"POST /tasks/{GREET}/run-sync": (RUNNERS, ADA),
-    f"POST /tasks/{GREET}/run-blocking": ("500 500 500 500 500 401", ADA),
     f"POST /run-task/flytesnacks/development/{GREET}": (RUNNERS, ADA),
     "POST /words": (RUNNERS, b"one two"),
     "POST /count": (RUNNERS, None),
     "GET /runs": (VIEWERS, None),
     "GET /runs/{run}": (VIEWERS, None),
-    "GET /runs/{run}/watch": (VIEWERS, None),
-    "WS /runs/{run}/live": ("101 101 101 1011 1011 401", None),
     "GET /runs/{run}/logs": (VIEWERS, None),
-    "GET /runs/{run}/logs-sync": ("200 200 200 cut cut 401", None),
     "GET /runs/{run}/first-line": (VIEWERS, None),
     "GET /runs/{run}/result": (VIEWERS, None),
     "GET /runs/{run}/io": (VIEWERS, None),
     "POST /runs/{run}/again": (RUNNERS, {"name": "Bob"}),
     "POST /runs/{doomed}/abort": (RUNNERS, None),
-    "GET /runs/{run}/actions": (VIEWERS, None),
-    "GET /runs/{failed}/failure": (VIEWERS, None),
-    "GET /runs/{run}/report": ("500 500 500 403 401 401", None),  # it would open storage
 }
 """The statuses that the people in `WHO` get, and the body to send."""
 
@@ -63,9 +51,7 @@ STATUSES: dict[str, tuple[str, Any]] = {
 @pytest.fixture(scope="module")
 def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     """The runs in the paths."""
-    runs = {"failed": start(COUNT, to=0), "doomed": start(COUNT, to=100_000)}
-    ended(runs["failed"])
-    return {"run": greeting, **runs}
+    return {"run": greeting, "doomed": start(COUNT, to=100_000)}
 
 
 @pytest.fixture(scope="module")
@@ -78,29 +64,11 @@ def people(url: str) -> Iterator[list[httpx.Client]]:
 def status(client: httpx.Client, endpoint: str, body: Any) -> str:
     """Call an endpoint; abort the run that it starts, if any."""
     method, path = endpoint.split()
-    if method == "WS":
-        return socket_status(str(client.base_url) + path, client.headers.get("Authorization"))
     content = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
-    try:
-        answer = client.request(method, path, **content)
-    except httpx.RemoteProtocolError:
-        return "cut"
+    answer = client.request(method, path, **content)
     if answer.status_code == 200 and method == "POST" and isinstance(answer.json(), str):
         client.post(f"/runs/{answer.json()}/abort")
     return str(answer.status_code)
-
-
-def socket_status(address: str, credential: str | None) -> str:
-    headers = {"Authorization": credential} if credential else {}
-    url = address.replace("http", "ws", 1)
-    try:
-        with connect(url, additional_headers=headers, proxy=None, open_timeout=60) as websocket:
-            websocket.recv()
-            return "101"
-    except InvalidStatus as error:
-        return str(error.response.status_code)
-    except ConnectionClosed as error:
-        return str(error.rcvd and error.rcvd.code)
 
 
 @pytest.mark.parametrize("endpoint", STATUSES)
@@ -116,11 +84,8 @@ def test_every_person_gets_the_expected_status(
 def test_values_that_a_stranger_stored_are_data(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    local_flyte.deploy(FOLDER, "naive_endpoints.py", "env")
-    with acting_as("alice"):
-        task = remote.Task.get(GIFTS, auto_version="latest")
-        run = ended(flyte.with_runcontext("remote").run(task).name)
-    naive_endpoints.UNPICKLED.unlink(missing_ok=True)
+    run = ended(start("tests.gifts"))
+    UNPICKLED.unlink(missing_ok=True)
     found = alice.get(f"/runs/{run}/io").json()["outputs"]
     assert alice.get(f"/runs/{run}/result").json() == found[0]
     for each in found[0], found[3]:
@@ -132,5 +97,5 @@ def test_values_that_a_stranger_stored_are_data(
         {"kind": "too large"},
         "NaN",
     ]
-    assert alice.get(f"/tasks/{GIFTS}").json()["schema"]["type"] == "object"
-    assert not naive_endpoints.UNPICKLED.exists()
+    assert alice.get("/tasks/tests.gifts").json()["schema"]["type"] == "object"
+    assert not UNPICKLED.exists()

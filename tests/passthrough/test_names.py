@@ -1,9 +1,13 @@
-"""docs/flyte-remote.md has every public name of the SDK that apps use, and refusals are refused."""
+"""The SDK's names: the public ones are in docs/flyte-remote.md; all that are used are checked."""
 
 import asyncio
 import inspect
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -12,15 +16,46 @@ import pytest
 from flyte import remote
 from template import ROOT
 
+import passthrough
 from local_flyte.testing import acting_as
-from passthrough.calls.errors import NotForManyCallersError
+from passthrough.calls import make_safe
+from passthrough.calls.errors import NotForManyCallersError, StartError
 from passthrough.calls.make_safe import REFUSED
+from passthrough.calls.sdk import SDK_NAMES
 
 from .deployed_tasks import greet
+from .support import environment
 
 PAGE = (ROOT / "docs" / "flyte-remote.md").read_text("utf-8")
 FUNCTIONS = ("build", "run", "rerun", "with_runcontext")
 """The functions of ``flyte`` itself with which apps build images and start runs."""
+TEMPLATE = Path(passthrough.__file__).parents[1]
+CHANGED_UNCHECKED = """
+import json, pkgutil, sys
+from passthrough.calls import make_safe as sdk
+
+def attributes():
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("flyte."):
+            kinds = [each for each in vars(module).values() if issubclass(type(each), type)]
+            own = [each for each in kinds if each.__module__.startswith("flyte.")]
+            for owner in (module, *own):
+                yield from ((owner, *named) for named in vars(owner).items())
+
+checked = set()
+for name in (*sdk.SDK_NAMES, *sdk.REFUSED):
+    module, _, path = name.partition(":")
+    owner = pkgutil.resolve_name(module)
+    for name in path.split("."):
+        checked |= {(id(owner), name), (id(type(owner)), name)}
+        owner = getattr(owner, name, None)
+before = {(id(owner), name): value for owner, name, value in attributes()}
+sdk.make_safe()
+print(json.dumps([
+    f"{owner.__name__}.{name}" for owner, name, value in attributes()
+    if before.get((id(owner), name), value) is not value and (id(owner), name) not in checked
+]))
+"""
 
 
 def installed() -> Iterator[str]:
@@ -75,3 +110,42 @@ def test_no_task_runs_in_the_app(mode: Any) -> None:
             asyncio.run(context.run.aio(greet, name="Ada"))
         with pytest.raises(NotForManyCallersError):
             context.run(greet, name="Ada")
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "parameters"),
+    [
+        ("SDK_NAMES", "flyte.remote:Action.wait", "quiet wait_long"),
+        ("SDK_NAMES", "flyte.remote._task:LazyEntity._setter", ""),
+        ("SDK_NAMES", "flyte.remote._nothing:Action", ""),
+        ("REFUSED", "flyte.remote:Action.rest", ""),
+    ],
+)
+def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
+    monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
+) -> None:
+    for each in ("SDK_NAMES", "REFUSED"):
+        monkeypatch.setattr(make_safe, each, {name: parameters} if each == table else {})
+    with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
+        make_safe.make_safe.__wrapped__()
+    assert f"flyte {flyte.__version__} cannot be made safe" in str(raised.value)
+    assert "Pin flyte>=2.12,<2.13 in pyproject.toml" in str(raised.value)
+
+
+def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
+    used = set[str]()
+    for file in (TEMPLATE / "passthrough").rglob("*.py"):
+        used |= {*re.findall(r'sdk_object\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
+        assert file.name == "passthrough_auth.py" or not re.search(
+            r"^(from|import) flyte\S*\._", text, re.M
+        )
+    unchecked = [name for name in used if not any(each.startswith(name) for each in SDK_NAMES)]
+    assert len(used) > 10
+    assert unchecked == []
+
+
+def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up() -> None:
+    changed = subprocess.check_output(
+        [sys.executable, "-c", CHANGED_UNCHECKED], env=environment({"PYTHONPATH": str(TEMPLATE)})
+    )
+    assert json.loads(changed) == []

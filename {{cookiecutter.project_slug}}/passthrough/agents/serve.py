@@ -243,9 +243,7 @@ class InnerRequest:
         self._left.set()
         await asyncio.wait({self._task})
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # else asyncio logs it, with what it quotes
+    def _done(self, _: asyncio.Task[None]) -> None:
         if not self._left.is_set():
             self.status = 500  # it broke off
             self._left.set()

@@ -95,12 +95,9 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     if kind.startswith("text/event-stream"):
         is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
         at_end = is_whole and not body.endswith(COME_BACK)
-        text, last, is_cut = _read_events(text)
+        text, last = _read_events(text)
         again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
-        if is_cut and not is_whole:
-            how = f"{again} for the next" if last else "ask for less"
-            notes = [f"The event is cut: {how}."]
-        elif len(body) == MAX_RESULT_BYTES and not last:  # again, it would be the same
+        if len(body) == MAX_RESULT_BYTES and not last:  # again, it would be the same
             notes = [NOT_ALL]
         else:
             notes = ["This is the end." if at_end else f"This is not the end: {again}."]
@@ -117,21 +114,15 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     return {**result, "content": content, "isError": is_error}
 
 
-def _read_events(stream: str) -> tuple[str, str, bool]:
-    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last.
-
-    If there is none, they are those of the first event, which is cut: the third item is true.
-    """
-    stream = "\n" + stream.replace("\r\n", "\n")
-    complete = stream.rpartition("\n\n")[0]
-    is_cut = "\ndata:" in stream and "\ndata:" not in complete
-    lines = (stream if is_cut else complete).split("\n")
+def _read_events(stream: str) -> tuple[str, str]:
+    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last."""
+    lines = stream.replace("\r\n", "\n").rpartition("\n\n")[0].split("\n")
     fields = [
         (name, value.removeprefix(" ")) for name, _, value in (x.partition(":") for x in lines)
     ]
     last = [value for name, value in fields if name == "id"][-1:]
     text = "\n".join(value for name, value in fields if name == "data")
-    return text, "".join(last), is_cut
+    return text, "".join(last)
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:

@@ -211,4 +211,4 @@ async def _has_nothing_more(request: Any, method: str, is_first: bool, silent: i
         return (await remote.ActionDetails.get_details.aio(request.action_id)).done()
     if method.startswith("Watch") and is_first:
         raise DeadlineExceededError(method)
-    return method in {"WatchActionDetails", "WatchActions"} and silent >= RENEWAL
+    return method.startswith("WatchAction") and silent >= RENEWAL

@@ -16,8 +16,8 @@ from .runs import attempts_of
 LOG_ID = r"^(1000|[1-9]\d{0,2})-(\d{1,9}|gone)$"
 """The pattern of the ``id`` of what `follow_log` yields, of up to `MAX_ATTEMPTS` attempts."""
 
-MAX_PAUSE_SECONDS = 30.0
-"""While an attempt's end is not recorded: between looks at its state, the first after a second."""
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 30.0
+"""While an attempt's end is not recorded: between looks at its state, longer each time."""
 
 LATE_SECONDS = 2.0
 """A pause before which Flyte usually records the end of an attempt whose log has ended."""
@@ -53,7 +53,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         if attempt > int(start):
             yield LogEvent("attempt", f"{attempt}-0", attempt)
         is_complete = told == "gone"  # as far as it can be
-        seen, pause, has_ended = 0 if is_complete else int(told), 1.0, False
+        seen, pause, has_ended = 0 if is_complete else int(told), MIN_PAUSE_SECONDS, False
         while True:
             # Flyte ends the log with the attempt's pod, and records the attempt's end later. If
             # that takes long, the log may have ended for another reason: then it is read again, at
@@ -75,7 +75,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
             has_ended = action.done() or attempts > attempt
             if not has_ended:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_complete else 1.0
+                pause = min(2 * pause, MAX_PAUSE_SECONDS) if is_complete else MIN_PAUSE_SECONDS
             elif not is_complete or pause <= LATE_SECONDS:
                 break
         if not is_complete:
