@@ -18,14 +18,17 @@ from .harness import SERVERS, Class, Extractors, SdkMiddleware, import_copy
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "cls" in metafunc.fixturenames:
-        metafunc.parametrize("cls", ["ours", "sdk"], indirect=True)
+    if "either_class" in metafunc.fixturenames:
+        classes = ["ours", "overriding", "sdk"]
+        metafunc.parametrize("either_class", classes, indirect=True, scope="module")
+    elif "cls" in metafunc.fixturenames:
+        metafunc.parametrize("cls", ["ours", "sdk"], indirect=True, scope="module")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if parameters.get("cls") == "sdk":
+        if "sdk" in (parameters.get("cls"), parameters.get("either_class")):
             for mark in item.iter_markers("sdk_fails"):
                 options = {"raises": AssertionError, "strict": True, **mark.kwargs}
                 item.add_marker(pytest.mark.xfail(reason=mark.args[0], **options))
@@ -42,18 +45,18 @@ def ours(passthrough_auth: ModuleType) -> Class:
     return passthrough_auth.FastAPIPassthroughAuthMiddleware
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cls(request: pytest.FixtureRequest, ours: Class) -> Class:
     return SdkMiddleware if request.param == "sdk" else ours
 
 
-@pytest.fixture(scope="session", params=["class", "subclass"])
-def either_class(request: pytest.FixtureRequest, cls: Class) -> Class:
-    """The class itself, and one that overrides ``dispatch``."""
-    if request.param == "class":
-        return cls
+@pytest.fixture(scope="module")
+def either_class(request: pytest.FixtureRequest, ours: Class) -> Class:
+    """The classes, and a subclass of ours that overrides ``dispatch``."""
+    if request.param != "overriding":
+        return SdkMiddleware if request.param == "sdk" else ours
 
-    class Overriding(cls):  # type: ignore[misc]
+    class Overriding(ours):  # type: ignore[misc]
         async def dispatch(self, request: Request, call_next: Any) -> Response:
             response: Response = await super().dispatch(request, call_next)
             return response

@@ -15,7 +15,6 @@ from starlette.types import Message, Receive, Scope, Send
 from .harness import (
     ALICE,
     COOKIE,
-    DENIAL,
     IS_ALICE,
     Class,
     Header,
@@ -23,7 +22,6 @@ from .harness import (
     ask,
     get,
     metadata,
-    no_websocket,
     request,
     sdk_fails,
     websocket,
@@ -115,14 +113,6 @@ def test_dispatch_may_be_called_directly(cls: Class) -> None:
     assert nobody.headers["www-authenticate"] == "Bearer"
 
 
-def test_dispatch_returns_whatever_call_next_returns(cls: Class) -> None:
-    async def call_next(request: Request) -> Any:
-        return "not a response"
-
-    answer = asyncio.run(cls(Probe()).dispatch(Request(get(COOKIE)), call_next))
-    assert answer == "not a response"
-
-
 def test_a_subclass_may_override_dispatch(cls: Class) -> None:
     class Stamping(cls):  # type: ignore[misc]
         async def dispatch(self, request: Request, call_next: Any) -> Response:
@@ -138,11 +128,6 @@ def test_a_subclass_may_override_dispatch(cls: Class) -> None:
     assert answer.header(b"x-stamp") == [b"1"]
     assert ask(Stamping, get()).status == 401
     assert ask(Stamping, get(path="/teapot")).status == 418
-
-
-def test_the_other_options_are_by_keyword_only(ours: Class) -> None:
-    with pytest.raises(TypeError, match="positional"):
-        ours(Probe(), None, None, False)
 
 
 def test_a_fastapi_app_uses_it_like_any_middleware(cls: Class) -> None:
@@ -170,23 +155,6 @@ def test_a_fastapi_app_uses_it_like_any_middleware(cls: Class) -> None:
     assert body(path="/me") == {"detail": "Authentication credentials required"}
 
 
-@no_websocket
-def test_a_websocket_without_credentials_is_closed_before_it_is_accepted(cls: Class) -> None:
-    answer = ask(cls, websocket())
-    assert answer.seen == []
-    reason = "Authentication credentials required"
-    assert answer.messages == [{"type": "websocket.close", "code": 1008, "reason": reason}]
-
-
-@no_websocket
-def test_a_websocket_is_denied_with_401_where_the_server_can(cls: Class) -> None:
-    answer = ask(cls, websocket(**DENIAL))
-    assert answer.messages[0]["type"] == "websocket.http.response.start"
-    assert answer.status == 401
-    assert answer.refused("Authentication credentials required")
-    assert answer.header(b"www-authenticate") == [b"Bearer"]
-
-
 @sdk_fails("the SDK's class sets no metadata for WebSockets")
 @pytest.mark.parametrize("headers", [[ALICE], [COOKIE], [ALICE, COOKIE]])
 def test_an_accepted_websocket_has_its_callers_credentials(
@@ -195,12 +163,6 @@ def test_an_accepted_websocket_has_its_callers_credentials(
     answer = ask(cls, websocket(*headers))
     assert answer.status == 101
     assert answer.credentials == {key.decode(): value.decode() for key, value in headers}
-
-
-def test_a_websocket_on_an_excluded_path_passes_without_credentials(cls: Class) -> None:
-    answer = ask(cls, websocket(ALICE, path="/open"), None, {"/open"})
-    assert answer.status == 101
-    assert answer.credentials == {}
 
 
 @sdk_fails("the SDK's class runs no extractors for WebSockets")

@@ -57,10 +57,6 @@ class Cycle:
         self.act()
 
 
-async def abandon_object(clean_up: Callable[[], None]) -> None:
-    Cycle(clean_up)
-
-
 async def abandon_generator(clean_up: Callable[[], None]) -> None:
     def chunks() -> Iterator[bytes]:
         try:
@@ -88,10 +84,10 @@ async def abandon_async_generator(clean_up: Callable[[], None]) -> None:
 
 
 @pytest.fixture
-def collector_on_demand(cls: Class) -> Iterator[None]:
+def collector_on_demand(either_class: Class) -> Iterator[None]:
     """Collect only when the app requests it; without our hook for the SDK's class."""
     hooks = list(gc.callbacks)
-    if cls is SdkMiddleware:
+    if either_class is SdkMiddleware:
         gc.callbacks[:] = [hook for hook in hooks if getattr(hook, "__name__", "") != HOOK]
     gc.disable()
     yield
@@ -101,7 +97,7 @@ def collector_on_demand(cls: Class) -> Iterator[None]:
 
 @sdk_fails("clean-up after one caller's stream calls Flyte as another caller")
 @pytest.mark.usefixtures("collector_on_demand")
-@pytest.mark.parametrize("abandon", [abandon_object, abandon_generator, abandon_async_generator])
+@pytest.mark.parametrize("abandon", [abandon_generator, abandon_async_generator])
 def test_clean_up_after_an_abandoned_stream_has_no_credentials(
     either_class: Class, abandon: Any
 ) -> None:

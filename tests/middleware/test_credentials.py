@@ -31,8 +31,6 @@ from .harness import (
 )
 
 BLANK = "blank counts as a credential"
-UTF_8 = "UTF-8 is read as Latin-1 and sent as something else"
-UNSENDABLE = "values that cannot be sent as they came are accepted, and fail later"
 
 
 def sent(value: str | bytes) -> Header:
@@ -60,8 +58,7 @@ def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Clas
         case("cookies", [(b"cookie", b'a=b; c="d e"; f=')], {"cookie": 'a=b; c="d e"; f='}),
         case("in this order", [COOKIE, ALICE], IS_ALICE | {"cookie": "session=alice"}),
         case("nothing else", [(b"x-api-key", b"k"), ALICE, (b"accept", b"a")], IS_ALICE),
-        case("the same twice", [ALICE, ALICE], IS_ALICE),
-        case("a blank second one", [ALICE, sent(" \t"), ALICE], IS_ALICE),
+        case("the same twice, and a blank one", [ALICE, sent(" \t"), ALICE], IS_ALICE),
         case("a blank first one", [sent(""), ALICE], IS_ALICE, sdk="it hides the second"),
         case(
             "several Cookie headers",
@@ -69,9 +66,7 @@ def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Clas
             {"cookie": "a=1; b=2; a=3"},
             sdk="only the first is read",
         ),
-        case("Cookie twice", [COOKIE] * 2, {"cookie": "session=alice; session=alice"}, sdk="one"),
-        case("UTF-8", [sent("Bearer é")], {"authorization": "Bearer é"}, sdk=UTF_8),
-        case("wide UTF-8", [sent("Bearer 日🔑")], {"authorization": "Bearer 日🔑"}, sdk=UTF_8),
+        case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}, sdk="Latin-1"),
     ],
 )
 def test_credentials_are_forwarded_as_they_came(
@@ -92,19 +87,10 @@ def test_two_different_authorization_headers_are_refused(
 
 @pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key"])
 @pytest.mark.parametrize(
-    "value",
-    [
-        case("empty", b""),
-        case("spaces", b" ", sdk=BLANK),
-        case("tab", b"\t ", sdk=BLANK),
-        case("non-ASCII space", "\u00a0\u2003\u0085".encode(), sdk=BLANK),
-    ],
+    "value", [b"", *(case(repr(v), v, sdk=BLANK) for v in (b"\t ", "\u00a0\u2003\u0085".encode()))]
 )
-def test_a_blank_value_is_no_credential(
-    cls: Class, extractors: Extractors, name: bytes, value: bytes
-) -> None:
-    if name == b"x-api-key":
-        extractors = [cls.extract_custom_header("x-api-key")]
+def test_a_blank_value_is_no_credential(cls: Class, name: bytes, value: bytes) -> None:
+    extractors = [cls.extract_custom_header("x-api-key")] if name == b"x-api-key" else None
     assert ask(cls, get((name, value)), extractors).status == 401
 
 
@@ -121,9 +107,9 @@ BAD_VALUES = {
 }
 
 
-@sdk_fails(UNSENDABLE)
+@sdk_fails("values that cannot be sent as they came are accepted, and fail later")
 @pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES)
-@pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key"])
+@pytest.mark.parametrize("name", [b"authorization", b"cookie"])
 def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
     cls: Class,
     extractors: Extractors,
@@ -132,8 +118,6 @@ def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    if name == b"x-api-key":
-        extractors = [cls.extract_custom_header("x-api-key")]
     answer = ask(cls, get((name, value)), extractors)
     assert answer.status == 400
     assert answer.refused("Malformed credentials")
@@ -141,34 +125,21 @@ def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
 
 
 @sdk_fails("values of any length are accepted")
-def test_a_value_over_64_kib_is_refused(cls: Class, extractors: Extractors) -> None:
-    assert ask(cls, get(sent(b"x" * 65_536)), extractors).status == 200
-    answer = ask(cls, get(sent(b"x" * 65_537)), extractors)
+def test_a_value_over_64_kib_is_refused(cls: Class) -> None:
+    assert ask(cls, get(sent(b"x" * 65_536))).status == 200
+    answer = ask(cls, get(sent(b"x" * 65_537)))
     assert answer.status == 431
     assert answer.refused("Credentials too large")
 
 
 @no_option
-def test_optional_credentials_let_an_anonymous_request_pass(cls: Class) -> None:
+def test_optional_credentials_are_checked_where_there_are_some(cls: Class) -> None:
     assert ask(cls, get(), required=False).credentials == {}
     assert ask(cls, websocket(), required=False).credentials == {}
-
-
-@no_option
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ([ALICE], 200),
-        ([ALICE, sent("Bearer bob")], 400),
-        ([sent(b"\x00")], 400),
-        ([COOKIE, EVIL], 403),
-    ],
-)
-def test_optional_credentials_are_still_checked(
-    cls: Class, headers: list[Header], status: int
-) -> None:
-    answer = ask(cls, post(*headers), required=False)
-    assert (answer.status, answer.seen) == (status, [IS_ALICE] * (status == 200))
+    assert ask(cls, post(ALICE), required=False).credentials == IS_ALICE
+    for headers, status in (([sent(b"\x00")], 400), ([COOKIE, EVIL], 403)):
+        answer = ask(cls, post(*headers), required=False)
+        assert (answer.status, answer.seen) == (status, [])
 
 
 class Handler:
@@ -220,8 +191,9 @@ def test_an_owners_handler_denies_websockets_where_the_server_can(cls: Class) ->
     [(connection, _)] = handler.given
     assert connection.scope["type"] == "websocket"
     answer = ask(cls, websocket(), refusal_handler=handler)
-    assert answer.messages[0]["type"] == "websocket.close"
-    assert len(handler.given) == 1
+    reason = "Authentication credentials required"
+    assert answer.messages == [{"type": "websocket.close", "code": 1008, "reason": reason}]
+    assert (answer.seen, len(handler.given)) == ([], 1)
 
 
 def test_an_owners_handler_that_raises_does_not_admit_the_request(ours: Class) -> None:

@@ -1,6 +1,7 @@
 """Pages of other origins: what they may not do with a visitor's credentials, and CORS."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from .harness import (
     Header,
     Probe,
     ask,
+    case,
     get,
     no_option,
     post,
@@ -29,6 +31,7 @@ from .harness import (
 
 CROSS_SITE = "a cookie is taken from any site"
 BASIC = (b"authorization", b"Basic YTpi")
+DPOP = (b"authorization", b"DPoP x")
 KEY = (b"x-api-key", b"k")
 
 
@@ -68,13 +71,12 @@ HERE: dict[str, list[Header]] = {
     "trusted": [origin(b"https://ui.example"), site(b"cross-site")],
 }
 AMBIENT = {
-    "cookie": COOKIE,
     "Basic": BASIC,
     "digest": (b"authorization", b"digest username=a"),
     "Negotiate": (b"authorization", b"Negotiate YII="),
     "NTLM": (b"authorization", b"NTLM TlR="),
 }
-INTENDED = {"Bearer": ALICE, "DPoP": (b"authorization", b"DPoP x"), "custom": KEY}
+INTENDED = {"Bearer": ALICE, "DPoP": DPOP, "custom": KEY}
 Scopes = Callable[..., dict[str, Any]]
 """Makes a scope from headers."""
 
@@ -85,14 +87,13 @@ def all_extractors(cls: Class) -> list[Any]:
 
 
 @sdk_fails(CROSS_SITE, raises=(AssertionError, TypeError))
-@pytest.mark.parametrize("elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
 @pytest.mark.parametrize(
-    ("credential", "options"),
+    ("elsewhere", "credential", "options"),
     [
-        *((credential, {}) for credential in AMBIENT.values()),
-        *((credential, {"assume_ambient": True}) for credential in INTENDED.values()),
+        *(case(name, elsewhere, COOKIE, {}) for name, elsewhere in ELSEWHERE.items()),
+        *(case(name, [EVIL], credential, {}) for name, credential in AMBIENT.items()),
+        *(case(name, [EVIL], one, {"assume_ambient": True}) for name, one in INTENDED.items()),
     ],
-    ids=[*AMBIENT, *INTENDED],
 )
 @pytest.mark.parametrize("scope", [post, websocket])
 def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
@@ -105,24 +106,20 @@ def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
 
 @no_option
 @pytest.mark.parametrize("here", HERE.values(), ids=HERE)
-@pytest.mark.parametrize("credential", AMBIENT.values(), ids=AMBIENT)
 @pytest.mark.parametrize("scope", [post, websocket])
 def test_own_and_trusted_pages_and_other_clients_may_use_ambient_credentials(
-    cls: Class, scope: Scopes, here: list[Header], credential: Header
+    cls: Class, scope: Scopes, here: list[Header]
 ) -> None:
-    answer = ask(cls, scope(credential, *here), trusted_origins=["https://ui.example", "http://a"])
+    answer = ask(cls, scope(COOKIE, *here), trusted_origins=["https://ui.example", "http://a"])
     assert answer.status in (200, 101)
 
 
 @sdk_fails(CROSS_SITE)
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
 def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> None:
     assert ask(cls, get(COOKIE, EVIL, method=method)).status == 403
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_safe_methods_pass_from_anywhere(cls: Class, method: str) -> None:
-    assert ask(cls, get(COOKIE, EVIL, method=method)).status == 200
+    for safe in ("GET", "HEAD", "OPTIONS"):
+        assert ask(cls, get(COOKIE, EVIL, method=safe)).status == 200
 
 
 @no_option
@@ -132,16 +129,7 @@ def test_with_assume_ambient_safe_and_own_requests_pass(cls: Class) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [
-        [ALICE],
-        [ALICE, COOKIE],
-        [(b"authorization", b"DPoP x")],
-        [KEY],
-        [KEY, COOKIE],
-        [KEY, BASIC],
-        [(b"x-api-key", b"Key  k ")],
-    ],
+    "headers", [[DPOP], [ALICE, COOKIE], [KEY, COOKIE], [KEY, BASIC], [(b"x-api-key", b"Key  k ")]]
 )
 def test_bearer_and_custom_headers_may_come_from_anywhere(
     cls: Class, headers: list[Header]
@@ -149,12 +137,8 @@ def test_bearer_and_custom_headers_may_come_from_anywhere(
     assert ask(cls, post(*headers, EVIL, site(b"same-site")), all_extractors(cls)).status == 200
 
 
-@pytest.mark.parametrize("blank", [b"", b" ", b" \t"])
-@pytest.mark.parametrize("options", [{}, {"assume_ambient": True}])
-def test_a_blank_authorization_header_shows_no_intent(
-    ours: Class, blank: bytes, options: dict[str, bool]
-) -> None:
-    assert ask(ours, post(COOKIE, EVIL, (b"authorization", blank)), **options).status == 403
+def test_a_blank_authorization_header_shows_no_intent(ours: Class) -> None:
+    assert ask(ours, post(COOKIE, EVIL, (b"authorization", b" \t"))).status == 403
 
 
 def cookie_as_bearer(request: Any) -> tuple[str, str]:
@@ -166,8 +150,7 @@ def cookie_as_bearer(request: Any) -> tuple[str, str]:
     ("extractor", "headers"),
     [
         (cookie_as_bearer, [COOKIE]),
-        (cookie_as_bearer, [COOKIE, (b"accept-language", b""), (b"accept", b" ")]),
-        (cookie_as_bearer, [COOKIE, (b"accept-language", b"a"), (b"accept", b"Bearer ")]),
+        (cookie_as_bearer, [COOKIE, (b"accept-language", b""), (b"accept", b"Bearer ")]),
         (lambda request: ("x-session", request.headers["cookie"]), [COOKIE]),
         (lambda request: ("x-basic", request.headers["authorization"]), [BASIC]),
         (lambda _: ("authorization", "Bearer service"), []),
@@ -179,13 +162,12 @@ def test_a_credential_made_from_ambient_credentials_is_ambient(
     assert ask(cls, post(*headers, EVIL), [extractor]).status == 403
 
 
-@pytest.mark.parametrize("key", ["k", "k\tl"])
-def test_a_credential_made_from_a_custom_header_is_not_ambient(cls: Class, key: str) -> None:
+def test_a_credential_made_from_a_custom_header_is_not_ambient(cls: Class) -> None:
     def key_as_bearer(request: Any) -> tuple[str, str]:
         return ("authorization", f"Bearer {request.headers['x-api-key']}")
 
-    answer = ask(cls, post(COOKIE, (b"x-api-key", key.encode()), EVIL), [key_as_bearer])
-    assert answer.credentials == {"authorization": f"Bearer {key}"}
+    answer = ask(cls, post(COOKIE, (b"x-api-key", b"k\tl"), EVIL), [key_as_bearer])
+    assert answer.credentials == {"authorization": "Bearer k\tl"}
 
 
 SET_BY_ANY_PAGE = ["Accept", "Accept-Language", "Content-Type", "Content-Language", "User-Agent"]
@@ -199,12 +181,9 @@ ADDED_BY_A_PROXY += ["Cf-Access-Jwt-Assertion"]
 
 
 @sdk_fails(CROSS_SITE)
-@pytest.mark.parametrize("prefix", [b"", b"Bearer "])
 @pytest.mark.parametrize("name", SET_BY_ANY_PAGE + ADDED_BY_A_PROXY)
-def test_a_header_without_intent_does_not_make_a_cookie_intended(
-    cls: Class, name: str, prefix: bytes
-) -> None:
-    repeated = (name.lower().encode(), prefix + b"alice")
+def test_a_header_without_intent_does_not_make_a_cookie_intended(cls: Class, name: str) -> None:
+    repeated = (name.lower().encode(), b"Bearer alice")
     scope = post(COOKIE, repeated, site(b"cross-site"))
     assert ask(cls, scope, [cookie_as_bearer]).status == 403
 
@@ -254,9 +233,10 @@ INVALID += ["https://UI.example", "https://", "https://user@ui.example", "https:
 
 @pytest.mark.parametrize("invalid", INVALID)
 def test_an_invalid_origin_is_refused_at_construction(ours: Class, invalid: str) -> None:
-    with pytest.raises(ValueError, match="not an origin") as error:
+    with pytest.raises(
+        ValueError, match=re.escape(f"not an origin such as 'https://example.com': {invalid!r}")
+    ):
         ours(Probe(), trusted_origins=[invalid])
-    assert repr(invalid) in str(error.value)
 
 
 PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
@@ -266,13 +246,11 @@ ALLOWED = (b"access-control-allow-origin", b"https://ui.example")
 @pytest.mark.parametrize(
     ("method", "headers"),
     [
-        ("OPTIONS", []),
         ("OPTIONS", PREFLIGHT[:1]),
         ("OPTIONS", PREFLIGHT[1:]),
         ("OPTIONS", [PREFLIGHT[0], (b"access-control-request-method", b"")]),
         ("OPTIONS", [(b"origin", b" "), PREFLIGHT[1]]),
         ("options", PREFLIGHT),
-        ("GET", PREFLIGHT),
         ("POST", PREFLIGHT),
     ],
 )
@@ -298,6 +276,5 @@ def test_a_preflight_passes_to_cors_middleware_inside_without_credentials(cls: C
 def test_refusals_get_cors_headers_from_cors_middleware_outside(cls: Class) -> None:
     outside = Middleware(CORSMiddleware, allow_origins=["https://ui.example"])
     app = Starlette(middleware=[outside, Middleware(cls)])
-    for headers, allowed in ((PREFLIGHT[:1], 1), (PREFLIGHT[:1], 1), ([], 0)):
-        answer = asyncio.run(request(app, get(*headers)))
-        assert (answer.status, answer.headers.count(ALLOWED)) == (401, allowed)
+    answer = asyncio.run(request(app, get(PREFLIGHT[0])))
+    assert (answer.status, answer.headers.count(ALLOWED)) == (401, 1)

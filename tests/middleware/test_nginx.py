@@ -1,32 +1,11 @@
 """Two people behind one nginx that reuses its connection to the app: the leak, as it is met."""
 
-import stat
 from pathlib import Path
 
-import get_nginx
-import pytest
 from starlette.types import Receive, Scope, Send
 
 from ..nginx import in_front_of
 from .harness import Class, Connection, reply, sdk_fails, serve, who
-
-
-def test_it_is_unpacked_from_a_folder_that_nobody_else_can_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Otherwise any user of the machine could put their own package there."""
-    modes: list[int] = []
-
-    def quietly(*command: str, cwd: Path | None = None) -> bool:
-        if cwd:
-            modes.append(stat.S_IMODE(cwd.stat().st_mode))
-        return True
-
-    monkeypatch.setattr(get_nginx, "find", lambda: None)
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    monkeypatch.setattr(get_nginx, "quietly", quietly)
-    get_nginx.main()
-    assert modes == [0o700]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,10 +30,6 @@ def test_an_excluded_path_is_compared_whole_and_exact(cls: Class, path: str) -> 
     assert ask(cls, get(path=path), None, {"/health"}).status == 401
 
 
-def test_credentials_are_not_checked_on_excluded_paths(cls: Class) -> None:
-    assert ask(cls, get(ALICE, path="/health"), None, {"/health"}).credentials == {}
-
-
 def test_root_path_does_not_widen_an_excluded_path(cls: Class) -> None:
     behind = get(path="/api/health", root_path="/api")
     assert ask(cls, behind, None, {"/health"}).status == 401

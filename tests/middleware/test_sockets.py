@@ -126,14 +126,6 @@ def test_a_pipelined_request_behind_an_upload_has_no_credentials(port: int) -> N
         assert bodies == [b"Bearer alice", b"nobody", b"Bearer bob", b"nobody"]
 
 
-def test_an_upload_that_is_not_read_leaves_the_connection_usable(port: int) -> None:
-    with Connection(port) as connection:
-        assert connection.ask("POST", "/no-read", ALICE, body=LARGE[:50_000]).status == 200
-        assert connection.ask("GET", "/health").body == b"nobody"
-        assert connection.ask("POST", "/", body=LARGE[:50_000]).status == 401
-        assert connection.ask("GET", "/", BOB).body == b"Bearer bob"
-
-
 @no_websocket
 def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
     with Connection(port) as connection:
