@@ -1,7 +1,6 @@
 """Faulty connections: proxies in front of the local Flyte, and clients that send what they like."""
 
 import asyncio
-import re
 import socket
 import ssl
 import threading
@@ -44,27 +43,28 @@ def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket
     return client
 
 
-Fault = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
-"""A function that handles the start of an answer: its head, and at least a byte of its body."""
+Fault = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+"""A function that gets each part of an answer, instead of it being sent on."""
 
 
-async def hang(_: asyncio.StreamWriter, __: bytes) -> None:
+async def hang(_: bytes, __: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def answer_slowly(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    for byte in answer:
+async def answer_slowly(part: bytes, writer: asyncio.StreamWriter) -> None:
+    for byte in part:
         writer.write(bytes([byte]))
         await asyncio.sleep(0.1)
 
 
-async def cut(writer: asyncio.StreamWriter, answer: bytes) -> None:
-    writer.write(answer)
-    await asyncio.sleep(0.5)  # so that the message arrives before the end
-    writer.transport.abort()
+async def cut(part: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(part)
+    if not part.endswith(b"\r\n\r\n"):  # it is not just the head
+        await asyncio.sleep(0.5)  # so that the message arrives before the end
+        writer.transport.abort()
 
 
-async def die(writer: asyncio.StreamWriter, _: bytes) -> None:
+async def die(_: bytes, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
@@ -72,24 +72,56 @@ def answer_with(body: bytes, kind: str = "application/proto", status: str = "200
     """Return a fault that answers with this instead."""
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
 
-    async def answer(writer: asyncio.StreamWriter, _: bytes) -> None:
-        writer.write(head.encode() + body)
+    async def answer(part: bytes, writer: asyncio.StreamWriter) -> None:
+        if part.startswith(b"HTTP/"):
+            writer.write(head.encode() + body)
 
     return answer
 
 
 class Proxy:
-    """An event loop in a thread, with connections from and to."""
+    """An event loop in a thread that forwards connections; requests always reach Flyte."""
 
-    def __init__(self) -> None:
-        self._open: set[asyncio.StreamWriter] = set()
+    def __init__(self, to_port: int, to_tls: ssl.SSLContext | None = None) -> None:
+        self.port = free_port()  # it does not always listen there
+        self.forwarded = 0
+        """Bytes."""
+        self.fault: Fault | None = None
+        self.meets: Callable[[bytes], object] = lambda _: True
+        """Decides by a request's head whether the fault applies to its answer."""
+        self._to_port, self._to_tls = to_port, to_tls
+        self._open, self._dead = set[asyncio.StreamWriter](), set[asyncio.StreamWriter]()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._server: asyncio.Server | None = None
 
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+    def listen(self, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, and forward requests; close existing connections."""
+        self.fault = None
+        self._run(self._serve(self._connected, tls))
+
+    def refuse_connections(self) -> None:
+        """Stop listening, and close existing connections."""
+        self._run(self._close())
+
+    def never_answer_hellos(self) -> None:
+        """Accept connections, and never answer."""
+        self._run(self._serve(self._keep))
+
+    def die(self) -> None:
+        """Forward nothing more on the connections that exist, in either direction."""
+        self._dead |= self._open
+
+    def close(self) -> None:
+        """Close everything."""
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _close(self) -> None:
         if self._server:
@@ -99,55 +131,6 @@ class Proxy:
             await self._server.wait_closed()
             this = asyncio.current_task()
             await asyncio.gather(*asyncio.all_tasks() - {this}, return_exceptions=True)
-
-    def close(self) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
-
-
-class FaultyWay(Proxy):
-    """A TLS proxy. Every request that can be sent reaches Flyte."""
-
-    def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
-        super().__init__()
-        self._upstream = HOST, flyte_port, ssl.create_default_context(cafile=flyte_authority)
-        good, other = trustme.CA(), trustme.CA()
-        self._certificates = {
-            "good": self._context(good.issue_cert(HOST)),
-            "another host's": self._context(good.issue_cert("flyte.example")),
-            "unknown authority's": self._context(other.issue_cert(HOST)),
-        }
-        self.trusted = folder / "trusted.pem"
-        self.trusted.write_bytes(flyte_authority.read_bytes() + good.cert_pem.bytes())
-        self.fault: Fault | None = None
-        self.meets: Callable[[bytes], object] = lambda _: True
-        """Decides by a request's head whether the fault applies to its answer."""
-        self.port = free_port()  # it does not always listen there
-        self.listen()
-
-    def _context(self, certificate: trustme.LeafCert) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)
-        return context
-
-    # For tests
-
-    def listen(self, certificate: str = "good") -> None:
-        """Listen with this certificate, and forward requests; close existing connections."""
-        self.fault = None
-        self._run(self._serve(self._connected, self._certificates[certificate]))
-
-    def never_answer_hellos(self) -> None:
-        """Accept connections, and never answer."""
-        self._run(self._serve(self._keep))
-
-    def refuse_connections(self) -> None:
-        """Stop listening."""
-        self._run(self._close())
-
-    # Connections
 
     async def _serve(
         self,
@@ -165,83 +148,58 @@ class FaultyWay(Proxy):
 
     async def _keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
-        try:
-            with suppress(OSError):
-                while await reader.read(1024):
-                    pass
-        finally:
-            writer.transport.abort()
-            self._open.discard(writer)
+        with suppress(OSError):
+            await reader.read()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        host, port, context = self._upstream
-        answers, requests = await asyncio.open_connection(host, port, ssl=context)
-        forwarding: asyncio.Task[None] | None = None
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                body = b""
-                if length := re.search(rb"content-length: *(\d+)", head, re.IGNORECASE):
-                    body = await reader.readexactly(int(length[1]))
-                elif re.search(rb"transfer-encoding: *chunked", head, re.IGNORECASE):
-                    body = await reader.readuntil(b"0\r\n\r\n")
-                if forwarding:
-                    forwarding.cancel()
-                fault = self.fault if self.meets(head) else None
-                requests.write(head + body)
-                forwarding = asyncio.create_task(self._forward(answers, writer, fault))
-        except (asyncio.IncompleteReadError, OSError):
-            pass
-        finally:
-            if forwarding:
-                forwarding.cancel()
-            requests.transport.abort()
-            writer.transport.abort()
-            self._open.discard(writer)
-
-    async def _forward(
-        self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None
-    ) -> None:
-        if fault:
-            answer = b""
-            while not answer.partition(b"\r\n\r\n")[2]:
-                answer += await answers.read(65536)
-            await fault(writer, answer)
-            return
-        while data := await answers.read(65536):
-            writer.write(data)
-
-
-class Wire(Proxy):
-    """A TCP proxy whose connections can go dead without being closed."""
-
-    def __init__(self, to_port: int) -> None:
-        super().__init__()
-        self._to_port, self.forwarded = to_port, 0
-        self._dead: set[asyncio.StreamWriter] = set()
-        self._server = self._run(asyncio.start_server(self._connected, HOST, 0))
-        assert self._server
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def die(self) -> None:
-        """Forward nothing more on the connections that exist, in either direction."""
-        self._dead |= self._open
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, requests = await asyncio.open_connection(HOST, self._to_port)
+        answers, requests = await asyncio.open_connection(HOST, self._to_port, ssl=self._to_tls)
         both = {writer, requests}
         self._open |= both
+        fault: Fault | None = None
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with suppress(OSError):
-                while data := await source.read(65536):
-                    if sink not in self._dead:
-                        self.forwarded += len(data)
-                        sink.write(data)
-                        await sink.drain()
-            for each in both:
-                each.transport.abort()
+        async def forward(part: bytes, to: asyncio.StreamWriter) -> None:
+            if to not in self._dead:
+                self.forwarded += len(part)
+                to.write(part)
+                await to.drain()
 
-        await asyncio.gather(pump(reader, requests), pump(answers, writer))
+        async def ask() -> None:
+            nonlocal fault
+            while part := await reader.read(65536):
+                if part.startswith(b"POST "):
+                    fault = self.fault if self.meets(part) else None
+                await forward(part, requests)
+
+        async def answer() -> None:
+            while part := await answers.read(65536):
+                await (fault or forward)(part, writer)
+
+        forwarding = [asyncio.create_task(each()) for each in (ask, answer)]
+        await asyncio.wait(forwarding, return_when=asyncio.FIRST_COMPLETED)
+        for task in forwarding:
+            task.cancel()
+        await asyncio.gather(*forwarding, return_exceptions=True)
+        for each in both:
+            each.transport.abort()
         self._open -= both
+
+
+class FaultyWay(Proxy):
+    """A TLS proxy to the local Flyte."""
+
+    def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
+        super().__init__(flyte_port, ssl.create_default_context(cafile=flyte_authority))
+        good, other = trustme.CA(), trustme.CA()
+        self._certificates = {
+            "good": good.issue_cert(HOST),
+            "another host's": good.issue_cert("flyte.example"),
+            "unknown authority's": other.issue_cert(HOST),
+        }
+        self.trusted = folder / "trusted.pem"
+        self.trusted.write_bytes(flyte_authority.read_bytes() + good.cert_pem.bytes())
+
+    def listen_as(self, certificate: str = "good") -> None:
+        """Listen with this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._certificates[certificate].configure_cert(context)
+        self.listen(context)

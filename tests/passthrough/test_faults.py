@@ -48,8 +48,8 @@ A_PAGE = b"<!doctype html><title>Bad Gateway</title>"
 FAULTS: dict[str, Callable[[FaultyWay], None]] = {
     "refuses connections": FaultyWay.refuse_connections,
     "accepts connections but never answers": FaultyWay.never_answer_hellos,
-    "has the certificate of another host": lambda way: way.listen("another host's"),
-    "has a certificate from an unknown authority": lambda way: way.listen("unknown authority's"),
+    "has the certificate of another host": lambda way: way.listen_as("another host's"),
+    "has a certificate from an unknown authority": lambda way: way.listen_as("unknown authority's"),
     "hangs": answers(faulty.hang),
     "answers a byte at a time": answers(faulty.answer_slowly),
     "dies before its answer": answers(faulty.die),
@@ -74,7 +74,7 @@ def way(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(autouse=True)
 def _no_fault(way: FaultyWay) -> None:
-    way.listen()
+    way.listen_as()
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
         status = answer.result().status_code
         assert start.result().headers["content-type"] == "application/problem+json"
 
-        way.listen()
+        way.listen_as()
         wait_until(lambda: alice.get("/me").json().get("name") == "Alice Adams")
     assert (str(status), others, STARTS[starts()]) == ROWS[name]
 

@@ -23,7 +23,7 @@ from passthrough.limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
 from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
-from .faulty import HOST, WEBSOCKET, Wire, connected, head
+from .faulty import HOST, WEBSOCKET, Proxy, connected, head
 from .support import build_app
 
 TIMEOUT = 3.0  # enough for a call on a busy machine
@@ -36,7 +36,7 @@ async def me() -> str:
 
 
 @pytest.fixture(scope="module")
-def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """The way to an nginx in front of the local Flyte."""
     folder, authority = tmp_path_factory.mktemp("ingress"), trustme.CA()
     authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
@@ -44,15 +44,16 @@ def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> I
     (folder / "trusted.pem").write_bytes(trusted)
     with (
         in_front_of(folder, local_flyte.port, certificate=folder / "server.pem") as port,
-        closing(Wire(port)) as wire,
+        closing(Proxy(port)) as wire,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("SSL_CERT_FILE", str(folder / "trusted.pem"))
+        wire.listen()
         yield wire
 
 
 @pytest.fixture(scope="module")
-def url(wire: Wire) -> Iterator[str]:
+def url(wire: Proxy) -> Iterator[str]:
     """The URL of an app that calls Flyte through the nginx."""
     flyte = f"dns:///{HOST}:{wire.port}"
     app = build_app(router, streams.router, flyte_endpoint=flyte, flyte_timeout=TIMEOUT)
@@ -71,7 +72,7 @@ def viewer(url: str, run: str) -> socket.socket:
     return connected(url, head(f"/runs/{run}/logs"), 65536)
 
 
-def nothing_flows(wire: Wire) -> bool:
+def nothing_flows(wire: Proxy) -> bool:
     """Tell whether Flyte has sent data, and nothing more for a second: all buffers are full."""
     before = wire.forwarded
     time.sleep(1)
@@ -81,7 +82,7 @@ def nothing_flows(wire: Wire) -> bool:
 def test_viewers_who_do_not_read_a_log_stop_nobody_else(
     *,
     url: str,
-    wire: Wire,
+    wire: Proxy,
     local_flyte: LocalFlyte,
     long_log: str,
     received: Callable[[], list[ReceivedCall]],
@@ -99,7 +100,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
 
 
 def test_connections_that_have_died_cost_a_single_deadline(
-    url: str, wire: Wire, local_flyte: LocalFlyte
+    url: str, wire: Proxy, local_flyte: LocalFlyte
 ) -> None:
     with client_of(url, "alice") as alice, ThreadPoolExecutor(8) as threads:
         with local_flyte.hang("UserInfo"):  # so that each call has a connection
@@ -123,7 +124,7 @@ class Impatient(HttpProtocol):
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can do this")
 def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
-    wire: Wire,
+    wire: Proxy,
     local_flyte: LocalFlyte,
     long_log: str,
     received: Callable[[], list[ReceivedCall]],
