@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, serving, wait_until
+from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.calls import interceptor
 from passthrough.calls.interceptor import CallerInterceptor
 from passthrough.calls.request_calls import RequestCalls, current_calls
@@ -59,12 +60,13 @@ def sync_list() -> list[str]:
 
 
 STREAMS = {
-    "watch": "WatchActionDetails",
-    "wait-sync": "WatchActionDetails",
-    "logs": "TailLogs",
-    "logs-sync": "TailLogs",
+    "/runs/{run}/watch": "WatchActionDetails",
+    "/runs/{run}/wait-sync": "WatchActionDetails",
+    "/runs/{run}/logs": "TailLogs",
+    "/runs/{run}/logs-sync": "TailLogs",
 }
 """The call to Flyte that each of them keeps open."""
+CALLS = {**STREAMS, "/runs": "ListRuns", "/runs-sync": "ListRuns"}
 
 
 @contextmanager
@@ -84,9 +86,9 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 
 def used() -> float:
-    """Return the share of a core that this process uses for half a second."""
+    """Return the share of a core that this process uses for a moment."""
     before, began = time.process_time(), time.monotonic()
-    time.sleep(0.5)
+    time.sleep(0.2)
     return (time.process_time() - before) / (time.monotonic() - began)
 
 
@@ -99,22 +101,18 @@ def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
     assert local_flyte.open_calls(call) == 0
 
 
-OTHERS = ("httpx", "asyncio")
-
-
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
-    """The logs of the app and the SDK, without those of the viewers' httpx."""
+    """The logs of the app and the SDK."""
     sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
     with caplog.at_level(logging.WARNING):
         sdk.addHandler(caplog.handler)
-        yield lambda: [each.getMessage() for each in caplog.records if each.name not in OTHERS]
+        yield lambda: [each.getMessage() for each in caplog.records if each.name != "asyncio"]
         sdk.removeHandler(caplog.handler)
 
 
-@pytest.mark.parametrize("is_hung", [False, True])
-@pytest.mark.parametrize("path", STREAMS)
-def test_nothing_remains_when_viewers_leave(
+@pytest.mark.parametrize(("path", "is_hung"), [*product(STREAMS, [False]), *product(CALLS, [True])])
+def test_a_call_that_hangs_or_streams_ends_with_its_request(
     *,
     url: str,
     local_flyte: LocalFlyte,
@@ -123,22 +121,11 @@ def test_nothing_remains_when_viewers_leave(
     is_hung: bool,
     logged: Callable[[], list[str]],
 ) -> None:
-    call = STREAMS[path]
+    call = CALLS[path]
     with local_flyte.hang(call) if is_hung else nullcontext():
-        with viewers(url, f"/runs/{counting}/{path}"):
+        with viewers(url, path.format(run=counting)):
             wait_until(lambda: local_flyte.open_calls(call) == VIEWERS)
         all_is_quiet(local_flyte, call)
-    assert logged() == []
-
-
-@pytest.mark.parametrize("path", ["/runs", "/runs-sync"])
-def test_a_call_that_hangs_ends_with_its_request(
-    url: str, local_flyte: LocalFlyte, path: str, logged: Callable[[], list[str]]
-) -> None:
-    with local_flyte.hang("ListRuns"):
-        with viewers(url, path):
-            wait_until(lambda: local_flyte.open_calls("ListRuns") == VIEWERS)
-        all_is_quiet(local_flyte, "ListRuns")
     assert logged() == []
 
 
@@ -240,9 +227,9 @@ def test_a_task_that_outlives_its_request_cannot_call_flyte(
     assert received() == []
 
 
-def test_a_background_task_still_acts_as_the_caller(alice: httpx.Client) -> None:
-    with httpx.Client(headers=ALICE, trust_env=False, timeout=60) as client:
-        assert client.get(f"{alice.base_url}/background").json() == "answered"
+def test_a_background_task_still_acts_as_the_caller(url: str) -> None:
+    with client_of(url, "alice") as client:
+        assert client.get("/background").json() == "answered"
     wait_until(lambda: heard)
     assert heard == ["Alice Adams"]
 
@@ -298,10 +285,8 @@ async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed(
         async with client.connected:
             await asyncio.sleep(5)
     assert left == [True]
-    kept, end = (client._unread.get_nowait() for _ in range(client._unread.qsize()))
-    assert len(kept["body"]) == 100
-    client._unread.put_nowait(kept)
-    client._unread.put_nowait(end)
+    unread: Any = client._unread
+    assert len(unread._queue[0]["body"]) == 100
     with pytest.raises(HTTPException) as refused:
         await client.receive()
     assert refused.value.status_code == 413
@@ -369,26 +354,18 @@ def test_a_plain_thread_has_no_credentials_and_makes_no_call(
 # Blocking calls
 
 
-@router.get("/blocks")
-async def block() -> None:
-    remote.Run.get("any")
-
-
-@router.get("/blocks/list")
-async def block_in_a_loop() -> None:
-    list(remote.Run.listall())
+@router.get("/blocks/{kind}")
+async def block(kind: str) -> Any:
+    return remote.Run.get("any") if kind == "call" else list(remote.Run.listall())
 
 
 @pytest.mark.parametrize(
-    ("path", "instead"),
-    [
-        ("/blocks", "await ….get.aio(…)"),
-        ("/blocks/list", "async for … in ….listall.aio(…)"),
-    ],
+    ("kind", "instead"),
+    [("call", "await ….get.aio(…)"), ("list", "async for … in ….listall.aio(…)")],
 )
 def test_a_blocking_call_in_an_async_endpoint_is_refused_by_name(
-    alice: httpx.Client, path: str, instead: str, caplog: pytest.LogCaptureFixture
+    alice: httpx.Client, kind: str, instead: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert alice.get(path).status_code == 500
+    assert alice.get(f"/blocks/{kind}").status_code == 500
     assert instead in caplog.text
     assert "blocks, and in an `async def` it would block every caller" in caplog.text
