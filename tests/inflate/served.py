@@ -39,7 +39,8 @@ def failing(error: type[BaseException]) -> Any:
     async def fail(
         body: Annotated[Any, Body()], note: Annotated[str, Header()] = "", page: str = ""
     ) -> None:
-        raise error(f"cannot use {body} {note} {page}") from KeyError(body)
+        given = body if isinstance(body, list | dict) else f"cannot use {body} {note} {page}"
+        raise error(given) from KeyError(body)
 
     return fail
 

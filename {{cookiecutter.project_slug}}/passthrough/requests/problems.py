@@ -6,6 +6,7 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import json
 import logging
+import reprlib
 import traceback
 from http.client import responses
 from typing import Any, Literal
@@ -225,12 +226,19 @@ def traceback_of(error: BaseException, secrets: Secrets) -> str:
     for each in reversed(links):
         places = "".join(traceback.format_tb(each.__traceback__))
         try:
-            text = shortened(str(each), MAX_ERROR_CHARS)
+            text = shortened(_text_of(each), MAX_ERROR_CHARS)
         except Exception as odd:  # noqa: BLE001 - of the error's own __str__, or of what it holds
             text = f"(its text raises {type(odd).__name__})"
         text = REMOVED if secrets.are_in(text) else text
         parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
     return shortened("\n".join(parts), MAX_LINE_CHARS)
+
+
+def _text_of(error: BaseException) -> str:
+    is_of_its_arguments = type(error).__str__ in {BaseException.__str__, KeyError.__str__}
+    if is_of_its_arguments and any(isinstance(each, list | dict) for each in error.args):
+        return reprlib.repr(error.args)  # bounded: they may be a whole body
+    return str(error)
 
 
 def _short(text: Any) -> Any:
