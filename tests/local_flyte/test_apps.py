@@ -101,18 +101,6 @@ def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
         local_flyte.wait_app("tiny")
 
 
-def test_an_app_that_cannot_be_served_fails_with_the_reason(local_flyte: LocalFlyte) -> None:
-    id_ = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "missing"}
-    container = {"image": "any", "command": ["no-such-program"]}
-    create = {"app": {"metadata": {"id": id_}, "spec": {"container": container}}}
-    answer = call(local_flyte, "app.AppService/Create", create, person="alice")
-    assert answer.status_code == 200, answer.text
-    with pytest.raises(RuntimeError):
-        local_flyte.wait_app("missing")
-    shown = call(local_flyte, "app.AppService/Get", {"appId": id_}, person="bob").json()["app"]
-    assert "No such file" in shown["status"]["conditions"][-1]["message"]
-
-
 def test_an_app_that_exits_at_once_fails_with_the_reason(
     local_flyte: LocalFlyte, tmp_path: Path
 ) -> None:

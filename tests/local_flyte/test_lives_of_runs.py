@@ -1,14 +1,12 @@
 """What runs wait for, reports and uploads: what the conformance cases do not check."""
 
 import os
-import time
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 
 from local_flyte import LocalFlyte
+from local_flyte.testing import wait_until
 
 from .on_the_wire import PROJECT, call
 
@@ -18,43 +16,27 @@ WRITE = 'mkdir -p "$0" && : > "$0/outputs.pb"'
 """What an SDK task does before it ends successfully."""
 
 
-def spec(script: str) -> dict[str, Any]:
-    """Return the specification of a task that runs a shell script."""
-    container = {"command": ["sh", "-c", script, "{{.outputPrefix}}"]}
-    return {"taskTemplate": {"interface": {}, "container": container}}
-
-
 def run_id(name: str) -> dict[str, str]:
     return {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": name}
 
 
 def start(flyte: LocalFlyte, name: str, script: str) -> None:
-    """Start a run with this name."""
-    request = {"runId": run_id(name), "taskSpec": spec(script), "inputs": {}}
+    """Start a run with this name, whose task is a shell script."""
+    container = {"command": ["sh", "-c", script, "{{.outputPrefix}}"]}
+    spec = {"taskTemplate": {"interface": {}, "container": container}}
+    request = {"runId": run_id(name), "taskSpec": spec, "inputs": {}}
     answer = call(flyte, CREATE, request, person="alice")
     assert answer.status_code == 200, answer.text
 
 
-def until(
-    flyte: LocalFlyte, name: str, condition: Callable[[dict[str, Any]], object]
-) -> dict[str, Any]:
-    """Wait until the run's action is as expected, and return it."""
-    deadline = time.monotonic() + 300
-    while True:
-        answer = call(flyte, DETAILS, {"runId": run_id(name)}, person="bob").json()
-        action: dict[str, Any] = answer["details"]["action"]
-        if condition(action):
-            return action
-        assert time.monotonic() < deadline, action
-        time.sleep(0.02)
+def phase_of(flyte: LocalFlyte, name: str) -> str:
+    answer = call(flyte, DETAILS, {"runId": run_id(name)}, person="bob").json()
+    return str(answer["details"]["action"]["status"]["phase"].removeprefix("ACTION_PHASE_"))
 
 
-def is_in(phase: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda action: action["status"]["phase"] == f"ACTION_PHASE_{phase}"
-
-
-def action_id(name: str) -> dict[str, Any]:
-    return {"actionId": {"run": run_id(name), "name": "a0"}}
+def until(flyte: LocalFlyte, name: str, phase: str) -> None:
+    """Wait until the run's action is in a phase."""
+    wait_until(lambda: phase_of(flyte, name) == phase)
 
 
 def test_runs_that_wait_for_answers_do_not_keep_others_from_starting(
@@ -64,9 +46,9 @@ def test_runs_that_wait_for_answers_do_not_keep_others_from_starting(
     with LocalFlyte() as flyte:
         for name in ("first", "second"):
             start(flyte, name, "exec sleep 100000")
-            until(flyte, name, is_in("RUNNING"))
+            until(flyte, name, "RUNNING")
         start(flyte, "third", WRITE)
-        assert until(flyte, "third", bool)["status"]["phase"] == "ACTION_PHASE_QUEUED"
+        assert phase_of(flyte, "third") == "QUEUED"
         action = {
             "actionId": {"run": run_id("second"), "name": "asked"},
             "parentActionName": "a0",
@@ -77,16 +59,16 @@ def test_runs_that_wait_for_answers_do_not_keep_others_from_starting(
         enqueue = "actions.ActionsService/Enqueue"
         answer = call(flyte, enqueue, {"action": action}, person="alice")
         assert answer.status_code == 200, answer.text
-        until(flyte, "third", is_in("SUCCEEDED"))
+        until(flyte, "third", "SUCCEEDED")
 
 
 def test_a_report_is_a_page_of_its_own_origin_at_a_signed_address(
     local_flyte: LocalFlyte,
 ) -> None:
     start(local_flyte, "draws", f'{WRITE}; echo "<p>drawn</p>" > "$0/report.html"')
-    until(local_flyte, "draws", is_in("SUCCEEDED"))
-    source = {"actionAttemptId": {**action_id("draws"), "attempt": 1}}
-    request = {"artifactType": "ARTIFACT_TYPE_REPORT", **source}
+    until(local_flyte, "draws", "SUCCEEDED")
+    attempt = {"actionId": {"run": run_id("draws"), "name": "a0"}, "attempt": 1}
+    request = {"artifactType": "ARTIFACT_TYPE_REPORT", "actionAttemptId": attempt}
     method = "dataproxy.DataProxyService/CreateDownloadLink"
     answer = call(local_flyte, method, request, person="victor").json()
     (url,) = answer["preSignedUrls"]["signedUrl"]

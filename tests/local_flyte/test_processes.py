@@ -3,13 +3,14 @@ import contextlib
 import shutil
 import subprocess
 import sys
-import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from local_flyte.processes import Containers
+from local_flyte.testing import wait_until
 
 A0 = """#!{python}
 import sys
@@ -33,18 +34,30 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-async def output_of(programs: Path, *command: str, code: int = 0, **environment: str) -> list[str]:
-    lines: list[str] = []
+async def run_in(
+    programs: Path,
+    program: str,
+    *codes: str,
+    output: Callable[[str], None],
+    **environment: str,
+) -> int:
+    """Run pieces of Python code one after another; return the last one's exit code."""
     with contextlib.closing(Containers(programs, programs / "home")) as containers:
-        ended = await containers.run(
-            command,
-            directory=programs,
-            environment=environment,
-            started=lambda: None,
-            output=lines.append,
-        )
-    assert ended == code, "".join(lines)
-    return lines
+        for code in codes:
+            ended = await containers.run(
+                [program, "-c", code],
+                directory=programs,
+                environment=environment,
+                started=lambda: None,
+                output=output,
+            )
+    return ended
+
+
+def output_of(programs: Path, program: str, *codes: str, **environment: str) -> list[str]:
+    lines: list[str] = []
+    code = asyncio.run(run_in(programs, program, *codes, output=lines.append, **environment))
+    return [*lines, *([f"exit code {code}"] if code else [])]
 
 
 def test_a_process_gets_only_the_containers_variables(
@@ -52,40 +65,26 @@ def test_a_process_gets_only_the_containers_variables(
 ) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "1")
     code = "import os; print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'], os.getcwd())"
-    lines = asyncio.run(output_of(programs, program, "-c", code, GIVEN="yes"))
-    assert lines == [f"False yes {programs}\n"]
+    assert output_of(programs, program, code, GIVEN="yes") == [f"False yes {programs}\n"]
 
 
 def test_a_process_ends_with_its_own_code(programs: Path, program: str) -> None:
-    lines = asyncio.run(output_of(programs, program, "-c", "1 / 0", code=1))
-    assert lines[-1] == "ZeroDivisionError: division by zero\n"
+    *_, error, code = output_of(programs, program, "1 / 0")
+    assert (error, code) == ("ZeroDivisionError: division by zero\n", "exit code 1")
     killed = "import os; os.kill(os.getpid(), 9)"
-    assert asyncio.run(output_of(programs, program, "-c", killed, code=-9)) == []
+    assert output_of(programs, program, killed) == ["exit code -9"]
 
 
 def test_an_action_gets_the_variables_that_a_process_reads_when_it_starts(programs: Path) -> None:
     code = "import time; print(time.tzname[0])"
-    assert asyncio.run(output_of(programs, "a0", "-c", code, TZ="Asia/Tokyo")) == ["JST\n"]
+    assert output_of(programs, "a0", code, TZ="Asia/Tokyo") == ["JST\n"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="actions are forked on Linux only")
 def test_actions_start_after_the_process_that_forks_them_was_killed(programs: Path) -> None:
     grandparent = "open(f'/proc/{os.getppid()}/stat').read().split()[3]"
-
-    async def outputs() -> list[str]:
-        lines: list[str] = []
-        with contextlib.closing(Containers(programs, programs / "home")) as containers:
-            for code in (f"import os; os.kill(int({grandparent}), 9)", "print('started')"):
-                await containers.run(
-                    ["a0", "-c", code],
-                    directory=programs,
-                    environment={},
-                    started=lambda: None,
-                    output=lines.append,
-                )
-        return lines
-
-    assert asyncio.run(outputs()) == ["started\n"]
+    kill = f"import os; os.kill(int({grandparent}), 9)"
+    assert output_of(programs, "a0", kill, "print('started')") == ["started\n"]
 
 
 # An editable install makes a source tree importable in one of two ways: a path or an import hook.
@@ -112,12 +111,12 @@ def test_an_installed_source_tree_cannot_be_imported(
     (packages / "__editable__.pth").write_text(f"{line}\n")
     code = "import importlib.util as find; print(bool(find.find_spec('left_out')))"
     assert subprocess.check_output([programs / "python", "-c", code], text=True) == "True\n"
-    assert asyncio.run(output_of(programs, program, "-c", code)) == ["False\n"]
+    assert output_of(programs, program, code) == ["False\n"]
 
 
 def test_output_arrives_in_lines_of_any_length(programs: Path, program: str) -> None:
     code = "print('x' * 3_000_000); print('short'); print(end='no line break')"
-    lines = asyncio.run(output_of(programs, program, "-c", code))
+    lines = output_of(programs, program, code)
     assert [len(line) for line in lines] == [3_000_001, 6, 13]
     assert lines[1:] == ["short\n", "no line break"]
 
@@ -133,26 +132,16 @@ def test_cancelling_ends_the_process_and_its_children(programs: Path, program: s
 
     async def start_and_cancel() -> int:
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        with contextlib.closing(Containers(programs, programs / "home")) as containers:
-            running = asyncio.create_task(
-                containers.run(
-                    [program, "-c", code],
-                    directory=programs,
-                    environment={},
-                    started=lambda: None,
-                    output=lambda line: told.set_result(int(line)),
-                )
-            )
-            child = await asyncio.wait_for(told, 60)
-            running.cancel()
-            await asyncio.wait({running})  # returns once the output is at its end
+        running = asyncio.create_task(
+            run_in(programs, program, code, output=lambda line: told.set_result(int(line)))
+        )
+        child = await asyncio.wait_for(told, 60)
+        running.cancel()
+        await asyncio.wait({running})  # returns once the output is at its end
         return child
 
     child = asyncio.run(start_and_cancel())
-    deadline = time.monotonic() + 60
-    while is_alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not is_alive(child))
 
 
 def is_alive(process: int) -> bool:
