@@ -79,7 +79,7 @@ async def echo(text: str, fail: bool = False) -> str:
     return text
 
 
-@env.task
+@env.task(report=True)
 async def survey(
     *,
     big: int,
@@ -93,11 +93,17 @@ async def survey(
     note: str | None = None,
     source: File | None = None,
     since: datetime = datetime(1970, 1, 1, tzinfo=UTC),
-) -> str:
-    """Take one input of each kind, and return a description of them."""
+    share: float = 0.5,
+    either: int | str = 1,
+    more: list[dict[str, int]] | None = None,
+) -> tuple[str, dict[str, float], list[Person], Person, int | str, datetime]:
+    """Take one input of each kind, and return a description of them, and some of them."""
+    await flyte.report.replace.aio("<h1>A survey</h1>", do_flush=True)
     uri = source.path if source else None
     told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
-    return " ".join(map(str, [*told, person.age, person.born, colour.value, note, uri, since]))
+    told += [person.age, person.born, colour.value, note, uri, since]
+    text = await echo(" ".join(map(str, told)))
+    return text, weights, [person], person, either, at
 
 
 @env.task

@@ -7,6 +7,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any
 
+from connectrpc.code import Code
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -18,18 +19,13 @@ TEXT = 1_000_000
 ENTRIES = 30_000
 LEVELS = 60
 DEPTH = 10  # of the fields that are looked at
-CODES = "canceled unknown invalid_argument deadline_exceeded not_found already_exists"
-CODES += " permission_denied resource_exhausted failed_precondition aborted out_of_range"
-CODES += " unimplemented internal data_loss unauthenticated"
 
-Change = Callable[[str, bytes], list[bytes]]
-"""Returns the messages to send instead of one of a method's."""
 Path = tuple[FieldDescriptor, ...]
 
 
 @cache
 def _texts(size: int) -> dict[str, str]:
-    letters = inputs.value_of("random text").strip('"')
+    letters = inputs.VALUES["random text"].strip('"')
     return {
         "text": (letters * 9)[:size],
         "spaces": " " * size,
@@ -195,23 +191,14 @@ def fields_of(
                 yield name, f"{LEVELS} levels of {start.name}", partial(_nest, path, cycle)
 
 
-def lists_in(message: Any) -> list[Any]:
-    """Return the lists of entries at the top of a message, or in its first message."""
-    found = []
-    for field, value in message.ListFields():
-        if field.is_repeated and field.message_type and not _entry(field):
-            found.append(value)
-        elif field.message_type and not field.is_repeated:
-            found += [
-                each for inner, each in value.ListFields() if inner.is_repeated and _inside(inner)
-            ]
-    return [each for each in found if hasattr(each, "add")]
-
-
 def _fifty(message: Any) -> None:
-    for entries in lists_in(message):
-        first = max(entries, key=lambda each: each.ByteSize())
-        entries.extend([first] * (49 if first.ByteSize() * 50 < LARGEST else 0))
+    """Make fifty entries of each list at the top of a message, or in a message there."""
+    inside = [each for _, each in message.ListFields() if hasattr(each, "ListFields")]
+    for holder in (message, *inside):
+        for _, entries in holder.ListFields():
+            if hasattr(entries, "add"):  # messages
+                first = max(entries, key=lambda each: each.ByteSize())
+                entries.extend([first] * (49 if first.ByteSize() * 50 < LARGEST else 0))
 
 
 def cases(
@@ -219,27 +206,23 @@ def cases(
     answers: dict[str, dict[str, list[Answer]]],
     turn: int | None = None,
 ) -> Iterator[inputs.Case]:
-    """Yield a case for each change of each method's answers.
+    """Yield a case for each change of each method's answers to operations.
 
-    Args:
-        operations: The operations.
-        answers: What Flyte answers them, by method.
-        turn: If given, each change comes with one of the operations that call the method, which is
-            another one in another turn; else with all of them.
+    If ``turn`` is given, each change comes with one of the operations that call the method, which
+    is another one in another turn; else with all of them.
     """
-    alice, _, cookie = inputs.credentials().values()
     for method in sorted({method for each in answers.values() for method in each}):
         callers = [each for each in operations if method in answers[each.name]]
         for number, (field, how, change) in enumerate(_changes(method)):
             one = (number + (turn or 0)) % len(callers)
             for operation in callers if turn is None else [callers[one]]:
-                headers = cookie if "credential" in how else alice
-                make = partial(inputs.request, operation, headers)
+                who = inputs.COOKIE if "credential" in how else inputs.USUAL
+                make = partial(inputs.request, operation, inputs.CALLERS[who])
                 name = f"{method.rpartition(':')[2]}.{field}"
-                yield inputs.Case(operation, name, how, make, inputs.SECRET[:50_000], change)
+                yield inputs.Case(operation, name, how, make, inputs.SECRET, change)
 
 
-def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
+def _changes(method: str) -> Iterator[tuple[str, str, Callable[..., list[bytes]]]]:
     """Yield each field of a method's answers, what is odd about it, and the change.
 
     Each also with fifty entries in the lists that the operation reads, of this or other methods.
@@ -251,11 +234,11 @@ def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
             yield name, f"{what}, 50 times", partial(_changed, method, put, 50)
     bodies = {"noise": bytes(range(256)) * 9, "nothing": b"", "too large": bytes(9_000_000)}
     for what, body in bodies.items():
-        yield "all", what, partial(_instead, method, body)
-    yield "all", f"{ENTRIES:,} times", lambda a, old: [old] * (ENTRIES if a == method else 1)
-    for code in CODES.split():
+        yield "all", what, lambda m, old, body=body: [body if m == method else old]
+    yield "all", f"{ENTRIES:,} times", lambda m, old: [old] * (ENTRIES if m == method else 1)
+    for code in [each for each in Code if each is not Code.UNAVAILABLE]:  # which is repeated
         for what, text in (_texts(TEXT) | {"the credential": 17 * inputs.SECRET}).items():
-            yield "error", f"{code} {what}", partial(_refuse, method, code, text)
+            yield "error", f"{code.value} {what}", partial(_refuse, method, code.value, text)
 
 
 @lru_cache(maxsize=4)  # fifty details of one list are the same
@@ -270,10 +253,6 @@ def _changed(
     if times > 1:
         _fifty(parsed)
     return [parsed.SerializeToString()]
-
-
-def _instead(wanted: str, body: bytes, method: str, message: bytes) -> list[bytes]:
-    return [body if method == wanted else message]
 
 
 def _refuse(wanted: str, code: str, text: str, method: str, message: bytes) -> list[bytes]:

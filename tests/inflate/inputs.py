@@ -3,7 +3,7 @@
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -11,24 +11,26 @@ from urllib.parse import quote
 
 from local_flyte import PEOPLE
 
+from .repeating import Change
+
 LARGE = 900_000  # bytes, of the megabyte that a body may have
 LARGE_OUTSIDE = 40_000  # in a URL or a header
 CREDENTIAL = 58_000
-METHODS = {"get", "put", "post", "delete", "patch"}
 CHANCE = random.Random(0)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+Place = tuple[str | int, ...]
 SECRET = "".join(CHANCE.choices(LETTERS, k=CREDENTIAL))
 """An invented token; its pieces also come in other texts."""
 
 
-def credentials() -> dict[str, dict[str, str]]:
-    """Return the headers of each kind of caller."""
-    alice = PEOPLE["alice"]
-    return {
-        "alice": {"Authorization": f"Bearer {alice.token}"},
-        "a long token": {"Authorization": f"Bearer {SECRET}"},
-        "a long cookie": {"Cookie": f"{alice.cookie}; flyte_idt={SECRET[:50_000]}"},
-    }
+ALICE = PEOPLE["alice"]
+USUAL, COOKIE = "alice", "a long cookie"
+CALLERS: dict[str, dict[str, str]] = {
+    USUAL: {"Authorization": f"Bearer {ALICE.token}"},
+    "a long token": {"Authorization": f"Bearer {SECRET}"},
+    COOKIE: {"Cookie": f"{ALICE.cookie}; flyte_idt={SECRET[:50_000]}"},
+}
+"""The headers of each kind of caller."""
 
 
 def _text(text: str) -> str:
@@ -82,6 +84,9 @@ SMALL: dict[str, str] = {
 }
 
 
+EVERY = VALUES | AGENTS | SMALL
+
+
 @dataclass
 class Operation:
     """An operation of the app, with values that it accepts."""
@@ -92,29 +97,30 @@ class Operation:
     inputs: dict[tuple[str, str], Any] = field(default_factory=dict)
     """Values by place (path, query or header) and name."""
     body: Any = None
-    is_tool: bool = False
+    places: list[Place] = field(default_factory=list)
+    """Where hostile values come in the body."""
     has_bugs: bool = False
     """Whether it is one of the owner's, which may be answered with 500."""
+
+    @property
+    def is_tool(self) -> bool:
+        return self.path == "/mcp"
 
 
 @dataclass
 class Case:
-    """A request, and what is odd about it."""
+    """A request, and what is odd about it: the input, or a field of Flyte's answer, and a value."""
 
     operation: Operation
     what: str
-    """The input."""
     how: str
-    """The hostile value, and the caller."""
-    make: Callable[[], bytes]
-    """Returns the request."""
+    request: Callable[[], bytes]
     secret: str = ""
-    change: Callable[[str, bytes], list[bytes]] | None = None
+    change: Change | None = None
     """Changes what Flyte answers."""
 
     @property
     def name(self) -> str:
-        """What it is called in the report."""
         return f"{self.operation.name} {self.what}: {self.how}"
 
 
@@ -123,9 +129,9 @@ def example(schema: dict[str, Any], known: dict[str, Any]) -> Any:
     if "$ref" in schema:
         return example(known[schema["$ref"].rpartition("/")[2]], known)
     given = [schema.get("const"), schema.get("default")]
-    given += [*schema.get("enum", ())[:1], *schema.get("examples", ())[:1]]
-    if given := [each for each in given if each is not None]:
-        return given[0]
+    for each in (*given, *schema.get("enum", ()), *schema.get("examples", ())):
+        if each is not None:
+            return each
     for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
         if each.get("type") != "null":
             return example(each, known)
@@ -137,18 +143,13 @@ def example(schema: dict[str, Any], known: dict[str, Any]) -> Any:
         return {name: example(each, known) for name, each in properties.items()}
     if kind == "array":
         return [example(schema.get("items", {}), known)]
-    formats = {"date-time": "2026-01-01T00:00:00Z", "duration": "PT1S"}
-    usual = {"integer": 1, "number": 1.0, "boolean": True}
-    return usual.get(kind, formats.get(schema.get("format", ""), "text"))
+    usual = {"integer": 1, "number": 1.0, "boolean": True, "uri": "s3://bucket/key"}
+    usual |= {"date-time": "2026-01-01T00:00:00Z", "date": "2026-01-01", "duration": "PT1S"}
+    return usual.get(schema.get("format", str(kind)), usual.get(str(kind), "text"))
 
 
 def operations_of(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> list[Operation]:
-    """Return the operations in an OpenAPI document.
-
-    Args:
-        document: The document.
-        base: Values of inputs by name, by the beginning of the path; the longest counts.
-    """
+    """Return the operations in a document; ``base`` has values of inputs by beginnings of paths."""
     known = document["components"]["schemas"]
     found = []
     for path, methods in document["paths"].items():
@@ -156,8 +157,6 @@ def operations_of(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> 
         for beginning in sorted(base, key=len):
             values |= base[beginning] if path.startswith(beginning) else {}
         for method, about in methods.items():
-            if method not in METHODS:
-                continue
             operation = Operation(about.get("operationId", path), method.upper(), path)
             operation.has_bugs = "bugs" in about.get("tags", ())
             for each in about.get("parameters", ()):
@@ -170,8 +169,8 @@ def operations_of(document: dict[str, Any], base: dict[str, dict[str, Any]]) -> 
             if content:
                 operation.body = example(content["schema"], known)
                 if isinstance(operation.body, dict):
-                    given = {name: values[name] for name in operation.body if name in values}
-                    operation.body |= given
+                    operation.body |= {key: values[key] for key in operation.body if key in values}
+                operation.places = [*places_in(operation.body)]
             found.append(operation)
     return found
 
@@ -188,13 +187,16 @@ def tools_among(tools: list[dict[str, Any]], operations: list[Operation]) -> lis
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
         call["params"] = {"name": tool["name"], "arguments": arguments}
         operation = Operation(f"tool:{tool['name']}", "POST", "/mcp", body=call)
-        operation.is_tool, operation.has_bugs = True, same.has_bugs
-        operation.inputs = {("argument", name): None for name in properties.keys() - arguments}
+        operation.has_bugs = same.has_bugs
+        inside: Place = ("params", "arguments")
+        places = [*places_in(call), *((*inside, name) for name in properties.keys() - arguments)]
+        # The rest of a message is the same for each tool.
+        operation.places = [each for each in places if tool["name"] == "me" or each[:2] == inside]
         found.append(operation)
     return found
 
 
-def places_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def places_in(value: Any, path: Place = ()) -> Iterator[Place]:
     """Yield the path of each value in a JSON value, and of that itself."""
     yield path
     keyed = dict(enumerate(value)) if isinstance(value, list) else value
@@ -202,7 +204,7 @@ def places_in(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
         yield from places_in(each, (*path, key))
 
 
-def _with(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+def _with(value: Any, path: Place, new: Any) -> Any:
     """Return a copy of a JSON value with another one at a path."""
     if not path:
         return new
@@ -211,36 +213,31 @@ def _with(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
     return copy if isinstance(value, dict) else [*copy.values()]
 
 
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def request(
     operation: Operation,
     headers: dict[str, str],
-    changed: dict[tuple[str, str], list[str]] | None = None,
     body: bytes | None = None,
+    place: tuple[str, str] | None = None,
+    texts: Sequence[str] = (),
 ) -> bytes:
-    """Return the bytes of a request; ``changed`` has the texts of inputs, of queries several."""
+    """Return the bytes of a request, with texts instead of one of its inputs."""
     path, query = operation.path, []
-    texts = {
-        key: value if isinstance(value, list) else [_written(value)]
-        for key, value in operation.inputs.items()
-        if value is not None
-    } | (changed or {})
-    for (place, name), values in texts.items():
-        if place == "path":
-            path = path.replace(f"{{{name}}}", quote(values[0], safe=""))
-        elif place == "query":
-            query += [f"{quote(name)}={quote(value, safe='')}" for value in values]
-        elif place == "header":
-            headers = headers | {name: values[0]}
+    for (kind, name), value in operation.inputs.items():
+        usual = value if isinstance(value, str) else json.dumps(value)
+        given = value if isinstance(value, list) else [] if value is None else [usual]
+        for text in texts if place == (kind, name) else given:
+            if kind == "path":
+                path = path.replace(f"{{{name}}}", quote(text, safe=""))
+            elif kind == "query":
+                query.append(f"{quote(name)}={quote(text, safe='')}")
+            elif kind == "header":
+                headers = headers | {name: text}
     if body is None:
         body = b"" if operation.body is None else json.dumps(operation.body).encode()
     own = {"Host": "127.0.0.1", "Content-Length": str(len(body)), "Connection": "close"}
-    kind = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    own |= {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     lines = [f"{operation.method} {path}{'?' if query else ''}{'&'.join(query)} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in ({**own, **kind} | headers).items()]
+    lines += [f"{name}: {value}" for name, value in (own | headers).items()]
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1", "replace") + body
 
 
@@ -254,18 +251,16 @@ HEADERS = """
 
 def cases(operations: list[Operation]) -> Iterator[Case]:
     """Yield a case for each input of each operation and each hostile value, by each caller."""
-    callers = credentials()
-    usual, *_ = callers
     for operation in operations:
-        for who, headers in callers.items():
-            secret = max("".join(headers.values()).split("=")[-1].split(), key=len)
-            also = (AGENTS if operation.is_tool else {}) | (SMALL if who == usual else {})
+        for who, headers in CALLERS.items():
+            secret = "" if who == USUAL else SECRET
+            also = (AGENTS if operation.is_tool else {}) | (SMALL if who == USUAL else {})
             for name in VALUES | also:
                 for what, make in _changed(operation, name, headers):
                     yield Case(operation, what, f"{name}, {who}", make, secret)
         for name in HEADERS.split() if not operation.is_tool else ():
             for letter in "a,;=":
-                given = callers[usual] | {name: 15_000 * f"{letter}b\"'"}
+                given = CALLERS[USUAL] | {name: 15_000 * f"{letter}b\"'"}
                 make = partial(request, operation, given)
                 yield Case(operation, f"header {name}", letter, make)
 
@@ -275,62 +270,38 @@ def _changed(
 ) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield each input of an operation, and what makes the request with a hostile value there."""
     for place, key in operation.inputs:
-        if place != "argument":
-            given = partial(_outside, operation, headers, (place, key), name)
-            yield f"{place} {key}", given
-            if place == "query" and name == "spaces":
-                yield f"{place} {key} 3,000 times", partial(given, times=3_000)
-    if operation.body is None:
-        return
-    paths = [*places_in(operation.body)]
-    paths += [
-        ("params", "arguments", key) for place, key in operation.inputs if place == "argument"
-    ]
-    for path in paths:
-        # The rest of a message is the same for each tool.
-        if (
-            not operation.is_tool
-            or path[:2] == ("params", "arguments")
-            or operation.name == "tool:me"
-        ):
-            where = ".".join(map(str, path)) or "all"
-            yield f"body {where}", partial(_inside, operation, headers, path, name)
-    if not operation.is_tool:
-        cut = lambda: request(operation, headers, body=value_of(name).encode()[:-1])  # noqa: E731
+        given = partial(_outside, operation, headers, (place, key), name)
+        yield f"{place} {key}", given
+        if place == "query" and name == "spaces":
+            yield f"{place} {key} 3,000 times", partial(given, times=3_000)
+    for path in operation.places:
+        where = ".".join(map(str, path)) or "all"
+        yield f"body {where}", partial(_inside, operation, headers, path, name)
+    if operation.body is not None and not operation.is_tool:
+        cut = lambda: request(operation, headers, EVERY[name].encode()[:-1])  # noqa: E731
         yield "body, not JSON", cut
 
 
-def value_of(name: str) -> str:
-    """Return a hostile value as JSON."""
-    return (VALUES | AGENTS | SMALL)[name]
-
-
-def _inside(
-    operation: Operation, headers: dict[str, str], path: tuple[str | int, ...], name: str
-) -> bytes:
+def _inside(operation: Operation, headers: dict[str, str], path: Place, name: str) -> bytes:
     mark = "(here)"
-    body = json.dumps(_with(operation.body, path, mark)).replace(f'"{mark}"', value_of(name))
-    return request(operation, headers, body=body.encode())
+    body = json.dumps(_with(operation.body, path, mark)).replace(f'"{mark}"', EVERY[name])
+    return request(operation, headers, body.encode())
 
 
 def _outside(
-    operation: Operation,
-    headers: dict[str, str],
-    key: tuple[str, str],
-    name: str,
-    times: int = 1,
+    operation: Operation, headers: dict[str, str], place: tuple[str, str], name: str, times: int = 1
 ) -> bytes:
     room = LARGE_OUTSIDE if len("".join(headers.values())) < LARGE_OUTSIDE else 4_000
     text = _short(name, room) if times == 1 else "1"
-    if key[0] == "header":
+    if place[0] == "header":
         text = re.sub(r"[\0\r\n]", " ", text)
-    return request(operation, headers, {key: times * [text]})
+    return request(operation, headers, None, place, times * [text])
 
 
 @cache
 def _short(name: str, room: int) -> str:
     """Return a hostile value that fits into so many bytes of a URL."""
-    text = value_of(name)
+    text = EVERY[name]
     text = (text[1:-1] if text[:1] == '"' else text)[: room - room % 6]  # no escape is cut
     text = text.encode().decode("unicode_escape") if "\\" in text[:2] else text
     text = text.encode("utf-8", "replace").decode()

@@ -19,7 +19,7 @@ from local_flyte.serving import listen
 from local_flyte.testing import wait_until
 from passthrough.requests.serving import COMMAND_LINE
 
-from ..served import started
+from ..served import TASKS, started
 from . import inputs
 from .inputs import Case, Operation
 from .repeating import Repeating
@@ -33,7 +33,6 @@ ANSWER = 4_000_000  # bytes
 LOG = 11_000  # characters: 10 kB, and the line of the request
 SILENCE = 60.0  # seconds
 STREAM = 2.0  # seconds that an event stream is read
-ENDS = 3  # of the app, after which an operation is given up
 TRIES = 4  # of a case that is over the limit of time: others use this machine
 
 
@@ -44,7 +43,6 @@ class Outcome:
     case: str
     status: int
     loop: float
-    cpu: float
     memory: int
     sent: int
     answered: int
@@ -56,7 +54,6 @@ class Outcome:
         return (
             f"{self.case}: {self.status},"
             f" loop {1000 * self.loop:.0f} of {1000 * LOOP * self.scale:.0f} ms,"
-            f" CPU {1000 * self.cpu:.0f} ms,"
             f" memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f} sent,"
             f" answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
         )
@@ -68,17 +65,14 @@ class Measured:
     def __init__(self, project: Path, log: Path, flyte: LocalFlyte, stack: ExitStack) -> None:
         self.repeating = Repeating(flyte._services.applications)
         self.outcomes: list[Outcome] = []
-        self.ends = Counter[str]()
-        """How often the app has ended, by operation."""
         self.scale = 1.0
         """How much slower this machine is."""
-        self._log, self._project, self._flyte = log, project, flyte
-        self._stack = stack
-        self._running = self._started()
+        self._log, self._project, self._flyte, self._stack = log, project, flyte, stack
+        self._start()
 
-    def _started(self) -> ExitStack:
+    def _start(self) -> None:
         """Start the app, as ``make dev`` or a cluster does."""
-        stack = self._stack.enter_context(ExitStack())
+        self._running = stack = self._stack.enter_context(ExitStack())
         listener = stack.enter_context(listen())
         port, number = listener.getsockname()[1], listener.fileno()
         variables = self._flyte.app_environment() | {
@@ -95,7 +89,6 @@ class Measured:
             httpx.Client(base_url=self.url, trust_env=False, timeout=SILENCE)
         )
         self.read_meter()
-        return stack
 
     def read_meter(self, query: str = "") -> dict[str, float]:
         """Return what the app has needed since this was last called."""
@@ -132,12 +125,10 @@ class Measured:
         status = re.match(rb"HTTP/1\.1 (\d+)", answer)
         return int(status[1]) if status else 0, bytes(answer)
 
-    def try_case(self, case: Case) -> Outcome | None:
+    def try_case(self, case: Case, tries: int = TRIES) -> Outcome:
         """Measure a case; repeat it if it seems to take too long."""
-        if self.ends[case.operation.name] >= ENDS:
-            return None
         outcome, usual = self._try(case), self.scale
-        for _ in range(TRIES - 1):
+        for _ in range(tries - 1):
             if outcome.loop <= LOOP * outcome.scale or outcome.status == 0:
                 break
             self.calibrate(times=3)  # others may have begun to use this machine
@@ -159,21 +150,20 @@ class Measured:
     def _try(self, case: Case) -> Outcome:
         self.repeating.begin(case.operation.name.rpartition(":")[2], case.change)
         size = self._log.stat().st_size
-        request = case.make()
+        request = case.request()
         status, answer = self.call(request)
-        problems = []
+        told, problems = {"loop": 0.0, "memory": 0.0}, []
         try:
             told = self.read_meter()
         except httpx.TransportError:
             problems.append("the app has ended")
-            self.ends[case.operation.name] += 1
             self.process.kill()
             self._running.close()
         with self._log.open("rb") as log:
             log.seek(size)
             logged = log.read().decode()
         if problems:
-            self._running, told = self._started(), {"loop": 0.0, "cpu": 0.0, "memory": 0.0}
+            self._start()
         secrets = [each.token for each in PEOPLE.values()]
         secrets += [each.cookie.partition("=")[2] for each in PEOPLE.values()]
         secrets += [case.secret[at : at + 40] for at in range(0, len(case.secret) - 39, 997)]
@@ -187,27 +177,19 @@ class Measured:
         if (status == 500 or is_error) and not case.operation.has_bugs:
             problems.append("500")
         return Outcome(
-            case.name, status, told["loop"], told["cpu"], int(told["memory"]),
+            case.name, status, told["loop"], int(told["memory"]),
             len(request) + self.repeating.sent, len(answer), len(logged), self.scale, problems,
         )  # fmt: skip
 
-    def report(self, covered: str, most: int = 10) -> bool:
+    def report(self, covered: str) -> bool:
         """Print what was found; return whether anything is over a limit."""
         over = [each for each in self.outcomes if each.problems]
-        kinds: dict[str, list[Outcome]] = {}
-        for each in over:
-            for problem in each.problems:
-                kinds.setdefault(problem, []).append(each)
-        for kind, found in kinds.items():
-            found.sort(key=lambda each: (each.loop, each.memory), reverse=True)
-            print(f"\n{kind}: {len(found)} cases, the worst:")
-            print(*(f"  {each}" for each in found[:most]), sep="\n")
-        print("\nThe ten that blocked the loop longest:")
-        worst = sorted(self.outcomes, key=lambda each: each.loop, reverse=True)
-        print(*(f"  {each}" for each in worst[:most]), sep="\n")
+        longest = sorted(self.outcomes, key=lambda each: each.loop, reverse=True)[:10]
+        print("\nThe ten that blocked the loop longest:", *longest, sep="\n  ")
+        kinds = Counter(problem for each in over for problem in each.problems)
         print(
             f"\n{covered}, of which {len(self.outcomes)} were tried; {len(over)} over a limit:"
-            f" {', '.join(f'{len(f)} {k}' for k, f in kinds.items()) or 'none'}"
+            f" {', '.join(f'{number} {kind}' for kind, number in kinds.items()) or 'none'}"
             f"\nThis machine: {self.scale:.2f} times the time of the one that the limit is for."
         )
         return bool(over)
@@ -217,26 +199,27 @@ class Measured:
 def measured(project: Path, folder: Path) -> Iterator[tuple[Measured, list[Operation]]]:
     """Serve the app, record what Flyte answers it, and yield it with its operations and tools."""
     with LocalFlyte() as flyte, ExitStack() as stack:
-        flyte.deploy(HERE, "tasks.py", "env")
+        flyte.deploy(HERE.parent / "browser", "page_tasks.py", "env")
         app = Measured(project, folder / "log", flyte, stack)
         headers = {"Cookie": PEOPLE["alice"].cookie}  # tasks have tokens
         client = stack.enter_context(
             httpx.Client(base_url=app.url, headers=headers, timeout=120, trust_env=False)
         )
-        task = client.get("/tasks/inflate.everything").json()
+        task = client.get(f"/tasks/{TASKS}.survey").json()
         given = inputs.example(task["inputs"], {})
-        done = start(client, "everything", given)
+        done = start(client, "survey", given)
+        asking = [start(client, "publish", {"text": "all"}) for _ in range(4)]
         wait_until(lambda: client.get(f"/runs/{done}").json()["phase"] == "succeeded")
         base: dict[str, dict[str, Any]] = {
-            "/tasks": {"name": "inflate.everything", "inputs": given, "wait": 0.1},
+            "/tasks": {"name": f"{TASKS}.survey", "inputs": given, "wait": 0.1},
             "/runs": {"name": done, "action": "a0", "inputs": given, "recover": False},
         }
-        for path in ("conditions", "conditions/", "abort", "actions/{action}"):  # change their runs
-            asking = start(client, "ask", {"prompt": "Go on?"})
-            asks = f"/runs/{asking}/conditions"
+        changing = ("conditions", "conditions/", "abort", "actions/{action}")
+        for path, run in zip(changing, asking, strict=True):
+            asks = f"/runs/{run}/conditions"
             wait_until(partial(lambda path: client.get(path).json(), asks))
             (asked,) = client.get(asks).json()
-            values = {"name": asking, "action": asked["action"], "value": True}
+            values = {"name": run, "action": asked["action"], "value": True}
             base[f"/runs/{{name}}/{path}"] = values
         operations = inputs.operations_of(client.get("/openapi.json").json(), base)
         for operation in operations:
@@ -250,13 +233,11 @@ def measured(project: Path, folder: Path) -> Iterator[tuple[Measured, list[Opera
         tools = app.call(inputs.request(listing, headers))[1].partition(b"\r\n\r\n")[2]
         found = json.loads(tools)["result"]["tools"]
         operations += inputs.tools_among(found, operations)
-        app.calibrate()
         yield app, operations
 
 
 def start(client: httpx.Client, task: str, given: dict[str, Any]) -> str:
     """Start a run of a task; return its name."""
-    answer = client.post(f"/tasks/inflate.{task}/runs", json={"inputs": given})
+    answer = client.post(f"/tasks/{TASKS}.{task}/runs", json={"inputs": given})
     assert answer.is_success, answer.text
-    name: str = answer.json()["name"]
-    return name
+    return str(answer.json()["name"])

@@ -15,16 +15,15 @@ STREAM = "application/connect+proto"
 END = 2  # the flag of a stream's last message
 
 
+Change = Callable[[str, bytes], list[bytes]]
+"""Returns the messages to send instead of one of a method's."""
+
+
 class RefusalError(Exception):
     """What a change raises for an answer that is an error."""
 
     def __init__(self, code: str, message: str) -> None:
         self.error = {"code": code, "message": message}
-
-
-def unchanged(_: str, message: bytes) -> list[bytes]:
-    """Return a message of a method as it is."""
-    return [message]
 
 
 @dataclass
@@ -50,16 +49,15 @@ class Repeating:
         self.sent = 0
         """Bytes sent since the last case began."""
         self._calls: Counter[str] = Counter()
-        self._change: Callable[[str, bytes], list[bytes]] = unchanged
+        self._change: Change
         for path, service in [*services.items()]:
             if path != "/oauth2":
                 services[path] = self._wrapped(service)
 
-    def begin(
-        self, operation: str, change: Callable[[str, bytes], list[bytes]] | None = None
-    ) -> None:
+    def begin(self, operation: str, change: Change | None = None) -> None:
         """Answer as an operation needs it, with messages changed by method."""
-        self.operation, self._change, self.sent = operation, change or unchanged, 0
+        self._change = change or (lambda _, message: [message])
+        self.operation, self.sent = operation, 0
         self._calls.clear()
 
     def _wrapped(self, service: ASGIApp) -> ASGIApp:
