@@ -33,6 +33,7 @@ FLYTE = [
     r"^rerun (GetRunDetails\.details: missing|GetActionData\.inputs\.literals: 30,000 entries)$",
     r"^open_report CreateDownloadLink\.pre_signed_urls\.signed_url: text$",
     r"^get_run GetRunDetails\.error: (internal|not_found) the credential$",
+    r"^watch_actions WatchActions\.(all: 30,000 times|enriched_actions: 30,000 entries)$",
     r"^get_task GetTaskDetails\.all: (noise|nothing|too large)$",
 ]
 """Patterns of the names of cases, by whose message is odd."""

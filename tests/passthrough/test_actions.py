@@ -299,19 +299,13 @@ def test_a_new_run_is_where_its_location_says_also_behind_the_documented_proxy_w
 # Reports
 
 
-@pytest.fixture(scope="module")
-def drawn(local_flyte: LocalFlyte) -> str:
-    """A run that has drawn a report."""
-    return ended(start("tests.draw", html="<p>42</p>"))
-
-
 def test_a_report_is_opened_only_with_tls_or_on_this_machine(
     alice: httpx.Client,
     local_flyte: LocalFlyte,
-    drawn: str,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    drawn = ended(start("tests.draw", html="<p>42</p>"))
     for address, is_opened in (
         ("https://store.example", True),
         ("http://localhost:1", True),
