@@ -57,74 +57,62 @@ def test_the_local_flyte_answers_as_expected(
     assert runner.run(case) == []
 
 
-def test_every_kind_of_difference_is_detected() -> None:
-    """For each kind of comparison, the runner detects a missing value."""
-    with local_target("union") as target:
-        case = next(case for case in CASES if case.name == "a project has three domains")
-        step = dict(case.steps[0])
-        runner = Runner(target)
-        mistakes: list[dict[str, object]] = [
-            {"error": "not_found"},
-            {"error": {"union": "not_found"}},
-            {"request": {"id": "another"}},
-            {"as": "nobody"},
-            {"answer": {"project": {"id": "another"}}},
-            {"answer": {"project": {"id": "/[0-9]+/"}}},
-            {"answer": {"project": {"id": None}}},
-            {"answer": {"project": {"domains": []}}},
-            {"answer": {"project": {"domains": {"contains": [{"id": "another"}]}}}},
-            {"answer": {"project": {"domains": {"lacks": [{"id": "staging"}]}}}},
-            {"answer": {"project": {"labels": {"contains": [{}]}}}},
-            {"messages": {"count": 2}},
-            {"messages": {"last": {"project": {"name": "another"}}}},
-            {"messages": {"until": {"project": {"name": "another"}}}},
-            {"messages": {"any": {"project": {"name": "another"}}}},
-            {"save": {"name": "project.another"}},
-        ]
-        for wrong in mistakes:
-            changed = Case(case.service, case.name, case.kinds, [{**step, **wrong}])
-            assert len(runner.run(changed)) == 1, wrong
-
-
-@pytest.fixture(scope="module")
-def union() -> Iterator[LocalFlyte]:
-    """A local Flyte, tested as if it were a real one."""
-    with LocalFlyte() as flyte:
-        yield flyte
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"error": {"union": "not_found"}},
+        {"request": {"id": "another"}},
+        {"as": "nobody"},
+        {"answer": {"project": {"id": "/[0-9]+/"}}},
+        {"answer": {"project": {"id": None}}},
+        {"answer": {"project": {"domains": []}}},
+        {"answer": {"project": {"domains": {"contains": [{"id": "another"}]}}}},
+        {"answer": {"project": {"domains": {"lacks": [{"id": "staging"}]}}}},
+        {"answer": {"project": {"labels": {"contains": [{}]}}}},
+        {"messages": {"count": 2}},
+        {"messages": {"last": {"project": {"name": "another"}}}},
+        {"messages": {"until": {"project": {"name": "another"}}}},
+        {"messages": {"any": {"project": {"name": "another"}}}},
+        {"save": {"name": "project.another"}},
+    ],
+    ids=str,
+)
+def test_every_kind_of_difference_is_detected(
+    runner_of: Callable[[str], Runner], wrong: dict[str, object]
+) -> None:
+    case = next(case for case in CASES if case.name == "a project has three domains")
+    changed = Case(case.service, case.name, case.kinds, [{**case.steps[0], **wrong}])
+    assert len(runner_of("union").run(changed)) == 1
 
 
 @pytest.mark.parametrize(
     ("options", "token", "said"),
     [
-        ([], None, "does not return the project flytesnacks: unauthenticated"),
         ([], "of-nobody", "does not return the project flytesnacks: unauthenticated"),
         ([], "victor", "The SDK could not deploy the tasks"),
-        (["--project", "another"], "alice", "does not return the project another: not_found"),
         (["--url", "https://127.0.0.1:1"], "alice", "https://127.0.0.1:1 does not return"),
     ],
 )
 def test_a_comparison_that_cannot_start_prints_the_reason(
-    union: LocalFlyte,
+    local_flyte: LocalFlyte,
     options: list[str],
-    token: str | None,
+    token: str,
     said: str,
     *,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("FLYTE_TEST_TOKEN_ALICE", raising=False)
-    if token is not None:
-        known = token in ("alice", "victor")
-        monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token(token) if known else token)
-    assert main(["--url", union.url, "--ca", str(union.ca_file), *options]) == 2
+    known = token in ("alice", "victor")
+    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", local_flyte.token(token) if known else token)
+    assert main(["--url", local_flyte.url, "--ca", str(local_flyte.ca_file), *options]) == 2
     printed = capsys.readouterr()
     assert said in printed.err
     for name in ("alice", "victor"):
-        assert union.token(name) not in printed.out + printed.err
+        assert local_flyte.token(name) not in printed.out + printed.err
 
 
 def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
-    union: LocalFlyte, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     projects = "flyteidl2.project.project_service.ProjectService"
     get = {"call": "GetProject", "request": {"id": "flytesnacks"}}
@@ -136,8 +124,8 @@ def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
     }
     made = [Case(projects, name, KINDS, [step]) for name, step in given.items()]
     monkeypatch.setattr("tests.conformance.__main__.cases", lambda: made)
-    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", union.token("alice"))
-    command = ["--url", union.url, "--ca", str(union.ca_file), "--only", "project"]
+    monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", local_flyte.token("alice"))
+    command = ["--url", local_flyte.url, "--ca", str(local_flyte.ca_file), "--only", "project"]
     assert main(command) == 1
     printed = re.sub(r" +[\d.]+ s +", " ", capsys.readouterr().out)
     assert printed.splitlines() == [
@@ -152,17 +140,17 @@ def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
 
 @pytest.mark.slow
 @pytest.mark.weekly
-def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(union: LocalFlyte) -> None:
+def test_it_needs_only_the_sdk_and_yaml_to_test_a_cluster(local_flyte: LocalFlyte) -> None:
     """Run the command in tests/conformance/README.md."""
     uv = "-m uv run --no-project --with flyte --with pyyaml"
-    command = f"{uv} python -m tests.conformance --kind union --wait 60 --url {union.url}"
+    command = f"{uv} python -m tests.conformance --kind union --wait 60 --url {local_flyte.url}"
     result = subprocess.run(
-        [sys.executable, *command.split(), "--ca", str(union.ca_file)],
+        [sys.executable, *command.split(), "--ca", str(local_flyte.ca_file)],
         cwd=ROOT,
         env={
             **os.environ,
-            "FLYTE_TEST_TOKEN_ALICE": union.token("alice"),
-            "FLYTE_TEST_TOKEN_BOB": union.token("bob"),
+            "FLYTE_TEST_TOKEN_ALICE": local_flyte.token("alice"),
+            "FLYTE_TEST_TOKEN_BOB": local_flyte.token("bob"),
         },
         capture_output=True,
         text=True,
