@@ -42,7 +42,7 @@ def main() -> int:
                 if re.search(options.only, case.name) and not total % options.every:
                     outcome = app.try_case(case)
                     if outcome.problems:
-                        print(outcome, *outcome.problems, sep=" | ", flush=True)
+                        print(outcome, flush=True)
             return app.report(
                 f"{len(operations)} operations and tools, {len(found)} inputs,"
                 f" {len(fields)} fields of Flyte's answers: {total} cases"

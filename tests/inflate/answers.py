@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from . import inputs
-from .repeating import Answer, RefusalError
+from .repeating import Answer, Change
 
 LARGEST = 2_400_000  # bytes of a message; the app refuses 2.5 MB
 TEXT = 1_000_000
@@ -222,7 +222,7 @@ def cases(
                 yield inputs.Case(operation, name, how, make, inputs.SECRET, change)
 
 
-def _changes(method: str) -> Iterator[tuple[str, str, Callable[..., list[bytes]]]]:
+def _changes(method: str) -> Iterator[tuple[str, str, Change]]:
     """Yield each field of a method's answers, what is odd about it, and the change.
 
     Each also with fifty entries in the lists that the operation reads, of this or other methods.
@@ -234,11 +234,19 @@ def _changes(method: str) -> Iterator[tuple[str, str, Callable[..., list[bytes]]
             yield name, f"{what}, 50 times", partial(_changed, method, put, 50)
     bodies = {"noise": bytes(range(256)) * 9, "nothing": b"", "too large": bytes(9_000_000)}
     for what, body in bodies.items():
-        yield "all", what, lambda m, old, body=body: [body if m == method else old]
+        yield "all", what, partial(_instead, method, body)
     yield "all", f"{ENTRIES:,} times", lambda m, old: [old] * (ENTRIES if m == method else 1)
-    for code in [each for each in Code if each is not Code.UNAVAILABLE]:  # which is repeated
-        for what, text in (_texts(TEXT) | {"the credential": 17 * inputs.SECRET}).items():
-            yield "error", f"{code.value} {what}", partial(_refuse, method, code.value, text)
+    texts = _texts(TEXT) | {"the credential": 17 * inputs.SECRET}
+    for code in [each.value for each in Code if each is not Code.UNAVAILABLE]:  # it is repeated
+        for what, text in texts.items():
+            error = {"code": code, "message": text}
+            yield "error", f"{code} {what}", partial(_instead, method, error)
+
+
+def _instead(
+    wanted: str, answer: bytes | dict[str, str], method: str, message: bytes
+) -> list[bytes | dict[str, str]]:
+    return [answer if method == wanted else message]
 
 
 @lru_cache(maxsize=4)  # fifty details of one list are the same
@@ -253,9 +261,3 @@ def _changed(
     if times > 1:
         _fifty(parsed)
     return [parsed.SerializeToString()]
-
-
-def _refuse(wanted: str, code: str, text: str, method: str, message: bytes) -> list[bytes]:
-    if method == wanted:
-        raise RefusalError(code, text)
-    return [message]

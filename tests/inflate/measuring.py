@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ TRIES = 4  # of a case that is over the limit of time: others use this machine
 
 @dataclass
 class Outcome:
-    """What a case has needed."""
+    """What a case has needed: seconds of the loop, bytes of memory, and bytes sent and got."""
 
     case: str
     status: int
@@ -48,15 +48,7 @@ class Outcome:
     answered: int
     logged: int
     scale: float
-    problems: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.case}: {self.status},"
-            f" loop {1000 * self.loop:.0f} of {1000 * LOOP * self.scale:.0f} ms,"
-            f" memory {self.memory / 1e6:.0f} MB of {self.sent / 1e6:.2f} sent,"
-            f" answer {self.answered / 1e6:.2f} MB, log {self.logged / 1000:.1f} kB"
-        )
+    problems: list[str]
 
 
 class Measured:

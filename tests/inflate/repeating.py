@@ -3,7 +3,7 @@
 import json
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
@@ -15,15 +15,8 @@ STREAM = "application/connect+proto"
 END = 2  # the flag of a stream's last message
 
 
-Change = Callable[[str, bytes], list[bytes]]
-"""Returns the messages to send instead of one of a method's."""
-
-
-class RefusalError(Exception):
-    """What a change raises for an answer that is an error."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.error = {"code": code, "message": message}
+Change = Callable[[str, bytes], Sequence[bytes | dict[str, str]]]
+"""Returns the messages to send instead of one of a method's, or an error."""
 
 
 @dataclass
@@ -108,30 +101,21 @@ class Repeating:
         await service({**scope, "headers": plain}, receive, keep)
 
     async def _repeat(self, answer: Answer, method: str, scope: Scope, send: Send) -> None:
-        status, kind, messages = 200, "application/proto", list[bytes]()
-        error: dict[str, str] = {}
-        try:
-            _admit(Headers(scope=scope))
-            messages += [new for each in answer.messages for new in self._change(method, each)]
-        except RefusalError as refusal:
-            error = refusal.error
+        made = [new for each in answer.messages for new in self._change(method, each)]
+        if CALLER.get() is None:  # quote what was sent
+            given = [Headers(scope=scope).get(name) for name in ("authorization", "cookie")]
+            made = [{"code": "unauthenticated", "message": f"nobody has {given}"}]
+        errors = [each for each in made if isinstance(each, dict)]
+        messages = [each for each in made if isinstance(each, bytes)]
+        status, kind, body = 200, "application/proto", b"".join(messages)
         if answer.is_stream:
             kind = STREAM
-            last = json.dumps({"error": error} if error else {}).encode()
+            last = json.dumps({"error": errors[0]} if errors else {}).encode()
             parts = [(0, each) for each in messages] + [(END, last)]
             body = b"".join(struct.pack(">BI", flag, len(each)) + each for flag, each in parts)
-        elif error:
-            status, kind, body = 401, "application/json", json.dumps(error).encode()
-        else:
-            body = b"".join(messages)
+        elif errors:
+            status, kind, body = 401, "application/json", json.dumps(errors[0]).encode()
         self.sent += len(body)
         headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def _admit(headers: Headers) -> None:
-    """Refuse those whom the local Flyte does not know, quoting what they sent."""
-    if CALLER.get() is None:
-        given = headers.get("authorization", ""), headers.get("cookie", "")
-        raise RefusalError("unauthenticated", f"nobody has {given}")

@@ -3,22 +3,15 @@
 import asyncio
 import itertools
 import tempfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flyte
 import flyte.report
 from flyte.io import File
-from pydantic import BaseModel
 
 env = flyte.TaskEnvironment(name="tests")
 UNPICKLED = Path(tempfile.gettempdir(), "a-gift-was-unpickled")
-
-
-class Place(BaseModel):
-    name: str
-    since: int = 2020
 
 
 Split = NamedTuple("Split", [("result", str), ("pb2", int)])  # noqa: UP014 # names its outputs
@@ -93,16 +86,6 @@ async def family(broken: str, until: str = "") -> list[int]:
 async def draw(html: str) -> None:
     """Draw a report."""
     await flyte.report.replace.aio(html, do_flush=True)
-
-
-@env.task
-async def describe(moment: datetime, place: Place, files: list[File]) -> str:
-    """Take values of kinds that an app may create, and read them."""
-    content = []
-    for each in files:
-        with each.open_sync("rb") as opened:
-            content.append(bytes(opened.read()))
-    return f"{moment} {place} {content}"
 
 
 @env.task

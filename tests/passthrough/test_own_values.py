@@ -107,6 +107,7 @@ def errors_of(interface: NativeInterface, **values: Any) -> list[Any]:
         (Size | None, Size(1)),
         (Counts, Counts({1: "one"})),
         (dict[str, Place], {"a": Place(name="x")}),
+        (list[File], [FILE]),
         (Dir, Dir[Any].from_existing_remote("s3://bucket/folder")),
         (float, math.nan),
         (Anything, Anything([math.nan, 0.5, None])),
