@@ -97,7 +97,7 @@ def _outcome(runner: Runner, case: Case) -> tuple[str, list[str]]:
     if (reason := runner.missing(case)) is not None:
         return "not tried", [reason]
     differences = runner.run(case)
-    return "differs" if differences else "as expected", [*map(str, differences)]
+    return "differs" if differences else "as expected", differences
 
 
 if __name__ == "__main__":

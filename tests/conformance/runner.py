@@ -58,16 +58,9 @@ class Target:
     """Seconds to wait for a run's expected state."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference between an answer and the expected one."""
-
-    where: str
-    expected: object
-    got: object
-
-    def __str__(self) -> str:
-        return f"{self.where}: expected {self.expected}, got {self.got}"
+def different(where: str, expected: object, got: object) -> str:
+    """Return a difference between an answer and the expected one, as it is printed."""
+    return f"{where}: expected {expected}, got {got}"
 
 
 @dataclass(frozen=True)
@@ -194,8 +187,8 @@ class Runner:
             return f"no token of {', '.join(sorted(unknown))}"
         return None
 
-    def run(self, case: Case) -> list[Difference]:
-        """Run a case up to the first step with an unexpected answer."""
+    def run(self, case: Case) -> list[str]:
+        """Run a case up to the first step with an unexpected answer; return the differences."""
         variables: dict[str, object] = {
             "project": self._target.project,
             "domain": self._target.domain,
@@ -212,7 +205,7 @@ class Runner:
                 if differences := self._step(case.service, filled, variables):
                     self.abort()
                     prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
-                    return [Difference(prefix + d.where, d.expected, d.got) for d in differences]
+                    return [prefix + each for each in differences]
         return []
 
     def abort(self) -> None:
@@ -224,9 +217,7 @@ class Runner:
                     with contextlib.suppress(KeyError):  # the run was not started
                         self._call(case.service, _filled(step, variables))
 
-    def _step(
-        self, service: str, step: dict[str, Any], variables: dict[str, object]
-    ) -> list[Difference]:
+    def _step(self, service: str, step: dict[str, Any], variables: dict[str, object]) -> list[str]:
         time.sleep(step.get("after_seconds", 0))
         deadline = time.monotonic() + self._target.wait_seconds
         while True:
@@ -239,7 +230,7 @@ class Runner:
         if not differences:
             for name, path in step.get("save", {}).items():
                 if (value := _at(outcome.answers[-1], path)) is None:
-                    return [Difference(path, "a value", None)]
+                    return [different(path, "a value", None)]
                 variables[name] = value
         return differences
 
@@ -281,27 +272,27 @@ class Runner:
         return {"Authorization": f"Bearer {token}"}
 
 
-def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Iterator[Difference]:
+def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Iterator[str]:
     answers, error = outcome.answers, step.get("error")
     if isinstance(error, dict):
         error = error.get(kind)
     if outcome.code != error:
-        yield Difference("code", error or "ok", str(outcome))
+        yield different("code", error or "ok", str(outcome))
     if outcome.code is not None:
         return
     messages = step.get("messages", {})
     if messages.get("count", len(answers)) != len(answers):
-        yield Difference("messages", messages["count"], len(answers))
+        yield different("messages", messages["count"], len(answers))
     for which in messages.keys() & {"last", "until"}:
         yield from _compare(which, messages[which], answers[-1] if answers else None)
     if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
-        yield Difference("any", messages["any"], answers)
+        yield different("any", messages["any"], answers)
     for which in ("until", "answer"):
         if which in step:
             yield from _compare(which, step[which], answers[-1])
 
 
-def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
+def _compare(where: str, expected: Any, got: Any) -> Iterator[str]:
     """Compare the expected fields: null is a field that is not set, /.../ a regular expression.
 
     For a list, ``contains`` and ``lacks`` can be given instead of all items.
@@ -310,7 +301,7 @@ def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
         for kind, wanted in (("contains", True), ("lacks", False)):
             for one in expected.get(kind, ()):
                 if wanted != any(not list(_compare("", one, each)) for each in got or ()):
-                    yield Difference(where, {kind: one}, got)
+                    yield different(where, {kind: one}, got)
     elif isinstance(expected, dict) and isinstance(got, dict):
         for key, value in expected.items():
             yield from _compare(f"{where}.{key}", value, got.get(key))
@@ -319,9 +310,9 @@ def _compare(where: str, expected: Any, got: Any) -> Iterator[Difference]:
             yield from _compare(f"{where}[{index}]", one, other)
     elif isinstance(expected, str) and expected.startswith("/") and expected.endswith("/"):
         if not (isinstance(got, str) and re.fullmatch(expected[1:-1], got, re.DOTALL)):
-            yield Difference(where, expected, got)
+            yield different(where, expected, got)
     elif expected != got:
-        yield Difference(where, expected, got)
+        yield different(where, expected, got)
 
 
 def _filled(value: Any, variables: Mapping[str, object]) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .harness import SERVERS, Class, Extractors, SdkMiddleware, import_copy
+from .harness import Class, Extractors, SdkMiddleware, import_copy
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,9 +71,3 @@ def extractors(request: pytest.FixtureRequest, cls: Class) -> Extractors:
         return None
     both = cls.extract_authorization_header, cls.extract_cookie_header
     return [functools.partial(extractor) for extractor in both]
-
-
-@pytest.fixture(scope="module", params=SERVERS, ids="-".join)
-def server(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Each combination of event loop and parser in uvicorn."""
-    return dict(zip(("loop", "http"), request.param, strict=True))

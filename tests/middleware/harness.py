@@ -30,8 +30,6 @@ with warnings.catch_warnings():
 
 SdkMiddleware = extras.FastAPIPassthroughAuthMiddleware
 TEMPLATE = Path(__file__).resolve().parents[2]
-SERVERS = [("asyncio", "h11"), ("asyncio", "httptools"), ("uvloop", "h11"), ("uvloop", "httptools")]
-"""Each combination of event loop and parser in uvicorn."""
 DEADLINE = 60.0
 """Seconds any single wait may take before the case fails."""
 

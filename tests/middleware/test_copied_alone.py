@@ -50,7 +50,6 @@ def test_the_page_lists_its_version_and_hash() -> None:
 
 
 PYTHONS = {
-    "as it is": ("", ""),
     "callbacks of the collector are not called": (
         "gc.callbacks = []",
         "what the garbage collector finalises would have a caller's credentials",

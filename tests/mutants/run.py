@@ -37,7 +37,7 @@ MODULES = {
 }
 """The modules that are mutated, and the tests of each."""
 ONLY = {"problems.py": ["of_exception"]}  # the rest of it is tested over the wire
-SLOW = {"_started_flyte", "server", "test_properties.py", "test_wire.py"}
+SLOW = {"_started_flyte", "test_sockets.py", "test_properties.py", "test_wire.py"}
 """Fixtures and files of tests not to run."""
 SECONDS = 60  # of CPU for the tests of one mutant; they may wait ten times as long
 
