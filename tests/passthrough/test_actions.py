@@ -227,16 +227,12 @@ def test_a_runs_actions_are_a_tree_with_attempts_groups_and_errors(
 ) -> None:
     listed = alice.get(f"/runs/{ended(family)}/actions").json()
     root, *children = sorted(listed, key=lambda each: each["name"] != "a0")  # of the same second
-    assert (root["name"], root["title"], root["parent"], root["phase"]) == (
-        "a0", "family", None, "failed",
-    )  # fmt: skip
-    assert {(each["parent"], each["task"], each["type"]) for each in children} == {
-        ("a0", f"{TASKS}.stumble", "task")
-    }
-    told = sorted((each["group"], each["phase"], each["attempts"]) for each in children)
-    assert told == [
-        ("children", "failed", 2), ("children", "succeeded", 1), ("children", "succeeded", 2),
-    ]  # fmt: skip
+    assert [root[key] for key in ("name", "title", "parent")] == ["a0", "family", None]
+    keys = ("parent", "group", "task", "type")
+    of_all = ["a0", "children", f"{TASKS}.stumble", "task"]
+    assert all([each[key] for key in keys] == of_all for each in children)
+    told = sorted((each["phase"], each["attempts"]) for each in children)
+    assert told == [("failed", 2), ("succeeded", 1), ("succeeded", 2)]
     (failed,) = (each for each in children if each["phase"] == "failed")
     assert "attempt 1 stumbles" in failed["error"]
     assert (failed["cached"], failed["condition"]) == (False, None)

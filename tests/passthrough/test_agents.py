@@ -163,11 +163,6 @@ async def make_if_given(note: Note | None = None) -> Note | None:
     return note
 
 
-@router.get("/stuck")
-async def stuck() -> None:
-    await asyncio.Event().wait()
-
-
 @router.get("/surroundings")
 async def surroundings(request: Request) -> list[Any]:
     return [*request.scope["state"]]
@@ -516,7 +511,8 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
 def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
     local_flyte: LocalFlyte,
 ) -> None:
-    result = called("stuck", {"Authorization": bearer("alice")}, flyte_timeout=1.0)
+    with local_flyte.hang("ListProjects"):
+        result = called("list_projects", {"Authorization": bearer("alice")}, flyte_timeout=1.0)
     assert (result["isError"], result["structuredContent"]["status"]) == (True, 504)
 
 

@@ -1,8 +1,6 @@
 """Endpoints that are written from Flyte's documentation keep every promise: `naive_endpoints`."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -54,31 +52,23 @@ def names(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     return {"run": greeting, "doomed": start(COUNT, to=100_000)}
 
 
-@pytest.fixture(scope="module")
-def people(url: str) -> Iterator[list[httpx.Client]]:
-    """Clients of the people in `WHO`."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(client_of(url, who)) for who in WHO]
-
-
-def status(client: httpx.Client, endpoint: str, body: Any) -> str:
-    """Call an endpoint; abort the run that it starts, if any."""
-    method, path = endpoint.split()
-    content = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
-    answer = client.request(method, path, **content)
-    if answer.status_code == 200 and method == "POST" and isinstance(answer.json(), str):
-        client.post(f"/runs/{answer.json()}/abort")
-    return str(answer.status_code)
-
-
 @pytest.mark.parametrize("endpoint", STATUSES)
 def test_every_person_gets_the_expected_status(
-    people: list[httpx.Client], names: dict[str, str], endpoint: str
+    url: str, names: dict[str, str], endpoint: str
 ) -> None:
     expected, body = STATUSES[endpoint]
+    method, path = endpoint.format(**names).split()
+    content = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
+
+    def status(who: str | None) -> str:
+        with client_of(url, who) as client:
+            answer = client.request(method, path, **content)
+            if answer.status_code == 200 and method == "POST" and isinstance(answer.json(), str):
+                client.post(f"/runs/{answer.json()}/abort")  # the run that it has started
+            return str(answer.status_code)
+
     with ThreadPoolExecutor(len(WHO)) as pool:
-        found = pool.map(lambda client: status(client, endpoint.format(**names), body), people)
-    assert " ".join(found) == expected
+        assert " ".join(pool.map(status, WHO)) == expected
 
 
 def test_values_that_a_stranger_stored_are_data(
