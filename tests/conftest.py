@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
     *("readme", "owner", "command", "walkthrough", "conformance", "apps", "demo", "actions"),
-    *("looks", "runs_of_others", "attacks", "faults", "devbox", "contract"),
+    *("looks", "runs_of_others", "attacks", "faults", "lives_of_runs", "contract"),
     *("image", "ingress", "conditions", "update", "values", "inflate"),
 ]
 

@@ -1,12 +1,13 @@
 """``python -m tests.conformance``: compare a Flyte with the expected answers."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .runner import KINDS, Case, Runner, Target, cases
@@ -43,13 +44,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.url is not None:
             return _compare(_target(options), options.only)
         sys.path.append(str(ROOT / "{{cookiecutter.project_slug}}"))
-        from .local import local_target  # noqa: PLC0415 - not needed for a real Flyte
-
         with local_target(options.kind) as target:
             return _compare(target, options.only)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def local_target(kind: str) -> Iterator[Target]:
+    """Start a local Flyte of this kind."""
+    from local_flyte import PEOPLE, LocalFlyte, Mode  # noqa: PLC0415 - not for a real Flyte
+
+    with LocalFlyte(mode=Mode(kind)) as flyte:
+        tokens = {name: flyte.token(name) for name in PEOPLE}
+        yield Target(flyte.url, kind, tokens, ca_cert=flyte.ca_file.read_bytes())
 
 
 def _target(options: argparse.Namespace) -> Target:

@@ -14,8 +14,7 @@ import pytest
 
 from local_flyte import LocalFlyte
 
-from .__main__ import main
-from .local import local_target
+from .__main__ import local_target, main
 from .runner import KINDS, Case, Runner, cases
 
 ROOT = Path(__file__).parents[2]
@@ -116,13 +115,10 @@ def test_some_cases_can_be_run_and_each_is_printed_as_it_ends(
 ) -> None:
     projects = "flyteidl2.project.project_service.ProjectService"
     get = {"call": "GetProject", "request": {"id": "flytesnacks"}}
-    given = {
-        "a project": get,
-        "another": get,
-        "the wrong project": {**get, "answer": {"project": {"id": "another"}}},
-        "victor's project": {**get, "as": "victor"},
-    }
-    made = [Case(projects, name, KINDS, [step]) for name, step in given.items()]
+    wrong = {**get, "answer": {"project": {"id": "another"}}}
+    made = [Case(projects, name, KINDS, [get]) for name in ("a project", "another")]
+    made.append(Case(projects, "the wrong project", KINDS, [wrong]))
+    made.append(Case(projects, "victor's project", KINDS, [{**get, "as": "victor"}]))
     monkeypatch.setattr("tests.conformance.__main__.cases", lambda: made)
     monkeypatch.setenv("FLYTE_TEST_TOKEN_ALICE", local_flyte.token("alice"))
     command = ["--url", local_flyte.url, "--ca", str(local_flyte.ca_file), "--only", "project"]

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,12 +82,3 @@ def test_the_banner_warns_if_the_system_cannot_identify_users(
     assert sentence in flyte_banner(local_flyte)
     runs(local_flyte, "alice")  # is answered
     same_user.is_known.cache_clear()
-
-
-def test_an_upload_that_is_not_expected_is_refused_unread(local_flyte: LocalFlyte) -> None:
-    uploads = urlsplit(local_flyte._services.storage.address)
-    with socket.create_connection((uploads.hostname, uploads.port), 60) as connection:
-        connection.sendall(
-            b"PUT /upload/guessed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-        )
-        assert connection.recv(100).startswith(b"HTTP/1.1 403")

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextvars
-import json
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -22,7 +19,6 @@ from .harness import (
     ask,
     get,
     metadata,
-    request,
     sdk_fails,
     websocket,
 )
@@ -111,31 +107,6 @@ def test_a_subclass_may_override_dispatch(cls: Class) -> None:
     assert answer.header(b"x-stamp") == [b"1"]
     assert ask(Stamping, get()).status == 401
     assert ask(Stamping, get(path="/teapot")).status == 418
-
-
-def test_a_fastapi_app_uses_it_like_any_middleware(cls: Class) -> None:
-    app = FastAPI()
-    app.add_middleware(cls, excluded_paths={"/health"})
-
-    def found() -> Iterator[dict[str, str]]:
-        yield metadata()
-
-    @app.get("/health")
-    @app.get("/me")
-    async def me(found: Annotated[dict[str, str], Depends(found)]) -> list[dict[str, str]]:
-        return [found, metadata()]
-
-    @app.get("/sync")
-    def sync() -> list[dict[str, str]]:
-        return [metadata()]
-
-    def body(*headers: Header, path: str) -> Any:
-        return json.loads(asyncio.run(request(app, get(*headers, path=path))).body)
-
-    assert body(ALICE, path="/me") == [IS_ALICE] * 2
-    assert body(ALICE, path="/sync") == [IS_ALICE]
-    assert body(ALICE, path="/health") == [{}, {}]
-    assert body(path="/me") == {"detail": "Authentication credentials required"}
 
 
 @sdk_fails("the SDK's class sets no metadata for WebSockets")
