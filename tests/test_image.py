@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local_flyte import PEOPLE, LocalFlyte, Mode
+from local_flyte import PEOPLE, LocalFlyte
 
 from .baking import Baker, run
 
@@ -52,7 +52,8 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     (tools / "docker").write_text(docker, "utf-8")
     (tools / "docker").chmod(0o755)
     (project / ".venv").symlink_to(sys.prefix)
-    with LocalFlyte(mode=Mode.OPEN_SOURCE) as flyte:
+    headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+    with LocalFlyte(app_bin=image / "bin") as flyte:
         config = flyte.config_file().read_text("utf-8")
         local = '"builder": "local", "registry": "registry.example/me"'
         (tmp_path / "flyte.yaml").write_text(config.replace('"builder": "remote"', local), "utf-8")
@@ -64,6 +65,12 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
             FLYTECTL_CONFIG=str(tmp_path / "flyte.yaml"),
         )
         methods = [call.method for call in flyte.calls]
+        url = flyte.wait_app("my-flyte-app")
+        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as bob:
+            inputs = {"inputs": {"name": "Ada"}}
+            run_ = bob.post("/tasks/my-flyte-app-tasks.greet/runs", json=inputs).json()
+            bob.get(f"/runs/{run_['name']}/events")  # until it has ended
+            assert bob.get(f"/runs/{run_['name']}/io").json()["outputs"] == {"o0": "Hello, Ada."}
     tasks = (project / "app" / "tasks.py").read_text("utf-8")
     assert methods.count("DeployTask") == tasks.count("\n@task_env.task")
     (command,) = re.findall(r"^\S*flyte deploy .*", printed, re.MULTILINE)
@@ -72,20 +79,8 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     platform = "--platform linux/amd64,linux/arm64"
     assert re.search(rf"options of docker: .*{tag} {platform} --push$", printed, re.MULTILINE)
     assert re.search(r"ran in the image: .* --no-dev\b.* --no-install-project", printed)
-
     assert "Commit uv.lock" in printed
-    assert re.search(r"^Address: https://\S+$", printed.splitlines()[-1])
-
+    assert re.search(r"^Address: https?://\S+$", printed.splitlines()[-1])
     installed = run([*uv, "pip", "list", "--python", image], project)
     assert "uvicorn" in installed
     assert not {"pytest", "mypy", "trustme", "nox"} & set(installed.split())
-
-    headers = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
-    with LocalFlyte(app_bin=image / "bin") as flyte:
-        flyte.deploy(project, "deployment.py", "app_env")
-        url = flyte.wait_app("my-flyte-app")
-        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as bob:
-            inputs = {"inputs": {"name": "Ada"}}
-            run_ = bob.post("/tasks/my-flyte-app-tasks.greet/runs", json=inputs).json()
-            bob.get(f"/runs/{run_['name']}/events")  # until it has ended
-            assert bob.get(f"/runs/{run_['name']}/io").json()["outputs"] == {"o0": "Hello, Ada."}
