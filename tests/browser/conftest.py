@@ -22,6 +22,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--renderer-process-limit=1",  # a new process for each page takes a quarter of the CPU
 ]
 
 expect.set_options(timeout=120_000)

@@ -16,9 +16,9 @@ from .visiting import Visitors, finished, log_lines, look_again, started
 
 def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Visitors) -> None:
     visitor = visit("alice")
-    page = visitor.page
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
+    visitor.page.on("console", lambda message: complaints.append(message.text))
+    page = visitor.go()
     who = page.get_by_role("group", name="Who you are")
     expect(who).to_contain_text("Alice Adams")
     switch = who.get_by_role("link", name="Switch user")
@@ -218,16 +218,16 @@ def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visitors) 
 
 
 def test_carol_sees_that_she_has_no_rights(visit: Visitors) -> None:
-    page = visit("carol").page
-    expect(page.get_by_role("group", name="Who you are")).to_contain_text("Carol Clark")
+    visitor = visit("carol")
     for place in ("tasks", "runs"):
-        page.goto(f"{page.url.split('#')[0]}#/{place}")
+        page = visitor.go(place)
+        expect(page.get_by_role("group", name="Who you are")).to_contain_text("Carol Clark")
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text("Flyte does not let you do this")
         expect(alert).to_contain_text("Administrators of the project in Flyte can change that.")
     problem = {"title": "Forbidden", "status": 403, "detail": "only on Mondays"}  # an owner's own
     page.route("**/tasks?*", lambda route: route.fulfill(status=403, json=problem))
-    page.goto(f"{page.url.split('#')[0]}#/tasks")
+    visitor.go("tasks")
     expect(alert).to_contain_text("only on Mondays")
     expect(alert).not_to_contain_text("Flyte")
 
