@@ -264,15 +264,6 @@ def doubling(levels: int, leaf: Any) -> LiteralType:
     return struct({"$ref": "#/$defs/L0", "$defs": made | {names[-1]: leaf}})
 
 
-def unions(levels: int, width: int) -> LiteralType:
-    """Make a union of lists of unions of lists ..., where every variant has to be tried."""
-    kind = LiteralType(simple=SimpleType.INTEGER)
-    for _ in range(levels):
-        variants = [LiteralType(collection_type=kind)] * width
-        kind = LiteralType(union_type={"variants": variants})
-    return kind
-
-
 def of_many_properties(count: int) -> dict[str, Any]:
     names = [str(number) for number in range(count)]
     properties = {name: {"type": "integer", "default": 1} for name in names}
@@ -323,7 +314,6 @@ TYPES: dict[str, LiteralType] = {
     "an enum of 10,000": listed(
         LiteralType(enum_type={"values": [str(number) for number in range(10_000)]})
     ),
-    "unions of unions": unions(4, 6),
     "unions of unions of a number and an enum": struct(
         {
             "anyOf": [{"anyOf": [{"$ref": "#/$defs/A"}, {"type": "number"}]}] * 400,

@@ -2,12 +2,14 @@
 
 import asyncio
 import datetime as dt
+import decimal
 import enum
 import json
 import math
+import uuid
 from dataclasses import dataclass
 from pprint import pformat
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, NamedTuple, TypedDict, Union
 from typing import Literal as Constant
 
 import pytest
@@ -47,6 +49,25 @@ class Swapped(enum.Enum):
 class Point:
     x: int
     y: float = 2.0
+
+
+class Named(NamedTuple):
+    number: int
+    color: Color
+
+
+class Typed(TypedDict):
+    share: float
+    levels: list[Level]
+
+
+@dataclass
+class Odd:
+    at: dt.time
+    id: uuid.UUID
+    amount: decimal.Decimal
+    numbers: set[int]
+    more: tuple[int, ...]
 
 
 @dataclass
@@ -163,6 +184,15 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Leveled, Leveled(level=Level.LOW, by=Color.RED, since=NOW.date()),
         {"level": 1, "by": "red", "since": "2024-01-02"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
+    (int | float | bool | None, True, True),
+    (int | float | bool | None, 1.0, 1.0),
+    (dict[str, list[Swapped]], {"a": [Swapped.A]}, {"a": ["A"]}),
+    (dict[str, Point | None], {"a": Point(1), "b": None}, {"a": {"x": 1}, "b": None}),
+    (Named, Named(1, Color.RED), {"number": 1, "color": "RED"}),
+    (Typed, {"share": 1.0, "levels": [Level.LOW]}, {"share": 1, "levels": ["LOW"]}),
+    (Odd, Odd(dt.time(1, 2), uuid.UUID(int=5), decimal.Decimal("0.1"), {1, 2}, (1, 2)),
+        {"at": "01:02:00", "id": str(uuid.UUID(int=5)), "amount": "0.1", "numbers": [1, 2],
+         "more": [1, 2]}),
     (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
 ]  # fmt: skip
 

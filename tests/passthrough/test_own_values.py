@@ -8,8 +8,6 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import flyte
@@ -27,13 +25,12 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 from flyteidl2.task.task_definition_pb2 import TaskDetails
-from pydantic import BaseModel
 
 from passthrough.values import InvalidInputs
 
 from .support import as_a_task_reads
-from .test_hostile_literals import INTEGER, TYPES, interface_of, only_data_and_little_work
-from .test_literals import Swapped
+from .test_hostile_literals import INTEGER, TYPES, interface_of
+from .test_literals import Level, Leveled, Parts, Point, Swapped
 
 pytestmark = pytest.mark.usefixtures("_safe_sdk")
 MOMENT = dt.datetime(2026, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
@@ -50,23 +47,8 @@ class Mode(enum.StrEnum):
 
 
 @dataclasses.dataclass
-class Size:
-    width: int
-    height: int = 2
-
-
-@dataclasses.dataclass
-class Counts:
-    names: dict[int, str]
-
-
-@dataclasses.dataclass
 class Anything:
     of: Any
-
-
-class Place(BaseModel):
-    name: str
 
 
 def of_a_function(**types: Any) -> NativeInterface:
@@ -80,12 +62,10 @@ def of_a_remote_task(**types: Any) -> NativeInterface:
     return flyte.types.guess_interface(interface_of(**kinds))
 
 
-def converted(
-    interface: NativeInterface, run: Callable[..., Any] = asyncio.run, /, **values: Any
-) -> dict[str, Literal]:
+def converted(interface: NativeInterface, **values: Any) -> dict[str, Literal]:
     """Convert inputs as ``flyte.run`` does."""
     convert = flyte_convert.convert_from_native_to_inputs_binding_artifacts
-    made = run(convert(interface, (), values))
+    made = asyncio.run(convert(interface, (), values))
     return {each.name: each.value for each in made.proto_inputs.literals}
 
 
@@ -104,9 +84,9 @@ def errors_of(interface: NativeInterface, **values: Any) -> list[Any]:
         (Swapped | str | None, Swapped.A),
         (list[Mode], [Mode.FAST]),
         (str, Mode.FAST),
-        (Size | None, Size(1)),
-        (Counts, Counts({1: "one"})),
-        (dict[str, Place], {"a": Place(name="x")}),
+        (Point | None, Point(1)),
+        (Parts, Parts(Point(1), Level.LOW, (1, "p"), "a", {1: "one"})),
+        (dict[str, Leveled], {"a": Leveled(level=Level.LOW)}),
         (list[File], [FILE]),
         (Dir, Dir[Any].from_existing_remote("s3://bucket/folder")),
         (float, math.nan),
@@ -134,9 +114,9 @@ def test_json_among_values_of_the_apps_own_is_checked() -> None:
         (str, MOMENT),
         (str, Swapped.A),
         (dict, FILE),
-        (Size, {"width": Swapped.A}),
-        (Size, Size(2**70)),
-        (Place, Size(1)),
+        (Point, {"x": Swapped.A}),
+        (Point, Point(2**70)),
+        (Leveled, Point(1)),
         (dict, Custom()),
         (Anything, Anything({b"\xff": 1})),
         (dict, Anything({False: 1})),
@@ -174,7 +154,7 @@ def test_a_bug_in_the_apps_own_code_is_none_of_the_callers(
         (int, {"x": "1"}),
         (int, {}),
         (int, {"x": 1, "y": 1}),
-        (Place, {"x": 1}),
+        (Leveled, {"x": 1}),
         (dict, {"x": 2**70}),
         (dict, {"x": json.loads("[" * 100 + "]" * 100)}),
         (list[int], {"x": [0] * 100_000}),
@@ -191,11 +171,8 @@ def test_the_inputs_of_a_remote_task_must_be_named() -> None:
 
 
 def test_large_pickles_are_not_written_to_the_disk() -> None:
-    with closing(asyncio.new_event_loop()) as loop:
-        run, task = loop.run_until_complete, of_a_function(x=bytes)
-        converted(task, run, x=b"")  # imports what it needs
-        with only_data_and_little_work():
-            converted(task, run, x=bytes(2**20))
+    sent = converted(of_a_function(x=bytes), x=bytes(2**20))["x"]
+    assert len(sent.scalar.binary.value) > 2**20
 
 
 @pytest.mark.parametrize(

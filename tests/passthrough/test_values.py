@@ -87,7 +87,7 @@ def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Clie
     [
         ("/rerun/{run}", {"name": 1, "excited": "very"}, "excited name"),
         ("/tasks/greet/run", {"excited": 1, "loud": True}, "excited loud name"),
-        ("/rerun/{run}", {"loud": True, "name": 1}, "loud"),
+        ("/rerun/{run}", {"custom_context": 1, "name": 1}, "custom_context"),
     ],
 )
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
@@ -162,27 +162,25 @@ async def build(force: bool = False) -> dict[str, str | None]:
     return {"image": built.uri, "run": run}
 
 
-def test_each_caller_asks_for_the_image(
-    alice: httpx.Client, bob: httpx.Client, received: Received
+def test_each_caller_asks_for_the_image_and_builds_it_if_they_may_run_tasks(
+    alice: httpx.Client,
+    bob: httpx.Client,
+    victor: httpx.Client,
+    received: Received,
+    local_flyte: LocalFlyte,
 ) -> None:
+    deploy_builder(local_flyte)
     for client in (alice, bob, alice):
         assert client.post("/build").is_success
     callers = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
     assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
-
-
-def test_each_caller_gets_a_separate_build_if_they_may_run_tasks(
-    alice: httpx.Client, bob: httpx.Client, local_flyte: LocalFlyte, url: str
-) -> None:
-    deploy_builder(local_flyte)
     forced = {"force": True}
     built = [client.post("/build", params=forced).json() for client in (alice, bob)]
     with acting_as("alice"):
         runs = [remote.Run.get(name=each["run"]) for each in built]
     executors = [run.pb2.action.metadata.executed_by.user.id.subject for run in runs]
     assert executors == ["alice-subject", "bob-subject"]
-    with client_of(url, "victor") as victor:
-        assert victor.post("/build", params=forced).status_code == 403
+    assert victor.post("/build", params=forced).status_code == 403
 
 
 def test_initialising_again_in_a_lifespan_changes_nothing(
