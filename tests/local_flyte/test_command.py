@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -66,12 +65,12 @@ def flyte(words: list[str], project: Path, home: Path) -> str:
     return run([str(project / words[0]), *words[1:]], project, **environment)
 
 
-def answers(client: httpx.Client, url: str) -> bool:
-    """Tell whether anything answers."""
-    try:
-        return client.get(url).is_success
-    except httpx.TransportError:
-        return False
+def health(client: httpx.Client, url: str, status: int, line: str = "") -> bool:
+    """Tell whether the app answers with this status and line."""
+    with suppress(httpx.TransportError):  # a restart can end a connection
+        answer = client.get(f"{url}/health")
+        return answer.status_code == status and line in answer.text
+    return False
 
 
 def flyte_lines(printed: str) -> list[list[str]]:
@@ -166,7 +165,7 @@ def test_flyte_commands_work_as_printed_and_what_is_deployed_has_no_such_sign_in
     with httpx.Client(
         base_url=f"https://{host}", verify=trusted, trust_env=False, timeout=60
     ) as browser:
-        wait_until(lambda: answers(browser, "/health"))
+        wait_until(lambda: health(browser, "", 200))
         for path in (*links, "/sign-in", "/sign-out"):
             response = browser.get(path)
             assert response.status_code in {401, 404}
@@ -213,26 +212,19 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
         assert "flytesnacks" in run([*line, "--silent", "--noproxy", "*"], root)
         wait_until(lambda: '"route": "/projects"' in command.printed())
         url = printed.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
-
-        def health(status: int, line: str) -> bool:
-            with suppress(httpx.TransportError):  # a restart can end a connection
-                answer = browser.get(f"{url}/health")
-                return answer.status_code == status and line in answer.text
-            return False
-
         more.write_text("a mistake")
-        wait_until(partial(health, 503, "SyntaxError: invalid syntax"))
+        wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))
         wait_until(lambda: "\napp/more.py, line 1: SyntaxError: " in command.printed())
         more.write_text(SECOND.replace("nap", "siesta"))
         wait_until(lambda: "Registered the tasks again." in command.printed())
         said = flyte([*flyte_lines(printed)[0][:3], "get", "task"], root, tmp_path)
         assert "my-flyte-app-tasks.greet" in said
         assert "my-flyte-app-more.siesta" in said
-        wait_until(partial(health, 200, ""))
+        wait_until(lambda: health(browser, url, 200))
 
         main.write_text(correct.replace("await connect(", "int("))
         error = "TypeError: int() argument must be"
-        wait_until(partial(health, 503, error))
+        wait_until(lambda: health(browser, url, 503, error))
         wait_until(
             lambda: re.search(
                 rf"^app/main.py, line \d+: {re.escape(error)}", command.printed(), re.MULTILINE

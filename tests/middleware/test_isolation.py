@@ -92,22 +92,6 @@ def test_thousands_of_interleaved_callers_never_mix(ours: Class) -> None:
     assert mixed == []
 
 
-def test_background_work_of_the_request_has_its_credentials(cls: Class) -> None:
-    seen = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        async def child() -> None:
-            seen.append(metadata())
-
-        await asyncio.create_task(child())
-        await asyncio.to_thread(lambda: seen.append(metadata()))
-        await Probe()(scope, receive, send)
-        seen.append(metadata())
-
-    asyncio.run(request(cls(app), get(ALICE)))
-    assert seen == [IS_ALICE] * 3
-
-
 @sdk_fails("what the server does inside receive() inherits the caller's credentials")
 @pytest.mark.parametrize("ambient", [{}, {"x-ambient": "1"}], ids=["bare", "ambient"])
 def test_the_server_callables_never_run_with_the_callers_credentials(

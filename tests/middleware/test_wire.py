@@ -6,7 +6,7 @@ The app runs in a separate process (``wire_app.py``), since the SDK is initialis
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,23 +58,16 @@ def port(flyte: Flyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int
             process.kill()
 
 
-class App:
-    """Makes the app call Flyte, as the class under test lets it."""
-
-    def __init__(self, port: int, cls: Class) -> None:
-        self.port, self.path = port, "/sdk/me" if cls is SdkMiddleware else "/ours/me"
-
-    def call(self, *lines: bytes) -> int:
-        """Send exactly these header lines; return the status."""
-        with Connection(self.port) as connection:
-            return connection.ask(
-                "GET", self.path, *(each.decode("latin-1") for each in lines)
-            ).status
-
-
 @pytest.fixture(scope="module")
-def app(port: int, cls: Class) -> App:
-    return App(port, cls)
+def call(port: int, cls: Class) -> Callable[..., int]:
+    """Return a function that sends exactly these header lines, and returns the status."""
+
+    def call(*lines: bytes) -> int:
+        path = "/sdk/me" if cls is SdkMiddleware else "/ours/me"
+        with Connection(port) as connection:
+            return connection.ask("GET", path, *(each.decode("latin-1") for each in lines)).status
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -87,21 +80,21 @@ def app(port: int, cls: Class) -> App:
     ],
 )
 def test_the_bytes_that_reach_flyte_are_those_that_came(
-    flyte: Flyte, app: App, value: bytes
+    flyte: Flyte, call: Callable[..., int], value: bytes
 ) -> None:
-    assert app.call(b"Authorization: " + value) == 200
+    assert call(b"Authorization: " + value) == 200
     assert flyte.received(b"authorization") == [value]
     assert flyte.received(b"cookie") == []
 
 
-def test_cookies_reach_flyte_as_they_came(flyte: Flyte, app: App) -> None:
-    assert app.call(b'Cookie: a=b; c="d e"; f=', b"Authorization: Bearer x") == 200
+def test_cookies_reach_flyte_as_they_came(flyte: Flyte, call: Callable[..., int]) -> None:
+    assert call(b'Cookie: a=b; c="d e"; f=', b"Authorization: Bearer x") == 200
     assert flyte.received(b"cookie") == [b'a=b; c="d e"; f=']
     assert flyte.received(b"authorization") == [b"Bearer x"]
 
 
-def test_nothing_else_of_the_request_reaches_flyte(flyte: Flyte, app: App) -> None:
-    assert app.call(b"Authorization: Bearer x", b"X-Other: 1", b"User-Agent: me/1") == 200
+def test_nothing_else_of_the_request_reaches_flyte(flyte: Flyte, call: Callable[..., int]) -> None:
+    assert call(b"Authorization: Bearer x", b"X-Other: 1", b"User-Agent: me/1") == 200
     sent = b"\n".join(b": ".join(field) for field in flyte.calls[-1])
     assert b"x-other" not in sent
     assert b"me/1" not in sent

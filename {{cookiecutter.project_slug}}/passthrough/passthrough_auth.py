@@ -243,7 +243,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             return await call_next(request)
         with remote.auth_metadata(*credentials.items()):
             response = await call_next(request)
-        if "cookie" in credentials and isinstance(response, Response):
+        if "cookie" in credentials:
             response.raw_headers[:] = _vary_on_cookie(response.raw_headers)
         return response
 
