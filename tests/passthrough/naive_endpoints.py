@@ -121,12 +121,6 @@ async def first_line(name: str) -> str:
     return ""
 
 
-@router.get("/runs/{name}/result")
-async def result(name: str) -> Any:
-    run = await remote.Run.get.aio(name)
-    return (await run.outputs.aio())[0]
-
-
 @router.get("/runs/{name}/io")
 def io(name: str) -> dict[str, Any]:
     run = remote.Run.get(name)

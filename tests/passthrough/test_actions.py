@@ -84,7 +84,6 @@ def test_a_watch_that_falls_silent_is_opened_again_and_ends_although_something_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(interceptor, "RENEWAL", 1)
-    monkeypatch.setitem(watching.QUIET_SECONDS, watching.ASKS, 1.0)
 
     def opened() -> int:
         return [call.method for call in received()].count("WatchActions")
@@ -119,7 +118,10 @@ def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
     assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
 
 
-def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
+def test_details_are_fetched_ten_at_once(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(watching.QUIET_SECONDS, watching.ASKS, 1.0)
     run = start("tests.ask", prompts=[str(number) for number in range(25)])
     wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)
     with ThreadPoolExecutor(2) as threads:

@@ -102,15 +102,16 @@ def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
 
 
 def test_an_answer_that_comes_too_late_is_not_claimed(
-    alice: httpx.Client, local_flyte: LocalFlyte
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
     (condition,) = asked(alice)
-    details = details_of(local_flyte, condition)
+    local_flyte.clear_calls()
     with ThreadPoolExecutor(1) as thread, local_flyte.hang(RECORDING):
-        with local_flyte.hang("SignalEvent"):
-            told = thread.submit(answer, alice, condition, True)
-            wait_until(lambda: local_flyte.open_calls("SignalEvent"))
-            details.status.MergeFrom(ActionStatus(phase="ACTION_PHASE_TIMED_OUT"))
+        told = thread.submit(answer, alice, condition, True)
+        wait_until(lambda: len(local_flyte.calls) > 6)  # it waits for the record
+        details = details_of(local_flyte, condition)
+        details.status.MergeFrom(ActionStatus(phase="ACTION_PHASE_TIMED_OUT"))
         assert told.result().status_code == 409
     alice.post(f"/runs/{condition['run']}/abort")
 
