@@ -20,23 +20,19 @@ from fastapi.testclient import TestClient
 from flyte import remote
 from starlette.responses import Response
 
+from app.routers import tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as
 from passthrough.calls.deadline import Deadline
 from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import request_calls
-from passthrough.dependencies import Inputs, TaskDep
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
-from passthrough.waiting import wait_for
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
-
-
-@router.post("/tasks/{name}/runs")
-async def run(task: TaskDep, inputs: Inputs) -> str:
-    return (await flyte.run.aio(task, **inputs)).name
+router.include_router(tasks.router)
+RUNS = "/tasks/tests.greet/runs"
 
 
 NOT_INPUTS = (
@@ -46,7 +42,7 @@ NOT_INPUTS = (
 
 def test_the_name_of_an_sdk_argument_is_refused_as_an_input(alice: httpx.Client) -> None:
     for name in NOT_INPUTS.split():
-        answer = alice.post("/tasks/tests.greet/runs", json={"name": "Ada", name: 1})
+        answer = alice.post(RUNS, json={"inputs": {"name": "Ada", name: 1}})
         assert answer.status_code == 422, answer.text
         assert f"{name} is the name of an argument" in answer.text
 
@@ -76,22 +72,14 @@ def test_a_log_line_is_one_line_with_no_query_and_no_credential(
         assert json.loads(line)["status"] == 200
 
 
-@router.post("/greetings")
-async def greet_and_wait(name: str) -> str:
-    task = remote.Task.get("tests.greet", auto_version="latest")
-    run = await flyte.run.aio(task, name=name)
-    await wait_for(run, 600)
-    return run.name
-
-
 def test_a_started_run_is_reported_even_if_it_cannot_be_watched(
     short_timeout: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     with local_flyte.hang("WatchActionDetails"):
-        answer = short_timeout.post("/greetings", params={"name": "Ada"})
-    assert answer.status_code == 200, answer.text
+        answer = short_timeout.post(f"{RUNS}?wait=600", json={"inputs": {"name": "Ada"}})
+    assert answer.status_code == 201, answer.text
     with acting_as("alice"):
-        assert remote.Run.get(name=answer.json()).name == answer.json()
+        assert remote.Run.get(name=answer.json()["name"]).name
 
 
 @router.post("/deadlines")

@@ -27,6 +27,7 @@ GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
 LIMIT = (
     "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
 )
+TOLD_LIMIT = "Flyte returns inputs and outputs of at most 2 MiB"
 TOKEN = "a-token-of-somebody"
 
 
@@ -39,12 +40,7 @@ TOKEN = "a-token-of-somebody"
         (Code.ABORTED, "x" * 2000, GET_DATA, (Code.ABORTED, "x" * MAX_ERROR_CHARS)),
         (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
         (Code.UNKNOWN, LIMIT, GET_DATA, (Code.UNKNOWN, LIMIT)),
-        (
-            Code.INTERNAL,
-            LIMIT,
-            GET_DATA,
-            (Code.OUT_OF_RANGE, "Flyte returns inputs and outputs of at most 2 MiB"),
-        ),
+        (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
     ],
 )
 def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(

@@ -35,6 +35,18 @@ async def me() -> str:
     return (await remote.User.get.aio()).name()
 
 
+log: list[str] = []
+
+
+@router.get("/wait")
+async def wait() -> None:
+    log.append("began")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        log.append("ended")
+
+
 @pytest.fixture(scope="module")
 def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """The way to an nginx in front of the local Flyte."""
@@ -154,29 +166,18 @@ UPGRADE = head("/health", *WEBSOCKET)
     ids=["and leaves", "as a WebSocket", "too many"],
 )
 def test_a_request_ends_although_its_client_has_sent_the_next(
-    local_flyte: LocalFlyte, further: bytes, leaves: bool
+    url: str, further: bytes, leaves: bool
 ) -> None:
-    waiting, log, own = asyncio.Event(), list[str](), APIRouter()
-
-    @own.get("/wait")
-    async def wait() -> None:
-        log.append("began")
-        try:
-            await waiting.wait()
-        finally:
-            log.append("ended")
-
-    with serving(build_app(own)) as url:
-        with connected(url, head("/wait")) as client:
-            wait_until(lambda: log == ["began"])
-            client.sendall(further)
-            while not leaves and client.recv(4096):  # until the app closes the connection
-                pass
-        wait_until(lambda: log == ["began", "ended"], 20)
+    log.clear()
+    with connected(url, head("/wait")) as client:
+        wait_until(lambda: log == ["began"])
+        client.sendall(further)
+        while not leaves and client.recv(4096):  # until the app closes the connection
+            pass
+    wait_until(lambda: log == ["began", "ended"], 20)
 
 
-def test_headers_that_do_not_end_are_not_kept(local_flyte: LocalFlyte) -> None:
+def test_headers_that_do_not_end_are_not_kept(url: str) -> None:
     arriving = b"GET /health HTTP/1.1\r\nx: " + b"x" * 4 * MAX_ARRIVING_HEADER_BYTES
-    refused = suppress(ConnectionResetError)
-    with serving(build_app(router)) as url, connected(url, arriving) as client, refused:
+    with connected(url, arriving) as client, suppress(ConnectionResetError):
         assert client.recv(12) == b"HTTP/1.1 400"

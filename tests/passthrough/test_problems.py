@@ -225,59 +225,55 @@ def test_an_owners_own_status_detail_and_headers_become_a_problem(
 
 
 CANNOT = "the task cannot be run with these inputs"
+INVALID = "the request contains invalid values"
 NO_TASK = "no such task t in project None, domain None"
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "detail", "errors"),
+    ("error", "status", "detail"),
     [
-        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken", None),
-        (
-            flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK),
-            404,
-            NO_TASK[:14],
-            None,
-        ),
-        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd", None),
-        (flyte.errors.InitializationError("X", "user", "no client"), 503, None, None),
-        (DeadlineExceededError("Get"), 504, "Flyte did not answer in time", None),
-        (httpx.ReadError("dropped"), 502, "dropped", None),
-        (TimeoutError(), 504, "this took too long; a run that was started goes on", None),
-        (ConnectError(Code.DATA_LOSS, "lost"), 502, "lost", None),
-        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None, None),
-        (ConnectError(Code.PERMISSION_DENIED, "not you"), 403, "not you", None),
-        (HTTPException(403, "not you"), 403, "not you", None),
-        (TooLargeError("larger"), 413, "larger", None),
-        (InvalidInputs([(("a", 0), "wrong")]), 422, CANNOT, [(["inputs", "a", 0], "wrong")]),
+        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
+        (flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, NO_TASK[:14]),
+        (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
+        (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
+        (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
+        (httpx.ReadError("dropped"), 502, "dropped"),
+        (TimeoutError(), 504, "this took too long; a run that was started goes on"),
+        (ConnectError(Code.DATA_LOSS, "lost"), 502, "lost"),
+        (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
+        (ConnectError(Code.PERMISSION_DENIED, "not you"), 403, "not you"),
+        (HTTPException(403, "not you"), 403, "not you"),
+        (TooLargeError("larger"), 413, "larger"),
         # An owner's own function called `run` that is called wrongly is a bug.
-        (TypeError("run() got multiple values for argument 'a'"), 500, None, None),
-        (
-            RequestValidationError([{"loc": ("query", n), "msg": "no"} for n in range(200)]),
-            422,
-            "the request contains invalid values",
-            [(["query", n], "no") for n in range(100)],
-        ),
-        (HTTPException(200, "odd"), 200, "odd", None),
-        (HTTPException(599, [{"b": 1}]), 599, '[{"b": 1}]', None),
-        (HTTPException(600, "odd"), 500, "odd", None),
-        (HTTPException(199, "odd"), 500, "odd", None),
-        (RuntimeError("a bug"), 500, None, None),
+        (TypeError("run() got multiple values for argument 'a'"), 500, None),
+        (HTTPException(200, "odd"), 200, "odd"),
+        (HTTPException(599, [{"b": 1}]), 599, '[{"b": 1}]'),
+        (HTTPException(600, "odd"), 500, "odd"),
+        (HTTPException(199, "odd"), 500, "odd"),
     ],
 )
-def test_exceptions_map_to_problems(
-    error: Exception, status: int, detail: str | None, errors: list[tuple[list[Any], str]] | None
-) -> None:
+def test_exceptions_map_to_problems(error: Exception, status: int, detail: str | None) -> None:
     wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
     wrapped.__cause__ = error
     calls = (ConnectError, DeadlineExceededError)
     for each in (error, wrapped) if isinstance(error, calls) else (error,):
         problem = Problem.of_exception(each)
-        assert (problem.status, problem.detail) == (status, detail)
+        assert (problem.status, problem.detail, problem.errors) == (status, detail, None)
         is_flytes = status == 403 and isinstance(error, ConnectError)
         assert problem.refused_by == ("flyte" if is_flytes else None)
         assert problem.title == http.client.responses.get(status, "Error")
-        told = [(invalid.location, invalid.detail) for invalid in problem.errors or ()]
-        assert told == (errors or [])
+
+
+def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
+    many = [{"loc": ("query", n), "msg": "no", "input": "s3cret"} for n in range(200)]
+    for error, detail, expected in (
+        (InvalidInputs([(("a", 0), "wrong")]), CANNOT, [(["inputs", "a", 0], "wrong")]),
+        (RequestValidationError(many), INVALID, [(["query", n], "no") for n in range(100)]),
+    ):
+        problem = Problem.of_exception(error)
+        assert (problem.status, problem.detail) == (422, detail)
+        assert [(each.location, each.detail) for each in problem.errors or ()] == expected
+        assert "s3cret" not in problem.model_dump_json()
 
 
 # Groups of failures

@@ -57,11 +57,7 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("TRUSTED_ORIGINS", "https://me:s3cret@flyte.example", "browsers send them"),
         ("ALLOWED_HOSTS", "app.example:8080 https://app.example *", "without ports"),
         ("OAUTH_ISSUER", "login.example.com", "https://host"),
-        (
-            "PUBLIC_URL",
-            "app.example https://app.example/ https://me:s3cret@a.example",
-            "https://host",
-        ),
+        ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
         ("LOG_LEVEL", "loud", "'INFO'"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
@@ -82,29 +78,22 @@ def test_all_invalid_values_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "endpoint", "plaintext"),
+    ("explicit", "injected", "insecure", "endpoint", "plaintext"),
     [
-        ({"FLYTE_ENDPOINT": "https://[::1]:8443/"}, "https://[::1]:8443/", False),
-        ({"FLYTE_ENDPOINT": "http://flyte:8090"}, "http://flyte:8090", True),
-        ({"_U_EP_OVERRIDE": "Flyte.example"}, "Flyte.example", False),
-        ({"_U_EP_OVERRIDE": "flyte:8090", "_U_INSECURE": "true"}, "flyte:8090", True),
-        ({"_U_EP_OVERRIDE": "http://flyte:8090"}, "http://flyte:8090", True),
+        ("https://[::1]:8443/", "", "", "https://[::1]:8443/", False),
+        ("http://flyte:8090", "", "", "http://flyte:8090", True),
+        ("", "Flyte.example", "", "Flyte.example", False),
+        ("", "http://flyte:8090", "", "http://flyte:8090", True),
+        ("", "flyte:8090", "true", "flyte:8090", True),
         # The devbox's variables do not turn an endpoint with TLS into one without.
-        (
-            {
-                "FLYTE_ENDPOINT": "dns:///flyte.example",
-                "_U_EP_OVERRIDE": "flyte:8090",
-                "_U_INSECURE": "true",
-            },
-            "dns:///flyte.example",
-            False,
-        ),
+        ("dns:///flyte.example", "flyte:8090", "true", "dns:///flyte.example", False),
     ],
 )
 def test_an_explicit_endpoint_outranks_everything_that_is_injected(
-    variables: dict[str, str], endpoint: str, plaintext: bool
+    explicit: str, injected: str, insecure: str, endpoint: str, plaintext: bool
 ) -> None:
-    settings = load_settings(**variables)
+    injecting = {"_U_EP_OVERRIDE": injected, "_U_INSECURE": insecure}
+    settings = load_settings(FLYTE_ENDPOINT=explicit, **injecting)
     assert (settings.flyte_endpoint, settings.flyte_plaintext) == (endpoint, plaintext)
 
 
@@ -121,11 +110,7 @@ def test_valid_values_that_look_wrong_are_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [
-        ("TRUSTED_ORIGIN", "TRUSTED_ORIGINS"),
-        ("COLORS", "COLOURS"),
-        ("ACCESLOG", "ACCESS_LOG"),
-    ],
+    [("TRUSTED_ORIGIN", "TRUSTED_ORIGINS"), ("COLORS", "COLOURS"), ("ACCESLOG", "ACCESS_LOG")],
 )
 def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying(
     name: str, meant: str, caplog: pytest.LogCaptureFixture
@@ -138,12 +123,7 @@ def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying
 
 
 def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
-    others = {
-        "DO_NOT_TRACK": "1",
-        "FLYTE_INTERNAL_TASK_PROJECT": "x",
-        "PATH": "/bin",
-        "_U_ORG": "x",
-    }
+    others = dict.fromkeys(("DO_NOT_TRACK", "FLYTE_INTERNAL_TASK_PROJECT", "PATH", "_U_ORG"), "1")
     assert validated(Settings, others) == others
     load(Settings, {**os.environ, **others})
     assert caplog.text == ""
@@ -157,10 +137,7 @@ def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptur
     [
         ({}, "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"),
         ({"FLYTE_ENDPOINT": "http://flyte.example"}, "would be plaintext .FLYTE_ENDPOINT"),
-        (
-            {"_U_EP_OVERRIDE": "flyte.example:8090", "_U_INSECURE": "true"},
-            "plaintext .*_U_INSECURE is set",
-        ),
+        ({"_U_EP_OVERRIDE": "a.example:1", "_U_INSECURE": "1"}, "plaintext .*_U_INSECURE is set"),
     ],
 )
 def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
