@@ -301,31 +301,26 @@ def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize(
-    ("host", "status"),
+    ("hosts", "status"),
     [
-        ("rebound.elsewhere.example:8080", 421),
-        ("notlocalhost", 421),
-        ("127.0.0.1.elsewhere.example", 421),
-        ("[", 421),  # not a URL
-        ("", 421),
-        ("other.app.example", 421),
-        ("localhost:8080", 200),
-        ("app-project.localhost", 200),
-        ("127.0.0.1:8080", 200),
-        ("[::1]:8080", 200),
-        ("App.Example:8080", 200),
+        (
+            "rebound.elsewhere.example:8080,notlocalhost,127.0.0.1.elsewhere.example,[,,"
+            "other.app.example",
+            421,
+        ),
+        ("localhost:8080,app-project.localhost,127.0.0.1:8080,[::1]:8080,App.Example:8080", 200),
     ],
 )
 def test_without_sign_in_the_app_is_served_only_under_safe_host_names(
-    open_to_all: httpx.Client, alice: httpx.Client, host: str, status: int
+    open_to_all: httpx.Client, alice: httpx.Client, hosts: str, status: int
 ) -> None:
-    answer = open_to_all.get("/things", headers={"Host": host})
-    assert answer.status_code == status
-    assert "ALLOWED_HOSTS" in answer.text or status == 200
-    assert open_to_all.post("/things", headers={"Host": host}).status_code == status
-    assert open_to_all.get("/health", headers={"Host": host}).status_code == 200  # for probes
-    # With sign-in, credentials belong to a host name.
-    assert alice.get("/things", headers={"Host": host}).status_code == 200
+    for host in hosts.split(","):
+        answer = open_to_all.get("/things", headers={"Host": host})
+        assert (answer.status_code, "ALLOWED_HOSTS" in answer.text) == (status, status == 421)
+        assert open_to_all.post("/things", headers={"Host": host}).status_code == status
+        assert open_to_all.get("/health", headers={"Host": host}).status_code == 200  # for probes
+        # With sign-in, credentials belong to a host name.
+        assert alice.get("/things", headers={"Host": host}).status_code == 200
 
 
 # A path prefix of the server (--root-path)

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,10 +20,6 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.calls import interceptor
-from passthrough.calls.interceptor import CallerInterceptor
-from passthrough.calls.request_calls import RequestCalls, current_calls
-from passthrough.calls.transport import HttpClient
 from passthrough.limits import MAX_UNREAD_MESSAGES
 from passthrough.requests import incoming, outgoing
 from passthrough.requests.incoming import Incoming
@@ -38,7 +33,6 @@ VIEWERS = 20
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
-INTERCEPTOR: Any = CallerInterceptor(True, HttpClient(None))
 router = APIRouter()
 router.include_router(naive_endpoints.router)
 kept: list[Any] = []
@@ -318,30 +312,6 @@ async def test_the_end_of_an_event_stream_is_sent_once_and_awaited_but_for_no_ba
     await release
     await response.end_events(b": the background task fails")
     assert sent == [b"", b": event", b""]
-
-
-async def test_no_message_is_lost_that_arrives_while_the_app_asks_whether_the_run_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = asyncio.Event()
-
-    async def has_ended(*_: Any) -> bool:
-        asked.set()
-        await asyncio.sleep(0.1)
-        return True
-
-    async def messages(*_: Any) -> AsyncIterator[int]:
-        yield 0
-        await asked.wait()
-        yield 1
-        await asyncio.Event().wait()
-
-    context = SimpleNamespace(service_name="Service", name="TailLogs")
-    context.request_headers, context.method = dict, lambda: context
-    monkeypatch.setattr(interceptor, "_has_nothing_more", has_ended)
-    current_calls.set(RequestCalls(timeout=0.05))
-    stream = INTERCEPTOR.intercept_server_stream(messages, None, context)
-    assert [message async for message in stream] == [0, 1]
 
 
 def test_a_plain_thread_has_no_credentials_and_makes_no_call(

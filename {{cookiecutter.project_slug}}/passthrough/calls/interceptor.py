@@ -111,8 +111,7 @@ class CallerInterceptor:
                         message = await messages.get()
                 except TimeoutError:
                     silent += 1
-                    ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)
-                    if ends and messages.empty():
+                    if await _has_nothing_more(request, ctx.method().name, is_first, silent):
                         return
                     continue
                 if message is None:
