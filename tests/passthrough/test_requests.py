@@ -14,10 +14,12 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, WebSocket, WebSocketDisconnect
 from flyte import remote
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.limits import MAX_UNREAD_MESSAGES
@@ -35,6 +37,7 @@ Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
 router.include_router(naive_endpoints.router)
+router.include_router(streams.router)
 kept: list[Any] = []
 """Objects that an endpoint keeps."""
 heard: list[str] = []
@@ -48,13 +51,18 @@ def sync_wait(name: str) -> str:
     return run.phase
 
 
+@router.get("/runs/{name}/logs-sync")
+def sync_logs(name: str) -> StreamingResponse:
+    return StreamingResponse(remote.Run.get(name).get_logs())
+
+
 @router.get("/runs-sync")
 def sync_list() -> list[str]:
     return [run.name for run in remote.Run.listall()]
 
 
 STREAMS = {
-    "/runs/{run}/watch": "WatchActionDetails",
+    "/runs/{run}/events": "WatchActionDetails",
     "/runs/{run}/wait-sync": "WatchActionDetails",
     "/runs/{run}/logs": "TailLogs",
     "/runs/{run}/logs-sync": "TailLogs",
