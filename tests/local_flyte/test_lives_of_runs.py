@@ -97,16 +97,6 @@ def test_a_report_is_a_page_of_its_own_origin_at_a_signed_address(
         assert client.get(f"{url}x").status_code == 403
 
 
-def test_a_task_that_can_not_be_executed_is_refused_with_the_reason_and_leaves_no_run(
-    local_flyte: LocalFlyte,
-) -> None:
-    request = {"runId": run_id("sql"), "taskSpec": {"taskTemplate": {"sql": {"statement": "x"}}}}
-    refusal = call(local_flyte, CREATE, request, person="alice")
-    assert refusal.status_code == 501
-    assert refusal.json()["message"] == "the local Flyte runs tasks in containers only"
-    assert call(local_flyte, DETAILS, {"runId": run_id("sql")}, person="alice").status_code == 404
-
-
 @pytest.mark.slow
 def test_a_task_is_deployed_and_starts_others_in_nobodys_name(tmp_path: Path) -> None:
     (tmp_path / "open.py").write_text(TASK)

@@ -48,7 +48,6 @@ DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 sdk_fails = pytest.mark.sdk_fails
 """Marks a case or a parameter that the SDK's class is expected to fail, with the finding."""
 no_option = sdk_fails("the SDK's class has no such option", raises=TypeError)
-no_websocket = sdk_fails("the SDK's class lets every WebSocket through, unauthenticated")
 
 
 def case(name: str, *values: Any, sdk: str = "", **options: Any) -> Any:
@@ -227,16 +226,11 @@ class Connection:
         assert len(data) == length, f"connection closed; got {data!r}"
         return data
 
-    def read_head(self) -> Response:
-        """Read a response's status line and headers, not its body."""
-        status = self._file.readline().split()[1]
-        headers = parse_headers(self._file).items()
-        return Response(int(status), {name.lower(): value for name, value in headers}, b"")
-
     def read_response(self) -> Response:
-        response = self.read_head()
-        response.body = self.read_exactly(int(response.headers.get("content-length", "0")))
-        return response
+        status = self._file.readline().split()[1]
+        headers = {name.lower(): value for name, value in parse_headers(self._file).items()}
+        body = self.read_exactly(int(headers.get("content-length", "0")))
+        return Response(int(status), headers, body)
 
     def ask(self, method: str, path: str, *lines: str, body: bytes = b"") -> Response:
         """Send one request, headers given as lines, and read the response."""
@@ -275,16 +269,10 @@ def serve(app: ASGIApp, *, loop: str, http: str, **options: Any) -> Iterator[int
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
-            wait_until(lambda: server.started)
+            while not server.started:
+                assert thread.is_alive(), "it does not start"
+                time.sleep(0.005)
             yield listener.getsockname()[1]
         finally:
             server.should_exit = server.force_exit = True
             thread.join(DEADLINE)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, or fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met within the deadline"
-        time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""An app that calls Flyte, started by test_wire.py, with each class at a path. It prints its port.
+"""An app that calls Flyte, started by test_wire.py. It prints its port.
 
 Usage: python wire_app.py PATH-OF-THE-MIDDLEWARE-FILE ENDPOINT CA-FILE
 """
@@ -16,13 +16,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import flyte
     from flyte import remote
-    from flyte.app.extras import FastAPIPassthroughAuthMiddleware as SdkMiddleware
 
 
 async def me(request: Request) -> JSONResponse:
@@ -30,7 +29,7 @@ async def me(request: Request) -> JSONResponse:
 
 
 def main(file: str, endpoint: str, ca_file: str) -> None:
-    """Serve ``/ours/me`` and ``/sdk/me`` until killed."""
+    """Serve ``/me`` until killed."""
     sys.path.insert(0, str(Path(file).parent))
     ours = importlib.import_module(Path(file).stem).FastAPIPassthroughAuthMiddleware
 
@@ -39,14 +38,10 @@ def main(file: str, endpoint: str, ca_file: str) -> None:
         await flyte.init.aio(endpoint=endpoint, auth_type="Passthrough", ca_cert_file_path=ca_file)
         yield
 
-    classes = {"/ours": ours, "/sdk": SdkMiddleware}
-    mounts = [
-        Mount(path, routes=[Route("/me", me)], middleware=[Middleware(cls)])
-        for path, cls in classes.items()
-    ]
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         print(listener.getsockname()[1], flush=True)
-        app = Starlette(routes=mounts, lifespan=lifespan)
+        routes, middleware = [Route("/me", me)], [Middleware(ours)]
+        app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
         config = uvicorn.Config(app, http="httptools", log_level="warning", timeout_keep_alive=120)
         uvicorn.Server(config).run(sockets=[listener])
 
