@@ -324,7 +324,7 @@ def test_a_report_is_opened_only_with_tls_or_on_this_machine(
     assert alice.get(f"/runs/{drawn}/report?action=none").status_code == 404
 
 
-# What took effect, and phases that nobody knows
+# What took effect
 
 
 @pytest.mark.parametrize(
@@ -355,17 +355,3 @@ def test_what_took_effect_is_told_even_if_nothing_can_be_read_afterwards(
         assert answer.result().is_success
     local_flyte.fail_next(read, Code.UNKNOWN, times=0)
     ended(run)
-
-
-def test_a_phase_that_the_sdk_does_not_know_is_null(
-    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
-) -> None:
-    (run,) = (each for each in local_flyte._services.runs if each.id.name == greeting)
-    run.root.details.status.MergeFromString(b"\x08\x63")  # field 1, the phase, is 99
-    for path in ("", "?wait=0.1"):
-        assert alice.get(f"/runs/{greeting}{path}").json()["phase"] is None
-    (root,) = alice.get(f"/runs/{greeting}/actions").json()
-    assert root["phase"] is None
-    assert alice.get(f"/runs/{greeting}/io").json()["outputs"] is None
-    found = {each["name"]: each["phase"] for each in alice.get("/runs?limit=200").json()}
-    assert found[greeting] is None
