@@ -153,7 +153,6 @@ def test_a_bug_in_the_apps_own_code_is_none_of_the_callers(
     [
         (int, {"x": "1"}),
         (int, {}),
-        (int, {"x": 1, "y": 1}),
         (Leveled, {"x": 1}),
         (dict, {"x": 2**70}),
         (dict, {"x": json.loads("[" * 100 + "]" * 100)}),
@@ -162,6 +161,10 @@ def test_a_bug_in_the_apps_own_code_is_none_of_the_callers(
 )
 def test_wrong_inputs_of_a_task_function_are_invalid(kind: Any, wrong: dict[str, Any]) -> None:
     assert errors_of(of_a_function(x=kind), **wrong)
+
+
+def test_an_unknown_input_of_a_task_function_is_refused_by_name() -> None:
+    assert errors_of(of_a_function(x=int), x=1, y=1) == [("y",)]
 
 
 def test_the_inputs_of_a_remote_task_must_be_named() -> None:
