@@ -9,6 +9,7 @@ import argparse
 import re
 import sys
 import tempfile
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -30,9 +31,9 @@ def main() -> int:
         project = Baker(copy_template(folder / "template"), folder)(folder)
         with measured(project, folder) as (app, operations):
             app.calibrate()
-            recorded, total = app.repeating.answers, 0
-            found, fields = set[tuple[str, str]](), set[str]()
-            from_flyte = answers.cases(operations, recorded, options.turn)
+            found, fields, total = set[tuple[str, str]](), set[str](), 0
+            outcomes = []
+            from_flyte = answers.cases(operations, app.repeating.answers, options.turn)
             for case in chain(inputs.cases(operations), from_flyte):
                 if case.change:
                     fields.add(case.what)
@@ -40,13 +41,19 @@ def main() -> int:
                     found.add((case.operation.name, case.what))
                 total += 1
                 if re.search(options.only, case.name) and not total % options.every:
-                    outcome = app.try_case(case)
-                    if outcome.problems:
-                        print(outcome, flush=True)
-            return app.report(
-                f"{len(operations)} operations and tools, {len(found)} inputs,"
-                f" {len(fields)} fields of Flyte's answers: {total} cases"
+                    outcomes.append(app.try_case(case))
+                    if outcomes[-1].problems:
+                        print(outcomes[-1], flush=True)
+            longest = sorted(outcomes, key=lambda each: each.loop, reverse=True)[:10]
+            print("\nThe ten that blocked the loop longest:", *longest, sep="\n  ")
+            kinds = Counter(problem for each in outcomes for problem in each.problems)
+            print(
+                f"\n{len(operations)} operations and tools, {len(found)} inputs,"
+                f" {len(fields)} fields of Flyte's answers: {total} cases, of which"
+                f" {len(outcomes)} were tried. Over a limit: {dict(kinds) or 'none'}."
+                f"\nThis machine: {app.scale:.2f} times the time of the one the limit is for."
             )
+            return bool(kinds)
 
 
 if __name__ == "__main__":
