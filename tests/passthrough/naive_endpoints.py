@@ -10,7 +10,7 @@ from typing import Any
 
 import flyte
 from fastapi import APIRouter, Request, WebSocket
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
 from flyte import remote
 from flyte.io import File
 
@@ -105,12 +105,6 @@ async def live(websocket: WebSocket, name: str) -> None:
     async for details in run.watch():
         await websocket.send_json({"phase": details.phase.value})
     await websocket.close()
-
-
-@router.get("/runs/{name}/logs")
-async def logs(name: str) -> StreamingResponse:
-    run = await remote.Run.get.aio(name)
-    return StreamingResponse(run.get_logs.aio(), media_type="text/plain")
 
 
 @router.get("/runs/{name}/first-line", response_class=PlainTextResponse)

@@ -36,7 +36,6 @@ STATUSES: dict[str, tuple[str, Any]] = {
     "POST /count": (RUNNERS, None),
     "GET /runs": (VIEWERS, None),
     "GET /runs/{run}": (VIEWERS, None),
-    "GET /runs/{run}/logs": (VIEWERS, None),
     "GET /runs/{run}/first-line": (VIEWERS, None),
     "GET /runs/{run}/io": (VIEWERS, None),
     "POST /runs/{run}/again": (RUNNERS, {"name": "Bob"}),

@@ -108,8 +108,6 @@ def test_no_task_runs_in_the_app(mode: Any) -> None:
         context: Any = flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
         with pytest.raises(NotForManyCallersError):
             asyncio.run(context.run.aio(greet, name="Ada"))
-        with pytest.raises(NotForManyCallersError):
-            context.run(greet, name="Ada")
 
 
 @pytest.mark.parametrize(

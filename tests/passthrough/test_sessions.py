@@ -275,19 +275,17 @@ def test_an_app_that_hangs_is_left_at_the_deadline(
 
 
 def test_nobody_and_what_goes_on_after_its_request_call_no_app(elsewhere: Elsewhere) -> None:
-    async def call() -> None:
+    async def call(calls: RequestCalls) -> None:
+        current_calls.set(calls)
         await call_app(app_at(elsewhere.address), "POST", "/echo", content={})
 
-    async def call_later() -> None:
-        current_calls.set(calls := RequestCalls())
-        calls.end()
-        await call()
-
     elsewhere.answers()
+    ended = RequestCalls()
+    ended.end()
     with acting_as("alice"), pytest.raises(asyncio.CancelledError):
-        asyncio.run(call_later())
+        asyncio.run(call(ended))
     with pytest.raises(ConnectError, match="there are no caller's credentials here"):
-        asyncio.run(call())
+        asyncio.run(call(RequestCalls()))
     assert elsewhere.received == []
 
 
