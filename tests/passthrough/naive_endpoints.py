@@ -37,11 +37,6 @@ def projects() -> list[str]:
     return [project.pb2.id for project in remote.Project.listall()]
 
 
-@router.get("/tasks")
-async def tasks() -> list[dict[str, Any]]:
-    return [task.to_dict() async for task in remote.Task.listall.aio(limit=50)]
-
-
 @router.get("/tasks/{name}")
 async def task(name: str) -> dict[str, Any]:
     details = await remote.Task.get(name, auto_version="latest").fetch.aio()

@@ -203,20 +203,12 @@ async def agent_of(
 
 @contextmanager
 def calling(url: str, **options: Any) -> Iterator[Agent]:
-    """Yield a function that calls a tool as alice, or lists the tools, in one session."""
+    """Yield a function that calls a tool as alice, in one session."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(agent_of(url, **options)) as client,
     ):
-
-        def call(tool: str | None, /, **arguments: Any) -> Any:
-            return (
-                portal.call(client.call_tool, tool, arguments)
-                if tool
-                else portal.call(client.list_tools)
-            )
-
-        yield call
+        yield lambda tool, /, **arguments: portal.call(client.call_tool, tool, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +235,7 @@ def texts(result: Any) -> list[str]:
 # Which tools there are
 
 
-def test_the_tools_are_the_operations_that_need_credentials_and_take_json(agent: Agent) -> None:
+async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
     document = app_with_agents().openapi()
     operations = {
         operation["operationId"]: (method, operation)
@@ -251,7 +243,8 @@ def test_the_tools_are_the_operations_that_need_credentials_and_take_json(agent:
         for method, operation in path.items()
         if operation["security"]
     }
-    tools = agent(None).tools
+    async with agent_of(url) as client:
+        tools: Any = (await client.list_tools()).tools
     assert [tool.name for tool in tools] == [name for name in operations if name != "form"]
     for tool in tools:
         method, operation = operations[tool.name]

@@ -162,9 +162,8 @@ def test_what_waits_comes_first_and_the_rest_on_further_pages(
     # What Flyte lists and does not know yet takes its place, and cannot be asked.
     local_flyte.fail_next("GetActionDetails", Code.NOT_FOUND)
     assert "" not in [each["name"] for each in alice.get("/conditions").json()]
-    for query in ("phase=paused", "phase=paused&phase=paused"):
-        runs = alice.get(f"/runs?limit=200&{query}").json()
-        assert first["run"] in [each["name"] for each in runs]
+    runs = alice.get("/runs?limit=200&phase=paused&phase=paused").json()
+    assert first["run"] in [each["name"] for each in runs]
     alice.post(f"/runs/{first['run']}/abort")
 
 

@@ -27,7 +27,6 @@ RUNNERS = "200 200 403 403 401 401"
 STATUSES: dict[str, tuple[str, Any]] = {
     "GET /whoami": (ALL, None),
     "GET /projects": (ALL, None),
-    "GET /tasks": (VIEWERS, None),
     f"GET /tasks/{GREET}": (VIEWERS, None),
     f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
     f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
