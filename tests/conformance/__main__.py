@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .runner import KINDS, Case, Runner, Target, cases
+from .runner import KINDS, Runner, Target, cases
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = ("alice", "bob", "victor", "carol", "expired")
@@ -87,7 +87,11 @@ def _compare(target: Target, only: str) -> int:
             _ = runner.tasks
         for number, case in enumerate(chosen, 1):
             started = time.monotonic()
-            outcome, details = _outcome(runner, case)
+            if (reason := runner.missing(case)) is not None:
+                outcome, details = "not tried", [reason]
+            else:
+                details = runner.run(case)
+                outcome = "differs" if details else "as expected"
             outcomes[outcome] += 1
             seconds = f"{time.monotonic() - started:6.1f} s"
             print(f"{number:3}/{len(chosen)}{seconds}  {outcome:11} {case}", *details, sep="\n    ")
@@ -99,14 +103,6 @@ def _compare(target: Target, only: str) -> int:
     finally:
         print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
     return 1 if outcomes["differs"] else 0
-
-
-def _outcome(runner: Runner, case: Case) -> tuple[str, list[str]]:
-    """Run a case, if possible; return its outcome, and the reason or the differences."""
-    if (reason := runner.missing(case)) is not None:
-        return "not tried", [reason]
-    differences = runner.run(case)
-    return "differs" if differences else "as expected", differences
 
 
 if __name__ == "__main__":

@@ -77,11 +77,6 @@ class Case:
         return f"{self.service.rpartition('.')[2]}: {self.name}"
 
     @property
-    def people(self) -> set[str]:
-        """The people who make the calls."""
-        return {step.get("as", "alice") for step in self.steps}
-
-    @property
     def needs_tasks(self) -> bool:
         """Whether the SDK's tasks must be deployed first."""
         return OF_TASKS.search(str(self.steps)) is not None
@@ -183,7 +178,8 @@ class Runner:
     def missing(self, case: Case) -> str | None:
         """Return the reason why a case cannot run, or None."""
         known = {*self._target.tokens, "nobody", "stranger"}
-        if self._target.kind != "devbox" and (unknown := case.people - known):
+        people = {step.get("as", "alice") for step in case.steps}
+        if self._target.kind != "devbox" and (unknown := people - known):
             return f"no token of {', '.join(sorted(unknown))}"
         return None
 

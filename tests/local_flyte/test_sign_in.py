@@ -95,12 +95,6 @@ def test_all_other_paths_belong_to_the_app(browser: httpx.Client, url: str) -> N
         assert websocket.recv() == "/sign-in"
 
 
-def test_without_people_every_path_belongs_to_the_app() -> None:
-    with serving(SignIn(app, SECRET, {}), lifespan="off") as url, client_of(url, None) as browser:
-        for path in ("/sign-in", "/sign-in/alice", "/sign-out"):
-            assert browser.get(f"{path}?secret={SECRET}").text == f"GET {path} "
-
-
 def test_following_a_link_signs_that_person_in(browser: httpx.Client) -> None:
     response = follow_link(browser, "alice")
     assert response.status_code == 303

@@ -60,15 +60,6 @@ def test_extractors_get_the_request_once_and_never_on_excluded_paths(cls: Class)
     assert calls == ["PATCH /a"]
 
 
-def test_a_subclass_may_override_an_extractor(cls: Class) -> None:
-    class Fixed(cls):  # type: ignore[misc]
-        @staticmethod
-        def extract_authorization_header(_: Request) -> tuple[str, str]:
-            return ONE
-
-    assert ask(Fixed, get()).credentials == {"x-a": "1"}
-
-
 @pytest.mark.parametrize("name", ["authorization", "cookie", "X-Api-Key"])
 def test_the_extractors_work_on_anything_with_headers(cls: Class, name: str) -> None:
     key = name.lower()

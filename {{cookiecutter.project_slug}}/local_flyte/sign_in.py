@@ -62,14 +62,13 @@ def environment(
 ) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
-    Without people there is no sign-in. With ``restarts``, uvicorn restarts the app when its files
-    change, so an app that does not start answers with the reason instead of ending. With
-    ``private``, the choice of people is shown without the secret.
+    With ``restarts``, uvicorn restarts the app when its files change, so an app that does not start
+    answers with the reason instead of ending. With ``private``, the choice of people is shown
+    without the secret.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
-    where = {"SIGN_IN_URL": URL} if known else {}
     settings = {"secret": secret, "people": known, "restarts": restarts, "private": private}
-    return {VARIABLE: json.dumps(settings), **where}
+    return {VARIABLE: json.dumps(settings), "SIGN_IN_URL": URL}
 
 
 def choice(origin: str, secret: str) -> str:
@@ -142,7 +141,7 @@ class SignIn:
             app: The application for all other requests.
             secret: The secret in the links.
             people: The value of the sign-in cookie, and a description of the rights, of each
-                person. Without people there is no sign-in, and every path belongs to the app.
+                person.
             private: Whether the choice of people is shown without the secret.
         """
         self._app = app
@@ -166,7 +165,7 @@ class SignIn:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         ours = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
-        if not (self._people and ours and scope["type"] == "http"):
+        if not (ours and scope["type"] == "http"):
             await self._app(scope, receive, send)
             return
         request = Request(scope)
