@@ -25,9 +25,9 @@ WEBSOCKET = (
 """Headers of a handshake."""
 
 
-def head(path: str, *headers: str, method: str = "GET") -> bytes:
-    """Return the head of a request by alice."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: app", f"Authorization: {bearer('alice')}"]
+def head(path: str, *headers: str) -> bytes:
+    """Return a request by alice."""
+    lines = [f"GET {path} HTTP/1.1", "Host: app", f"Authorization: {bearer('alice')}"]
     return "\r\n".join([*lines, *headers, "\r\n"]).encode()
 
 

@@ -55,18 +55,11 @@ async def watch(websocket: WebSocket) -> None:
 
 
 @pytest.fixture(scope="module")
-def trusting_url(local_flyte: LocalFlyte) -> Iterator[str]:
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
     """The URL of an app that trusts the pages of one other origin."""
     changed: dict[str, Any] = {"trusted_origins": (TRUSTED,), "credential_headers": ("X-Api-Key",)}
     with serving(build_app(router, **changed)) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def trusting(trusting_url: str) -> Iterator[httpx.Client]:
-    """Alice's client of it."""
-    with client_of(trusting_url, "alice") as client:
-        yield client
 
 
 # Response headers
@@ -191,12 +184,12 @@ def test_pydantic_makes_few_errors_for_many_wrong(body: dict[str, object], error
 
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
 def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
-    trusting_url: str, header: str
+    url: str, header: str
 ) -> None:
     value = {"Authorization": f"Bearer {TOKEN}", "Cookie": f"flyte_at={TOKEN}"}.get(header, TOKEN)
     # A browser too old for Sec-Fetch-Site still sends an Origin.
     for origin in (ELSEWHERE, {"Origin": ELSEWHERE["Origin"]}):
-        with client_of(trusting_url, None) as client:
+        with client_of(url, None) as client:
             refused = client.post("/things", headers={**origin, header: value})
         assert refused.status_code == 403
         assert refused.headers["Content-Type"] == "application/problem+json"
@@ -220,18 +213,18 @@ SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
     ],
 )
 def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
-    trusting: httpx.Client, values: tuple[str, ...], status: int
+    alice: httpx.Client, values: tuple[str, ...], status: int
 ) -> None:
     sent = dict(zip(SEC_FETCH, values, strict=False))
-    assert trusting.get("/things", headers=sent).status_code == status
-    assert trusting.get("/health", headers=sent).status_code == 200
+    assert alice.get("/things", headers=sent).status_code == status
+    assert alice.get("/health", headers=sent).status_code == 200
     if values and values[0] != "same-origin" and values[0] != "none":
         trusted = sent | {"Origin": TRUSTED}
-        assert trusting.get("/things", headers=trusted).status_code == 200
+        assert alice.get("/things", headers=trusted).status_code == 200
 
 
-def test_a_page_of_another_site_cannot_open_a_websocket(trusting_url: str) -> None:
-    url = f"{trusting_url.replace('http', 'ws', 1)}/watch"
+def test_a_page_of_another_site_cannot_open_a_websocket(url: str) -> None:
+    url = f"{url.replace('http', 'ws', 1)}/watch"
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with pytest.raises(InvalidStatus) as refused:
         connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None, open_timeout=60)
@@ -243,21 +236,21 @@ def test_a_page_of_another_site_cannot_open_a_websocket(trusting_url: str) -> No
 
 
 @pytest.mark.parametrize("origin", [TRUSTED, ELSEWHERE["Origin"]])
-def test_only_a_trusted_origin_passes_a_preflight(trusting: httpx.Client, origin: str) -> None:
+def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client, origin: str) -> None:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type, authorization, x-api-key, "
         "mcp-method, mcp-name, mcp-protocol-version",
     }
-    preflight = trusting.options("/things", headers=headers)
+    preflight = alice.options("/things", headers=headers)
     assert of_everywhere(preflight.headers) == EVERYWHERE
     allowed = preflight.headers.get("Access-Control-Allow-Origin")
     assert (preflight.status_code, allowed) == (
         (200, TRUSTED) if origin == TRUSTED else (400, None)
     )
     other = headers | {"Access-Control-Request-Headers": "x-other"}
-    assert trusting.options("/things", headers=other).status_code == 400
+    assert alice.options("/things", headers=other).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -272,11 +265,11 @@ def test_only_a_trusted_origin_passes_a_preflight(trusting: httpx.Client, origin
     ],
 )
 def test_a_trusted_origin_can_read_successes_and_errors(
-    trusting: httpx.Client, method: str, path: str, sent: dict[str, Any], status: int
+    alice: httpx.Client, method: str, path: str, sent: dict[str, Any], status: int
 ) -> None:
     origin = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
     request = {**sent, "headers": origin | sent.get("headers", {})}
-    response = trusting.request(method, path, **request)
+    response = alice.request(method, path, **request)
     assert response.status_code == status
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert response.headers["Access-Control-Allow-Credentials"] == "true"

@@ -129,15 +129,6 @@ def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
 
-def test_the_request_of_a_tool_call_is_a_child_of_the_agents(alice: httpx.Client) -> None:
-    assert PEOPLE["alice"].subject in alice.post("/mcp", json=tool_call("whoami")).text
-    outer, inner, call = span_of("POST /mcp"), span_of("GET /whoami"), span_of("UserInfo")
-    assert inner["parent_id"] == outer["context"]["span_id"]
-    assert call["parent_id"] == inner["context"]["span_id"]
-    assert inner["attributes"]["request_id"] == outer["attributes"]["request_id"]
-    assert len(spans()) == 3
-
-
 def test_a_call_that_fails_has_a_status_and_no_text(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:

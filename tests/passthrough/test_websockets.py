@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import APIRouter, WebSocket
+from template import ROOT
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -17,6 +17,7 @@ from local_flyte.testing import bearer, serving, wait_until
 from passthrough.limits import MAX_FRAME_BYTES_AT_ONCE
 from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
+from ..baking import PROJECT
 from .faulty import WEBSOCKET, connected, head
 from .support import build_app
 
@@ -118,14 +119,12 @@ def test_a_client_who_takes_no_answers_to_its_pings_gets_no_more(
     assert most < len(pings) / 20
 
 
-def test_every_way_to_start_the_app_has_the_same_limits(default_project: Path) -> None:
+def test_every_way_to_start_the_app_has_the_same_limits() -> None:
     context = uvicorn.main.make_context("uvicorn", [*COMMAND_LINE.split(), "app.main:app"])
     assert {name: context.params[name] for name in UVICORN} == UVICORN
-    for file, use in (
-        ("deployment.py", "**UVICORN"),
-        ("local_flyte/__main__.py", "*COMMAND_LINE."),
-    ):
-        assert use in (default_project / file).read_text("utf-8")
+    ways = {"deployment.py": "**UVICORN", "local_flyte/__main__.py": "*COMMAND_LINE."}
+    for file, use in ways.items():
+        assert use in (ROOT / PROJECT / file).read_text("utf-8")
 
 
 def test_neither_its_headers_nor_its_query_nor_a_refusal_is_logged_by_the_server(
