@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# The answers, and the values on the command line before cookiecutter ran them as templates (cruft
-# does not pass them on).
+# The answers, and those of the command line before they were run as templates (cruft has none).
 ANSWERS: dict[str, str] = json.loads(r"""{{ cookiecutter | tojson }}""")
 TYPED: dict[str, object] = json.loads(r"""{{ _cookiecutter | default({}) | tojson }}""")
 
@@ -36,9 +35,6 @@ HEADER = rf"(?!({NO_CREDENTIALS})(?![^, ]))[-!#$%&'+.^_`|~0-9a-z]+"  # RFC 9110,
 TWICE = r"(?!(.*[, ])?(?P<one>[^, ]+) *,(.*[, ])?(?P=one) *(,|$))"
 
 
-LAST = "What follows is cookiecutter saying that it stopped; it adds nothing to the above."
-
-
 class Question(NamedTuple):
     """A question of cookiecutter.json, which cookiecutter does not pass on, and its answers."""
 
@@ -46,8 +42,7 @@ class Question(NamedTuple):
     default: str
     valid: str
     reason: str
-    clean: Callable[[str], str] = str
-    """Makes a suggestion; the default is suggested if that is not valid either."""
+    clean: Callable[[str], str] = str  # makes a suggestion; if it is not valid, it is the default
 
 
 def choice(prompt: str, *answers: str) -> Question:
@@ -103,9 +98,8 @@ QUESTIONS = {
         "Credential headers besides Authorization and Cookie (comma-separated, or empty)",
         "",
         rf"(?ai){TWICE}({HEADER}( *, *{HEADER})*)?",
-        "use names of headers, without spaces or values, with commas between them, each once;"
-        " Authorization and Cookie are"
-        " credentials already, and headers such as Host describe the message, not the caller",
+        "use names of headers, without spaces or values, with commas between them, each once; Authorization"
+        " and Cookie are credentials already; headers such as Host describe the message, not the caller",
         header_names,
     ),
     "page": choice("Web page for people to run tasks and watch runs", "yes", "no"),
@@ -148,18 +142,11 @@ def command(answers: dict[str, str], *, cruft: bool) -> str:
     return shlex.join(words + (as_json if cruft else [f"{key}={given[key]}" for key in given]))
 
 
-def main() -> int:
-    """Print every problem to standard error; return the exit code."""
-    found = list(problems(ANSWERS, TYPED))
-    if found:
-        print("\nNothing was generated. Please change:\n", file=sys.stderr)
-        print("\n".join(message for *_, message in found), file=sys.stderr)
-        corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
-        print("With the suggested values, the command is:\n", file=sys.stderr)
-        print(f"  {command(corrected, cruft=not TYPED)}\n", file=sys.stderr)
-        print(f"{LAST}\n", file=sys.stderr)
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and (found := list(problems(ANSWERS, TYPED))):
+    corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
+    told = "\n".join(message for *_, message in found)
+    sys.exit(
+        f"\nNothing was generated. Please change:\n\n{told}\n"
+        f"With the suggested values, the command is:\n\n  {command(corrected, cruft=not TYPED)}\n\n"
+        "What follows is cookiecutter saying that it stopped; it adds nothing to the above.\n"
+    )

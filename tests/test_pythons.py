@@ -70,7 +70,7 @@ def test_the_steps_without_make(version: str, baker: Baker, tmp_path: Path) -> N
     python = needs_python(version)
     project = baker(tmp_path, **answers)
     hook = load_hook("post_gen_project.py", **answers)
-    steps = hook.next_steps(hook.ANSWERS, make=False)
+    steps = hook.next_steps(hook.ANSWERS, "a", make=False, git=True)
     commands = re.findall(r"^    (\S.*?)(?:  +#.*)?$", steps, re.MULTILINE)
     assert commands[0] == "cd a"
     setup, test = commands[1:4], commands[5]
