@@ -25,9 +25,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    *("readme", "owner", "command", "walkthrough", "conformance", "apps", "demo", "actions"),
-    *("looks", "runs_of_others", "attacks", "faults", "lives_of_runs", "contract"),
-    *("image", "ingress", "conditions", "update", "values", "inflate"),
+    *("owner", "readme", "command", "inflate", "demo", "walkthrough", "conformance", "contract"),
+    *("actions", "looks", "runs_of_others", "image", "faults", "conditions", "apps", "agents"),
+    *("attacks", "update", "logs", "watching", "ingress", "lives_of_runs", "values", "parts"),
 ]
 
 

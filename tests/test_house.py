@@ -1,6 +1,5 @@
 """Workflows, generated files with any names, Makefiles, and pages. `make check` lints our code."""
 
-import json
 import re
 from pathlib import Path
 
@@ -110,16 +109,3 @@ def test_the_template_is_the_version_that_the_changelog_ends_with() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     newest = re.findall(r"^## (\d+\.\d+\.\d+)$", changelog, re.MULTILINE)[0]
     assert f'\nversion = "{newest}"\n' in (ROOT / "pyproject.toml").read_text("utf-8")
-
-
-def test_private_variables_come_last_and_are_all_used() -> None:
-    questions = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
-    names = list(questions)
-    assert names == [*QUESTIONS, *(name for name in names if name.startswith("_"))]
-    text = json.dumps({name: questions[name] for name in names if name.startswith("__")})
-    for path in tracked_files():
-        if path.parts[0] in {"{{cookiecutter.project_slug}}", "hooks"}:
-            text += f"{path}\n{(ROOT / path).read_text('utf-8')}\n"
-    for name in {*names} - {"__prompts__", "_copy_without_render"}:
-        used = f"cookiecutter.{name}" in text or f'answers["{name}"]' in text
-        assert used, f"{name} is not used"

@@ -5,40 +5,15 @@ No cluster is available here. A local Flyte in a separate process stands in for 
 
 import re
 import shlex
-import ssl
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
-
-from local_flyte.testing import wait_until
 
 from .baking import BIN, Baker, clean_environment, run
 from .long_running import running
 
 pytestmark = pytest.mark.slow
-
-FAILS = """from local_flyte.testing import long_run
-from .deployed_tasks import count
-
-def test_that_fails(counting):
-    with long_run(count.name, to=100_000):
-        raise AssertionError
-"""
-
-
-def phases_of_runs(variables: dict[str, str], token: str) -> set[str]:
-    endpoint = variables["FLYTE_TEST_ENDPOINT"].removeprefix("dns:///")
-    answer = httpx.post(
-        f"https://{endpoint}/flyteidl2.workflow.RunService/ListRuns",
-        json={"projectId": {"name": "flytesnacks", "domain": "development"}},
-        headers={"Authorization": f"Bearer {token}"},
-        verify=ssl.create_default_context(cafile=variables["SSL_CERT_FILE"]),
-        trust_env=False,
-        timeout=60,
-    )
-    return {run["action"]["status"]["phase"] for run in answer.json()["runs"]}
 
 
 # With Union's rights they also run in test_readme.py, without the variables.
@@ -61,11 +36,6 @@ def test_the_projects_tests_run_against_another_flyte(baker: Baker, tmp_path: Pa
             "SSL_CERT_FILE": variables["SSL_CERT_FILE"],
         }
         said = run([python, "-m", "pytest", "tests"], project, **given)
-        (project / "tests" / "test_failing.py").write_text(FAILS, "utf-8")
-        with pytest.raises(AssertionError, match="1 failed"):
-            run([python, "-m", "pytest", "tests/test_failing.py"], project, **given)
-        ended = {f"ACTION_PHASE_{each}" for each in ("SUCCEEDED", "FAILED", "ABORTED")}
-        wait_until(lambda: phases_of_runs(given, tokens["alice"]) <= ended)  # no run is left over
     passed = re.search(r"(\d+) passed, (\d+) skipped", said)
     assert passed, said
     assert int(passed[1]) >= 40

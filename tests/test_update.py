@@ -3,13 +3,11 @@
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,27 +49,15 @@ def cruft(*arguments: str, cwd: Path) -> str:
     return run(sys.executable, "-c", "from cruft._cli import app; app()", *arguments, cwd=cwd)
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A git repository with one branch."""
+def commit(repository: Path, message: str) -> None:
+    run("git", "init", "--quiet", "--initial-branch=main", cwd=repository)
+    run("git", "add", "--all", cwd=repository)
+    # May be empty: right after a release nothing has changed.
+    run("git", "commit", "--quiet", "--allow-empty", f"--message={message}", cwd=repository)
 
-    path: Path
 
-    def commit(self, message: str) -> None:
-        if not (self.path / ".git").exists():
-            run("git", "init", "--quiet", "--initial-branch=main", cwd=self.path)
-        run("git", "add", "--all", cwd=self.path)
-        # May be empty: right after a release nothing has changed.
-        run("git", "commit", "--quiet", "--allow-empty", f"--message={message}", cwd=self.path)
-
-    def status(self) -> list[str]:
-        return run("git", "status", "--porcelain", cwd=self.path).splitlines()
-
-    def empty(self) -> None:
-        """Remove everything but the history."""
-        for path in self.path.iterdir():
-            if path.name != ".git":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+def status(repository: Path) -> list[str]:
+    return run("git", "status", "--porcelain", cwd=repository).splitlines()
 
 
 def earlier(destination: Path) -> None:
@@ -102,27 +88,25 @@ def release(commit: str, destination: Path) -> None:
         tar.extractall(destination, filter="data")
 
 
-def create(template: Repository, baker: Baker) -> Repository:
+def create(template: Path, baker: Baker) -> Path:
     """Generate ``our-app`` beside the template, as an owner does."""
     answers = json.dumps(ANSWERS)
     options = ["--no-input", "--config-file", str(baker.config()), "--extra-context", answers]
-    cruft("create", str(template.path), *options, cwd=template.path.parent)
-    return Repository(template.path.parent / "our-app")
+    cruft("create", str(template), *options, cwd=template.parent)
+    return template.parent / "our-app"
 
 
-def present(template: Repository) -> None:
+def present(template: Path) -> None:
     """Commit the present version, with nothing of the earlier one."""
-    template.empty()
-    copy_template(template.path)
-    template.commit("the present version")
+    run("git", "rm", "-r", "--quiet", ".", cwd=template)
+    copy_template(template)
+    commit(template, "the present version")
 
 
 @pytest.fixture
-def template(tmp_path: Path) -> Repository:
-    """An empty repository for the template."""
-    repository = Repository(tmp_path / "cookiecutter-flyte-app")
-    repository.path.mkdir()
-    return repository
+def template(tmp_path: Path) -> Path:
+    """A folder for the template."""
+    return tmp_path / "cookiecutter-flyte-app"
 
 
 ADDED = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
@@ -150,62 +134,62 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]]) -> None:
     "before", ["everything", *(pytest.param(each, marks=pytest.mark.slow) for each in RELEASES)]
 )
 def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
-    before: str, template: Repository, baker: Baker, tmp_path: Path
+    before: str, template: Path, baker: Baker, tmp_path: Path
 ) -> None:
     """From a version in which everything differs, and from each release."""
     if before in RELEASES:
-        release(RELEASES[before], template.path)
+        release(RELEASES[before], template)
     else:
-        earlier(template.path)
-    template.commit(before)
+        earlier(template)
+    commit(template, before)
     project, edited = create(template, baker), {} if before in RELEASES else EDITED
-    work_on(project.path, edited)
-    project.commit("our app")
+    work_on(project, edited)
+    commit(project, "our app")
     present(template)
-    said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project.path)
+    said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
 
     assert before in RELEASES or "is ready" not in said  # the hook runs in cruft's own folders
-    cruft("check", cwd=project.path)
+    cruft("check", cwd=project)
     fresh = baker(tmp_path / "fresh", **ANSWERS)
     work_on(fresh, edited)
-    left = {name for name in files_in(project.path) if not name.startswith(".git/")}
+    left = {name for name in files_in(project) if not name.startswith(".git/")}
     assert left - {".cruft.json"} == set(files_in(fresh))
     for name in files_in(fresh):
-        assert (project.path / name).read_bytes() == (fresh / name).read_bytes(), name
-    assert not [line for line in project.status() if line.startswith(("U", "AA", "DD"))]
+        assert (project / name).read_bytes() == (fresh / name).read_bytes(), name
+    assert not [line for line in status(project) if line.startswith(("U", "AA", "DD"))]
 
 
 @pytest.mark.slow
 def test_the_printed_update_works_and_so_does_a_conflict(
-    template: Repository, baker: Baker, tmp_path: Path
+    template: Path, baker: Baker, tmp_path: Path
 ) -> None:
     """An owner and the template have changed the same line; uvx fetches cruft."""
-    earlier(template.path)
-    template.commit("an earlier version")
+    earlier(template)
+    commit(template, "an earlier version")
     project = create(template, baker)
-    project.commit("as it was generated")  # git merges within a file whose origin it knows
-    makefile = project.path / "Makefile"
+    commit(project, "as it was generated")  # git merges within a file whose origin it knows
+    makefile = project / "Makefile"
     ours = makefile.read_text("utf-8").replace("# An old first line\n", "# Our first line\n")
     makefile.write_text(ours, "utf-8")
-    project.commit("our app")
+    commit(project, "our app")
     present(template)
 
     (command,) = code_block("Updating a generated project", 1)
-    (project.path / ".venv").mkdir()
-    (project.path / ".venv/.gitignore").write_text("*\n")
-    path = path_with_tools(project.path / ".venv/bin")  # as `make dev` installs uvx
+    (project / ".venv").mkdir()
+    (project / ".venv/.gitignore").write_text("*\n")
+    path = path_with_tools(project / ".venv/bin")  # as `make dev` installs uvx
     environment = {"PATH": path, "COOKIECUTTER_CONFIG": str(baker.config())}
-    said = run("sh", "-c", command, cwd=project.path, **environment)
+    said = run("sh", "-c", command, cwd=project, **environment)
 
     assert "as clean as possible!" in said
-    assert "UU Makefile" in project.status()
+    assert "UU Makefile" in status(project)
     assert makefile.read_text("utf-8").startswith("<<<<<<< ")
     assert "\n>>>>>>> " in makefile.read_text("utf-8")
-    generated = (project.path / "docs" / "operating.md").read_text("utf-8")
+    generated = (project / "docs" / "operating.md").read_text("utf-8")
     assert f"\n{command}\n" in generated
     assert "as clean as possible!" in generated
     undo = "git reset --hard && git clean --force -d"
     assert f"`{undo}`" in generated
-    run("sh", "-c", undo, cwd=project.path)
+    run("sh", "-c", undo, cwd=project)
     assert makefile.read_text("utf-8") == ours
-    assert project.status() == []
+    assert status(project) == []

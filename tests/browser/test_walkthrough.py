@@ -319,18 +319,6 @@ def test_errors_are_shown_beside_their_fields(visit: Visitors) -> None:
     expect(to).to_have_value("99999999999999999999")
 
 
-def test_outputs_are_shown_by_kind(visit: Visitors, api: httpx.Client) -> None:
-    page = visit("alice").go(f"runs/{started(api, 'report')}")
-    table = page.get_by_role("table")
-    expect(table.get_by_role("row")).to_have_count(3)
-    assert sorted(table.get_by_role("columnheader").all_text_contents()) == ["river", "town"]
-    assert sorted(table.get_by_role("row").nth(2).get_by_role("cell").all_text_contents()) == [
-        "Paris",
-        "Seine",
-    ]
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("s3://bucket/towns.csv")
-
-
 def test_the_page_works_under_a_proxys_path_prefix(visit: Visitors, app: App) -> None:
     page = visit(None).page
     prefix = "http://proxy.example/some/path"
