@@ -40,11 +40,10 @@ def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(
         assert "make dev" not in app.printed()
         lines = re.findall(r"^ +(cd .*|\S*flyte -c .*)$", app.printed(), re.MULTILINE)
         assert [Path(line.split()[0]).name for line in lines] == ["cd", "flyte", "flyte"]
-        # Pasted into another terminal, in the folder where the demo was started. Commands like the
-        # last one are run in local_flyte/test_command.py.
+        # Pasted into another terminal, in the folder where the demo was started.
         environment = {"HOME": str(tmp_path), "COLUMNS": "300", "DO_NOT_TRACK": "1"}
         aborted = 128 + signal.SIGABRT  # see DONE
-        pasted = "\n".join(f"{line} || [ $? = {aborted} ]" for line in lines[:2])
+        pasted = "\n".join(f"{line} || [ $? = {aborted} ]" for line in lines)
         said = run(["sh", "-ec", pasted], cloned, **environment)
         assert "my-flyte-app-tasks" in said
         check_two_people_and_end(app)
