@@ -65,25 +65,11 @@ AGENTS: dict[str, str] = {
     "9,000 keys": json.dumps({20 * "k" + str(number): 0 for number in range(9_000)}),
 }
 """Values that a message of an agent may just have."""
-SMALL: dict[str, str] = {
-    "null": "null",
-    "true": "true",
-    "-1": "-1",
-    "a large number": "9e307",
-    "too large a number": "1e999",
-    "no number": "NaN",
-    "no text": '""',
-    "an apostrophe": '"\'"',
-    "a NUL": '"\\u0000"',
-    "a lone surrogate": '"\\ud800"',
-    "an empty object": "{}",
-    "an empty key": '{"": 0}',
-    "a list in a list": "[[]]",
-    "a duration": '"-P999999999DT1S"',
-    "a time": '"0001-01-01T00:00:00+14:00"',
-}
-
-
+ODD = r"""
+    null true -1 9e307 1e999 NaN "" "'" "\u0000" "\ud800" {} {"":0} [[]]
+    "-P999999999DT1S" "0001-01-01T00:00:00+14:00"
+"""
+SMALL = {value: value for value in ODD.split()}
 EVERY = VALUES | AGENTS | SMALL
 
 
