@@ -568,8 +568,8 @@ def test_the_access_log_names_the_tool_and_both_lines_have_one_request_id(
     caplog.set_level(logging.INFO, "app.access")
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     called("me", {"Authorization": bearer("alice")}, access_log="json")
-    lines = [json.loads(r.getMessage()) for r in caplog.records if r.name == "app.access"]
-    inner, outer = lines
+    records = (each for each in caplog.records if each.name == "app.access")
+    inner, outer = (json.loads(each.getMessage()) for each in records)
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert (outer["status"], inner["status"]) == (200, 200)
@@ -623,14 +623,13 @@ def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
 def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     url: str, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    endpoint = local_flyte.app_environment()["_U_EP_OVERRIDE"]
     with client_of(url, None) as client:
         client.get(METADATA)
         before = len(received())
         document = client.get(METADATA, headers={"Host": "app.example"}).json()
     assert document == {
         "resource": "https://app.example/mcp",
-        "authorization_servers": [endpoint.replace("dns:///", "https://")],
+        "authorization_servers": [local_flyte.url],
         "scopes_supported": ["all"],
         "bearer_methods_supported": ["header"],
         "resource_name": "FastAPI",

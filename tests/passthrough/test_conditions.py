@@ -88,17 +88,6 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
     assert "otherwise" in other.json()["detail"]
 
 
-def test_of_two_who_answer_at_once_one_is_told_that_the_other_was_first(
-    alice: httpx.Client, bob: httpx.Client
-) -> None:
-    (condition,) = asked(alice)
-    with ThreadPoolExecutor(2) as threads:
-        jobs = [threads.submit(answer, who, condition, who is bob) for who in (alice, bob)]
-    told = sorted((job.result() for job in jobs), key=lambda each: each.status_code)
-    assert [each.status_code for each in told] == [200, 409]
-    assert output(alice, condition["run"]) == str([told[0].json()["value"]])
-
-
 def test_an_answer_that_comes_too_late_is_not_claimed(
     alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
