@@ -37,15 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the summaries that tests have recorded, including those in other processes."""
-    for report in terminalreporter.getreports("passed"):
-        for name, value in report.user_properties:
-            if name == "summary":
-                terminalreporter.section(report.nodeid)
-                terminalreporter.write_line(str(value))
-
-
 @pytest.fixture(scope="session")
 def baker(tmp_path_factory: pytest.TempPathFactory) -> Baker:
     """Return a function that generates projects from a clean copy of the template."""

@@ -37,7 +37,6 @@ def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project:
 
 
 NAMES = [
-    {},
     {"project_slug": "a", "license": "none", "flyte_project": "p", "flyte_domain": "d"},
     {
         "project_slug": "z" + "-z" * 14 + "z",

@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -62,7 +61,7 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
 
 
 def test_make_test_passes_in_the_generated_project_and_covers_its_app(
-    installed: Project, record_property: Callable[[str, object], None]
+    installed: Project,
 ) -> None:
     installed.run("uv", "pip", "install", "--quiet", "--python", ".venv", "pytest-cov")
     said = installed.run(
@@ -73,7 +72,7 @@ def test_make_test_passes_in_the_generated_project_and_covers_its_app(
     )
     total = re.search(r"^TOTAL .* (\d+)%$", said, re.MULTILINE)
     assert total, said
-    record_property("summary", said[said.rindex("Name ") : total.end()])
+    print(said[said.rindex("Name ") : total.end()])  # make coverage shows it
     assert int(total[1]) >= 90
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
 

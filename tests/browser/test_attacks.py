@@ -2,10 +2,10 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,56 +22,42 @@ MARKUP = (
 )
 
 
-@contextmanager
-def another_site() -> Iterator[tuple[str, dict[str, str]]]:
-    """Serve pages from a separate origin; yield the origin, and the pages by path."""
-    pages: dict[str, str] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = pages.get(self.path, "").encode()
-            self.send_response(200 if content else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(b"<!doctype html>" + content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://HOST:{server.server_port}", pages
-        finally:
-            server.shutdown()
-            thread.join()
+Attacker = Callable[[str], str]
+"""Puts a page on another site; returns its URL."""
 
 
 # Another port is another origin on the same site, so the browser sends the cookie even with a
 # strict SameSite; another host is another site.
 @pytest.fixture(params=["127.0.0.1", "localhost"], ids=["same site", "other site"])
-def attacker(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str]]]:
+def attacker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attacker]:
     """A site that alice visits with the browser that she is signed in with."""
-    with another_site() as (origin, pages):
-        yield origin.replace("HOST", request.param), pages
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+
+        def add(content: str) -> str:
+            name = f"{len([*tmp_path.iterdir()])}.html"
+            (tmp_path / name).write_text(f"<!doctype html>{content}", "utf-8")
+            return f"http://{request.param}:{server.server_port}/{name}"
+
+        yield add
+        server.shutdown()
 
 
 def test_a_form_of_another_site_cannot_start_or_abort_anything(
-    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
+    attacker: Attacker, visit: Visitors, app: App, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=6000)
-    origin, pages = attacker
     page = visit("alice").page
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         for path in (f"tasks/{TASKS}.greet/runs", f"runs/{name}/abort"):
-            pages["/"] = (
+            url = attacker(
                 f'<form method=post enctype="{kind}" action="{app.url}/{path}">'
                 """<input name='{"inputs": {"name": "' value='form"}}'></form>"""
                 "<script>document.forms[0].submit()</script>"
             )
             with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
-                page.goto(f"{origin}/")
+                page.goto(url)
             # Without the cookie the answer is 401; with it, 403 because of the other site.
             assert answered.value.status in {401, 403}, kind
     (run,) = api.get("/runs").json()
@@ -93,12 +79,10 @@ ATTEMPTS: dict[str, dict[str, object]] = {
 
 
 def test_a_script_of_another_site_cannot_start_or_read_anything(
-    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App, api: httpx.Client
+    attacker: Attacker, visit: Visitors, app: App, api: httpx.Client
 ) -> None:
-    origin, pages = attacker
-    pages["/"] = "<title>hostile</title>"
     page = visit("alice").page
-    page.goto(f"{origin}/")
+    page.goto(attacker("<title>hostile</title>"))
     for attempt, options in ATTEMPTS.items():
         target = f"{app.url}/me"
         body = {}
@@ -121,15 +105,14 @@ def test_a_script_of_another_site_cannot_start_or_read_anything(
 
 
 def test_another_site_cannot_load_a_response_as_a_script_or_image(
-    attacker: tuple[str, dict[str, str]], visit: Visitors, app: App
+    attacker: Attacker, visit: Visitors, app: App
 ) -> None:
-    origin, pages = attacker
-    pages["/"] = (
+    url = attacker(
         f'<script src="{app.url}/me"></script><img src="{app.url}/me">'
         f'<link rel=stylesheet href="{app.url}/me">'
     )
     page = visit("alice").page
-    page.goto(f"{origin}/")
+    page.goto(url)
     assert page.evaluate("document.images[0].naturalWidth") == 0
     assert [sheet for sheet in page.evaluate(STYLES) if sheet != "unreadable"] == []
 
