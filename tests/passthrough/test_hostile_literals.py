@@ -124,7 +124,6 @@ IN_UNION = scalar(union={"value": binary(PICKLE, "")})
 # Literals, and how they are shown: completely, or at least these parts of a reference.
 SIZE = len(PICKLE)
 CUT_SHORT = {"kind": "binary", "format": "msgpack"}
-TOO_LARGE = {"kind": "too large"}
 LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
     "tagged pickle": (binary(PICKLE, "pickle"), {"kind": "pickle", "format": "pickle"}),
@@ -148,7 +147,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         {"kind": "dataframe", "uri": "s3://a"},
     ),
     "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
-    "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), TOO_LARGE),
+    "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
     "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
     "msgpack timestamp": (binary(b"\xd6\xff\xff\xff\xff\xff"), {"kind": "binary"}),
