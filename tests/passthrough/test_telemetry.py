@@ -64,7 +64,7 @@ def _exporting() -> Iterator[None]:
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server,
         pytest.MonkeyPatch.context() as patch,
     ):
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         yield
