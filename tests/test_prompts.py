@@ -194,7 +194,7 @@ def test_the_command_that_a_refusal_prints_generates_the_project(
     command = [sys.executable, "-m", "cookiecutter", "--config-file", str(baker.config())]
     answers = ["project_slug=con", 'author=Ada\'s "own"', "license=MIT"]
     folder = tmp_path / "a folder"
-    wrong = "credential_headers=Host, X Api Key, x-api-key, X-Tenant:"
+    wrong = "credential_headers=Host, X Api Key, x-api-key, X-Tenant: it"
     options = ["--no-input", str(baker.template), "--output-dir", str(folder), *answers, wrong]
     refused = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     message, _, rest = refused.stderr.partition("ERROR: Stopping generation")
