@@ -166,15 +166,16 @@ UPGRADE = head("/health", *WEBSOCKET)
     ids=["and leaves", "as a WebSocket", "too many"],
 )
 def test_a_request_ends_although_its_client_has_sent_the_next(
-    url: str, further: bytes, leaves: bool
+    local_flyte: LocalFlyte, further: bytes, leaves: bool
 ) -> None:
     log.clear()
-    with connected(url, head("/wait")) as client:
-        wait_until(lambda: log == ["began"])
-        client.sendall(further)
-        while not leaves and client.recv(4096):  # until the app closes the connection
-            pass
-    wait_until(lambda: log == ["began", "ended"], 20)
+    with serving(build_app(router)) as url:  # with a late deadline
+        with connected(url, head("/wait")) as client:
+            wait_until(lambda: log == ["began"])
+            client.sendall(further)
+            while not leaves and client.recv(4096):  # until the app closes the connection
+                pass
+        wait_until(lambda: log == ["began", "ended"], 20)
 
 
 def test_headers_that_do_not_end_are_not_kept(url: str) -> None:
