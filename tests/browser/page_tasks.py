@@ -54,17 +54,6 @@ async def count(to: int = 5, pause: float = 0.2) -> int:
 
 
 @env.task
-def stop_halfway(gate: str, to: int = 40) -> int:
-    """Print numbers, the second half once there is a file: a test decides how long it takes."""
-    for number in range(1, to + 1):
-        while number > to // 2 and not Path(gate).exists():
-            time.sleep(0.05)
-        print(f"{number} of {to}", flush=True)
-        time.sleep(0.05)
-    return to
-
-
-@env.task
 async def talk(lines: int) -> None:
     """Write a long log at once."""
     print("\n".join(f"line {number} of {lines}" for number in range(1, lines + 1)), flush=True)

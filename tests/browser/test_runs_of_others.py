@@ -147,7 +147,9 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
         each.page.clock.install()
     alice, bob = (each.go(f"runs/{name}") for each in visitors)
     wait_until((tmp_path / "failed").exists)
-    for page in (alice, bob):
+    for page in (alice, bob):  # while it runs
+        outputs = page.get_by_role("region", name="Outputs")
+        expect(outputs).to_contain_text("once the run has succeeded")
         tree = page.get_by_role("region", name="Actions")
         expect(tree.get_by_role("button", name="note")).to_have_count(8)
         expect(tree.get_by_role("button", name="child")).to_have_count(3)

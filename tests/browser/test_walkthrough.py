@@ -11,7 +11,7 @@ from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
 from local_flyte.testing import wait_until
 
 from ..served import SECRET, TASKS, App, serving_app
-from .visiting import Visitors, finished, log_lines, look_again, started
+from .visiting import Visitors, finished, look_again, started
 
 
 def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Visitors) -> None:
@@ -50,23 +50,6 @@ def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Vi
     expect(page.get_by_role("log")).to_contain_text("greeting Ada")
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
     assert complaints == []  # such as about a report that does not exist
-
-
-def test_a_run_shows_its_phases_and_its_log_while_it_runs(visit: Visitors, tmp_path: Path) -> None:
-    page = visit("alice").go(f"tasks/{TASKS}.stop_halfway")
-    page.get_by_label("gate").fill(str(tmp_path / "gate"))
-    page.get_by_label("to whole").fill("15")
-    page.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("log")).to_contain_text("1 of 15")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Running")
-    assert "15 of 15" not in log_lines(page)
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("once the run has succeeded")
-    (tmp_path / "gate").touch()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
-    times = re.compile(r"Queued .+ s, Initializing .+ s, Running .+ s")
-    expect(page.get_by_role("region", name="Actions").get_by_role("listitem")).to_have_text(times)
-    wait_until(lambda: log_lines(page) == [f"{number} of 15" for number in range(1, 16)])
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("15")
 
 
 def test_a_run_is_aborted_after_confirmation(visit: Visitors, api: httpx.Client) -> None:
