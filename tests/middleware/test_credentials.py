@@ -67,6 +67,7 @@ def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Clas
             {"cookie": "a=1; b=2; a=3"},
             sdk="only the first is read",
         ),
+        case("Cookie twice", [COOKIE] * 2, {"cookie": "session=alice; session=alice"}, sdk="one"),
         case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}, sdk="Latin-1"),
     ],
 )
