@@ -23,9 +23,12 @@ from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.limits import MAX_UNREAD_MESSAGES
-from passthrough.requests import incoming, outgoing
+from passthrough.requests import exchange, incoming, outgoing
+from passthrough.requests.exchange import Exchange
 from passthrough.requests.incoming import Incoming
 from passthrough.requests.outgoing import Outgoing
+from passthrough.requests.stopping import Stopping
+from passthrough.settings import Settings
 
 from . import naive_endpoints
 from .faulty import connected, head
@@ -332,6 +335,22 @@ async def test_the_end_of_an_event_stream_is_sent_once_and_awaited_but_for_no_ba
     await release
     await response.end_events(b": the background task fails")
     assert sent == [b"", b": event", b""]
+
+
+async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def server(*_: Any) -> Any:
+        return {"type": "http.request"}
+
+    monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
+    request = Exchange({"type": "http"}, server, server, Settings(), "")
+    events = [(b"content-type", b"text/event-stream")]
+    await request.send({"type": "http.response.start", "status": 200, "headers": events})
+    await request.send({"type": "http.response.body"})
+    async with request.client.connected:
+        stopping._expire()
+        await asyncio.sleep(0.01)
 
 
 def test_a_plain_thread_has_no_credentials_and_makes_no_call(

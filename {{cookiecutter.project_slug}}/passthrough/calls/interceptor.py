@@ -111,7 +111,8 @@ class CallerInterceptor:
                         message = await messages.get()
                 except TimeoutError:
                     silent += 1
-                    if await _has_nothing_more(request, ctx.method().name, is_first, silent):
+                    ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)
+                    if ends and messages.empty():
                         return
                     continue
                 if message is None:

@@ -116,7 +116,7 @@ class Door:
                 try:
                     await self._serve(scope, sent, exchange)
                 finally:
-                    exchange.client.stop()
+                    exchange.stop()
         except BaseException as error:
             if _is_the_servers(error, exchange, task):
                 raise

@@ -34,9 +34,14 @@ class Exchange:
         if kind in STARTS or kind == "websocket.accept":
             self.deadline.remove()
         elif kind == "http.response.body" and not message.get("more_body"):
-            self.client.stop()  # background tasks come after this and are not cancelled
+            self.stop()  # background tasks come after this and are not cancelled
         await self.response.send(message)
         if kind == "websocket.accept":
             self.client.read_ahead()
         elif kind in STARTS and self.response.is_event_stream:
             stopping.expire_at_stop(self.client.connected)
+
+    def stop(self) -> None:
+        """Let the app return by itself, whether the client leaves or the server is stopped."""
+        stopping.forget(self.client.connected)
+        self.client.stop()

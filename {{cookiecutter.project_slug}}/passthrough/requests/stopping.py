@@ -49,6 +49,10 @@ class Stopping:
         if self.begun:
             asyncio.get_running_loop().call_soon(self._expire)
 
+    def forget(self, timeout: asyncio.Timeout) -> None:
+        """Let what follows in the block, such as background tasks, go on after the signal."""
+        self._timeouts.discard(timeout)
+
     def is_interrupt(self, error: BaseException) -> bool:
         """Tell whether an exception is the server's own: Ctrl-C, where it has no handler."""
         return self.begun and isinstance(error, KeyboardInterrupt)
