@@ -183,6 +183,13 @@ def test_a_redirect_is_not_followed(
     assert plain.received == []
 
 
+def test_an_upload_to_an_address_that_is_none_is_flytes_mistake(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_flyte._services.storage, "address", "http://a\0b")
+    assert alice.post("/words", content=b"one two").status_code == 502
+
+
 # Other apps
 
 

@@ -2,6 +2,8 @@
 
 from datetime import UTC
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from flyteidl2.common import list_pb2
 from flyteidl2.task import task_definition_pb2, task_service_connect
 from flyteidl2.task import task_service_pb2 as pb
@@ -42,6 +44,8 @@ class TaskService(task_service_connect.TaskService):
         """Store a version of a task, replacing one with the same name; ignore its triggers."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
+        if not request.HasField("spec"):
+            raise ConnectError(Code.INTERNAL, "proto: Marshal called with nil")
         id_.org = ""
         versions = self._tasks.setdefault(key_of(id_), {})
         earlier = versions.get(id_.version)

@@ -32,7 +32,7 @@ SDK_NAMES = {
         "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
         " session_config",
         "flyte.remote._common:ToJSONMixin": "to_dict to_json",
-        "flyte.remote._data": "hash_file",
+        "flyte.remote._data": "_put_signed_url_with_retry hash_file",
         "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry) Text",
         "flyte.remote._task": "LazyEntity(name getter)",
         "flyte.remote._task:LazyEntity": "_getter fetch override",
