@@ -40,6 +40,8 @@ def main() -> int:
                 else:
                     found.add((case.operation.name, case.what))
                 total += 1
+                if not total % 1000:
+                    print(f"{total} cases", file=sys.stderr)
                 if re.search(options.only, case.name) and not total % options.every:
                     outcomes.append(app.try_case(case))
                     if outcomes[-1].problems:

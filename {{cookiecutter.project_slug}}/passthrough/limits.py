@@ -31,7 +31,7 @@ MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
 MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
 
 # What Flyte sends
-MAX_ANSWER_BYTES = 2_500_000  # to a call; inputs have up to 2 MiB; protobuf makes 35 times that
+MAX_ANSWER_BYTES = 2_500_000  # to a call; inputs, or outputs, have up to 2 MiB
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # of a stream, such as a log; or what another app answers
 MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
 MAX_MESSAGE_LINES = 200_000  # in such a message; Flyte sends far fewer

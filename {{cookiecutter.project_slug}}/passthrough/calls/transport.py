@@ -65,12 +65,7 @@ class HttpClient:
         return await self._read(method, url, MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, options)
 
     async def _read(
-        self,
-        method: str,
-        url: str,
-        largest: int,
-        largest_error: int,
-        options: dict[str, Any],
+        self, method: str, url: str, largest: int, largest_error: int, options: dict[str, Any]
     ) -> pyqwest.FullResponse:
         content = bytearray()
         async with self._client.stream(method, url, **options) as response:

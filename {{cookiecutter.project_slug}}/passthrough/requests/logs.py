@@ -78,8 +78,14 @@ def log_failures_without_texts() -> None:
         if failed.exc_value and failed.exc_type is not SystemExit:  # as Python does
             log("Exception in thread", failed.exc_value)
 
+    def log_elsewhere(failed: Any) -> None:  # such as in a __del__
+        if failed.exc_value:
+            log("Exception ignored", failed.exc_value)
+
     loop = asyncio.get_running_loop()
     if not loop.get_exception_handler():
         loop.set_exception_handler(log_in_loop)
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = log_in_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = log_elsewhere
