@@ -18,7 +18,7 @@ from local_flyte import Code, LocalFlyte, ReceivedCall
 from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
 from passthrough import watching
-from passthrough.calls import interceptor, logs, loop
+from passthrough.calls import action_log, interceptor, loop
 
 from ..baking import PROJECT
 from ..nginx import in_front_of
@@ -169,7 +169,7 @@ def test_a_log_goes_on_over_all_attempts_up_to_a_limit_and_resumes_in_the_right_
     assert len({*map(id_of, told)}) == len(told)
     for place, event in enumerate(told):
         assert events(alice, run, id_of(event)) == told[place + 1 :]
-    monkeypatch.setattr(logs, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(action_log, "MAX_ATTEMPTS", 1)
     *first, problem = events(alice, run)
     assert first == told[: told.index(begun[0])]
     assert "more than 1 attempts" in problem
@@ -204,8 +204,8 @@ def test_a_log_that_ends_before_its_attempt_is_read_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(logs, "MIN_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(logs, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(action_log, "MIN_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(action_log, "LATE_SECONDS", 0.1)
     run = start("tests.stumble", times=0, until=str(tmp_path / "end"))
     (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
     with alice.stream("GET", f"/runs/{run}/logs") as log:
