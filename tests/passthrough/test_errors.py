@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from connectrpc.code import Code
@@ -17,7 +18,7 @@ from passthrough.calls.errors import (
     Secrets,
     TooLargeError,
     keep_credentials_out_of_logs,
-    safe_error,
+    safe_errors,
     safe_lines,
     secrets_in,
 )
@@ -29,6 +30,16 @@ LIMIT = (
 )
 TOLD_LIMIT = "Flyte returns inputs and outputs of at most 2 MiB"
 TOKEN = "a-token-of-somebody"
+
+
+def told(error: ConnectError, method: str = GET_DATA) -> Any:
+    """Return what is raised instead of an error of the Connect client."""
+    with (
+        pytest.raises((ConnectError, asyncio.CancelledError)) as raised,
+        safe_errors(Secrets([TOKEN]), method),
+    ):
+        raise error
+    return raised.value
 
 
 @pytest.mark.parametrize(
@@ -48,10 +59,10 @@ def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
 ) -> None:
     error = ConnectError(code, message, [Literal()])
     error.__cause__ = ConnectionError()
-    safe = safe_error(error, Secrets([TOKEN]), method)
+    safe = told(error, method)
     assert (safe.code, safe.message) == expected
     assert isinstance(safe, TooLargeError) is (expected[0] is Code.OUT_OF_RANGE)
-    assert safe.method == method  # type: ignore[attr-defined]
+    assert safe.method == method
     assert safe.__cause__ is error.__cause__
     assert not safe.details
 
@@ -59,18 +70,16 @@ def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
 def test_some_errors_of_the_client_mean_something_else() -> None:
     error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
     error.__cause__ = DecodeError()
-    safe = safe_error(error, Secrets([]), GET_DATA)
+    safe = told(error)
     assert (safe.code, safe.message) == (Code.INTERNAL, "the answer cannot be read")
     large = TooLargeError("larger than 8 bytes")
-    assert safe_error(large, Secrets([]), GET_DATA) is large
+    assert told(large) is large
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
     error.__cause__ = asyncio.CancelledError("by a scope of anyio's")
-    with pytest.raises(asyncio.CancelledError) as raised:
-        safe_error(error, Secrets([]), GET_DATA)
-    assert raised.value is error.__cause__  # anyio recognises its own
+    assert told(error) is error.__cause__  # anyio recognises its own
     late = DeadlineExceededError(GET_DATA)
-    told = (late.code, late.kind, str(late), late.method)
-    assert told == ("DeadlineExceeded", "system", "Flyte did not answer in time", GET_DATA)
+    shown = (late.code, late.kind, str(late), late.method)
+    assert shown == ("DeadlineExceeded", "system", "Flyte did not answer in time", GET_DATA)
 
 
 def test_secrets_are_told_from_schemes_and_the_names_of_cookies() -> None:

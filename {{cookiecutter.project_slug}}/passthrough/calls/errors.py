@@ -6,6 +6,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import flyte.errors
@@ -86,29 +87,34 @@ def _without_blanks(text: str) -> str:
     return "".join(c for c in text if c.isprintable() and c != " ")
 
 
-def safe_error(error: ConnectError, secrets: Secrets, method: str) -> ConnectError:
-    """Return the error in a form that is safe to show: short, without credentials or details.
+@contextmanager
+def safe_errors(secrets: Secrets, method: str) -> Iterator[None]:
+    """Make errors of a call safe to show: short, without credentials or details.
 
     Args:
-        error: The Connect client's error.
-        secrets: What its text must not contain.
-        method: The call, as ``service/method``. The result has it as its attribute ``method``.
+        secrets: What their texts must not contain.
+        method: The call, as ``service/method``. The errors have it as their attribute ``method``.
 
     Raises:
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
-    # Flyte may send a null.
-    cause, text = error.__cause__, str(error.message or "")[:MAX_ERROR_CHARS]
-    if isinstance(cause, asyncio.CancelledError):
-        raise cause  # the same one: anyio recognises its own by their text
-    safe = error
+    try:
+        yield
+    except ConnectError as error:
+        cause = error.__cause__  # the SDK recognises a reset stream by it
+        if isinstance(cause, asyncio.CancelledError):
+            raise cause from None  # the same one: anyio recognises its own by their text
+        raise _safe(error, secrets, method) from cause
+
+
+def _safe(error: ConnectError, secrets: Secrets, method: str) -> ConnectError:
+    safe, text = error, str(error.message or "")[:MAX_ERROR_CHARS]  # Flyte may send a null
     if error.code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
-    elif isinstance(cause, DecodeError):
+    elif isinstance(error.__cause__, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
     elif not isinstance(error, TooLargeError):
         safe = ConnectError(error.code, REMOVED if secrets.are_in(text) else text)
-    safe.__cause__ = cause  # the SDK recognises a reset stream by it
     safe.method = method  # type: ignore[attr-defined]
     return safe
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
@@ -17,11 +17,12 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
-from .errors import DeadlineExceededError, Secrets, safe_error, secrets_in
+from .errors import DeadlineExceededError, Secrets, safe_errors, secrets_in
 from .request_calls import request_calls
 from .transport import HttpClient
 
 Context = RequestContext[Any, Any]
+HandOver = Callable[[Any], Awaitable[None]]
 
 RENEWAL = 4
 """A watch that is silent for this many times the timeout is ended; those who watch begin anew."""
@@ -50,80 +51,54 @@ class CallerInterceptor:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         if name in {"ListRuns", "ListActions"}:
-            _correct(request.request.filters)
+            _correct_filters(request.request.filters)
         pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as (method, secrets):
             if name == "CreateRun":
                 await calls.deadline.extend()
+
+            async def call() -> Any:
+                with safe_errors(secrets, method):
+                    return await call_next(request, ctx)
+
             try:
                 async with asyncio.timeout(calls.timeout):
-                    for pause in (*pauses, None):
-                        try:
-                            return await call_next(request, ctx)
-                        except ConnectError as error:
-                            # Here, not after the block: safe_error raises a CancelledError again,
-                            # and only asyncio.timeout can turn its own into a TimeoutError.
-                            failure = safe_error(error, secrets, method)
-                        if pause is None or failure.code is not Code.UNAVAILABLE:
-                            break
-                        await asyncio.sleep(pause)
+                    return await _with_retries(call, pauses)
             except TimeoutError:
                 self._client.forget_connections(began)
                 raise DeadlineExceededError(method) from None
             finally:
                 calls.seconds += time.perf_counter() - began
-            raise failure
 
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream, and end it when nothing more will come.
+        """Make a call that returns a stream, and end it when nothing more will come."""
 
-        It is read in a separate task, because this generator may stay at its ``yield`` as long as
-        something refers to it, and because waiting for a message must not end the stream.
-        """
-        messages = asyncio.Queue[Any]()
+        async def read(hand_over: HandOver) -> None:
+            with self._call(ctx) as (method, secrets), safe_errors(secrets, method):
+                async with aclosing(call_next(request, ctx)) as stream:
+                    async for message in stream:
+                        await hand_over(message)
 
-        async def read() -> None:
-            with self._call(ctx) as (method, secrets):
-                try:
-                    async with aclosing(call_next(request, ctx)) as stream:
-                        async for message in stream:
-                            messages.put_nowait(message)
-                            await messages.join()  # until it has been taken
-                except ConnectError as error:
-                    failure = safe_error(error, secrets, method)
-                else:
-                    return
-                raise failure
-
-        def done(task: asyncio.Task[None]) -> None:
-            messages.put_nowait(None)
-            if not task.cancelled():
-                task.exception()  # or asyncio warns, if nobody is left to await it
-
-        is_first, silent, reading = True, 0, asyncio.create_task(read())
-        reading.add_done_callback(done)
+        reader, is_first, silent = _Reader(read), True, 0
         try:
             while True:
                 try:
-                    async with asyncio.timeout(request_calls().timeout):
-                        message = await messages.get()
+                    message = await reader.next(request_calls().timeout)
                 except TimeoutError:
                     silent += 1
                     ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)
-                    if ends and messages.empty():
+                    if ends and not reader.has_next():
                         return
                     continue
                 if message is None:
                     break
                 is_first, silent = False, 0
-                messages.task_done()
                 yield message
-            await reading
+            await reader.task  # it may have failed
         finally:
-            reading.cancel()
-            await asyncio.wait({reading})
+            await reader.close()
 
     @contextmanager
     def _call(self, ctx: Context) -> Iterator[tuple[str, Secrets]]:
@@ -170,6 +145,55 @@ class CallerInterceptor:
         return secrets_in(credentials)
 
 
+async def _with_retries(call: Callable[[], Awaitable[Any]], pauses: Iterable[float]) -> Any:
+    """Make a call, again after each pause while Flyte is unreachable, and return its answer."""
+    for pause in pauses:
+        try:
+            return await call()
+        except ConnectError as error:
+            if error.code is not Code.UNAVAILABLE:
+                raise
+        await asyncio.sleep(pause)
+    return await call()
+
+
+class _Reader:
+    """Reads a stream in a task of its own.
+
+    Waiting for a message must not end the stream; and a generator, as its user is, may stay at its
+    ``yield`` as long as something refers to it.
+    """
+
+    def __init__(self, read: Callable[[HandOver], Coroutine[Any, Any, None]]) -> None:
+        self._queue = asyncio.Queue[Any]()
+        self.task = asyncio.create_task(read(self._hand_over))
+        self.task.add_done_callback(lambda _: self._queue.put_nowait(None))
+
+    async def _hand_over(self, message: Any) -> None:
+        self._queue.put_nowait(message)
+        await self._queue.join()  # until it is taken; with Queue(1) a second would be in memory
+
+    async def next(self, seconds: float) -> Any:
+        """Return the next message, or None when the task has ended.
+
+        Raises:
+            TimeoutError: None has come in this time. The stream goes on.
+        """
+        async with asyncio.timeout(seconds):
+            message = await self._queue.get()
+        self._queue.task_done()
+        return message
+
+    def has_next(self) -> bool:
+        """Tell whether `next` would return at once."""
+        return not self._queue.empty()
+
+    async def close(self) -> None:
+        """End the stream, and the task."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
 def callers_credentials() -> tuple[tuple[str, str], ...]:
     """Return the headers with which to call as the caller.
 
@@ -185,7 +209,7 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _correct(filters: Iterable[Filter]) -> None:
+def _correct_filters(filters: Iterable[Filter]) -> None:
     """Put right how the SDK writes two filters of runs and actions.
 
     Flyte calls the person who has started a run ``created_by_subject``. A single phase is sent
