@@ -1,51 +1,75 @@
-"""The private names of the SDK: all that are changed or used, and checked at start-up.
+"""The private names of the SDK that the app changes or uses, checked at start-up.
 
-No other module touches a private name of the SDK except through `sdk_object`.
+No other module touches a private name of the SDK except through `sdk_object`. Two are not checked:
+what ``deploying`` changes for ``flyte deploy``, and the ``_fields`` that ``json_values`` sets.
 """
 
 import functools
 import inspect
-import re
 from contextlib import suppress
 from pkgutil import resolve_name
 
 SDK_NAMES = {
-    f"{owner}{'.' if ':' in owner else ':'}{name}": parameters
-    for owner, names in {
-        "flyte._code_bundle.bundle": "_read_bundle_cache _write_bundle_cache",
-        "flyte._initialize": "_context_init_config.set _InitConfig.replace get_init_config",
-        "flyte._internal.imagebuild.image_builder:ImageBuildEngine": "build image_exists",
-        "flyte._internal.runtime.convert": "convert_outputs_to_native(interface outputs)"
-        " convert_from_inputs_to_native(native_interface inputs)"
-        " convert_from_native_to_inputs(interface custom_context)"
-        " convert_from_native_to_inputs_binding_artifacts(interface args kwargs custom_context)"
-        " _convert_from_native_to_inputs_impl(interface args custom_context kwargs preconverted)",
-        "flyte._run:_Runner": "rerun.fn(run_name inputs)",
-        "flyte._sentry": "count _is_disabled",
-        "flyte._utils.async_cache:ThreadSafeCache": "get_or_compute(key factory)",
-        "flyte.remote": "Action.wait(quiet wait_for) ActionInputs.__repr__"
-        " ActionOutputs.__new__(pb2 data) Run.__post_init__ Trigger",
-        "flyte.remote._auth_metadata": "get_auth_metadata",
-        "flyte.remote._client.controlplane": "create_session_config(endpoint auth_endpoint)"
-        " SessionConfig(endpoint insecure interceptors http_client tls_ca_cert)"
-        " SessionConfig.connect_kwargs ClusterAwareDataProxy.get_action_data(request)",
-        "flyte.remote._client.controlplane:ClientSet": "dataproxy_service run_service"
-        " session_config",
-        "flyte.remote._common:ToJSONMixin": "to_dict to_json",
-        "flyte.remote._data": "_put_signed_url_with_retry hash_file",
-        "flyte.remote._logs": "AppLogs.tail.fn(app_id) Logs.tail.fn(action_id attempt retry) Text",
-        "flyte.remote._task": "LazyEntity(name getter)",
-        "flyte.remote._task:LazyEntity": "_getter fetch override",
-        "flyte.syncify:syncify._bg_loop": "call_in_loop_sync is_in_loop iterate_in_loop_sync",
-        "flyte.types": "guess_interface(interface default_inputs)",
-        "flyte.types:TypeEngine": "guess_python_type to_literal_type"
-        " to_literal(python_val python_type expected)",
-        "flyte.types._interface": "guess_interface",
-        "flyte.types._pickle": "DEFAULT_PICKLE_BYTES_LIMIT",
-    }.items()
-    for name, parameters in re.findall(r"([\w.]+)(?:\(([\w ]*)\))?", names)
+    # sessions: each call is made as the caller, to addresses that may have the credentials
+    "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
+    "flyte.remote._client.controlplane:ClientSet.dataproxy_service": "",
+    "flyte.remote._client.controlplane:ClientSet.run_service": "",
+    "flyte.remote._client.controlplane:ClientSet.session_config": "",
+    "flyte.remote._client.controlplane:SessionConfig": "endpoint insecure interceptors http_client"
+    " tls_ca_cert",
+    "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
+    "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
+    "flyte.remote._data:_put_signed_url_with_retry": "",
+    # caller: who calls, and in which project and domain
+    "flyte._initialize:_InitConfig.replace": "",
+    "flyte._initialize:_context_init_config.set": "",
+    "flyte._initialize:get_init_config": "",
+    "flyte.remote._auth_metadata:get_auth_metadata": "",
+    # loop: calls run in the caller's task, and what is cancelled does not just end
+    "flyte.remote:Action.wait": "quiet wait_for",
+    "flyte.remote._logs:AppLogs.tail.fn": "app_id",
+    "flyte.remote._logs:Logs.tail.fn": "action_id attempt retry",
+    "flyte.remote._logs:Text": "",
+    "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
+    "flyte.syncify:syncify._bg_loop.is_in_loop": "",
+    "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
+    # json_values: values are JSON, in and out, and records have a size
+    "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
+    " custom_context kwargs preconverted",
+    "flyte._internal.runtime.convert:convert_from_inputs_to_native": "native_interface inputs",
+    "flyte._internal.runtime.convert:convert_from_native_to_inputs": "interface custom_context",
+    "flyte._internal.runtime.convert:convert_from_native_to_inputs_binding_artifacts": "interface"
+    " args kwargs custom_context",
+    "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
+    "flyte._run:_Runner.rerun.fn": "run_name inputs",
+    "flyte.remote:ActionInputs.__repr__": "",
+    "flyte.remote:ActionOutputs.__new__": "pb2 data",
+    "flyte.remote:Run.__post_init__": "",
+    "flyte.remote._client.controlplane:ClusterAwareDataProxy.get_action_data": "request",
+    "flyte.remote._common:ToJSONMixin.to_dict": "",
+    "flyte.remote._common:ToJSONMixin.to_json": "",
+    "flyte.types:TypeEngine.guess_python_type": "",
+    "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
+    "flyte.types:TypeEngine.to_literal_type": "",
+    "flyte.types:guess_interface": "interface default_inputs",
+    "flyte.types._interface:guess_interface": "",
+    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
+    # lazy_tasks: what the SDK keeps for a process is fetched for each caller
+    "flyte._code_bundle.bundle:_read_bundle_cache": "",
+    "flyte._code_bundle.bundle:_write_bundle_cache": "",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists": "",
+    "flyte.remote._data:hash_file": "",
+    "flyte.remote._task:LazyEntity": "name getter",
+    "flyte.remote._task:LazyEntity._getter": "",
+    "flyte.remote._task:LazyEntity.fetch": "",
+    "flyte.remote._task:LazyEntity.override": "",
+    # make_safe: what would take long in the first request, or count it
+    "flyte._sentry:_is_disabled": "",
+    "flyte._sentry:count": "",
+    "flyte.remote:Trigger": "",
 }
-"""The parts of the SDK that are changed or used here, with the parameters they must have."""
+"""By the module that changes or uses them, with the parameters that they must have."""
 
 sdk_object = functools.cache(resolve_name)
 """Return a part of the SDK by its name, as in `SDK_NAMES`."""
