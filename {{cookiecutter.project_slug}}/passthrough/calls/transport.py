@@ -83,31 +83,39 @@ class HttpClient:
     ) -> AsyncGenerator[pyqwest.Response]:
         """Send a request, and yield its response, whose content ends if a message is too large."""
         async with self._client.stream(method, url, **options) as response:
+            kind = response.headers.get("content-type", "")
+            is_stream = response.status == 200 and kind.startswith("application/connect+")
+            limited = _limited_messages if is_stream else _limited_error
             yield pyqwest.Response(
                 status=response.status,
                 headers=response.headers,
-                content=_limited(response),
+                content=limited(response),
                 trailers=response.trailers,
             )
 
 
-async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a response, until a message is too large.
+async def _limited_error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    size = 0
+    async for chunk in response.content:
+        size += len(chunk)
+        _check(size, MAX_ERROR_BYTES)
+        yield bytes(chunk)
 
-    In a stream, each message starts with its flags and its length, 1 + 4 bytes. The last one has a
-    flag, which the Connect client does not miss.
+
+async def _limited_messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield the chunks of a stream, until a message is too large.
+
+    Each message starts with its flags and its length, 1 + 4 bytes. The last one has a flag, which
+    the Connect client does not miss.
 
     Raises:
         TooLargeError: A message is too large.
-        ConnectError: UNAVAILABLE, if a stream ends without its last message, or within one.
+        ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
-    kind = response.headers.get("content-type", "")
-    is_stream = response.status == 200 and kind.startswith("application/connect+")
-    prefix, left, lines, size, is_last = b"", 0, 0, 0, False
+    prefix, left, lines, is_last = b"", 0, 0, False
     async for chunk in response.content:
         rest = memoryview(chunk)
-        size += len(rest)
-        while rest and is_stream:
+        while rest:
             part = rest[: left or 5 - len(prefix)]
             rest = rest[len(part) :]
             if left:
@@ -118,12 +126,11 @@ async def _limited(response: pyqwest.Response) -> AsyncGenerator[bytes]:
                 prefix += part
                 if len(prefix) == 5:
                     is_last = bool(prefix[0] & END_OF_STREAM)
-                    prefix, left, lines = b"", int.from_bytes(prefix[1:]), 0
+                    left, lines = int.from_bytes(prefix[1:]), 0
+                    prefix = b""
             _check(left, MAX_ERROR_BYTES if is_last else MAX_MESSAGE_BYTES, lines)
-        if not is_stream:
-            _check(size, MAX_ERROR_BYTES)
         yield bytes(chunk)
-    if is_stream and (left or prefix or not is_last):
+    if left or prefix or not is_last:
         raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
 
 
