@@ -13,7 +13,7 @@ from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
 from .limits import MAX_CALLS_AT_ONCE
 
-_OF_ALL = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -66,7 +66,7 @@ def skip_unreadable() -> Generator[None]:
     try:
         yield
     except ConnectError as error:
-        if error.code in _OF_ALL:
+        if error.code in NOT_ABOUT_ONE_ENTRY:
             raise
 
 

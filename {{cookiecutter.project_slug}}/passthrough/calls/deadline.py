@@ -15,6 +15,9 @@ class Deadline:
     started there is as much time again, because the caller must learn that it was. There is no
     deadline any more when the response has begun, or when a tool call takes over, which is a
     request with a deadline of its own.
+
+    It is made in ``requests.exchange``, entered in ``requests.door``, extended in ``interceptor``,
+    and removed in ``requests.exchange`` and ``agents.serve``.
     """
 
     def __init__(self, flyte_timeout: float | None = None) -> None:

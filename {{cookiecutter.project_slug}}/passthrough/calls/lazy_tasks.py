@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+from flyte.syncify import syncify
+
 from .caller import forwarded_credentials, initialised
 from .request_calls import request_calls
 from .sdk import sdk_object
@@ -10,7 +12,7 @@ from .sdk import sdk_object
 
 def change_lazy_tasks() -> None:
     """Fetch a task once per request, as its caller, even if it is defined at module level."""
-    lazy, syncify = sdk_object("flyte.remote._task:LazyEntity"), sdk_object("flyte.syncify:syncify")
+    lazy = sdk_object("flyte.remote._task:LazyEntity")
 
     async def fetch(self: Any) -> Any:
         tasks, config = request_calls().tasks, initialised()

@@ -9,6 +9,7 @@ from typing import Any
 from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
+from flyte.syncify import syncify
 
 from ..limits import MAX_LINES_AT_ONCE
 from .errors import NotForManyCallersError
@@ -53,7 +54,6 @@ def change_loop() -> None:
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
     logs, app_logs = sdk_object("flyte.remote._logs:Logs"), sdk_object("flyte.remote._logs:AppLogs")
     sdk_object("flyte.remote._logs").Text = _Text
-    syncify = sdk_object("flyte.syncify:syncify")
     logs.tail = syncify(classmethod(_cancellable(_read_once(logs.tail.fn.__func__))))
     app_logs.tail = syncify(classmethod(_cancellable(app_logs.tail.fn.__func__)))
 
@@ -61,7 +61,7 @@ def change_loop() -> None:
 class _Text:
     """Stands for rich's, which is slow for text beyond ASCII, and drops carriage returns, too."""
 
-    def __init__(self, plain: str, style: str = "") -> None:  # noqa: ARG002
+    def __init__(self, plain: str = "", style: str = "") -> None:  # noqa: ARG002
         for control in "\a\b\v\f":
             plain = plain.replace(control, "")
         self.plain = plain
