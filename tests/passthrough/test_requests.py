@@ -299,7 +299,7 @@ async def test_a_body_that_nobody_reads_takes_no_more_memory_than_is_allowed(
     monkeypatch.setattr(incoming, "READ_AHEAD_AFTER", 0)
     client = Incoming(receive, True, 100, lambda: left.append(True))
     with pytest.raises(TimeoutError):
-        async with client.connected:
+        async with client.cancel_scope:
             await asyncio.sleep(5)
     assert left == [True]
     unread: Any = client._unread
@@ -348,7 +348,7 @@ async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops(
     events = [(b"content-type", b"text/event-stream")]
     await request.send({"type": "http.response.start", "status": 200, "headers": events})
     await request.send({"type": "http.response.body"})
-    async with request.client.connected:
+    async with request.client.cancel_scope:
         stopping._expire()
         await asyncio.sleep(0.01)
 

@@ -170,7 +170,7 @@ class Settings(BaseModel):
 
     @property
     def secret_headers(self) -> tuple[str, ...]:
-        """Names, in lower case, of the headers that may hold a credential, besides Cookie."""
+        """All headers, in lower case, that may hold a credential, besides Cookie."""
         names = ("authorization", self.token_header or "", *self.credential_headers)
         return tuple(name.lower() for name in names if name)
 

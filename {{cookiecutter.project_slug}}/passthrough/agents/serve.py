@@ -195,8 +195,7 @@ async def _read(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > MAX_AGENT_MESSAGE_BYTES:
-            most = f"a message may have up to {MAX_AGENT_MESSAGE_BYTES} bytes"
-            raise HTTPException(413, most)
+            raise HTTPException(413, f"a message may have up to {MAX_AGENT_MESSAGE_BYTES} bytes")
     return bytes(body)
 
 
@@ -229,8 +228,7 @@ class InnerRequest:
         self._unread = [body]
         self._left = asyncio.Event()
         # In a context of its own: it finds nothing of the request around it.
-        request = app(scope, self._receive, self._send)
-        self._task = asyncio.create_task(request, context=Context())
+        self._task = asyncio.create_task(app(scope, self._receive, self._send), context=Context())
         self._task.add_done_callback(self._done)
 
     async def result(self) -> dict[str, Any]:

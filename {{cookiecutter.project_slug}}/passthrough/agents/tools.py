@@ -138,7 +138,7 @@ def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str
         for method, operation in operations.items()
         if operation["security"]
         and (only is None or {operation["operationId"], *operation.get("tags", ())} & {*only})
-        and JSON in operation.get("requestBody", {"content": [JSON]})["content"]
+        and ("requestBody" not in operation or JSON in operation["requestBody"]["content"])
     }
 
 

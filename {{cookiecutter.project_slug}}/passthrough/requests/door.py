@@ -104,7 +104,7 @@ class Door:
             await self.app(scope, receive, send)
             return
         began, task = time.perf_counter(), asyncio.current_task()
-        scope.update(scope.pop(COVERED, {}))
+        scope.update(scope.pop(COVERED, {}))  # undo application._covered
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
         sent = dict(scope["headers"])
         request_id = self._request_id(scope, sent)
@@ -112,7 +112,7 @@ class Door:
         exchange = Exchange(scope, receive, send, self.settings, request_id)
         token = current_calls.set(exchange.calls)
         try:
-            async with exchange.client.connected, exchange.deadline.timeout:
+            async with exchange.client.cancel_scope, exchange.deadline.timeout:
                 try:
                     await self._serve(scope, sent, exchange)
                 finally:
@@ -138,18 +138,21 @@ class Door:
         # endpoint may never read its body.
         if (length := sent.get(b"content-length", b"").lstrip(b"0")).isdigit():
             exchange.client.check_size(int(length))
+        make_safe()  # if the app's lifespan has not been run
         # That of the start, whatever other apps in the process do later.
         if config := scope.get("state", {}).get(CONFIG) or configuration():
             act_in(config)
         await self.app(scope, exchange.client.receive, exchange.send)
         await exchange.response.release()
         if exchange.is_http and not exchange.response.has_started:
+            # It is not the app's fault if the client has left; else this is answered with 500.
             raise ClientDisconnect("the app has not answered")
 
     def _request_id(self, scope: Scope, sent: Mapping[bytes, bytes]) -> str:
         """Return the client's identifier of the request, or a new one; it is logged and sent on.
 
-        It is a new one if the client's quotes its credentials.
+        It is a new one if the client's quotes its credentials. Its pieces are looked for in them,
+        not theirs in it as `Secrets` does: all of its 8 to 11 characters may be a quote.
         """
         named = sent.get(b"x-request-id", b"")
         if not REQUEST_ID.fullmatch(named):
@@ -171,7 +174,9 @@ class Door:
             return HTTPException(
                 421, "the app is not served under this host name: see ALLOWED_HOSTS in its settings"
             )
-        return HTTPException(403, "Cross-site request refused") if self._is_foreign(sent) else None
+        if self._is_cross_origin(sent):
+            return HTTPException(403, "Cross-site request refused")
+        return None
 
     def _is_ours(self, host: bytes) -> bool:
         """Tell whether a Host header is safe from DNS rebinding."""
@@ -181,46 +186,46 @@ class Door:
             return name in ours or name.endswith(".localhost") or bool(ip_address(name))
         return False
 
-    def _is_foreign(self, sent: Mapping[bytes, bytes]) -> bool:
+    def _is_cross_origin(self, sent: Mapping[bytes, bytes]) -> bool:
         """Tell whether a page of another origin sent the request, other than by following a link.
 
-        The middleware refuses only unsafe methods. But even the time that a GET takes can tell
-        another site something about its visitor.
+        Even the time that a GET takes can tell another site something about its visitor. The
+        middleware's rule is for unsafe methods, but also for browsers without Sec-Fetch-Site.
         """
         if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return False
-        if (
-            sent.get(b"sec-fetch-mode") == b"navigate"
-            and sent.get(b"sec-fetch-dest") == b"document"
-        ):
+        what = sent.get(b"sec-fetch-mode"), sent.get(b"sec-fetch-dest")
+        if what == (b"navigate", b"document"):
             return False
         return sent.get(b"origin", b"").decode("latin-1") not in self.settings.trusted_origins
 
     async def _answer(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer a request that has failed, if it can still be answered."""
-        response, has_expired = exchange.response, exchange.client.connected.expired()
-        is_over = exchange.calls.has_ended or has_expired
-        expected = ENDED if is_over else DISCONNECTS
+        response, ended_by = exchange.response, exchange.ended_by
+        expected: tuple[type[BaseException], ...] = ()
+        if ended_by:
+            expected = ENDED
+        elif response.has_started or not exchange.is_http:
+            expected = DISCONNECTS  # of a client who has left unnoticed; else the app has a bug
         error = _first(error, expected)
-        # If the client is connected and has received nothing, the app raised one of these itself:
-        # that is a bug, answered with 500.
-        may_have_left = is_over or response.has_started or not exchange.is_http
-        if not (may_have_left and isinstance(error, expected)):
+        if not isinstance(error, expected):
             await self._tell(scope, exchange, error)
-        elif has_expired and not exchange.is_http:
+        elif ended_by == "unread":
             await exchange.send({"type": "websocket.close", "code": 1008, "reason": UNREAD})
-        elif has_expired and not exchange.calls.has_ended:
+        elif ended_by == "stopping" and response.is_event_stream:
             await response.end_events(COME_BACK)
-        elif await response.withdraw():
+        elif not response.has_started:  # the client has left: this is only for the log
+            response.withdraw()
             response.status = CLIENT_HAS_LEFT
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Tell the client, who may be connected, about an error, and log it if it is a bug."""
         response, connection = exchange.response, HTTPConnection(scope)
-        if response.is_complete and _is_from_background(error):
+        if response.events_ended and _is_from_background(error):
             problem_for(connection, error)  # logs it
             await response.release()
-        elif await response.withdraw():
+        elif not response.has_started:
+            response.withdraw()
             answer = self._with_cors(problem_response(connection, error))
             await answer(scope, exchange.client.receive, exchange.send)
         else:
@@ -228,8 +233,10 @@ class Door:
             if not exchange.is_http:
                 close = WebSocketClose(1011, problem.title)
                 await close(scope, exchange.client.receive, exchange.send)
-            data = bytes(problem.response().body)
-            await response.end_events(b"event: problem\ndata: %b\n\n" % data)
+            elif response.is_event_stream:
+                data = bytes(problem.response().body)
+                await response.end_events(b"event: problem\ndata: %b\n\n" % data)
+            # Any other response stays unfinished: the server cuts it off.
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         calls = exchange.calls
@@ -249,7 +256,6 @@ class Door:
 
 def configuration() -> Any:
     """Return Flyte's configuration; None if Flyte has not been initialised."""
-    make_safe()  # if the app's lifespan has not been run
     with suppress(flyte.errors.InitializationError):
         return initialised()
     return None

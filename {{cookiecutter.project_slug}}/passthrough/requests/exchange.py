@@ -1,5 +1,7 @@
 """A request and its response, or a WebSocket: what the two have to do with each other."""
 
+from typing import Literal
+
 from starlette.types import Message, Receive, Scope, Send
 
 from ..calls.deadline import Deadline
@@ -16,10 +18,7 @@ class Exchange:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, settings: Settings, request_id: str
     ) -> None:
-        """Begin with a scope of ASGI, and what the server offers with it.
-
-        The response and all calls to Flyte get the ``request_id``.
-        """
+        """Begin; the response and all calls to Flyte get the ``request_id``."""
         self.is_http = scope["type"] == "http"
         self.deadline = Deadline(settings.flyte_timeout)
         self.calls = RequestCalls(
@@ -27,6 +26,12 @@ class Exchange:
         )
         self.client = Incoming(receive, self.is_http, settings.largest_body, self.calls.end)
         self.response = Outgoing(send, self.is_http, request_id)
+
+    @property
+    def ended_by(self) -> Literal["left", "unread", "stopping"] | None:
+        """What has ended the request before the app has: its client, or the server that stops."""
+        is_cancelled = self.client.cancel_scope.expired()  # by its client, or by `stopping`
+        return self.client.ended_by or ("stopping" if is_cancelled else None)
 
     async def send(self, message: Message) -> None:
         """Send a message to the client, or hold it back."""
@@ -39,9 +44,9 @@ class Exchange:
         if kind == "websocket.accept":
             self.client.read_ahead()
         elif kind in STARTS and self.response.is_event_stream:
-            stopping.expire_at_stop(self.client.connected)
+            stopping.expire_at_stop(self.client.cancel_scope)
 
     def stop(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
-        stopping.forget(self.client.connected)
+        stopping.forget(self.client.cancel_scope)
         self.client.stop()

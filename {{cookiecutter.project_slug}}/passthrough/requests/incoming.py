@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Literal
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
@@ -31,12 +32,14 @@ class Incoming:
             on_leaving: Called when the client has left, or cannot be heard any more.
         """
         self._receive, self._is_http, self._max_bytes = receive, is_http, max_bytes
-        self._on_leaving: Callable[[], None] | None = on_leaving
-        self.connected = asyncio.timeout(None)
-        """To be entered around the request, which it cancels when it expires."""
+        self._on_leaving = on_leaving
+        self.ended_by: Literal["left", "unread"] | None = None
+        """That the client has left, or that nobody reads what it sends to a WebSocket."""
+        self.cancel_scope = asyncio.timeout(None)
+        """To be entered around the request, which is cancelled by making it expire."""
         self._size = 0
         self._unread = asyncio.Queue[Message](MAX_UNREAD_MESSAGES)
-        self._is_receiving = self._may_read_ahead = False
+        self._is_receiving = self._reads_ahead = self._is_stopped = False
         self._reading: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(READ_AHEAD_AFTER, self.read_ahead) if is_http else None
@@ -52,7 +55,7 @@ class Incoming:
             message = await (self._unread.get() if self._reading else self._next())
         finally:
             self._is_receiving = False
-            if self._may_read_ahead:
+            if self._reads_ahead:
                 self.read_ahead()
         if message["type"] == "http.disconnect" and self._reading:
             # As servers do: every later receive() returns http.disconnect again.
@@ -75,14 +78,14 @@ class Incoming:
 
     def read_ahead(self) -> None:
         """Read messages from here on, whether or not the app receives them."""
-        self._may_read_ahead = True
-        if not (self._reading or self._is_receiving):
+        self._reads_ahead = True
+        # Only one task may call the server's receive(): an app that does so gets its message first.
+        if not (self._reading or self._is_receiving or self._is_stopped):
             self._reading = asyncio.create_task(self._read())
 
     def stop(self) -> None:
         """Read no more, and let the request go on if the client leaves."""
-        self._on_leaving = None
-        self._may_read_ahead = False
+        self._is_stopped = True
         if self._timer:
             self._timer.cancel()
         if self._reading:
@@ -94,9 +97,9 @@ class Incoming:
         self._size += len(message.get("body", b""))
         if self._size > self._max_bytes:  # `receive` refuses it; until then it takes no memory
             message = {**message, "body": b""}
-        if message["type"].endswith(".disconnect") and self._on_leaving:
+        if message["type"].endswith(".disconnect"):
             # The calls end now: the request can't end while one of its threads waits for them.
-            self._on_leaving()
+            self._end("left")
         return message
 
     async def _read(self) -> None:
@@ -113,13 +116,17 @@ class Incoming:
                     await self._unread.put(message)
             except TimeoutError:
                 # While a message waits to be read, nothing would report that the client leaves.
-                if self._on_leaving:
-                    self._on_leaving()
+                self._end("unread")
                 self._cancel()
                 return
         if self._is_http and not self._is_receiving:
             self._cancel()
 
+    def _end(self, cause: Literal["left", "unread"]) -> None:
+        if not self._is_stopped:
+            self.ended_by = cause
+            self._on_leaving()
+
     def _cancel(self) -> None:
-        if not self.connected.expired():
-            self.connected.reschedule(asyncio.get_running_loop().time())
+        if not self.cancel_scope.expired():
+            self.cancel_scope.reschedule(asyncio.get_running_loop().time())

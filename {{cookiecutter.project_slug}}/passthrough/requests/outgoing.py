@@ -39,7 +39,8 @@ class Outgoing:
     """Passes messages on to the client, with more headers.
 
     The start of an event stream is held back until its first event, and its end until the app has
-    returned, for a second at most: an exception may follow either.
+    returned, for a second at most: an exception may follow either. Whatever sends raises
+    `ClientDisconnect` if the client has left.
     """
 
     def __init__(self, send: Send, is_http: bool, request_id: str) -> None:
@@ -47,24 +48,17 @@ class Outgoing:
         self._send, self._is_http, self._request_id = send, is_http, request_id
         self.status = 0
         """Of the response; 101 for a WebSocket; 0 before it has begun."""
+        self.has_started = False
+        """Whether the client may have got something: not if its start is held back."""
         self.is_event_stream = False
-        self.is_complete = False
+        self.events_ended = False
         """Whether the app has sent the end of an event stream."""
         self._held: list[Message] = []
-        self._holding: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None  # asyncio keeps no reference to a task
         self._sending = asyncio.Lock()
 
-    @property
-    def has_started(self) -> bool:
-        """Whether the client may have got something."""
-        return self.status != 0 and not (self._held and self._held[0]["type"] in STARTS)
-
     async def send(self, message: Message) -> None:
-        """Send a message to the client, or hold it back.
-
-        Raises:
-            ClientDisconnect: The client has left.
-        """
+        """Send a message to the client, or hold it back."""
         kind = message["type"]
         if kind in STARTS:
             message = self._begin(message)
@@ -81,39 +75,28 @@ class Outgoing:
                 await self.release()
                 await self._pass_on({**message, "body": body, "more_body": True})
             if not message.get("more_body"):
-                self.is_complete = True
+                self.events_ended = True
                 self._hold({"type": "http.response.body", "body": b""})
 
     async def release(self) -> None:
-        """Send what is held back.
-
-        Raises:
-            ClientDisconnect: The client has left.
-        """
+        """Send what is held back."""
         async with self._sending:  # so that who releases later waits for what is being sent
             while self._held:
                 await self._pass_on(self._held.pop(0))
 
     async def end_events(self, last_event: bytes) -> None:
-        """End an event stream with this event, unless its end has been sent.
-
-        Raises:
-            ClientDisconnect: The client has left.
-        """
-        if self.is_event_stream and (self._held or not self.is_complete):
-            if self.is_complete:
+        """End an event stream with this event, unless its end has been sent."""
+        if self._held or not self.events_ended:
+            if self.events_ended:
                 self._held.pop()  # the end
-            self.is_complete = True
+            self.events_ended = True
             self._held.append({"type": "http.response.body", "body": last_event})
         await self.release()
 
-    async def withdraw(self) -> bool:
-        """Forget the start if it is held back; tell whether another response may be sent."""
-        async with self._sending:
-            if not self.has_started:
-                self._held.clear()
-                self.status, self.is_event_stream = 0, False
-        return not self.status
+    def withdraw(self) -> None:
+        """Forget a response that has not started, so that another one can be sent."""
+        self._held.clear()
+        self.status, self.is_event_stream = 0, False
 
     def _begin(self, start: Message) -> Message:
         self.status = start["status"]
@@ -127,6 +110,7 @@ class Outgoing:
         return {**start, "headers": headers}
 
     async def _pass_on(self, message: Message) -> None:
+        self.has_started = self.status != 0
         try:
             await self._send(message)
         except OSError:

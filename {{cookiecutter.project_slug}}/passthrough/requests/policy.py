@@ -22,7 +22,7 @@ class ContentPolicy:
             path: Where the pages are, with all paths below it.
             policy: The value of Content-Security-Policy.
         """
-        self._app, self._path, self._policy = app, path.rstrip("/"), policy
+        self._app, self._path, self._policy = app, path.rstrip("/") + "/", policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -32,7 +32,5 @@ class ContentPolicy:
                 MutableHeaders(scope=message).setdefault("content-security-policy", self._policy)
             await send(message)
 
-        is_there = scope["type"] == "http" and f"{get_route_path(scope)}/".startswith(
-            f"{self._path}/"
-        )
+        is_there = scope["type"] == "http" and f"{get_route_path(scope)}/".startswith(self._path)
         await self._app(scope, receive, send_with_policy if is_there else send)

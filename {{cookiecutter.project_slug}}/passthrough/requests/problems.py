@@ -96,7 +96,7 @@ class Problem(BaseModel):
         Its title is the status phrase, as RFC 9457 4.2.1 requires for ``about:blank``.
         """
         status, detail, errors = 500, None, None
-        match error:
+        match error:  # the first case that matches: subclasses come before their bases
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
                 errors = [
@@ -155,7 +155,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     to the log only. A text that quotes one of the request's credentials goes to neither.
     """
     settings: Settings = connection.scope[SETTINGS]
-    secrets = secrets_of(connection.headers, settings)
+    secrets = request_secrets(connection.headers, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
         text = problem.detail[:MAX_ERROR_CHARS]
@@ -186,7 +186,7 @@ async def respond(connection: Any, error: Exception) -> Response:
     return problem_response(connection, error)
 
 
-def secrets_of(headers: Headers, settings: Settings) -> Secrets:
+def request_secrets(headers: Headers, settings: Settings) -> Secrets:
     """Return what may be secret of the credentials that are forwarded."""
     found = [(name, value) for name in settings.secret_headers for value in headers.getlist(name)]
     chosen = settings.cookie_names

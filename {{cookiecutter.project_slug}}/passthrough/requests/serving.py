@@ -166,7 +166,6 @@ UVICORN: dict[str, Any] = {
 }
 """Options of ``uvicorn.Config``."""
 
-
 COMMAND_LINE = (
     "--http passthrough.requests.serving:HttpProtocol"
     " --ws passthrough.requests.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"

@@ -8,14 +8,11 @@ reconnect to another replica.
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any
 from weakref import WeakSet
-
-from ..calls.request_calls import current_calls
 
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
@@ -60,40 +57,7 @@ class Stopping:
     def _expire(self) -> None:
         while self._timeouts:
             with suppress(RuntimeError):  # it has expired, or its block has been left
-                self._timeouts.pop().reschedule(0)
+                self._timeouts.pop().reschedule(0)  # which is past on the loop's clock
 
 
 stopping = Stopping()
-
-
-def contain_exits() -> None:
-    """Make an exit in one of a request's tasks an ordinary error.
-
-    asyncio ends the event loop if a task raises ``SystemExit``, as argparse and click do. Streams
-    run in tasks that FastAPI starts, and so does an endpoint behind an owner's middleware: no other
-    place is around all of them. A task costs 2 microseconds more, of 9.
-    """
-    loop = asyncio.get_running_loop()
-    make: Any = loop.get_task_factory() or _make_task
-
-    def make_contained(loop: Any, coro: Any, **options: Any) -> Any:
-        if current_calls.get() is None:
-            return make(loop, coro, **options)
-        task = make(loop, _contained(coro), **options)
-        task.add_done_callback(lambda _: coro.close())  # if it was cancelled before it began
-        return task
-
-    loop.set_task_factory(make_contained)
-
-
-def _make_task(loop: Any, coro: Any, **options: Any) -> Any:
-    return asyncio.Task(coro, loop=loop, **options)
-
-
-async def _contained(coro: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt) as error:
-        if stopping.is_interrupt(error):
-            raise
-        raise RuntimeError(f"a task raised {type(error).__name__}") from error

@@ -1,4 +1,9 @@
-"""What is logged: by uvicorn, and to the console, unless the owner has configured logging."""
+"""What is logged: by uvicorn, and to the console, unless the owner has configured logging.
+
+`safe_lines` is for what the SDK and its HTTP clients say (in `keep_credentials_out_of_logs`), for
+why a request failed (in `problems`), and for all else that `OURS` say (in `_Formatter`, so not in
+an owner's own handlers). Twice would indent twice: records of `problems` have ``is_safe``.
+"""
 
 import asyncio
 import logging
