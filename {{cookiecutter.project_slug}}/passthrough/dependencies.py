@@ -25,6 +25,7 @@ from starlette.requests import HTTPConnection
 from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
 from .limits import (
+    MAX_ACTION_CHARS,
     MAX_BODY_LEVELS,
     MAX_BODY_VALUES,
     MAX_ERRORS,
@@ -95,7 +96,7 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 
 async def _action(
     name: Annotated[str, Path(description="The run's name.")],
-    action: Annotated[str, StringConstraints(min_length=1, max_length=30)] = "a0",
+    action: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ACTION_CHARS)] = "a0",
 ) -> remote.Action:
     return await remote.Action.get.aio(run_name=name, name=action)
 

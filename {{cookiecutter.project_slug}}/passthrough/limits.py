@@ -7,7 +7,9 @@ message's size; in what is answered, to a few megabytes; and in what is logged, 
 Without it, a message that costs its sender nothing stops everybody else in the process. So each
 piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`. Not in
 our hands are protobuf's own objects: up to 35 times a message of small parts, 90 MB of the largest.
-How long something pauses between two looks is said where it pauses.
+How long something pauses between two looks, or a connection stays idle, is said where it does; what
+the format of an ID allows, in its pattern; the sizes of the middleware, which is copied alone, in
+`passthrough_auth.py`.
 """
 
 # What a client sends
@@ -18,9 +20,13 @@ MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools no
 MAX_ARRIVING_HEADER_BYTES = 512 * 1024  # while they arrive; then the connection is closed
 MAX_PIPELINED_REQUESTS = 16  # of a connection, that wait for the response to another
 MAX_NAME_CHARS = 255  # of an input, and of a run in an address
+MAX_ACTION_CHARS = 30  # of an action's name in an address
+MAX_WEBSOCKET_MESSAGE_BYTES = 4096
 MAX_FRAME_BYTES_AT_ONCE = 16 * 1024  # of a WebSocket, before others are served
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
 MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it is closed
+MAX_UNSENT_BYTES = 64 * 1024  # that the system keeps for a client who does not read; else 4 MB
+MAX_STALLED_SECONDS = 30  # that a client takes nothing of it; then it is disconnected
 
 # What an agent sends, and gets
 MAX_AGENT_MESSAGE_BYTES = 256 * 1024  # it is copied five times on its way to an endpoint
@@ -44,6 +50,7 @@ MAX_RECORD_BYTES = 64 * 1024  # of what is written as JSON field by field, as by
 MAX_LATEST_ATTEMPTS = 10  # that are looked at for the number of attempts
 MAX_ADDRESS_CHARS = 8192  # that Flyte signs, and that is sent on as a header
 MAX_SESSIONS = 16  # to clusters
+MAX_IDLE_CONNECTIONS = 100  # of a session
 MAX_LISTED_RUNS = 1000  # in search of those that wait for an answer
 MAX_WATCHED_DETAILS = 500  # actions that a viewer has fetched, besides those that fail or ask
 MAX_CALLS_AT_ONCE = 10  # for the details of a list
@@ -51,7 +58,9 @@ MAX_CALLS_AT_ONCE = 10  # for the details of a list
 # Values, in and out
 MAX_NAMES = 500  # inputs, or outputs, that a task may have
 MAX_LEVELS = 30  # of nesting; a union takes three nested messages, and protobuf reads up to 100
-MAX_STEPS = 25_000  # values per translation; each 32 bytes of text in JSON count as one more
+MAX_STEPS = 25_000  # values per translation; `values/budget.py` says what else counts as one
+MAX_DESCRIPTION_CHARS = 1000  # of an input, in the task's schema
+MAX_DEFINITION_CHARS = 64  # of a type's name in such a schema
 
 # What is answered
 MAX_TEXT_CHARS = 20_000  # of a text of Flyte's
@@ -64,6 +73,9 @@ MAX_READ_EVENTS = 50  # of an attempt, for those that are shown
 MAX_LOG_EVENT_CHARS = 6 * 1024  # a longer message of a log is sent in parts
 MAX_ERRORS = 100  # in one answer; nobody reads more
 MAX_ERROR_CHARS = 1000  # of Flyte's error message
+MAX_CONVERTER_ERROR_CHARS = 300  # of why the SDK cannot convert an input
+MAX_SHOWN_NAME_CHARS = 100  # of an input, or a member of an enum, in an error
+MAX_SHOWN_MEMBERS = 10  # of an enum, in an error
 MAX_HOLD_SECONDS = 1.0  # that the start, or the end, of an event stream is held back
 
 # What is logged

@@ -35,7 +35,7 @@ async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
 async def call_each(
     function: Callable[[T], Awaitable[Result]], arguments: Iterable[T]
 ) -> list[Result]:
-    """Call a function with each argument, ten at once, and return the results in their order.
+    """Call a function with each argument, some at once, and return the results in order.
 
     If one call fails, the others are cancelled.
     """
@@ -93,5 +93,5 @@ async def read_details(action: Any, read: Callable[[remote.ActionDetails], Resul
 async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
-    """Fetch the details of listed actions, ten at once, and return what is read from them."""
+    """Fetch the details of listed actions, and return what is read from them."""
     return await call_each(partial(read_details, read=read), actions)

@@ -45,7 +45,7 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
     Raises:
         ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
-        TooLargeError: There are more than 1,000 attempts.
+        TooLargeError: There are more than `MAX_ATTEMPTS`.
     """
     first, shown = after.split("-")
     for number in range(int(first), MAX_ATTEMPTS + 1):

@@ -27,7 +27,7 @@ def attempts_of(details: ActionDetails) -> int:
 async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
     """List the runs that wait for an answer, the newest first.
 
-    Flyte also lists those that have ended while they asked; at most 1,000 are read.
+    Flyte also lists those that have ended while they asked; `MAX_LISTED_RUNS` are read.
     """
     runs = remote.Run.listall.aio(
         paused_actions_only=True, sort_by=NEWEST_FIRST, limit=MAX_LISTED_RUNS, **filters
@@ -67,8 +67,8 @@ async def report_address(action: remote.Action) -> str:
     report until it expires, so it must not be logged.
 
     Raises:
-        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address is longer than 8 kB,
-            or has no TLS, unless it is on the browser's own machine, as with the local Flyte.
+        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address is too long, or
+            has no TLS, unless it is on the browser's own machine, as with the local Flyte.
     """
     attempt = ActionAttemptIdentifier(
         action_id=action.action_id, attempt=attempts_of((await action.details()).pb2)

@@ -10,7 +10,13 @@ import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from ..limits import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_LINES
+from ..limits import (
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    MAX_IDLE_CONNECTIONS,
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_LINES,
+)
 from .errors import TooLargeError
 
 END_OF_STREAM = 2
@@ -30,7 +36,7 @@ class HttpClient:
         self._transport = functools.partial(
             pyqwest.HTTPTransport,
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=100,
+            pool_max_idle_per_host=MAX_IDLE_CONNECTIONS,
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
             tcp_keepalive_interval=5.0,  # a stream whose connection has died ends after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host

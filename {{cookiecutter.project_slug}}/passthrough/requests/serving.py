@@ -8,13 +8,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from ..limits import MAX_ARRIVING_HEADER_BYTES, MAX_FRAME_BYTES_AT_ONCE, MAX_PIPELINED_REQUESTS
-
-BUFFER = 64 * 1024  # bytes that the system keeps for a client who does not read; else 4 MB
+from ..limits import (
+    MAX_ARRIVING_HEADER_BYTES,
+    MAX_FRAME_BYTES_AT_ONCE,
+    MAX_PIPELINED_REQUESTS,
+    MAX_STALLED_SECONDS,
+    MAX_UNSENT_BYTES,
+    MAX_WEBSOCKET_MESSAGE_BYTES,
+)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Ignores trailer fields, and disconnects a client who takes nothing for half a minute.
+    """Ignores trailer fields, and disconnects a client who takes nothing any more.
 
     The system does that, on Linux, if there is something to read. Nothing else knows when a slow
     client has taken some of a message, and can close a connection with unsent data. A client slower
@@ -25,8 +30,7 @@ class HttpProtocol(HttpToolsProtocol):
     uvicorn keeps all of them, and when the client leaves it tells only the last.
     """
 
-    patience = 30
-    """Seconds."""
+    patience = MAX_STALLED_SECONDS
     _is_in_head = False
     _arrived = 0
     _open: tuple[RequestResponseCycle, ...] = ()
@@ -35,12 +39,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Configure the connection."""
         super().connection_made(transport)
         with suppress(AttributeError, OSError):  # another system, or no TCP
-            options = {
-                socket.TCP_NOTSENT_LOWAT: BUFFER,
-                socket.TCP_USER_TIMEOUT: self.patience * 1000,
-            }
-            for option, value in options.items():
-                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, value)
+            set_option = transport.get_extra_info("socket").setsockopt
+            set_option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.patience * 1000)
+            set_option(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell each request that the client has left."""
@@ -154,7 +155,7 @@ UVICORN: dict[str, Any] = {
     "http": "passthrough.requests.serving:HttpProtocol",
     # Clients mostly listen on WebSockets: no message may cost more memory than its own size.
     "ws": "passthrough.requests.serving:WebSocketProtocol",
-    "ws_max_size": 4096,
+    "ws_max_size": MAX_WEBSOCKET_MESSAGE_BYTES,
     "ws_max_queue": 1,
     "ws_per_message_deflate": False,
     "proxy_headers": False,  # the app does not use the client's address
@@ -168,7 +169,8 @@ UVICORN: dict[str, Any] = {
 
 COMMAND_LINE = (
     "--http passthrough.requests.serving:HttpProtocol"
-    " --ws passthrough.requests.serving:WebSocketProtocol --ws-max-size 4096 --ws-max-queue 1"
+    " --ws passthrough.requests.serving:WebSocketProtocol"
+    f" --ws-max-size {MAX_WEBSOCKET_MESSAGE_BYTES} --ws-max-queue 1"
     " --ws-per-message-deflate False --no-access-log --no-proxy-headers"
     " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
 )

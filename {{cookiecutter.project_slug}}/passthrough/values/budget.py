@@ -5,6 +5,12 @@ from typing import Any
 
 from ..limits import MAX_LEVELS, MAX_STEPS
 
+# What work costs, in bytes of text in JSON that take as long:
+STEP = 32  # looking at a value, a name or a type
+MESSAGE = 2 * STEP  # building a message of protobuf, besides checking its value
+ITEM = 8  # making an item of a list, or an entry of a map, of msgpack
+COMPARISON = 4  # with a member of an enum, or with a variant of a union
+
 SIX_BYTES = bytes({*range(32)} - {*b"\b\t\n\f\r"})
 """Characters that take six bytes in JSON."""
 
@@ -31,30 +37,27 @@ class TooComplexError(Exception):
 
 
 class Budget:
-    """The amount of work that one translation has left."""
+    """The amount of work that one translation has left.
+
+    Raises:
+        TooComplexError: From each method, if it is nested too deep, or costs more than is left.
+    """
 
     def __init__(self) -> None:
         self._steps = MAX_STEPS
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Charge for one value of this size in bytes, at this depth of nesting.
-
-        Raises:
-            TooComplexError: If it is nested too deep, or costs more than is left.
-        """
-        self._charge(depth, 1 + size // 32)
+        """Charge for one value, and for this size in bytes, at this depth of nesting."""
+        self._charge(depth, 1 + size // STEP)
 
     def spend_text(self, depth: int, text: str) -> None:
-        """Charge for a text, at this depth of nesting, by the bytes that it takes in JSON.
-
-        Raises:
-            TooComplexError: If it is nested too deep, or costs more than is left.
-        """
+        """Charge for a text, at this depth of nesting, by the bytes that it takes in JSON."""
         self.spend(depth, len(text))
         if not (text.isascii() and text.isprintable()):
             sent = text.encode("utf-8", "surrogatepass")
-            others = sent.translate(None, SIX_BYTES)
-            self._charge(depth, (6 * len(sent) - 5 * len(others) - len(text)) // 32)
+            others = len(sent.translate(None, SIX_BYTES))
+            in_json = 6 * (len(sent) - others) + others
+            self._charge(depth, (in_json - len(text)) // STEP)  # the rest of what it takes
 
     def _charge(self, depth: int, steps: int) -> None:
         left = self._steps - steps
@@ -63,11 +66,7 @@ class Budget:
         self._steps = left
 
     def spend_on(self, value: Any, depth: int = 0) -> None:
-        """Charge for a value with all its items, before anything is made of it.
-
-        Raises:
-            TooComplexError: If it is nested too deep, or costs more than is left.
-        """
+        """Charge for a value with all its items, before anything is made of it."""
         if isinstance(value, str):
             self.spend_text(depth, value)
         else:

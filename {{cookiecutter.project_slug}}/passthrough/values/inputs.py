@@ -17,8 +17,8 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
 from pydantic import Field, TypeAdapter
 
-from ..limits import MAX_ERRORS
-from .budget import TOO_LARGE, Budget, TooComplexError
+from ..limits import MAX_ERRORS, MAX_SHOWN_MEMBERS, MAX_SHOWN_NAME_CHARS
+from .budget import COMPARISON, MESSAGE, STEP, TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
 from .schemas import INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
@@ -47,6 +47,8 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.DURATION: ("duration", TypeAdapter[timedelta](STORED_DURATION).validate_python),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
+EXACT = {int: "integer", float: "float_value", str: "string_value", bool: "boolean"}
+"""The field that holds the values of a type of JSON, and no others."""
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -62,9 +64,9 @@ class InvalidInputs(ValueError):  # noqa: N818
 
 
 def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
-    """Return an error for each name that is no input of the task, a hundred at most."""
+    """Return an error for each name that is no input of the task, at most `MAX_ERRORS`."""
     unknown = islice((name for name in names if name not in known), MAX_ERRORS)
-    return [((_printable(name),), "the task has no such input") for name in unknown]
+    return [((_valid_start(name),), "the task has no such input") for name in unknown]
 
 
 def to_literals(
@@ -96,7 +98,7 @@ def to_literals(
         except TooComplexError:
             converter.fail((name,), TOO_LARGE)
     if converter.errors:
-        raise InvalidInputs([(_printable_in(at), what) for at, what in converter.errors])
+        raise InvalidInputs([(_valid_location(at), what) for at, what in converter.errors])
     return literals
 
 
@@ -116,7 +118,7 @@ class Converter:
         self._schemas = SchemaBuilder(budget)
 
     def fail(self, location: Location, message: str) -> None:
-        """Record an error at a location. Only the first hundred are kept."""
+        """Record an error at a location, unless there are `MAX_ERRORS`."""
         if len(self.errors) < MAX_ERRORS:
             self.errors.append((location, message))
 
@@ -142,8 +144,8 @@ class Converter:
             self.check(value, target, at, depth + 1)
         elif "anyOf" in schema:
             variants = schema["anyOf"]
-            length = len(value) if isinstance(value, str) else 0
-            self._spend(depth, 4 * len(variants) + length)  # all are looked at, with all of it
+            length = len(value) if isinstance(value, str) else 0  # all of it is looked at
+            self._spend(depth, COMPARISON * len(variants) + length)
             if isinstance(value, str) and _may_be_a_number(value, variants):
                 self.fail(at, "may be a member of an enum, or a number")
             elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
@@ -167,12 +169,13 @@ class Converter:
             return f"must be of type {' or '.join(map(str, names))}"
         members = schema.get("enum", [schema["const"]] if "const" in schema else [])
         text, form = value if isinstance(value, str) else "", schema.get("format", "")
-        self._spend(0, len(text) + (4 + len(text)) * len(members))
+        self._spend(0, len(text) + (COMPARISON + len(text)) * len(members))
         if members and not any(type(value) is type(each) and value == each for each in members):
-            return f"must be {' or '.join(_printable(str(each)) for each in members[:10])}"
+            shown = [_valid_start(str(each)) for each in members[:MAX_SHOWN_MEMBERS]]
+            return f"must be {' or '.join(shown)}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
-        if _printable(text, len(text)) != text:  # JSON strings may contain lone surrogates
+        if _valid_start(text, len(text)) != text:  # JSON strings may contain lone surrogates
             return "must be Unicode text"
         if name == "string" and form == "uri" and not URI.match(text):
             return "must be of the format uri"
@@ -193,7 +196,7 @@ class Converter:
         """Check the fields. Those that are left out are left to the task, which knows defaults."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest = schema.get("additionalProperties", {})
-        self._spend(depth, 32 * (len(required) + len(value)))
+        self._spend(depth, STEP * (len(required) + len(value)))
         for name in required:
             if name not in value:
                 self.fail((*at, name), "must be given")
@@ -215,7 +218,7 @@ class Converter:
     def _literal(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
-        self._spend(depth, 64)  # building a message takes longer than checking a value
+        self._spend(depth, MESSAGE)
         which = kind.WhichOneof("type")
         if which == "union_type" and "anyOf" in schema:
             return self._union(value, kind, schema, at, depth)
@@ -239,7 +242,7 @@ class Converter:
         if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
             value = dict(value)
         if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
-            value = float(value)
+            value = float(value)  # it overflows from 2**1024 on; what is larger is refused below
         if isinstance(value, Literal):  # the app's own, such as a time; of another type, it fails
             field, _ = PRIMITIVES.get(kind.simple, ("", None))
             if value.scalar.primitive.WhichOneof("value") == field:
@@ -253,7 +256,7 @@ class Converter:
             return Literal(scalar={"primitive": {"string_value": value}})
         if which != "simple":
             self._spend(depth, kind.ByteSize())  # it is copied into the literal
-            return _stored({"uri": value} if isinstance(value, str) else value, kind)
+            return _literal_of_stored({"uri": value} if isinstance(value, str) else value, kind)
         if simple == SimpleType.NONE:
             return Literal(scalar={"none_type": {}})
         if simple not in PRIMITIVES:
@@ -279,7 +282,7 @@ class Converter:
         fitting: list[Literal] = []
         wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
-            # It is copied into the literal, and with it into each literal around.
+            # It is copied into the literal and, at half the cost, with it into each one around.
             self._spend(depth, variant.ByteSize() * (2 + depth) // 2)
             literal, errors = self.attempt(
                 self._literal, value, variant, variant_schema, at, depth + 1
@@ -287,7 +290,8 @@ class Converter:
             if not errors:
                 literal = Literal(scalar={"union": {"value": literal, "type": variant}})
                 fitting.append(literal)
-                if PRIMITIVES.get(variant.simple, ("", None))[1] is type(value):
+                field, _ = PRIMITIVES.get(variant.simple, ("", None))
+                if EXACT.get(type(value)) == field:
                     return literal
             elif variant_schema != SIMPLE[SimpleType.NONE]:
                 wrong.append(errors)
@@ -314,15 +318,15 @@ def _may_be_a_number(text: str, variants: Sequence[Schema]) -> bool:
     return True
 
 
-def _printable(text: str, longest: int = 100) -> str:
+def _valid_start(text: str, longest: int = MAX_SHOWN_NAME_CHARS) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
 
 
-def _printable_in(location: Location) -> Location:
-    return tuple(part if type(part) is int else _printable(str(part)) for part in location)
+def _valid_location(location: Location) -> Location:
+    return tuple(part if type(part) is int else _valid_start(str(part)) for part in location)
 
 
-def _stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
+def _literal_of_stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
     """Make a file, a folder or a dataframe, which is stored elsewhere."""
     name = given.get("format", "")
     if kind.WhichOneof("type") == "blob":

@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ..limits import MAX_NAME_CHARS, MAX_STEPS
-from .budget import Budget, TooComplexError
+from .budget import ITEM, STEP, Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
 TIMES = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
@@ -143,10 +143,10 @@ class Reader:
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return self._reference(kind, format=binary.tag, size=size)
         self._spend(depth, size)
-        self._spend(depth, 32 * sum(map(binary.value.count, TIMES)))
+        self._spend(depth, STEP * sum(map(binary.value.count, TIMES)))
 
         def counted(made: Any) -> Any:
-            self._spend(0, 8 * len(made))  # msgpack makes all while the event loop is blocked
+            self._spend(0, ITEM * len(made))  # msgpack makes all while the event loop is blocked
             return made
 
         try:

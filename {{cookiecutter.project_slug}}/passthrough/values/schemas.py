@@ -16,8 +16,8 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from ..limits import MAX_NAME_CHARS, MAX_NAMES
-from .budget import Budget, TooComplexError
+from ..limits import MAX_DEFINITION_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NAMES
+from .budget import STEP, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 Schema = dict[str, Any]
@@ -26,7 +26,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 UNSUPPORTED: Schema = {"not": {}}
 ANY_VALUE: Schema = {"type": ["string", "integer"]}
 INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
-
 
 TYPES: Mapping[type, str] = {
     type(None): "null",
@@ -80,7 +79,7 @@ def inputs_schema(
     for entry in variables:
         properties[entry.key] = schema = builder.of_type(entry.value.type)
         if entry.value.description and "description" not in schema:
-            schema["description"] = entry.value.description[:1000]
+            schema["description"] = entry.value.description[:MAX_DESCRIPTION_CHARS]
         if entry.key in literals and "not" not in schema:
             try:
                 schema["default"] = reader.read(literals[entry.key])
@@ -132,7 +131,7 @@ class SchemaBuilder:
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         variants = kind.union_type.variants
-        self._spend(depth, 32 * (len(variants) + len(kind.enum_type.values)))
+        self._spend(depth, STEP * (len(variants) + len(kind.enum_type.values)))
         is_pickle = any(blob_kind(each.blob) == "pickle" for each in (kind, *variants))
         match kind.WhichOneof("type"):
             case _ if is_pickle:
@@ -149,9 +148,9 @@ class SchemaBuilder:
                 self._spend(depth, sum(map(len, values)))
                 return {"type": "string", "enum": values}
             case "blob":
-                return _stored(blob_kind(kind.blob))
+                return _reference_to(blob_kind(kind.blob))
             case "structured_dataset_type":
-                return _stored("dataframe")
+                return _reference_to("dataframe")
             case "union_type" if variants:
                 return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
         return _unsupported("a type that cannot be written as JSON")
@@ -163,7 +162,7 @@ class SchemaBuilder:
             if isinstance(given.get(keyword), dict):
                 known |= given[keyword]
         names = {
-            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
+            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:MAX_DEFINITION_CHARS]}-{number}"
             for number, name in enumerate(sorted(known), len(self.definitions) + 1)
         }
         made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
@@ -219,7 +218,7 @@ class SchemaBuilder:
         return kept
 
 
-def _stored(kind: str) -> Schema:
+def _reference_to(kind: str) -> Schema:
     text = {"type": "string"}
     uri = text | {"format": "uri"}
     return {
