@@ -10,11 +10,10 @@ from pydantic import BaseModel, Field
 
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.limits import MAX_NAME_CHARS
-from passthrough.models import Identity, Timestamp, TruncatedText, phase_of, time_of
-from passthrough.waiting import in_time
+from passthrough.models import FAILED, Identity, Timestamp, TruncatedText, phase_of, time_of
+from passthrough.waiting import best_effort
 
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
-HAS_ERROR = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 
 
 class Run(BaseModel):
@@ -77,8 +76,8 @@ class RunWithResult(Run):
         If there are outputs but they can't be fetched, ``GET /runs/{name}/io`` returns the reason.
         """
         phase, error, outputs = phase_of(run.raw_phase), None, None
-        async with in_time():
-            if phase in HAS_ERROR:
+        async with best_effort():
+            if phase in FAILED:
                 details = await run.details.aio()
                 error = details.action_details.error_message or None
             elif with_outputs and phase in HAS_OUTPUTS:

@@ -28,8 +28,14 @@ from .values import to_json
 
 T = TypeVar("T")
 
+WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
+"""Phases in which an action waits for the cluster."""
+
+FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
+"""Phases of an action that has ended with an error."""
+
 TruncatedText = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT_CHARS])]
-"""A text of at most 20,000 characters; the rest is cut off."""
+"""A text of at most `MAX_TEXT_CHARS`; the rest is cut off."""
 
 
 def _texts_in(value: Any) -> Iterable[str]:
@@ -59,13 +65,13 @@ BoundedList = Annotated[list[T], AfterValidator(_with_short_texts)]
 """What an endpoint returns that lists models: if all texts together are too long, each is cut."""
 
 
-def _in_utc(time: datetime) -> str:
+def _utc_text(time: datetime) -> str:
     return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 Timestamp = Annotated[
     datetime,
-    PlainSerializer(_in_utc, when_used="json"),
+    PlainSerializer(_utc_text, when_used="json"),
     WithJsonSchema(
         {
             "type": "string",
@@ -146,8 +152,6 @@ def is_answered(details: remote.ActionDetails) -> bool:
 
 def answer_of(details: remote.ActionDetails) -> Answer | None:
     """Return the answer that Flyte has recorded; None if it is no boolean, number or text."""
-    if not is_answered(details):
-        return None
     value = to_json([("", details.pb2.signal_info.output)])[""]
     return value if isinstance(value, Answer) else None
 
@@ -255,20 +259,11 @@ class Action(BaseModel):
             error=pb2.error_info.message or None,
             cached=status.cache_status == CACHE_HIT,
             phases=_phases_of(pb2.attempts),
-            events=_events_of(pb2.attempts) if phase in _SHOW_EVENTS else [],
+            events=_events_of(pb2.attempts) if phase in WAITING | FAILED else [],
             condition=Condition.of(details) if pb2.HasField("condition") else None,
             has_report=pb2.task.task_template.metadata.generates_deck.value,
             **more,
         )
-
-
-_SHOW_EVENTS = {
-    ActionPhase.QUEUED,
-    ActionPhase.WAITING_FOR_RESOURCES,
-    ActionPhase.INITIALIZING,
-    ActionPhase.FAILED,
-    ActionPhase.TIMED_OUT,
-}
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:

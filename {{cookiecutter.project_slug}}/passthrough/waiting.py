@@ -20,19 +20,21 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     """
     if not seconds or run.done():
         return
-    async with in_time(seconds):
+    async with best_effort(seconds):
         async for _ in run.watch():
             pass
 
 
 @asynccontextmanager
-async def in_time(seconds: float = math.inf) -> AsyncGenerator[None]:
-    """Leave the block after this time, early enough to answer, or when Flyte fails.
+async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
+    """Run the block for what it may add to an answer, which is given in any case.
 
-    The block also ends when the server is asked to stop.
+    It is left when this time is over or the request's, when the server is asked to stop, or when
+    Flyte fails: its errors are swallowed, also that the caller may not do it.
     """
     calls = request_calls()
-    limit = asyncio.timeout(min(seconds, calls.timeout, 0.9 * calls.deadline.seconds_left()))
+    left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
+    limit = asyncio.timeout(min(seconds, calls.timeout, left))
     with suppress(*FLYTE_ERRORS):
         async with limit:
             stopping.expire_at_stop(limit)

@@ -22,18 +22,15 @@ from .limits import (
     MAX_WATCHED_DETAILS,
 )
 from .lists import call_each, listed_details, read_details
-from .models import phase_of
+from .models import FAILED, WAITING, phase_of
 
 Result = TypeVar("Result")
 
 ROOT = "a0"
 """The name of a run's first action."""
 
-NEED_DETAILS = {ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.PAUSED}
+NEED_DETAILS = FAILED | {ActionPhase.PAUSED}
 """Phases in which only the details say what matters: the error, or the question."""
-
-WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
-"""Phases in which an action waits for the cluster."""
 
 PAUSE_SECONDS = 1.0
 """Until a watch that has ended before its run is opened again."""
@@ -51,8 +48,8 @@ async def watch_details(
 ) -> AsyncGenerator[Result]:
     """Yield what is read from the details of each action of a run, now and after each change.
 
-    They are fetched ten at once, each action in its latest state. After 500 actions, only those
-    that fail or ask have more than a list has. It ends as `watch_actions` does.
+    Each action is fetched in its latest state. After `MAX_WATCHED_DETAILS`, only those that fail or
+    ask have more than a list has. It ends as `watch_actions` does.
     """
     fetched = set[int]()  # by hashes: names may be large
 
@@ -67,8 +64,8 @@ async def watch_details(
     changes = _Changes()
     listening = asyncio.create_task(changes.listen(run))
     try:
-        while ten := await changes.take(MAX_CALLS_AT_ONCE):
-            for result in await call_each(details, ten):
+        while some := await changes.take(MAX_CALLS_AT_ONCE):
+            for result in await call_each(details, some):
                 yield result
         await listening  # it may have failed
     finally:
@@ -114,10 +111,10 @@ class _Changes:
 async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
     """Yield the actions of a run: all of them at once, then those that have changed.
 
-    Parents come before their children, and at most 1,000 actions at a time. One that waits for the
+    Parents come before their children, and at most `MAX_ACTIONS_AT_ONCE`. One that waits for the
     cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
-    state and its task's short name. It ends a second after all actions have ended; if some ask,
-    after five: an answer may be recorded late, and those of an aborted run stay paused.
+    state and its task's short name. It ends soon after all actions have ended (`QUIET_SECONDS`),
+    even if some still ask: those of an aborted run stay paused.
 
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.

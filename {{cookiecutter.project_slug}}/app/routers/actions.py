@@ -13,7 +13,7 @@ from passthrough.calls.runs import report_address
 from passthrough.dependencies import ActionDep, RunDep
 from passthrough.lists import details_of, take
 from passthrough.models import Action, BoundedList
-from passthrough.waiting import in_time
+from passthrough.waiting import best_effort
 from passthrough.watching import watch_details
 
 from ..models import Abort
@@ -54,7 +54,7 @@ async def abort_action(action: ActionDep, abort: Annotated[Abort | None, Body()]
     if action.done():
         raise HTTPException(409, f"the action {action.name!r} has already ended")
     await action.abort.aio((abort or Abort()).reason)
-    async with in_time():  # the caller must learn that it was aborted, even if this fails
+    async with best_effort():  # the caller must learn that it was aborted, even if this fails
         action = await remote.Action.get.aio(run_name=action.run_name, name=action.name)
     return Action.of(await action.details())
 

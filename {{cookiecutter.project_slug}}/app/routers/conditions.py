@@ -13,7 +13,7 @@ from passthrough.calls.runs import conditions_of, paused_in, runs_that_ask
 from passthrough.dependencies import ActionDep, RunDep
 from passthrough.lists import call_each, details_of, skip_unreadable, take
 from passthrough.models import Action, BoundedList, Condition, answer_of, is_answered, phase_of
-from passthrough.waiting import in_time
+from passthrough.waiting import best_effort
 
 router = APIRouter(tags=["conditions"])
 
@@ -80,7 +80,7 @@ async def answer_condition(
     is_over = run.done() or action.done()
     if not is_over and not is_answered(details):
         await remote.Condition(action.pb2).signal.aio(value)
-    async with in_time(RECORDED_WITHIN):  # it may have been answered, even if this fails
+    async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
         while not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED:
             await asyncio.sleep(0.25)
             details = await remote.ActionDetails.get_details.aio(action.action_id)

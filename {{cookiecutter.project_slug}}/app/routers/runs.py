@@ -11,7 +11,7 @@ from passthrough.calls.runs import NEWEST_FIRST, runs_that_ask
 from passthrough.dependencies import QueryTime, RunDep, SubjectDep, WaitQuery
 from passthrough.lists import take
 from passthrough.models import BoundedList, phase_of
-from passthrough.waiting import in_time, wait_for
+from passthrough.waiting import best_effort, wait_for
 
 from ..models import HAS_OUTPUTS, Abort, Rerun, Run, RunData, RunWithResult
 
@@ -88,6 +88,6 @@ async def abort_run(run: RunDep, abort: Annotated[Abort | None, Body()] = None) 
     if run.done():  # Flyte would mark it as aborted and hide its outputs
         raise HTTPException(409, f"the run {run.name!r} has already ended")
     await run.abort.aio((abort or Abort()).reason)
-    async with in_time():  # the caller must learn that it was aborted, even if this fails
+    async with best_effort():  # the caller must learn that it was aborted, even if this fails
         run = await remote.Run.get.aio(run.name)
     return Run.of(run)
