@@ -1,9 +1,9 @@
-"""Makes the SDK's types safe: values are JSON, and nothing is opened."""
+"""Makes the SDK take and return JSON: inputs, also of reruns, and outputs. Nothing is opened."""
 
 import sys
 import traceback
 from collections import UserDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -14,13 +14,13 @@ from typing import Annotated, Any, get_args
 import msgpack
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+from flyte.syncify import syncify
 from flyte.types import TypeEngine
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
-from google.protobuf import json_format
 
-from ..limits import MAX_NAME_CHARS, MAX_NAMES, MAX_RECORD_BYTES
+from ..limits import MAX_CONVERTER_ERROR_CHARS, MAX_NAME_CHARS, MAX_NAMES
 from ..values import InvalidInputs, to_json, to_literals
 from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
@@ -28,8 +28,8 @@ from ..values.schemas import TYPES
 from .errors import FLYTE_ERRORS, TooLargeError
 from .sdk import sdk_object
 
-CHANGED: ContextVar[Iterable[str]] = ContextVar("CHANGED", default=())
-"""The names of the inputs that ``flyte.rerun`` is to change. The SDK passes them to nobody."""
+RERUN_INPUTS: ContextVar[Iterable[str]] = ContextVar("RERUN_INPUTS", default=())
+"""Set by our ``rerun`` for our ``guess_interface``, which the SDK calls without these names."""
 
 
 # Unhashable, or ``typing`` would cache it for ever. Without a repr, which would be huge in logs.
@@ -40,13 +40,12 @@ class DeclaredType:
     kind: LiteralType
 
 
-def change_types() -> None:
+def change_values() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
     _change_guesses()
     _change_inputs()
     _change_reruns()
-    _change_answers()
-    _check_answers()
+    _change_outputs()
 
 
 def kinds_of(interface: Any) -> dict[str, LiteralType]:
@@ -99,7 +98,6 @@ def _is_of_the_value(error: Exception) -> bool:
 
 def _change_guesses() -> None:
     """Make no Python types of what a task declares."""
-    engine = sdk_object("flyte.types:TypeEngine")
     guess_interface = sdk_object("flyte.types:guess_interface")
 
     def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
@@ -112,12 +110,12 @@ def _change_guesses() -> None:
         if any(len(each.key) > MAX_NAME_CHARS for each in chain(*declared[:2])):
             raise TooLargeError(f"the task has a name of more than {MAX_NAME_CHARS} characters")
         guessed = guess_interface(interface, default_inputs)
-        # The SDK would say so in a text. An argument of its own has the name custom_context.
-        if unknown := unknown_inputs(CHANGED.get(), guessed.inputs.keys() - {"custom_context"}):
+        known = guessed.inputs.keys() - {"custom_context"}  # which is an argument of the SDK's own
+        if unknown := unknown_inputs(RERUN_INPUTS.get(), known):  # the SDK would say so in a text
             raise InvalidInputs(unknown)
         return guessed
 
-    engine.guess_python_type = classmethod(guess_python_type)
+    sdk_object("flyte.types:TypeEngine").guess_python_type = classmethod(guess_python_type)
     for module in ("flyte.types", "flyte.types._interface"):
         sdk_object(module).guess_interface = guess_few
 
@@ -148,7 +146,7 @@ def _change_inputs() -> None:
         except Exception as error:
             if isinstance(error, FLYTE_ERRORS) or not _is_of_the_value(error):
                 raise
-            raise InvalidInputs([((), str(error)[:300])]) from None
+            raise InvalidInputs([((), str(error)[:MAX_CONVERTER_ERROR_CHARS])]) from None
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
@@ -165,24 +163,22 @@ def _change_reruns() -> None:
     rerun_as_it_was = runner.rerun.fn
 
     async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
-        changed = CHANGED.set(given.keys() - signature(rerun_as_it_was).parameters)
+        changed = RERUN_INPUTS.set(given.keys() - signature(rerun_as_it_was).parameters)
         try:
             return await rerun_as_it_was(self, *args, **given)
-        except InvalidInputs:
-            raise
         except ValueError as error:
-            if "has no task spec to rerun" not in str(error):
+            if isinstance(error, InvalidInputs) or "has no task spec to rerun" not in str(error):
                 raise
             no_task = "the run has no task to run again"
             raise ConnectError(Code.FAILED_PRECONDITION, no_task) from None
         finally:
-            CHANGED.reset(changed)
+            RERUN_INPUTS.reset(changed)
 
-    runner.rerun = sdk_object("flyte.syncify:syncify")(rerun)
+    runner.rerun = syncify(rerun)
 
 
-def _change_answers() -> None:
-    """Show a run's inputs and outputs as JSON, by their declared names."""
+def _change_outputs() -> None:
+    """Return a run's outputs, and its inputs, as JSON, by their declared names."""
     convert = sdk_object("flyte._internal.runtime.convert")
     outputs = sdk_object("flyte.remote:ActionOutputs")
     new_as_it_was = outputs.__new__
@@ -193,7 +189,7 @@ def _change_answers() -> None:
     async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
         shown = to_json((each.name, each.value) for each in outputs.proto_outputs.literals)
         if not shown or not interface.outputs:
-            return {"o0": None}
+            return {"o0": None}  # the SDK's own returns None here, which becomes (None,)
         return {name: shown.get(name) for name in interface.outputs}
 
     def new(cls: Any, pb2: Any, data: Any) -> Any:
@@ -207,38 +203,3 @@ def _change_answers() -> None:
     outputs.__new__ = staticmethod(new)
     inputs = sdk_object("flyte.remote:ActionInputs")
     inputs.__repr__ = UserDict.__repr__  # the SDK's fails for odd values
-
-
-def _check_answers() -> None:
-    """Refuse answers of Flyte that are too large to be read, or that are none."""
-    proxy = sdk_object("flyte.remote._client.controlplane:ClusterAwareDataProxy")
-    run, record = sdk_object("flyte.remote:Run"), sdk_object("flyte.remote._common:ToJSONMixin")
-    get_action_data_as_it_was, post_init_as_it_was = proxy.get_action_data, run.__post_init__
-
-    async def get_action_data(self: Any, request: Any) -> Any:
-        data = await get_action_data_as_it_was(self, request)
-        if max(len(data.inputs.literals), len(data.outputs.literals)) > MAX_NAMES:
-            raise TooLargeError(f"the run has more than {MAX_NAMES} inputs or outputs")
-        return data
-
-    def post_init(self: Any) -> None:
-        if not self.pb2.HasField("action"):  # Flyte's fault, and no bug of the app
-            raise ConnectError(Code.INTERNAL, "Flyte returned a run without an action")
-        post_init_as_it_was(self)
-
-    proxy.get_action_data, run.__post_init__ = get_action_data, post_init
-    record.to_dict, record.to_json = _bounded(record.to_dict), _bounded(record.to_json)
-
-
-def _bounded(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Write only so much of Flyte's records as JSON that others need not wait."""
-
-    def bounded(self: Any) -> Any:
-        if hasattr(self, "pb2") and self.pb2.ByteSize() > MAX_RECORD_BYTES:
-            raise TooLargeError("the record is too large to be written as JSON")
-        try:
-            return write(self)
-        except (json_format.Error, ValueError):  # a number that is none, a time after 9999
-            raise ConnectError(Code.INTERNAL, "JSON cannot hold the record") from None
-
-    return bounded

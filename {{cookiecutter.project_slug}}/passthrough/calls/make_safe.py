@@ -14,9 +14,10 @@ from typing import Any
 import flyte
 
 from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_logs
-from .json_values import change_types
+from .json_values import change_values
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
+from .records import limit_records
 from .sdk import SDK_NAMES, is_there, sdk_object
 from .sessions import change_sessions
 
@@ -87,7 +88,8 @@ def make_safe() -> None:
         sdk_object("flyte._sentry").count = lambda *_, **__: None
     change_sessions()
     change_loop()
-    change_types()
+    change_values()
+    limit_records()
     change_lazy_tasks()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)

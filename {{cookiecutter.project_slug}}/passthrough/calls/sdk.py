@@ -33,7 +33,7 @@ SDK_NAMES = {
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",
     "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
-    # json_values: values are JSON, in and out, and records have a size
+    # json_values: values are JSON, in and out
     "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
     " custom_context kwargs preconverted",
     "flyte._internal.runtime.convert:convert_from_inputs_to_native": "native_interface inputs",
@@ -44,16 +44,17 @@ SDK_NAMES = {
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:ActionInputs.__repr__": "",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
-    "flyte.remote:Run.__post_init__": "",
-    "flyte.remote._client.controlplane:ClusterAwareDataProxy.get_action_data": "request",
-    "flyte.remote._common:ToJSONMixin.to_dict": "",
-    "flyte.remote._common:ToJSONMixin.to_json": "",
     "flyte.types:TypeEngine.guess_python_type": "",
     "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
     "flyte.types:TypeEngine.to_literal_type": "",
     "flyte.types:guess_interface": "interface default_inputs",
     "flyte.types._interface:guess_interface": "",
     "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
+    # records: what Flyte sends is no more than can be read or shown
+    "flyte.remote:Run.__post_init__": "",
+    "flyte.remote._client.controlplane:ClusterAwareDataProxy.get_action_data": "request",
+    "flyte.remote._common:ToJSONMixin.to_dict": "",
+    "flyte.remote._common:ToJSONMixin.to_json": "",
     # lazy_tasks: what the SDK keeps for a process is fetched for each caller
     "flyte._code_bundle.bundle:_read_bundle_cache": "",
     "flyte._code_bundle.bundle:_write_bundle_cache": "",
