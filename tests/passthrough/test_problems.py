@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import logging
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -478,7 +479,7 @@ def test_a_500_logs_one_short_record_that_no_text_can_forge(
 
 
 def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
-    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = build_app(router)
 
@@ -492,12 +493,15 @@ def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
         assert client.get("/me").status_code == 403
         assert client.get("/projects").json()["status"] == 401
         assert client.get("/bug").json() == INTERNAL
+        caplog.set_level(logging.INFO, "app.access")
+        monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
         caplog.clear()
         # A client that leaves is no error.
         with connected(url, head("/slow")):
             wait_until(entered.is_set)
         wait_until(left.is_set)
-    assert caplog.text == ""
+        wait_until(lambda: " GET /slow 499 " in caplog.text)
+    assert {each.levelname for each in caplog.records} == {"INFO"}
 
 
 @pytest.mark.usefixtures("_safe_sdk")
