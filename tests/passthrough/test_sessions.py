@@ -35,8 +35,8 @@ from passthrough.calls.request_calls import RequestCalls, current_calls
 from passthrough.calls.sdk import sdk_object
 from passthrough.limits import (
     MAX_ERROR_BYTES,
+    MAX_LOG_BYTES,
     MAX_LOG_EVENT_CHARS,
-    MAX_MESSAGE_BYTES,
     MAX_MESSAGE_LINES,
     MAX_SESSIONS,
 )
@@ -348,7 +348,7 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     empty_lines = TailLogsResponse.Logs.FromString(b"\n\0" * (MAX_MESSAGE_LINES + 1))
     many = TailLogsResponse(logs=[empty_lines]).SerializeToString()
     for limit, pieces in (
-        (MAX_MESSAGE_BYTES, (lines("one"), announced, *[MEBIBYTE] * 200)),
+        (MAX_LOG_BYTES, (lines("one"), announced, *[MEBIBYTE] * 200)),
         (MAX_ERROR_BYTES, (envelope(b"{%s}" % (b" " * MAX_ERROR_BYTES), 2),)),
         (MAX_MESSAGE_LINES, (envelope(many),)),
         (MAX_MESSAGE_LINES, (lines("\r" * MAX_MESSAGE_LINES + "last"),)),

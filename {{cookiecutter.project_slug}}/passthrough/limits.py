@@ -6,7 +6,7 @@ message's size; in what is answered, to a few megabytes; and in what is logged, 
 
 Without it, a message that costs its sender nothing stops everybody else in the process. So each
 piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`. Not in
-our hands are protobuf's own objects: 52 times a message of small parts, 130 MB of the largest.
+our hands are protobuf's own objects: 62 times a message of small parts, 155 MB of the largest.
 
 Elsewhere are pauses and idle times, where something pauses; what the format of an ID allows, in its
 pattern; and the sizes of the middleware, which is copied alone, in `passthrough_auth.py`.
@@ -37,8 +37,9 @@ MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
 MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
 
 # What Flyte sends
-MAX_ANSWER_BYTES = 2_500_000  # to a call; inputs, or outputs, have up to 2 MiB
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024  # of a stream, such as a log; or what another app answers
+MAX_ANSWER_BYTES = 2_500_000  # to a call, or in a stream; inputs, or outputs, have up to 2 MiB
+MAX_LOG_BYTES = 8 * 1024 * 1024  # of a message of a log, whose lines are counted
+MAX_APP_BYTES = 8 * 1024 * 1024  # of what another app answers
 MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
 MAX_MESSAGE_LINES = 200_000  # in such a message; Flyte sends far fewer
 MAX_LINES_AT_ONCE = 1000  # of a log, before others are served: a message may hold many

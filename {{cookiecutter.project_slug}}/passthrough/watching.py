@@ -16,8 +16,8 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from .calls.caller import initialised
 from .limits import (
     MAX_ACTIONS_AT_ONCE,
+    MAX_ANSWER_BYTES,
     MAX_CALLS_AT_ONCE,
-    MAX_MESSAGE_BYTES,
     MAX_REMEMBERED_ACTIONS,
     MAX_WATCHED_DETAILS,
 )
@@ -97,7 +97,7 @@ class _Changes:
 
     def _has_room(self) -> bool:
         size = sum(action.pb2.ByteSize() for action in self._changed.values())
-        return len(self._changed) < MAX_ACTIONS_AT_ONCE and size < MAX_MESSAGE_BYTES
+        return len(self._changed) < MAX_ACTIONS_AT_ONCE and size < MAX_ANSWER_BYTES
 
     async def take(self, most: int) -> list[remote.Action]:
         """Wait for changes, and return some of them; none if there will be no more."""

@@ -12,9 +12,10 @@ from connectrpc.errors import ConnectError
 
 from ..limits import (
     MAX_ANSWER_BYTES,
+    MAX_APP_BYTES,
     MAX_ERROR_BYTES,
     MAX_IDLE_CONNECTIONS,
-    MAX_MESSAGE_BYTES,
+    MAX_LOG_BYTES,
     MAX_MESSAGE_LINES,
 )
 from .errors import TooLargeError
@@ -68,7 +69,7 @@ class HttpClient:
         Raises:
             TooLargeError: The response is too large.
         """
-        return await self._read(method, url, MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES, options)
+        return await self._read(method, url, MAX_APP_BYTES, MAX_APP_BYTES, options)
 
     async def _read(
         self, method: str, url: str, largest: int, largest_error: int, options: dict[str, Any]
@@ -91,11 +92,14 @@ class HttpClient:
         async with self._client.stream(method, url, **options) as response:
             kind = response.headers.get("content-type", "")
             is_stream = response.status == 200 and kind.startswith("application/connect+")
-            limited = _limited_messages if is_stream else _limited_error
+            largest = MAX_LOG_BYTES if url.endswith("/TailLogs") else MAX_ANSWER_BYTES
+            limited = (
+                _limited_messages(response, largest) if is_stream else _limited_error(response)
+            )
             yield pyqwest.Response(
                 status=response.status,
                 headers=response.headers,
-                content=limited(response),
+                content=limited,
                 trailers=response.trailers,
             )
 
@@ -108,7 +112,7 @@ async def _limited_error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
         yield bytes(chunk)
 
 
-async def _limited_messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+async def _limited_messages(response: pyqwest.Response, largest: int) -> AsyncGenerator[bytes]:
     """Yield the chunks of a stream, until a message is too large.
 
     Each message starts with its flags and its length, 1 + 4 bytes. The last one has a flag, which
@@ -134,7 +138,7 @@ async def _limited_messages(response: pyqwest.Response) -> AsyncGenerator[bytes]
                     is_last = bool(prefix[0] & END_OF_STREAM)
                     left, lines = int.from_bytes(prefix[1:]), 0
                     prefix = b""
-            _check(left, MAX_ERROR_BYTES if is_last else MAX_MESSAGE_BYTES, lines)
+            _check(left, MAX_ERROR_BYTES if is_last else largest, lines)
         yield bytes(chunk)
     if left or prefix or not is_last:
         raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
