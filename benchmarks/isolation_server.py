@@ -167,7 +167,7 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
         from passthrough.settings import load_settings
 
         options |= UVICORN
-        main.PUBLIC.add(NOBODY)
+        main.PUBLIC |= {NOBODY}
         application = main.create_app(load_settings(Settings))
     else:
         from flyte.app.extras import FastAPIPassthroughAuthMiddleware
