@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flyte
 import pytest
 from fastapi.testclient import TestClient
 from starlette.responses import JSONResponse
@@ -13,7 +14,11 @@ from passthrough.requests.credentials import passthrough_options
 from passthrough.requests.door import Door
 from passthrough.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("_safe_sdk")
+
+@pytest.fixture(scope="module", autouse=True)
+def _initialised(_safe_sdk: None) -> None:
+    """Initialise Flyte anew: other tests in this process may have, before it was made safe."""
+    flyte.init(endpoint="dns:///flyte.example.com", auth_type="Passthrough")
 
 
 async def forwarded(*of_asgi: Any) -> None:
