@@ -163,7 +163,7 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
     if ours:
         from app import main
         from app.settings import Settings
-        from passthrough.requests.serving import UVICORN
+        from passthrough.http.serving import UVICORN
         from passthrough.settings import load_settings
 
         options |= UVICORN

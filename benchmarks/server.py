@@ -122,7 +122,7 @@ if __name__ == "__main__":
         flyte()
     elif ROLE == "ours":
         from app.main import app as ours
-        from passthrough.requests.serving import UVICORN
+        from passthrough.http.serving import UVICORN
 
         serve(ours, usage, **UVICORN)
     else:

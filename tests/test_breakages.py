@@ -23,7 +23,7 @@ BREAKAGES = {
         PROMISES,
     ),
     "every cookie is forwarded": (
-        "passthrough/requests/credentials.py",
+        "passthrough/http/credentials.py",
         '"cookie_names": settings.cookie_names',
         '"cookie_names": None',
         PROMISES,

@@ -131,7 +131,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
         paste(recipe, project)
     main = project / "app/main.py"
     conditions = project / "app/routers/conditions.py"
-    put(conditions, "from passthrough.calls", "from ..approver import Approver\n")
+    put(conditions, "from passthrough import", "from ..approver import Approver\n")
     put(conditions, "    responses={202", "    dependencies=[Approver],\n")
     (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
     put(project / "app/page/index.html", '        <a href="docs">', f"        {link}\n")
@@ -145,7 +145,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     said = run([*PYTEST, f"--ignore={ALLOWED}", *wanted], project)
     assert re.search(r"\d{2} passed", said), said
 
-    cut(main, "from passthrough.dependencies import ProjectDomain\n")
+    cut(main, "    ProjectDomain,\n")
     put(main, IMPORT, "from .allowed import Allowed\n")
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
@@ -168,11 +168,7 @@ def without_router(project: Path, name: str) -> None:
 
 
 def without_agents(project: Path) -> None:
-    imported = (
-        "from passthrough.agents import sign_in\n",
-        "from passthrough.agents.serve import serve_agents\n",
-        ", *sign_in.PATHS",
-    )
+    imported = ("    agents,\n", ", *agents.PATHS")
     main, pyproject = project / "app/main.py", project / "pyproject.toml"
     lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
     cut(main, *imported, *lines)
@@ -225,7 +221,7 @@ def test_parts_can_be_deleted_with_only_their_test_files(
 
 OURS = """from fastapi import APIRouter, HTTPException
 from flyte import remote
-from passthrough.dependencies import CallerDep
+from passthrough import CallerDep
 
 router = APIRouter()
 

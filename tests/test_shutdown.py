@@ -9,7 +9,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, wait_until
-from passthrough.requests.stopping import COME_BACK
+from passthrough.http.stopping import COME_BACK
 
 from .baking import Baker
 from .served import TASKS

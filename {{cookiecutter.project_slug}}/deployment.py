@@ -10,9 +10,7 @@ from app.main import app
 from app.routers import page
 from app.settings import Settings
 from app.tasks import task_env
-from passthrough.deploying import build_unless_found
-from passthrough.requests.serving import UVICORN
-from passthrough.settings import validated
+from passthrough import UVICORN, build_unless_found, validated
 
 build_unless_found()
 

@@ -16,7 +16,7 @@ import httpx
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
-from passthrough.requests.serving import COMMAND_LINE
+from passthrough.http.serving import COMMAND_LINE
 
 from ..served import TASKS, started
 from . import inputs

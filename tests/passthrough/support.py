@@ -15,9 +15,9 @@ from starlette.middleware import Middleware
 
 from passthrough.agents import sign_in
 from passthrough.application import App
+from passthrough.http import public as public_routes
+from passthrough.http.credentials import passthrough_options
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests import public as public_routes
-from passthrough.requests.credentials import passthrough_options
 from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent

@@ -17,8 +17,8 @@ from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte, ReceivedCall
 from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, client_of, ended, serving, start, wait_until
-from passthrough import watching
-from passthrough.calls import action_log, interceptor, loop
+from passthrough.calls import interceptor, loop
+from passthrough.extras import action_log, watching
 
 from ..baking import PROJECT
 from ..nginx import in_front_of

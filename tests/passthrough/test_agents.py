@@ -51,12 +51,12 @@ from passthrough.agents.tools import JSON, result_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
+from passthrough.http.door import CONFIG
 from passthrough.limits import (
     MAX_LOG_EVENT_CHARS,
     MAX_RESULT_BYTES,
     MAX_WITHOUT_ISSUER_SECONDS,
 )
-from passthrough.requests.door import CONFIG
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app

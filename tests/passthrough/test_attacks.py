@@ -26,7 +26,7 @@ from local_flyte.testing import acting_as
 from passthrough.calls.deadline import Deadline
 from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import request_calls
-from passthrough.requests.door import Door
+from passthrough.http.door import Door
 from passthrough.settings import Settings
 
 Received = Callable[[], list[ReceivedCall]]

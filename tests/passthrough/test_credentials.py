@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse
 
 from local_flyte.testing import bearer
 from passthrough.calls.caller import forwarded_credentials
+from passthrough.http.credentials import passthrough_options
+from passthrough.http.door import Door
 from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests.credentials import passthrough_options
-from passthrough.requests.door import Door
 from passthrough.settings import Settings
 
 

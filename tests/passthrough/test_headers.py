@@ -16,9 +16,9 @@ from websockets.sync.client import connect
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import RequestBody
+from passthrough.http.outgoing import HEADERS
+from passthrough.http.policy import ContentPolicy
 from passthrough.limits import MAX_BODY_BYTES
-from passthrough.requests.outgoing import HEADERS
-from passthrough.requests.policy import ContentPolicy
 
 from .faulty import connected
 from .support import build_app

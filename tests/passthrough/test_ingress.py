@@ -19,8 +19,8 @@ from flyte import remote
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, ended, serving, start, wait_until
+from passthrough.http.serving import HttpProtocol
 from passthrough.limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
-from passthrough.requests.serving import HttpProtocol
 
 from ..nginx import in_front_of
 from .faulty import HOST, WEBSOCKET, Proxy, connected, head

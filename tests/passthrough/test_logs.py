@@ -61,7 +61,7 @@ def test_what_an_app_says_is_shown_with_time_and_level_and_without_credentials()
         "INFO app.routers.mine: one",
         "INFO app.routers.mine: (removed: it contains a credential)",
         "ERROR app.routers.mine: failed",
-        "ERROR passthrough.requests.problems: GET /logs: status 500, KeyError",
+        "ERROR passthrough.http.problems: GET /logs: status 500, KeyError",
     ]
     others = [line for line in lines if not re.match(TIME, line)]
     assert {"    two", "    four"} <= {*others}

@@ -29,10 +29,10 @@ from starlette.types import Message, Receive, Scope, Send
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls.errors import DeadlineExceededError, TooLargeError
+from passthrough.http.door import Door
+from passthrough.http.problems import Problem, problem_for
+from passthrough.http.stopping import stopping
 from passthrough.limits import MAX_LINE_CHARS
-from passthrough.requests.door import Door
-from passthrough.requests.problems import Problem, problem_for
-from passthrough.requests.stopping import stopping
 from passthrough.settings import SETTINGS, Settings
 from passthrough.values import InvalidInputs
 
@@ -195,7 +195,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     assert response.json().get("sign_in") == (SIGN_IN if status == 401 else None)
     # About a fault of its own, Flyte may say too much.
     assert response.json().get("detail") == (said if status < 500 or status == 504 else None)
-    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.requests.problems"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.http.problems"]
     call = "flyteidl2.project.ProjectService/ListProjects"
     expected = f"GET /projects: status {status}, {code.name} from {call}"
     # A 400 may be the fault of the caller or of the app, so it is logged as well.

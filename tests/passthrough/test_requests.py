@@ -22,12 +22,12 @@ from websockets.sync.client import connect
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough.http import exchange, incoming, outgoing
+from passthrough.http.exchange import Exchange
+from passthrough.http.incoming import Incoming
+from passthrough.http.outgoing import Outgoing
+from passthrough.http.stopping import Stopping
 from passthrough.limits import MAX_UNREAD_MESSAGES
-from passthrough.requests import exchange, incoming, outgoing
-from passthrough.requests.exchange import Exchange
-from passthrough.requests.incoming import Incoming
-from passthrough.requests.outgoing import Outgoing
-from passthrough.requests.stopping import Stopping
 from passthrough.settings import Settings
 
 from . import naive_endpoints

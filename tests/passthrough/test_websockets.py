@@ -14,8 +14,8 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, serving, wait_until
+from passthrough.http.serving import COMMAND_LINE, UVICORN
 from passthrough.limits import MAX_FRAME_BYTES_AT_ONCE
-from passthrough.requests.serving import COMMAND_LINE, UVICORN
 
 from ..baking import PROJECT
 from .faulty import WEBSOCKET, connected, head

@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from passthrough.agents import sign_in
-from passthrough.agents.serve import serve_agents
-from passthrough.application import App
-from passthrough.dependencies import ProjectDomain
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
-from passthrough.requests import public
-from passthrough.requests.credentials import passthrough_options
-from passthrough.settings import connect, load_settings
+from passthrough import (
+    PUBLIC_PATHS,
+    App,
+    FastAPIPassthroughAuthMiddleware,
+    ProjectDomain,
+    agents,
+    connect,
+    load_settings,
+    passthrough_options,
+)
 
 from .routers import actions, conditions, me, page, projects, runs, streams, tasks
 from .settings import Settings
@@ -29,7 +31,7 @@ ROUTERS = [
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
-PUBLIC = frozenset({*public.PATHS, *page.PATHS, *sign_in.PATHS})
+PUBLIC = frozenset({*PUBLIC_PATHS, *page.PATHS, *agents.PATHS})
 """Paths that need no credentials."""
 
 
@@ -55,7 +57,7 @@ def create_app(settings: Settings) -> App:
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[ProjectDomain])
     app.include_router(page.router)
-    serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
+    agents.serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app
 
 

@@ -8,10 +8,18 @@ from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Inputs, RequestBody
-from passthrough.limits import MAX_NAME_CHARS
-from passthrough.models import FAILED, Identity, Timestamp, TruncatedText, phase_of, time_of
-from passthrough.waiting import best_effort
+from passthrough import (
+    FAILED,
+    MAX_NAME_CHARS,
+    Identity,
+    Inputs,
+    RequestBody,
+    Timestamp,
+    TruncatedText,
+    best_effort,
+    phase_of,
+    time_of,
+)
 
 HAS_OUTPUTS = {ActionPhase.SUCCEEDED, ActionPhase.RECOVERED}
 

@@ -1,7 +1,7 @@
 """The app's settings. Those for the connection to Flyte are in ``passthrough/settings.py``."""
 
-from passthrough.settings import CredentialHeader, Name, setting
-from passthrough.settings import Settings as FlyteSettings
+from passthrough import CredentialHeader, Name, setting
+from passthrough import Settings as FlyteSettings
 
 
 class Settings(FlyteSettings):

@@ -23,7 +23,7 @@ import uvicorn
 from flyte import remote
 from starlette.types import ASGIApp
 
-from passthrough.requests.serving import UVICORN
+from passthrough.http.serving import UVICORN
 from passthrough.settings import Settings, connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall

@@ -1,11 +1,129 @@
 """Makes the app act as its callers. Don't edit it: updates of the template replace it.
 
-What happens to a request is in ``requests``, to a call to Flyte in ``calls``, to a value in
-``values``. ``agents`` makes tools of endpoints; ``application`` puts the app together.
+``app/`` and ``deployment.py`` import all they need from here, and ``passthrough.agents``, which can
+be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
+``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
 
-For endpoints: ``dependencies`` has what they take, ``models`` what they return; ``lists`` reads the
-SDK's lists, ``waiting`` waits for a run, ``watching`` follows all its actions. ``deploying`` is for
-``deployment.py``, which is imported where the app runs, too. ``limits`` has every limit.
-
-``app/`` imports this package, which knows of ``app/`` only the name ``app.main:app``, to pickle it.
+The package knows of ``app/`` only the name ``app.main:app``, to pickle it.
 """
+
+from .acting_as import acting_as
+from .application import App
+from .calls.other_apps import call_app
+from .dependencies import (
+    ActionDep,
+    CallerDep,
+    Inputs,
+    ProjectDomain,
+    QueryTime,
+    RequestBody,
+    RunDep,
+    SubjectDep,
+    TaskDep,
+    WaitQuery,
+    schema_of,
+)
+from .deploying import build_unless_found
+from .extras.action_log import LOG_ID, follow_log
+from .extras.lists import call_each, details_of, skip_unreadable, take
+from .extras.runs import NEWEST_FIRST, conditions_of, paused_in, report_address, runs_that_ask
+from .extras.waiting import best_effort, wait_for
+from .extras.watching import watch_details
+from .http.credentials import passthrough_options
+from .http.outgoing import HEADERS
+from .http.policy import ContentPolicy
+from .http.public import PATHS as PUBLIC_PATHS
+from .http.serving import COMMAND_LINE, UVICORN
+from .limits import MAX_NAME_CHARS, MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS
+from .models import (
+    FAILED,
+    Action,
+    BoundedList,
+    Caller,
+    Condition,
+    Identity,
+    Timestamp,
+    TruncatedText,
+    answer_of,
+    is_answered,
+    phase_of,
+    time_of,
+)
+from .passthrough_auth import FastAPIPassthroughAuthMiddleware
+from .settings import (
+    CredentialHeader,
+    Name,
+    Settings,
+    connect,
+    load_settings,
+    names,
+    setting,
+    validated,
+)
+
+__all__ = [  # noqa: RUF022 - by what they are for
+    # The app, its settings and its middleware
+    "App",
+    "Settings",
+    "setting",
+    "names",
+    "CredentialHeader",
+    "Name",
+    "load_settings",
+    "validated",
+    "connect",
+    "FastAPIPassthroughAuthMiddleware",
+    "passthrough_options",
+    "PUBLIC_PATHS",
+    "HEADERS",
+    "ContentPolicy",
+    "UVICORN",
+    "COMMAND_LINE",
+    "build_unless_found",
+    # What endpoints take
+    "ProjectDomain",
+    "CallerDep",
+    "SubjectDep",
+    "RunDep",
+    "ActionDep",
+    "TaskDep",
+    "WaitQuery",
+    "QueryTime",
+    "RequestBody",
+    "Inputs",
+    "schema_of",
+    # What they return
+    "Caller",
+    "Identity",
+    "Action",
+    "Condition",
+    "BoundedList",
+    "TruncatedText",
+    "Timestamp",
+    "FAILED",
+    "MAX_NAME_CHARS",
+    "MAX_SHOWN_DOMAINS",
+    "MAX_SHOWN_PROJECTS",
+    "phase_of",
+    "time_of",
+    "answer_of",
+    "is_answered",
+    # What the SDK lacks
+    "NEWEST_FIRST",
+    "take",
+    "call_each",
+    "details_of",
+    "skip_unreadable",
+    "wait_for",
+    "best_effort",
+    "watch_details",
+    "LOG_ID",
+    "follow_log",
+    "conditions_of",
+    "paused_in",
+    "runs_that_ask",
+    "report_address",
+    # Calls to Flyte outside of requests, and to other apps
+    "acting_as",
+    "call_app",
+]

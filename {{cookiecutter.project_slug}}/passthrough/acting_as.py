@@ -8,8 +8,8 @@ from flyte import remote
 from starlette.datastructures import Headers
 
 from .calls.request_calls import RequestCalls, current_calls
+from .http.credentials import passthrough_options
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware
-from .requests.credentials import passthrough_options
 from .settings import Settings
 
 

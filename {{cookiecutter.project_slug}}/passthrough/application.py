@@ -22,17 +22,17 @@ from starlette.types import Message, Receive, Scope, Send
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .calls.request_calls import current_calls
-from .requests.door import CONFIG, COVERED, Door, configuration
-from .requests.logging_setup import (
+from .http.door import CONFIG, COVERED, Door, configuration
+from .http.logging_setup import (
     keep_credentials_out_of_uvicorns_log,
     log_failures_without_texts,
     log_to_the_console,
 )
-from .requests.operations import operations_by_id
-from .requests.problems import Problem, respond
-from .requests.public import ExceptPublic, is_public
-from .requests.public import router as public_routes
-from .requests.stopping import stopping
+from .http.operations import operations_by_id
+from .http.problems import Problem, respond
+from .http.public import ExceptPublic, is_public
+from .http.public import router as public_routes
+from .http.stopping import stopping
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}

@@ -16,7 +16,7 @@ from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
 from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, WithJsonSchema
 
-from .calls.runs import attempts_of
+from .extras.runs import attempts_of
 from .limits import (
     MAX_LIST_CHARS,
     MAX_READ_EVENTS,

@@ -3,7 +3,7 @@
 import os
 
 from app.settings import Settings
-from passthrough.settings import names
+from passthrough import names
 
 for field in Settings.model_fields.values():
     for name in names(field):

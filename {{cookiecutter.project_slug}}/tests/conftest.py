@@ -14,7 +14,7 @@ from app.settings import Settings
 from deployment import app_env
 from local_flyte import LocalFlyte
 from local_flyte.testing import REAL_ENDPOINT, ended, long_run, serving, start
-from passthrough.settings import load_settings
+from passthrough import load_settings
 
 from .deployed_tasks import count, greet
 

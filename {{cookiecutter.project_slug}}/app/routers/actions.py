@@ -9,12 +9,17 @@ from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
 
-from passthrough.calls.runs import report_address
-from passthrough.dependencies import ActionDep, RunDep
-from passthrough.lists import details_of, take
-from passthrough.models import Action, BoundedList
-from passthrough.waiting import best_effort
-from passthrough.watching import watch_details
+from passthrough import (
+    Action,
+    ActionDep,
+    BoundedList,
+    RunDep,
+    best_effort,
+    details_of,
+    report_address,
+    take,
+    watch_details,
+)
 
 from ..models import Abort
 

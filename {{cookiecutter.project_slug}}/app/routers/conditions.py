@@ -9,11 +9,24 @@ from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-from passthrough.calls.runs import conditions_of, paused_in, runs_that_ask
-from passthrough.dependencies import ActionDep, RunDep
-from passthrough.lists import call_each, details_of, skip_unreadable, take
-from passthrough.models import Action, BoundedList, Condition, answer_of, is_answered, phase_of
-from passthrough.waiting import best_effort
+from passthrough import (
+    Action,
+    ActionDep,
+    BoundedList,
+    Condition,
+    RunDep,
+    answer_of,
+    best_effort,
+    call_each,
+    conditions_of,
+    details_of,
+    is_answered,
+    paused_in,
+    phase_of,
+    runs_that_ask,
+    skip_unreadable,
+    take,
+)
 
 router = APIRouter(tags=["conditions"])
 

@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter
 
-from passthrough.dependencies import CallerDep
-from passthrough.models import Caller
+from passthrough import Caller, CallerDep
 
 router = APIRouter(tags=["me"])
 

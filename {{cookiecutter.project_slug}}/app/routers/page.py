@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from passthrough.requests.outgoing import HEADERS
+from passthrough import HEADERS
 
 PAGE = Path(__file__).parent.parent / "page"
 KINDS = {".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".webp", ".woff2"}

@@ -4,9 +4,7 @@ from fastapi import APIRouter
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough.limits import MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS
-from passthrough.lists import take
-from passthrough.models import BoundedList, TruncatedText
+from passthrough import MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS, BoundedList, TruncatedText, take
 
 router = APIRouter(tags=["projects"])
 

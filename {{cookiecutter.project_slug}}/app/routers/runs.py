@@ -7,11 +7,19 @@ from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
 from flyte import remote
 from flyte.models import ActionPhase
 
-from passthrough.calls.runs import NEWEST_FIRST, runs_that_ask
-from passthrough.dependencies import QueryTime, RunDep, SubjectDep, WaitQuery
-from passthrough.lists import take
-from passthrough.models import BoundedList, phase_of
-from passthrough.waiting import best_effort, wait_for
+from passthrough import (
+    NEWEST_FIRST,
+    BoundedList,
+    QueryTime,
+    RunDep,
+    SubjectDep,
+    WaitQuery,
+    best_effort,
+    phase_of,
+    runs_that_ask,
+    take,
+    wait_for,
+)
 
 from ..models import HAS_OUTPUTS, Abort, Rerun, Run, RunData, RunWithResult
 

@@ -10,9 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from passthrough.calls.action_log import LOG_ID, follow_log
-from passthrough.dependencies import ActionDep, RunDep
-from passthrough.models import phase_of
+from passthrough import LOG_ID, ActionDep, RunDep, follow_log, phase_of
 
 from ..models import Run
 

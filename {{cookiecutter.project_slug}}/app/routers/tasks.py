@@ -7,10 +7,17 @@ from fastapi import APIRouter, Query, Request, Response
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough.dependencies import Inputs, RequestBody, TaskDep, WaitQuery, schema_of
-from passthrough.lists import take
-from passthrough.models import BoundedList, TruncatedText
-from passthrough.waiting import wait_for
+from passthrough import (
+    BoundedList,
+    Inputs,
+    RequestBody,
+    TaskDep,
+    TruncatedText,
+    WaitQuery,
+    schema_of,
+    take,
+    wait_for,
+)
 
 from ..models import RunWithResult
 

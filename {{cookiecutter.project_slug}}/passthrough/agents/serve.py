@@ -27,6 +27,8 @@ from ..application import App
 from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
+from ..http.operations import operation_id, operations_by_id
+from ..http.problems import Problem
 from ..limits import (
     MAX_AGENT_MESSAGE_BYTES,
     MAX_AGENT_MESSAGE_LEVELS,
@@ -34,8 +36,6 @@ from ..limits import (
     MAX_RESULT_BYTES,
     MAX_RESULT_SECONDS,
 )
-from ..requests.operations import operation_id, operations_by_id
-from ..requests.problems import Problem
 from ..values.budget import is_within
 from .sign_in import METADATA, PATH, SignIn
 from .tools import JSON, Tool, result_of, tools_of

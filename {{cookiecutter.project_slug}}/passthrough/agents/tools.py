@@ -12,8 +12,8 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from ..http.stopping import COME_BACK
 from ..limits import MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES
-from ..requests.stopping import COME_BACK
 
 JSON = "application/json"
 REF = "#/components/schemas/"

@@ -4,5 +4,4 @@
 every private name of the SDK that is used. ``interceptor`` makes each call as the request's caller,
 ``request_calls`` ends it with the request, ``transport`` and ``addresses`` decide where it goes.
 
-For endpoints, ``runs`` and ``action_log`` have what the SDK lacks.
 """

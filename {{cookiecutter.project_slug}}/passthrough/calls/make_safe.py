@@ -28,7 +28,7 @@ FOLDER = "a table may point to a folder of the app itself; upload files with upl
 LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
-REPORT = "redirect the browser to passthrough.calls.runs.report_address(action)"
+REPORT = "redirect the browser to passthrough.extras.runs.report_address(action)"
 STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass them on by URI, as"
     " File.from_existing_remote(uri), and let tasks read them"

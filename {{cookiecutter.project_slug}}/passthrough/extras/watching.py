@@ -13,16 +13,16 @@ from flyte.models import ActionPhase
 from flyteidl2.workflow.run_definition_pb2 import Action
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 
-from .calls.caller import initialised
-from .limits import (
+from ..calls.caller import initialised
+from ..limits import (
     MAX_ACTIONS_AT_ONCE,
     MAX_ANSWER_BYTES,
     MAX_CALLS_AT_ONCE,
     MAX_REMEMBERED_ACTIONS,
     MAX_WATCHED_DETAILS,
 )
+from ..models import FAILED, WAITING, phase_of
 from .lists import call_each, listed_details, read_details
-from .models import FAILED, WAITING, phase_of
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 
 from flyte import remote
 
-from .calls.errors import FLYTE_ERRORS
-from .calls.request_calls import request_calls
-from .requests.stopping import stopping
+from ..calls.errors import FLYTE_ERRORS
+from ..calls.request_calls import request_calls
+from ..http.stopping import stopping
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:

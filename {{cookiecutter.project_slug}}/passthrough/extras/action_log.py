@@ -9,8 +9,8 @@ from typing import Literal
 from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 
+from ..calls.errors import TooLargeError
 from ..limits import MAX_ATTEMPTS, MAX_LOG_EVENT_CHARS
-from .errors import TooLargeError
 from .runs import attempts_of
 
 LOG_ID = r"^(1000|[1-9]\d{0,2})-(\d{1,9}|gone)$"

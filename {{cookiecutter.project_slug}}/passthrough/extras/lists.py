@@ -11,7 +11,7 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
-from .limits import MAX_CALLS_AT_ONCE
+from ..limits import MAX_CALLS_AT_ONCE
 
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 

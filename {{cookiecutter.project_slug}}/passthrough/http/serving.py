@@ -152,14 +152,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 UVICORN: dict[str, Any] = {
-    "http": "passthrough.requests.serving:HttpProtocol",
+    "http": "passthrough.http.serving:HttpProtocol",
     # Clients mostly listen on WebSockets: no message may cost more memory than its own size.
-    "ws": "passthrough.requests.serving:WebSocketProtocol",
+    "ws": "passthrough.http.serving:WebSocketProtocol",
     "ws_max_size": MAX_WEBSOCKET_MESSAGE_BYTES,
     "ws_max_queue": 1,
     "ws_per_message_deflate": False,
     "proxy_headers": False,  # the app does not use the client's address
-    "access_log": False,  # requests/door.py has its own
+    "access_log": False,  # http/door.py has its own
     # Longer than proxies keep idle connections (60 or 90 seconds, usually): if the app closes one
     # while a proxy sends a request on it, the request fails.
     "timeout_keep_alive": 120,
@@ -168,8 +168,8 @@ UVICORN: dict[str, Any] = {
 """Options of ``uvicorn.Config``."""
 
 COMMAND_LINE = (
-    "--http passthrough.requests.serving:HttpProtocol"
-    " --ws passthrough.requests.serving:WebSocketProtocol"
+    "--http passthrough.http.serving:HttpProtocol"
+    " --ws passthrough.http.serving:WebSocketProtocol"
     f" --ws-max-size {MAX_WEBSOCKET_MESSAGE_BYTES} --ws-max-queue 1"
     " --ws-per-message-deflate False --no-access-log --no-proxy-headers"
     " --timeout-keep-alive 120 --timeout-graceful-shutdown 20"

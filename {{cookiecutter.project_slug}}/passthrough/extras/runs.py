@@ -12,8 +12,8 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
+from ..calls.caller import initialised
 from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS, MAX_LISTED_RUNS
-from .caller import initialised
 
 NEWEST_FIRST = ("created_at", "desc")
 
