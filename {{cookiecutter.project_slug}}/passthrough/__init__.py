@@ -34,7 +34,7 @@ from .http.outgoing import HEADERS
 from .http.policy import ContentPolicy
 from .http.public import PATHS as PUBLIC_PATHS
 from .http.serving import COMMAND_LINE, UVICORN
-from .limits import MAX_NAME_CHARS, MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS
+from .limits import MAX_NAME_CHARS, MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS, Limits
 from .models import (
     FAILED,
     Action,
@@ -100,6 +100,7 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "BoundedList",
     "TruncatedText",
     "Timestamp",
+    "Limits",
     "FAILED",
     "MAX_NAME_CHARS",
     "MAX_SHOWN_DOMAINS",

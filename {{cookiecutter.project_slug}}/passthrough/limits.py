@@ -1,16 +1,67 @@
-"""The one rule about work, and the limits that follow from it.
+"""The limits of one message, one request and one caller.
 
-*Whatever is derived from what a caller or Flyte sent is bounded before it is made*: in time, to
-100 ms of the event loop for the largest message that is let in; in memory, to about ten times that
-message's size; in what is answered, to a few megabytes; and in what is logged, to 10 kB.
-
-Without it, a message that costs its sender nothing stops everybody else in the process. So each
-piece of work is limited by one of these numbers, or is charged to a `values.budget.Budget`. Not in
-our hands are protobuf's own objects: 62 times a message of small parts, 155 MB of the largest.
-
-Elsewhere are pauses and idle times, where something pauses; what the format of an ID allows, in its
-pattern; and the sizes of the middleware, which is copied alone, in `passthrough_auth.py`.
+`Limits` has all of them; an owner changes some in ``app/settings.py``. What has no limit here is
+bounded by these: all that Flyte sends for a request is counted in ``request_bytes``, and a caller
+has ``OPEN_REQUESTS_PER_CALLER`` requests at once.
 """
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one message, one request and one caller may cost, with the answer beyond each."""
+
+    header_bytes: int = 64 * 1024
+    """Of a request's headers, with its URL. Beyond: 431."""
+    file_bytes: int = 100_000_000
+    """Of a file that is uploaded. Beyond: 413, before it is read."""
+    agent_message_bytes: int = 256 * 1024
+    """Of a message of an agent; files and large inputs are given by URI. Beyond: 413."""
+    agent_result_bytes: int = 50_000
+    """Of a response that a tool returns: an agent's context is dear. The rest is left out, and the
+    result says so."""
+    agent_result_seconds: float = 5.0
+    """For reading what an endpoint streams, as a tool."""
+    answer_bytes: int = 5_000_000
+    """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
+    request_bytes: int = 8_000_000
+    """Of all that Flyte sends for a request, between two messages to its client. Beyond: 413."""
+    values: int = 250_000
+    """In a body, and in the inputs or outputs of a run. Beyond: 422, or a reference instead."""
+    levels: int = 30
+    """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
+    names: int = 500
+    """Of a task's inputs. Beyond: 422."""
+    name_chars: int = 255
+    """Of an input's name. Beyond: 422."""
+    text_chars: int = 20_000
+    """Of a text of Flyte's, such as a description or an error. The rest is cut off, which shows."""
+    list_chars: int = 500_000
+    """Of all texts in a list. The longest are cut off, which shows."""
+    errors: int = 100
+    """In one answer. Further ones are left out: nobody reads more."""
+    error_chars: int = 1000
+    """Of an error's message. The rest is cut off."""
+    log_record_chars: int = 10_000
+    """Of a record of the app's log, with its traceback. The rest is cut off."""
+    calls_at_once: int = 10
+    """To Flyte, for the details of a list's entries. Further ones wait."""
+    watched_details: int = 500
+    """Actions of a run whose details a viewer gets. Of the rest, only of those that fail or ask."""
+
+
+current_limits: ContextVar[Limits] = ContextVar("current_limits", default=Limits())
+"""The limits of the app that serves the current request; the door sets it."""
+
+
+def limits() -> Limits:
+    """Return the limits of the current request's app; outside of a request, the defaults."""
+    return current_limits.get()
+
+
+# TO BE REPLACED by the above, module by module.
 
 # What a client sends
 MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import flyte
 from pydantic import (
@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from .calls.errors import StartError
-from .limits import MAX_BODY_BYTES
+from .limits import MAX_BODY_BYTES, Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
     )
+
+    limits: ClassVar[Limits] = Limits()
+    """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
 
     flyte_endpoint: Endpoint | None = setting("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)

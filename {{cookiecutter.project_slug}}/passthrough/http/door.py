@@ -28,7 +28,7 @@ from ..calls.caller import act_in, initialised
 from ..calls.errors import MIN_SECRET_CHARS, QUOTE_CHARS
 from ..calls.make_safe import make_safe
 from ..calls.request_calls import current_calls
-from ..limits import MAX_HEADER_BYTES, MAX_SUBJECT_CHARS
+from ..limits import MAX_HEADER_BYTES, MAX_SUBJECT_CHARS, current_limits
 from ..settings import SETTINGS, Settings
 from .exchange import Exchange
 from .problems import Problem, problem_for, problem_response, route_of
@@ -109,6 +109,7 @@ class Door:
         sent = dict(scope["headers"])
         request_id = self._request_id(scope, sent)
         trace.get_current_span().set_attribute("request_id", request_id)
+        current_limits.set(self.settings.limits)
         exchange = Exchange(scope, receive, send, self.settings, request_id)
         token = current_calls.set(exchange.calls)
         try:
