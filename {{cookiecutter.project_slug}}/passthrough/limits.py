@@ -52,7 +52,8 @@ class Limits:
     """Actions of a run whose details a viewer gets. Of the rest, only of those that fail or ask."""
 
 
-current_limits: ContextVar[Limits] = ContextVar("current_limits", default=Limits())
+DEFAULTS = Limits()
+current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAULTS)
 """The limits of the app that serves the current request; the door sets it."""
 
 
