@@ -4,6 +4,7 @@ Cookiecutter renders this file and runs the copy, so it cannot import anything f
 Standard library only, offline, no side effects.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,6 +130,52 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
             yield key, value, f"  {key}: leave it out; the template makes it from the answers.\n"
 
 
+def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the same for each answer to no question, which cookiecutter ignores silently.
+
+    Args:
+        answers: The answers to the questions.
+        words: The words of the command line: ``name=value`` for cookiecutter, JSON for cruft.
+    """
+    if not any(Path(word).name in {"cookiecutter", "cruft"} for word in words[:3]):
+        return  # a program that calls cookiecutter
+    given: dict[str, object] = {}
+    for word in words:
+        if word.startswith("{"):
+            with contextlib.suppress(ValueError, TypeError):
+                given.update(json.loads(word))
+        elif pair := re.fullmatch(r"([A-Za-z]\w*)=(.*)", word, re.DOTALL):
+            given[pair[1]] = pair[2]
+    for name, value in given.items():
+        if name not in answers:
+            told = f"  {name}: there is no such question, only {', '.join(QUESTIONS)}.\n"
+            close = get_close_matches(name, QUESTIONS, n=1)
+            if close and re.fullmatch(QUESTIONS[close[0]].valid, str(value)):
+                yield close[0], str(value), f"{told}      Try: {close[0]}={value}\n"
+            else:
+                yield name, "", told
+
+
+def words_of_the_command() -> list[str]:
+    """Return the command line of the program that runs this hook, where ``/proc`` shows it."""
+    try:
+        line = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:  # not on Linux
+        return []
+    return line.decode(errors="replace").split("\0")
+
+
+def remove_folders_of(slug: str) -> None:
+    """Remove the folders that cookiecutter has made for a name with slashes, if they are empty."""
+    names = slug.split("/")
+    if len(names) > 1 and not {"", ".", ".."} & {*names}:
+        here = Path.cwd()
+        os.chdir(here.parents[len(names) - 1])
+        with contextlib.suppress(OSError):
+            for folder in (here, *here.parents[: len(names) - 1]):
+                folder.rmdir()
+
+
 def command(answers: dict[str, str], *, cruft: bool) -> str:
     """Return the command that generates with these answers, without those that are defaults."""
     given = {key: answers[key] for key, each in QUESTIONS.items() if answers[key] != each.default}
@@ -142,11 +190,16 @@ def command(answers: dict[str, str], *, cruft: bool) -> str:
     return shlex.join(words + (as_json if cruft else [f"{key}={given[key]}" for key in given]))
 
 
-if __name__ == "__main__" and (found := list(problems(ANSWERS, TYPED))):
-    corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
-    told = "\n".join(message for *_, message in found)
-    sys.exit(
-        f"\nNothing was generated. Please change:\n\n{told}\n"
-        f"With the suggested values, the command is:\n\n  {command(corrected, cruft=not TYPED)}\n\n"
-        "What follows is cookiecutter saying that it stopped; it adds nothing to the above.\n"
-    )
+if __name__ == "__main__":
+    found = list(problems(ANSWERS, TYPED))
+    found += unknown(ANSWERS, words_of_the_command())
+    if found:
+        corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
+        told = "\n".join(message for *_, message in found)
+        remove_folders_of(ANSWERS["project_slug"])
+        sys.exit(
+            f"\nNothing was generated. Please change:\n\n{told}\n"
+            "With the suggested values, the command is:\n\n"
+            f"  {command(corrected, cruft=not TYPED)}\n\n"
+            "What follows is cookiecutter saying that it stopped; it adds nothing to the above.\n"
+        )

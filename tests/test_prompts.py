@@ -217,6 +217,33 @@ def test_the_command_that_a_refusal_prints_generates_the_project(
     assert 'Ada\'s \\"own\\"' in (folder / "my-flyte-app" / "pyproject.toml").read_text("utf-8")
 
 
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's /proc")
+def test_an_answer_to_no_question_is_refused_and_a_name_with_a_slash_leaves_no_folder(
+    baker: Baker, tmp_path: Path
+) -> None:
+    """Cookiecutter ignores unknown names, and removes only the last folder of a path."""
+    command = [sys.executable, "-m", "cookiecutter", "--config-file", str(baker.config())]
+    command += ["--no-input", str(baker.template), "--output-dir", str(tmp_path)]
+    for wrong, message in {
+        "project_name=my-app": "project_name: there is no such question, only project_slug, ",
+        "project_slug=a/b": "Name of the app and its folder: 'a/b'",
+    }.items():
+        refused = subprocess.run([*command, wrong], capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert message in refused.stderr
+        assert not list(tmp_path.iterdir())
+    assert "Try: a-b\n" in refused.stderr
+
+
+def test_an_answer_to_no_question_suggests_the_question_that_is_meant(hook: ModuleType) -> None:
+    cruft = ["/bin/cruft", "create", "URL", "--extra-context", '{"project_name": "x", "ci": "y"}']
+    cookiecutter = ["python", "-m", "cookiecutter", "URL", "licence=MIT", "licence_=No", "page=no"]
+    for words, suggested in ((cruft, ["project_slug"]), (cookiecutter, ["license", "licence_"])):
+        found = [key for key, *_ in hook.unknown(DEFAULTS | PRIVATE, words)]
+        assert found == suggested
+    assert not list(hook.unknown(DEFAULTS, ["pytest", "-k", "licence=MIT"]))
+
+
 def test_a_refusal_under_cruft_prints_a_cruft_command() -> None:
     """Cruft passes hooks neither the typed answers nor the template's address."""
     answers = {"_template": "https://example.org/template.git", "author": "Ada"}
