@@ -1,6 +1,8 @@
 """``make demo``: generate the default project in ``.demo/`` and run it on its local Flyte."""
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -14,12 +16,37 @@ from cookiecutter.main import cookiecutter
 from template import ROOT, copy_template
 
 DEMO = ROOT / ".demo"
+PROJECT = "my-flyte-app"
+KEPT = {".venv", ".local_flyte"}
+"""What a new generation leaves in place: the environment, and what ``make dev`` remembers."""
+CHANGED = """.demo/{} has changes, such as {}: it runs as it is.
+To generate it anew, move what you want to keep, and delete the folder."""
 
 
-def remove_all_but_the_environment(project: Path) -> None:
-    """Remove files of an earlier run, which the template may no longer have."""
+def generated_files(project: Path) -> dict[str, str]:
+    """Return the hash of each file of a project, without those that tools have made."""
+    made = {*KEPT, "__pycache__", "app.egg-info", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+    files = (path for path in project.rglob("*") if path.is_file())
+    own = (file for file in files if not made & {*file.relative_to(project).parts})
+    return {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in own
+    }
+
+
+def first_change(project: Path, record: Path) -> str | None:
+    """Return the name of a file that has been changed since the project was generated."""
+    if not project.exists():
+        return None
+    generated = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    found = generated_files(project)
+    return min((name for name, _ in generated.items() ^ found.items()), default=None)
+
+
+def remove_generated_files(project: Path) -> None:
+    """Remove the files of an earlier run, which the template may no longer have."""
     for path in project.iterdir() if project.exists() else ():
-        if path.is_dir() and path.name != ".venv":
+        if path.is_dir() and path.name not in KEPT:
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()
@@ -41,8 +68,12 @@ def quiet() -> Iterator[None]:
 
 
 def generate() -> Path:
-    """Generate the project with the default answers."""
-    remove_all_but_the_environment(DEMO / "my-flyte-app")
+    """Generate the project with the default answers, unless somebody has changed it."""
+    record = DEMO / "generated.json"
+    if changed := first_change(DEMO / PROJECT, record):
+        print(CHANGED.format(PROJECT, changed), flush=True)
+        return DEMO / PROJECT
+    remove_generated_files(DEMO / PROJECT)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         config = scratch / "config.yaml"
@@ -58,7 +89,8 @@ def generate() -> Path:
                 overwrite_if_exists=True,
                 config_file=str(config),
             )
-        return Path(project)
+    record.write_text(json.dumps(generated_files(Path(project))), "utf-8")
+    return Path(project)
 
 
 def install(project: Path) -> Path:
