@@ -219,7 +219,9 @@ def test_parts_can_be_deleted_with_only_their_test_files(
     assert re.search(r"\d passed", run(PYTEST, project))
 
 
-OURS = """from fastapi import APIRouter, HTTPException
+OURS = """from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, UploadFile
 from flyte import remote
 from passthrough import CallerDep
 
@@ -236,6 +238,10 @@ async def item(number: int, _: CallerDep) -> int:
 @router.get("/broken")
 async def broken(_: CallerDep) -> int:
     return 1 // 0
+
+@router.post("/form")
+async def form(file: UploadFile, title: Annotated[str, Form()], _: CallerDep) -> str:
+    return title
 
 @router.get("/hello")
 async def hello(_: CallerDep) -> str:
@@ -274,7 +280,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
     add_router(project, "ours", OURS + "\n\n".join(ASKS_NOTHING.values()))
     for name in ("actions", "conditions", "me", "runs", "streams", "tasks"):
         without_router(project, name)
-    some = "invalid_credentials or mixed_up or (quotes and add) or agents"
+    some = "invalid_credentials or mixed_up or (quotes and (add or form)) or agents"
     options = ["--tb=short", "--show-capture=no", "-k", some, PROMISES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *options], project)
@@ -284,6 +290,8 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
         assert re.search(rf"{said}.* give it the parameter `_: CallerDep`", told, re.DOTALL)
     example = "{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"
     assert re.search(f"GET /add answered 422: .*\n.*such as {re.escape(example)}", told)
+    form = "{('POST', '/form'): {'files': {'file': '<file>'}, 'data': {'title': '<title>'}}}"
+    assert f"such as {form}" in told
     assert "such as {('GET', '/absent'): {'status': 404}}" in told
     assert "such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}" in told
     assert re.search(r"GET /broken answered 500: .*\n.*This is a bug in the endpoint", told)

@@ -16,7 +16,7 @@ NAMED = [
 PROMISES = [
     (folder, line)
     for folder, page in PAGES.items()
-    for table in page.split("| promise | held by |\n|---|---|\n")[1:]
+    for table in page.split("| promise | tested by |\n|---|---|\n")[1:]
     for line in table.split("\n\n")[0].splitlines()
 ]
 

@@ -28,7 +28,7 @@ from passthrough.settings import Settings, connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall
 
-pytest.register_assert_rewrite("local_flyte.promises")
+pytest.register_assert_rewrite("tests.promises")
 
 REAL_ENDPOINT = os.environ.get("FLYTE_TEST_ENDPOINT")
 NOT_ON_A_REAL_FLYTE = {

@@ -31,7 +31,7 @@ def local_flyte(local_flyte: LocalFlyte) -> LocalFlyte:
 
 
 @pytest.fixture(scope="session")
-def own_tasks(request: pytest.FixtureRequest) -> None:
+def app_tasks(request: pytest.FixtureRequest) -> None:
     """The tasks that ``deployment.py`` deploys: for tests of endpoints that name one of them."""
     if not REAL_ENDPOINT:  # there, ``make deploy`` deploys them
         request.getfixturevalue("local_flyte").register(ROOT)

@@ -1,7 +1,7 @@
-"""The template's promises, tested over the wire for every endpoint of an app.
+"""The template's promises, tested over the wire for every endpoint of the app.
 
-``tests/test_promises.py`` imports these tests. They call the operations of the OpenAPI document,
-with the example requests in its ``EXAMPLES``.
+Don't edit this file: updates of the template replace it. ``test_promises.py`` imports these tests.
+They call the operations of the OpenAPI document, with the example requests in its ``EXAMPLES``.
 """
 
 import logging
@@ -20,15 +20,21 @@ from starlette.routing import Match
 
 from app.main import app, create_app
 from app.settings import Settings
-
-from . import PEOPLE, Code, LocalFlyte, ReceivedCall
-from .testing import REAL_ENDPOINT, acting_as, bearer, client_of, serving, wait_until
+from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
+from local_flyte.testing import (
+    REAL_ENDPOINT,
+    acting_as,
+    bearer,
+    client_of,
+    serving,
+    wait_until,
+)
 
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""A request: ``json``, ``params``, ``files``, or a ``path`` to use instead of one with a run or a
-task. ``status`` is an acceptable status besides success."""
+"""A request: ``json``, ``params``, for a form ``data`` and ``files``, or a ``path`` to use instead of
+one with a run or a task. ``status`` is an acceptable status besides success."""
 
 PUBLIC = app.public
 """The paths that need no credentials, according to ``app/main.py``."""
@@ -89,7 +95,7 @@ class Endpoints:
         """Call an operation; of a stream, read only the first chunk."""
         given = dict(self.examples.get(operation, {}))
         example = {key: given[key] for key in given.keys() - {"path", "status"}}
-        if operation[0] != "GET":
+        if operation[0] != "GET" and not example.keys() & {"data", "files"}:
             example.setdefault("json", {})
         path = self.path(operation)
         with client.stream(operation[0], path, headers=headers, **example) as answer:
@@ -110,13 +116,25 @@ def hint(operation: Operation, response: httpx.Response) -> str:
     places = [each["location"] for each in invalid]
     example: dict[str, Any] = {}
     for place, name, *_ in (each for each in places if len(each) > 1):
-        example.setdefault("params" if place == "query" else "json", {})[name] = f"<{name}>"
+        argument = "params" if place == "query" else _argument_for(operation, name)
+        example.setdefault(argument, {})[name] = f"<{name}>"
     if "{" in path and (response.status_code == 404 or any("path" in each[:1] for each in places)):
         example = {"path": re.sub(r"{(\w+)}", r"<\1 that exists>", path)}
     elif not example:
         example = {"json": "<a body>"} if places else {"status": response.status_code}
     where = "add an example request to EXAMPLES in tests/test_promises.py, such as"
     return f"{told}If the endpoint is right, {where} { ({operation: example}) }"
+
+
+def _argument_for(operation: Operation, field: str) -> str:
+    """Return the argument of httpx for a field of a body: a form has ``data`` and ``files``."""
+    content = _DOCUMENTED.get(operation, {}).get("requestBody", {}).get("content", {})
+    form = next((content[kind] for kind in content if "form" in kind), None)
+    if form is None:
+        return "json"
+    schema = str(form["schema"].get("$ref", "")).rpartition("/")[2]
+    fields = app.openapi()["components"]["schemas"].get(schema, {}).get("properties", {})
+    return "files" if re.search("octet-stream|binary", str(fields.get(field))) else "data"
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +228,7 @@ def test_concurrent_callers_are_never_mixed_up(
         crowd = [local_flyte.add_person(f"person-{number}") for number in range(10)]
         people = {person.name: f"Bearer {person.token}" for person in crowd}
     asking = [(name, operation) for name in people for operation in READING for _ in range(3)]
-    random.Random(0).shuffle(asking)  # noqa: S311 - the same order each time
+    random.Random(0).shuffle(asking)
     # Without the names: an identifier that quotes a token is replaced.
     whose = {f"request-{number}": header for number, header in enumerate(people.values())}
     ids = dict(zip(people, whose, strict=True))
