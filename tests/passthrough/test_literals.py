@@ -238,10 +238,11 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
     task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})
     task.inputs.variables[0].value.description = "who"
     defaults = [
-        NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int))),
         NamedParameter(name="g", parameter=Parameter(default=as_the_sdk(b"x", bytes))),
+        NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int))),
     ]
     schema = inputs_schema(task, defaults)
+    assert [*schema["properties"]] == ["a", "c", "d", "e", "f", "h", "i", "g", "b"]
     integer = {"type": "integer", "format": "int64"}
     assert schema == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

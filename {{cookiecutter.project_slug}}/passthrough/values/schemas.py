@@ -64,7 +64,10 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
 def inputs_schema(
     interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
 ) -> dict[str, Any]:
-    """Return the schema of an object with a task's inputs; those with a default are optional."""
+    """Return the schema of an object with a task's inputs; those with a default are optional.
+
+    They come last, in the task's order. Flyte keeps no other order: the SDK sorts inputs by name.
+    """
     variables, budget = interface.inputs.variables, Budget()
     if len(variables) > MAX_NAMES:
         return {"$schema": DIALECT, **_unsupported(f"more than {MAX_NAMES} inputs")}
@@ -85,11 +88,13 @@ def inputs_schema(
                 schema["default"] = reader.read(literals[entry.key])
             except TooComplexError:
                 schema["description"] = "the default is too large to be shown"
+    required = [name for name in properties if name not in literals]
+    ordered = [*required, *(name for name in literals if name in properties)]
     return {
         "$schema": DIALECT,
         "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in literals],
+        "properties": {name: properties[name] for name in ordered},
+        "required": required,
         "additionalProperties": False,
         **({"$defs": builder.definitions} if builder.definitions else {}),
     }
