@@ -239,10 +239,6 @@ async def item(number: int, _: CallerDep) -> int:
 async def broken(_: CallerDep) -> int:
     return 1 // 0
 
-@router.post("/form")
-async def form(file: UploadFile, title: Annotated[str, Form()], _: CallerDep) -> str:
-    return title
-
 @router.get("/hello")
 async def hello(_: CallerDep) -> str:
     \"\"\"Greet whoever is known to Flyte.\"\"\"
@@ -269,6 +265,10 @@ async def add(a: int, b: int) -> int:
     "POST /echo refused its parameters": """@router.post("/echo")
 async def echo(body: list[str]) -> list[str]:
     return body
+""",
+    "POST /form refused its parameters": """@router.post("/form")
+async def form(file: UploadFile, title: Annotated[str, Form()]) -> str:
+    return title
 """,
 }
 
