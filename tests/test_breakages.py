@@ -30,7 +30,7 @@ BREAKAGES = {
     ),
     "a file is left out of the bundle": (
         "deployment.py",
-        "include=tuple(map(str, page.files()))",
+        "include=page.FILES.paths()",
         "include=()",
         "tests/test_deployment.py",
     ),

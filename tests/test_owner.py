@@ -81,8 +81,8 @@ def add_everything(project: Path) -> None:
     (project / "data/words.txt").write_text("one\ntwo\n", "utf-8")
     (project / "words.json").write_text("[]\n", "utf-8")
     deployment = project / "deployment.py"
-    cut(deployment, "    include=tuple(map(str, page.files())),\n")
-    include = '    include=(*map(str, page.files()), "data/words.txt", "words.json"),\n'
+    cut(deployment, "    include=page.FILES.paths(),\n")
+    include = '    include=(*page.FILES.paths(), "data/words.txt", "words.json"),\n'
     put(deployment, "    resources=", include)
 
 
@@ -105,6 +105,8 @@ def paste(recipe: Recipe, project: Path) -> None:
             target.write_text(text, "utf-8")
 
 
+ONLY_PAGE = "The only page"
+"""The recipe for projects without the template's page."""
 ALLOWED = "tests/test_allowed.py"
 """Tests a router that the other tests' callers may not use."""
 OTHER_NAMES = """
@@ -127,6 +129,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     for package in packages:
         put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
+    recipes = [recipe for recipe in recipes if recipe.title != ONLY_PAGE]
     for recipe in recipes:
         paste(recipe, project)
     main = project / "app/main.py"
@@ -150,6 +153,21 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
+
+
+def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
+    baker: Baker, tmp_path: Path
+) -> None:
+    project = baker(tmp_path, page="no")
+    (recipe,) = (
+        recipe
+        for recipe in recipes_of(project / "docs/recipes/pages.md")
+        if recipe.title == ONLY_PAGE
+    )
+    paste(recipe, project)
+    check(project)
+    wanted = [*recipe.tests, PROMISES, "-k", "page_at_the_root or public_paths"]
+    assert re.search(r"\d passed", run([*PYTEST, *wanted], project))
 
 
 def delete(project: Path, *names: str) -> None:

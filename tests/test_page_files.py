@@ -37,6 +37,11 @@ def test_without_a_page_the_root_leads_to_the_documentation(baker: Baker, tmp_pa
     hostile = 'It\'s "hostile" \\n 🚀 <b>'
     project = baker(tmp_path, page="no", description=hostile, **answers)
     assert ask(project, "/")[:2] == ["/ 307 docs"] * 2
+    (project / "app" / "page").mkdir()
+    (project / "app" / "page" / "logo.svg").write_text("<svg></svg>\n")
+    *told, deployed = ask(project, "/", "/page/logo.svg")
+    assert told == ["/ 307 docs"] * 2 + ["/page/logo.svg 200 "] * 2
+    assert "logo.svg" in deployed
 
 
 def test_only_files_of_known_kinds_that_are_neither_hidden_nor_links_are_served_and_deployed(

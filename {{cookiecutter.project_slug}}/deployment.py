@@ -24,7 +24,7 @@ app_env = FastAPIAppEnvironment(
     depends_on=[task_env],
     # The bundle contains the Python modules that are imported here. Any other file that the app
     # reads must be listed, such as "app/data.csv".
-    include=tuple(map(str, page.files())),
+    include=page.FILES.paths(),
     resources=flyte.Resources(cpu=1, memory="1Gi"),
     scaling=flyte.app.Scaling(
         replicas=(0, 1),  # minimum and maximum; with 0, an unused app is stopped

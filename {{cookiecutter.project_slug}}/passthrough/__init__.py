@@ -49,6 +49,7 @@ from .models import (
     phase_of,
     time_of,
 )
+from .page_files import PageFiles
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware
 from .settings import (
     CredentialHeader,
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "passthrough_options",
     "PUBLIC_PATHS",
     "HEADERS",
+    "PageFiles",
     "ContentPolicy",
     "UVICORN",
     "COMMAND_LINE",

@@ -1,10 +1,11 @@
 """The page at /: harmless public files. Their data comes from the API."""
 
 import re
+from pathlib import Path
 
 import httpx
 
-from app.routers.page import files
+from app.routers.page import FILES
 
 
 def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> None:
@@ -18,7 +19,7 @@ def test_anybody_may_load_the_page_and_its_files(anonymous: httpx.Client) -> Non
 
 
 def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(anonymous: httpx.Client) -> None:
-    for path in ("/", *(f"/page/{file.name}" for file in files())):
+    for path in ("/", *(f"/page/{Path(file).name}" for file in FILES.paths())):
         response = anonymous.get(path)
         policy = response.headers["Content-Security-Policy"].split("; ")
         assert "default-src 'none'" in policy
