@@ -9,12 +9,13 @@ tests run against a real Flyte: see docs/testing.md.
 
 import asyncio
 import os
+import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import flyte
 import httpx
@@ -82,6 +83,29 @@ def client_of(url: str, name: str | None) -> httpx.Client:
     """Make a client that calls as a person, with a bearer token, or anonymously."""
     headers = {"Authorization": bearer(name)} if name else {}
     return httpx.Client(base_url=url, headers=headers, timeout=200, trust_env=False, verify=_NO_TLS)
+
+
+class Event(NamedTuple):
+    """A server-sent event (HTML standard, 9.2.6)."""
+
+    type: str
+    data: str
+    id: str
+
+
+def events(response: httpx.Response) -> Iterator[Event]:
+    """Yield the server-sent events of a response as they come, without comments."""
+    text = ""
+    for part in response.iter_text():
+        *blocks, text = re.split("\r\n\r\n|\n\n|\r\r", text + part)
+        for block in blocks:
+            fields: dict[str, list[str]] = {}
+            for line in re.split("\r\n|\n|\r", block):
+                name, _, value = line.partition(":")
+                fields.setdefault(name, []).append(value.removeprefix(" "))
+            if "data" in fields:
+                type_, id_ = (fields.get(name, [""])[-1] for name in ("event", "id"))
+                yield Event(type_ or "message", "\n".join(fields["data"]), id_)
 
 
 # Runs, started with the SDK

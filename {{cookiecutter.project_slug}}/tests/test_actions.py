@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from local_flyte.testing import ended, long_run, start
+from local_flyte.testing import ended, events, long_run, start
 
 from .deployed_tasks import count, draw, greet
 
@@ -17,8 +17,8 @@ def test_a_run_consists_of_actions(alice: httpx.Client, greeting: str) -> None:
     assert (root["parent"], root["phase"], root["error"]) == (None, "succeeded", None)
     assert root["started_at"] <= root["ended_at"]  # all times have microseconds
     assert alice.get(path, params={"offset": 1}).json() == []
-    event, _, data = alice.get(f"{path}/events").text.partition("data: ")
-    assert ("event: action" in event, json.loads(data)) == (True, root)
+    (event,) = events(alice.get(f"{path}/events"))
+    assert (event.type, json.loads(event.data)) == ("action", root)
     assert alice.get("/runs/none/actions").status_code == 404
 
 

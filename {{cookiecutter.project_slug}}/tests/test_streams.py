@@ -6,26 +6,20 @@ import httpx
 import pytest
 
 from local_flyte import Code, LocalFlyte
-from local_flyte.testing import start
+from local_flyte.testing import events, start
 
 from .deployed_tasks import count
-
-
-def events(text: str) -> list[dict[str, str]]:
-    """Parse server-sent events into dictionaries of their fields."""
-    blocks = [block for block in text.split("\n\n") if block.strip()]
-    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
 def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) -> None:
     run = start(count.name, to=1)
     response = alice.get(f"/runs/{run}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
-    told = events(response.text)
-    assert {event["event"] for event in told} == {"phase"}
-    states = [json.loads(event["data"]) for event in told]
+    told = [*events(response)]
+    assert {event.type for event in told} == {"phase"}
+    states = [json.loads(event.data) for event in told]
     phases = [state["phase"] for state in states]
-    assert phases == [event["id"] for event in told]
+    assert phases == [event.id for event in told]
     assert phases[-1] == "succeeded"
     assert "running" in phases
     assert len(set(phases)) == len(phases)
@@ -35,8 +29,8 @@ def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) 
 def test_events_resume_where_they_were_cut_off(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/events"
     for seen, ids in (("running", ["succeeded"]), ("succeeded", [])):
-        told = events(alice.get(path, headers={"Last-Event-ID": seen}).text)
-        assert [event["id"] for event in told] == ids
+        told = events(alice.get(path, headers={"Last-Event-ID": seen}))
+        assert [event.id for event in told] == ids
 
 
 def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
@@ -47,12 +41,7 @@ def test_a_log_is_sent_while_it_is_written_and_resumes_where_it_was_cut_off(
         headers = {"Last-Event-ID": f"1-{seen}"}
         with alice.stream("GET", path, headers=headers) as response:
             assert response.status_code == 200
-            text = ""
-            for part in response.iter_text():
-                text += part
-                if "\n\n" in text.lstrip():
-                    break
-        assert events(text)[0]["id"] == f"1-{seen + 1}"
+            assert next(events(response)).id == f"1-{seen + 1}"
     assert alice.get(path, headers={"Last-Event-ID": "not a number"}).status_code == 422
 
 
