@@ -30,7 +30,6 @@ PASSTHROUGH = TESTS.parent / "{{cookiecutter.project_slug}}" / "passthrough"
 MIDDLEWARE = PASSTHROUGH / "passthrough_auth.py"
 MODULES = {
     MIDDLEWARE: TESTS / "middleware",
-    PASSTHROUGH / "calls" / "addresses.py": TESTS / "passthrough" / "test_addresses.py",
     PASSTHROUGH / "calls" / "errors.py": TESTS / "passthrough" / "test_errors.py",
     PASSTHROUGH / "requests" / "credentials.py": TESTS / "passthrough" / "test_credentials.py",
     PASSTHROUGH / "requests" / "problems.py": TESTS / "passthrough" / "test_problems.py",

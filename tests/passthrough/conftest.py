@@ -3,19 +3,24 @@
 A test module defines its endpoints as ``router``; ``alice`` and the other clients call that app.
 """
 
+import functools
 import importlib
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import flyte.remote
 import httpx
 import pytest
+import trustme
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls import make_safe as sdk
 
+from .elsewhere import Elsewhere
 from .support import FOLDER, build_app
 
 
@@ -94,3 +99,51 @@ def counting(local_flyte: LocalFlyte) -> Iterator[str]:
     """The name of a run by alice that does not end."""
     with long_run("tests.count", to=100_000) as run:
         yield run
+
+
+@pytest.fixture(scope="module")
+def certificate(
+    local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A server's certificate from an authority that the app trusts besides Flyte's."""
+    folder, authority = tmp_path_factory.mktemp("elsewhere"), trustme.CA()
+    server = authority.issue_cert("127.0.0.1", "localhost")
+    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    trusted = Path(os.environ["SSL_CERT_FILE"]).read_bytes() + authority.cert_pem.bytes()
+    (folder / "trusted.pem").write_bytes(trusted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(folder / "trusted.pem"))
+        yield folder / "server.pem"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(certificate: Path) -> Iterator[Elsewhere]:
+    """Such a server with TLS, on Flyte's own host."""
+    server = Elsewhere()
+    with serving(server, lifespan="off", ssl_certfile=certificate) as server.address:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Elsewhere]:
+    """Such a server without TLS."""
+    server = Elsewhere()
+    with serving(server, lifespan="off") as server.address:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def there(request: pytest.FixtureRequest, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
+    """Alice's client of an app whose Flyte is that server."""
+    with (
+        serving(build_app(request.module.router, flyte_endpoint=elsewhere.address)) as url,
+        client_of(url, "alice") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def log(local_flyte: LocalFlyte, elsewhere: Elsewhere) -> Iterator[Callable[..., None]]:
+    """Makes the cluster send a log as a stream of these pieces."""
+    with local_flyte.cluster_at(elsewhere.address):
+        yield functools.partial(elsewhere.answers, kind="connect+proto")

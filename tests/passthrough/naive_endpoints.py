@@ -110,6 +110,12 @@ async def first_line(name: str) -> str:
     return ""
 
 
+@router.get("/runs/{name}/log")
+async def log(name: str) -> list[str]:
+    run = await remote.Run.get.aio(name)
+    return [line async for line in run.get_logs.aio()]
+
+
 @router.get("/runs/{name}/io")
 def io(name: str) -> dict[str, Any]:
     run = remote.Run.get(name)

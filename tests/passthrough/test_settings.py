@@ -45,7 +45,6 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("FLYTE_INTERNAL_EXECUTION_DOMAIN", "-", "lower-case letters"),
         ("FLYTE_TIMEOUT", "86401 inf nan", "less than or equal to 86400"),
         ("FLYTE_TIMEOUT", "soon", "number"),
-        ("FLYTE_DATA_ADDRESSES", "http://data.example data.example", "https://host"),
         ("ALLOW_ANONYMOUS", "maybe", "boolean"),
         ("_U_INSECURE", "maybe", "boolean"),
         ("COOKIE_NAMES", "a=s3cret flyte_at,*", "* or names"),
@@ -99,7 +98,6 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 
 def test_valid_values_that_look_wrong_are_accepted() -> None:
     load_settings(
-        FLYTE_DATA_ADDRESSES="https://Data.example:443",  # compared with Flyte's answer
         PUBLIC_URL="https://app.example:8443/pre/fix",
         TRUSTED_ORIGINS="http://[::1]:443,https://ui.example:80,https://a.example:8443",
     )

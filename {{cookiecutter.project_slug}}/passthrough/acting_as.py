@@ -44,7 +44,7 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     Raises:
         HTTPException: There are no credentials (401), or the app would refuse them (400, 431).
     """
-    calls = RequestCalls(settings.flyte_timeout, settings.flyte_data_addresses)
+    calls = RequestCalls(settings.flyte_timeout)
     credentials = _credentials(request, settings)
     token = current_calls.set(calls)
     try:

@@ -66,7 +66,6 @@ NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"  # RFC 1123
 COOKIE = r"[!#$%&'+.^_`|~\w-]+"  # RFC 6265 4.1.1 and RFC 9110 5.6.2, but no "*"
 HEADER = rf"(?i:(?!(authorization|cookie)$){COOKIE})"
 HOST = r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])"
-ADDRESS = rf"https://(?i:{HOST})(:\d+)?"
 # Without a scheme there must be a port or a dot, so that typing mistakes are noticed.
 ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w.-]+)/?"
 # RFC 6454 6: browsers send it in lower case, without the scheme's own port.
@@ -76,7 +75,6 @@ PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-DataAddress = Annotated[str, rule(ADDRESS, "addresses as https://host[:port]")]
 CookieName = Annotated[
     str, rule(COOKIE, f"* or names; the default is {','.join(sorted(SIGN_IN_COOKIES))}")
 ]
@@ -127,9 +125,6 @@ class Settings(BaseModel):
     )
     flyte_timeout: float = setting("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
     """Seconds that Flyte may take to answer a call."""
-
-    flyte_data_addresses: tuple[DataAddress, ...] = setting("FLYTE_DATA_ADDRESSES", default=())
-    """Addresses of clusters outside Flyte's own domain, which get credentials, too."""
 
     image_builder: Literal["remote", "local"] = setting("IMAGE_BUILDER", default="remote")
     """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""

@@ -109,6 +109,7 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
+        request_calls().large_messages.release()
         secrets = self._authenticate(ctx)
         method = f"{ctx.method().service_name}/{ctx.method().name}"
         with request_calls().include(), self._span(method) as current:

@@ -2,13 +2,11 @@
 
 import sys
 import traceback
-from collections import UserDict
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from inspect import signature
-from itertools import chain
 from typing import Annotated, Any, get_args
 
 import msgpack
@@ -20,7 +18,7 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 
-from ..limits import MAX_CONVERTER_ERROR_CHARS, MAX_NAME_CHARS, MAX_NAMES
+from ..limits import limits
 from ..values import InvalidInputs, to_json, to_literals
 from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
@@ -104,11 +102,12 @@ def _change_guesses() -> None:
         return Annotated[Any, DeclaredType(flyte_type)]
 
     def guess_few(interface: TypedInterface, default_inputs: Sequence[Any] = ()) -> Any:
-        declared = interface.inputs.variables, interface.outputs.variables, default_inputs
-        if max(map(len, declared)) > MAX_NAMES:
-            raise TooLargeError(f"the task has more than {MAX_NAMES} inputs or outputs")
-        if any(len(each.key) > MAX_NAME_CHARS for each in chain(*declared[:2])):
-            raise TooLargeError(f"the task has a name of more than {MAX_NAME_CHARS} characters")
+        inputs, outputs = interface.inputs.variables, interface.outputs.variables
+        most, longest = limits().names, limits().name_chars
+        if max(len(inputs), len(outputs)) > most:
+            raise TooLargeError(f"the task has more than {most} inputs or outputs")
+        if any(len(variable.key) > longest for variable in (*inputs, *outputs)):
+            raise TooLargeError(f"the task has a name of more than {longest} characters")
         guessed = guess_interface(interface, default_inputs)
         known = guessed.inputs.keys() - {"custom_context"}  # which is an argument of the SDK's own
         if unknown := unknown_inputs(RERUN_INPUTS.get(), known):  # the SDK would say so in a text
@@ -146,14 +145,14 @@ def _change_inputs() -> None:
         except Exception as error:
             if isinstance(error, FLYTE_ERRORS) or not _is_of_the_value(error):
                 raise
-            raise InvalidInputs([((), str(error)[:MAX_CONVERTER_ERROR_CHARS])]) from None
+            raise InvalidInputs([((), str(error)[: limits().error_chars])]) from None
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
-    # Larger pickles would be written to the disk, and to storage, which is refused.
+    # The SDK would write larger pickles to the disk, and to storage, which is refused.
     sdk_object("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
 
 
@@ -201,5 +200,3 @@ def _change_outputs() -> None:
     convert.convert_from_inputs_to_native = inputs_to_native
     convert.convert_outputs_to_native = outputs_to_native
     outputs.__new__ = staticmethod(new)
-    inputs = sdk_object("flyte.remote:ActionInputs")
-    inputs.__repr__ = UserDict.__repr__  # the SDK's fails for odd values

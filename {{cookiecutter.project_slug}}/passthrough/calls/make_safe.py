@@ -17,7 +17,6 @@ from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_
 from .json_values import change_values
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
-from .records import limit_records
 from .sdk import SDK_NAMES, is_there, sdk_object
 from .sessions import change_sessions
 
@@ -64,8 +63,8 @@ def make_safe() -> None:
     """Make the SDK safe for many callers. Only the first call in a process has an effect.
 
     1. Sessions: each call acts as the request's caller and ends with the request. It has a
-       deadline, follows no redirect, reaches no cluster outside Flyte's domain or without TLS, and
-       leaks no credentials in errors. Filters are sent as Flyte accepts them.
+       deadline, follows no redirect, reaches no cluster without TLS, and leaks no credentials in
+       errors. Filters are sent as Flyte accepts them.
     2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
        loop; in a thread they end with the request.
     3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
@@ -89,7 +88,6 @@ def make_safe() -> None:
     change_sessions()
     change_loop()
     change_values()
-    limit_records()
     change_lazy_tasks()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)

@@ -1,14 +1,17 @@
 """The calls to Flyte of one request, and their limits."""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 from flyte import remote
 
+from ..limits import limits
 from .deadline import Deadline
+from .errors import TooLargeError
+from .large_messages import LargeMessages
 
 
 class RequestCalls:
@@ -17,7 +20,6 @@ class RequestCalls:
     def __init__(
         self,
         timeout: float = 30.0,
-        data_addresses: Collection[str] = (),
         request_id: str | None = None,
         deadline: Deadline | None = None,
     ) -> None:
@@ -25,18 +27,18 @@ class RequestCalls:
 
         Args:
             timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
-            data_addresses: Clusters outside Flyte's domain that get credentials, as
-                ``https://host[:port]``.
             request_id: Sent to Flyte.
             deadline: Of the request; default: none.
         """
-        self.timeout, self.data_addresses = timeout, data_addresses
+        self.timeout = timeout
         self.request_id, self.deadline = request_id, deadline or Deadline()
         self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
+        self.large_messages = LargeMessages()
+        self._bytes = 0
         self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False
 
@@ -55,9 +57,25 @@ class RequestCalls:
         finally:
             self._open.remove(task)
 
+    def spend(self, size: int) -> None:
+        """Charge bytes that Flyte has sent to the request.
+
+        Raises:
+            TooLargeError: They are more than `Limits.request_bytes` since the last `reset`.
+        """
+        self._bytes += size
+        if self._bytes > limits().request_bytes:
+            raise TooLargeError(f"Flyte sent more than {limits().request_bytes} bytes for this")
+
+    def reset(self) -> None:
+        """Begin to count anew, since something is sent to the client."""
+        self._bytes = 0
+        self.large_messages.release()
+
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
+        self.large_messages.end()
         for task in filter(None, {*self._open}):
             with suppress(RuntimeError):  # its event loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
@@ -69,4 +87,8 @@ current_calls: ContextVar[RequestCalls | None] = ContextVar("current_calls", def
 
 def request_calls() -> RequestCalls:
     """Return the calls of the current request, or an empty object if there is none."""
-    return current_calls.get() or RequestCalls()
+    calls = current_calls.get()
+    if not calls:
+        calls = RequestCalls()
+        calls.large_messages.end()  # nothing tells when a message has been used
+    return calls

@@ -19,7 +19,6 @@ SDK_NAMES = {
     " tls_ca_cert",
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
-    "flyte.remote._data:_put_signed_url_with_retry": "",
     # caller: who calls, and in which project and domain
     "flyte._initialize:_InitConfig.replace": "",
     "flyte._initialize:_context_init_config.set": "",
@@ -42,7 +41,6 @@ SDK_NAMES = {
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
-    "flyte.remote:ActionInputs.__repr__": "",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
     "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
@@ -50,11 +48,6 @@ SDK_NAMES = {
     "flyte.types:guess_interface": "interface default_inputs",
     "flyte.types._interface:guess_interface": "",
     "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
-    # records: what Flyte sends is no more than can be read or shown
-    "flyte.remote:Run.__post_init__": "",
-    "flyte.remote._client.controlplane:ClusterAwareDataProxy.get_action_data": "request",
-    "flyte.remote._common:ToJSONMixin.to_dict": "",
-    "flyte.remote._common:ToJSONMixin.to_json": "",
     # lazy_tasks: what the SDK keeps for a process is fetched for each caller
     "flyte._code_bundle.bundle:_read_bundle_cache": "",
     "flyte._code_bundle.bundle:_write_bundle_cache": "",

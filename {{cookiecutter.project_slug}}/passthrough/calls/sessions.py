@@ -1,16 +1,12 @@
 """Makes the SDK's sessions safe: every call goes through one."""
 
 import dataclasses
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 
-from ..limits import MAX_SESSIONS
-from .addresses import trusted
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .sdk import sdk_object
@@ -19,17 +15,6 @@ from .transport import HttpClient
 
 def change_sessions() -> None:
     """Make every session one of ours, and let each caller ask Flyte which cluster to use."""
-    _change_sessions()
-    _change_uploads()
-
-    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
-        return await factory()
-
-    sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
-
-
-def _change_sessions() -> None:
-    """Replace what makes sessions, for ``flyte.init*`` and for clusters."""
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
@@ -53,38 +38,26 @@ def _change_sessions() -> None:
                 " Flyte with flyte.init_passthrough.aio()"
             )
         if auth_endpoint:  # for a cluster
-            endpoint = trusted(endpoint, auth_endpoint)
+            # The open-source Flyte names its own host with http:// behind a TLS proxy.
+            if urlsplit(endpoint).netloc == urlsplit(auth_endpoint).netloc:
+                endpoint = auth_endpoint
             if known := clusters.get((endpoint, auth_endpoint)):
                 return known
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         made = await create(endpoint, **(options | unused))
-        client = HttpClient(made.tls_ca_cert)
+        client = HttpClient(made.tls_ca_cert, is_plaintext=made.insecure)
         session = dataclasses.replace(
             made,
             interceptors=(CallerInterceptor(made.insecure, client),),
             http_client=client,
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
-        for oldest in [*clusters][:-MAX_SESSIONS]:
-            del clusters[oldest]  # its connections are closed once no call is left
         return session
+
+    async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
+        return await factory()
 
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
-
-
-def _change_uploads() -> None:
-    """Report an address or a header that HTTP does not allow as Flyte's mistake, and no bug."""
-    data = sdk_object("flyte.remote._data")
-    put = data._put_signed_url_with_retry
-
-    @functools.wraps(put)
-    async def put_signed_url(*args: Any, **options: Any) -> Any:
-        try:
-            return await put(*args, **options)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-            refused = "the address that Flyte has signed for an upload cannot be used"
-            raise ConnectError(Code.INTERNAL, refused) from None
-
-    data._put_signed_url_with_retry = put_signed_url
+    sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,34 +10,36 @@ import pyqwest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from ..limits import (
-    MAX_ANSWER_BYTES,
-    MAX_APP_BYTES,
-    MAX_ERROR_BYTES,
-    MAX_IDLE_CONNECTIONS,
-    MAX_LOG_BYTES,
-    MAX_MESSAGE_LINES,
-)
+from ..limits import limits
 from .errors import TooLargeError
+from .large_messages import LARGE_BYTES
+from .request_calls import request_calls
 
 END_OF_STREAM = 2
 """The flag of the last message of a stream, in the Connect protocol."""
 
 
 class HttpClient:
-    """Sends requests without following redirects, and stops reading messages that are too large.
+    """Sends requests with TLS alone, follows no redirects, and stops reading what is too large.
+
+    All that is received is charged to the request that makes the call, and its large messages wait
+    for their turn (`LargeMessages`).
 
     Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
-    window, so a few streams that are not read stop all other calls. The Connect client checks the
-    size of a message only after reading all of it.
+    window, so a few streams that are not read stop all other calls.
     """
 
-    def __init__(self, tls_ca_cert: bytes | None) -> None:
-        """Trust this authority; with None, those that the system trusts."""
+    def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
+        """Begin without connections.
+
+        Args:
+            tls_ca_cert: The authority to trust; with None, those that the system trusts.
+            is_plaintext: Whether Flyte and its clusters may be called without TLS.
+        """
+        self._is_plaintext = is_plaintext
         self._transport = functools.partial(
             pyqwest.HTTPTransport,
             http_version=pyqwest.HTTPVersion.HTTP1,
-            pool_max_idle_per_host=MAX_IDLE_CONNECTIONS,
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
             tcp_keepalive_interval=5.0,  # a stream whose connection has died ends after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
@@ -60,26 +62,26 @@ class HttpClient:
             self._connect()
 
     async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
-        """Send a request with one message, and return its response."""
-        return await self._read("POST", url, MAX_ANSWER_BYTES, MAX_ERROR_BYTES, options)
+        """Send a request with one message to Flyte, and return its response."""
+        return await self._read("POST", url, options)
 
     async def execute(self, method: str, url: str, **options: Any) -> pyqwest.FullResponse:
-        """Send a request as pyqwest does, and return its response.
+        """Send a request to another app, with TLS, and return its response.
 
         Raises:
+            ConnectError: The address has no TLS.
             TooLargeError: The response is too large.
         """
-        return await self._read(method, url, MAX_APP_BYTES, MAX_APP_BYTES, options)
+        _require_tls(url)
+        return await self._read(method, url, options)
 
-    async def _read(
-        self, method: str, url: str, largest: int, largest_error: int, options: dict[str, Any]
-    ) -> pyqwest.FullResponse:
+    async def _read(self, method: str, url: str, options: dict[str, Any]) -> pyqwest.FullResponse:
         content = bytearray()
-        async with self._client.stream(method, url, **options) as response:
-            most = largest if response.status == 200 else largest_error
+        async with self._open(method, url, options) as response, _Turn() as turn:
             async for chunk in response.content:
+                turn.spend(len(chunk))
                 content += chunk
-                _check(len(content), most)
+                await turn.expect(len(content))
             return pyqwest.FullResponse(
                 response.status, response.headers, bytes(content), response.trailers
             )
@@ -89,64 +91,119 @@ class HttpClient:
         self, method: str, url: str, **options: Any
     ) -> AsyncGenerator[pyqwest.Response]:
         """Send a request, and yield its response, whose content ends if a message is too large."""
-        async with self._client.stream(method, url, **options) as response:
+        async with self._open(method, url, options) as response:
             kind = response.headers.get("content-type", "")
             is_stream = response.status == 200 and kind.startswith("application/connect+")
-            largest = MAX_LOG_BYTES if url.endswith("/TailLogs") else MAX_ANSWER_BYTES
-            limited = (
-                _limited_messages(response, largest) if is_stream else _limited_error(response)
-            )
             yield pyqwest.Response(
                 status=response.status,
                 headers=response.headers,
-                content=limited,
+                content=_messages(response) if is_stream else _error(response),
                 trailers=response.trailers,
             )
 
+    def _open(self, method: str, url: str, options: dict[str, Any]) -> Any:
+        if not self._is_plaintext:
+            _require_tls(url)
+        return self._client.stream(method, url, **options)
 
-async def _limited_error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+
+def _require_tls(url: str) -> None:
+    if not url.startswith("https://"):
+        address = "/".join(url.split("/")[:3])
+        raise ConnectError(
+            Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
+        )
+
+
+class _Turn:
+    """Charges what is received to the request, and waits for the turn of a large message."""
+
+    def __init__(self) -> None:
+        self._calls, self._most = request_calls(), limits().answer_bytes
+        self._end: Callable[[], None] | None = None
+
+    async def __aenter__(self) -> "_Turn":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the turn, but let the request keep it for a message that has been received."""
+        if kind and self._end:
+            self._end()
+        elif self._end:
+            self.keep()
+
+    def spend(self, size: int) -> None:
+        """Charge this many bytes to the request.
+
+        Raises:
+            TooLargeError: The request has had too many.
+        """
+        self._calls.spend(size)
+
+    async def expect(self, size: int) -> None:
+        """Wait for a turn if a message of this size is large.
+
+        Raises:
+            TooLargeError: It is too large to be read.
+        """
+        if size > self._most:
+            raise TooLargeError(f"a message from Flyte has more than {self._most} bytes")
+        if size > LARGE_BYTES and not self._end:
+            self._end = await self._calls.large_messages.begin()
+
+    def keep(self) -> None:
+        """Let the request keep the turn until it has used what was received."""
+        if self._end:
+            self._calls.large_messages.keep(self._end)
+            self._end = None
+
+    def release(self) -> None:
+        """End the turns that the request keeps: it has used what was received."""
+        self._calls.large_messages.release()
+
+
+async def _error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     size = 0
-    async for chunk in response.content:
-        size += len(chunk)
-        _check(size, MAX_ERROR_BYTES)
-        yield bytes(chunk)
+    async with _Turn() as turn:
+        async for chunk in response.content:
+            turn.spend(len(chunk))
+            size += len(chunk)
+            await turn.expect(size)
+            yield bytes(chunk)
 
 
-async def _limited_messages(response: pyqwest.Response, largest: int) -> AsyncGenerator[bytes]:
+async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield the chunks of a stream, until a message is too large.
 
-    Each message starts with its flags and its length, 1 + 4 bytes. The last one has a flag, which
-    the Connect client does not miss.
+    A message starts with its flags and its length, 1 + 4 bytes. The last message has a flag. The
+    Connect client does not notice if that message never comes.
 
     Raises:
-        TooLargeError: A message is too large.
+        TooLargeError: A message is too large, or all of them are for the request.
         ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
-    prefix, left, lines, is_last = b"", 0, 0, False
-    async for chunk in response.content:
-        rest = memoryview(chunk)
-        while rest:
-            part = rest[: left or 5 - len(prefix)]
-            rest = rest[len(part) :]
-            if left:
-                left -= len(part)
-                read = bytes(part)
-                lines += read.count(b"\n") + read.count(b"\r")  # "\n" is also a line's tag
-            else:
-                prefix += part
-                if len(prefix) == 5:
-                    is_last = bool(prefix[0] & END_OF_STREAM)
-                    left, lines = int.from_bytes(prefix[1:]), 0
-                    prefix = b""
-            _check(left, MAX_ERROR_BYTES if is_last else largest, lines)
-        yield bytes(chunk)
+    prefix, left, is_last = b"", 0, False
+    async with _Turn() as turn:
+        async for chunk in response.content:
+            turn.spend(len(chunk))
+            rest, is_complete = memoryview(chunk), False
+            while rest:
+                part = rest[: left or 5 - len(prefix)]
+                rest = rest[len(part) :]
+                if left:
+                    left -= len(part)
+                    is_complete = is_complete or not left
+                else:
+                    prefix += part
+                    if len(prefix) == 5:
+                        is_last = bool(prefix[0] & END_OF_STREAM)
+                        left, prefix = int.from_bytes(prefix[1:]), b""
+                        await turn.expect(left)
+            if is_complete:
+                turn.keep()
+            yield bytes(chunk)
+            if is_complete:  # whoever reads the stream has used its message: it wants the next one
+                turn.release()
+                await turn.expect(left)
     if left or prefix or not is_last:
         raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
-
-
-def _check(size: int, most: int, lines: int = 0) -> None:
-    if size > most or lines > MAX_MESSAGE_LINES:
-        raise TooLargeError(
-            f"a message from Flyte has more than {most} bytes, or more than"
-            f" {MAX_MESSAGE_LINES} lines"
-        )

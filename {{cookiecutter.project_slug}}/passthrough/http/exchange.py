@@ -21,9 +21,7 @@ class Exchange:
         """Begin; the response and all calls to Flyte get the ``request_id``."""
         self.is_http = scope["type"] == "http"
         self.deadline = Deadline(settings.flyte_timeout)
-        self.calls = RequestCalls(
-            settings.flyte_timeout, settings.flyte_data_addresses, request_id, self.deadline
-        )
+        self.calls = RequestCalls(settings.flyte_timeout, request_id, self.deadline)
         self.client = Incoming(receive, self.is_http, settings.largest_body, self.calls.end)
         self.response = Outgoing(send, self.is_http, request_id)
 
@@ -35,6 +33,7 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Send a message to the client, or hold it back."""
+        self.calls.reset()
         kind = message["type"]
         if kind in STARTS or kind == "websocket.accept":
             self.deadline.remove()

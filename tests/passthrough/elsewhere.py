@@ -1,0 +1,49 @@
+"""A server that plays Flyte, a cluster of Flyte's, or another app, and answers what a test says."""
+
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+MEBIBYTE = bytes(1024 * 1024)
+
+
+class Elsewhere:
+    """A server that records requests, and sends a given answer."""
+
+    def __init__(self) -> None:
+        self.address, self.was_left = "", False
+        self.answers()
+
+    def answers(
+        self, *answer: bytes, kind: str = "proto", status: int = 200, **headers: object
+    ) -> None:
+        """Forget what was received, and from now on send this answer, if there is one."""
+        self.received: list[Message] = []
+        self.answer, self.status = answer, status
+        self.headers = {"content-type": f"application/{kind}", **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        self.received.append({**scope, **message, "headers": Headers(scope=scope)})
+        while scope["path"] == "/hang" and message["type"] != "http.disconnect":
+            message = await receive()
+        self.was_left = message["type"] == "http.disconnect"
+        headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
+        status = 307 if "location" in self.headers else self.status if self.answer else 404
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for piece in self.answer:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def envelope(data: bytes, flags: int = 0) -> bytes:
+    """Return a message of a stream in the Connect protocol."""
+    return bytes([flags]) + len(data).to_bytes(4, "big") + data
+
+
+def lines(*texts: str) -> bytes:
+    """Return a message with lines of a log."""
+    message = TailLogsResponse()
+    for text in texts:
+        message.logs.add().lines.add(message=text)
+    return envelope(message.SerializeToString())

@@ -1,0 +1,95 @@
+"""Messages of Flyte: their sizes, redirects, and streams that are cut off."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from fastapi import APIRouter
+
+from app.routers import streams
+from local_flyte.testing import bearer
+from passthrough.limits import DEFAULTS
+
+from . import naive_endpoints
+from .elsewhere import MEBIBYTE, Elsewhere, envelope, lines
+
+pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+router.include_router(streams.router)
+router.include_router(naive_endpoints.router)
+
+
+def test_a_redirect_is_not_followed(
+    there: httpx.Client, elsewhere: Elsewhere, plain: Elsewhere
+) -> None:
+    plain.answers()
+    elsewhere.answers(location=f"{plain.address}/sign-in")
+    assert there.get("/projects").status_code == 502
+    assert elsewhere.received[0]["headers"]["authorization"] == bearer("alice")
+    assert plain.received == []
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Check that the block keeps little of what it receives in memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert used < 64 * 1024, f"{used / 1024:.0f} MiB"
+
+
+def test_reading_stops_at_an_answer_that_is_too_large(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    chunked = {"content-length": 1, "transfer-encoding": "chunked"}
+    for headers in ({"content-length": 200 * len(MEBIBYTE)}, {}, chunked):
+        elsewhere.answers(*[MEBIBYTE] * 200, **headers)
+        with little_memory():
+            assert there.get("/projects").status_code == 413
+
+
+def test_a_message_of_a_stream_that_is_too_large_is_not_read(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    announced = bytes(1) + (200 * len(MEBIBYTE)).to_bytes(4, "big")
+    log(lines("one"), announced, *[MEBIBYTE] * 200)
+    with little_memory():
+        answer = alice.get(f"/runs/{greeting}/log")
+    assert answer.status_code == 413
+    assert str(DEFAULTS.answer_bytes) in answer.json()["detail"]
+
+
+def test_messages_of_a_stream_arrive_whole_however_they_are_split(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    whole = b"".join(lines(f"line {n}") for n in range(30)) + envelope(b"{}", 2)
+    log(*(whole[at : at + 7] for at in range(0, len(whole), 7)))
+    read = alice.get(f"/runs/{greeting}/log").json()
+    assert [line.strip() for line in read] == [f"line {n}" for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        (),
+        (b"\0\0\0\0\x09half",),
+        (envelope(b"{}", 2)[:-1],),
+        (envelope(b'{"error": {"code": "unavailable"}}', 2),),
+    ],
+)
+def test_a_log_that_is_cut_off_or_fails_does_not_look_whole_and_is_not_read_again(
+    alice: httpx.Client,
+    elsewhere: Elsewhere,
+    log: Callable[..., None],
+    greeting: str,
+    end: tuple[bytes, ...],
+) -> None:
+    log(lines("one"), lines("two", "three"), *end)
+    assert alice.get(f"/runs/{greeting}/log").status_code == 503
+    assert len(elsewhere.received) == 1
+    *told, last = alice.get(f"/runs/{greeting}/logs").text.split("\n\n")[:-1]
+    assert told == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
+    assert last.startswith("event: problem\n")
+    assert '"status":503' in last.replace(" ", "")
