@@ -30,8 +30,10 @@ _KINDS = {
 class Conditions:
     """Pauses actions until they are answered or time out."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, *, records_names: bool) -> None:
+        """Pause actions of a Flyte that records who answers by name, or by subject only."""
         self._faults = faults
+        self._records_names = records_names
         self._recording = set[asyncio.Task[None]]()
 
     def pause(self, action: Action) -> None:
@@ -75,9 +77,11 @@ class Conditions:
             await self._faults.wait(RECORDING)
             if action.phase == _PAUSED:
                 action.details.signal_info.output.CopyFrom(answer)
-                if someone is not None:  # only the subject is recorded
+                if someone is not None:
                     signalled_by = action.details.signal_info.signalled_by
-                    signalled_by.user.id.subject = someone.subject
+                    signalled_by.CopyFrom(someone.identity)
+                    if not self._records_names:
+                        signalled_by.user.ClearField("spec")
                 action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
 
         action.answer = answer

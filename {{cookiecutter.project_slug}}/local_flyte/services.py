@@ -47,7 +47,8 @@ class Services:
         access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
         tasks = TaskService(projects)
-        conditions = Conditions(self.faults)
+        # The open-source Flyte records the subject of who answers, and no name.
+        conditions = Conditions(self.faults, records_names=union)
         services: list[object] = [
             IdentityService(),
             self.clusters,
