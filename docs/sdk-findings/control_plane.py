@@ -1,6 +1,7 @@
 """A small control plane, over TLS and in plaintext, that records the calls it receives."""
 
 import asyncio
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+import uvicorn
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.auth import identity_connect, identity_pb2
@@ -31,8 +33,6 @@ from flyteidl2.workflow import run_definition_pb2, run_service_connect, run_serv
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from local_flyte import testing
 
 RUN = identifier_pb2.RunIdentifier(org="o", project="p", domain="d", name="r")
 ACTION = identifier_pb2.ActionIdentifier(run=RUN, name="a0")
@@ -75,6 +75,11 @@ class ControlPlane:
         self.interface.inputs.variables.add(key="x", value=Variable(type=kind))
         self.inputs = common_pb2.Inputs(literals=[NamedLiteral(name="x", value=literal)])
 
+    async def hang(self) -> None:
+        """Wait while answers are held back."""
+        while not self.answers.is_set():
+            await asyncio.sleep(0.02)
+
     def fail(self, method: str) -> None:
         """Raise the next failure of a method, if there is one."""
         if self.failures[method]:
@@ -93,7 +98,7 @@ class _Services(
         self._plane = plane
 
     async def user_info(self, request: Any, ctx: Any) -> Any:
-        await asyncio.to_thread(self._plane.answers.wait)
+        await self._plane.hang()
         return identity_pb2.UserInfoResponse(subject=self._plane.subject)
 
     async def select_cluster(self, request: Any, ctx: Any) -> Any:
@@ -118,7 +123,7 @@ class _Services(
         logs = dataproxy_service_pb2.TailLogsResponse.Logs(lines=lines)
         yield dataproxy_service_pb2.TailLogsResponse(logs=[logs])
         self._plane.fail("TailLogs")
-        await asyncio.to_thread(self._plane.answers.wait)
+        await self._plane.hang()
 
     async def list_tasks(self, request: Any, ctx: Any) -> Any:
         return task_service_pb2.ListTasksResponse(tasks=[task_definition_pb2.Task(task_id=TASK)])
@@ -158,7 +163,7 @@ class _Services(
 
     async def watch_action_details(self, request: Any, ctx: Any) -> AsyncIterator[Any]:
         self._plane.fail("WatchActionDetails")
-        await asyncio.to_thread(self._plane.answers.wait)
+        await self._plane.hang()
         while True:  # a long run: repeat the state, so that the server notices when a client leaves
             yield run_service_pb2.WatchActionDetailsResponse(details=self._details())
             await asyncio.sleep(0.05)
@@ -192,15 +197,22 @@ def serving(folder: Path, *, tls: bool) -> Iterator[ControlPlane]:
     """Serve a control plane until the block ends; with TLS, its authority is ``ca.pem``."""
     plane = ControlPlane()
     plane.answers.set()
-    options: dict[str, Any] = {"lifespan": "off", "timeout_graceful_shutdown": 1}
+    options: dict[str, Any] = {"lifespan": "off", "log_level": "error"}
     if tls:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(folder / "ca.pem")
         certificate = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
         certificate.write_to_path(options.setdefault("ssl_certfile", folder / "server.pem"))
-    with testing.serving(_application(plane), **options) as url:
-        plane.endpoint = url.replace("https://", "dns:///")
-        try:
-            yield plane
-        finally:
-            plane.answers.set()
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    plane.endpoint = f"dns:///{address}" if tls else f"http://{address}"
+    config = uvicorn.Config(_application(plane), timeout_graceful_shutdown=1, **options)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
+    thread.start()
+    try:
+        yield plane
+    finally:
+        plane.answers.set()
+        server.should_exit = True
+        thread.join()

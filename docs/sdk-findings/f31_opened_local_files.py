@@ -1,0 +1,20 @@
+"""A file of the app's own that a value names is opened.
+
+A `File` and a `Dir` whose URI is a path of this machine are downloaded from here, and a
+`DataFrame` is read or, as an input, uploaded from here. The URI may be another person's output,
+or what a client sent.
+
+Severity: High, tried with 2.12.1.
+
+Patch: `io/`: in passthrough, `download`, `DataFrame.open` and
+`DataFrameTransformerEngine.to_literal` refuse URIs without a scheme, and `file:`.
+"""
+
+import asyncio
+
+import harness
+from flyte.io import File
+
+path = asyncio.run(File.from_existing_remote("/proc/self/environ").download())
+with open(path, "rb") as opened:
+    assert b"PATH=" in opened.read()

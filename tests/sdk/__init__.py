@@ -1,1 +1,0 @@
-"""Runs the reproductions of the SDK's defects in docs/sdk-findings.md."""
