@@ -136,8 +136,8 @@ class Settings(BaseModel):
 
     image_builder: Literal["remote", "local"] = setting("IMAGE_BUILDER", default="remote")
     """The image builder for ``flyte.build`` and for ``flyte.run`` of a task function: ``remote``
-    (Union), or ``local``, which needs Docker where the app runs. Without Docker, the SDK assumes that
-    the image exists."""
+    (Union), or ``local``, which needs Docker where the app runs. Without Docker, the SDK assumes
+    that the image exists."""
 
     cookie_names: frozenset[CookieName] | None = setting("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` forwards all of them."""
@@ -161,8 +161,8 @@ class Settings(BaseModel):
     """
 
     public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
-    """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy changes
-    the ``Host`` header. Without it, the app uses the host that a request names."""
+    """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
+    changes the ``Host`` header. Without it, the app uses the host that a request names."""
 
     largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
