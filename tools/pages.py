@@ -69,7 +69,8 @@ def default_of(default: ast.expr) -> str:
 
 def number_of(default: ast.expr) -> float:
     """Return a number that may be written as a product, such as ``64 * 1024``."""
-    return math.prod(ast.literal_eval(factor) for factor in ast.unparse(default).split(" * "))
+    factors: list[float] = [ast.literal_eval(text) for text in ast.unparse(default).split(" * ")]
+    return math.prod(factors)
 
 
 def limits() -> str:
