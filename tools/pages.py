@@ -87,9 +87,9 @@ TABLES = {"settings.md": settings, "limits.md": limits}
 
 def written(page: str, table: str) -> str:
     """Return a page with its table between the two comments."""
-    begin, end = "<!-- made by tools/pages.py -->\n", "\n<!-- end -->"
-    before, _, rest = page.partition(begin)
-    return before + begin + "\n" + table + "\n" + end + rest.partition(end)[2]
+    begin, end = "<!-- made by tools/pages.py -->", "<!-- end -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":
