@@ -67,7 +67,7 @@ ROUTERS = [
     import_module(f"app.routers.{module.name}").router
     for module in pkgutil.iter_modules(app.routers.__path__)
 ]
-TOO_LARGE = (b"[" * 40 + b"]" * 40, b"[" + b"0," * 10_000 + b"0]", b'"' + b"y" * 2**18 + b'"')
+TOO_LARGE = (b"[" * 40 + b"]" * 40, b'"' + b"y" * 2**18 + b'"')
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 router = APIRouter(tags=["own"])
 

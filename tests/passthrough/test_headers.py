@@ -168,15 +168,10 @@ class Numbers(RequestBody):
     numbers: list[int]
 
 
-@pytest.mark.parametrize(
-    ("body", "errors"),
-    [({f"key{number}": 1 for number in range(20_000)}, 102), ({"numbers": ["x"] * 60_000}, 1)],
-    ids=["keys", "values"],
-)
-def test_pydantic_makes_few_errors_for_many_wrong(body: dict[str, object], errors: int) -> None:
+def test_pydantic_makes_few_errors_for_many_unknown_keys() -> None:
     with pytest.raises(ValidationError) as refused:
-        Numbers.model_validate(body)
-    assert refused.value.error_count() == errors
+        Numbers.model_validate({f"key{number}": 1 for number in range(20_000)})
+    assert refused.value.error_count() == 102
 
 
 # Pages of other sites

@@ -22,6 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .calls.request_calls import current_calls
+from .http.bodies import LargeBodies
 from .http.door import CONFIG, COVERED, Door, configuration
 from .http.logging_setup import (
     keep_credentials_out_of_uvicorns_log,
@@ -75,6 +76,7 @@ class App(FastAPI):
             middleware: For all requests but public ones, inside the app's own; the outermost first.
             options: Passed on to FastAPI.
         """
+        bodies = Middleware(LargeBodies, largest=settings.largest_body)
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             docs_url=None,
@@ -82,7 +84,7 @@ class App(FastAPI):
             redirect_slashes=False,  # a redirect would contain the client's Host header
             middleware=[
                 Middleware(Door, settings=settings, public=public),
-                Middleware(ExceptPublic, middleware),
+                Middleware(ExceptPublic, [*middleware, bodies]),
             ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},

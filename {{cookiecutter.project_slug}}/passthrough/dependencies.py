@@ -16,7 +16,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     StringConstraints,
     model_validator,
 )
@@ -24,18 +23,11 @@ from starlette.requests import HTTPConnection
 
 from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
-from .limits import (
-    MAX_ACTION_CHARS,
-    MAX_BODY_LEVELS,
-    MAX_BODY_VALUES,
-    MAX_ERRORS,
-    MAX_NAME_CHARS,
-    MAX_NAMES,
-)
+from .limits import limits
 from .models import Caller
 from .settings import SETTINGS, Settings
-from .values import inputs_schema
-from .values.budget import is_within
+from .values import inputs_schema, translated
+from .values.budget import check_json
 
 
 # Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
@@ -96,7 +88,7 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 
 async def _action(
     name: Annotated[str, Path(description="The run's name.")],
-    action: Annotated[str, StringConstraints(min_length=1, max_length=MAX_ACTION_CHARS)] = "a0",
+    action: Annotated[str, StringConstraints(min_length=1, max_length=30)] = "a0",
 ) -> remote.Action:
     return await remote.Action.get.aio(run_name=name, name=action)
 
@@ -125,20 +117,23 @@ NOT_INPUTS = {"self", "obj", "task", *signature(flyte.rerun).parameters} - {"inp
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
     if taken := NOT_INPUTS & values.keys():
         raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
-    if any(not 0 < len(name) <= MAX_NAME_CHARS or not name.isprintable() for name in values):
-        raise ValueError(f"names must be printable, with 1 to {MAX_NAME_CHARS} characters")
+    most, longest = limits().names, limits().name_chars
+    if len(values) > most:
+        raise ValueError(f"there may be up to {most} inputs")
+    if any(not 0 < len(name) <= longest or not name.isprintable() for name in values):
+        raise ValueError(f"names must be printable, with 1 to {longest} characters")
     return values
 
 
-Inputs = Annotated[dict[str, Any], Field(max_length=MAX_NAMES), AfterValidator(_are_inputs)]
+Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 
 
 class RequestBody(BaseModel):
-    """A JSON object with no other keys than its fields, and not too many values in it.
+    """A JSON object with no other keys than its fields.
 
-    Pydantic makes an error for each key and value that is wrong, and blocks the event loop while it
-    does: 2 s for a list of a megabyte.
+    ``http/bodies.py`` limits the values in it. Pydantic would make an error for each unknown key,
+    and block the event loop while it does: 2 s for a megabyte. So only some keys are kept.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -146,12 +141,8 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_few_errors(cls, body: Any) -> Any:
-        if not is_within(body, MAX_BODY_VALUES, MAX_BODY_LEVELS):
-            raise ValueError(
-                f"a body may have up to {MAX_BODY_VALUES} values, nested up to {MAX_BODY_LEVELS}"
-                " levels deep"
-            )
-        most = len(cls.model_fields) + MAX_ERRORS
+        check_json(body)
+        most = len(cls.model_fields) + limits().errors
         return dict(islice(body.items(), most)) if isinstance(body, dict) else body
 
 
@@ -191,7 +182,8 @@ WaitQuery = Annotated[
 ]
 
 
-def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
+async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:
     """Return the JSON Schema of an object with a task's inputs."""
     spec = task.pb2.spec
-    return inputs_schema(spec.task_template.interface, spec.default_inputs)
+    interface, defaults = spec.task_template.interface, spec.default_inputs
+    return await translated(lambda budget: inputs_schema(interface, defaults, budget))

@@ -68,7 +68,7 @@ async def get_task(task: TaskDep) -> Task:
         name=task.name,
         version=task.version,
         description=task.pb2.spec.documentation.short_description,
-        inputs=schema_of(task),
+        inputs=await schema_of(task),
     )
 
 

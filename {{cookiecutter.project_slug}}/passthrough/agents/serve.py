@@ -27,16 +27,15 @@ from ..application import App
 from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
+from ..http.bodies import HAS_TURN
 from ..http.operations import operation_id, operations_by_id
 from ..http.problems import Problem
 from ..limits import (
     MAX_AGENT_MESSAGE_BYTES,
-    MAX_AGENT_MESSAGE_LEVELS,
-    MAX_AGENT_MESSAGE_VALUES,
     MAX_RESULT_BYTES,
     MAX_RESULT_SECONDS,
 )
-from ..values.budget import is_within
+from ..values.budget import check_json
 from .sign_in import METADATA, PATH, SignIn
 from .tools import JSON, Tool, result_of, tools_of
 
@@ -163,7 +162,7 @@ class Agents:
             if name in self._credentials or not DESCRIBING.fullmatch(name)
         ]
         headers += [(name.encode(), value.encode()) for name, value in trace.items()]
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
+        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", HAS_TURN)
         scope = {name: outer[name] for name in kept if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
@@ -211,12 +210,10 @@ def _method(body: bytes) -> object:
         raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(message, dict):  # the package would validate each item
         raise HTTPException(400, "the body is not one message")
-    if not is_within(message, MAX_AGENT_MESSAGE_VALUES, MAX_AGENT_MESSAGE_LEVELS):
-        raise HTTPException(
-            413,
-            f"a message may have up to {MAX_AGENT_MESSAGE_VALUES} values, nested up to"
-            f" {MAX_AGENT_MESSAGE_LEVELS} levels deep",
-        )
+    try:
+        check_json(message)
+    except ValueError as error:
+        raise HTTPException(413, str(error)) from None
     return message.get("method")
 
 

@@ -19,7 +19,7 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 
 from ..limits import limits
-from ..values import InvalidInputs, to_json, to_literals
+from ..values import InvalidInputs, to_json, to_literals, translated
 from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
 from ..values.schemas import TYPES
@@ -54,6 +54,16 @@ def kinds_of(interface: Any) -> dict[str, LiteralType]:
         for each in get_args(python_type)
         if isinstance(each, DeclaredType)
     }
+
+
+def is_json(value: Any, budget: Budget, depth: int = 0) -> bool:
+    """Tell whether a value consists of JSON and enums only; charge for what is looked at."""
+    budget.spend_on(value, depth)
+    if type(value) is list:
+        return all(is_json(item, budget, depth + 1) for item in value)
+    if type(value) is dict:
+        return all(is_json(item, budget, depth + 1) for item in value.values())
+    return type(value) in TYPES or isinstance(value, Enum)
 
 
 async def as_json(value: Any, budget: Budget) -> Any:
@@ -126,17 +136,17 @@ def _change_inputs() -> None:
     add_defaults = convert._convert_from_native_to_inputs_impl
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
-        kinds, budget = kinds_of(interface), Budget()
+        kinds = kinds_of(interface)
         try:
-            budget.spend_on(kwargs)
-            values = await as_json(kwargs, budget) if kinds else kwargs
+            are_json = await translated(lambda budget: is_json(kwargs, budget))
+            values = kwargs if are_json or not kinds else await as_json(kwargs, Budget())
         except TooComplexError:
             raise InvalidInputs([((), TOO_LARGE)]) from None
         if kinds:
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}
-            literals = to_literals(values, kinds, optional, budget)
+            literals = await translated(lambda todo: to_literals(values, kinds, optional, todo))
             return await add_defaults(interface, (), custom_context, {}, literals)
         if unknown := unknown_inputs(kwargs, interface.inputs):  # the SDK would leave them out
             raise InvalidInputs(unknown)
@@ -182,11 +192,15 @@ def _change_outputs() -> None:
     outputs = sdk_object("flyte.remote:ActionOutputs")
     new_as_it_was = outputs.__new__
 
+    async def _shown(data: Any) -> dict[str, Any]:
+        named = [(each.name, each.value) for each in data.literals]
+        return await translated(lambda budget: to_json(named, budget))
+
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001
-        return to_json((each.name, each.value) for each in inputs.proto_inputs.literals)
+        return await _shown(inputs.proto_inputs)
 
     async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
-        shown = to_json((each.name, each.value) for each in outputs.proto_outputs.literals)
+        shown = await _shown(outputs.proto_outputs)
         if not shown or not interface.outputs:
             return {"o0": None}  # the SDK's own returns None here, which becomes (None,)
         return {name: shown.get(name) for name in interface.outputs}

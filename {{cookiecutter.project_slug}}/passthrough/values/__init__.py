@@ -7,8 +7,9 @@ that JSON cannot hold (a file, a pickle) is shown as a reference with its kind, 
 ``calls/json_values.py`` replaces the SDK's own translation with this one.
 """
 
+from .budget import translated
 from .inputs import InvalidInputs, to_literals
 from .outputs import to_json
 from .schemas import inputs_schema
 
-__all__ = ["InvalidInputs", "inputs_schema", "to_json", "to_literals"]
+__all__ = ["InvalidInputs", "inputs_schema", "to_json", "to_literals", "translated"]

@@ -1,80 +1,93 @@
-"""The work that one translation of values may take."""
+"""The work that one translation of values may take: a node counts 1, and a text by its length.
 
+A node is a value or a type; one that a type multiplies (the variants of a union, a definition that
+is referred to) counts again. So no type, however small, can multiply the work on a value.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
-from ..limits import MAX_LEVELS, MAX_STEPS
+from ..limits import limits
 
-# What work costs, in bytes of text in JSON that take as long:
-STEP = 32  # looking at a value, a name or a type
-MESSAGE = 2 * STEP  # building a message of protobuf, besides checking its value
-ITEM = 8  # making an item of a list, or an entry of a map, of msgpack
-COMPARISON = 4  # with a member of an enum, or with a variant of a union
+T = TypeVar("T")
 
-SIX_BYTES = bytes({*range(32)} - {*b"\b\t\n\f\r"})
-"""Characters that take six bytes in JSON."""
-
-TOO_LARGE = f"too large, or nested deeper than {MAX_LEVELS} levels"
-
-
-def is_within(value: Any, max_values: int, max_levels: int) -> bool:
-    """Tell whether parsed JSON has at most so many values, nested at most so many levels deep."""
-    count, level = 0, [value]
-    for _ in range(max_levels + 1):
-        containers = [each for each in level if isinstance(each, dict | list)]
-        if not containers:
-            return True
-        items = [each.values() if isinstance(each, dict) else each for each in containers]
-        count += sum(map(len, items))
-        if count > max_values:
-            return False
-        level = [*chain.from_iterable(items)]
-    return False
+TEXT = 32  # characters that count as much as a node
+IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
+WORKERS = ThreadPoolExecutor(2, "values")
+TOO_LARGE = "too large, or nested too deep"
 
 
 class TooComplexError(Exception):
-    """The translation was stopped because it would take too much work."""
+    """The translation would take too much work, or what is translated is nested too deep."""
+
+
+class _MoreWorkError(Exception):
+    """The translation takes more work than the event loop may do at once."""
 
 
 class Budget:
-    """The amount of work that one translation has left.
+    """The work that one translation has left.
 
-    Raises:
-        TooComplexError: From each method, if it is nested too deep, or costs more than is left.
+    Args:
+        nodes: How many nodes; default: twice ``Limits.values``, since a value in a union is
+            a node for each variant.
+        error: What is raised when they are used up.
     """
 
-    def __init__(self) -> None:
-        self._steps = MAX_STEPS
+    def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
+        self._left = 2 * limits().values if nodes is None else nodes
+        self._levels, self._error = limits().levels, error
 
     def spend(self, depth: int, size: int = 0) -> None:
-        """Charge for one value, and for this size in bytes, at this depth of nesting."""
-        self._charge(depth, 1 + size // STEP)
+        """Charge for one node, and a text of this length in it, at this depth of nesting.
 
-    def spend_text(self, depth: int, text: str) -> None:
-        """Charge for a text, at this depth of nesting, by the bytes that it takes in JSON."""
-        self.spend(depth, len(text))
-        if not (text.isascii() and text.isprintable()):
-            sent = text.encode("utf-8", "surrogatepass")
-            others = len(sent.translate(None, SIX_BYTES))
-            in_json = 6 * (len(sent) - others) + others
-            self._charge(depth, (in_json - len(text)) // STEP)  # the rest of what it takes
-
-    def _charge(self, depth: int, steps: int) -> None:
-        left = self._steps - steps
-        if depth > MAX_LEVELS or left < 0:
+        Raises:
+            TooComplexError: It is nested deeper than ``Limits.levels``, or no nodes are left.
+        """
+        self._left -= 1 + size // TEXT
+        if depth > self._levels:
             raise TooComplexError
-        self._steps = left
+        if self._left < 0:
+            raise self._error
 
     def spend_on(self, value: Any, depth: int = 0) -> None:
-        """Charge for a value with all its items, before anything is made of it."""
-        if isinstance(value, str):
-            self.spend_text(depth, value)
-        else:
-            self.spend(depth)
-        if isinstance(value, list | tuple):
-            for item in value:
-                self.spend_on(item, depth + 1)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                self.spend_on(key, depth)
-                self.spend_on(item, depth + 1)
+        """Charge for a value, but not for its items."""
+        self.spend(depth, len(value) if isinstance(value, str) else 0)
+
+
+async def translated(translate: Callable[[Budget], T]) -> T:
+    """Return a translation, which is made in the event loop if it is small, else in a thread.
+
+    While a thread works, other requests wait for the interpreter's 5 ms at most, not for the whole
+    translation. There are two threads for all requests.
+    """
+    try:
+        return translate(Budget(IN_THE_LOOP, _MoreWorkError))
+    except _MoreWorkError:
+        work = partial(copy_context().run, translate, Budget())
+        return await asyncio.get_running_loop().run_in_executor(WORKERS, work)
+
+
+def check_json(value: Any) -> None:
+    """Check parsed JSON: a body, or a message of an agent's, which has inputs some levels deep.
+
+    Raises:
+        ValueError: It is nested too deep, or has a number such as 1e400, which Python reads as
+            infinity. The message says so.
+    """
+    level, most = [value], limits().levels + 10
+    for _ in range(most + 1):
+        if any(type(item) is float and not math.isfinite(item) for item in level):
+            raise ValueError('a number is too large for JSON: infinity is written "Infinity"')
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return
+        items = (item.values() if isinstance(item, dict) else item for item in containers)
+        level = [*chain.from_iterable(items)]
+    raise ValueError(f"JSON may be nested up to {most} levels deep")

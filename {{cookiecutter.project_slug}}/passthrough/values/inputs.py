@@ -6,45 +6,60 @@ here is what that decoder would read as another value, such as a text that is no
 
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from itertools import islice
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
-from pydantic import Field, TypeAdapter
 
-from ..limits import MAX_ERRORS, MAX_SHOWN_MEMBERS, MAX_SHOWN_NAME_CHARS
-from .budget import COMPARISON, MESSAGE, STEP, TOO_LARGE, Budget, TooComplexError
+from ..limits import limits
+from .budget import TOO_LARGE, Budget, TooComplexError
 from .outputs import Reference
-from .schemas import INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
+from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
 TEXT = {"type": "string"}
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
-FORMATS: Mapping[str, Callable[[str], Any]] = {
-    "date-time": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "duration": TypeAdapter(timedelta).validate_python,
-    "uuid": UUID,
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""Numbers that JSON does not have, as they are shown and taken."""
+
+
+def _duration(text: str) -> timedelta:
+    weeks, days, _, hours, minutes, seconds, _ = re.match(DURATION["pattern"], text).groups()  # type: ignore[union-attr]
+    parts = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes}
+    whole, _, fraction = (seconds or "0").rstrip("S").partition(".")
+    size = timedelta(seconds=int(whole), microseconds=int(fraction.ljust(6, "0")))
+    size += timedelta(**{name: int(part[:-1]) for name, part in parts.items() if part})
+    return -size if text.startswith("-") else size
+
+
+DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
+FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
+    "date-time": (f"{DAY}[T ]{TIME}", datetime.fromisoformat, "2026-01-31T09:30:00.250Z"),
+    "date": (DAY, date.fromisoformat, "2026-01-31"),
+    "time": (TIME, time.fromisoformat, "09:30:00.250"),
+    "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
+    "uuid": ("[^_]+", UUID, "0c8f2c3e-2b36-4b5c-9d4c-5d2a8e6f1a77"),
 }
-"""Parsers of texts; each raises ValueError, or OverflowError."""
-MAX_DURATION = timedelta(days=3_652_500)  # of protobuf
-STORED_DURATION = Annotated[timedelta, Field(ge=-MAX_DURATION, le=MAX_DURATION)]
-A_NUMBER: TypeAdapter[float] = TypeAdapter(bool | float)
+"""Patterns of texts that are read in one way only, their parsers, and examples.
+
+Parsers raise ValueError or OverflowError. They alone would not do: Pydantic takes digits for a
+number, and Python drops what is below a microsecond."""
+LONGEST = timedelta(days=3_652_500)  # of protobuf
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
     SimpleType.STRING: ("string_value", str),
     SimpleType.BOOLEAN: ("boolean", bool),
-    SimpleType.DATETIME: ("datetime", FORMATS["date-time"]),
-    SimpleType.DURATION: ("duration", TypeAdapter[timedelta](STORED_DURATION).validate_python),
+    SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
+    SimpleType.DURATION: ("duration", _duration),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
 EXACT = {int: "integer", float: "float_value", str: "string_value", bool: "boolean"}
@@ -64,8 +79,8 @@ class InvalidInputs(ValueError):  # noqa: N818
 
 
 def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
-    """Return an error for each name that is no input of the task, at most `MAX_ERRORS`."""
-    unknown = islice((name for name in names if name not in known), MAX_ERRORS)
+    """Return an error for each name that is no input of the task, at most ``Limits.errors``."""
+    unknown = islice((name for name in names if name not in known), limits().errors)
     return [((_valid_start(name),), "the task has no such input") for name in unknown]
 
 
@@ -114,12 +129,13 @@ class Converter:
 
     def __init__(self, budget: Budget) -> None:
         self.errors: list[Error] = []
-        self._spend = budget.spend
+        self._spend, self._spend_on = budget.spend, budget.spend_on
+        self._most_errors = limits().errors
         self._schemas = SchemaBuilder(budget)
 
     def fail(self, location: Location, message: str) -> None:
-        """Record an error at a location, unless there are `MAX_ERRORS`."""
-        if len(self.errors) < MAX_ERRORS:
+        """Record an error at a location, unless there are ``Limits.errors``."""
+        if len(self.errors) < self._most_errors:
             self.errors.append((location, message))
 
     def attempt(self, convert: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Error]]:
@@ -136,20 +152,22 @@ class Converter:
         Raises:
             TooComplexError: When the budget is used up.
         """
-        self._spend(depth)
+        self._spend_on(value, depth)
         if "not" in schema:
             self.fail(at, f"cannot be given: {schema.get('description', 'by its schema')}")
         elif "$ref" in schema:
             target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
             self.check(value, target, at, depth + 1)
         elif "anyOf" in schema:
-            variants = schema["anyOf"]
-            length = len(value) if isinstance(value, str) else 0  # all of it is looked at
-            self._spend(depth, COMPARISON * len(variants) + length)
-            if isinstance(value, str) and _may_be_a_number(value, variants):
-                self.fail(at, "may be a member of an enum, or a number")
-            elif all(self.attempt(self.check, value, each, at, depth + 1)[1] for each in variants):
+            fitting = (
+                variant
+                for variant in schema["anyOf"]
+                if not self.attempt(self.check, value, variant, at, depth + 1)[1]
+            )
+            if next(fitting, None) is None:
                 self.fail(at, "matches none of the types of the union")
+            elif value in NOT_FINITE and next(fitting, None) is not None:
+                self.fail(at, "may be a number or a text")
         elif wrong := self.fault(value, schema):
             self.fail(at, wrong)
         elif isinstance(value, list):
@@ -164,29 +182,19 @@ class Converter:
         """Return what is wrong with a value, apart from its items, or an empty text."""
         name, names = TYPES.get(type(value)), schema.get("type")
         names = names if isinstance(names, list) else [names or name or "JSON"]
+        if name == "string" and "number" in names and value in NOT_FINITE:
+            return ""
         fits = name in names or (name == "integer" and "number" in names)
         if not name or not fits:
             return f"must be of type {' or '.join(map(str, names))}"
         members = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        text, form = value if isinstance(value, str) else "", schema.get("format", "")
-        self._spend(0, len(text) + (COMPARISON + len(text)) * len(members))
+        self._spend(0, (1 + len(value if name == "string" else "")) * len(members))
         if members and not any(type(value) is type(each) and value == each for each in members):
-            shown = [_valid_start(str(each)) for each in members[:MAX_SHOWN_MEMBERS]]
-            return f"must be {' or '.join(shown)}"
+            return f"must be {' or '.join(_valid_start(str(each)) for each in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
-        if _valid_start(text, len(text)) != text:  # JSON strings may contain lone surrogates
-            return "must be Unicode text"
-        if name == "string" and form == "uri" and not URI.match(text):
-            return "must be of the format uri"
-        if name == "string" and form in FORMATS:
-            try:
-                FORMATS[form](text)
-            except (ValueError, OverflowError):
-                return f"must be of the format {form}"
-            # Digits alone are a number for Pydantic, and Python drops what is below a microsecond.
-            if text.isdecimal() or re.search(r"[.,][0-9]{7}", text):
-                return f"must be of the format {form}, with signs, and at most microseconds"
+        if name == "string":
+            return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
         if name == "array" and first and "items" not in schema and len(value) != len(first):
             return f"must have {len(first)} items"
@@ -196,19 +204,27 @@ class Converter:
         """Check the fields. Those that are left out are left to the task, which knows defaults."""
         properties, required = schema.get("properties", {}), schema.get("required", [])
         rest = schema.get("additionalProperties", {})
-        self._spend(depth, STEP * (len(required) + len(value)))
         for name in required:
+            self._spend(depth)
             if name not in value:
                 self.fail((*at, name), "must be given")
+        keys = set[str]()
         for name, item in value.items():
             place = (*at, name)
+            self._spend_on(name, depth)
             if name not in properties and rest is False:
                 self.fail(place, "there is no such field")
-            elif wrong := self.fault(name):
+                continue
+            if wrong := self.fault(name):
                 self.fail(place, wrong)
-            elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
+                continue
+            key = name if properties else _key(name)
+            if "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
                 self.fail(place, "must be named by an integer, such as 10")
+            elif key in keys:
+                self.fail(place, "would be the same key as another, if they are numbers")
             else:
+                keys.add(key)
                 self.check(item, properties.get(name, rest), place, depth + 1)
 
     def convert(self, name: str, value: Any, kind: LiteralType) -> Literal:
@@ -218,22 +234,24 @@ class Converter:
     def _literal(
         self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
     ) -> Literal:
-        self._spend(depth, MESSAGE)
         which = kind.WhichOneof("type")
         if which == "union_type" and "anyOf" in schema:
             return self._union(value, kind, schema, at, depth)
         if isinstance(value, Enum) and (which == "enum_type" or isinstance(value, str)):
             value = value.name if which == "enum_type" else value.value
         if type(value) is list and which == "collection_type" and "not" not in schema:
+            self._spend(depth)
             items = [
                 self._literal(item, kind.collection_type, schema["items"], (*at, i), depth + 1)
                 for i, item in enumerate(value)
             ]
             return Literal(collection={"literals": items})
         if type(value) is dict and which == "map_value_type" and "not" not in schema:
+            self._spend(depth)
             of, of_schema = kind.map_value_type, schema["additionalProperties"]
             entries = {}
             for key, item in value.items():
+                self._spend_on(key, depth)
                 if wrong := self.fault(key):
                     self.fail((*at, key), wrong)
                 else:
@@ -263,9 +281,13 @@ class Converter:
             return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
         field, parse = PRIMITIVES[simple]
         try:
-            return Literal(scalar={"primitive": {field: parse(value)}})
+            parsed = parse(value)
+            if field == "duration" and abs(parsed) > LONGEST:
+                raise OverflowError
+            return Literal(scalar={"primitive": {field: parsed}})
         except (ValueError, OverflowError):
-            return self._fail_all([(at, f"must be of the format {SIMPLE[simple]['format']}")])
+            form = SIMPLE[simple]["format"]
+            return self._fail_all([(at, f"must be of the format {form}, and not beyond all time")])
 
     def _fail_all(self, errors: Sequence[Error]) -> Literal:
         for location, message in errors:
@@ -282,16 +304,15 @@ class Converter:
         fitting: list[Literal] = []
         wrong: list[list[Error]] = []
         for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
-            # It is copied into the literal and, at half the cost, with it into each one around.
-            self._spend(depth, variant.ByteSize() * (2 + depth) // 2)
             literal, errors = self.attempt(
                 self._literal, value, variant, variant_schema, at, depth + 1
             )
             if not errors:
+                self._spend(depth, variant.ByteSize())  # it is copied into the literal
                 literal = Literal(scalar={"union": {"value": literal, "type": variant}})
                 fitting.append(literal)
                 field, _ = PRIMITIVES.get(variant.simple, ("", None))
-                if EXACT.get(type(value)) == field:
+                if EXACT.get(type(value)) == field and value not in NOT_FINITE:
                     return literal
             elif variant_schema != SIMPLE[SimpleType.NONE]:
                 wrong.append(errors)
@@ -304,21 +325,33 @@ class Converter:
         return self._fail_all(wrong[0])
 
 
-def _may_be_a_number(text: str, variants: Sequence[Schema]) -> bool:
-    """Tell whether a model would read a text as a number, in a union with an enum of any values."""
-    others = [each for each in variants if "$ref" not in each]
-    if TEXT in others or others == [*variants]:
-        return False
-    if all(each.get("type") == "null" for each in others):
-        return False
-    try:
-        A_NUMBER.validate_python(text)
-    except ValueError:
-        return False
-    return True
+def _fault_of_text(text: str, form: str) -> str:
+    if _valid_start(text, len(text)) != text:  # JSON strings may contain lone surrogates
+        return "must be Unicode text"
+    if form == "uri" and not URI.match(text):
+        return "must be of the format uri"
+    if form in FORMATS:
+        pattern, parse, example = FORMATS[form]
+        try:
+            if not re.fullmatch(pattern, text, re.ASCII):
+                raise ValueError
+            parse(text)
+        except (ValueError, OverflowError):
+            return f"must be of the format {form}, such as {example}"
+    return ""
 
 
-def _valid_start(text: str, longest: int = MAX_SHOWN_NAME_CHARS) -> str:
+def _key(name: str) -> str:
+    """Return a name as a task writes it that has numbers as keys: "1" for "01", "+1" and "1.0"."""
+    with suppress(ValueError):
+        return str(int(name))
+    with suppress(ValueError):
+        number = float(name)
+        return str(int(number) if number.is_integer() else number)
+    return name
+
+
+def _valid_start(text: str, longest: int = 100) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
 
 

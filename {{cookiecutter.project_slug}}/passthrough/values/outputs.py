@@ -12,18 +12,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ..limits import MAX_NAME_CHARS, MAX_STEPS
-from .budget import ITEM, STEP, Budget, TooComplexError
+from .budget import Budget, TooComplexError
 
 PICKLE_FORMAT = "PythonPickle"
-TIMES = (b"\xd6\xff", b"\xd7\xff", b"\xc7\x0c\xff")
-"""How timestamps begin in msgpack, which makes them without a hook."""
 
 
 class Reference(dict[str, Any]):
-    """Stands for a value that JSON cannot hold. It is no input but for a file or a dataframe.
+    """Stands for a value that JSON cannot hold. Of these, files and dataframes can be inputs.
 
-    It has a ``kind``; that of a map whose keys are not texts and integers, each once, is "map", and
+    It has a ``kind``. That of a map whose keys are not texts and integers, each once, is "map", and
     its ``entries`` are pairs of a key and a value.
     """
 
@@ -32,15 +29,20 @@ class _Pairs(list[tuple[Any, Any]]):
     """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
 
 
-def to_json(literals: Iterable[tuple[str, Literal]]) -> dict[str, Any]:
-    """Convert a run's inputs or outputs, at most `MAX_NAMES`, to what any JSON encoder accepts."""
-    reader = Reader(Budget())
+def to_json(
+    literals: Iterable[tuple[str, Literal]], budget: Budget | None = None
+) -> dict[str, Any]:
+    """Convert a run's inputs or outputs, by name, to what any JSON encoder accepts.
+
+    One for which too little of the budget is left becomes a `Reference` of the kind "too large".
+    """
+    reader = Reader(budget or Budget())
     shown: dict[str, Any] = {}
     for name, literal in literals:
         try:
-            shown[reader.plain(name)] = reader.read(literal)
+            shown[name] = reader.read(literal)
         except TooComplexError:
-            shown[name[:MAX_NAME_CHARS]] = Reference(kind="too large", size=literal.ByteSize())
+            shown[name] = Reference(kind="too large", size=literal.ByteSize())
     return shown
 
 
@@ -52,7 +54,7 @@ class Reader:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self._spend, self._spend_text = budget.spend, budget.spend_text
+        self._spend, self._spend_on = budget.spend, budget.spend_on
 
     def read(self, literal: Literal, depth: int = 0) -> Any:
         """Convert one literal, at this depth of nesting."""
@@ -64,8 +66,8 @@ class Reader:
             case "collection":
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
-                items = value.literals
-                return {self.plain(key): self.read(items[key], depth + 1) for key in items}
+                items = value.literals  # sorted: the table's order tells the process's address
+                return {self._text(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
                 return self.read(value.value, depth + 1)
             case "primitive" if kind := value.WhichOneof("value"):
@@ -86,24 +88,26 @@ class Reader:
                 return self._reference("offloaded", uri=value.uri, size=value.size_bytes)
         return self._reference("empty" if which in {None, "primitive"} else which)
 
+    def _text(self, text: str) -> str:
+        self._spend(0, len(text))
+        return text
+
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
-        self._spend(depth)
+        self._spend_on(value, depth)
         if isinstance(value, Value):  # all its numbers are floats; whole ones become integers
             kind = value.WhichOneof("kind")
             value = None if kind in {None, "null_value"} else getattr(value, kind)
-            if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+            if is_whole and str(value) != "-0.0":
                 return int(value)
         match value:
-            case None | bool() | int():
+            case None | bool() | int() | str():
                 return value
             case float():  # NaN and the infinities as in protobuf's JSON format
                 if math.isfinite(value):
                     return value
                 return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-            case str():
-                self._spend_text(depth, value)
-                return value
             case bytes():
                 self._spend(depth, len(value))
                 return base64.b64encode(value).decode()
@@ -118,7 +122,9 @@ class Reader:
                 point = f".{fraction:09}".rstrip("0") if fraction else ""
                 return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
             case Struct(fields=fields):
-                return {self.plain(key): self.plain(fields[key], depth + 1) for key in fields}
+                return {
+                    self._text(key): self.plain(fields[key], depth + 1) for key in sorted(fields)
+                }
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
@@ -134,7 +140,7 @@ class Reader:
 
     def _reference(self, kind: str, **details: str | int) -> Reference:
         known = {name: value for name, value in details.items() if value}
-        self._spend_text(0, "".join(map(str, known.values())))
+        self._spend(0, sum(len(str(detail)) for detail in known.values()))
         return Reference({"kind": kind, **known})
 
     def _binary(self, binary: Binary, depth: int) -> Any:
@@ -142,27 +148,17 @@ class Reader:
         if binary.tag != "msgpack":
             kind = "pickle" if binary.tag in {"", "pickle"} else "binary"
             return self._reference(kind, format=binary.tag, size=size)
-        self._spend(depth, size)
-        self._spend(depth, STEP * sum(map(binary.value.count, TIMES)))
-
-        def counted(made: Any) -> Any:
-            self._spend(0, ITEM * len(made))  # msgpack makes all while the event loop is blocked
-            return made
-
+        self._spend(depth, size)  # before msgpack makes all of it
         try:
             value = msgpack.unpackb(
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                max_array_len=MAX_STEPS,
-                max_map_len=MAX_STEPS,
-                object_pairs_hook=lambda pairs: counted(_Pairs(pairs)),
-                list_hook=counted,
-                ext_hook=lambda *_: counted(()),
+                object_pairs_hook=_Pairs,
+                ext_hook=lambda *_: (),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
-            kind = "too large" if size > MAX_STEPS else "binary"
-            return self._reference(kind, format="msgpack", size=size)
+            return self._reference("binary", format="msgpack", size=size)
         return self.plain(value, depth)
 
 

@@ -16,8 +16,8 @@ from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from ..limits import MAX_DEFINITION_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NAMES
-from .budget import STEP, Budget, TooComplexError
+from ..limits import limits
+from .budget import Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 Schema = dict[str, Any]
@@ -26,6 +26,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 UNSUPPORTED: Schema = {"not": {}}
 ANY_VALUE: Schema = {"type": ["string", "integer"]}
 INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
+DURATION: Schema = {
+    "type": "string",
+    "format": "duration",
+    "pattern": r"^-?P(?!$)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
+}
+"""As in ISO 8601, without months and years, whose length is not known: ``P1DT2H``, ``-PT1.5S``."""
 
 TYPES: Mapping[type, str] = {
     type(None): "null",
@@ -47,7 +53,7 @@ SIMPLE: Mapping[int, Schema] = {
     SimpleType.STRING: {"type": "string"},
     SimpleType.BOOLEAN: {"type": "boolean"},
     SimpleType.DATETIME: {"type": "string", "format": "date-time"},
-    SimpleType.DURATION: {"type": "string", "format": "duration"},
+    SimpleType.DURATION: DURATION,
 }
 
 KEYWORDS: Mapping[str, tuple[type, ...]] = {
@@ -62,27 +68,29 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
 
 
 def inputs_schema(
-    interface: TypedInterface, defaults: Iterable[NamedParameter] = ()
+    interface: TypedInterface,
+    defaults: Iterable[NamedParameter] = (),
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs; those with a default are optional.
 
     They come last, in the task's order. Flyte keeps no other order: the SDK sorts inputs by name.
     """
-    variables, budget = interface.inputs.variables, Budget()
-    if len(variables) > MAX_NAMES:
-        return {"$schema": DIALECT, **_unsupported(f"more than {MAX_NAMES} inputs")}
-    if any(len(entry.key) > MAX_NAME_CHARS for entry in variables):
+    variables, budget = interface.inputs.variables, budget or Budget()
+    if len(variables) > limits().names:
+        return {"$schema": DIALECT, **_unsupported(f"more than {limits().names} inputs")}
+    if any(len(entry.key) > limits().name_chars for entry in variables):
         return {"$schema": DIALECT, **_unsupported("inputs with names that are too long")}
     literals = {
         named.name: named.parameter.default
-        for named in islice(defaults, MAX_NAMES)
+        for named in islice(defaults, limits().names)
         if named.parameter.HasField("default")
     }
     builder, reader, properties = SchemaBuilder(budget), Reader(budget), {}
     for entry in variables:
         properties[entry.key] = schema = builder.of_type(entry.value.type)
         if entry.value.description and "description" not in schema:
-            schema["description"] = entry.value.description[:MAX_DESCRIPTION_CHARS]
+            schema["description"] = entry.value.description[:1000]
         if entry.key in literals and "not" not in schema:
             try:
                 schema["default"] = reader.read(literals[entry.key])
@@ -136,8 +144,10 @@ class SchemaBuilder:
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         variants = kind.union_type.variants
-        self._spend(depth, STEP * (len(variants) + len(kind.enum_type.values)))
-        is_pickle = any(blob_kind(each.blob) == "pickle" for each in (kind, *variants))
+        is_pickle = blob_kind(kind.blob) == "pickle"
+        for variant in variants:
+            self._spend(depth)
+            is_pickle |= blob_kind(variant.blob) == "pickle"
         match kind.WhichOneof("type"):
             case _ if is_pickle:
                 return _unsupported("a Python object, which Flyte stores as a pickle")
@@ -149,8 +159,10 @@ class SchemaBuilder:
                 items = self._of_type(kind.map_value_type, depth + 1)
                 return {"type": "object", "additionalProperties": items}
             case "enum_type" if kind.enum_type.values:
-                values = list(kind.enum_type.values)
-                self._spend(depth, sum(map(len, values)))
+                values = []
+                for value in kind.enum_type.values:
+                    self._spend(depth, len(value))
+                    values.append(value)
                 return {"type": "string", "enum": values}
             case "blob":
                 return _reference_to(blob_kind(kind.blob))
@@ -167,7 +179,7 @@ class SchemaBuilder:
             if isinstance(given.get(keyword), dict):
                 known |= given[keyword]
         names = {
-            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:MAX_DEFINITION_CHARS]}-{number}"
+            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
             for number, name in enumerate(sorted(known), len(self.definitions) + 1)
         }
         made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
