@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from .calls.errors import StartError
-from .limits import MAX_BODY_BYTES, Limits
+from .limits import Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 
 logger = logging.getLogger(__name__)
@@ -110,27 +110,37 @@ class Settings(BaseModel):
     """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
 
     flyte_endpoint: Endpoint | None = setting("FLYTE_ENDPOINT", "_U_EP_OVERRIDE", default=None)
+    """Flyte's address, ``dns:///host[:port]``; ``http://host:port`` means no TLS."""
+
     flyte_plaintext: bool = setting("_U_INSECURE", default=False)
     """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
     allow_anonymous: bool = setting("ALLOW_ANONYMOUS", default=False)
-    """Whether to start if ``flyte_plaintext`` is set: every caller is then anonymous."""
+    """Whether to start without TLS to Flyte: every caller is then anonymous."""
 
     flyte_org: str | None = setting("FLYTE_ORG", "_U_ORG_NAME", default=None)
+    """Flyte's organization; only Union has them."""
+
     flyte_project: Name = setting(
         "FLYTE_PROJECT", "FLYTE_INTERNAL_EXECUTION_PROJECT", default="flytesnacks"
     )
+    """The project of requests that name none."""
+
     flyte_domain: Name = setting(
         "FLYTE_DOMAIN", "FLYTE_INTERNAL_EXECUTION_DOMAIN", default="development"
     )
+    """The domain of requests that name none."""
+
     flyte_timeout: float = setting("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
-    """Seconds that Flyte may take to answer a call."""
+    """Seconds that Flyte may take to answer a call; a response may take twice that to begin."""
 
     image_builder: Literal["remote", "local"] = setting("IMAGE_BUILDER", default="remote")
-    """The image builder for ``flyte.build``: Flyte, or a Docker that the app itself can use."""
+    """The image builder for ``flyte.build`` and for ``flyte.run`` of a task function: ``remote``
+    (Union), or ``local``, which needs Docker where the app runs. Without Docker, the SDK assumes
+    that the image exists."""
 
     cookie_names: frozenset[CookieName] | None = setting("COOKIE_NAMES", default=SIGN_IN_COOKIES)
-    """Cookies to forward as credentials; ``*`` (``None`` here) forwards all of them."""
+    """Cookies to forward as credentials; ``*`` forwards all of them."""
 
     credential_headers: tuple[CredentialHeader, ...] = setting("CREDENTIAL_HEADERS", default=())
     """Further request headers to forward as credentials."""
@@ -142,26 +152,29 @@ class Settings(BaseModel):
     """
 
     trusted_origins: tuple[Origin, ...] = setting("TRUSTED_ORIGINS", default=())
-    """Other origins whose pages may call the app as their visitors."""
+    """Other origins whose pages may call the app as their visitors, ``https://host[:port]``."""
 
     allowed_hosts: tuple[HostName, ...] = setting("ALLOWED_HOSTS", default=())
-    """Host names of an app with ``allow_anonymous``, besides localhost and IP addresses.
+    """Host names of an app with ``ALLOW_ANONYMOUS``, besides localhost and IP addresses.
 
     A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
     """
 
     public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
-    """The app's address as its clients know it; default: what their requests name as the host."""
+    """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
+    changes the ``Host`` header. Without it, the app uses the host that a request names."""
 
-    largest_body: int = setting("LARGEST_BODY", default=MAX_BODY_BYTES, gt=0, le=2**30)
+    largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
     access_log: Literal["text", "json", "off"] = setting("ACCESS_LOG", default="text")
+    """A line of the log for each request: ``text``, ``json`` or ``off``."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("LOG_LEVEL", default="INFO")
-    """The least level that is logged of what ``app/`` and ``passthrough/`` say."""
+    """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
 
     oauth_issuer: Page | None = setting("OAUTH_ISSUER", default=None)
-    """The issuer of Flyte's tokens, where AI agents sign in; default: what Flyte says."""
+    """The issuer of Flyte's tokens, where AI agents sign in. Without it, Flyte names one."""
 
     sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""

@@ -103,7 +103,11 @@ def safe_errors(secrets: Secrets, method: str) -> Iterator[None]:
     except ConnectError as error:
         cause = error.__cause__  # the SDK recognises a reset stream by it
         if isinstance(cause, asyncio.CancelledError):
-            raise cause from None  # the same one: anyio recognises its own by their text
+            error.__cause__ = error.__context__ = None  # a cycle would keep Flyte's messages
+            try:
+                raise cause from None  # this very object: anyio recognises its own by its text
+            finally:
+                del cause
         raise _safe(error, secrets, method) from cause
 
 

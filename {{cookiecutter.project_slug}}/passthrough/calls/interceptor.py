@@ -80,6 +80,7 @@ class CallerInterceptor:
                 async with aclosing(call_next(request, ctx)) as stream:
                     async for message in stream:
                         await hand_over(message)
+                        del message
 
         reader, is_first, silent = _Reader(read), True, 0
         try:
@@ -96,6 +97,7 @@ class CallerInterceptor:
                     break
                 is_first, silent = False, 0
                 yield message
+                del message  # or it would be in memory until the next one comes
             await reader.task  # it may have failed
         finally:
             await reader.close()
@@ -192,7 +194,10 @@ class _Reader:
     async def close(self) -> None:
         """End the stream, and the task."""
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        try:
+            await asyncio.gather(self.task, return_exceptions=True)
+        finally:
+            del self.task  # its exception refers to this object: a cycle would keep messages
 
 
 def callers_credentials() -> tuple[tuple[str, str], ...]:
