@@ -9,7 +9,7 @@ from pathlib import Path
 
 import flyte
 import flyte.report
-from flyte.io import File
+from flyte.io import DataFrame, File
 
 env = flyte.TaskEnvironment(name="page-tests")
 
@@ -106,6 +106,14 @@ async def report() -> tuple[list[dict[str, str]], File]:
     """Return a list of records, and a file."""
     towns = [{"town": "Berlin", "river": "Spree"}, {"town": "Paris", "river": "Seine"}]
     return towns, File(path="s3://bucket/towns.csv")
+
+
+@env.task
+async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
+    """Count the lines of a file, and return the table's format and the file."""
+    async with text.open() as opened:
+        lines = bytes(await opened.read()).count(b"\n")
+    return lines, table.format or "none", text
 
 
 @env.task

@@ -1,7 +1,8 @@
 """Parts of the page without an app: forms for untrusted schemas, and untrusted outputs."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,149 @@ def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_i
     page.goto("http://form.example/page/about.html")
     expect(page.get_by_role("heading", name="You are Ada")).to_be_visible()
     expect(page.get_by_role("link", name="About you")).to_have_attribute("aria-current", "page")
+
+
+# Values on their way through a form
+
+
+TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
+EITHER = {"anyOf": [INTEGER, NUMBER]}
+URI = {
+    "type": ["string", "object"],
+    "format": "uri",
+    "properties": {"kind": {"const": "dataframe"}},
+}
+UNTOUCHED = {
+    "text": (TEXT, '"a\\r\\nb\\rc"'),
+    "key": ({"type": "object", "additionalProperties": TEXT}, '{"a\\nb":"x\\r\\n","c":""}'),
+    "zero": (NUMBER, "-0.0"),
+    "one": (NUMBER, "1.0"),
+    "small": (NUMBER, "1e-07"),
+    "large": (INTEGER, "9007199254740993"),
+    "either": (EITHER, "1.0"),
+    "nan": (NUMBER, '"NaN"'),
+    "any": ({}, '{"a":[1.0,-0.0,1e+16,9007199254740993,{"b":null}]}'),
+    "naive": ({"type": "string", "format": "date-time"}, '"2026-07-01T12:00:00.123456"'),
+    "pause": ({"type": "string", "format": "duration"}, '"PT5400.5S"'),
+    "table": (URI, '{"kind":"dataframe","uri":"s3://b/t","format":"parquet","hash":"x"}'),
+    "born": (record({"at": {"type": "string", "format": "date"}}), '{"at":"1815-12-10T00:00:00Z"}'),
+}
+
+
+def entered(page: Page) -> dict[str, str]:
+    """Return what the form returns, each value as JSON."""
+    found: dict[str, str] = page.evaluate(
+        """async () => {
+            const { stringify } = await import("/api.js");
+            const all = Object.entries(form.read() ?? {});
+            return Object.fromEntries(all.map(([name, value]) => [name, stringify(value)]));
+        }"""
+    )
+    return found
+
+
+def given(page: Page, of: dict[str, Any], values: dict[str, str], optional: bool = False) -> None:
+    """Show a form for these inputs, whose values are JSON."""
+    schema = record(of) | ({"required": []} if optional else {})
+    page.evaluate(
+        """([schema, values]) => setTimeout(async () => {
+            const { parse } = await import("/api.js");
+            const { schemaForm } = await import("/form.js");
+            window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
+            document.querySelector("main").replaceChildren(form.node);
+            document.querySelector("output").value += "made";
+        })""",
+        [json.dumps(schema), "{" + ",".join(f'"{k}":{v}' for k, v in values.items()) + "}"],
+    )
+    expect(page.locator("output")).to_have_text("made")
+
+
+def test_what_nobody_has_edited_is_returned_as_it_was_given(page: Page) -> None:
+    values = {name: value for name, (_, value) in UNTOUCHED.items()}
+    given(page, {name: schema for name, (schema, _) in UNTOUCHED.items()}, values)
+    assert entered(page) == values
+
+
+def test_beside_an_edited_entry_the_others_are_returned_as_they_were_given(page: Page) -> None:
+    value = '{"a\\nb":"x\\r\\n","c":"old"}'
+    given(page, {"key": UNTOUCHED["key"][0], "any": {}}, {"key": value, "any": '{"a":1.0,"b":2}'})
+    page.get_by_label("Value").last.fill("new")
+    page.get_by_label("any").fill('{"a": 1.0, "b": 3}')
+    assert entered(page) == {"key": value.replace("old", "new"), "any": '{"a":1.0,"b":3}'}
+
+
+def test_a_default_that_nobody_has_edited_is_left_to_the_task(page: Page) -> None:
+    inputs = {name: NUMBER | {"default": 0.5} for name in ("kept", "edited")}
+    given(page, inputs, {}, optional=True)
+    expect(page.get_by_label("kept")).to_have_value("0.5")
+    page.get_by_label("edited").fill("-0")
+    assert entered(page) == {"edited": "-0.0"}
+
+
+SENT = {
+    ("duration", "1 h 30 min"): '"PT5400S"',
+    ("duration", "-2d 0.5s"): '"-PT172800.5S"',
+    ("duration", "pt1h30m"): '"PT5400S"',
+    ("duration", "P1W"): '"PT604800S"',
+    ("number", "1"): "1.0",
+    ("number", "1e3"): "1000.0",
+    ("number", "-0.0"): "-0.0",
+    ("number", "NaN"): '"NaN"',
+    ("integer", "+007"): "7",
+    ("integer", "-9007199254740993"): "-9007199254740993",
+    ("json", '[1.0, -0.0, 9007199254740993, "1e400"]'): '[1.0,-0.0,9007199254740993,"1e400"]',
+}
+REFUSED = {
+    ("duration", "P1M"): "Give w, d, h, min and s",
+    ("duration", "1 h 30"): "Give w, d, h, min and s",
+    ("duration", "90"): "Give w, d, h, min and s",
+    ("number", "1e400"): "Give a number",
+    ("integer", "1.0"): "Give a whole number",
+    ("json", "[1e400]"): "1e400 is too large for a number",
+    ("json", "[NaN]"): "This is not JSON",
+}
+
+
+def typed(page: Page, texts: Iterable[tuple[str, str]]) -> None:
+    """Show a form with a field for each kind and text, and type the text."""
+    formats = {"duration": TEXT | {"format": "duration"}, "json": {}}
+    cases = {f"i{number:02} ": case for number, case in enumerate(texts)}
+    given(page, {n: formats.get(kind, {"type": kind}) for n, (kind, _) in cases.items()}, {})
+    for name, (_, text) in cases.items():
+        page.get_by_label(name).fill(text)
+
+
+def test_what_is_typed_is_sent_as_it_is_meant(page: Page) -> None:
+    typed(page, SENT)
+    assert [*entered(page).values()] == [*SENT.values()]
+
+
+def test_what_has_no_one_meaning_is_refused(page: Page) -> None:
+    typed(page, REFUSED)
+    assert entered(page) == {}
+    for number, why in enumerate(REFUSED.values()):
+        field = page.get_by_label(f"i{number:02} ")
+        expect(field).to_have_accessible_description(re.compile(re.escape(why)))
+
+
+SHOWN = {
+    ("duration", '"PT3600S"'): "1 h",
+    ("duration", '"-PT93784.25S"'): "-1 d 2 h 3 min 4.25 s",
+    ("duration", '"PT0S"'): "0 s",
+    ("date-time", '"2026-07-01T12:00:30+02:00"'): "2026-07-01T10:00:30",
+    ("date-time", '"2026-07-01T12:00:30"'): "2026-07-01T12:00:30",
+    ("date-time", '"2026-07-01T12:00:00.250000Z"'): "2026-07-01T12:00:00.25",
+}
+
+
+def test_values_are_shown_as_one_would_write_them(page: Page) -> None:
+    inputs = {f"i{n:02}": TEXT | {"format": kind} for n, (kind, _) in enumerate(SHOWN)}
+    given(page, inputs, {f"i{n:02}": value for n, (_, value) in enumerate(SHOWN)})
+    for number, shown in enumerate(SHOWN.values()):
+        expect(page.get_by_label(f"i{number:02} ")).to_have_value(shown)
+    naive = page.get_by_label("i04 ")
+    expect(naive).to_have_accessible_description("Without a time zone.")
+    naive.fill("2026-07-02T08:30:05")
+    page.get_by_label("i03 ").fill("2026-07-02T08:30:05")
+    sent = entered(page)
+    assert (sent["i03"], sent["i04"]) == ('"2026-07-02T08:30:05.000Z"', '"2026-07-02T08:30:05"')

@@ -315,6 +315,13 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(
         assert (json.loads(action)["phase"], end) == ("aborted", "This is the end.")
 
 
+def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
+    uri = agent("upload_file", name="towns.txt", body="Köln\n").structured_content["uri"]
+    assert uri.endswith("/towns.txt")
+    assert Path(uri).read_text("utf-8") == "Köln\n"
+    assert agent("upload_file", body={"no": "text"}).is_error
+
+
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
     for text in ("a b", "..", "%2F", "a%2e", "?x=1", "#x", "ä…😀", "{text}", "\\", "a;b", " "):
         assert agent("echo", text=text).structured_content == {"text": text, "query": ""}

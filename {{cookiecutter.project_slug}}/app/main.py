@@ -17,7 +17,7 @@ from passthrough import (
     passthrough_options,
 )
 
-from .routers import actions, conditions, me, page, projects, runs, streams, tasks
+from .routers import actions, conditions, files, me, page, projects, runs, streams, tasks
 from .settings import Settings
 
 ROUTERS = [
@@ -28,6 +28,7 @@ ROUTERS = [
     actions,
     conditions,
     streams,
+    files,
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 

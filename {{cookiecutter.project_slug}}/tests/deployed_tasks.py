@@ -8,6 +8,7 @@ import asyncio
 
 import flyte
 import flyte.report
+from flyte.io import File
 
 env = flyte.TaskEnvironment(name="{{ cookiecutter.project_slug }}-tests")
 
@@ -28,6 +29,13 @@ async def count(to: int = 5) -> int:
         print(f"{number} of {to}", flush=True)
         await asyncio.sleep(0.2)
     return to
+
+
+@env.task
+async def count_lines(text: File) -> int:
+    """Count the lines of a file."""
+    async with text.open() as opened:
+        return bytes(await opened.read()).count(b"\n")
 
 
 @env.task

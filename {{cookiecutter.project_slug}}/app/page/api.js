@@ -11,31 +11,41 @@ export class Problem extends Error {
   }
 }
 
-/** Parse JSON; integers too large for a number become a BigInt. */
+/** A number that JavaScript would write otherwise, such as 1.0, -0.0 or 9007199254740993. */
+export class Written extends Number {
+  constructor(source) {
+    super(source);
+    this.toString = () => source;
+  }
+}
+
+/** Parse JSON, so that `stringify` writes each number as it was written. */
 export function parse(text) {
   return JSON.parse(text, (_, value, context) => {
-    if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
-    return /^-?\d+$/.test(context?.source ?? "") ? BigInt(context.source) : value;
+    if (typeof value !== "number" || !context || String(value) === context.source) return value;
+    if (!Number.isFinite(value)) throw new SyntaxError(`${context.source} is too large for a number`);
+    return new Written(context.source);
   });
 }
 
-/** Write JSON, with a BigInt as a number. */
+/** Write JSON. */
 export const stringify = (value, indent) =>
-  JSON.stringify(value, (_, each) => (typeof each === "bigint" ? JSON.rawJSON(each) : each), indent);
+  JSON.stringify(value, (_, each) => (each instanceof Written ? JSON.rawJSON(String(each)) : each), indent);
 
-async function send(method, path, { query = {}, body, signal, headers = {} } = {}) {
+async function send(method, path, { query = {}, body, signal, headers = {}, request = fetch } = {}) {
   const url = new URL(path, BASE);
   for (const [key, values] of Object.entries(query)) {
     for (const value of [values].flat()) if (value != null) url.searchParams.append(key, value);
   }
   const options = { method, signal, redirect: "manual", cache: "no-store", headers };
-  if (body) {
+  if (body instanceof Blob) options.body = body;
+  else if (body) {
     options.body = stringify(body);
     headers["Content-Type"] = "application/json";
   }
   let response;
   try {
-    response = await fetch(url, options);
+    response = await request(url, options);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem({ status: 0, title: "The app can’t be reached" });
@@ -59,6 +69,23 @@ async function json(method, path, given) {
 export const get = (path, query, signal) => json("GET", path, { query, signal });
 export const post = (path, query, body) => json("POST", path, { query, body });
 export const part = encodeURIComponent;
+
+/** Upload a file; `progress` gets the share of it that has been sent. */
+export function upload(file, query, signal, progress) {
+  const request = (url, { method, body }) => new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest(); // `fetch` tells no progress
+    sending.upload.onprogress = ({ loaded }) => progress(loaded / (file.size || 1));
+    sending.onload = () => resolve(new Response(sending.response, {
+      status: sending.status, headers: { "Content-Type": sending.getResponseHeader("Content-Type") ?? "" },
+    }));
+    sending.onerror = sending.onabort = reject;
+    signal.addEventListener("abort", () => sending.abort());
+    sending.open(method, url);
+    sending.setRequestHeader("Content-Type", "application/octet-stream");
+    sending.send(body);
+  });
+  return json("POST", "files", { query: { ...query, name: file.name }, body: file, signal, request });
+}
 
 /** Stream server-sent events, `{ id, data }`, in lists of those that arrived together; go on after the id `last`. */
 export async function* events(path, query, signal, opened, last) {

@@ -30,7 +30,8 @@ export function card(title, ...parts) {
 }
 
 export const asText = (value) => (typeof value === "string" ? value : stringify(value));
-export const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+export const isNumber = (value) => typeof value === "number" || value instanceof Number;
+export const isRecord = (value) => value !== null && typeof value === "object" && !Array.isArray(value) && !isNumber(value);
 
 let ids = 0;
 export const newId = () => `i${++ids}`;
@@ -50,7 +51,7 @@ export const hasEnded = (run) => ENDED.includes(run.phase);
 export const phaseWord = (phase) => (phase ?? "unknown").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
 export const phaseBadge = (phase) => h("span", { class: `phase ${phase}` }, phaseWord(phase));
 
-const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+export const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 /** A length of time in its largest units. */
 export function duration(milliseconds, units = 2) {

@@ -1,10 +1,12 @@
 // Builds a form from a JSON Schema. Each row has a label, a control and an error message.
-import { parse, stringify } from "./api.js";
-import { asText, button, h, isRecord, name, newId } from "./dom.js";
+import { Written, parse, stringify } from "./api.js";
+import { UNITS, asText, button, h, isNumber, isRecord, name, newId } from "./dom.js";
 
 const DEEPEST = 6; // levels of nesting with controls; deeper and unknown values are edited as JSON
 const MOST = 2000; // rows made at once, since references can expand to millions; then JSON
+const LARGEST = 100_000_000; // bytes of a file, as in the app's limits
 const LEFT_OUT = Symbol("left out");
+const ZONE = /(Z|[+-]\d\d:?\d\d)$/i; // of an ISO 8601 time
 const NUMBERS = ["NaN", "Infinity", "-Infinity"]; // not numbers in JSON
 
 class Invalid extends Error {}
@@ -12,9 +14,11 @@ class Invalid extends Error {}
 /**
  * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
  * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
+ * What nobody has changed is returned as it was given, and left out if it is a default.
+ * `upload(file, progress)` stores a file and returns its URI.
  */
-export function schemaForm(schema, given = {}, title = "Inputs") {
-  const { node, read, fail } = row(schema, given, { root: schema, depth: 0, label: title || undefined });
+export function schemaForm(schema, given = {}, title = "Inputs", upload = undefined) {
+  const { node, read, fail } = row(schema, given, { root: schema, depth: 0, label: title || undefined, upload });
   const marking = (mark) => (...given) => {
     for (const each of node.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
     for (const each of node.querySelectorAll(".error")) each.textContent = "";
@@ -32,6 +36,7 @@ export function schemaForm(schema, given = {}, title = "Inputs") {
   };
 }
 
+const same = (one, other) => stringify(one) === stringify(other);
 const own = (record = {}, key) => (Object.hasOwn(record, key) ? record[key] : undefined);
 
 /** Resolve a schema's references. Keywords beside a reference take precedence. */
@@ -68,18 +73,18 @@ function price({ rows = () => {} }, schema, value) {
 }
 
 /** Make a row. Without a label, its title is shown elsewhere; optional ones may be left out. */
-function row(given, start, { root, depth, label, optional }) {
+function row(given, start, { root, depth, label, optional, upload }) {
   const schema = resolve(given, root);
   let value = start === undefined ? schema.default : start;
   let kind = KINDS[kindOf(schema, depth)];
   if (start === undefined && kind === KINDS.choice && !kind.fits(value, schema)) value = undefined; // not its name
-  if (value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
+  if (depth && value !== undefined && !kind.fits(value, schema)) kind = KINDS.json;
   if (left === MOST) queueMicrotask(() => (left = MOST));
   left = Math.max(0, left && left - price(kind, schema, value));
   if (!left) [kind, value] = [KINDS.json, start];
   const id = newId();
-  const inner = (part, from, more) => row(part, from, { root, depth: depth + 1, ...more });
-  const control = kind.make({ id, schema, value, inner, kindOf: (part) => KINDS[kindOf(part, depth + 1)], root });
+  const inner = (part, from, more) => row(part, from, { root, depth: depth + 1, upload, ...more });
+  const control = kind.make({ id, schema, value, inner, kindOf: (part) => KINDS[kindOf(part, depth + 1)], root, upload, show });
   const { node, target = node } = control;
   const error = h("p.error", { id: `${id}-error` });
   const hint = h("p.hint", { id: `${id}-hint`, dir: "auto" },
@@ -95,9 +100,14 @@ function row(given, start, { root, depth, label, optional }) {
     h(kind.rows ? "legend" : "label", { for: id }, name(label), " ", about && h("span.type", about));
   if (!title && !kind.rows) target.setAttribute("aria-label", "Value");
 
+  const entered = () => stringify([...body.querySelectorAll("input, select, textarea")].map((each) =>
+    (each.type === "checkbox" ? each.checked : each.value)));
+  const before = depth && value !== undefined && kind !== KINDS.impossible && entered();
+
   function show(message) {
     error.textContent = message;
-    target.setAttribute("aria-invalid", "true");
+    if (message) target.setAttribute("aria-invalid", "true");
+    else target.removeAttribute("aria-invalid");
     return true;
   }
   return {
@@ -105,6 +115,7 @@ function row(given, start, { root, depth, label, optional }) {
       title, hint, omitted && h("label.toggle", give, "give a value instead of the task’s own"), body, error),
     read(errors) {
       if (omitted && !give.checked) return LEFT_OUT;
+      if (before && before === entered()) return optional && start === undefined ? LEFT_OUT : value;
       try {
         return control.read(errors);
       } catch (problem) {
@@ -127,13 +138,11 @@ function required(text, from = (same) => same) {
   return from(text);
 }
 
-/** A line of text for a value. Until it is edited, it keeps the original value. */
+/** A line of text for a value. */
 function line({ id, value }, { shown = String, from, hint, ...attributes } = {}) {
   const node = h("input", { id, type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
   node.value = value === undefined ? "" : shown(value);
-  const before = node.value;
-  const read = () => (value !== undefined && node.value === before ? value : required(node.value.trim(), from));
-  return { node, hint, read };
+  return { node, hint, read: () => required(node.value.trim(), from) };
 }
 
 function area(id, text = "", attributes = {}) {
@@ -156,31 +165,102 @@ function string({ id, value }) {
 
 function integer(text) {
   if (!/^[+-]?\d+$/.test(text)) throw new Invalid("Give a whole number, such as 42");
-  const exact = BigInt(text.replace("+", ""));
-  return Number.isSafeInteger(Number(exact)) ? Number(exact) : exact;
+  return new Written(BigInt(text.replace("+", "")).toString());
 }
 
+/** Make a number that is no integer, as JSON tells them apart: 1 becomes 1.0. */
 function number(text) {
   if (NUMBERS.includes(text)) return text;
-  if (!Number.isFinite(Number(text))) throw new Invalid("Give a number, such as 1.5");
-  return Number(text);
+  const value = Number(text);
+  if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
+  const written = Object.is(value, -0) ? "-0" : String(value);
+  return new Written(/^-?\d+$/.test(written) ? `${written}.0` : written);
 }
 
-/** Make an ISO 8601 duration from "1 h 30 min", "2d", "90" or an ISO 8601 duration. */
+const ISO = /^(-?)P(?=\d|T\d)(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(\.\d{1,6})?S)?)?$/;
+const WORDS = /^(-?)\s*(?=\d)(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*min)?\s*(?:(\d+)(\.\d{1,6})?\s*s)?$/i;
+const SECONDS = [604_800, 86_400, 3600, 60, 1]; // of the units above
+
+/** Read "1 h 30 min" or an ISO 8601 duration, whose units are at most weeks: its sign, seconds, and their fraction. */
 function duration(text) {
-  const short = text.toUpperCase().replace(/\s|IN/g, "");
-  const [, sign, days = "", time] = /^(-?)P?(\d+D)?T?(.*)$/.exec(short);
-  const iso = `${sign}P${days}${time && `T${time}`}`.replace(/\d$/, "$&S");
-  if (/^-?P(?=\d|T\d)(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$/.test(iso)) return iso;
-  throw new Invalid("Give d, h, min and s, or PT1H30M");
+  const [, sign, ...parts] = ISO.exec(text.toUpperCase()) ?? WORDS.exec(text) ?? [];
+  if (!parts.length) throw new Invalid("Give w, d, h, min and s, such as 1 h 30 min, or PT1H30M");
+  return [sign, SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0), parts[5] ?? ""];
 }
 
-function file(at) {
-  const known = isRecord(at.value) && at.value;
-  const uri = line({ ...at, value: known ? known.uri : at.value }, {
-    hint: "Such as s3://bucket/path. The app does not open it.",
+function durationAsIso(text) {
+  const [sign, seconds, fraction] = duration(text);
+  return `${sign}PT${seconds}${fraction}S`;
+}
+
+function durationInWords(text) {
+  const [sign, seconds, fraction] = duration(text);
+  let rest = seconds;
+  const words = UNITS.map(([unit, size]) => {
+    const amount = Math.floor(rest / size) + (size === 1 ? fraction : "");
+    rest %= size;
+    return Number(amount) && `${amount} ${unit}`;
   });
-  return { ...uri, read: () => (known && uri.read() === known.uri ? known : uri.read()) };
+  return sign + (words.filter(Boolean).join(" ") || "0 s");
+}
+
+/** A time in UTC. One that was given without a time zone stays without: it is nobody's local time. */
+function dateTime(at) {
+  const naive = at.value && !ZONE.test(at.value);
+  return line(at, { type: "datetime-local", step: 1, hint: naive ? "Without a time zone." : "In UTC.",
+    shown: (iso) => (naive ? iso : new Date(iso).toISOString()).slice(0, 23).replace(/\.0+$/, ""),
+    from(text) {
+      const date = new Date(`${text}Z`);
+      if (isNaN(date)) throw new Invalid("Give a date and a time, with a year of four digits");
+      return naive ? text : date.toISOString();
+    } });
+}
+
+/** The URI of a file. One from the user's machine can be uploaded. */
+function file({ id, value, schema, upload, show }) {
+  const uri = line({ id, value: value?.uri ?? value }, { hint: "Such as s3://bucket/path. The app does not open it." });
+  const kind = schema.properties?.kind?.const;
+  if (!upload || !["file", "dataframe"].includes(kind)) return uri;
+  const isTable = kind === "dataframe";
+  const picker = h("input", { type: "file", accept: isTable && ".csv,.parquet", change: send });
+  const progress = h("progress", { hidden: true, "aria-label": "Upload" });
+  const said = h("span.hint", { role: "status" });
+  let leaving = new AbortController();
+  uri.node.addEventListener("input", () => (leaving.abort(), say(""))); // the URI is given instead
+
+  function say(state, error = "") {
+    said.textContent = state;
+    progress.hidden = state !== "Uploading…";
+    if (!state) picker.value = ""; // so that the same file can be chosen again
+    show(error);
+  }
+
+  async function send() {
+    const [chosen] = picker.files;
+    leaving.abort();
+    const { signal } = (leaving = new AbortController());
+    if (!chosen) return say("");
+    if (chosen.size > LARGEST) return say("", `A file may have up to ${LARGEST / 1e6} MB. Give the URI of a larger one.`);
+    progress.value = 0;
+    say("Uploading…");
+    try {
+      uri.node.value = (await upload(chosen, signal, (share) => (progress.value = share))).uri;
+      say("Uploaded.");
+    } catch (problem) {
+      if (!signal.aborted) say("", `The file was not uploaded: ${problem.message}`);
+    }
+  }
+
+  return {
+    ...uri, target: uri.node,
+    node: h("div.stack", uri.node, h("label.hint", "or choose a file, or drop it here", picker), progress, said),
+    read() {
+      if (!progress.hidden) throw new Invalid("The file is still being uploaded");
+      const given = uri.read();
+      const [, format] = (isTable && /\.(csv|parquet)$/i.exec(given)) || [];
+      return format ? { kind, uri: given, format: format.toLowerCase() } : given;
+    },
+  };
 }
 
 function bytes({ id, value }) {
@@ -206,7 +286,7 @@ function choice({ id, value, schema }) {
   const all = options(schema);
   const node = h("select", { id },
     value === undefined && all.length > 1 && h("option", { value: "" }, "Choose…"),
-    all.map((each, index) => h("option", { value: index, selected: each === value }, asText(each))));
+    all.map((each, index) => h("option", { value: index, selected: same(each, value) }, asText(each))));
   return { node, read: () => required(node.value, (index) => all[index]) };
 }
 
@@ -231,11 +311,10 @@ function union({ schema, value, inner, kindOf, root }) {
 }
 
 function object({ schema, value, inner }) {
-  const { properties } = schema;
-  const names = new Set(schema.required);
-  const labels = Object.keys(properties).sort((a, b) => names.has(b) - names.has(a));
+  const { properties, required: names = [] } = schema;
+  const labels = [...new Set([...names, ...Object.keys(properties)])].filter((label) => Object.hasOwn(properties, label));
   const rows = new Map(labels.map((label) =>
-    [label, inner(properties[label], own(value, label), { label, optional: !names.has(label) })]));
+    [label, inner(properties[label], own(value, label), { label, optional: !names.includes(label) })]));
   const nodes = [...rows.values()].map((each) => each.node);
   return {
     node: h("div.stack", nodes.length ? nodes : "Nothing to fill in."),
@@ -277,14 +356,16 @@ function dict({ schema, value = {}, inner }) {
   const entries = growing(Object.entries(value), "entry", (text = "", start) => {
     const key = h("input", { type: "text", "aria-label": "Key", placeholder: "key", dir: "auto" });
     key.value = text;
-    return { ...inner(schema.additionalProperties, start), key };
+    const shown = key.value; // without line breaks
+    const called = () => (key.value === shown ? text : key.value);
+    return { ...inner(schema.additionalProperties, start), key, called };
   });
   const read = (errors) => {
-    const pairs = entries.rows.map((each) => [each.key.value, each.read(errors)]);
+    const pairs = entries.rows.map((each) => [each.called(), each.read(errors)]);
     if (new Set(pairs.map(([key]) => key)).size < pairs.length) throw new Invalid("Two entries have the same key");
     return Object.fromEntries(pairs);
   };
-  return { ...entries, read, at: (key) => entries.rows.find((each) => each.key.value === key) };
+  return { ...entries, read, at: (key) => entries.rows.find((each) => each.called() === key) };
 }
 
 function boolean({ id, value }) {
@@ -301,24 +382,24 @@ const KINDS = {
   bytes: { free: true, called: "bytes", fits: isText, make: bytes },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
   json: { called: "JSON", fits: () => true, make: json },
-  integer: { called: "whole number", fits: (value) => typeof value === "bigint" || Number.isInteger(value),
+  integer: { called: "whole number", fits: (value) => isNumber(value) && /^-?\d+$/.test(value),
     make: (at) => line(at, { inputmode: "numeric", from: integer }) },
-  number: { called: "number", fits: (value) => ["bigint", "number"].includes(typeof value) || NUMBERS.includes(value),
+  number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
     make: (at) => line(at, { inputmode: "decimal", from: number }) },
-  date: { called: "date", fits: isText, make: (at) => line(at, { type: "date" }) },
+  date: { called: "date", fits: (value) => isText(value) && /^\d{4}-\d\d-\d\d$/.test(value),
+    make: (at) => line(at, { type: "date" }) },
   // Dates also come as date-times; in UTC they are the same day everywhere.
-  "date-time": { called: "date and time", fits: (value) => isText(value) && !isNaN(Date.parse(value)),
-    make: (at) => line(at, { type: "datetime-local", step: 1, hint: "In UTC.",
-      shown: (iso) => new Date(iso).toISOString().slice(0, 19),
-      from: (text) => new Date(`${text}Z`).toISOString() }) },
-  duration: { called: "duration", fits: isText,
-    make: (at) => line(at, { from: duration, hint: "Such as 1 h 30 min, or PT1H30M." }) },
-  choice: { called: "choice", fits: (value, schema) => options(schema).includes(value), make: choice },
+  "date-time": { called: "date and time", fits: (value) => isText(value) && /^\d{4}-.*T/.test(value) && !isNaN(Date.parse(value)),
+    make: dateTime },
+  duration: { called: "duration", fits: (value) => isText(value) && ISO.test(value),
+    make: (at) => line(at, { shown: durationInWords, from: durationAsIso, hint: "Such as 1 h 30 min, or PT1H30M." }) },
+  choice: { called: "choice", fits: (value, schema) => options(schema).some((each) => same(each, value)), make: choice },
   boolean: { free: true, called: "yes or no", fits: (value) => typeof value === "boolean", make: boolean },
   null: { free: true, called: "none", fits: (value) => value === null, make: said("nothing", null) },
   impossible: { free: true, fits: () => true, make: said("No value can be entered here.", LEFT_OUT) },
   union: { fits: () => true, rows() {}, make: union },
-  object: { called: "object", fits: isRecord, make: object, rows: (schema) => schema.properties },
+  object: { called: "object", make: object, rows: (schema) => schema.properties,
+    fits: (value, { properties }) => isRecord(value) && Object.keys(value).every((key) => Object.hasOwn(properties, key)) },
   dict: { called: "dictionary", fits: isRecord, make: dict, rows: (_, value) => value },
   list: { called: "list", fits: Array.isArray, make: list, rows: (_, value) => value },
 };

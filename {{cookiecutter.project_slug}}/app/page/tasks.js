@@ -1,5 +1,5 @@
 // The tasks that the user may see, and a form to run one of them.
-import { get, part, post, stringify } from "./api.js";
+import { get, part, post, stringify, upload } from "./api.js";
 import { button, h, name, taskName } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { link, problemBox, session } from "./session.js";
@@ -48,7 +48,8 @@ export async function taskView(view, { subject, query, signal }) {
       .then((both) => Object.assign({}, ...both), () => ({})),
   ]);
 
-  const fields = schemaForm(task.inputs, before?.inputs);
+  const fields = schemaForm(task.inputs, before?.inputs, "Inputs", (file, until, progress) =>
+    upload(file, scope, AbortSignal.any([signal, until]), progress));
   const problem = h("div");
   const run = button("Run", submit, { class: "primary" });
   view.append(

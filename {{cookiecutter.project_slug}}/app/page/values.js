@@ -1,6 +1,6 @@
 // Shows inputs and outputs: text, tables, references, and JSON for the rest.
 import { stringify } from "./api.js";
-import { asText, button, copyButton, h, isRecord, name } from "./dom.js";
+import { asText, button, copyButton, h, isNumber, isRecord, name } from "./dom.js";
 
 const LONGEST = 20_000; // characters shown at first
 const MOST_ROWS = 100;
@@ -43,8 +43,7 @@ function table(records) {
   if (columns.length > MOST_ROWS) return text(stringify(records, "  "), "code");
   const row = (record) => h("tr", columns.map((column) => {
     const value = Object.hasOwn(record, column) ? record[column] : "";
-    const kind = ["number", "bigint"].includes(typeof value) && "numbers";
-    return h("td", { class: kind, dir: "auto" }, asText(value));
+    return h("td", { class: isNumber(value) && "numbers", dir: "auto" }, asText(value));
   }));
   const body = h("tbody", records.slice(0, MOST_ROWS).map(row));
   const more = records.length > MOST_ROWS && button(`Show all ${records.length} rows`, () => {

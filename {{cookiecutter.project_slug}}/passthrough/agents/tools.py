@@ -16,6 +16,8 @@ from ..http.stopping import COME_BACK
 from ..limits import MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES
 
 JSON = "application/json"
+OCTETS = "application/octet-stream"
+KINDS = {JSON, OCTETS}
 REF = "#/components/schemas/"
 NOT_ALL = f"This is not all: a result has up to {MAX_RESULT_BYTES} bytes. Ask for less."
 PLACES = ("path", "field", "body", "query", "header")
@@ -26,7 +28,8 @@ class Tool(NamedTuple):
     """An operation as a tool; ``definition`` describes it in the protocol's format.
 
     Each argument has a place (the ``path``, the ``query``, a ``header``, a ``field`` of the body,
-    or the whole ``body``), and the name of the parameter or field there.
+    or the whole ``body``), and the name of the parameter or field there. The body is JSON, or a
+    text if the operation takes a file.
     """
 
     method: str
@@ -34,6 +37,7 @@ class Tool(NamedTuple):
     definition: dict[str, Any]
     places: dict[str, tuple[str, str]]
     needs_body: bool
+    kind: str = JSON
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
@@ -55,16 +59,17 @@ class Tool(NamedTuple):
                 elif value is not None:
                     at[place][name] = _text(value)
             path = self.path.format_map(at["path"])
+            fields = at["field"] if at["field"] or self.needs_body else None
+            body = at["body"].get("body", fields)
+            content = to_json(body) if self.kind == JSON else _text(body or "").encode()
         except (KeyError, TypeError, ValueError):
             raise self.refusal() from None
         headers = [(name.encode(), value.encode()) for name, value in at["header"].items()]
-        fields = at["field"] if at["field"] or self.needs_body else None
-        body = at["body"].get("body", fields)
         if body is not None:
-            headers.append((b"content-type", JSON.encode()))
+            headers.append((b"content-type", self.kind.encode()))
         query = urlencode(at["query"], doseq=True).encode()
         scope = {"method": self.method, "path": path, "query_string": query, "headers": headers}
-        return scope, b"" if body is None else to_json(body)
+        return scope, b"" if body is None else content
 
     def refusal(self) -> HTTPException:
         """Return the error for arguments with which the operation cannot be requested."""
@@ -126,7 +131,7 @@ def _read_events(stream: str) -> tuple[str, str]:
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
-    """Return tools, by name, for the operations that need credentials and take JSON or nothing.
+    """Return tools, by name, for operations that need credentials and take JSON, a file or nothing.
 
     Args:
         document: The OpenAPI document.
@@ -138,7 +143,7 @@ def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str
         for method, operation in operations.items()
         if operation["security"]
         and (only is None or {operation["operationId"], *operation.get("tags", ())} & {*only})
-        and ("requestBody" not in operation or JSON in operation["requestBody"]["content"])
+        and ("requestBody" not in operation or KINDS & operation["requestBody"]["content"].keys())
     }
 
 
@@ -156,8 +161,9 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
     ]
     body = operation.get("requestBody", {})
     needs_body = body.get("required", False)
+    kind = JSON if not body or JSON in body["content"] else OCTETS
     if body:
-        schema = body["content"][JSON]["schema"]
+        schema = body["content"][kind]["schema"]
         refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
         model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
         if (fields := model.get("properties")) and not model.get("additionalProperties"):
@@ -187,4 +193,4 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
         "annotations": {"readOnlyHint": True} if method == "get" else {},
     }
-    return Tool(method.upper(), path, definition, places, needs_body)
+    return Tool(method.upper(), path, definition, places, needs_body, kind)

@@ -1,0 +1,53 @@
+"""Upload files for tasks to read."""
+
+import asyncio
+import re
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from flyte import remote
+from pydantic import BaseModel, Field
+
+from passthrough import CallerDep
+
+from ..settings import Settings
+
+router = APIRouter(tags=["files"])
+
+BYTES = {"type": "string", "format": "binary", "description": "Of a tool call: a text in UTF-8"}
+BODY = {"content": {"application/octet-stream": {"schema": BYTES}}, "required": True}
+
+
+class StoredFile(BaseModel):
+    """A file in Flyte's storage."""
+
+    uri: str = Field(description="For an input", examples=["s3://bucket/uploads/X/towns.csv"])
+
+
+@router.post(
+    "/files",
+    status_code=201,
+    summary="Upload a file",
+    max_body_size=Settings.limits.file_bytes,
+    openapi_extra={"requestBody": BODY},
+)
+async def upload_file(
+    request: Request,
+    _: CallerDep,  # asks Flyte who it is before the file is read
+    name: Annotated[str, Query(description="Its last part ends the URI.")] = "file",
+) -> StoredFile:
+    """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
+
+    Flyte keeps it as long as it keeps other uploads.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    stored_as = re.sub(r"[^\w.-]+", "_", last)[-100:].lstrip(".") or "file"
+    with NamedTemporaryFile() as file:
+        async for part in request.stream():
+            file.write(part)
+        file.flush()
+        # In a thread, because the SDK reads all of the file for its hash.
+        _md5, uri = await asyncio.to_thread(remote.upload_file, Path(file.name), fname=stored_as)
+    return StoredFile(uri=uri)
