@@ -18,8 +18,8 @@ BREAKAGES = {
     ),
     "the first caller's credentials are kept for all": (
         "passthrough/passthrough_auth.py",
-        "credentials = await self._judge(scope)\n",
-        "credentials = self.__dict__.setdefault('kept', await self._judge(scope))\n",
+        "credentials = self.credentials(scope)\n",
+        "credentials = self.__dict__.setdefault('kept', self.credentials(scope))\n",
         PROMISES,
     ),
     "every cookie is forwarded": (

@@ -45,14 +45,10 @@ EVIL = (b"origin", b"https://evil.example")
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 """The scope of a server that can deny a WebSocket with a response."""
 
-sdk_fails = pytest.mark.sdk_fails
-"""Marks a case or a parameter that the SDK's class is expected to fail, with the finding."""
-no_option = sdk_fails("the SDK's class has no such option", raises=TypeError)
 
-
-def case(name: str, *values: Any, sdk: str = "", **options: Any) -> Any:
-    """Return a named parameter; the SDK's class is expected to fail with it for this reason."""
-    return pytest.param(*values, id=name, marks=[sdk_fails(sdk, **options)] if sdk else [])
+def case(name: str, *values: Any) -> Any:
+    """Return a parameter with a name."""
+    return pytest.param(*values, id=name)
 
 
 def middleware_file() -> Path:

@@ -1,24 +1,21 @@
 """The file by itself, as people copy it into their apps."""
 
 import ast
+import contextvars
 import hashlib
 import os
 import re
-import shutil
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
+import flyte
 import pytest
+from flyte import remote
 
-from .harness import TEMPLATE, middleware_file
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A directory with only a copy of the file."""
-    shutil.copy(middleware_file(), tmp_path / "passthrough_auth.py")
-    return tmp_path
+from .harness import TEMPLATE, import_copy, middleware_file
 
 
 def test_it_imports_nothing_but_the_standard_library_starlette_and_flyte() -> None:
@@ -49,74 +46,35 @@ def test_the_page_lists_its_version_and_hash() -> None:
     assert listed[0] == (version, digest), "put the new version and hash in the page's table"
 
 
-PYTHONS = {
-    "callbacks of the collector are not called": (
-        "gc.callbacks = []",
-        "what the garbage collector finalises would have a caller's credentials",
-    ),
-    "contexts that are entered from C have no effect": (
-        """
-class Ignored: PyContext_Enter = PyContext_Exit = staticmethod(lambda _: 0)
-ctypes.pythonapi = Ignored
-""",
-        "what the garbage collector finalises would have a caller's credentials",
-    ),
-    "and threads start in a copy of the context, as free-threaded Python 3.14 does": (
-        """
-gc.callbacks = []
-class Thread(threading.Thread):
-    def start(self):
-        self.run = functools.partial(contextvars.copy_context().run, self.run)
-        super().start()
-threading.Thread = Thread
-""",
-        "what the garbage collector finalises and a new thread would have a caller's credentials",
-    ),
-}
-KEEPING = """
-variables = [contextvars.ContextVar(name, default=None) for name in {names!r}]
-@contextlib.contextmanager
-def auth_metadata(*pairs):
-    tokens = [(each, each.set(pairs)) for each in variables]
-    yield
-    for each, token in tokens:
-        each.reset(token)
-remote.auth_metadata = auth_metadata
-"""
-FLYTES = {
-    "in no variable": (KEEPING.format(names=""), "auth_metadata sets 0 variables"),
-    "in another variable": (KEEPING.format(names="a"), ""),
-    "in two variables": (KEEPING.format(names="ab"), "auth_metadata sets 2 variables"),
-}
-
-
-def import_after(script: str, directory: Path) -> str:
-    """Import the file in a separate process, after some changes; return why that failed."""
-    script = f"""
-import contextlib, contextvars, ctypes, functools, gc, sys, threading
-from importlib.metadata import version
-from flyte import remote
-{script}
-try:
-    import passthrough_auth
-except ImportError as error:
-    versions = f"Python {{sys.version.split()[0]}}, flyte {{version('flyte')}}"
-    print(str(error).replace(versions, "VERSIONS"))
-"""
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True)
-    return done.stdout.strip().removeprefix("cannot isolate callers (VERSIONS): ")
-
-
-@pytest.mark.parametrize(("change", "refusal"), PYTHONS.values(), ids=PYTHONS)
-def test_it_refuses_to_be_imported_if_python_does_not_isolate_callers(
-    directory: Path, change: str, refusal: str
-) -> None:
-    assert import_after(change, directory) == refusal
-
-
-@pytest.mark.parametrize(("change", "refusal"), FLYTES.values(), ids=FLYTES)
+@pytest.mark.parametrize("names", ["", "a", "ab"])
 def test_it_refuses_to_be_imported_if_it_cannot_find_where_flyte_keeps_credentials(
-    directory: Path, change: str, refusal: str
+    monkeypatch: pytest.MonkeyPatch, names: str
 ) -> None:
-    assert import_after(change, directory) == refusal
+    variables = [contextvars.ContextVar[Any](name, default=None) for name in names]
+
+    @contextmanager
+    def auth_metadata(*pairs: tuple[str, str]) -> Iterator[None]:
+        tokens = [(variable, variable.set(pairs)) for variable in variables]
+        yield
+        for variable, token in tokens:
+            variable.reset(token)
+
+    monkeypatch.setattr(remote, "auth_metadata", auth_metadata)
+    if len(names) == 1:
+        import_copy("other_flyte")
+    else:
+        refusal = f"cannot isolate callers: {len(names)} variables in flyte {flyte.__version__}"
+        with pytest.raises(ImportError, match=re.escape(refusal)):
+            import_copy("other_flyte")
+
+
+def test_it_refuses_to_be_imported_if_threads_inherit_the_callers_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.14 has the option, and free-threaded 3.14 has it by default."""
+    names = {name for name in dir(sys.flags) if name.islower() and not name.startswith("_")}
+    assert ("thread_inherit_context" in names) == (sys.version_info >= (3, 14))
+    flags = {name: getattr(sys.flags, name) for name in names} | {"thread_inherit_context": 1}
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(**flags))
+    with pytest.raises(ImportError, match="start Python with -X thread_inherit_context=0"):
+        import_copy("inheriting")

@@ -23,14 +23,10 @@ from .harness import (
     ask,
     case,
     get,
-    no_option,
     post,
     request,
-    sdk_fails,
     websocket,
 )
-
-BLANK = "blank counts as a credential"
 
 
 def sent(value: str | bytes) -> Header:
@@ -60,15 +56,14 @@ def test_without_credentials_the_answer_is_401_with_a_bearer_challenge(cls: Clas
         case("64 KiB", [sent("x" * 65_536)], {"authorization": "x" * 65_536}),
         case("nothing else", [(b"x-api-key", b"k"), ALICE, (b"accept", b"a")], IS_ALICE),
         case("the same twice, and a blank one", [ALICE, sent(" \t"), ALICE], IS_ALICE),
-        case("a blank first one", [sent(""), ALICE], IS_ALICE, sdk="it hides the second"),
+        case("a blank first one", [sent(""), ALICE], IS_ALICE),
         case(
             "several Cookie headers",
             [(b"cookie", b"a=1"), (b"cookie", b" "), (b"cookie", b"b=2"), (b"cookie", b"a=3")],
             {"cookie": "a=1; b=2; a=3"},
-            sdk="only the first is read",
         ),
-        case("Cookie twice", [COOKIE] * 2, {"cookie": "session=alice; session=alice"}, sdk="one"),
-        case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}, sdk="Latin-1"),
+        case("Cookie twice", [COOKIE] * 2, {"cookie": "session=alice; session=alice"}),
+        case("UTF-8", [sent("Bearer é日🔑")], {"authorization": "Bearer é日🔑"}),
     ],
 )
 def test_credentials_are_forwarded_as_they_came(
@@ -78,7 +73,6 @@ def test_credentials_are_forwarded_as_they_came(
     assert list(answer.credentials.items()) == list(expected.items())
 
 
-@sdk_fails("the first of two Authorization headers wins")
 def test_two_different_authorization_headers_are_refused(
     cls: Class, extractors: Extractors
 ) -> None:
@@ -88,9 +82,7 @@ def test_two_different_authorization_headers_are_refused(
 
 
 @pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key"])
-@pytest.mark.parametrize(
-    "value", [b"", *(case(repr(v), v, sdk=BLANK) for v in (b"\t ", "\u00a0\u2003\u0085".encode()))]
-)
+@pytest.mark.parametrize("value", [b"", b"\t ", "\u00a0\u2003\u0085".encode()])
 def test_a_blank_value_is_no_credential(cls: Class, name: bytes, value: bytes) -> None:
     extractors = [cls.extract_custom_header("x-api-key")] if name == b"x-api-key" else None
     assert ask(cls, get((name, value)), extractors).status == 401
@@ -109,7 +101,6 @@ BAD_VALUES = {
 }
 
 
-@sdk_fails("values that cannot be sent as they came are accepted, and fail later")
 @pytest.mark.parametrize("value", BAD_VALUES.values(), ids=BAD_VALUES)
 @pytest.mark.parametrize("name", [b"authorization", b"cookie"])
 def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
@@ -126,7 +117,6 @@ def test_a_value_that_cannot_be_sent_is_refused_and_not_shown(
     assert "s3cret" not in caplog.text
 
 
-@no_option
 def test_optional_credentials_are_checked_where_there_are_some(cls: Class) -> None:
     assert ask(cls, get(), required=False).credentials == {}
     assert ask(cls, websocket(), required=False).credentials == {}
@@ -147,7 +137,6 @@ class Handler:
         return PlainTextResponse(f"No: {error.detail}", error.status_code, error.headers)
 
 
-@no_option
 @pytest.mark.parametrize(
     ("headers", "status", "detail"),
     [
@@ -160,11 +149,11 @@ class Handler:
     ],
 )
 def test_an_owners_handler_answers_every_refusal(
-    either_class: Class, headers: list[Header], status: int, detail: str
+    either: Class, headers: list[Header], status: int, detail: str
 ) -> None:
     handler = Handler()
     options: dict[str, Any] = {"cookie_names": {"session"}, "refusal_handler": handler}
-    answer = ask(either_class, post(*headers, path="/path"), **options)
+    answer = ask(either, post(*headers, path="/path"), **options)
     assert answer.seen == []
     assert (answer.status, answer.body) == (status, f"No: {detail}".encode())
     assert answer.header(b"www-authenticate") == ([b"Bearer"] if status == 401 else [])
@@ -172,11 +161,10 @@ def test_an_owners_handler_answers_every_refusal(
     assert isinstance(connection, Request)
     assert (connection.url.path, connection.method) == ("/path", "POST")
     assert (error.status_code, error.detail) == (status, detail)
-    assert ask(either_class, get(ALICE), **options).status == 200
+    assert ask(either, get(ALICE), **options).status == 200
     assert len(handler.given) == 1
 
 
-@no_option
 def test_an_owners_handler_denies_websockets_where_the_server_can(cls: Class) -> None:
     handler = Handler()
     answer = ask(cls, websocket(**DENIAL), refusal_handler=handler)
@@ -190,17 +178,16 @@ def test_an_owners_handler_denies_websockets_where_the_server_can(cls: Class) ->
     assert (answer.seen, len(handler.given)) == ([], 1)
 
 
-def test_an_owners_handler_that_raises_does_not_admit_the_request(ours: Class) -> None:
+def test_an_owners_handler_that_raises_does_not_admit_the_request(cls: Class) -> None:
     def broken(connection: HTTPConnection, error: HTTPException) -> Response:
         raise RuntimeError
 
     probe = Probe()
     with pytest.raises(RuntimeError):
-        asyncio.run(request(ours(probe, refusal_handler=broken), get()))
+        asyncio.run(request(cls(probe, refusal_handler=broken), get()))
     assert probe.seen == []
 
 
-@sdk_fails("answers to cookies can be served from a cache to someone else")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -211,23 +198,23 @@ def test_an_owners_handler_that_raises_does_not_admit_the_request(ours: Class) -
     ],
 )
 def test_answers_to_cookies_vary_on_cookie(
-    either_class: Class, before: list[bytes], after: bytes
+    either: Class, before: list[bytes], after: bytes
 ) -> None:
     probe = Probe((b"X-First", b"1"), *((b"Vary", value) for value in before), (b"x-last", b"1"))
-    answer = asyncio.run(request(either_class(probe), get(COOKIE, ALICE)))
+    answer = asyncio.run(request(either(probe), get(COOKIE, ALICE)))
     assert answer.header(b"vary") == [after]
     others = [(name, value) for name, value in answer.headers if name.lower() != b"vary"]
     assert others == [(b"content-length", b"2"), (b"X-First", b"1"), (b"x-last", b"1")]
 
 
 @pytest.mark.parametrize("header", [ALICE, (b"x-api-key", b"k")])
-def test_answers_to_other_credentials_are_unchanged(either_class: Class, header: Header) -> None:
-    answer = ask(either_class, get(header), [lambda _: ("x-a", "1")])
+def test_answers_to_other_credentials_are_unchanged(either: Class, header: Header) -> None:
+    answer = ask(either, get(header), [lambda _: ("x-a", "1")])
     assert answer.headers == [(b"content-length", b"2")]
 
 
 @pytest.mark.parametrize("kind", [None, list, iter])
-def test_the_applications_own_message_is_not_changed(ours: Class, kind: Any) -> None:
+def test_the_applications_own_message_is_not_changed(cls: Class, kind: Any) -> None:
     start: dict[str, Any] = {"type": "http.response.start", "status": 204}
     given = [(b"vary", b"Origin"), (b"x-last", b"1")] if kind else []
     headers = start["headers"] = kind(given) if kind else None
@@ -238,7 +225,7 @@ def test_the_applications_own_message_is_not_changed(ours: Class, kind: Any) -> 
         await send(start)
         await send({"type": "http.response.body"})
 
-    answer = asyncio.run(request(ours(app), get(COOKIE)))
+    answer = asyncio.run(request(cls(app), get(COOKIE)))
     assert answer.headers == [*given[1:], (b"vary", b"Origin, Cookie" if kind else b"Cookie")]
     assert start.get("headers") is headers
     assert kind is not list or headers == given
@@ -247,13 +234,11 @@ def test_the_applications_own_message_is_not_changed(ours: Class, kind: Any) -> 
 JAR = b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =session; b=3"
 
 
-@no_option
 @pytest.mark.parametrize(
     ("names", "jar", "forwarded"),
     [
         ({"session"}, JAR, "session=s"),
         (["b", "a"], JAR, "a=1; b=3"),
-        ("session", JAR, "session=s"),
         ({"x"}, JAR, "x=2X"),
         ({"other"}, JAR, None),
         (set(), JAR, None),
@@ -274,7 +259,6 @@ def test_only_the_chosen_cookies_are_forwarded(
     assert with_alice.credentials == IS_ALICE | expected
 
 
-@no_option
 @pytest.mark.parametrize("jars", [[b"session=s; a=1; session=t"], [b"session=s", b"session"]])
 def test_two_values_of_one_forwarded_cookie_are_refused(cls: Class, jars: list[bytes]) -> None:
     scope = get(ALICE, *((b"cookie", jar) for jar in jars))

@@ -4,14 +4,13 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from .harness import ALICE, COOKIE, Class, ask, case, get, sdk_fails
+from .harness import ALICE, COOKIE, Class, Probe, ask, case, get
 
 ONE = ("x-a", "1")
 
@@ -32,7 +31,7 @@ def test_a_list_of_extractors_replaces_the_defaults(cls: Class) -> None:
     ("results", "expected"),
     [
         case("the last", [ONE, ("x-b", "2"), ("x-a", "3")], {"x-a": "3", "x-b": "2"}),
-        case("case", [("Cookie", "a"), ("cookie", "b")], {"cookie": "b"}, sdk="both are sent"),
+        case("case", [("Cookie", "a"), ("cookie", "b")], {"cookie": "b"}),
         case("list", [["x-a", "日本"]], {"x-a": "日本"}),
         case("tuple", [("x-a", "日本")], {"x-a": "日本"}),
         *(case(name, [(name, "1")], {name: "1"}) for name in ["x-host", "hosts", "contents", "t"]),
@@ -79,7 +78,6 @@ class CallableObject:
         return raising("s3cret", request)
 
 
-@sdk_fails("a 500, or the exception's text is logged", raises=Exception)
 @pytest.mark.parametrize(
     ("extractor", "logged"),
     [
@@ -121,7 +119,6 @@ NO_PAIR = {
 }
 
 
-@sdk_fails("anything that is not None counts as a credential", raises=Exception)
 @pytest.mark.parametrize("result", NO_PAIR.values(), ids=NO_PAIR)
 def test_only_pairs_of_strings_are_credentials(cls: Class, result: Any) -> None:
     answer = ask(cls, get(), [lambda _: result])
@@ -129,14 +126,14 @@ def test_only_pairs_of_strings_are_credentials(cls: Class, result: Any) -> None:
     assert answer.status == 401
 
 
-def test_a_repeated_custom_header_is_joined_as_any_recipient_may(ours: Class) -> None:
+def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> None:
     """RFC 9110 5.3; the SDK's class takes the first."""
     scope = get((b"x-api-key", b"a"), (b"x-api-key", b"b"))
     for extractor in (
-        extract := ours.extract_custom_header("x-api-key"),
+        extract := cls.extract_custom_header("x-api-key"),
         functools.partial(extract),
     ):
-        assert ask(ours, scope, [extractor]).credentials == {"x-api-key": "a, b"}
+        assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "a, b"}
 
 
 RESERVED = ["Accept-Encoding", "Connection", "Content-Length", "Expect", "Host", "TE", "grpc-"]
@@ -144,7 +141,6 @@ RESERVED += ["HTTP2-Settings", "Keep-Alive", "Proxy-Authorization", "Trailer", "
 RESERVED += ["Transfer-Encoding", "connect-timeout-ms"]
 
 
-@sdk_fails("names that steer the connection or the RPC are set", raises=pytest.fail.Exception)
 @pytest.mark.parametrize("name", [*RESERVED, "x key", "", "x-é"])
 def test_framing_and_hop_by_hop_names_are_never_set(cls: Class, name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
@@ -152,23 +148,16 @@ def test_framing_and_hop_by_hop_names_are_never_set(cls: Class, name: str) -> No
     assert ask(cls, get(), [lambda _: (name, "1"), lambda _: ONE]).credentials == {"x-a": "1"}
 
 
-@pytest.mark.parametrize(
-    ("find", "found"),
-    [
-        (lambda request: ("x-key", request.headers["cookie"]), [{"x-key": "session=alice"}]),
-        (lambda _: None, []),
-        (lambda _: "ab", []),
-        (lambda _: ("x-key", ""), []),
-        (lambda _: raising("boom", _), []),
-    ],
-)
-def test_an_async_extractor_is_awaited(
-    ours: Class, find: Callable[[Any], Any], found: list[dict[str, str]]
-) -> None:
+def test_an_async_extractor_is_refused_at_construction(cls: Class) -> None:
     async def extractor(request: Request) -> Any:
-        await asyncio.sleep(0)
-        return find(request)
+        raise AssertionError("it never runs")
 
-    answer = ask(ours, get(COOKIE), [extractor])
-    assert answer.seen == found
-    assert answer.status == (200 if found else 401)
+    for one in (extractor, functools.partial(extractor)):
+        with pytest.raises(TypeError, match="an extractor cannot be async"):
+            cls(Probe(), [one])
+
+
+def test_a_coroutine_is_no_credential(cls: Class) -> None:
+    coroutine = asyncio.sleep(0, ONE)
+    assert ask(cls, get(), [lambda _: coroutine]).status == 401
+    coroutine.close()

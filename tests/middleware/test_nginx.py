@@ -5,7 +5,7 @@ from pathlib import Path
 from starlette.types import Receive, Scope, Send
 
 from ..nginx import in_front_of
-from .harness import Class, Connection, reply, sdk_fails, serve, who
+from .harness import Class, Connection, reply, serve, who
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -14,7 +14,6 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await reply(send, who().encode(), (b"x-upstream", b"%d" % scope["client"][1]))
 
 
-@sdk_fails("behind nginx the next caller on the connection runs as the previous one")
 def test_the_next_person_through_nginx_is_not_the_previous_one(cls: Class, tmp_path: Path) -> None:
     with (
         serve(cls(app, None, {"/health"}), loop="asyncio", http="httptools") as upstream,

@@ -77,7 +77,7 @@ def _check_forwarded(
 # The same examples on every run, and no example database in the working tree.
 @settings(derandomize=True, database=None, deadline=None, max_examples=100)
 def test_without_credentials_only_excluded_paths_are_served(  # noqa: PLR0917
-    ours: Class,
+    cls: Class,
     sent: list[Header],
     method: str,
     path: str,
@@ -88,7 +88,7 @@ def test_without_credentials_only_excluded_paths_are_served(  # noqa: PLR0917
     scope = get(*sent, path=path, method=method)
     if is_websocket:
         scope = websocket(*sent, path=path, **DENIAL)
-    answer = ask(ours, scope, None, exempt, cookie_names=names)
+    answer = ask(cls, scope, None, exempt, cookie_names=names)
     present = {name for name, value in sent if value.strip()}
     preflight = {b"origin", b"access-control-request-method"} <= present
     preflight = preflight and method == "OPTIONS" and not is_websocket

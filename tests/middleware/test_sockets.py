@@ -10,7 +10,6 @@ from .harness import (
     Connection,
     message,
     reply,
-    sdk_fails,
     serve,
     who,
 )
@@ -34,30 +33,15 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await reply(send, who().encode())
 
 
-# asyncio's loop re-arms the reader in the request's context; of pipelined requests, how packets are
-# cut can hide it.
-LEAK = "the next request on the connection starts with the previous caller's credentials"
-may_leak = sdk_fails(LEAK, strict=False)
-
-
-@pytest.fixture
-def _leaks_on_asyncio(request: pytest.FixtureRequest) -> None:
-    """Expect the SDK's class to leak on asyncio's loop, always, and on no other."""
-    of = request.node.callspec.params
-    if of["either_class"] == "sdk" and of["port"][0] == "asyncio":
-        mark = pytest.mark.xfail(reason=LEAK, raises=AssertionError, strict=True)
-        request.applymarker(mark)
-
-
 @pytest.fixture(
     scope="module",
     params=[(loop, http) for loop in ("asyncio", "uvloop") for http in ("h11", "httptools")],
     ids="-".join,
 )
-def port(either_class: Class, request: pytest.FixtureRequest) -> Iterator[int]:
+def port(either: Class, request: pytest.FixtureRequest) -> Iterator[int]:
     """The class on each combination of event loop and parser in uvicorn."""
     loop, http = request.param
-    covered = either_class(app, None, {"/health", "/open-websocket"})
+    covered = either(app, None, {"/health", "/open-websocket"})
 
     async def siblings(scope: Scope, receive: Receive, send: Send) -> None:
         await (app if scope["path"] == "/beside" else covered)(scope, receive, send)
@@ -66,7 +50,6 @@ def port(either_class: Class, request: pytest.FixtureRequest) -> Iterator[int]:
         yield port
 
 
-@pytest.mark.usefixtures("_leaks_on_asyncio")
 @pytest.mark.parametrize("path", ["/health", "/beside", "/open-websocket"])
 def test_after_a_large_upload_the_next_request_has_no_credentials(port: int, path: str) -> None:
     with Connection(port) as connection:
@@ -86,7 +69,6 @@ def test_a_pipelined_request_has_no_credentials(port: int) -> None:
         assert connection.read_response().body == b"nobody"
 
 
-@may_leak
 def test_a_pipelined_request_behind_an_upload_has_no_credentials(port: int) -> None:
     with Connection(port) as connection:
         connection.send(message("POST", "/", ALICE, body=LARGE))
@@ -96,7 +78,6 @@ def test_a_pipelined_request_behind_an_upload_has_no_credentials(port: int) -> N
         assert bodies == [b"Bearer alice", b"nobody", b"Bearer bob", b"nobody"]
 
 
-@sdk_fails("the SDK's class lets every WebSocket through, unauthenticated")
 def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
     with Connection(port) as connection:
         answer = connection.open_websocket("/ws")

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from connectrpc.code import Code
 from fastapi import APIRouter, Request
-from fastapi.telemetry import _runtime
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -69,7 +68,8 @@ def _exporting() -> Iterator[None]:
         address = f"http://127.0.0.1:{server.server_port}"
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         yield
-        _runtime._shutdown()  # what FastAPI also calls at exit, once for each exporter
+        for each in providers():
+            each.shutdown()
         server.shutdown()
 
 
