@@ -59,9 +59,23 @@ def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
     for value in bad:
         assert answer(alice, condition, value).status_code == 422, value
     recorded = answer(alice, condition, good)
-    shown = good[:20_000] if kind == "str" else good
-    assert (recorded.status_code, recorded.json()["value"]) == (200, shown)
+    shown = recorded.json()["value"]
+    if kind == "str":
+        assert shown.endswith("… (cut off, 90,005 characters)")
+    assert (recorded.status_code, shown == good) == (200, kind != "str")
     assert output(alice, condition["run"]) == str([float(7) if kind == "float" else good])
+
+
+def test_a_question_that_is_cut_off_says_so_and_its_run_has_the_whole(alice: httpx.Client) -> None:
+    prompts = ["x" * 50_000, "May I?"]
+    whole = asked(alice, prompts=prompts)
+    assert sorted((each["prompt"] for each in whole), key=len) == prompts[::-1]
+    assert {each["prompt_is_cut"] for each in whole} == {False}
+    listed = [each for each in alice.get("/conditions").json() if each["run"] == whole[0]["run"]]
+    short, long = sorted(listed, key=lambda each: len(each["prompt"]))
+    assert (short["prompt"], short["prompt_is_cut"]) == ("May I?", False)
+    assert long["prompt_is_cut"]
+    assert long["prompt"].endswith("… (cut off, 50,000 characters)")
 
 
 def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(

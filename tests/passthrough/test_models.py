@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 from flyte import remote
 from flyteidl2.common import phase_pb2
+from flyteidl2.common.identifier_pb2 import UserIdentifier
+from flyteidl2.common.identity_pb2 import EnrichedIdentity, User, UserSpec
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 from pydantic import TypeAdapter
 
-from passthrough.models import Action, BoundedList, Timestamp
+from passthrough.models import (
+    Action,
+    BoundedList,
+    Caller,
+    Condition,
+    Identity,
+    Timestamp,
+    WholeCondition,
+)
 
 
 def details(phase: str, **more: Any) -> remote.ActionDetails:
@@ -61,14 +71,59 @@ def test_a_time_is_sent_in_utc_with_microseconds(time: str, sent: str) -> None:
     assert json.loads(adapter.dump_json(datetime.fromisoformat(time))) == sent
 
 
-def test_texts_are_cut_and_a_whole_list_of_them_too() -> None:
-    long = details("ACTION_PHASE_FAILED", error_info=pb.ErrorInfo(message="x" * 30_000))
-    error = Action.of(long).error or ""
-    assert len(error) == 20_000
+def failed(message: str) -> Action:
+    return Action.of(details("ACTION_PHASE_FAILED", error_info=pb.ErrorInfo(message=message)))
+
+
+def test_a_text_that_is_cut_off_says_so() -> None:
+    assert failed("x" * 20_000).error == "x" * 20_000
+    end = "… (cut off, 31,000 characters)"
+    assert failed("x" * 31_000).error == "x" * (20_000 - len(end)) + end
+
+
+def test_of_a_list_the_longest_texts_are_cut_off() -> None:
     adapter: TypeAdapter[list[Action]] = TypeAdapter(BoundedList[Action])
-    few, many = ([Action.of(long)] * count for count in (3, 1000))
+    few = [failed("x" * 30_000)] * 20
     assert adapter.validate_python(few) == few
-    cut = adapter.validate_python(many)
-    assert len(cut) == 1000
-    assert {len(each.error or "") for each in cut} == {250}
-    assert len(adapter.dump_json(cut)) < 2_000_000
+    many = [failed("a short one"), *[failed("x" * 30_000)] * 1000]
+    first, *rest = adapter.validate_python(many)
+    assert first == many[0]
+    texts = {each.error or "" for each in rest}
+    assert {text.endswith("… (cut off, 30,000 characters)") for text in texts} == {True}
+    assert sum(len(each.error or "") for each in rest) in range(490_000, 500_000)
+
+
+def test_a_condition_says_whether_its_question_is_whole() -> None:
+    def asked(**texts: Any) -> remote.ActionDetails:
+        return details("ACTION_PHASE_PAUSED", condition=pb.ConditionAction(**texts))
+
+    short, long = asked(prompt="May I?"), asked(prompt="May I? " * 10_000)
+    assert not Condition.of(short).prompt_is_cut
+    assert Condition.of(long).prompt_is_cut
+    assert Condition.of(asked(prompt="May I?", description="x" * 30_000)).prompt_is_cut
+    whole = WholeCondition.of(long)
+    assert (whole.prompt, whole.prompt_is_cut) == ("May I? " * 10_000, False)
+    adapter: TypeAdapter[list[Condition]] = TypeAdapter(BoundedList[Condition])
+    sent = json.loads(adapter.dump_json(adapter.validate_python([Condition.of(short)] * 100)))
+    assert {each["prompt_is_cut"] for each in sent} == {False}
+    other = Condition.of(asked(prompt="y" * 20_000))
+    listed = adapter.validate_python([Condition.of(short), *[other] * 50])
+    assert [each.prompt_is_cut for each in listed] == [False, *[True] * 50]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        (" Alice\nanswered:\tNo ", "Alice answered: No"),
+        ("\u202eecilA\u2066 \u200fLiddell\u2029\x85", "ecilA Liddell"),
+        ("\u0646\u200c\u0647 👩\u200d💻", "\u0646\u200c\u0647 👩\u200d💻"),
+        ("x" * 101, "x" * 99 + "…"),
+        ("x" * 100, "x" * 100),
+    ],
+)
+def test_a_name_of_a_person_is_on_one_line_and_short(chosen: str, shown: str) -> None:
+    spec = UserSpec(first_name=chosen)
+    user = User(id=UserIdentifier(subject="alice-subject"), spec=spec)
+    identity = Identity.of(EnrichedIdentity(user=user))
+    assert identity == Identity(subject="alice-subject", name=shown)
+    assert Caller(name=chosen, anonymous=False, sign_in=None).name == shown

@@ -1,16 +1,13 @@
 """The models of the runs API. ``passthrough/models.py`` has those of actions and conditions."""
 
 from typing import Any, Self
-from urllib.parse import quote, urlencode
 
-from fastapi import Request
 from flyte import remote
 from flyte.models import ActionPhase
 from pydantic import BaseModel, Field
 
 from passthrough import (
     FAILED,
-    MAX_NAME_CHARS,
     Identity,
     Inputs,
     RequestBody,
@@ -57,15 +54,6 @@ class Run(BaseModel):
             url=run.url,
             **more,
         )
-
-    def location(self, request: Request) -> str:
-        """Return where the run is in this API, for a Location header."""
-        name, project, domain = (
-            each[:MAX_NAME_CHARS] for each in (self.name, self.project, self.domain)
-        )
-        prefix = request.scope["root_path"]  # of a proxy, which the client sees
-        query = urlencode({"project": project, "domain": domain})
-        return f"{prefix}/runs/{quote(name, safe='')}?{query}"
 
 
 class RunWithResult(Run):

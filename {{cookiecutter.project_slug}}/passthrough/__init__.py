@@ -34,7 +34,7 @@ from .http.outgoing import HEADERS
 from .http.policy import ContentPolicy
 from .http.public import PATHS as PUBLIC_PATHS
 from .http.serving import COMMAND_LINE, UVICORN
-from .limits import MAX_NAME_CHARS, MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS, Limits
+from .limits import Limits
 from .models import (
     FAILED,
     Action,
@@ -42,10 +42,13 @@ from .models import (
     Caller,
     Condition,
     Identity,
+    NameOfPerson,
     Timestamp,
     TruncatedText,
+    WholeCondition,
     answer_of,
     is_answered,
+    location,
     phase_of,
     time_of,
 )
@@ -99,14 +102,14 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "Identity",
     "Action",
     "Condition",
+    "WholeCondition",
     "BoundedList",
     "TruncatedText",
+    "NameOfPerson",
     "Timestamp",
     "Limits",
     "FAILED",
-    "MAX_NAME_CHARS",
-    "MAX_SHOWN_DOMAINS",
-    "MAX_SHOWN_PROJECTS",
+    "location",
     "phase_of",
     "time_of",
     "answer_of",

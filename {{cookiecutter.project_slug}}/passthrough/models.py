@@ -1,29 +1,34 @@
 """Models of what the SDK returns, for endpoints to return as they are, or to subclass.
 
-Their texts are other people's: never show one as HTML. A long one is cut off, by its type.
+Their texts are other people's: never show one as HTML. A long one is cut off, by its type, and says
+so.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import quote, urlencode
 
+from fastapi import Request
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
 from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
-from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    computed_field,
+)
 
 from .extras.runs import attempts_of
-from .limits import (
-    MAX_LIST_CHARS,
-    MAX_READ_EVENTS,
-    MAX_SHOWN_EVENTS,
-    MAX_SHOWN_PHASES,
-    MAX_TEXT_CHARS,
-)
+from .limits import limits
 from .values import to_json
 
 T = TypeVar("T")
@@ -34,8 +39,32 @@ WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.IN
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 """Phases of an action that has ended with an error."""
 
-TruncatedText = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT_CHARS])]
-"""A text of at most `MAX_TEXT_CHARS`; the rest is cut off."""
+CUT_OFF = re.compile(r"… \(cut off, [\d,]+ characters\)\Z")
+"""The end of a text that is cut off, with the length of the whole."""
+MARKS = re.compile(
+    "[\x00-\x1f\x7f-\xa0\xad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
+)
+"""Control characters, line breaks, directions of text, and blanks that nobody sees."""
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    known = CUT_OFF.search(text)
+    end = known[0] if known else f"… (cut off, {len(text):,} characters)"
+    return text[: max(0, most - len(end))] + end
+
+
+def _on_one_line(name: str) -> str:
+    name = " ".join(MARKS.sub(" ", name).split())
+    return name if len(name) <= 100 else f"{name[:99]}…"
+
+
+TruncatedText = Annotated[str, AfterValidator(lambda text: _cut(text, limits().text_chars))]
+"""A text of at most ``Limits.text_chars``. A longer one is cut off, and ends with `CUT_OFF`."""
+
+NameOfPerson = Annotated[str, AfterValidator(_on_one_line)]
+"""A name that people choose: on one line, without marks that could change what stands beside it."""
 
 
 def _texts_in(value: Any) -> Iterable[str]:
@@ -46,23 +75,34 @@ def _texts_in(value: Any) -> Iterable[str]:
     return [value] if type(value) is str else []
 
 
-def _cut(value: Any, limit: int) -> Any:
+def _with_cut_texts(value: Any, most: int) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_copy(update={name: _cut(each, limit) for name, each in value})
+        cut = {name: _with_cut_texts(each, most) for name, each in value}
+        return value.model_copy(update=cut)
     if isinstance(value, list):
-        return [_cut(each, limit) for each in value]
-    return value[:limit] if type(value) is str else value
+        return [_with_cut_texts(each, most) for each in value]
+    return _cut(value, most) if type(value) is str else value
 
 
 def _with_short_texts(models: list[Any]) -> list[Any]:
-    lengths = [*map(len, _texts_in(models))]
-    if sum(lengths) <= MAX_LIST_CHARS:
-        return models
-    return list(_cut(models, MAX_LIST_CHARS // len(lengths)))
+    lengths, left = sorted(map(len, _texts_in(models))), limits().list_chars
+    for number, length in enumerate(lengths):
+        most = left // (len(lengths) - number)  # of what is left, as much as of any longer text
+        if length > most:
+            return [_with_cut_texts(model, most) for model in models]
+        left -= length
+    return models
 
 
 BoundedList = Annotated[list[T], AfterValidator(_with_short_texts)]
-"""What an endpoint returns that lists models: if all texts together are too long, each is cut."""
+"""What an endpoint returns that lists models: if all texts together have more than
+``Limits.list_chars``, the longest are cut off."""
+
+
+def location(request: Request, *path: str, **query: str) -> str:
+    """Return where something is in this API, as the client sees it, for a Location header."""
+    prefix = request.scope["root_path"]  # of a proxy
+    return "/".join([prefix, *(quote(part, safe="") for part in path)]) + f"?{urlencode(query)}"
 
 
 def _utc_text(time: datetime) -> str:
@@ -106,7 +146,7 @@ class Caller(BaseModel):
         description="Flyte's identifier of the caller; null if Flyte does not know who it is",
         examples=["00u1alice"],
     )
-    name: TruncatedText | None = Field(default=None, examples=["Alice Liddell"])
+    name: NameOfPerson | None = Field(default=None, examples=["Alice Liddell"])
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(
         description="Whether every caller is anonymous, because Flyte is called in plaintext"
@@ -117,8 +157,10 @@ class Caller(BaseModel):
 class Identity(BaseModel):
     """Who did something: a person, or an application with its own identity."""
 
-    subject: TruncatedText = Field(examples=["00u1alice"])
-    name: TruncatedText = Field(examples=["Alice Liddell"])
+    subject: TruncatedText = Field(
+        examples=["00u1alice"], description="Flyte's identifier: several may have one name"
+    )
+    name: NameOfPerson = Field(examples=["Alice Liddell"])
 
     @classmethod
     def of(cls, identity: Any) -> Self | None:
@@ -157,7 +199,10 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
 
 
 class Condition(BaseModel):
-    """What a run asks people, from the details of its action, and the answer."""
+    """What a run asks people, from the details of its action, and the answer.
+
+    Who answers must have read all of the prompt: show no buttons below one that is cut off.
+    """
 
     run: TruncatedText
     action: TruncatedText = Field(description="The name of its action")
@@ -171,6 +216,12 @@ class Condition(BaseModel):
     answered_at: Timestamp | None
     answered_by: Identity | None = Field(description="Null also if Flyte does not know")
     value: bool | int | float | TruncatedText | None
+
+    @computed_field(description="Then `GET /runs/{name}/conditions` returns the whole")  # type: ignore[prop-decorator]
+    @property
+    def prompt_is_cut(self) -> bool:
+        """Whether the prompt, or a description, is cut off."""
+        return bool(CUT_OFF.search(self.prompt) or CUT_OFF.search(self.description or ""))
 
     @classmethod
     def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
@@ -193,6 +244,19 @@ class Condition(BaseModel):
             value=answer_of(details),
             **more,
         )
+
+
+class WholeCondition(Condition):
+    """What a run asks people, with all of the prompt and its description."""
+
+    prompt: str = Field(description="Other people's text: never show it as HTML")
+    description: str | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def prompt_is_cut(self) -> bool:
+        """Never, even if the prompt ends like one that is."""
+        return False
 
 
 class Event(BaseModel):
@@ -269,8 +333,8 @@ class Action(BaseModel):
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
     found = [
         (attempt.attempt, each)
-        for attempt in attempts[-MAX_SHOWN_PHASES:]
-        for each in attempt.phase_transitions[-MAX_SHOWN_PHASES:]
+        for attempt in attempts[-20:]
+        for each in attempt.phase_transitions[-20:]
     ]
     return [
         PhaseOfAttempt(
@@ -279,17 +343,17 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
             started_at=time_of(each.start_time),
             ended_at=time_of(each.end_time),
         )
-        for attempt, each in found[-MAX_SHOWN_PHASES:]
+        for attempt, each in found[-20:]
     ]
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last events, a repeated one once: of a new attempt, that is why it was needed."""
+    """Return the last five, a repeated one once: of a new attempt, that is why it was needed."""
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
-        for each in attempt.cluster_events[-MAX_READ_EVENTS:]:
-            message = (each.message or each.reason)[:MAX_TEXT_CHARS]
+        for each in attempt.cluster_events[-50:]:
+            message = each.message or each.reason
             before = merged.pop(message, None)
             count = max(each.count, before.count + 1 if before else 1)  # Kubernetes counts, too
             merged[message] = Event(message=message, count=count, last_at=time_of(each.occurred_at))
-    return [*merged.values()][-MAX_SHOWN_EVENTS:]
+    return [*merged.values()][-5:]

@@ -42,6 +42,13 @@ def test_a_task_that_does_not_exist_is_a_problem(alice: httpx.Client) -> None:
     assert response.json()["title"] == "Not Found"
 
 
+@pytest.mark.parametrize("path", ["/tasks/team/app.greet", "/tasks/team%2Fapp.greet"])
+def test_a_name_may_have_a_slash(alice: httpx.Client, path: str) -> None:
+    for answer in (alice.get(path), alice.post(f"{path}/runs", json={})):
+        assert answer.status_code == 404
+        assert "team/app.greet" in answer.json()["detail"]
+
+
 def test_a_version_can_be_requested(alice: httpx.Client) -> None:
     latest = alice.get(GREET).json()
     assert alice.get(GREET, params={"version": latest["version"]}).json() == latest

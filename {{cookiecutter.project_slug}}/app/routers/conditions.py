@@ -15,6 +15,7 @@ from passthrough import (
     BoundedList,
     Condition,
     RunDep,
+    WholeCondition,
     answer_of,
     best_effort,
     call_each,
@@ -59,10 +60,13 @@ async def list_waiting(limit: Limit = 50) -> BoundedList[Condition]:
 @router.get("/runs/{name}/conditions", summary="List a run's conditions")
 async def list_conditions(
     run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
-) -> BoundedList[Condition]:
-    """List what the run has asked so far, with the answers; what waits comes first."""
+) -> list[WholeCondition]:
+    """List what the run has asked so far, with the answers; what waits comes first.
+
+    Questions are whole here, however long they are.
+    """
     found = await take(conditions_of(run.name), limit, offset)
-    return await details_of(found, Condition.of)
+    return await details_of(found, WholeCondition.of)
 
 
 @router.post(

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough import MAX_SHOWN_DOMAINS, MAX_SHOWN_PROJECTS, BoundedList, TruncatedText, take
+from passthrough import BoundedList, TruncatedText, take
 
 router = APIRouter(tags=["projects"])
 
@@ -21,13 +21,13 @@ class Project(BaseModel):
 @router.get("/projects", summary="List projects")
 async def list_projects() -> BoundedList[Project]:
     """List the active projects that the caller may see, oldest first, and at most 1,000."""
-    projects = await take(remote.Project.listall.aio(), MAX_SHOWN_PROJECTS)
+    projects = await take(remote.Project.listall.aio(), 1000)
     return [
         Project(
             id=project.pb2.id,
             name=project.pb2.name,
             description=project.pb2.description,
-            domains=[domain.id for domain in project.pb2.domains[:MAX_SHOWN_DOMAINS]],
+            domains=[domain.id for domain in project.pb2.domains],
         )
         for project in projects
     ]

@@ -15,6 +15,7 @@ from passthrough import (
     SubjectDep,
     WaitQuery,
     best_effort,
+    location,
     phase_of,
     runs_that_ask,
     take,
@@ -86,7 +87,8 @@ async def rerun(
     """Start a new run of the same task and version, with some inputs changed."""
     given = body or Rerun()
     run = Run.of(await flyte.rerun.aio(name, recover=given.recover, **given.inputs))
-    response.headers["Location"] = run.location(request)
+    at = location(request, "runs", run.name, project=run.project, domain=run.domain)
+    response.headers["Location"] = at
     return run
 
 

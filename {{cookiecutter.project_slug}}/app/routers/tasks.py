@@ -14,6 +14,7 @@ from passthrough import (
     TaskDep,
     TruncatedText,
     WaitQuery,
+    location,
     schema_of,
     take,
     wait_for,
@@ -61,7 +62,7 @@ async def list_tasks(
     ]
 
 
-@router.get("/tasks/{name}", summary="Get a task")
+@router.get("/tasks/{name:path}", summary="Get a task")
 async def get_task(task: TaskDep) -> Task:
     """Return a task, with the schema of its inputs."""
     return Task(
@@ -72,7 +73,7 @@ async def get_task(task: TaskDep) -> Task:
     )
 
 
-@router.post("/tasks/{name}/runs", status_code=201, summary="Run a task")
+@router.post("/tasks/{name:path}/runs", status_code=201, summary="Run a task")
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
 ) -> RunWithResult:
@@ -80,5 +81,6 @@ async def run_task(
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
     shown = await RunWithResult.after(run, with_outputs=wait > 0)
-    response.headers["Location"] = shown.location(request)
+    at = location(request, "runs", shown.name, project=shown.project, domain=shown.domain)
+    response.headers["Location"] = at
     return shown

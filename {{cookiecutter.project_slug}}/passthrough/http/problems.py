@@ -247,4 +247,5 @@ def _short(text: Any) -> Any:
 
 def route_of(scope: Scope) -> str:
     """Return the path of a request's route, such as ``/runs/{name}``: a path may quote a token."""
-    return getattr(scope.get("route"), "path", None) or "-"
+    route = scope.get("route")  # of FastAPI, or of Starlette, whose mounts have no format
+    return getattr(route, "path_format", None) or getattr(route, "path", None) or "-"
