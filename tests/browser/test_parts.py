@@ -178,6 +178,7 @@ UNTOUCHED = {
     "large": (INTEGER, "9007199254740993"),
     "either": (EITHER, "1.0"),
     "nan": (NUMBER, '"NaN"'),
+    "nan or text": ({"anyOf": [NUMBER, TEXT]}, '"NaN"'),
     "any": ({}, '{"a":[1.0,-0.0,1e+16,9007199254740993,{"b":null}]}'),
     "naive": ({"type": "string", "format": "date-time"}, '"2026-07-01T12:00:00.123456"'),
     "pause": ({"type": "string", "format": "duration"}, '"PT5400.5S"'),
@@ -280,6 +281,16 @@ def test_what_has_no_one_meaning_is_refused(page: Page) -> None:
     for number, why in enumerate(REFUSED.values()):
         field = page.get_by_label(f"i{number:02} ")
         expect(field).to_have_accessible_description(re.compile(re.escape(why)))
+
+
+def test_beside_a_text_nan_is_a_text(page: Page) -> None:
+    given(page, {"either": {"anyOf": [NUMBER, TEXT]}}, {"either": '"NaN"'})
+    kind = page.get_by_label("Kind of value")
+    expect(kind).to_have_value("1")
+    kind.select_option("number")
+    page.get_by_label("Value", exact=True).fill("NaN")
+    assert entered(page) == {}
+    expect(kind).to_have_accessible_description("NaN would be a text here")
 
 
 SHOWN = {

@@ -88,6 +88,20 @@ def test_running_again_fills_in_the_same_inputs_and_sends_the_changed_ones(
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Grace!")
 
 
+def test_running_again_sends_nothing_that_nobody_has_edited(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    old = started(api, "echo", text="two\r\nlines\r\n")
+    page = visit("alice").go(f"tasks/{TASKS}.echo?from={old}")
+    expect(page.get_by_label("text text")).to_have_value("two\nlines\n")
+    with page.expect_response(lambda answer: answer.request.method == "POST") as sent:
+        page.get_by_role("button", name="Run").click()
+    assert sent.value.request.post_data_json == {"inputs": {}}
+    run = sent.value.json()["name"]
+    assert finished(api, run) == "succeeded"
+    assert api.get(f"/runs/{run}/io").json()["outputs"] == {"o0": "two\r\nlines\r\n"}
+
+
 def test_enter_runs_no_form_whose_text_is_empty_or_has_several_lines(visit: Visitors) -> None:
     page = visit("alice").go(f"tasks/{TASKS}.greet")
     name = page.get_by_label("name")
@@ -349,3 +363,20 @@ def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit
     page.unroute_all()
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+
+
+def test_a_task_with_a_slash_in_its_name_is_opened_and_run(visit: Visitors) -> None:
+    visitor = visit("alice")
+    odd, real = "odd/name.greet", f"{TASKS}.greet"
+
+    def rename(route: Route) -> None:
+        answer = route.fetch(url=route.request.url.replace("odd%2Fname.greet", real))
+        route.fulfill(response=answer, body=answer.text().replace(real, odd))
+
+    visitor.page.route(re.compile(r"/tasks[?/]"), rename)
+    page = visitor.go("tasks")
+    page.get_by_role("link", name=odd).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(odd)
+    page.get_by_label("name").fill("Ada")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")

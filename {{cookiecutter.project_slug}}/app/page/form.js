@@ -138,22 +138,18 @@ function required(text, from = (same) => same) {
   return from(text);
 }
 
-/** A line of text for a value. */
-function line({ id, value }, { shown = String, from, hint, ...attributes } = {}) {
-  const node = h("input", { id, type: "text", autocomplete: "off", spellcheck: "false", ...attributes });
+/** A text for a value, in one line or, with `tag`, in an area. */
+function line({ id, value }, { tag = "input", shown = String, from, hint, ...attributes } = {}) {
+  const kind = tag === "input" ? { type: "text" } : { rows: 1, class: "code" };
+  const node = h(tag, { id, autocomplete: "off", spellcheck: "false", ...kind, ...attributes });
   node.value = value === undefined ? "" : shown(value);
   return { node, hint, read: () => required(node.value.trim(), from) };
 }
 
-function area(id, text = "", attributes = {}) {
-  const node = h("textarea", { id, rows: 1, autocomplete: "off", ...attributes });
-  node.value = text;
-  return node;
-}
-
 /** A text, which may be empty, but hardly ever on purpose. */
 function string({ id, value }) {
-  const node = area(id, value, { dir: "auto" });
+  const node = h("textarea", { id, rows: 1, autocomplete: "off", dir: "auto" });
+  node.value = value ?? "";
   let warned = value !== undefined;
   const read = () => {
     if (node.value || warned) return node.value;
@@ -181,21 +177,13 @@ const ISO = /^(-?)P(?=\d|T\d)(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)
 const WORDS = /^(-?)\s*(?=\d)(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*min)?\s*(?:(\d+)(\.\d{1,6})?\s*s)?$/i;
 const SECONDS = [604_800, 86_400, 3600, 60, 1]; // of the units above
 
-/** Read "1 h 30 min" or an ISO 8601 duration, whose units are at most weeks: its sign, seconds, and their fraction. */
-function duration(text) {
+/** Write "1 h 30 min" or an ISO 8601 duration, whose units are at most weeks, as ISO 8601 or in words. */
+function duration(text, inWords) {
   const [, sign, ...parts] = ISO.exec(text.toUpperCase()) ?? WORDS.exec(text) ?? [];
   if (!parts.length) throw new Invalid("Give w, d, h, min and s, such as 1 h 30 min, or PT1H30M");
-  return [sign, SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0), parts[5] ?? ""];
-}
-
-function durationAsIso(text) {
-  const [sign, seconds, fraction] = duration(text);
-  return `${sign}PT${seconds}${fraction}S`;
-}
-
-function durationInWords(text) {
-  const [sign, seconds, fraction] = duration(text);
-  let rest = seconds;
+  const fraction = parts[5] ?? "";
+  let rest = SECONDS.reduce((sum, size, index) => sum + size * Number(parts[index] ?? 0), 0);
+  if (!inWords) return `${sign}PT${rest}${fraction}S`;
   const words = UNITS.map(([unit, size]) => {
     const amount = Math.floor(rest / size) + (size === 1 ? fraction : "");
     rest %= size;
@@ -263,21 +251,12 @@ function file({ id, value, schema, upload, show }) {
   };
 }
 
-function bytes({ id, value }) {
-  const node = area(id, value, { class: "code" });
-  return { node, read: () => node.value.replace(/\s/g, ""), hint: "In Base64." };
-}
-
-function json({ id, value }) {
-  const node = area(id, stringify(value, "  "), { class: "code" });
-  const read = () => required(node.value.trim(), (text) => {
-    try {
-      return parse(text);
-    } catch (error) {
-      throw new Invalid(`This is not JSON: ${error.message}`);
-    }
-  });
-  return { node, read };
+function json(text) {
+  try {
+    return parse(text);
+  } catch (error) {
+    throw new Invalid(`This is not JSON: ${error.message}`);
+  }
 }
 
 const options = (schema) => schema.enum ?? [schema.const];
@@ -293,7 +272,9 @@ function choice({ id, value, schema }) {
 function union({ schema, value, inner, kindOf, root }) {
   const variants = schema.anyOf.map((each) => ({ ...resolve(each, root), description: undefined }));
   const kinds = variants.map(kindOf);
-  const fitting = kinds.findIndex((kind, index) => value !== undefined && kind.fits(value, variants[index]));
+  const texts = kinds.indexOf(KINDS.string); // beside a text, "NaN" is one: JSON cannot tell them apart
+  const fitting = texts >= 0 && NUMBERS.includes(value) ? texts
+    : kinds.findIndex((kind, index) => value !== undefined && kind.fits(value, variants[index]));
   const target = h("select", { "aria-label": "Kind of value", change: show },
     variants.map((each, index) => h("option", { value: index }, each.title ?? kinds[index].called ?? "other")));
   target.value = Math.max(0, fitting);
@@ -307,7 +288,12 @@ function union({ schema, value, inner, kindOf, root }) {
   }
   show();
   const node = h("div.union", target, place);
-  return { node, target, at: current, read: (errors) => current().read(errors) };
+  function read(errors) {
+    const given = current().read(errors);
+    if (texts >= 0 && kinds[target.value] === KINDS.number && NUMBERS.includes(given)) throw new Invalid(`${given} would be a text here`);
+    return given;
+  }
+  return { node, target, at: current, read };
 }
 
 function object({ schema, value, inner }) {
@@ -379,9 +365,11 @@ const isText = (value) => typeof value === "string";
 /** For each kind: its name, a test for the values it can show, and a function to make its control. */
 const KINDS = {
   string: { called: "text", fits: isText, make: string },
-  bytes: { free: true, called: "bytes", fits: isText, make: bytes },
+  bytes: { called: "bytes", fits: isText,
+    make: (at) => line(at, { tag: "textarea", from: (text) => text.replace(/\s/g, ""), hint: "In Base64." }) },
   file: { called: "URI", fits: (value) => isText(value?.uri ?? value), make: file },
-  json: { called: "JSON", fits: () => true, make: json },
+  json: { called: "JSON", fits: () => true,
+    make: (at) => line(at, { tag: "textarea", shown: (value) => stringify(value, "  "), from: json }) },
   integer: { called: "whole number", fits: (value) => isNumber(value) && /^-?\d+$/.test(value),
     make: (at) => line(at, { inputmode: "numeric", from: integer }) },
   number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
@@ -392,7 +380,7 @@ const KINDS = {
   "date-time": { called: "date and time", fits: (value) => isText(value) && /^\d{4}-.*T/.test(value) && !isNaN(Date.parse(value)),
     make: dateTime },
   duration: { called: "duration", fits: (value) => isText(value) && ISO.test(value),
-    make: (at) => line(at, { shown: durationInWords, from: durationAsIso, hint: "Such as 1 h 30 min, or PT1H30M." }) },
+    make: (at) => line(at, { shown: (iso) => duration(iso, true), from: (text) => duration(text), hint: "Such as 1 h 30 min." }) },
   choice: { called: "choice", fits: (value, schema) => options(schema).some((each) => same(each, value)), make: choice },
   boolean: { free: true, called: "yes or no", fits: (value) => typeof value === "boolean", make: boolean },
   null: { free: true, called: "none", fits: (value) => value === null, make: said("nothing", null) },
