@@ -62,9 +62,11 @@ class App:
 def serving_app(project: Path, log: Path, flyte: LocalFlyte, **variables: str) -> Iterator[App]:
     """Serve a project's app on a local Flyte for the block, with sign-in."""
     people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
-    variables |= flyte.app_environment() | sign_in.environment(people, SECRET)
     with listen() as listener:
-        url, socket = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
+        port, socket = listener.getsockname()[1], listener.fileno()
+        url = f"http://127.0.0.1:{port}"
+        signing_in = sign_in.environment(people, restarts=False, secret=SECRET, port=port)
+        variables |= flyte.app_environment() | signing_in
         command = f"uvicorn --factory local_flyte.sign_in:create_app --fd {socket}"
         with started(command, project, f"{url}/health", variables, log, socket) as process:
             assert process.poll() is None, log.read_text("utf-8")

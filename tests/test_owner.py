@@ -125,7 +125,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     pages.remove(project / "docs/recipes/gradio.md")  # browser/test_gradio.py installs it
     told = "".join(page.read_text("utf-8") for page in pages)
     packages = re.findall(r'`"([^"`]+>=[^"`]+)"`', told)
-    assert len(packages) == 3
+    assert len(packages) == 2
     for package in packages:
         put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
@@ -213,7 +213,7 @@ def without_streams_page_and_samples(project: Path) -> None:
 def with_only_health(project: Path) -> None:
     without_small_parts(project)
     without_streams_page_and_samples(project)
-    for name in ("runs", "actions", "conditions"):
+    for name in ("runs", "actions", "conditions", "files"):
         without_router(project, name)
     main = project / "app/main.py"
     unused = r"ROUTERS = .*\n.*\n.*\n\n|    for module in R.*\n.*\n|from .*Domain\n"

@@ -3,11 +3,12 @@
 import json
 
 import httpx
+import pytest
 from playwright.sync_api import Route, expect
 
 from local_flyte.testing import wait_until
 
-from .visiting import Visitors, finished, log_lines, started
+from .visiting import Visitors, finished, log_lines, started, stream
 
 
 def test_a_log_of_ten_thousand_lines_is_followed_until_the_user_scrolls_up(
@@ -68,3 +69,40 @@ def test_a_log_is_shown_as_a_terminal_would_leave_it(visit: Visitors, api: httpx
     shown = ["red too", "link after", "plain, and open to the end"]
     wait_until(lambda: log_lines(page) == shown)
     expect(page.get_by_role("log").get_by_role("link")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "text", "kept"),
+    [(100_400, "", 100_000), (2_000, "long " * 1200, 800)],
+    ids=["many lines", "many characters"],
+)
+def test_a_log_that_is_too_long_for_a_page_says_what_is_missing_and_its_end_can_be_reached(
+    *, lines: int, text: str, kept: int, visit: Visitors, api: httpx.Client
+) -> None:
+    name = started(api, "greet", name="Ada")
+    finished(api, name)
+    visitor = visit("alice", viewport={"width": 320, "height": 640})
+    page = visitor.page
+    parts = """function* () {
+        let part = "";
+        for (let line = 1; line <= LINES; line++) {
+            part += `id: 1-${line}\\ndata: ${line} TEXT\\n\\n`;
+            if (part.length > 60000 || line === LINES) { yield part; part = ""; }
+        }
+    }""".replace("LINES", str(lines)).replace("TEXT", text)
+    stream(page, "/logs", parts)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visitor.go(f"runs/{name}")
+    wait_until(lambda: page.evaluate("window.sent"))
+    log = page.get_by_role("log")
+    wait_until(lambda: log.evaluate("log => log.lastChild.textContent").count(f"\n{lines} "))
+    page.get_by_role("button", name="Copy log").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copied[0] == f"― The first {lines - kept} lines are not kept here ―"
+    assert [line.split(" ")[0] for line in copied[1:]] == [
+        *map(str, range(lines - kept + 1, lines + 1))
+    ]
+    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
+    wait_until(lambda: log.evaluate(at_its_end))
+    assert log.evaluate("log => log.scrollHeight") < 33_554_432

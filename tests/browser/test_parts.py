@@ -144,6 +144,31 @@ def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     expect(page.locator("pre")).to_contain_text('"column 0": 0')
 
 
+PEOPLE: list[tuple[str, str, str]] = [
+    ("alice-subject", "Alice Adams", "Alice Adams (alice-subject)"),
+    ("mallory-subject", "ALICE\u2029 \u202eAdams", "ALICE Adams (mallory-subject)"),
+    ("eve-subject", "Alice (alice-subject)", "Alice (alice-subject) (eve-subject)"),
+    ("x", "No\nAlice answered: No", "No Alice answered: No"),
+    ("y", "z" * 200, "z" * 100 + "…"),
+    ("bob-subject", "", "bob-subject"),
+    ("", "", "nobody"),
+]
+
+
+def test_a_name_is_one_line_and_told_apart_from_the_same_name_of_somebody_else(page: Page) -> None:
+    page.evaluate(
+        """async (people) => {
+            const { person } = await import("/session.js");
+            const made = people.map(([subject, name]) => person({ subject, name }));
+            document.querySelector("main").append(...made);
+        }""",
+        PEOPLE,
+    )
+    names = page.locator("main > bdi")
+    expect(names).to_have_text([told for _, _, told in PEOPLE])
+    assert [each.get_attribute("title") for each in names.all()] == [each[0] for each in PEOPLE]
+
+
 def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_is(
     page: Page,
 ) -> None:

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
@@ -39,6 +40,9 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
     words = "A run of Alice Adams waits for an answer"
     expect(bob.get_by_role("link", name=words).last).to_have_text(words)
     bob.get_by_role("link", name=f"Runs 1 ({words}").click()
+    expect(alice.get_by_role("link", name="Runs 1")).to_be_visible()
+    for page in (alice, bob):  # from now on, only the answer can tell
+        page.route("**/runs?*phase=paused*", lambda route: route.abort())
     waiting = bob.get_by_role("region", name="Waiting for an answer")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (1)")
     whose = f"Publish 'the news'?Run {name} of Alice Adams, {TASKS}.publish · Asked"
@@ -48,6 +52,9 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
     expect(asked).to_contain_text("Bob Brown answered: Yes")
     expect(alice.get_by_role("region", name="Outputs")).to_contain_text("published: the news")
     expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (0)")
+    expect(asked.get_by_title("bob-subject").last).to_have_text("Bob Brown")
+    for page in (alice, bob):
+        expect(page.get_by_role("link", name="Runs", exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -71,27 +78,60 @@ def test_a_question_has_the_control_that_fits_its_type_and_its_prompt_is_text(
     expect(page.get_by_role("region", name="Outputs")).to_contain_text(output)
 
 
-def test_the_newest_question_comes_first_and_those_that_wait_before_the_others(
+def questions(*asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a run's conditions."""
+    default = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
+    default |= {"phase": "paused", "type": "boolean"}
+    return [default | each | {"action": each["name"]} for each in asked]
+
+
+def test_questions_are_in_order_and_answers_are_what_they_are(
     visit: Visitors, api: httpx.Client
 ) -> None:
     """Times of different precisions: as text, the second one would come after the first."""
     visitor = visit("alice")
-    name = started(api, "greet", name="Ada")
-    default: dict[str, Any] = dict.fromkeys(("description", "answered_at", "answered_by", "value"))
-    default |= {"run": name, "phase": "paused", "type": "boolean"}
-    asked: list[dict[str, Any]] = [
-        {"prompt": "answered", "asked_at": "2026-01-31T09:30:09Z", "value": True},
-        {"prompt": "newest", "asked_at": "2026-01-31T09:30:08.847Z"},
-        {"prompt": "older", "asked_at": "2026-01-31T09:30:08Z"},
+    run = started(api, "greet", name="Ada")
+    told: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
+    told |= {True: "Yes", False: "No", 2: "2"}
+    answers = [
+        {"name": str(number), "value": value, "asked_at": f"2026-01-31T09:30:0{number}Z"}
+        for number, value in enumerate(told)
     ]
-    send_actions(
-        visitor.page,
-        {"phase": "paused"},
-        *({"condition": default | each | {"action": each["prompt"]}} for each in asked),
+    asked = questions(
+        *answers,
+        {"name": "newest", "asked_at": "2026-01-31T09:30:08.847Z"},
+        {"name": "older", "asked_at": "2026-01-31T09:30:08Z"},
     )
-    page = visitor.go(f"runs/{name}")
-    prompts = page.get_by_role("region", name="Questions").locator(".told")
-    expect(prompts).to_have_text(["newest", "older", "answered"])
+    asked = [each | {"run": run, "prompt": each["name"]} for each in asked]
+    send_actions(visitor.page, {"phase": "paused"}, *({"condition": each} for each in asked))
+    page = visitor.go(f"runs/{run}")
+    shown = page.get_by_role("region", name="Questions")
+    expect(shown.locator(".told")).to_have_text(["newest", "older", "4", "3", "2", "1", "0"])
+    words = [f"Somebody answered: {each}" for each in reversed(told.values())]
+    expect(shown.locator(".text")).to_have_text(words)
+
+
+def test_a_question_that_was_cut_off_has_no_buttons_until_all_of_it_is_shown(
+    visit: Visitors, api: httpx.Client
+) -> None:
+    visitor = visit("alice")
+    run = started(api, "greet", name="Ada")
+    whole = "Publish this? " + "really " * 4000 + "No: delete everything!"
+    cut = f"{whole[:20_000]}… (cut off, {len(whole):,} characters)"
+    (asked,) = questions({"name": "a1", "run": run, "prompt": cut})
+    send_actions(visitor.page, {"phase": "paused"}, {"condition": asked})
+    page = visitor.go(f"runs/{run}")
+    question = page.get_by_role("region", name="Questions").get_by_role("group")
+    for sent in (cut, whole):
+        answer = [asked | {"prompt": sent}]
+        page.route(f"**/runs/{run}/conditions*", partial(Route.fulfill, json=answer))
+        expect(question.get_by_role("button")).to_have_text(["Show the whole question"])
+        question.get_by_role("button").click()
+        if sent == cut:
+            expect(question.get_by_role("alert")).to_contain_text("be shown whole here")
+    expect(question.get_by_role("button")).to_have_text(["Yes", "No"])
+    expect(question.locator(".told")).to_have_text(whole)
+    expect(question.locator(".told")).to_be_focused()
 
 
 def test_a_run_that_waits_says_why_and_nothing_is_asked_for_that_is_not_there(
@@ -111,7 +151,7 @@ def test_a_run_that_waits_says_why_and_nothing_is_asked_for_that_is_not_there(
     visitor.page.on("request", lambda request: asked.append(request.url))
     page = visitor.go(f"runs/{name}")
     said = page.get_by_label("What the cluster says")
-    expect(said).to_have_text(["0/3 nodes are available (12 times)"] * 2)
+    expect(said).to_have_text(["0/3 nodes are available (seen 12 times)"] * 2)
     expect(page.locator(".events").last.locator("xpath=preceding-sibling::pre")).to_have_text(
         "no memory"
     )

@@ -53,6 +53,35 @@ def send_actions(page: Page, *actions: dict[str, Any]) -> None:
     )
 
 
+# The page's own scripts get what the app would send, in parts, as fast as they take it; meanwhile
+# it is noted how long the browser can do nothing else.
+_STREAM = """(path, parts) => {
+    const real = window.fetch;
+    window.fetch = (url, options) => {
+        if (!String(url).includes(path)) return real(url, options);
+        const texts = window.sent ? [].values() : parts(); // all of it, once
+        const pull = (stream) => {
+            const { value, done } = texts.next();
+            if (!done) stream.enqueue(new TextEncoder().encode(value));
+            else (stream.close(), window.sent = true);
+        };
+        return Promise.resolve(new Response(new ReadableStream({ pull }, { highWaterMark: 0 })));
+    };
+    let before = performance.now();
+    window.longest = 0;
+    setInterval(() => {
+        const now = performance.now();
+        window.longest = Math.max(window.longest, now - before);
+        before = now;
+    });
+}"""
+
+
+def stream(page: Page, path: str, parts: str) -> None:
+    """Let the page get a stream from this generator in JavaScript, instead of the app's."""
+    page.add_init_script(f"({_STREAM})({json.dumps(path)}, {parts})")
+
+
 class Visitors:
     """Opens browser windows, and closes them all."""
 

@@ -116,7 +116,7 @@ def test_an_exported_address_and_a_port_in_use_are_told(printed: str) -> None:
     """The printed ``curl`` lines are tried in test_demo.py."""
     assert re.search(r"^Port 8080 is in use, so .* --port <number>$", printed, re.MULTILINE)
     assert "Using the variables in .env.\n" in printed
-    assert "Not used with the local Flyte" in printed
+    assert "Not used by make dev" in printed
     assert "FLYTE_ADMIN_ENDPOINT, FLYTE_ENDPOINT" in printed
 
 
@@ -202,7 +202,7 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     )
     main.write_text(correct)
     with started(root) as (command, printed):
-        assert "Not used with the local Flyte: FLYTE_ENDPOINT\n" in printed
+        assert "Not used by make dev: FLYTE_ENDPOINT\n" in printed
         lines = curl_lines(printed)
         assert {httpx.URL(line[-1]).path for line in lines} == {
             "/projects",  # for the one that is gone
@@ -233,6 +233,82 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
         check_ends(command, signal.SIGINT)
 
 
+def test_what_is_remembered_is_private_and_with_keep_so_are_tasks_and_runs(
+    baker: Baker, tmp_path: Path, browser: httpx.Client
+) -> None:
+    project = baker(tmp_path)
+    memory = project / ".local_flyte"
+    run(["git", "init", "--quiet"], project)
+    printed = []
+    for options in (["--no-reload"], ["--no-reload", "--keep"], ["--no-reload", "--keep"]):
+        with started(project, *options) as (command, told):
+            printed.append(told)
+            url = told.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
+            bob = re.findall(r"'(Authorization: Bearer bob\S+)'", told)[0].partition(": ")[2]
+            browser.headers["Authorization"] = bob
+            seen = browser.get(f"{url}/runs").json()
+            if len(printed) == 2:  # another one that keeps its runs there is refused
+                twice = [sys.executable, "-m", "local_flyte", "--keep", "--port", "0"]
+                second = subprocess.run(
+                    twice, cwd=project, capture_output=True, text=True, check=False
+                )
+                assert "Another make dev keeps its runs in" in second.stderr
+                runs = f"{url}/tasks/my-flyte-app-tasks"
+                body = {"inputs": {"name": "Ada"}}
+                greeting = browser.post(f"{runs}.greet/runs?wait=60", json=body).json()
+                assert greeting["phase"] == "succeeded", greeting
+                counting = browser.post(f"{runs}.count/runs", json={"inputs": {"to": 99999}}).json()
+            check_ends(command, signal.SIGTERM)
+        assert memory.stat().st_mode & 0o777 == 0o700
+        for file in ("secret", "authority"):
+            assert (memory / file).stat().st_mode & 0o777 == 0o600
+    secrets = [{*re.findall(r"secret=(\S+)|Bearer (\S+)'", told)} for told in printed]
+    assert secrets[0] == secrets[1] == secrets[2]
+    assert {each["name"]: each["phase"] for each in seen} == {
+        greeting["name"]: "succeeded",
+        counting["name"]: "aborted",
+    }
+    assert run(["git", "status", "--porcelain", "--", ".local_flyte"], project) == ""
+    memory.chmod(0o750)
+    start = [sys.executable, "-m", "local_flyte"]
+    refused = subprocess.run(start, cwd=project, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "it is not a folder that only you may read" in refused.stderr
+
+
+def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
+    baker: Baker, tmp_path: Path, browser: httpx.Client
+) -> None:
+    """That Flyte is a local one, of another project, started as for an app of one's own."""
+    there, here = baker(tmp_path / "there"), baker(tmp_path / "here")
+    with started(there, "--flyte-only") as (flyte_command, printed):
+        config = flyte_lines(printed)[0][2]
+        shutil.copy(config, without_token := tmp_path / "config.yaml")
+        with started(here, "--flyte", config) as (command, told):
+            assert "Flyte      dns:///127.0.0.1:" in told
+            to_open = told.partition("\nOpen ")[2].split()[0]
+            me = httpx.URL(to_open).join("/me")
+            assert browser.get(me).status_code == 401
+            (to_sign_in,) = re.findall(r'href="(/sign-in/you\S+)"', browser.get(to_open).text)
+            browser.get(me.join(to_sign_in))
+            assert browser.get(me).json()["email"] == "alice@example.com"
+            names = [task["name"] for task in browser.get(me.join("/tasks")).json()]
+            assert "my-flyte-app-tasks.greet" in names
+            (token,) = (here / ".local_flyte").glob("token-*")
+            assert token.stat().st_mode & 0o777 == 0o600
+            check_ends(command, signal.SIGTERM)
+            assert not token.exists()
+        check_ends(flyte_command, signal.SIGTERM)
+    for wrong, message in (
+        ("dns:///flyte.example.com", "flyte create config --endpoint dns:///flyte.example.com"),
+        (str(without_token), "Your token for 127.0.0.1:"),  # the file with the token is gone
+    ):
+        start = [sys.executable, "-m", "local_flyte", "--flyte", wrong]
+        refused = subprocess.run(start, cwd=here, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert message in refused.stderr, refused.stderr
+
+
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(baker: Baker, tmp_path: Path) -> None:
     """In a project without tasks; it ends when the terminal is closed."""
     project = baker(tmp_path)
@@ -247,5 +323,6 @@ def test_flyte_alone_works_with_the_cli_and_lists_its_people(baker: Baker, tmp_p
         people = re.findall(r"^  (\w+) +\S+  \((.*)\)$", printed, re.MULTILINE)
         assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
         assert people[-1][1].startswith("is refused")
+        assert re.search(r"^  document\.cookie = 'flyte_at=alice-\S+; path=/'$", printed, re.M)
         with_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         check_ends(command, signal.SIGINT if with_nohup else signal.SIGHUP)

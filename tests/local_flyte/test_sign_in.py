@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -38,7 +39,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving(SignIn(app, SECRET, KNOWN), lifespan="off") as url:
+    with serving(SignIn(app, SECRET, KNOWN, port=1), lifespan="off") as url:
         yield url
 
 
@@ -100,8 +101,46 @@ def test_following_a_link_signs_that_person_in(browser: httpx.Client) -> None:
     assert response.status_code == 303
     assert response.headers["location"] == "/"
     check_private(response)
-    (cookie,) = response.headers.get_list("set-cookie")
-    assert cookie == f"{PEOPLE['alice'].cookie}; HttpOnly; Path=/; SameSite=lax"
+    value = f"{PEOPLE['alice'].cookie.partition('=')[2]}; HttpOnly; Path=/; SameSite=lax"
+    cookies = response.headers.get_list("set-cookie")
+    assert cookies == [f"flyte_at-1={value}", f"flyte_at={value}"]  # the app's, and deployed ones'
+
+
+def test_each_app_of_a_machine_has_a_sign_in_of_its_own_and_sees_no_other(
+    browser: httpx.Client,
+) -> None:
+    """Browsers send a host's cookies to all of its ports."""
+    own = follow_link(browser, "alice").headers["set-cookie"].partition(";")[0]
+    browser.cookies.clear()
+    others = "flyte_at=of-another-app; flyte_at-2=of-another-app; theme=dark"
+    told = browser.get("/", headers={"Cookie": f"{others}; {own}"}).text
+    assert told == f"GET / theme=dark; {PEOPLE['alice'].cookie}"
+    told = browser.get("/", headers={"Cookie": others}).text
+    assert told == "GET / flyte_at=of-another-app; theme=dark"
+
+
+def test_a_token_takes_the_place_of_the_cookie_and_of_no_other_credentials(tmp_path: Path) -> None:
+    """With Flyte elsewhere, whose cookie a browser does not have."""
+    (token_file := tmp_path / "token").write_text("first")
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        header = Request(scope).headers.get("authorization", "none")
+        await PlainTextResponse(header)(scope, receive, send)
+
+    signing_in = SignIn(answer, SECRET, KNOWN, port=1, token_file=str(token_file))
+    with (
+        serving(signing_in, lifespan="off") as url,
+        client_of(url, None) as browser,
+    ):
+        assert browser.get("/").text == "none"
+        follow_link(browser, "alice")
+        assert dict(browser.cookies).keys() == {"flyte_at-1"}
+        assert browser.get("/").text == "Bearer first"
+        token_file.write_text("renewed")
+        assert browser.get("/").text == "Bearer renewed"
+        assert browser.get("/", headers={"Authorization": "Bearer own"}).text == "Bearer own"
+        browser.cookies = httpx.Cookies({"flyte_at-1": "forged"})
+        assert browser.get("/").text == "none"
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-in/alice", "/sign-out"])

@@ -1,18 +1,18 @@
-"""``python -m local_flyte``: the app on a local Flyte, until Ctrl-C."""
+"""``python -m local_flyte``: the app on a local Flyte, or on another one, until Ctrl-C."""
 
 import argparse
 import contextlib
+import functools
 import os
-import secrets
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from dotenv import load_dotenv
@@ -20,8 +20,11 @@ from dotenv import load_dotenv
 from passthrough.http.serving import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
-from .banner import ONLY_FOR_TESTS, app_banner, flyte_banner
+from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
 from .clients import AppFailsError, inherited_environment, leads_elsewhere
+from .elsewhere import Elsewhere
+from .memory import FOLDER, Kept, Memory, write
+from .people import Person, derived
 from .serving import HOST, listen
 
 PACKAGE = "app"
@@ -38,8 +41,10 @@ STOP_SECONDS = 5
 # The longest sleep. The system may deliver a signal to another thread, and then nothing wakes this
 # one, although Python handles signals here.
 WAKE_SECONDS = 0.2
+TOKEN_SECONDS = 60  # between two looks at one's token
 SWITCHES = {
     "--no-reload": "do not restart when files change",
+    "--keep": f"keep runs and registered tasks in {FOLDER}/ for the next start with --keep",
     "--flyte-only": "start Flyte without the app, and print the settings for an app to use it",
 }
 
@@ -52,9 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, metavar="PORT", help=where)
     for option, meaning in SWITCHES.items():
         parser.add_argument(option, action="store_true", help=meaning)
+    use = "run the app as you on the Flyte of this config of the flyte command, not on a local one"
+    parser.add_argument("--flyte", type=Path, metavar="CONFIG", help=use)
     options = parser.parse_args(arguments)
     if (options.port or 0) not in range(65_536):
         parser.error("a port is a number from 0 to 65535")
+    if options.flyte and (options.keep or options.flyte_only):
+        parser.error("--keep and --flyte-only are about the local Flyte")
 
     if load_dotenv(".env"):  # exported variables take precedence
         print("Using the variables in .env.", flush=True)
@@ -62,8 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal is closed; not with nohup
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+    if ignored := sorted(filter(leads_elsewhere, os.environ)):
+        print(f"Not used by make dev: {', '.join(ignored)}", flush=True)
     try:
-        return _run(options)
+        with contextlib.ExitStack() as stack:
+            return _run(options, stack)
     except KeyboardInterrupt:
         print("\nStopped.")
         return 0
@@ -72,64 +84,128 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(options: argparse.Namespace) -> int:
-    names = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
-    headers = [name.strip() for name in names.split(",") if name.strip()]
-    if ignored := sorted(filter(leads_elsewhere, os.environ)):
-        print(f"Not used with the local Flyte: {', '.join(ignored)}", flush=True)
-    with contextlib.ExitStack() as stack:
-        # Taken now, so that nobody else can take it before the app listens.
-        listener = stack.enter_context(_listen(options.port))
-        print("Starting local Flyte…", flush=True)
-        local_flyte = stack.enter_context(LocalFlyte(PROJECT, DOMAIN, credential_headers=headers))
-        stack.callback(_ignore_further_signals)
-        print("Registering the tasks…", flush=True)
-        versions = _versions()
-        tasks = local_flyte.register(Path.cwd())
-        if not tasks:
-            print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
-        if options.flyte_only:
-            listener.close()
-            print(flyte_banner(local_flyte), flush=True)
-            while True:
-                time.sleep(WAKE_SECONDS)
-        print("Starting the app…", flush=True)
-        secret = secrets.token_urlsafe(24)
-        people = [each for each in PEOPLE.values() if each.name != ONLY_FOR_TESTS]
-        reload = not options.no_reload
-        environment = {
-            "DO_NOT_TRACK": "1",
-            "ACCESS_LOG": "off",  # keeps the printed commands in sight
-            **inherited_environment(),
-            **local_flyte.app_environment(),
-            **sign_in.environment(people, secret, restarts=reload, private=sign_in.is_private()),
-        }
-        port: int = listener.getsockname()[1]
-        url = f"http://{HOST}:{port}"
-        app = stack.enter_context(_app(listener, environment, reload=reload))
-        stack.callback(_ignore_further_signals)
-        offered = _paths(app, url)
-        notes = []
-        if options.port is None and port != PORT:
-            notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
-        if reload:
-            notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
-        banner = app_banner(
-            local_flyte,
-            url,
+class _Flyte(NamedTuple):
+    """The Flyte that the app uses."""
+
+    variables: Mapping[str, str]
+    people: Sequence[Person]
+    token_file: str | None
+    banner: Callable[..., str]
+    """Returns what to print, from the app's URL and paths, the sign-in secret and notes."""
+    act: Callable[[], None]
+    """Is called again and again."""
+
+
+def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    # Taken now, so that nobody else can take it before the app listens.
+    listener = stack.enter_context(_listen(options.port))
+    port: int = listener.getsockname()[1]
+    url, reload = f"http://{HOST}:{port}", not options.no_reload
+    memory = Memory()
+    if options.flyte_only:
+        listener.close()
+    start = _flyte_elsewhere if options.flyte else _local_flyte
+    flyte = start(options, memory, stack)
+    stack.callback(_ignore_further_signals)
+    print("Starting the app…", flush=True)
+    secret = derived(memory.secret, "sign-in")
+    environment = {
+        "DO_NOT_TRACK": "1",
+        "ACCESS_LOG": "off",  # keeps the printed commands in sight
+        **inherited_environment(),
+        **flyte.variables,
+        **sign_in.environment(
+            flyte.people,
+            restarts=reload,
             secret=secret,
-            offered=offered,
-            task=TASK if TASK in tasks else None,
-            api_key_header=headers[0] if headers else None,
-            notes=notes,
+            private=sign_in.is_private(),
+            port=port,
+            token_file=flyte.token_file,
+        ),
+    }
+    app = stack.enter_context(_app(listener, environment, reload=reload))
+    stack.callback(_ignore_further_signals)
+    offered = _paths(app, url)
+    notes = []
+    if options.port is None and port != PORT:
+        notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
+    if reload:
+        notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
+    print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
+    while app.poll() is None:
+        time.sleep(WAKE_SECONDS)
+        try:
+            flyte.act()
+        except AppFailsError:
+            pass  # the app's process, which restarts as well, has said why
+        except RuntimeError as error:
+            print(error, file=sys.stderr, flush=True)
+    return app.returncode or 1  # the app exits by itself only if something is wrong
+
+
+def _local_flyte(
+    options: argparse.Namespace, memory: Memory, stack: contextlib.ExitStack
+) -> _Flyte:
+    named = os.environ.get("CREDENTIAL_HEADERS") or CREDENTIAL_HEADERS
+    headers = [name.strip() for name in named.split(",") if name.strip()]
+    for name, someone in PEOPLE.items():
+        PEOPLE[name] = someone.with_credentials(memory.secret)
+    print("Starting local Flyte…", flush=True)
+    local_flyte = stack.enter_context(
+        LocalFlyte(
+            PROJECT,
+            DOMAIN,
+            credential_headers=headers,
+            authority=memory.authority,
+            kept=Kept(memory) if options.keep else None,
         )
-        print(banner, flush=True)
-        while app.poll() is None:
+    )
+    stack.callback(_ignore_further_signals)
+    print("Registering the tasks…", flush=True)
+    versions = _versions()
+    tasks = local_flyte.register(Path.cwd())
+    if not tasks:
+        print(f"{DEPLOYMENT} names no tasks in depends_on, so none are registered.", flush=True)
+    if options.flyte_only:
+        print(flyte_banner(local_flyte), flush=True)
+        while True:
             time.sleep(WAKE_SECONDS)
-            if reload and (found := _versions()) != versions:
-                versions = found
-                _register_again(local_flyte)
-        return app.returncode or 1  # the app exits by itself only if something is wrong
+
+    def register_changes() -> None:
+        nonlocal versions
+        if not options.no_reload and (found := _versions()) != versions:
+            versions = found
+            local_flyte.register(Path.cwd())
+            print("Registered the tasks again.", flush=True)
+
+    banner = functools.partial(
+        app_banner,
+        local_flyte,
+        task=TASK if TASK in tasks else None,
+        api_key_header=headers[0] if headers else None,
+    )
+    people = [someone for someone in PEOPLE.values() if someone.name != ONLY_FOR_TESTS]
+    return _Flyte(local_flyte.app_environment(), people, None, banner, register_changes)
+
+
+def _flyte_elsewhere(
+    options: argparse.Namespace, memory: Memory, stack: contextlib.ExitStack
+) -> _Flyte:
+    elsewhere = Elsewhere(options.flyte)
+    file, looked_at = memory.folder / f"token-{os.getpid()}", float("-inf")
+
+    def renew_the_token() -> None:
+        nonlocal looked_at
+        if elsewhere.has_people and time.monotonic() > looked_at + TOKEN_SECONDS:
+            looked_at = time.monotonic()
+            write(file, elsewhere.token())
+
+    print(f"Looking for your token for {elsewhere.endpoint}…", flush=True)
+    stack.callback(file.unlink, missing_ok=True)
+    renew_the_token()
+    you = Person("you", "", cookie=f"={derived(memory.secret, 'you')}")
+    banner = functools.partial(banner_elsewhere, elsewhere)
+    return _Flyte(elsewhere.environment(), [you], str(file), banner, renew_the_token)
 
 
 def _versions() -> dict[Path, int]:
@@ -139,16 +215,6 @@ def _versions() -> dict[Path, int]:
         with contextlib.suppress(FileNotFoundError):  # some editors replace a file to write it
             versions[file] = file.stat().st_mtime_ns
     return versions
-
-
-def _register_again(local_flyte: LocalFlyte) -> None:
-    try:
-        local_flyte.register(Path.cwd())
-        print("Registered the tasks again.", flush=True)
-    except AppFailsError:
-        pass  # the app's process, which restarts as well, has said why
-    except RuntimeError as error:
-        print(error, file=sys.stderr, flush=True)
 
 
 def _ignore_further_signals() -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from . import PEOPLE, LocalFlyte
+from .elsewhere import Elsewhere
 from .same_user import is_known
 from .sign_in import choice, link
 
 ONLY_FOR_TESTS = "expired"
 """The name of a person who is shown only with their token."""
 
+IN_A_BROWSER = """Sign in to such an app in a browser: at its address, open the console of the
+developer tools, enter one of these lines, and load the page again:"""
+AS_YOU = """The app acts as you, on the Flyte of your config: your colleagues see what you run. Its
+tasks are those that are deployed there; `make deploy` deploys yours."""
 CHOOSE = """Choose a user at the address after Open, or sign in directly as one of four. For a
 second one use another browser, or a private window:"""
 UNSAFE = """This system does not show which user a connection comes from, so other users of this
@@ -22,8 +27,8 @@ machine may be able to run programs as you: don't use it on a shared machine."""
 
 def app_banner(
     local_flyte: LocalFlyte,
-    url: str,
     *,
+    url: str,
     secret: str,
     offered: Mapping[str, Mapping[str, Any]],
     task: str | None,
@@ -85,13 +90,24 @@ def flyte_banner(local_flyte: LocalFlyte) -> str:
     variables = local_flyte.app_environment().items()
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables]
     people = [f"{p.name:8}{p.token}  ({p.rights})" for p in PEOPLE.values()]
+    cookies = [f"document.cookie = '{p.cookie}; path=/'" for p in PEOPLE.values() if p.can_run][:2]
     return _joined(
         [
             _lines("Settings for an app that uses this Flyte:", exports),
             _lines("The people, and their tokens:", people),
+            _lines(IN_A_BROWSER, cookies),
             *_flyte_commands(local_flyte),
         ]
     )
+
+
+def banner_elsewhere(
+    elsewhere: Elsewhere, *, url: str, secret: str, notes: Sequence[str], **_: object
+) -> str:
+    """Return the address of an app that uses another Flyte."""
+    to_open = choice(url, secret) if elsewhere.has_people else url
+    about = f"Open       {to_open}\nAPI docs   {url}/docs\nFlyte      {elsewhere.endpoint}"
+    return _joined([about, *notes, AS_YOU])
 
 
 def _flyte_commands(local_flyte: LocalFlyte) -> list[str]:

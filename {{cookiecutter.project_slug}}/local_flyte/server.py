@@ -17,6 +17,7 @@ from flyteidl2.app import app_definition_pb2
 from .apps import POLL_SECONDS
 from .clients import Clients
 from .gateway import Gateway, ReceivedCall
+from .memory import STOPPED, Kept
 from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
 from .services import Services
@@ -28,7 +29,7 @@ class LocalFlyte(Clients):
 
     It listens on the loopback interface, with TLS and an authority of its own, identifies people by
     their credentials, stores everything in memory and in ``home``, and executes runs and apps as
-    processes on this machine. It keeps nothing after it stops.
+    processes on this machine. It keeps nothing after it stops, unless it is told to.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class LocalFlyte(Clients):
         app_bin: Path | None = None,
         credential_headers: Iterable[str] = (),
         mode: Mode = Mode.UNION,
+        authority: trustme.CA | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Configure it; entering the context starts it.
 
@@ -49,12 +52,16 @@ class LocalFlyte(Clients):
                 environment that replaces the image of tasks and apps; None for the current one.
             credential_headers: Names of further headers that may contain a person's ``api_key``.
             mode: The kind of Flyte that it acts like.
+            authority: The certificate authority of its TLS; None for a new one.
+            kept: Where its tasks and runs were kept, and will be when it stops.
         """
         self.project = project
         self.domain = domain
         self.people = Directory(PEOPLE.values(), credential_headers)
         self.mode = mode
         self._programs = app_bin or Path(sys.executable).parent
+        self._authority = authority or trustme.CA()
+        self._kept = kept
 
     def wait_app(self, name: str, seconds: float = 300) -> str:
         """Wait until the latest revision of a deployed app is up, and return its address.
@@ -138,11 +145,14 @@ class LocalFlyte(Clients):
     def __enter__(self) -> Self:
         """Start, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
-            temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
-            self.home = Path(stack.enter_context(temporary)).resolve()
+            if self._kept is None:
+                temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
+                self.home = Path(stack.enter_context(temporary)).resolve()
+            else:
+                self.home = self._kept.home
             listener = stack.enter_context(listen())
             self.port = listener.getsockname()[1]
-            authority = trustme.CA()
+            authority = self._authority
             authority.cert_pem.write_to_path(self.ca_file)
             certificate = self.home / "server.pem"
             authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
@@ -162,8 +172,16 @@ class LocalFlyte(Clients):
             background.start()
             stack.callback(background.stop)
             stack.callback(lambda: background.run(services.reset(), STOP_SECONDS))
+            if (kept := self._kept) is not None:
+                background.call(lambda: kept.load(services.tasks, services.runs))
+                stack.callback(self._keep, kept)
             self._running = stack.pop_all()
         return self
+
+    def _keep(self, kept: Kept) -> None:
+        services = self._services
+        self._background.run(services.stop_runs(STOPPED), STOP_SECONDS)
+        self._background.call(lambda: kept.save(services.tasks, services.runs))
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop every process, stream and connection."""

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from .access import Access, Faults
-from .actions import Runs
+from .actions import TERMINAL, Runs
 from .apps import AppService
 from .clients import Clients
 from .conditions import Conditions
@@ -46,7 +46,7 @@ class Services:
         self.executor = Executor(containers, work, clients.task_environment, keeps_pods=union)
         access = [Access(self.faults, clients.mode)]
         projects = ProjectService(clients.project, clients.domain)
-        tasks = TaskService(projects)
+        self.tasks = tasks = TaskService(projects)
         # The open-source Flyte records the subject of who answers, and no name.
         conditions = Conditions(self.faults, records_names=union)
         services: list[object] = [
@@ -66,6 +66,16 @@ class Services:
         # A client without a token may look up where to sign in.
         served.append(_application(AuthMetadataService(clients.url)))
         self.applications: dict[str, ASGIApp] = {each.path: each for each in served}
+
+    async def stop_runs(self, reason: str) -> None:
+        """Abort what has not ended, and wait until all processes have ended."""
+        open_runs = [run for run in self.runs if run.root.phase not in TERMINAL]
+        for run in open_runs:
+            self.executor.abort(run, run.root, reason)
+        await self.executor.close()
+        for action in (action for run in open_runs for action in run.actions.values()):
+            if action.phase not in TERMINAL:
+                action.abort(reason)
 
     async def reset(self) -> None:
         """Stop and delete all runs and apps, and remove all faults; tasks stay deployed."""

@@ -1,9 +1,10 @@
 """Wraps the app for ``python -m local_flyte``: serves only this machine, and adds a sign-in.
 
 On a cluster, Flyte's own sign-in in front of an app sets the cookie. Here links do: one shows a
-choice of the local Flyte's people, and there is one for each of them. The links contain a secret
-that is new at each start; where nobody else can connect, the choice is shown without it. The app
-itself contains none of this.
+choice of the local Flyte's people, and there is one for each of them. The links contain a secret;
+where nobody else can connect, the choice is shown without it. Browsers send a cookie to all ports
+of a host, so each app has a cookie of its own, and sees it under the name that Flyte gives it. The
+app itself contains none of this.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import secrets
 import sys
 from collections.abc import Iterable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -57,18 +59,15 @@ def is_private() -> bool:
     return is_known() and not forwarded
 
 
-def environment(
-    people: Iterable[Person], secret: str, *, restarts: bool = False, private: bool = False
-) -> dict[str, str]:
+def environment(people: Iterable[Person], *, restarts: bool, **options: Any) -> dict[str, str]:
     """Return the variables with which uvicorn serves ``create_app``.
 
     With ``restarts``, uvicorn restarts the app when its files change, so an app that does not start
-    answers with the reason instead of ending. With ``private``, the choice of people is shown
-    without the secret.
+    answers with the reason instead of ending. The options are those of `SignIn`.
     """
     known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
-    settings = {"secret": secret, "people": known, "restarts": restarts, "private": private}
-    return {VARIABLE: json.dumps(settings), "SIGN_IN_URL": URL}
+    settings = {"people": known, **options}
+    return {VARIABLE: json.dumps([restarts, settings]), "SIGN_IN_URL": URL}
 
 
 def choice(origin: str, secret: str) -> str:
@@ -84,9 +83,9 @@ def link(origin: str, name: str, secret: str) -> str:
 def create_app() -> ASGIApp:
     """Return the app with the sign-in around it."""
     refuse_others()
-    known = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
-    app = ReportsErrors() if known["restarts"] else importlib.import_module("app.main").app
-    return SignIn(app, known["secret"], known["people"], private=known["private"])
+    restarts, settings = json.loads(os.environ.pop(VARIABLE))  # hidden from the app
+    app = ReportsErrors() if restarts else importlib.import_module("app.main").app
+    return SignIn(app, **settings)
 
 
 class ReportsErrors:
@@ -133,7 +132,14 @@ class SignIn:
     """ASGI middleware: a page with a choice of people, and links that set their cookies."""
 
     def __init__(
-        self, app: ASGIApp, secret: str, people: dict[str, Any], *, private: bool = False
+        self,
+        app: ASGIApp,
+        secret: str,
+        people: dict[str, Any],
+        *,
+        private: bool = False,
+        port: int = 0,
+        token_file: str | None = None,
     ) -> None:
         """Wrap ``app``.
 
@@ -143,11 +149,18 @@ class SignIn:
             people: The value of the sign-in cookie, and a description of the rights, of each
                 person.
             private: Whether the choice of people is shown without the secret.
+            port: The app's port, which is part of its cookie's name.
+            token_file: A file with the token that the app gets instead of the cookie.
         """
         self._app = app
         self._secret = secret
         self._people = people
         self._private = private
+        self._cookie = f"{COOKIE}-{port}"
+        self._token_file = token_file
+        self._values = {value for value, _ in people.values()}
+        # The second one is for apps that are deployed to the local Flyte: they have no sign-in.
+        self._cookies = [self._cookie] if token_file else [self._cookie, COOKIE]
         self._pages = Router(
             [
                 Route(URL, self._choose),
@@ -166,15 +179,35 @@ class SignIn:
         path = scope.get("path", "")
         ours = path in {URL, "/sign-out"} or path.startswith(f"{URL}/")
         if not (ours and scope["type"] == "http"):
-            await self._app(scope, receive, send)
+            await self._app(self._with_credentials(scope), receive, send)
             return
         request = Request(scope)
         given = request.query_params.get("secret", "").encode()
-        is_somebody = request.cookies.get(COOKIE) in {value for value, _ in self._people.values()}
+        is_somebody = request.cookies.get(self._cookie) in self._values
         admitted = secrets.compare_digest(given, self._secret.encode()) or (
             path == URL and (self._private or is_somebody)
         )
         await (self._pages if admitted else REFUSAL)(scope, receive, send)
+
+    def _with_credentials(self, scope: Scope) -> Scope:
+        """Put the credentials that a cluster would into a request with this app's cookie."""
+        cookies = b";".join(value for name, value in scope.get("headers", ()) if name == b"cookie")
+        pairs = [pair.strip().decode("latin-1") for pair in cookies.split(b";")]
+        if not any(pair.startswith(f"{COOKIE}-") for pair in pairs):
+            return scope
+        own = [pair.partition("=")[2] for pair in pairs if pair.startswith(f"{self._cookie}=")]
+        headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+        pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}-")]  # also of other apps
+        if own and own[0] in self._values:
+            pairs = [pair for pair in pairs if not pair.startswith(f"{COOKIE}=")]
+            if self._token_file is None:
+                pairs.append(f"{COOKIE}={own[0]}")
+            elif b"authorization" not in dict(headers):
+                token = Path(self._token_file).read_bytes()
+                headers.append((b"authorization", b"Bearer " + token))
+        if pairs:
+            headers.append((b"cookie", "; ".join(pairs).encode("latin-1")))
+        return {**scope, "headers": headers}
 
     async def _choose(self, request: Request) -> Response:
         people = "\n".join(
@@ -190,12 +223,14 @@ class SignIn:
         if name not in self._people:
             return _page("<p>There is no person with this name.</p>", HTTPStatus.NOT_FOUND)
         response = RedirectResponse("/", HTTPStatus.SEE_OTHER, HEADERS)
-        response.set_cookie(COOKIE, self._people[name][0], httponly=True, samesite="lax")
+        for cookie in self._cookies:
+            response.set_cookie(cookie, self._people[name][0], httponly=True, samesite="lax")
         return response
 
     async def _sign_out(self, request: Request) -> Response:
         response = RedirectResponse(choice("", self._secret), HTTPStatus.SEE_OTHER, HEADERS)
-        response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+        for cookie in self._cookies:
+            response.delete_cookie(cookie, httponly=True, samesite="lax")
         return response
 
 
@@ -204,7 +239,6 @@ def _page(content: str, status: int = HTTPStatus.OK) -> Response:
 
 
 REFUSAL = _page(
-    "<p>Follow one of the links printed in the terminal where the app was started."
-    " They are new at each start.</p>",
+    "<p>Follow one of the links printed in the terminal where the app was started.</p>",
     HTTPStatus.FORBIDDEN,
 )

@@ -1,6 +1,9 @@
 """POST /files."""
 
 import httpx
+from flyte import remote
+
+from local_flyte.testing import acting_as, ended, start
 
 from .deployed_tasks import count_lines
 
@@ -10,6 +13,6 @@ def test_an_uploaded_file_can_be_the_input_of_a_task(alice: httpx.Client) -> Non
     assert response.status_code == 201
     uri = response.json()["uri"]
     assert uri.endswith("/of_two.txt")
-    body = {"inputs": {"text": uri}}
-    run = alice.post(f"/tasks/{count_lines.name}/runs", params={"wait": 100}, json=body).json()
-    assert run["outputs"] == {"o0": 2}
+    run = ended(start(count_lines.name, text=uri))
+    with acting_as("alice"):
+        assert remote.Run.get(run).outputs().named_outputs == {"o0": 2}

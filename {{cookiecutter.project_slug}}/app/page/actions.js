@@ -1,42 +1,65 @@
 // A run's actions as a tree: its tasks, traces and questions, why they wait, and where the time went.
-import { stringify } from "./api.js";
+import { parse, stringify } from "./api.js";
 import { button, card, duration, h, hasEnded, live, name, phaseBadge, phaseWord, runDuration, when } from "./dom.js";
 
 const MOST = 1000; // actions that are shown
 const DEEPEST = 8; // levels that are indented
-const EVENTS = 3; // of the cluster's, for each action, and their characters
-const LONGEST = 500;
+const EVENTS = 3; // of the cluster's that are shown of an action
+const LONGEST = 500; // characters of a text; an error has as many at its end
+const RESTYLE = 3000; // milliseconds; to fit the bars anew, the browser has to style all of them
 const USUAL = /submitted to k8s|ContainerCreating|PodInitializing/i; // no news after the end
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
+
+/** A text, of which the middle is cut out if it is long. */
+function cut(text, end = 0) {
+  const rest = (text?.length ?? 0) - LONGEST - end;
+  if (rest <= 0) return text;
+  return `${text.slice(0, LONGEST)}… (${rest} characters are left out) …${text.slice(text.length - end)}`;
+}
+
+/** What is shown of an action, as JSON: a part of a string would keep the whole of it in memory. */
+const brief = ({ condition, title, task, group, error, events, ...rest }) => stringify({
+  ...rest, title: cut(title), task: cut(task), group: cut(group), error: cut(error, LONGEST),
+  events: events.slice(-EVENTS).map((each) => ({ ...each, message: cut(each.message) })),
+});
 
 /** A section with the tree; `choose` gets the name of the action that the user selects. */
 export function actionsPanel(choose) {
   const rows = new Map(); // by name: the action, as text, too, its depth, its item, and the list in that
+  const titles = new Map(); // the latest item of each title
   let chosen = "a0";
   let origin; // the run's start; these times are in milliseconds
   let end = -Infinity;
+  let length; // that the bars are fitted to, and when they were
+  let fitted = 0;
   const list = h("ul");
   const tree = h("div.tree", list);
   const note = h("span");
   const node = card("Actions", key(note), tree);
   node.hidden = true;
-  const mark = () => rows.forEach(({ item }, each) => (item.querySelector("button").ariaPressed = each === chosen));
+  const get = (action) => rows.get(action)?.action;
 
   /** Fit all bars on one scale, from the run's start to its end or now, and say how long that is. */
   function scale() {
     if (origin === undefined) return "";
-    const over = hasEnded(rows.get("a0")?.action ?? {});
-    const length = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
-    tree.style.setProperty("--length", length);
-    return `The bars span ${duration(length)}.${rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`}`;
+    const over = hasEnded(get("a0") ?? {});
+    const now = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
+    if (now !== length && (over || Date.now() - fitted > RESTYLE)) {
+      length = now;
+      fitted = Date.now();
+      tree.style.setProperty("--length", length);
+    }
+    return `The bars span ${duration(now)}.${rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`}`;
   }
 
   /** Show actions that are new or have changed; parents come before their children. */
   function draw(changed) {
-    for (const action of changed) {
-      const text = stringify(action);
-      const before = rows.get(action.name);
-      if (before?.text === text || (!before && rows.size === MOST)) continue;
+    for (const each of changed) {
+      const before = rows.get(each.name);
+      if (!before && rows.size === MOST) continue;
+      const text = brief(each);
+      if (before?.text === text) continue;
+      const action = parse(text);
       const parent = rows.get(action.parent);
       const { depth, item, inner } = before ?? { depth: parent ? parent.depth + 1 : 0, item: h("li"), inner: h("ul") };
       const steps = stepsOf(action);
@@ -48,38 +71,43 @@ export function actionsPanel(choose) {
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
       item.replaceChildren(row(action, depth, steps), inner);
       if (focused) item.querySelector("button").focus();
-      if (!before) (parent?.inner ?? list).append(item);
+      if (!before) {
+        (parent?.inner ?? list).append(item);
+        for (const same of titles.has(action.title) ? [titles.get(action.title), item] : []) same.classList.add("alike");
+        titles.set(action.title, item);
+      }
       rows.set(action.name, { action, text, depth, item, inner });
     }
-    mark();
     live(note, scale);
     node.hidden = !rows.size;
   }
 
   function row(action, depth, steps) {
     const select = button(name(action.title ?? action.name), () => {
+      rows.get(chosen).item.querySelector("button").ariaPressed = "false";
+      select.ariaPressed = "true";
       chosen = action.name;
-      mark();
       choose(chosen);
-    }, { class: "choice", title: action.task ?? action.name });
+    }, { class: "choice", title: action.task ?? action.name, "aria-pressed": String(action.name === chosen) });
     const said = action.events.filter(({ message }) => !hasEnded(action) || !USUAL.test(message));
     return h("div.action", { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
       h("div.label",
         phaseBadge(action.phase), select,
+        h("code.id", { title: action.name }, action.name.slice(0, 5)),
         action.group && h("span.type", { title: "Group" }, name(action.group)),
         action.attempts > 1 && h("span.type", `${action.attempts} attempts`),
         action.cached && h("span.type", "from the cache"),
         h("span.took", runDuration(action))),
       bar(action, steps, origin),
       action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
-      h("ul.events.type", { "aria-label": "What the cluster says" }, said.slice(-EVENTS).map(event)));
+      h("ul.events.type", { "aria-label": "What the cluster says" }, said.map(event)));
   }
 
-  return { node, draw };
+  return { node, draw, get };
 }
 
 const event = ({ message, count, last_at: at }) => h("li",
-  name(message.slice(0, LONGEST)), count > 1 && ` (${count} times)`, at && [", ", when(at)]);
+  name(message), count > 1 && ` (seen ${count} times)`, at && [", ", when(at)]);
 
 /** What an action did when: its phases or, if Flyte has recorded none, its start and end. */
 function stepsOf({ type, phase, phases, started_at, ended_at, cached }) {

@@ -87,6 +87,8 @@ export function runDuration({ phase, started_at: start, ended_at: end }) {
 
 const ticking = new Map(); // elements whose text changes with time, and functions that return it
 
+const write = (element, text) => element.textContent !== text && (element.textContent = text);
+
 /** Keep an element's text up to date. */
 export function live(element, text) {
   element.textContent = text();
@@ -97,7 +99,7 @@ export function live(element, text) {
 setInterval(() => {
   for (const [element, text] of ticking) {
     if (!element.isConnected) ticking.delete(element);
-    else if (element.textContent !== text()) element.textContent = text();
+    else write(element, text());
   }
 }, 1000);
 

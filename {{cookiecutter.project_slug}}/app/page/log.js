@@ -4,6 +4,7 @@ import { card, copyButton, h, name } from "./dom.js";
 
 const CHUNK = 200; // lines that are added and removed together
 const MOST_LINES = 100_000; // lines kept
+const MOST_CHARACTERS = 5_000_000; // kept: no browser shows what is below 33,554,432 pixels
 // control sequences for terminals: colours, links, titles (ECMA-48)
 const CONTROLS = /\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x1b\n]*\x1b\\|[ -/]*[0-~])/g;
 
@@ -19,12 +20,16 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
     output.classList.toggle("nowrap", !wrap.checked);
     scrollDown();
   });
-  const text = () => [...output.children].map((chunk) => chunk.textContent).join("");
+  const missing = h("div");
+  output.append(missing);
+  const text = () => [...output.children].map((part) => part.textContent).join("");
   const tools = h("div.actions", followNode, wrapNode, copyButton("Copy log", text));
 
   let last; // the id of the last event: an attempt and a line
-  let inLast = CHUNK; // lines in the last chunk
   let waiting = []; // lines to be drawn with the next frame
+  const chunks = []; // what is shown: elements, with the numbers of their lines and characters
+  const total = (of) => chunks.reduce((sum, chunk) => sum + chunk[of], 0);
+  let dropped = 0; // lines
 
   function scrollDown() {
     if (follow.checked) output.scrollTop = output.scrollHeight;
@@ -32,17 +37,25 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
 
   function draw() {
     for (let start = 0; start < waiting.length; ) {
-      if (inLast === CHUNK) {
-        output.append(h("div"));
-        inLast = 0;
+      if (!(chunks.at(-1)?.lines < CHUNK)) {
+        chunks.push({ element: h("div"), lines: 0, characters: 0 });
+        output.append(chunks.at(-1).element);
       }
-      const some = waiting.slice(start, start + CHUNK - inLast);
-      output.lastChild.append(some.join("\n").replace(CONTROLS, "") + "\n");
+      const chunk = chunks.at(-1);
+      const some = waiting.slice(start, start + CHUNK - chunk.lines);
+      const written = some.join("\n").replace(CONTROLS, "") + "\n";
+      chunk.element.append(written);
+      chunk.lines += some.length;
+      chunk.characters += written.length;
       start += some.length;
-      inLast += some.length;
     }
     waiting = [];
-    while (output.childElementCount > MOST_LINES / CHUNK) output.firstChild.remove();
+    while (total("lines") > MOST_LINES || total("characters") > MOST_CHARACTERS) {
+      const { element, lines } = chunks.shift();
+      element.remove();
+      dropped += lines;
+    }
+    if (dropped) missing.textContent = `― The first ${dropped} lines are not kept here ―\n`;
     scrollDown();
   }
 

@@ -1,11 +1,10 @@
 // What runs ask (Flyte's conditions), and the controls to answer it. Prompts are other people's text.
-import { part, post, stringify } from "./api.js";
-import { asText, button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
+import { Problem, get, part, post, stringify } from "./api.js";
+import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { link, lookUp, person, problemBox, session } from "./session.js";
+import { asksNoMore, link, lookUp, person, problemBox, session } from "./session.js";
 
 const MOST = 100; // questions that are shown
-const WORDS = { true: "Yes", false: "No" };
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
@@ -18,7 +17,7 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
   const node = card(heading, news, list);
   node.hidden = true;
 
-  /** Show these questions, and no others; `over` says that their run has ended. */
+  /** Show these questions, or the latest of them, which it returns; `over` says that their run has ended. */
   function draw(conditions, over = false) {
     const latest = conditions.toSorted((a, b) => isOpen(a) - isOpen(b) || time(a) - time(b)).slice(-MOST);
     const asked = new Map(latest.map((each) => [`${each.run} ${each.action}`, each]));
@@ -29,62 +28,72 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
     }
     for (const [key, condition] of asked) {
       const before = shown.get(key);
-      if (before?.text === textOf(condition, over) || (before?.here && isOpen(condition) && !over)) continue;
+      const text = stringify([condition, over]);
+      if (before?.text === text || (before?.here && isOpen(condition) && !over)) continue;
       const lost = before?.element.contains(document.activeElement);
-      if (isOpen(condition) && !before) news.textContent = `${condition.run} asks: ${promptOf(condition).slice(0, 200)}`;
-      if (lost) news.textContent = resultOf(condition);
-      show(key, condition, { over });
+      if (isOpen(condition) && !before) news.replaceChildren(name(condition.run), " asks: ", name(promptOf(condition).slice(0, 200)));
+      if (lost) news.replaceChildren(...resultOf(condition));
+      show(key, condition, { over, text });
       if (lost) news.focus();
-      lookUp(condition.answered_by, scope, () => draw(conditions, over));
+      if (condition.answered_by) lookUp(condition.answered_by, scope);
     }
     count();
+    return latest;
   }
 
   function count() {
     node.hidden = !shown.size;
-    const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here).length;
-    if (everywhere) heading.textContent = `${title} (${open}${open < most ? "" : "+"})`;
+    const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here);
+    for (const { condition: { run } } of shown.values()) {
+      if (!open.some(({ condition }) => condition.run === run)) asksNoMore(run);
+    }
+    if (everywhere) heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 
-  function show(key, condition, { over, here }) {
+  function show(key, condition, { over, here, text }) {
     const element = question(condition, { scope, over, here, everywhere }, {
       sending: (is) => (shown.get(key).here = is),
       answered(made) {
-        news.textContent = resultOf(made);
-        show(key, made, { over, here: true });
+        news.replaceChildren(...resultOf(made));
+        show(key, made, { over, here: true, text });
         news.focus();
         count();
+      },
+      whole(found) {
+        show(key, found, { over, text });
+        shown.get(key).element.querySelector(".told").focus();
       },
     });
     const before = shown.get(key)?.element;
     if (before) before.replaceWith(element);
     else list.prepend(element);
-    shown.set(key, { text: textOf(condition, over), condition, element, here });
+    shown.set(key, { text, condition, element, here });
   }
 
   return { node, draw };
 }
 
-const textOf = (condition, over) => stringify([condition, person(condition.answered_by), over]);
 const promptOf = ({ prompt, name: called }) => prompt || called;
+const isCut = ({ prompt }) => /… \(cut off, [\d,]+ characters\)$/.test(prompt);
 
 /** Say in one line how a question ended, and through whom. */
 function resultOf(condition) {
   const { phase, value, answered_by: by } = condition;
-  if (isOpen(condition)) return "Your answer has been sent; Flyte has not recorded it yet";
-  if (value === null) return `${phaseWord(phase)} without an answer`;
-  const called = person(by, "Somebody"); // a subject, if it is all that Flyte has recorded
-  return `${called === by?.subject ? `Somebody (${called})` : called} answered: ${WORDS[value] ?? asText(value)}`;
+  if (isOpen(condition)) return ["Your answer has been sent; Flyte has not recorded it yet"];
+  if (value === null) return [`${phaseWord(phase)} without an answer`];
+  const words = typeof value === "boolean" ? (value ? "Yes" : "No") : typeof value === "string" ? `“${value}”` : stringify(value);
+  return [person(by, "Somebody"), " answered: ", h("strong", name(words))];
 }
 
-function question(condition, { scope, over, here, everywhere }, { sending, answered }) {
+function question(condition, { scope, over, here, everywhere }, { sending, answered, whole }) {
   const id = newId();
   const problem = h("div");
   const of = session.asking.find((run) => run.name === condition.run);
+  const path = `runs/${part(condition.run)}/conditions`;
   const about = [
     condition.description && h("span", { dir: "auto" }, condition.description),
     everywhere && h("span", "Run ", h("a", { href: link(`runs/${part(condition.run)}`) }, name(condition.run)),
-      of && [" of ", name(person(of.executed_by, "somebody")), of.task && [", ", taskName(of.task)]]),
+      of && [" of ", person(of.executed_by, "somebody"), of.task && [", ", taskName(of.task)]]),
     condition.asked_at && h("span", "Asked ", when(condition.asked_at)),
     condition.answered_at && h("span", "Answered ", when(condition.answered_at)),
   ];
@@ -94,8 +103,7 @@ function question(condition, { scope, over, here, everywhere }, { sending, answe
     element.inert = true; // one answer at a time
     sending(true);
     try {
-      const path = `runs/${part(condition.run)}/conditions/${part(condition.action)}`;
-      answered(await post(path, scope, { value }));
+      answered(await post(`${path}/${part(condition.action)}`, scope, { value }));
     } catch (error) {
       problem.replaceChildren(problemBox(error));
       element.inert = false;
@@ -103,12 +111,24 @@ function question(condition, { scope, over, here, everywhere }, { sending, answe
       sending(false);
     }
   }
-  const waits = isOpen(condition);
-  const result = waits && over ? "The run has ended without an answer" : resultOf(condition);
+  /** Show all of a prompt that was cut off: nobody answers what they could not read. */
+  async function load() {
+    try {
+      const all = await get(path, { ...scope, limit: 100 }); // what waits comes first
+      const found = all.find(({ action }) => action === condition.action);
+      if (!found || isCut(found)) throw new Problem({ detail: "It can’t be shown whole here.", status: found ? 413 : 404 });
+      whole(found);
+    } catch (error) {
+      problem.replaceChildren(problemBox(error));
+    }
+  }
   const element = h("div.question", { role: "group", "aria-labelledby": id },
     h("p.told", { id, dir: "auto", tabindex: 0 }, promptOf(condition)),
     h("p.hint.line", about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each]))),
-    waits && !over && !here ? controls(condition, send) : h("p.text", { dir: "auto" }, h("strong", result)), problem);
+    !isOpen(condition) || here ? h("p.text", resultOf(condition))
+      : over ? h("p.text", h("strong", "The run has ended without an answer"))
+      : isCut(condition) ? h("div.actions", button("Show the whole question", load))
+      : controls(condition, send), problem);
   return element;
 }
 

@@ -9,6 +9,7 @@ import { link, person, problemBox, session } from "./session.js";
 import { values } from "./values.js";
 
 const ROOT = "a0"; // the action that the run began with
+const AT_ONCE = 50; // actions that are drawn without a pause
 const WAITS = ["queued", "waiting_for_resources", "initializing"]; // phases without a log
 
 export async function runView(view, { subject, signal }) {
@@ -42,7 +43,7 @@ export async function runView(view, { subject, signal }) {
     run = now;
     badge.replaceChildren(phaseBadge(run.phase));
     facts.replaceChildren(
-      fact("Started by", name(person(run.executed_by))),
+      fact("Started by", person(run.executed_by)),
       fact("Started", run.started_at ? when(run.started_at) : "not yet"),
       fact(hasEnded(run) ? "Took" : "So far", runDuration(run)),
       fact("Attempts", String(run.attempts)),
@@ -101,7 +102,7 @@ export async function runView(view, { subject, signal }) {
     recover.disabled = false;
   }
 
-  const all = new Map(); // the actions, by name
+  let asked = []; // what it asks, and has asked
   const questions = questionsPanel("Questions", scope);
   const tree = actionsPanel(choose);
   const log = h("div");
@@ -118,7 +119,7 @@ export async function runView(view, { subject, signal }) {
 
   /** Link to the chosen action's report, and show its log, once Flyte has them: others are not asked for. */
   function follow() {
-    const { type, title, phase, attempts, cached, has_report: reports } = all.get(action) ?? {};
+    const { type, title, phase, attempts, cached, has_report: reports } = tree.get(action) ?? {};
     report.hidden = !reports || !hasEnded({ phase });
     report.href = new URL(`${path}/report${link("", { action }).slice(2)}`, BASE);
     const none = cached || phase === "recovered" ? "Nothing has run: the result is that of an earlier run."
@@ -129,19 +130,22 @@ export async function runView(view, { subject, signal }) {
     else {
       const both = AbortSignal.any([signal, leaving.signal]);
       const of = { run: run.name, action, title: action === ROOT ? "" : title ?? action };
-      log.replaceChildren(logPanel(of, scope, both, () => hasEnded(all.get(of.action))));
+      log.replaceChildren(logPanel(of, scope, both, () => hasEnded(tree.get(of.action))));
     }
   }
 
   function update(changed) {
-    for (const each of changed) all.set(each.name, each);
     const root = changed.findLast((each) => each.name === ROOT);
     if (root) {
       const { phase, attempts, started_at, ended_at, error } = root;
       draw({ ...run, phase, attempts, started_at, ended_at, error });
     }
     tree.draw(changed);
-    questions.draw([...all.values()].map((each) => each.condition).filter(Boolean), hasEnded(run));
+    const conditions = changed.map((each) => each.condition).filter(Boolean);
+    if (root || conditions.length) {
+      const latest = new Map([...asked, ...conditions].map((each) => [each.action, each]));
+      asked = questions.draw([...latest.values()], hasEnded(run));
+    }
     follow();
   }
 
@@ -151,7 +155,10 @@ export async function runView(view, { subject, signal }) {
   showValues();
   await persist(async (until, connected) => {
     for await (const some of events(`${path}/actions/events`, scope, until, connected)) {
-      update(some.map(({ data }) => parse(data)));
+      for (let start = 0; start < some.length; start += AT_ONCE) {
+        update(some.slice(start, start + AT_ONCE).map(({ data }) => parse(data)));
+        await new Promise((goOn) => setTimeout(goOn)); // the browser does other things in between
+      }
     }
     return hasEnded(run);
   }, signal, (problem) => {

@@ -96,7 +96,7 @@ function item(run) {
     phaseBadge(run.phase),
     h("a.main", { href: link(`runs/${part(run.name)}`) }, run.task ? taskName(run.task) : "A run"),
     h("code.about", name(run.name)),
-    h("span.by", name(person(run.executed_by))),
+    h("span.by", person(run.executed_by)),
     h("span.at", run.started_at ? when(run.started_at) : "not started"),
     h("span.took", runDuration(run)));
 }

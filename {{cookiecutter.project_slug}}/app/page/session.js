@@ -1,6 +1,6 @@
 // Who is signed in, the selected project, and problems.
 import { BASE, Problem, get } from "./api.js";
-import { button, h, hasEnded, name, webLink } from "./dom.js";
+import { button, h, hasEnded, live, webLink } from "./dom.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
@@ -14,36 +14,64 @@ export function link(path, query = {}) {
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-const names = new Map(); // of people, by their subjects
+const LONGEST_NAME = 100; // characters
+const names = new Map(); // of people, by their subjects; empty if it is not known
 
-/** What to call somebody. */
-export function person(identity, otherwise = "nobody") {
-  if (identity?.name) names.set(identity.subject, identity.name);
-  return names.get(identity?.subject) || identity?.subject || otherwise;
+/** People choose their names: on one line and without marks of direction, one can't look like several. */
+function oneLine(text = "") {
+  const line = text.replace(/[\s\p{Cc}\p{Bidi_Control}]+/gu, " ").trim();
+  return line.length > LONGEST_NAME ? `${line.slice(0, LONGEST_NAME)}…` : line;
 }
 
+/** What to call somebody; with their subject if another one has this name, or is in it. */
+export function nameOf(identity, otherwise = "nobody") {
+  const { subject, name: given } = identity ?? {};
+  if (subject && given) names.set(subject, oneLine(given));
+  const called = oneLine(given) || names.get(subject);
+  if (!called) return oneLine(subject) || otherwise;
+  const alike = (text) => text.normalize("NFKC").toLowerCase();
+  const taken = ([other, its]) =>
+    other !== subject && (alike(its) === alike(called) || alike(called).includes(alike(other)));
+  return [...names].some(taken) ? `${called} (${oneLine(subject) || "no subject"})` : called;
+}
+
+/** Somebody's name, kept up to date, with the subject, which nobody chooses, as its title. */
+export const person = (identity, otherwise) =>
+  live(h("bdi", { title: identity?.subject }), () => nameOf(identity, otherwise));
+
 /** Find the name of somebody of whom Flyte has recorded the subject only, in what they have run. */
-export async function lookUp(identity, scope, found) {
-  if (!identity || names.has(identity.subject)) return;
-  names.set(identity.subject, identity.name); // ask once
-  const runs = identity.name ? [] : await get("runs", { ...scope, subject: identity.subject, limit: 1 }).catch(() => []);
-  if (person(runs[0]?.executed_by) !== "nobody") found();
+export async function lookUp({ subject, name: given }, scope) {
+  if (!subject || given || names.has(subject)) return;
+  names.set(subject, ""); // ask once
+  const runs = await get("runs", { ...scope, subject, limit: 1 }).catch(() => []);
+  nameOf(runs[0]?.executed_by);
 }
 
 const MOST_ASKING = 50;
 const asking = document.getElementById("asking");
 
-/** Say at "Runs" how many runs wait for an answer, and who asks; return them. */
+/** Load the runs that wait for an answer, and say so at "Runs". */
 export async function loadAsking(scope, signal, inWords) {
   const paused = await get("runs", { ...scope, phase: "paused", limit: MOST_ASKING }, signal);
-  const runs = (session.asking = paused.filter((run) => !hasEnded(run)));
+  const words = showAsking(paused.filter((run) => !hasEnded(run)));
+  banner("asking", inWords && words && h("p.notice", h("a", { href: link("runs") }, words)));
+  return session.asking;
+}
+
+/** Say at "Runs" how many wait for an answer; return it in words, with who asks. */
+function showAsking(runs) {
+  session.asking = runs;
   const count = `${runs.length}${runs.length < MOST_ASKING ? "" : "+"}`;
-  const people = [...new Set(runs.map((run) => person(run.executed_by, "somebody")))].join(", ");
+  const people = [...new Set(runs.map((run) => nameOf(run.executed_by, "somebody")))].join(", ");
   const words = runs.length === 1 ? `A run of ${people} waits for an answer` : `${count} runs of ${people} wait for an answer`;
-  asking.title = words;
+  asking.title = runs.length ? words : "";
   asking.replaceChildren(...(runs.length ? [count, h("span.unseen", ` (${words})`)] : []));
-  banner("asking", inWords && runs.length > 0 && h("p.notice", h("a", { href: link("runs") }, words)));
-  return runs;
+  return asking.title;
+}
+
+/** A run asks no more: say so before the next request does. */
+export function asksNoMore(name) {
+  if (session.asking.some((run) => run.name === name)) showAsking(session.asking.filter((run) => run.name !== name));
 }
 
 const who = document.getElementById("who");
@@ -53,12 +81,12 @@ const actor = document.getElementById("actor");
 export async function whoAmI() {
   session.me = get("me");
   const me = await session.me;
-  person(me);
-  const shown = me.anonymous ? "anonymous" : me.name || me.email || me.subject || "unknown to Flyte";
+  const called = { subject: me.subject, name: me.name || me.email };
+  const shown = () => (me.anonymous ? "anonymous" : person(called, "unknown to Flyte"));
   who.replaceChildren(
-    name(shown, { title: me.email }),
+    shown(),
     webLink(me.sign_in, BASE) ? h("a", { href: webLink(me.sign_in, BASE) }, "Switch user") : "");
-  actor.replaceChildren("Every call to Flyte is made as ", name(shown), ".");
+  actor.replaceChildren("Every call to Flyte is made as ", shown(), ".");
   banner("signed-out");
   banner("anonymous", me.anonymous && h("div.notice",
     h("strong", "You are anonymous. "),
