@@ -71,6 +71,15 @@ async def asks(kind: str, seconds: float) -> str:
         return "timed out"
 
 
+@env.task
+async def asks_and_fails() -> None:
+    """Ask a question, and fail without waiting for an answer."""
+    condition = await flyte.new_condition.aio("approval", prompt="?", data_type=bool)
+    asking = asyncio.create_task(condition.wait.aio())
+    await asyncio.wait({asking}, timeout=2)
+    raise ValueError("on purpose")
+
+
 if __name__ == "__main__":
     flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
     with auth_metadata(("authorization", os.environ["CONFORMANCE_AUTHORIZATION"])):

@@ -42,8 +42,10 @@ async def count(to: int = 5) -> int:
 
 
 @env.task
-async def ask(prompts: list[str], kind: str = "bool", seconds: int = 0) -> str:
-    """Ask all at once, for at most so many seconds, and return the answers."""
+async def ask(
+    prompts: list[str], kind: str = "bool", seconds: int = 0, fails_after: int = 0
+) -> str:
+    """Ask all at once, for so many seconds, and return the answers, or fail after some."""
     types: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 
     async def answer(number: int, prompt: str) -> object:
@@ -52,7 +54,8 @@ async def ask(prompts: list[str], kind: str = "bool", seconds: int = 0) -> str:
         )
         return await condition.wait.aio()
 
-    return str(await asyncio.gather(*map(answer, itertools.count(), prompts)))
+    answers = asyncio.gather(*map(answer, itertools.count(), prompts))
+    return str(await asyncio.wait_for(answers, fails_after or None))
 
 
 def is_there(path: str) -> bool:

@@ -7,10 +7,11 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from flyteidl2.workflow.run_definition_pb2 import ActionDetails, ActionStatus
+from flyteidl2.common import phase_pb2
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
+from local_flyte.actions import Action
 from local_flyte.conditions import RECORDING
 from local_flyte.testing import acting_as, ended, start, wait_until
 
@@ -32,10 +33,10 @@ def answer(client: httpx.Client, condition: dict[str, Any], value: object) -> ht
     return client.post(path, json={"value": value})
 
 
-def details_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> ActionDetails:
+def record_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> Action:
     """Return Flyte's own record of a condition."""
     (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
-    return run.actions[condition["action"]].details
+    return run.actions[condition["action"]]
 
 
 def output(client: httpx.Client, run: str) -> str:
@@ -93,9 +94,8 @@ def test_an_answer_that_is_not_recorded_yet_counts_also_after_the_runs_end(
             ended(condition["run"])
             assert answer(alice, condition, True).status_code == 409  # nobody can know
             monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
-            local_flyte.clear_calls()
             again = [threads.submit(answer, alice, condition, value) for value in (True, False)]
-            wait_until(lambda: len(local_flyte.calls) > 10)  # both wait for the record
+            wait_until(lambda: local_flyte.open_calls("WatchActionDetails") == 2)
         same, other = (each.result() for each in again)
     assert (same.status_code, other.status_code) == (200, 409)
     assert same.json()["answered_by"]["subject"] == "bob-subject"
@@ -107,13 +107,13 @@ def test_an_answer_that_comes_too_late_is_not_claimed(
 ) -> None:
     monkeypatch.setattr(conditions, "RECORDED_WITHIN", 60)
     (condition,) = asked(alice)
-    local_flyte.clear_calls()
     with ThreadPoolExecutor(1) as thread, local_flyte.hang(RECORDING):
         told = thread.submit(answer, alice, condition, True)
-        wait_until(lambda: len(local_flyte.calls) > 6)  # it waits for the record
-        details = details_of(local_flyte, condition)
-        details.status.MergeFrom(ActionStatus(phase="ACTION_PHASE_TIMED_OUT"))
+        wait_until(lambda: local_flyte.open_calls("WatchActionDetails"))
+        action = record_of(local_flyte, condition)
+        local_flyte._background.call(lambda: action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT))
         assert told.result().status_code == 409
+    wait_until(lambda: not local_flyte.open_calls("WatchActionDetails"))
     alice.post(f"/runs/{condition['run']}/abort")
 
 
@@ -137,15 +137,16 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
         assert alice.get("/conditions").status_code == status
         local_flyte.fail_next("ListActions", code, times=0)
     kept, aborted = (each["run"] for each in found)
-    details_of(local_flyte, found[0]).condition.prompt = "x" * 9_000_000  # more than is read
-    assert aborted in waiting()
+    record_of(local_flyte, found[0]).details.condition.prompt = "x" * 9_000_000  # more than is read
+    failed = ended(asked(alice, fails_after=2)[0]["run"])
+    assert {*waiting()} & {kept, aborted, failed} == {aborted}
     alice.post(f"/runs/{aborted}/abort")
-    assert aborted not in waiting()
-    with acting_as("alice"):  # Flyte goes on listing it
+    wait_until(lambda: aborted not in waiting())
+    with acting_as("alice"):  # Flyte goes on listing what has failed
         asking = [run.name for run in remote.Run.listall(paused_actions_only=True, limit=200)]
-    assert aborted in asking
+    assert (aborted in asking, failed in asking) == (False, True)
     runs = [each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()]
-    assert aborted not in runs
+    assert failed not in runs
     assert kept in runs
     alice.post(f"/runs/{kept}/abort")
 
@@ -174,6 +175,6 @@ def test_only_what_flyte_has_recorded_is_an_answer(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     (condition,) = asked(alice)
-    details_of(local_flyte, condition).signal_info.output.scalar.primitive.integer = 1
+    record_of(local_flyte, condition).details.signal_info.output.scalar.primitive.integer = 1
     assert answer(alice, condition, True).status_code == 409  # 1 is not true
     alice.post(f"/runs/{condition['run']}/abort")

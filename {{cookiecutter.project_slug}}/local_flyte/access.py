@@ -64,12 +64,12 @@ class Faults:
     """Calls that fail or hang on purpose, by method name."""
 
     def __init__(self) -> None:
-        self._errors: dict[str, deque[ConnectError]] = {}
+        self._errors: dict[str, tuple[int, deque[ConnectError]]] = {}
         self._held: dict[str, tuple[int, asyncio.Event]] = {}
 
-    def fail(self, method: str, error: ConnectError, times: int) -> None:
-        """Make the next ``times`` calls of ``method`` fail with ``error``."""
-        self._errors[method] = deque([error] * times)
+    def fail(self, method: str, error: ConnectError, times: int, after: int) -> None:
+        """Make the next ``times`` calls fail with ``error`` after they have sent some messages."""
+        self._errors[method] = after, deque([error] * times)
 
     def hold(self, method: str, after: int) -> None:
         """Make calls of ``method`` hang, after they have sent ``after`` messages."""
@@ -91,9 +91,10 @@ class Faults:
         if released is not None and sent >= after:
             await released.wait()
 
-    def check(self, method: str) -> None:
+    def check(self, method: str, sent: int = 0) -> None:
         """Raise the error for the next call of ``method``, if there is one."""
-        if errors := self._errors.get(method):
+        after, errors = self._errors.get(method, (0, None))
+        if errors and sent >= after:
             raise errors.popleft()
 
 
@@ -124,6 +125,8 @@ class Access:
         async with aclosing(call_next(request, ctx)) as responses:
             async for response in responses:
                 await self._faults.wait(method, sent)
+                if sent:
+                    self._faults.check(method, sent)
                 yield response
                 sent += 1
         await self._faults.wait(method, sent)  # the stream does not end, either

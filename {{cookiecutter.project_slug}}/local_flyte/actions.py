@@ -25,10 +25,17 @@ SUCCESSFUL = {phase_pb2.ACTION_PHASE_SUCCEEDED, phase_pb2.ACTION_PHASE_RECOVERED
 _MAY_CHANGE = {phase_pb2.ACTION_PHASE_FAILED, phase_pb2.ACTION_PHASE_TIMED_OUT}
 TERMINAL = {*SUCCESSFUL, *_MAY_CHANGE, phase_pb2.ACTION_PHASE_ABORTED}
 _EVENTS = {
-    phase_pb2.ACTION_PHASE_QUEUED: "task submitted to K8s",
-    phase_pb2.ACTION_PHASE_INITIALIZING: "[|ContainerCreating]: |",
+    phase_pb2.ACTION_PHASE_QUEUED: ("task submitted to K8s", "Demistify Pending"),
+    phase_pb2.ACTION_PHASE_INITIALIZING: (
+        "Successfully assigned the pod to a node",
+        "[ContainersNotReady|ContainerCreating]: containers with unready status: [primary]|",
+        'Container image "local" already present on machine',
+        "Created container: primary",
+        "Started container primary",
+    ),
+    phase_pb2.ACTION_PHASE_ABORTED: ("aborted",),
 }
-"""What Kubernetes says when an attempt enters a phase. There is no cache to have a status."""
+"""What Flyte and a kubelet usually say when an attempt enters a phase."""
 
 
 def now() -> Timestamp:
@@ -43,8 +50,11 @@ class Signal:
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
+        self.notified: list[str] = []
+        """The name of an action for each notification about it."""
 
-    def fire(self) -> None:
+    def fire(self, *notified: str) -> None:
+        self.notified += notified
         self._next.set()
         self._next = asyncio.Event()
 
@@ -93,7 +103,7 @@ class Action:
     """Its pods that exist, by attempt."""
     updated_at: Timestamp = field(default_factory=now)
     notifications: int = 0
-    """The number of notifications to watchers; several may be about the same change."""
+    """The number of notifications to watchers; there are two about each status."""
 
     def __post_init__(self) -> None:
         self.details.status.attempts = 1
@@ -176,12 +186,17 @@ class Action:
         self.set_status(phase_pb2.ACTION_PHASE_ABORTED)
         self.details.abort_info.reason = reason
 
+    def happens(self, message: str) -> None:
+        """Record what happens to the latest attempt on the cluster, and notify watchers."""
+        self.details.attempts[-1].cluster_events.add(occurred_at=now(), message=message)
+        self._notify()
+
     def _notify(self) -> None:
         self.notifications += 1
-        self.changed.fire()
+        self.changed.fire(self.name)
 
     def _record(self, phase: phase_pb2.ActionPhase) -> None:
-        moment, reason, attempts = now(), _EVENTS.get(phase), self.details.attempts
+        moment, attempts = now(), self.details.attempts
         if not attempts or attempts[-1].attempt != self.attempt:
             new = attempts.add(attempt=self.attempt, start_time=moment)
             new.outputs.output_uri = str(self.outputs / "outputs.pb")
@@ -192,8 +207,8 @@ class Action:
             if transitions:
                 transitions[-1].end_time.CopyFrom(moment)
             transitions.add(phase=phase, start_time=moment)
-            if reason is not None and self.details.HasField("task"):
-                attempt.cluster_events.add(occurred_at=moment, message=reason)
+            for message in _EVENTS.get(phase, ()) if self.details.HasField("task") else ():
+                self.happens(message)
         attempt.phase = phase
         attempt.logs_available = attempt.logs_available or phase == phase_pb2.ACTION_PHASE_RUNNING
         if phase in TERMINAL:
@@ -236,7 +251,7 @@ class Run:
 
     @property
     def asks(self) -> bool:
-        """Whether one of its actions waits for an answer, even if the run was aborted."""
+        """Whether one of its actions waits for an answer, even if the run has failed."""
         return any(each.phase == phase_pb2.ACTION_PHASE_PAUSED for each in self.actions.values())
 
     def children(self, parent: str) -> list[Action]:

@@ -59,12 +59,17 @@ class Executor:
         task.add_done_callback(lambda _: self._report_end(action, task))
 
     def abort(self, run: Run, action: Action, reason: str) -> None:
-        """Mark ``action`` as aborted, even if it has ended, and stop everything it started."""
+        """Mark ``action`` as aborted, even if it has ended, and stop everything it started.
+
+        Kubernetes deletes what it started, also its conditions. If it fails, they stay paused.
+        """
         action.abort(reason)
         self._cancel(run, action)
         for each in (action, *run.descendants(action.name)):
             if id(each) not in self._running:  # else its process ends first
                 each.pods.clear()
+            if each.phase == phase_pb2.ACTION_PHASE_PAUSED:
+                each.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     def release(self, run: Run) -> None:
         """Let another run start, because this one has ended, or waits for an answer."""

@@ -166,23 +166,21 @@ class RunService(run_service_connect.RunService):
     async def watch_actions(
         self, request: pb.WatchActionsRequest, ctx: Context
     ) -> AsyncIterator[pb.WatchActionsResponse]:
-        """Send all actions now, and those that change, with the ones that started them.
+        """Send all actions now, and one at each notification, with those that started it.
 
         It goes on after the run's end. Of a run that does not exist it sends nothing.
         """
-        run = next((run for run in self._runs if key_of(run.id) == key_of(request.run_id)), None)
-        told: dict[str, int] = {}
-        while run is not None:
-            now = {each.name: each.notifications for each in run.actions.values()}
-            if now == told:
-                await run.changed.wait()
-                continue
-            changed = [run.actions[name] for name in now if told.get(name) != now[name]]
-            told = now
-            names = {each.name for each in changed}.union(*map(run.ancestors, changed))
-            enriched = run.enriched(names)
+        for run in (run for run in self._runs if key_of(run.id) == key_of(request.run_id)):
+            told, enriched = len(run.changed.notified), run.enriched(run.actions)
             for start in range(0, len(enriched), WATCHED_AT_ONCE):
                 sent = enriched[start : start + WATCHED_AT_ONCE]
+                yield pb.WatchActionsResponse(enriched_actions=sent)
+            while True:
+                while told == len(run.changed.notified):
+                    await run.changed.wait()
+                action = run.actions[run.changed.notified[told]]
+                told += 1
+                sent = run.enriched({action.name, *run.ancestors(action)})
                 yield pb.WatchActionsResponse(enriched_actions=sent)
         await asyncio.Event().wait()
 

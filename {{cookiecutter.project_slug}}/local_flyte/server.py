@@ -105,11 +105,19 @@ class LocalFlyte(Clients):
         return self._background.call(lambda: self._gateway.open_calls[of])
 
     def fail_next(
-        self, method: str, code: Code, times: int = 1, message: str = "a test wants it to fail"
+        self,
+        method: str,
+        code: Code,
+        times: int = 1,
+        message: str = "a test wants it to fail",
+        after: int = 0,
     ) -> None:
-        """Make the next calls of a method, such as ``ListRuns``, fail with an error."""
+        """Make the next calls of a method, such as ``ListRuns``, fail with an error.
+
+        ``after`` is the number of messages that a stream sends before it fails.
+        """
         error = ConnectError(code, message)
-        self._background.call(lambda: self._services.faults.fail(method, error, times))
+        self._background.call(lambda: self._services.faults.fail(method, error, times, after))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:

@@ -78,7 +78,7 @@ class ActionsService(actions_service_connect.ActionsService):
                 action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
             else:
                 self._executor.start(run, action)
-        run.changed.fire()
+        run.changed.fire(action.name)
         return pb.EnqueueResponse()
 
     async def abort(self, request: pb.AbortRequest, ctx: Context) -> pb.AbortResponse:

@@ -12,12 +12,14 @@ from .application import App
 from .calls.other_apps import call_app
 from .dependencies import (
     ActionDep,
+    ActionStateDep,
     CallerDep,
     Inputs,
     ProjectDomain,
     QueryTime,
     RequestBody,
     RunDep,
+    RunStateDep,
     SubjectDep,
     TaskDep,
     WaitQuery,
@@ -28,7 +30,7 @@ from .extras.action_log import LOG_ID, follow_log
 from .extras.lists import call_each, details_of, skip_unreadable, take
 from .extras.runs import NEWEST_FIRST, conditions_of, paused_in, report_address, runs_that_ask
 from .extras.waiting import best_effort, wait_for
-from .extras.watching import watch_details
+from .extras.watching import watch_details, watch_run
 from .http.credentials import passthrough_options
 from .http.outgoing import HEADERS
 from .http.policy import ContentPolicy
@@ -90,7 +92,9 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "CallerDep",
     "SubjectDep",
     "RunDep",
+    "RunStateDep",
     "ActionDep",
+    "ActionStateDep",
     "TaskDep",
     "WaitQuery",
     "QueryTime",
@@ -122,6 +126,7 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "skip_unreadable",
     "wait_for",
     "best_effort",
+    "watch_run",
     "watch_details",
     "LOG_ID",
     "follow_log",

@@ -10,6 +10,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
+from flyteidl2.workflow.run_definition_pb2 import Run
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -23,6 +24,7 @@ from starlette.requests import HTTPConnection
 
 from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
+from .extras.runs import state_of
 from .limits import limits
 from .models import Caller
 from .settings import SETTINGS, Settings
@@ -76,9 +78,11 @@ For endpoints without other calls to Flyte: the middleware only sees that there 
 """
 
 
-async def _run(
-    name: Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])],
-) -> remote.Run:
+RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
+ActionName = Annotated[str, StringConstraints(min_length=1, max_length=30)]
+
+
+async def _run(name: RunName) -> remote.Run:
     return await remote.Run.get.aio(name)
 
 
@@ -86,10 +90,16 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the name in the path, fetched as the caller."""
 
 
-async def _action(
-    name: Annotated[str, Path(description="The run's name.")],
-    action: Annotated[str, StringConstraints(min_length=1, max_length=30)] = "a0",
-) -> remote.Action:
+async def _run_state(name: RunName) -> remote.Run:
+    details = await remote.RunDetails.get.aio(name=name)
+    return remote.Run(Run(action=state_of(details.action_details).pb2))
+
+
+RunStateDep = Annotated[remote.Run, Depends(_run_state)]
+"""The same without its details, which may be large: for streams, which last for minutes."""
+
+
+async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
     return await remote.Action.get.aio(run_name=name, name=action)
 
 
@@ -98,6 +108,14 @@ ActionDep = Annotated[remote.Action, Depends(_action)]
 
 It is the one named ``action`` in the path, else in the query; by default the root action.
 """
+
+
+async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Action:
+    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+
+
+ActionStateDep = Annotated[remote.Action, Depends(_action_state)]
+"""The same without its details, for streams."""
 
 
 async def _task(

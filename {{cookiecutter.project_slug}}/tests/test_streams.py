@@ -19,7 +19,7 @@ def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) 
     assert {event.type for event in told} == {"phase"}
     states = [json.loads(event.data) for event in told]
     phases = [state["phase"] for state in states]
-    assert phases == [event.id for event in told]
+    assert [f"1-{phase}" for phase in phases] == [event.id for event in told]
     assert phases[-1] == "succeeded"
     assert "running" in phases
     assert len(set(phases)) == len(phases)
@@ -28,7 +28,7 @@ def test_events_report_every_phase_until_the_run_has_ended(alice: httpx.Client) 
 
 def test_events_resume_where_they_were_cut_off(alice: httpx.Client, greeting: str) -> None:
     path = f"/runs/{greeting}/events"
-    for seen, ids in (("running", ["succeeded"]), ("succeeded", [])):
+    for seen, ids in (("1-running", ["1-succeeded"]), ("1-succeeded", [])):
         told = events(alice.get(path, headers={"Last-Event-ID": seen}))
         assert [event.id for event in told] == ids
 
@@ -55,7 +55,7 @@ def test_a_run_that_does_not_exist_is_a_problem(alice: httpx.Client, stream: str
 @pytest.mark.steers_flyte
 @pytest.mark.parametrize(
     ("stream", "call"),
-    [("events", "WatchActionDetails"), ("logs", "TailLogs"), ("actions/events", "WatchActions")],
+    [("events", "WatchActions"), ("logs", "TailLogs"), ("actions/events", "WatchActions")],
 )
 def test_a_stream_that_fails_before_its_first_event_is_a_problem(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, stream: str, call: str

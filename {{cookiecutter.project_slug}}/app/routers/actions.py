@@ -14,6 +14,7 @@ from passthrough import (
     ActionDep,
     BoundedList,
     RunDep,
+    RunStateDep,
     best_effort,
     details_of,
     report_address,
@@ -42,11 +43,12 @@ async def list_actions(
     summary="Watch a run's actions",
     response_class=EventSourceResponse,
 )
-async def watch_actions(run: RunDep) -> AsyncGenerator[ServerSentEvent]:
+async def watch_actions(run: RunStateDep) -> AsyncGenerator[ServerSentEvent]:
     """Send each action of the run as an `action` event, now and whenever it changes, until the end.
 
-    Its data is what `GET /runs/{name}/actions` returns of it. A client that connects again gets all
-    actions. If Flyte fails after the first event, the last one is a `problem`.
+    Its data is what `GET /runs/{name}/actions` returns of it. What happens to an action that waits
+    for the cluster comes every few seconds. A client that connects again gets all actions. If Flyte
+    fails after the first event, the last one is a `problem`.
     """
     async with aclosing(watch_details(run, Action.of)) as actions:
         async for action in actions:

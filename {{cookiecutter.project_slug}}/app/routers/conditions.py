@@ -1,6 +1,6 @@
 """Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
 
-import asyncio
+from contextlib import aclosing
 from itertools import chain
 from typing import Annotated
 
@@ -98,9 +98,14 @@ async def answer_condition(
     if not is_over and not is_answered(details):
         await remote.Condition(action.pb2).signal.aio(value)
     async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
-        while not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED:
-            await asyncio.sleep(0.25)
-            details = await remote.ActionDetails.get_details.aio(action.action_id)
+        if not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED:
+            async with aclosing(remote.ActionDetails.watch.aio(action.action_id)) as states:
+                async for details in states:
+                    if (
+                        is_answered(details)
+                        or phase_of(details.raw_phase) is not ActionPhase.PAUSED
+                    ):
+                        break
     if is_answered(details):
         recorded = answer_of(details)
         if (type(recorded), recorded) != (type(value), value):  # 1 is not true

@@ -5,12 +5,13 @@ off by sending ``Last-Event-ID``, as browsers do.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from passthrough import LOG_ID, ActionDep, RunDep, follow_log, phase_of
+from passthrough import LOG_ID, ActionStateDep, RunStateDep, follow_log, watch_run
 
 from ..models import Run
 
@@ -21,24 +22,32 @@ LAST_EVENT_ID = "The id of the last event received."
 
 @router.get("/runs/{name}/events", summary="Watch a run", response_class=EventSourceResponse)
 async def run_events(
-    run: RunDep,
-    last_event_id: Annotated[str | None, Header(description=LAST_EVENT_ID)] = None,
+    run: RunStateDep,
+    last_event_id: Annotated[
+        str, Header(pattern=r"^\d{1,9}-[a-z_]*$", description=LAST_EVENT_ID)
+    ] = "1-",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the run as a `phase` event now and whenever its phase changes, until it has ended.
 
+    When a further attempt begins, the run is sent as an `attempt` event. An id is `attempt-phase`.
     If Flyte fails after the first event, the last one is a `problem`.
     """
-    seen = last_event_id
-    async for state in run.watch():
-        phase = phase_of(state.raw_phase)
-        if phase and phase.value != seen:
-            seen = phase.value
-            yield ServerSentEvent(event="phase", id=seen, data=Run.of(run))
+    before, _, phase = last_event_id.partition("-")
+    attempt = int(before)
+    async with aclosing(watch_run(run)) as states:
+        async for state in states:
+            now = Run.of(state)
+            if now.attempts > attempt:
+                attempt = now.attempts
+                yield ServerSentEvent(event="attempt", id=f"{attempt}-{phase}", data=now)
+            if now.phase and now.phase.value != phase:
+                phase = now.phase.value
+                yield ServerSentEvent(event="phase", id=f"{attempt}-{phase}", data=now)
 
 
 @router.get("/runs/{name}/logs", summary="Read a log", response_class=EventSourceResponse)
 async def run_logs(
-    action: ActionDep,
+    action: ActionStateDep,
     last_event_id: Annotated[str, Header(pattern=LOG_ID, description=LAST_EVENT_ID)] = "1-0",
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the log of a run, or of one action, over all attempts until it has ended.
@@ -47,8 +56,9 @@ async def run_logs(
     comes before a further attempt, and `unavailable` if Flyte no longer has an attempt's log, or the
     rest of it. If Flyte fails after the first event, the last one is a `problem`.
     """
-    async for each in follow_log(action, last_event_id):
-        if each.kind == "line":
-            yield ServerSentEvent(id=each.id, raw_data=each.text)
-        else:
-            yield ServerSentEvent(event=each.kind, id=each.id, data={"attempt": each.attempt})
+    async with aclosing(follow_log(action, last_event_id)) as log:
+        async for each in log:
+            if each.kind == "line":
+                yield ServerSentEvent(id=each.id, raw_data=each.text)
+            else:
+                yield ServerSentEvent(event=each.kind, id=each.id, data={"attempt": each.attempt})

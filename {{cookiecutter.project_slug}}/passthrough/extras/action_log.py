@@ -1,26 +1,33 @@
 """The log of an action over all of its attempts."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Literal
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from flyte import remote
-from flyte.errors import LogsNotYetAvailableError
+from flyte.models import ActionPhase
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest
 
-from ..calls.errors import TooLargeError
-from ..limits import MAX_ATTEMPTS, MAX_LOG_EVENT_CHARS
+from ..calls.caller import initialised
+from ..models import phase_of
+from .lists import listed_details
 from .runs import attempts_of
+from .watching import watch_action
 
-LOG_ID = r"^(1000|[1-9]\d{0,2})-(\d{1,9}|gone)$"
-"""The pattern of the ``id`` of what `follow_log` yields, of up to `MAX_ATTEMPTS` attempts."""
+LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
+"""The pattern of the ``id`` of what `follow_log` yields."""
 
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 30.0
-"""While an attempt's end is not recorded: between looks at its state, longer each time."""
+PART_CHARS = 6 * 1024
+"""A longer message of a log is yielded in parts."""
 
-LATE_SECONDS = 2.0
-"""A pause before which Flyte usually records the end of an attempt whose log has ended."""
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0
+"""Flyte ends a log with its pod, and records the attempt's end later. If it takes longer than this,
+the log is read again, after longer pauses each time: it may have ended for another reason."""
 
 
 @dataclass(frozen=True)
@@ -39,75 +46,113 @@ class LogEvent:
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[LogEvent]:
     """Yield an action's log over all attempts, as it is written, until the action has ended.
 
+    While an attempt waits for the cluster, its state is watched, and the log is not asked for.
+
     Args:
-        action: The action as it was fetched.
+        action: The action, in any state.
         after: The ``id`` of what was yielded last, to go on after it.
 
     Raises:
         ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
-        TooLargeError: There are more than `MAX_ATTEMPTS`.
     """
-    first, shown = after.split("-")
-    for number in range(int(first), MAX_ATTEMPTS + 1):
+    first, _, shown = after.partition("-")
+    log = _Log(action)
+    for number in count(int(first)):
         if number > int(first):
             shown = "0"
             yield LogEvent("attempt", f"{number}-0", number)
-        attempt, pause = _Attempt(action, number, shown), MIN_PAUSE_SECONDS
-        # Flyte ends the log with the attempt's pod, and records the attempt's end later. If that
-        # takes long, the log may have ended for another reason: then it is read again, now and
-        # then, and for the last time when the attempt has ended.
-        while True:
-            if not attempt.read_to_end or pause == MAX_PAUSE_SECONDS:
-                async for line in attempt.read():
-                    yield line
-            if await attempt.has_ended():
-                break
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE_SECONDS) if attempt.read_to_end else MIN_PAUSE_SECONDS
-        if not attempt.read_to_end:
-            yield LogEvent("unavailable", f"{number}-gone", number)
-        elif pause > LATE_SECONDS:
-            async for line in attempt.read():
-                yield line
-        if await attempt.is_the_last():
+        if shown == "gone":
+            await log.until(lambda: log.has_ended(number))  # noqa: B023 - it is called at once
+        else:
+            async with aclosing(log.follow(number, int(shown))) as events:
+                async for event in events:
+                    yield event
+        if log.state.attempts <= number:
             return
-        action = attempt.action
-    raise TooLargeError(f"the action has more than {MAX_ATTEMPTS} attempts")
 
 
-class _Attempt:
-    """An attempt of an action: how much of its log has been shown, and whether it has ended."""
+@dataclass(frozen=True)
+class _State:
+    """What a log depends on: the action's attempts, and whether it is done, queued, or runs."""
 
-    def __init__(self, action: remote.Action, number: int, shown: str) -> None:
-        self.action, self._number = action, number
-        self.read_to_end = shown == "gone"  # as far as it can be
-        self._shown = 0 if self.read_to_end else int(shown)
+    attempts: int
+    is_done: bool
+    is_queued: bool
+    runs: bool
+    """Whether the latest attempt has a pod. A further one may wait while the action is running."""
 
-    async def read(self) -> AsyncGenerator[LogEvent]:
-        """Read the log from its start until Flyte ends it, and yield what has not been shown."""
-        number = 0
-        with suppress(LogsNotYetAvailableError):
-            async for text in _texts(self.action, self._number):
-                number += 1
-                if number > self._shown:
-                    self._shown = number
-                    yield LogEvent("line", f"{self._number}-{number}", self._number, text)
-            self.read_to_end = True
+    @classmethod
+    def of(cls, details: remote.ActionDetails) -> "_State":
+        pb2 = details.pb2
+        latest = pb2.attempts[-1].phase if pb2.attempts else pb2.status.phase
+        return cls(
+            attempts=max(1, attempts_of(pb2)),
+            is_done=details.done(),
+            is_queued=phase_of(pb2.status.phase) is not ActionPhase.RUNNING,
+            runs=phase_of(latest) is ActionPhase.RUNNING,
+        )
 
-    async def has_ended(self) -> bool:
-        """Tell whether the attempt has ended; ask Flyte, unless that is known."""
-        if not self.action.done() and await self.is_the_last():
-            name, run = self.action.name, self.action.run_name
-            self.action = await remote.Action.get.aio(run_name=run, name=name)
-        return self.action.done() or not await self.is_the_last()
 
-    async def is_the_last(self) -> bool:
-        """Tell whether the action, as it was fetched, has no further attempt."""
-        return attempts_of((await self.action.details()).pb2) <= self._number
+class _Log:
+    """The log of an action whose state is known."""
+
+    def __init__(self, action: remote.Action) -> None:
+        self._action = remote.Action(action.pb2)  # without its details
+        self.state = _State.of(listed_details(action))
+
+    async def follow(self, number: int, shown: int) -> AsyncGenerator[LogEvent]:
+        """Yield the log of an attempt, after so many messages, until the attempt has ended."""
+        pause, is_whole = PAUSE_SECONDS, False
+        while True:
+            # A queued action is watched until it runs. In doubt, it is looked at again and again.
+            limit = None if self.state.is_queued else pause
+            if await self.until(lambda: self.state.runs or self.has_ended(number), limit):
+                has_ended, place = self.has_ended(number), 0
+                try:
+                    async with aclosing(_texts(self._action, number)) as texts:
+                        async for text in texts:
+                            place += 1
+                            if place > shown:
+                                shown = place
+                                yield LogEvent("line", f"{number}-{shown}", number, text)
+                    is_whole = True
+                except ConnectError as error:
+                    if error.code is not Code.NOT_FOUND:  # its pod is gone, or has not begun
+                        raise
+                if has_ended:
+                    break
+                ends_soon = await self.until(lambda: self.has_ended(number), pause)
+                if ends_soon and is_whole and pause == PAUSE_SECONDS:
+                    break
+            pause = min(3 * pause, MAX_PAUSE_SECONDS)
+        if not is_whole:
+            yield LogEvent("unavailable", f"{number}-gone", number)
+
+    def has_ended(self, number: int) -> bool:
+        """Tell whether an attempt has ended."""
+        return self.state.is_done or self.state.attempts > number
+
+    async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Watch the action until its state meets a condition; tell whether it does, in time."""
+        if condition():
+            return True
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(seconds),
+                aclosing(watch_action(self._action, _State.of)) as states,
+            ):
+                async for self.state in states:
+                    if condition():
+                        return True
+            self.state = replace(self.state, is_done=True)  # nothing more will come
+        return condition()
 
 
 async def _texts(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
-    async for message in action.get_logs.aio(attempt):
-        text = message.removeprefix(" ").rstrip("\r\n")  # the SDK puts a space before each
-        for start in range(0, len(text) or 1, MAX_LOG_EVENT_CHARS):
-            yield text[start : start + MAX_LOG_EVENT_CHARS]
+    asked = TailLogsRequest(action_id=action.action_id, attempt=attempt)
+    async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
+        async for message in messages:
+            for line in chain.from_iterable(log.lines for log in message.logs):
+                text = line.message.rstrip("\r\n")
+                for start in range(0, len(text) or 1, PART_CHARS):
+                    yield text[start : start + PART_CHARS]

@@ -1,6 +1,7 @@
 """What the SDK does not do for runs: their attempts, what they ask, links to reports."""
 
 import re
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -13,24 +14,34 @@ from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
 from ..calls.caller import initialised
-from ..limits import MAX_ADDRESS_CHARS, MAX_LATEST_ATTEMPTS, MAX_LISTED_RUNS
 
 NEWEST_FIRST = ("created_at", "desc")
 
 
 def attempts_of(details: ActionDetails) -> int:
     """Return the number of attempts from ``ActionDetails.pb2``; the status of a parent says 0."""
-    last = details.attempts[-MAX_LATEST_ATTEMPTS:]  # in their order; there may be very many
-    return max([details.status.attempts, *(each.attempt for each in last)])
+    last = details.attempts[-1:]  # in their order
+    return max([details.status.attempts, *(attempt.attempt for attempt in last)])
+
+
+def state_of(details: remote.ActionDetails) -> remote.Action:
+    """Return an action with its state and the number of its attempts, but without its details.
+
+    Details hold the task's whole specification: streams, which last for minutes, do without.
+    """
+    pb2 = details.pb2
+    state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
+    state.pb2.status.attempts = attempts_of(pb2)
+    return state
 
 
 async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
     """List the runs that wait for an answer, the newest first.
 
-    Flyte also lists those that have ended while they asked; `MAX_LISTED_RUNS` are read.
+    Flyte also lists those that have failed while they asked.
     """
     runs = remote.Run.listall.aio(
-        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=MAX_LISTED_RUNS, **filters
+        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=sys.maxsize, **filters
     )
     async for run in runs:
         if not run.done():
@@ -67,8 +78,8 @@ async def report_address(action: remote.Action) -> str:
     report until it expires, so it must not be logged.
 
     Raises:
-        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address is too long, or
-            has no TLS, unless it is on the browser's own machine, as with the local Flyte.
+        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address has no TLS, unless
+            it is on the browser's own machine, as with the local Flyte.
     """
     attempt = ActionAttemptIdentifier(
         action_id=action.action_id, attempt=attempts_of((await action.details()).pb2)
@@ -80,8 +91,6 @@ async def report_address(action: remote.Action) -> str:
     address = next(iter(answer.pre_signed_urls.signed_url), "")
     if not address:
         raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")
-    if len(address) > MAX_ADDRESS_CHARS:
-        raise ConnectError(Code.INTERNAL, "Flyte's address of the report is too long")
     if not re.match(r"https://|http://(127\.0\.0\.1|localhost)(:\d+)?/", address):
         raise ConnectError(Code.INTERNAL, "Flyte's address of the report has no TLS")
     return str(address)

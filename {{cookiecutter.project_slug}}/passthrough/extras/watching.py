@@ -1,28 +1,26 @@
-"""Watching all actions of a run, which Flyte's console does and the SDK cannot."""
+"""Watching a run and its actions, which Flyte's console does and the SDK cannot."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from itertools import islice
-from typing import TypeVar
+from itertools import chain
+from typing import Generic, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
-from flyteidl2.workflow.run_definition_pb2 import Action
+from flyteidl2.common.identifier_pb2 import RunIdentifier
+from flyteidl2.workflow.run_definition_pb2 import Action, Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 
 from ..calls.caller import initialised
-from ..limits import (
-    MAX_ACTIONS_AT_ONCE,
-    MAX_ANSWER_BYTES,
-    MAX_CALLS_AT_ONCE,
-    MAX_REMEMBERED_ACTIONS,
-    MAX_WATCHED_DETAILS,
-)
+from ..limits import limits
 from ..models import FAILED, WAITING, phase_of
 from .lists import call_each, listed_details, read_details
+from .runs import state_of
 
 Result = TypeVar("Result")
 
@@ -32,149 +30,177 @@ ROOT = "a0"
 NEED_DETAILS = FAILED | {ActionPhase.PAUSED}
 """Phases in which only the details say what matters: the error, or the question."""
 
-PAUSE_SECONDS = 1.0
+MERGED_SECONDS = 0.5
+"""Between two looks at an action, which Flyte notifies of several times; an end is read at once."""
+
+WAITING_SECONDS, MAX_WAITING_SECONDS = 3.0, 30.0
+"""The same for an action that waits for the cluster; longer each time, until its state changes."""
+
+QUIET_SECONDS, UNFINISHED_SECONDS = 1.0, 5.0
+"""Without news, from a run's end until its watch ends; the latter while not all of its actions have
+ended: an answer may be recorded late, and what a failed run has asked stays paused."""
+
+REOPEN_SECONDS = 1.0
 """Until a watch that has ended before its run is opened again."""
 
-ENDED, ASKS, GOES_ON = range(3)
-"""What is left of an action, or of a run: of the latter, the most that is left of an action."""
 
-QUIET_SECONDS = {ENDED: 1.0, ASKS: 5.0, GOES_ON: None}
-"""Without news, until the watch ends: an answer may be recorded late, and the last actions may come
-in several messages."""
+async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
+    """Yield a run's state, without its details, now and whenever it changes, until its end."""
+    if run.done():
+        yield run
+        return
+    async with aclosing(watch_action(run.action, state_of)) as states:
+        async for action in states:
+            yield remote.Run(Run(action=action.pb2))
+
+
+async def watch_action(
+    action: remote.Action, read: Callable[[remote.ActionDetails], Result]
+) -> AsyncGenerator[Result]:
+    """Yield what is read from an action's details, now and whenever its state changes, to its end.
+
+    Raises:
+        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
+    """
+    id_, seen = action.action_id, ""
+    async with aclosing(_watch(id_.run)) as messages:
+        async for actions in messages:
+            for found in (each for each in actions if each.id.name == id_.name):
+                if seen != (seen := str(found.status)):
+                    yield await read_details(remote.Action(found), read)
+                if remote.Action(found).done():
+                    return
 
 
 async def watch_details(
     run: remote.Run, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
-    """Yield what is read from the details of each action of a run, now and after each change.
+    """Yield what is read from the details of each action of a run, now and whenever it differs.
 
-    Each action is fetched in its latest state. After `MAX_WATCHED_DETAILS`, only those that fail or
-    ask have more than a list has. It ends as `watch_actions` does.
-    """
-    fetched = set[int]()  # by hashes: names may be large
-
-    async def details(action: remote.Action) -> Result:
-        key = hash(action.name)
-        if len(fetched) < MAX_WATCHED_DETAILS:
-            fetched.add(key)
-        if key in fetched or phase_of(action.raw_phase) in NEED_DETAILS:
-            return await read_details(action, read)
-        return read(listed_details(action))
-
-    changes = _Changes()
-    listening = asyncio.create_task(changes.listen(run))
-    try:
-        while some := await changes.take(MAX_CALLS_AT_ONCE):
-            for result in await call_each(details, some):
-                yield result
-        await listening  # it may have failed
-    finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-
-
-class _Changes:
-    """The actions of a run that have changed since they were last taken, in their latest state."""
-
-    def __init__(self) -> None:
-        self._changed: dict[str, remote.Action] = {}
-        self._has_ended = False
-        self._news = asyncio.Condition()
-
-    async def listen(self, run: remote.Run) -> None:
-        """Collect what changes until the run has ended. While much is not taken, Flyte waits."""
-        try:
-            async with aclosing(watch_actions(run)) as watched:
-                async for actions in watched:
-                    async with self._news:
-                        self._changed.update((action.name, action) for action in actions)
-                        self._news.notify_all()
-                        await self._news.wait_for(self._has_room)
-        finally:
-            async with self._news:
-                self._has_ended = True
-                self._news.notify_all()
-
-    def _has_room(self) -> bool:
-        size = sum(action.pb2.ByteSize() for action in self._changed.values())
-        return len(self._changed) < MAX_ACTIONS_AT_ONCE and size < MAX_ANSWER_BYTES
-
-    async def take(self, most: int) -> list[remote.Action]:
-        """Wait for changes, and return some of them; none if there will be no more."""
-        async with self._news:
-            await self._news.wait_for(lambda: self._changed or self._has_ended)
-            taken = [self._changed.pop(name) for name in [*islice(self._changed, most)]]
-            self._news.notify_all()
-        return taken
-
-
-async def watch_actions(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
-    """Yield the actions of a run: all of them at once, then those that have changed.
-
-    Parents come before their children, and at most `MAX_ACTIONS_AT_ONCE`. One that waits for the
-    cluster comes whenever Flyte sends it: what happens to it there may be new. An action has its
-    state and its task's short name. It ends soon after all actions have ended (`QUIET_SECONDS`),
-    even if some still ask: those of an aborted run stay paused.
+    After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
+    soon after the run (`QUIET_SECONDS`).
 
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
-    seen = _Seen()
-    while not seen.root_has_ended:
+    known, changed = dict[str, _Watched[Result]](), dict[str, _Watched[Result]]()
+    async with aclosing(_watch(run.action.action_id.run)) as messages:
+        coming = _next(messages)
+        fetching: asyncio.Task[list[list[Result]]] | None = None
+        try:
+            while coming or fetching or changed:
+                now = time.monotonic() if coming else math.inf
+                due = [name for name, each in changed.items() if each.due <= now]
+                if due and not fetching:
+                    some = [changed.pop(name) for name in due[: limits().calls_at_once]]
+                    fetching = asyncio.create_task(call_each(lambda each: each.fetch(read), some))
+                waits = min((each.due for each in changed.values()), default=math.inf) - now
+                await asyncio.wait(
+                    [each for each in (coming, fetching) if each],
+                    timeout=None if fetching or not changed else waits,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if coming and coming.done():
+                    actions = coming.result()
+                    coming = None if actions is None else _next(messages)
+                    for action in actions or ():
+                        name = action.id.name
+                        if name not in known:
+                            known[name] = _Watched(len(known) < limits().watched_details)
+                        if known[name].notice(action):
+                            changed[name] = known[name]
+                if fetching and fetching.done():
+                    results, fetching = fetching.result(), None
+                    for result in chain.from_iterable(results):
+                        yield result
+        finally:
+            tasks = [each for each in (coming, fetching) if each]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Watched(Generic[Result]):
+    """An action as its viewer knows it; by hashes, so that little is kept of many."""
+
+    def __init__(self, has_details: bool) -> None:
+        self._has_details = has_details
+        self._action = remote.Action(Action())
+        self._state = self._sent = 0
+        self._pause = WAITING_SECONDS
+        self._fetched_at = -math.inf
+
+    def notice(self, action: Action) -> bool:
+        """Take a notification about the action, and tell whether anything of it may be new."""
+        state = hash(action.SerializeToString(deterministic=True))
+        if is_new := state != self._state:
+            self._state, self._pause = state, WAITING_SECONDS
+        self._action = remote.Action(action)
+        return is_new or self._waits()
+
+    def _waits(self) -> bool:
+        """Tell whether the action waits for the cluster: then what happens there may be new."""
+        return phase_of(self._action.raw_phase) in WAITING
+
+    @property
+    def due(self) -> float:
+        """The time, of ``time.monotonic()``, from which it may be fetched again."""
+        pause = self._pause if self._waits() else MERGED_SECONDS
+        return -math.inf if self._action.done() else self._fetched_at + pause
+
+    async def fetch(self, read: Callable[[remote.ActionDetails], Result]) -> list[Result]:
+        """Return what is read from its details, unless that is as before."""
+        if self._fetched_at > -math.inf:
+            self._pause = min(2 * self._pause, MAX_WAITING_SECONDS)
+        self._fetched_at = time.monotonic()
+        if self._has_details or phase_of(self._action.raw_phase) in NEED_DETAILS:
+            result = await read_details(self._action, read)
+        else:
+            result = read(listed_details(self._action))
+        before, self._sent = self._sent, hash(repr(result))
+        return [] if self._sent == before else [result]
+
+
+def _next(messages: AsyncGenerator[list[Action]]) -> asyncio.Future[list[Action] | None]:
+    return asyncio.ensure_future(anext(messages, None))
+
+
+async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
+    """Yield all actions of a run, then those that Flyte notifies of, until soon after its end.
+
+    Parents come before their children. An action has its state, its parent, its group, and its
+    task's short name.
+    """
+    unfinished, has_ended = set[str](), False
+    while not has_ended:
         has_begun = False
         try:
-            async with aclosing(_sent(run)) as messages:
+            sent = initialised().client.run_service.watch_actions(WatchActionsRequest(run_id=run))
+            async with aclosing(sent) as messages:
                 while True:
-                    async with asyncio.timeout(QUIET_SECONDS[seen.what_is_left()]):
-                        actions = await anext(messages, None)
-                    if actions is None:
+                    seconds = UNFINISHED_SECONDS if unfinished else QUIET_SECONDS
+                    async with asyncio.timeout(seconds if has_ended else None):
+                        message = await anext(messages, None)
+                    if message is None:
                         break
                     has_begun = True
-                    if changed := [action for action in actions if seen.has_changed(action)]:
-                        yield changed
+                    actions = [_copied(each.action) for each in message.enriched_actions]
+                    for action in actions:
+                        is_done = remote.Action(action).done()
+                        (unfinished.discard if is_done else unfinished.add)(action.id.name)
+                        has_ended |= is_done and action.id.name == ROOT
+                    yield actions
         except TimeoutError:
             return
-        except ConnectError as error:  # as of a proxy that cuts off quiet streams
-            if not has_begun or error.code is not Code.UNAVAILABLE:
+        except ConnectError as error:
+            # A proxy cuts off quiet streams; a notification of a child may overtake its parent's.
+            is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
+            if not (has_begun and is_cut):
                 raise
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(REOPEN_SECONDS)
 
 
-async def _sent(run: remote.Run) -> AsyncGenerator[list[remote.Action]]:
-    request = WatchActionsRequest(run_id=run.pb2.action.id.run)
-    async with aclosing(initialised().client.run_service.watch_actions(request)) as messages:
-        async for message in messages:
-            found = message.enriched_actions
-            for start in range(0, len(found), MAX_ACTIONS_AT_ONCE):
-                part = found[start : start + MAX_ACTIONS_AT_ONCE]
-                yield [_copied(each.action) for each in part]
-                await asyncio.sleep(0)
-
-
-def _copied(action: Action) -> remote.Action:
+def _copied(action: Action) -> Action:
     copy = Action()  # a part of a message keeps all of it in memory
     copy.CopyFrom(action)
-    return remote.Action(copy)
-
-
-class _Seen:
-    """What a viewer has seen of a run's actions; by hashes, since names may be large."""
-
-    def __init__(self) -> None:
-        self._states: dict[int, tuple[int, int]] = {}
-        self.root_has_ended = False
-
-    def what_is_left(self) -> int:
-        return max(left for _, left in self._states.values()) if self.root_has_ended else GOES_ON
-
-    def has_changed(self, action: remote.Action) -> bool:
-        """Take note of an action, and tell whether anything of it may be new."""
-        phase = phase_of(action.raw_phase)
-        left = ENDED if action.done() else ASKS if phase is ActionPhase.PAUSED else GOES_ON
-        key, state = hash(action.name), (hash(action.pb2.SerializeToString()), left)
-        is_new = self._states.pop(key, None) != state
-        self._states[key] = state
-        if len(self._states) > MAX_REMEMBERED_ACTIONS:
-            del self._states[next(iter(self._states))]
-        self.root_has_ended = self.root_has_ended or (action.name == ROOT and action.done())
-        return is_new or phase in WAITING
+    return copy
