@@ -16,7 +16,7 @@ from .served import TASKS
 
 pytestmark = pytest.mark.slow
 
-OPEN = {"WatchActionDetails": 2, "TailLogs": 1, "UserInfo": 1}
+OPEN = {"WatchActions": 1, "WatchActionDetails": 1, "TailLogs": 1, "UserInfo": 1}
 """The calls to Flyte that are open when the app gets the signal."""
 PATIENT = {"DO_NOT_TRACK": "1", "FLYTE_TIMEOUT": "300"}
 """Variables with which the calls can be open together on a busy machine."""

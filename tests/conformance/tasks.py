@@ -74,8 +74,8 @@ async def asks(kind: str, seconds: float) -> str:
 @env.task
 async def asks_and_fails() -> None:
     """Ask a question, and fail without waiting for an answer."""
-    condition = await flyte.new_condition.aio("approval", prompt="?", data_type=bool)
-    asking = asyncio.create_task(condition.wait.aio())
+    condition: Any = await flyte.new_condition.aio("approval", prompt="?", data_type=bool)
+    asking = asyncio.ensure_future(condition.wait.aio())
     await asyncio.wait({asking}, timeout=2)
     raise ValueError("on purpose")
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.routers.streams import router  # noqa: F401 - the fixture ``url`` serves it
-from passthrough.limits import MAX_LOG_EVENT_CHARS
+from passthrough.extras.action_log import PART_CHARS
 
 from .elsewhere import Elsewhere, envelope, lines
 
@@ -25,7 +25,7 @@ def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(
 def test_a_log_resumes_after_any_event_also_within_a_long_message(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
-    messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * MAX_LOG_EVENT_CHARS + 1), "last")
+    messages = ("one\ntwo\rth\aree\r\n", "x" * (2 * PART_CHARS + 1), "last")
     log(lines(*messages), envelope(b"{}", 2))
 
     def events(seen: int) -> list[str]:
@@ -33,8 +33,8 @@ def test_a_log_resumes_after_any_event_also_within_a_long_message(
         return alice.get(f"/runs/{greeting}/logs", headers=headers).text.split("\n\n")[:-1]
 
     told = events(0)
-    assert told[0] == "data: one\ndata: two\ndata: three\nid: 1-1"
-    assert [len(event) // MAX_LOG_EVENT_CHARS for event in told] == [0, 1, 1, 0, 0]
+    assert told[0] == "data: one\ndata: two\ndata: th\aree\nid: 1-1"
+    assert [len(event) // PART_CHARS for event in told] == [0, 1, 1, 0, 0]
     assert told[3:] == ["data: x\nid: 1-4", "data: last\nid: 1-5"]
     for seen in range(1, 6):
         assert events(seen) == told[seen:]

@@ -50,9 +50,9 @@ from passthrough.agents.tools import JSON, result_of
 from passthrough.application import App
 from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
+from passthrough.extras.action_log import PART_CHARS
 from passthrough.http.door import CONFIG
 from passthrough.limits import (
-    MAX_LOG_EVENT_CHARS,
     MAX_RESULT_BYTES,
     MAX_WITHOUT_ISSUER_SECONDS,
 )
@@ -435,7 +435,7 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
 ) -> None:
     monkeypatch.setattr(agents, "MAX_RESULT_SECONDS", 1.0)
     # its longest event, of empty lines
-    assert len("data: \n") * MAX_LOG_EVENT_CHARS < MAX_RESULT_BYTES - 100
+    assert len("data: \n") * PART_CHARS < MAX_RESULT_BYTES - 100
     lines: list[str] = []
     last = None
     while len(lines) < 6:

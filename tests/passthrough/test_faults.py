@@ -140,7 +140,7 @@ def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Rece
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("events", "WatchActionDetails"), ("actions/events", "WatchActions")]
+    ("path", "method"), [("events", "WatchActions"), ("actions/events", "WatchActions")]
 )
 def test_a_viewer_does_not_notice_an_interrupted_watch(
     url: str, way: FaultyWay, received: Received, path: str, method: str

@@ -29,7 +29,7 @@ from .deploying import build_unless_found
 from .extras.action_log import LOG_ID, follow_log
 from .extras.lists import call_each, details_of, skip_unreadable, take
 from .extras.runs import NEWEST_FIRST, conditions_of, paused_in, report_address, runs_that_ask
-from .extras.waiting import best_effort, wait_for
+from .extras.waiting import best_effort, wait_for, wait_for_answer
 from .extras.watching import watch_details, watch_run
 from .http.credentials import passthrough_options
 from .http.outgoing import HEADERS
@@ -125,6 +125,7 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "details_of",
     "skip_unreadable",
     "wait_for",
+    "wait_for_answer",
     "best_effort",
     "watch_run",
     "watch_details",

@@ -1,6 +1,5 @@
 """Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
 
-from contextlib import aclosing
 from itertools import chain
 from typing import Annotated
 
@@ -27,6 +26,7 @@ from passthrough import (
     runs_that_ask,
     skip_unreadable,
     take,
+    wait_for_answer,
 )
 
 router = APIRouter(tags=["conditions"])
@@ -99,13 +99,7 @@ async def answer_condition(
         await remote.Condition(action.pb2).signal.aio(value)
     async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
         if not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED:
-            async with aclosing(remote.ActionDetails.watch.aio(action.action_id)) as states:
-                async for details in states:
-                    if (
-                        is_answered(details)
-                        or phase_of(details.raw_phase) is not ActionPhase.PAUSED
-                    ):
-                        break
+            details = await wait_for_answer(details)
     if is_answered(details):
         recorded = answer_of(details)
         if (type(recorded), recorded) != (type(value), value):  # 1 is not true

@@ -3,13 +3,16 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 from flyte import remote
+from flyte.models import ActionPhase
 
 from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import request_calls
 from ..http.stopping import stopping
+from ..models import is_answered, phase_of
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
@@ -23,6 +26,17 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
     async with best_effort(seconds):
         async for _ in run.watch():
             pass
+
+
+async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
+    """Wait until Flyte has recorded a condition's answer, or its end; return its details then."""
+    states: Any = remote.ActionDetails.watch.aio(condition.action_id)
+    details = condition
+    async with aclosing(states):
+        async for details in states:
+            if is_answered(details) or phase_of(details.raw_phase) is not ActionPhase.PAUSED:
+                break
+    return details
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ async def watch_details(
     """
     known, changed = dict[str, _Watched[Result]](), dict[str, _Watched[Result]]()
     async with aclosing(_watch(run.action.action_id.run)) as messages:
-        coming = _next(messages)
+        coming: asyncio.Future[list[Action] | None] | None = _next(messages)
         fetching: asyncio.Task[list[list[Result]]] | None = None
         try:
             while coming or fetching or changed:
