@@ -74,6 +74,20 @@ def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_page
             assert {a or b for a, b in told} <= known, page
 
 
+def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> None:
+    """`passthrough` is the face; `passthrough.agents` can be taken out."""
+    theirs = [default_project / "deployment.py", *default_project.rglob("*.md")]
+    theirs += [*(default_project / "app").rglob("*.py"), *(default_project / "tests").rglob("*.py")]
+    imported = {
+        name
+        for file in theirs
+        for name in re.findall(
+            r"^\s*(?:from|import) (passthrough[.\w]*)", file.read_text("utf-8"), re.M
+        )
+    }
+    assert "passthrough" in imported <= {"passthrough", "passthrough.agents"}
+
+
 def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *default_project.rglob("*.md")]
     pages += (ROOT / "benchmarks").glob("*.md")
