@@ -123,3 +123,19 @@ def test_the_message_is_as_in_the_table(
     printed = re.sub(r"[\s│]+", " ", done.stdout)
     parts = [re.escape(part.strip()) for part in trouble.message.replace("`", "").split("...")]
     assert re.search(".*".join(parts), printed.replace("`", "")), printed
+
+
+def test_make_deploy_says_first_that_there_is_no_config(
+    default_project: Path, tmp_path: Path
+) -> None:
+    project = shutil.copytree(default_project, tmp_path / "project")
+    done = [".venv/installed", "uv.lock"]  # as if made
+    made = [word for target in done for word in ("-o", target)]
+    command = ["make", *made, f"BIN={BIN}", "deploy"]
+    environment = clean_environment(HOME=str(tmp_path))
+    ended = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert ended.stderr.startswith("There is no config of the flyte command. Create .flyte/config")
+    assert "flyte deploy" not in ended.stdout
