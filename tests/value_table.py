@@ -1,0 +1,177 @@
+"""What a value may be, and what becomes of it on its way: the rows of docs/values.md of a project.
+
+``python -m tests.value_table`` writes the page's table. ``tests/passthrough/test_value_table.py``
+proves each row by HTTP and with the SDK's own type engine, which reads values in tasks.
+"""
+
+import datetime as dt
+import enum
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flyte.io import DataFrame, File
+from pydantic import BaseModel
+
+PAGE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}/docs/values.md"
+BEGIN, END = "<!-- made by tests/value_table.py -->", "<!-- end -->"
+REFUSED = "refused: "
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 2.0
+
+
+class Numbers(BaseModel):
+    names: dict[int, str]
+
+
+class Row(NamedTuple):
+    """One value: of which type, and what becomes of it.
+
+    ``typed`` is what a person types into a form for it, if a browser test proves that the form
+    sends ``sent`` then.
+    """
+
+    called: str
+    kind: Any
+    sent: str
+    """JSON, as it stands in a body."""
+    received: Any
+    """The task's argument; or a text that begins with `REFUSED`."""
+    shown: str = ""
+    """JSON, as it stands in an answer; the same as what was sent if it is empty."""
+    typed: str = ""
+
+
+UTC, TWO_HOURS = dt.UTC, dt.timezone(dt.timedelta(hours=2))
+NO_TIME = f"{REFUSED}must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
+NO_DURATION = f"{REFUSED}must be of the format duration, such as P1DT2H30M"
+TOO_LARGE = f'{REFUSED}a number is too large for JSON: infinity is written "Infinity"'
+INT, FLOAT = (f"{REFUSED}must be of type {kind}" for kind in ("integer", "number"))
+ROWS = (
+    Row("integer", int, "9223372036854775807", 2**63 - 1),
+    Row("integer", int, "9223372036854775808", f"{REFUSED}must be an integer of 64 bits"),
+    Row("integer", int, "1.0", INT),
+    Row("integer", int, '"1"', INT),
+    Row("number", float, "1", 1.0, "1.0"),
+    Row("number", float, "-0.0", -0.0),
+    Row("number", float, '"NaN"', math.nan),
+    Row("number", float, '"-Infinity"', -math.inf),
+    Row("number", float, "1e400", TOO_LARGE),
+    Row("number", float, '"1"', FLOAT),
+    Row("number or text", float | str, "1", 1.0, "1.0"),
+    Row("number or text", float | str, '"1"', "1"),
+    Row(
+        "number or text",
+        float | str,
+        '"NaN"',
+        f"{REFUSED}matches 2 types of the union: ambiguous",
+    ),
+    Row("boolean", bool, "true", True),
+    Row("boolean", bool, "1", f"{REFUSED}must be of type boolean"),
+    Row("text", str, '"a\\r\\n\\u0000 \\u202e"', "a\r\n\x00 \u202e"),
+    Row("text", str, '"\\ud800"', f"{REFUSED}must be Unicode text"),
+    Row("optional text", str | None, "null", None),
+    Row(
+        "date-time",
+        dt.datetime,
+        '"2026-01-31T09:30:00Z"',
+        dt.datetime(2026, 1, 31, 9, 30, tzinfo=UTC),
+    ),
+    Row(
+        "date-time",
+        dt.datetime,
+        '"2026-01-31T09:30:00+02:00"',
+        dt.datetime(2026, 1, 31, 7, 30, tzinfo=UTC),
+        '"2026-01-31T07:30:00Z"',
+    ),
+    Row(
+        "date-time without an offset",
+        dt.datetime,
+        '"2026-01-31T09:30:00"',
+        dt.datetime(2026, 1, 31, 9, 30, tzinfo=UTC),
+        '"2026-01-31T09:30:00Z"',
+    ),
+    Row("date-time", dt.datetime, '"2026-01-31"', NO_TIME),
+    Row("date-time", dt.datetime, '"2026-01-31T09:30:00.1234567Z"', NO_TIME),
+    Row("duration", dt.timedelta, '"P1DT2H"', dt.timedelta(days=1, hours=2), '"PT93600S"'),
+    Row("duration", dt.timedelta, '"-PT1.5S"', dt.timedelta(seconds=-1.5)),
+    Row("duration", dt.timedelta, '"P1M"', NO_DURATION),
+    Row("duration", dt.timedelta, '"PT1H30"', NO_DURATION),
+    Row("choice", Color, '"RED"', Color.RED),
+    Row("choice", Color, '"red"', f"{REFUSED}must be RED"),
+    Row("list", list[int], "[1, 2]", [1, 2]),
+    Row("map", dict[str, int], '{"b": 1, "a": 2}', {"a": 2, "b": 1}, '{"a": 2, "b": 1}'),
+    Row("dataclass", Point, '{"x": 1}', Point(1)),
+    Row("dataclass", Point, '{"x": 1, "y": "Infinity"}', Point(1, math.inf)),
+    Row("dataclass", Point, '{"x": 1, "z": 1}', f"{REFUSED}there is no such field"),
+    Row("model", Numbers, '{"names": {"1": "a"}}', Numbers(names={1: "a"})),
+    Row(
+        "model",
+        Numbers,
+        '{"names": {"1": "a", "01": "b"}}',
+        f"{REFUSED}would be the same key as another, if they are numbers",
+    ),
+    Row(
+        "file",
+        File,
+        '"s3://bucket/key"',
+        File(path="s3://bucket/key"),
+        '{"kind": "file", "uri": "s3://bucket/key"}',
+    ),
+    Row("file", File, '"key"', f"{REFUSED}must be of the format uri"),
+    Row(
+        "dataframe",
+        DataFrame,
+        '"s3://bucket/key"',
+        DataFrame(uri="s3://bucket/key"),
+        '{"kind": "dataframe", "uri": "s3://bucket/key"}',
+    ),
+    Row(
+        "Python object",
+        bytes,
+        '"AA=="',
+        f"{REFUSED}cannot be given: a Python object, which Flyte stores as a pickle",
+    ),
+)
+
+
+def table() -> str:
+    """Return the table in Markdown."""
+    lines = ["| Type | Sent | Arrives in the task as | Shown |", "|---|---|---|---|"]
+    for row in ROWS:
+        is_refused = isinstance(row.received, str) and row.received.startswith(REFUSED)
+        received = row.received if is_refused else f"`{_written(row.received)}`"
+        shown = "" if is_refused else f"`{row.shown or row.sent}`"
+        sent = f"`{row.sent}`" + (f" (typed as `{row.typed}`)" if row.typed else "")
+        lines.append(f"| {row.called} | {sent} | {received} | {shown} |")
+    return "\n".join(lines)
+
+
+def _written(received: Any) -> str:
+    if isinstance(received, File | DataFrame):
+        return f"{type(received).__name__} of the URI"
+    if isinstance(received, enum.Enum):
+        return str(received)
+    if isinstance(received, str):
+        return json.dumps(received)
+    return repr(received).replace("datetime.", "")
+
+
+def page() -> str:
+    """Return the page with its table."""
+    before, rest = PAGE.read_text("utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
