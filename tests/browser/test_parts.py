@@ -15,7 +15,8 @@ from ..test_recipes import RECIPES
 
 FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
-EMPTY = "<!doctype html><link rel=stylesheet href=/style.css><main></main><output></output>"
+EMPTY = """<!doctype html><link rel=stylesheet href=/style.css>
+<main></main><p id=asking><output></output>"""
 MOST_ROWS = 4_000
 WIDE = [f"p{number}" for number in range(12)]
 

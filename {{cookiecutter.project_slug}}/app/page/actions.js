@@ -1,37 +1,31 @@
 // A run's actions as a tree: its tasks, traces and questions, why they wait, and where the time went.
-import { parse, stringify } from "./api.js";
 import { button, card, duration, h, hasEnded, live, name, phaseBadge, phaseWord, runDuration, when } from "./dom.js";
 
 const MOST = 1000; // actions that are shown
 const DEEPEST = 8; // levels that are indented
 const EVENTS = 3; // of the cluster's that are shown of an action
-const LONGEST = 500; // characters of a text; an error has as many at its end
+const LONGEST = 500; // characters at the beginning of a text, and at its end
 const RESTYLE = 3000; // milliseconds; to fit the bars anew, the browser has to style all of them
 const USUAL = /submitted to k8s|ContainerCreating|PodInitializing/i; // no news after the end
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
-/** A text, of which the middle is cut out if it is long. */
-function cut(text, end = 0) {
-  const rest = (text?.length ?? 0) - LONGEST - end;
-  if (rest <= 0) return text;
-  return `${text.slice(0, LONGEST)}… (${rest} characters are left out) …${text.slice(text.length - end)}`;
+/** A text without its middle, if it is long. */
+function cut(text) {
+  const rest = text.length - 2 * LONGEST;
+  return rest > 0 ? `${text.slice(0, LONGEST)}… (${rest} characters are left out) …${text.slice(-LONGEST)}` : text;
 }
 
-/** What is shown of an action, as JSON: a part of a string would keep the whole of it in memory. */
-const brief = ({ condition, title, task, group, error, events, ...rest }) => stringify({
-  ...rest, title: cut(title), task: cut(task), group: cut(group), error: cut(error, LONGEST),
-  events: events.slice(-EVENTS).map((each) => ({ ...each, message: cut(each.message) })),
-});
+/** What is kept of an action, as JSON: a part of a string would keep the whole of it in memory. */
+const brief = ({ condition, ...action }) => JSON.stringify(action, (key, value) =>
+  key === "events" ? value.slice(-EVENTS) : typeof value === "string" ? cut(value) : value);
 
 /** A section with the tree; `choose` gets the name of the action that the user selects. */
 export function actionsPanel(choose) {
   const rows = new Map(); // by name: the action, as text, too, its depth, its item, and the list in that
-  const titles = new Map(); // the latest item of each title
   let chosen = "a0";
   let origin; // the run's start; these times are in milliseconds
   let end = -Infinity;
-  let length; // that the bars are fitted to, and when they were
-  let fitted = 0;
+  let length; // that the bars are fitted to
   const list = h("ul");
   const tree = h("div.tree", list);
   const note = h("span");
@@ -44,11 +38,7 @@ export function actionsPanel(choose) {
     if (origin === undefined) return "";
     const over = hasEnded(get("a0") ?? {});
     const now = Math.max(1, (over ? end : Math.max(end, Date.now())) - origin);
-    if (now !== length && (over || Date.now() - fitted > RESTYLE)) {
-      length = now;
-      fitted = Date.now();
-      tree.style.setProperty("--length", length);
-    }
+    if (over ? now !== length : !(now - length < RESTYLE)) tree.style.setProperty("--length", (length = now));
     return `The bars span ${duration(now)}.${rows.size < MOST ? "" : ` Only ${MOST} actions are shown.`}`;
   }
 
@@ -59,7 +49,7 @@ export function actionsPanel(choose) {
       if (!before && rows.size === MOST) continue;
       const text = brief(each);
       if (before?.text === text) continue;
-      const action = parse(text);
+      const action = JSON.parse(text);
       const parent = rows.get(action.parent);
       const { depth, item, inner } = before ?? { depth: parent ? parent.depth + 1 : 0, item: h("li"), inner: h("ul") };
       const steps = stepsOf(action);
@@ -71,11 +61,7 @@ export function actionsPanel(choose) {
       const focused = item.contains(document.activeElement) && !inner.contains(document.activeElement);
       item.replaceChildren(row(action, depth, steps), inner);
       if (focused) item.querySelector("button").focus();
-      if (!before) {
-        (parent?.inner ?? list).append(item);
-        for (const same of titles.has(action.title) ? [titles.get(action.title), item] : []) same.classList.add("alike");
-        titles.set(action.title, item);
-      }
+      if (!before) (parent?.inner ?? list).append(item);
       rows.set(action.name, { action, text, depth, item, inner });
     }
     live(note, scale);
@@ -93,7 +79,7 @@ export function actionsPanel(choose) {
     return h("div.action", { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
       h("div.label",
         phaseBadge(action.phase), select,
-        h("code.id", { title: action.name }, action.name.slice(0, 5)),
+        action.parent && h("code.type", { title: action.name }, action.name.slice(0, 5)), // titles may be the same
         action.group && h("span.type", { title: "Group" }, name(action.group)),
         action.attempts > 1 && h("span.type", `${action.attempts} attempts`),
         action.cached && h("span.type", "from the cache"),

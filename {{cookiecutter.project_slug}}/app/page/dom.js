@@ -91,17 +91,19 @@ const write = (element, text) => element.textContent !== text && (element.textCo
 
 /** Keep an element's text up to date. */
 export function live(element, text) {
-  element.textContent = text();
+  write(element, text());
   ticking.set(element, text);
   return element;
 }
 
-setInterval(() => {
+/** Write all of them anew. */
+export function tick() {
   for (const [element, text] of ticking) {
     if (!element.isConnected) ticking.delete(element);
     else write(element, text());
   }
-}, 1000);
+}
+setInterval(tick, 1000);
 
 /** The URL, if it is safe to link to. */
 export function webLink(address, base) {

@@ -2,7 +2,7 @@
 import { Problem, get, part, post, stringify } from "./api.js";
 import { button, card, h, name, newId, phaseWord, taskName, when } from "./dom.js";
 import { schemaForm } from "./form.js";
-import { asksNoMore, link, lookUp, person, problemBox, session } from "./session.js";
+import { link, person, problemBox, session } from "./session.js";
 
 const MOST = 100; // questions that are shown
 const isOpen = ({ phase, value }) => phase === "paused" && value === null;
@@ -35,7 +35,6 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
       if (lost) news.replaceChildren(...resultOf(condition));
       show(key, condition, { over, text });
       if (lost) news.focus();
-      if (condition.answered_by) lookUp(condition.answered_by, scope);
     }
     count();
     return latest;
@@ -44,9 +43,9 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
   function count() {
     node.hidden = !shown.size;
     const open = [...shown.values()].filter(({ condition, here }) => isOpen(condition) && !here);
-    for (const { condition: { run } } of shown.values()) {
-      if (!open.some(({ condition }) => condition.run === run)) asksNoMore(run);
-    }
+    const runs = (of) => new Set(of.map(({ condition }) => condition.run));
+    const answered = runs([...shown.values()]).difference(runs(open));
+    session.asking = session.asking.filter((run) => !answered.has(run.name)); // before a request tells
     if (everywhere) heading.textContent = `${title} (${open.length}${open.length < most ? "" : "+"})`;
   }
 

@@ -22,7 +22,11 @@ export async function runView(view, { subject, signal }) {
   const badge = h("span", { role: "status" });
   const facts = h("dl.facts");
   const [error, trouble, refusal, outputs, inputs] = Array.from({ length: 5 }, () => h("div"));
-  const abort = button("Abort", confirmAbort, { class: "danger" });
+  const sure = h("dialog", { "aria-label": "Abort this run?" },
+    h("h2", "Abort this run?"),
+    h("p", "Its effects so far remain. It can’t be resumed."),
+    h("div.actions", button("Let it run", () => sure.close()), button("Abort the run", stop, { class: "danger" })));
+  const abort = button("Abort", () => sure.showModal(), { class: "danger" });
   const recover = button("Recover", runAgain, { title: "Run again, and take over what has succeeded" });
   const report = h("a.button", { hidden: true, target: "_blank", rel: "noreferrer noopener" }, "Report");
   const again = run.task && h("a.button", {
@@ -36,7 +40,7 @@ export async function runView(view, { subject, signal }) {
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
       h("div.actions", abort, report, again, recover, elsewhere)),
-    refusal, facts, error, trouble);
+    sure, refusal, facts, error, trouble);
 
   function draw(now) {
     const ended = hasEnded(now) && !hasEnded(run);
@@ -72,33 +76,17 @@ export async function runView(view, { subject, signal }) {
     }
   }
 
-  function confirmAbort() {
-    const dialog = h("dialog", { "aria-label": "Abort this run?", close: () => dialog.remove() },
-      h("h2", "Abort this run?"),
-      h("p", "Its effects so far remain. It can’t be resumed."),
-      h("div.actions",
-        button("Let it run", () => dialog.close()), button("Abort the run", stop, { class: "danger" })));
-    async function stop() {
-      dialog.close();
-      try {
-        draw(await post(`${path}/abort`, scope, {}));
-        refusal.replaceChildren();
-      } catch (problem) {
-        refusal.replaceChildren(problemBox(problem));
-      }
-    }
-    view.append(dialog);
-    dialog.showModal();
+  const refuse = (problem) => refusal.replaceChildren(problemBox(problem));
+
+  async function stop() {
+    sure.close();
+    await post(`${path}/abort`, scope, {}).then((now) => (draw(now), refusal.replaceChildren()), refuse);
   }
 
   async function runAgain() {
     recover.disabled = true;
-    try {
-      const made = await post(`${path}/rerun`, scope, { recover: true });
-      location.hash = link(`runs/${part(made.name)}`);
-    } catch (problem) {
-      refusal.replaceChildren(problemBox(problem));
-    }
+    const made = await post(`${path}/rerun`, scope, { recover: true }).catch(refuse);
+    if (made) location.hash = link(`runs/${part(made.name)}`);
     recover.disabled = false;
   }
 

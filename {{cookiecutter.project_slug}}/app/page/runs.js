@@ -10,7 +10,6 @@ const SOON = 10_000; // between refreshes while something of one's own runs
 const LATER = 20_000;
 const EACH = 20_000; // for each call that a list of the questions takes, until the next, if none came
 const QUESTIONS = 50;
-const SUGGESTIONS = 200;
 
 const PHASES = [
   ["", "Any phase", []],
@@ -40,10 +39,6 @@ export function runsView(view, { query, signal }) {
       h("h1", { tabindex: -1 }, "Runs"),
       h("form.filters", whose, task, suggestions, phase)),
     questions.node, problem, list, status, h("div", older));
-  get("tasks", { ...scope, limit: SUGGESTIONS }, signal).then(
-    (tasks) => suggestions.append(...tasks.map((each) => h("option", { value: each.name }))),
-    () => {}, // without suggestions, people type the whole name
-  );
 
   function filter() {
     location.hash = link("runs", { task: task.value.trim(), phase: phase.value, everyone: everyone.checked ? "yes" : "" });
@@ -54,6 +49,8 @@ export function runsView(view, { query, signal }) {
     if (drawn === (drawn = stringify(runs))) return;
     const focused = document.activeElement.closest(".runs a")?.hash;
     list.replaceChildren(...runs.map(item));
+    const tasks = new Set(runs.flatMap((run) => run.task ?? []));
+    suggestions.replaceChildren(...[...tasks].map((value) => h("option", { value })));
     [...list.querySelectorAll("a")].find((each) => each.hash === focused)?.focus();
     const filtered = query.task || query.phase || query.before;
     status.replaceChildren(...(runs.length ? [] : filtered ? ["No matching runs."] : nothing(mine)));

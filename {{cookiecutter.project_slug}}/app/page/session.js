@@ -1,6 +1,6 @@
 // Who is signed in, the selected project, and problems.
 import { BASE, Problem, get } from "./api.js";
-import { button, h, hasEnded, live, webLink } from "./dom.js";
+import { button, h, hasEnded, live, tick, webLink } from "./dom.js";
 
 export const session = {
   me: undefined, // a promise of who is signed in
@@ -15,7 +15,7 @@ export function link(path, query = {}) {
 }
 
 const LONGEST_NAME = 100; // characters
-const names = new Map(); // of people, by their subjects; empty if it is not known
+const names = new Map(); // of people, by their subjects
 
 /** People choose their names: on one line and without marks of direction, one can't look like several. */
 function oneLine(text = "") {
@@ -39,39 +39,24 @@ export function nameOf(identity, otherwise = "nobody") {
 export const person = (identity, otherwise) =>
   live(h("bdi", { title: identity?.subject }), () => nameOf(identity, otherwise));
 
-/** Find the name of somebody of whom Flyte has recorded the subject only, in what they have run. */
-export async function lookUp({ subject, name: given }, scope) {
-  if (!subject || given || names.has(subject)) return;
-  names.set(subject, ""); // ask once
-  const runs = await get("runs", { ...scope, subject, limit: 1 }).catch(() => []);
-  nameOf(runs[0]?.executed_by);
-}
-
 const MOST_ASKING = 50;
-const asking = document.getElementById("asking");
 
-/** Load the runs that wait for an answer, and say so at "Runs". */
+/** How many runs wait for an answer, and the same in words, with who asks. */
+const count = ({ length } = session.asking) => (length ? `${length}${length < MOST_ASKING ? "" : "+"}` : "");
+function words() {
+  const people = [...new Set(session.asking.map((run) => nameOf(run.executed_by, "somebody")))].join(", ");
+  return count() === "1" ? `A run of ${people} waits for an answer` : `${count()} runs of ${people} wait for an answer`;
+}
+document.getElementById("asking").append(
+  live(h("span.count"), count), live(h("span.unseen"), () => count() && ` (${words()})`));
+
+/** Load the runs that wait for an answer, which "Runs" says. */
 export async function loadAsking(scope, signal, inWords) {
   const paused = await get("runs", { ...scope, phase: "paused", limit: MOST_ASKING }, signal);
-  const words = showAsking(paused.filter((run) => !hasEnded(run)));
-  banner("asking", inWords && words && h("p.notice", h("a", { href: link("runs") }, words)));
+  session.asking = paused.filter((run) => !hasEnded(run));
+  tick();
+  banner("asking", inWords && count() && h("p.notice", h("a", { href: link("runs") }, words())));
   return session.asking;
-}
-
-/** Say at "Runs" how many wait for an answer; return it in words, with who asks. */
-function showAsking(runs) {
-  session.asking = runs;
-  const count = `${runs.length}${runs.length < MOST_ASKING ? "" : "+"}`;
-  const people = [...new Set(runs.map((run) => nameOf(run.executed_by, "somebody")))].join(", ");
-  const words = runs.length === 1 ? `A run of ${people} waits for an answer` : `${count} runs of ${people} wait for an answer`;
-  asking.title = runs.length ? words : "";
-  asking.replaceChildren(...(runs.length ? [count, h("span.unseen", ` (${words})`)] : []));
-  return asking.title;
-}
-
-/** A run asks no more: say so before the next request does. */
-export function asksNoMore(name) {
-  if (session.asking.some((run) => run.name === name)) showAsking(session.asking.filter((run) => run.name !== name));
 }
 
 const who = document.getElementById("who");

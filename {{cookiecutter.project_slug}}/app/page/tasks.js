@@ -19,7 +19,7 @@ export async function tasksView(view, { signal }) {
     const words = search.value.toLowerCase().split(/\s+/);
     const fits = (task) => words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
     const found = tasks.filter(fits);
-    list.replaceChildren(...found.map(item));
+    list.replaceChildren(...found.map((task, index) => item(task, found[index - 1])));
     status.replaceChildren(...(!tasks.length ? nothing() : [
       !found.length && "No matching tasks.",
       tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
@@ -30,10 +30,10 @@ export async function tasksView(view, { signal }) {
   show();
 }
 
-const item = (task) => h("li",
+const item = (task, above) => h("li",
   h("a.main", { href: link(`tasks/${part(task.name)}`) }, taskName(task.name)),
   task.description && h("span.about", { dir: "auto" }, task.description),
-  h("code.version", name(task.version)));
+  task.version !== above?.version && h("code.version", name(task.version)));
 
 const nothing = () => ["No tasks are deployed here yet. Deploy some with ", h("code", "flyte deploy"), "."];
 
