@@ -31,6 +31,8 @@ def change_lazy_tasks() -> None:
     # hash_file caches by path, and the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = _uncached(data.hash_file)
+    # Unless the progress of uploads is watched, a file is sent line by line: 10 s for a megabyte.
+    sdk_object("flyte.remote._progress:_Installed").handler = _Watcher
     # The cache of uploaded code would answer the next caller without asking Flyte.
     bundles = sdk_object("flyte._code_bundle.bundle")
     bundles._read_bundle_cache = bundles._write_bundle_cache = lambda *_: None
@@ -38,6 +40,12 @@ def change_lazy_tasks() -> None:
     images = sdk_object("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
     for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
         setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))
+
+
+class _Watcher:
+    """Watches the progress of uploads, and does nothing."""
+
+    start = advance = finish = staticmethod(lambda *_, **__: None)
 
 
 def _uncached(function: Any) -> Any:

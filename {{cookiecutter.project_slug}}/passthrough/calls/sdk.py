@@ -54,6 +54,7 @@ SDK_NAMES = {
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists": "",
     "flyte.remote._data:hash_file": "",
+    "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity": "name getter",
     "flyte.remote._task:LazyEntity._getter": "",
     "flyte.remote._task:LazyEntity.fetch": "",
