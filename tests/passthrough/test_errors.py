@@ -75,8 +75,8 @@ def test_some_errors_of_the_client_mean_something_else() -> None:
     large = TooLargeError("larger than 8 bytes")
     assert told(large) is large
     assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
-    error.__cause__ = asyncio.CancelledError("by a scope of anyio's")
-    assert told(error) is error.__cause__  # anyio recognises its own
+    error.__cause__ = cancelled = asyncio.CancelledError("by a scope of anyio's")
+    assert told(error) is cancelled  # anyio recognises its own
     late = DeadlineExceededError(GET_DATA)
     shown = (late.code, late.kind, str(late), late.method)
     assert shown == ("DeadlineExceeded", "system", "Flyte did not answer in time", GET_DATA)
