@@ -1,24 +1,29 @@
 """What requests leave in memory, and what large messages of Flyte need of it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
+from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, wait_until
 
+from .elsewhere import Elsewhere
 from .support import environment
 
 
 @pytest.fixture(scope="module")
-def counted(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """Alice's client of an app in a process of its own, which counts Flyte's messages."""
+def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[int, httpx.Client]]:
+    """An app in a process of its own, which counts Flyte's messages: its id, and alice's client."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         subprocess.Popen(
@@ -29,9 +34,15 @@ def counted(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
         client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,
     ):
         try:
-            yield client
+            yield process.pid, client
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def counted(served: tuple[int, httpx.Client]) -> httpx.Client:
+    """Alice's client of that app."""
+    return served[1]
 
 
 def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
@@ -96,3 +107,49 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     for _ in range(3):
         request_and_leave()
     wait_until(lambda: messages() == before, seconds=30)
+
+
+# Large messages
+
+
+def memory(process: int, name: str) -> int:
+    """Return one of the sizes that the system knows of a process, in bytes."""
+    found = re.search(rf"{name}:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return 1024 * int(found[1])
+
+
+def numbers(count: int) -> bytes:
+    """Return the outputs of a run, with many small parts: protobuf takes 20 times their size."""
+    data = GetActionDataResponse()
+    collection = data.outputs.literals.add(name="o0").value.collection
+    for _ in range(count):
+        collection.literals.add().scalar.primitive.integer = 1
+    return data.SerializeToString()
+
+
+@pytest.mark.parametrize("path", ["/runs/{run}/io", "/naive/runs/{run}/io"])
+def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
+    *,
+    served: tuple[int, httpx.Client],
+    local_flyte: LocalFlyte,
+    elsewhere: Elsewhere,
+    greeting: str,
+    path: str,
+) -> None:
+    process, client = served
+
+    def peak(times: int) -> int:
+        Path(f"/proc/{process}/clear_refs").write_text("5")  # forget the peak
+        before = memory(process, "VmRSS")
+        with ThreadPoolExecutor(times) as threads:
+            asked = [threads.submit(client.get, path.format(run=greeting)) for _ in range(times)]
+            assert {answer.result().status_code for answer in asked} == {200}
+        return memory(process, "VmHWM") - before
+
+    elsewhere.answers(numbers(200_000))
+    with local_flyte.cluster_at(elsewhere.address):
+        peak(1)
+        one = peak(1)
+        assert one > 20_000_000
+        assert peak(8) < 2 * one + 20_000_000

@@ -47,7 +47,7 @@ def test_reading_stops_at_an_answer_that_is_too_large(
     for headers in ({"content-length": 200 * len(MEBIBYTE)}, {}, chunked):
         elsewhere.answers(*[MEBIBYTE] * 200, **headers)
         with little_memory():
-            assert there.get("/projects").status_code == 413
+            assert there.get("/whoami").status_code == 413
 
 
 def test_a_message_of_a_stream_that_is_too_large_is_not_read(
@@ -59,6 +59,17 @@ def test_a_message_of_a_stream_that_is_too_large_is_not_read(
         answer = alice.get(f"/runs/{greeting}/log")
     assert answer.status_code == 413
     assert str(DEFAULTS.answer_bytes) in answer.json()["detail"]
+
+
+def test_all_that_flyte_sends_between_two_messages_to_the_client_has_a_limit(
+    alice: httpx.Client, log: Callable[..., None], greeting: str
+) -> None:
+    log(*[lines("x" * len(MEBIBYTE))] * 10, envelope(b"{}", 2))
+    answer = alice.get(f"/runs/{greeting}/log")
+    assert answer.status_code == 413
+    assert str(DEFAULTS.request_bytes) in answer.json()["detail"]
+    streamed = alice.get(f"/runs/{greeting}/logs")
+    assert streamed.text.count("x") == 10 * len(MEBIBYTE)
 
 
 def test_messages_of_a_stream_arrive_whole_however_they_are_split(

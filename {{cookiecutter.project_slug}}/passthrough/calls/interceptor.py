@@ -18,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .caller import forwarded_credentials
 from .errors import DeadlineExceededError, Secrets, safe_errors, secrets_in
+from .large_lists import list_in_parts
 from .request_calls import request_calls
 from .transport import HttpClient
 
@@ -61,9 +62,14 @@ class CallerInterceptor:
                 with safe_errors(secrets, method):
                     return await call_next(request, ctx)
 
+            async def call_again() -> Any:
+                return await _with_retries(call, pauses)
+
             try:
                 async with asyncio.timeout(calls.timeout):
-                    return await _with_retries(call, pauses)
+                    if name.startswith("List"):
+                        return await list_in_parts(call_again, request, ctx.method().output)
+                    return await call_again()
             except TimeoutError:
                 self._client.forget_connections(began)
                 raise DeadlineExceededError(method) from None

@@ -38,6 +38,10 @@ class RequestCalls:
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
         self.large_messages = LargeMessages()
+        self.left_out = 0
+        """How many entries of lists are not shown, because they are too large."""
+        self.pages = self.page_size = 0
+        """How many pages of lists have been read, and of which size, if not as large as wanted."""
         self._bytes = 0
         self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False
@@ -58,12 +62,12 @@ class RequestCalls:
             self._open.remove(task)
 
     def spend(self, size: int) -> None:
-        """Charge bytes that Flyte has sent to the request.
+        """Charge bytes that Flyte has sent to the request; if negative, give them back.
 
         Raises:
             TooLargeError: They are more than `Limits.request_bytes` since the last `reset`.
         """
-        self._bytes += size
+        self._bytes = max(0, self._bytes + size)
         if self._bytes > limits().request_bytes:
             raise TooLargeError(f"Flyte sent more than {limits().request_bytes} bytes for this")
 

@@ -120,6 +120,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self._calls, self._most = request_calls(), limits().answer_bytes
+        self._spent = 0
         self._end: Callable[[], None] | None = None
 
     async def __aenter__(self) -> "_Turn":
@@ -127,6 +128,8 @@ class _Turn:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the turn, but let the request keep it for a message that has been received."""
+        if kind:
+            self._calls.spend(-self._spent)  # what has failed is not kept
         if kind and self._end:
             self._end()
         elif self._end:
@@ -138,6 +141,7 @@ class _Turn:
         Raises:
             TooLargeError: The request has had too many.
         """
+        self._spent += size
         self._calls.spend(size)
 
     async def expect(self, size: int) -> None:

@@ -3,30 +3,35 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
-from ..limits import MAX_CALLS_AT_ONCE
+from ..limits import limits
 
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 
+_turns = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+_has_a_turn: ContextVar[bool] = ContextVar("_has_a_turn", default=False)
+
 
 async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
     """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
     taken: list[T] = []
-    async for each in found:
+    async for entry in found:
         if skip:
             skip -= 1
             continue
-        taken.append(each)
+        taken.append(entry)
         if len(taken) == count:
             break
     return taken
@@ -37,20 +42,37 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    If one call fails, the others are cancelled.
+    All lists of a process together make at most `Limits.calls_at_once` such calls at a time, and
+    take turns: a short list does not wait for the end of a long one. If one call fails, the others
+    are cancelled.
     """
-    free = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+    if _has_a_turn.get():  # the caller is such a call itself: a second turn might never come
+        return [await function(argument) for argument in arguments]
+    loop = asyncio.get_running_loop()
+    turns = _turns.setdefault(loop, asyncio.Semaphore(limits().calls_at_once))
+    calls: list[asyncio.Task[Result]] = []
+    has_failed = False
 
     async def call(argument: T) -> Result:
-        async with free:
-            return await function(argument)
+        _has_a_turn.set(True)
+        return await function(argument)
 
-    calls = [asyncio.create_task(call(each)) for each in arguments]
+    def end_turn(task: asyncio.Task[Result]) -> None:
+        nonlocal has_failed
+        turns.release()
+        has_failed = has_failed or task.cancelled() or task.exception() is not None
+
     try:
+        for argument in arguments:
+            await turns.acquire()  # a list waits for one turn at a time, so that lists alternate
+            calls.append(loop.create_task(call(argument)))
+            calls[-1].add_done_callback(end_turn)
+            if has_failed:
+                break
         return await asyncio.gather(*calls)
     finally:
-        for each in calls:
-            each.cancel()
+        for task in calls:
+            task.cancel()
 
 
 @contextmanager
@@ -79,14 +101,12 @@ def listed_details(action: Any) -> remote.ActionDetails:
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If they cannot be read, such as those of a child that has just been enqueued, or are those of
-    another action, there is only what the list has.
+    If they cannot be read, such as those of a child that has just been enqueued, there is only what
+    the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
-        found = await remote.ActionDetails.get_details.aio(action.pb2.id)
-        if (found.run_name, found.name) == (details.run_name, details.name):
-            details = found
+        details = await remote.ActionDetails.get_details.aio(action.pb2.id)
     return read(details)  # at once: they may be large
 
 

@@ -1,0 +1,51 @@
+"""Lists of Flyte's whose entries are too large for one page, or too large to be shown at all."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .errors import TooLargeError
+from .request_calls import request_calls
+
+logger = logging.getLogger(__name__)
+
+MOST_PAGES = 100
+"""How many pages are asked for, for one request, once one was too large; then the list ends."""
+
+
+async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer: type) -> Any:
+    """Ask for a page of a list, or for a smaller one if that is too large.
+
+    What one person has stored must not hide a list from everybody: an entry that is too large alone
+    is left out, which is logged, and counted in `RequestCalls.left_out`. The SDK asks for the rest.
+
+    Args:
+        call: Asks Flyte with the request.
+        request: A page's limit and token are in the request itself, or in its ``request``.
+        answer: The class of Flyte's answer.
+
+    Raises:
+        TooLargeError: An entry is too large, and Flyte's token does not tell how to go on after it.
+    """
+    calls, page = request_calls(), getattr(request, "request", request)
+    wanted = page.limit
+    page.limit = min(wanted, calls.page_size or wanted)
+    while True:
+        calls.pages += 1
+        try:
+            found = await call()
+        except TooLargeError:
+            if page.limit > 1 and calls.pages < MOST_PAGES:
+                page.limit = calls.page_size = page.limit // 2
+                continue
+            if page.token.strip("0123456789"):
+                raise
+            if not calls.left_out:
+                logger.warning("A list is shown without its entries that are too large")
+            calls.left_out += 1
+            found = answer()
+            rest = str(int(page.token or 0) + 1) if calls.pages < MOST_PAGES else ""
+            getattr(found, "projects", found).token = rest
+        if calls.page_size:
+            calls.page_size *= 2
+        return found
