@@ -1,0 +1,62 @@
+"""How many calls the lists of a process make at once."""
+
+import asyncio
+
+import pytest
+
+from passthrough.extras.lists import call_each
+from passthrough.limits import DEFAULTS
+
+pytestmark = pytest.mark.anyio
+MOST = DEFAULTS.calls_at_once
+
+
+class Calls:
+    """Calls that take a while, counted."""
+
+    def __init__(self) -> None:
+        self.open = self.most = self.begun = 0
+
+    async def __call__(self, number: int) -> int:
+        self.open, self.begun = self.open + 1, self.begun + 1
+        self.most = max(self.most, self.open)
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if number < 0:
+                raise KeyError(number)
+            return number
+        finally:
+            self.open -= 1
+
+
+async def test_all_lists_share_one_limit_and_a_short_one_does_not_wait_for_long_ones() -> None:
+    calls = Calls()
+    long = [asyncio.create_task(call_each(calls, range(300))) for _ in range(5)]
+    while calls.begun < 2 * MOST:
+        await asyncio.sleep(0)
+    before = calls.begun
+    assert await call_each(calls, [7]) == [7]
+    assert calls.begun - before < 3 * MOST
+    assert await asyncio.gather(*long) == [[*range(300)]] * 5
+    assert calls.most == MOST
+
+
+async def test_a_call_that_fails_ends_its_list_and_gives_its_turns_back() -> None:
+    for _ in range(2 * MOST):
+        calls = Calls()
+        with pytest.raises(KeyError):
+            await call_each(calls, [-1, *range(1000)])
+        assert calls.begun <= 2 * MOST
+    left = asyncio.create_task(call_each(calls, range(1000)))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    assert await call_each(Calls(), range(3)) == [0, 1, 2]
+
+
+async def test_a_list_in_a_list_does_not_wait_for_itself() -> None:
+    calls = Calls()
+    found = await call_each(lambda number: call_each(calls, [number] * 3), range(4 * MOST))
+    assert found == [[number] * 3 for number in range(4 * MOST)]
+    assert calls.most <= MOST
