@@ -54,11 +54,6 @@ async def shout(text: str) -> str:
     """Say it louder."""
     return text.upper()
 '''
-SETTING = '''
-    greeting: str = setting("GREETING", default="Hello")
-    """How people are greeted."""
-'''
-
 
 IMPORT = "from .routers import "
 
@@ -74,7 +69,10 @@ def add_everything(project: Path) -> None:
     router, test = code_blocks(project / "README.md", "Add an endpoint", "python")
     add_router(project, "usage", router)
     (project / "tests/test_usage.py").write_text(test, "utf-8")
-    for name, text in (("tasks", TASK), ("settings", SETTING)):
+    (setting,) = code_blocks(project / "docs/settings.md", "A setting of your own", "python")
+    imports = "from typing import Annotated\n\nfrom pydantic import Field\n"
+    put(project / "app/settings.py", "from passthrough import Cred", imports)
+    for name, text in (("tasks", TASK), ("settings", f"\n{setting}")):
         with (project / f"app/{name}.py").open("a", encoding="utf-8") as file:
             file.write(text)
     (project / "data").mkdir()
@@ -138,6 +136,10 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     put(conditions, "    responses={202", "    dependencies=[Approver],\n")
     (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
     put(project / "app/page/index.html", '        <a href="docs">', f"        {link}\n")
+    put(main, IMPORT, "from .allowed_people import AllowedPeople\n")
+    main.write_text(
+        main.read_text("utf-8").replace("[ProjectDomain]", "[ProjectDomain, AllowedPeople]")
+    )
     deployment = project / "deployment.py"
     put(deployment, "from app.image", "from app.agent import agent_env\n")
     put(deployment, "task_env],", "agent_env, ")
