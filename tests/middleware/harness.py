@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.client import parse_headers
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
 import uvicorn
@@ -81,22 +81,11 @@ def who() -> str:
 
 def get(*headers: Header, path: str = "/", method: str = "GET", **more: Any) -> dict[str, Any]:
     """Return an ASGI 3 HTTP scope as a server would make it."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode("utf-8", "surrogateescape"),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"app.example.com"), *headers],
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8000),
-        "state": {},
-        **more,
-    }
+    scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1"}
+    scope |= {"scheme": "http", "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+    scope |= {"root_path": "", "method": method, "query_string": b"", "state": {}}
+    scope |= {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8000)}
+    return scope | {"headers": [(b"host", b"app.example.com"), *headers], **more}
 
 
 def post(*headers: Header, **more: Any) -> dict[str, Any]:
@@ -192,8 +181,7 @@ def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Answer
     return answer
 
 
-@dataclass
-class Response:
+class Response(NamedTuple):
     """A response received over a socket."""
 
     status: int

@@ -147,18 +147,11 @@ def test_an_invalid_origin_is_refused_at_construction(cls: Class, invalid: str) 
 PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
 
 
-@pytest.mark.parametrize(
-    ("method", "headers"),
-    [
-        ("OPTIONS", PREFLIGHT[:1]),
-        ("OPTIONS", PREFLIGHT[1:]),
-        ("OPTIONS", [PREFLIGHT[0], (b"access-control-request-method", b"")]),
-        ("options", PREFLIGHT),
-        ("POST", PREFLIGHT),
-    ],
-)
-def test_an_incomplete_preflight_is_refused(cls: Class, method: str, headers: list[Header]) -> None:
-    assert ask(cls, get(*headers, method=method)).status == 401
+def test_an_incomplete_preflight_is_refused(cls: Class) -> None:
+    for headers in (PREFLIGHT[:1], PREFLIGHT[1:], [PREFLIGHT[0], (PREFLIGHT[1][0], b"")]):
+        assert ask(cls, get(*headers, method="OPTIONS")).status == 401
+    for method in ("options", "POST"):
+        assert ask(cls, get(*PREFLIGHT, method=method)).status == 401
 
 
 def test_a_preflight_with_credentials_is_an_ordinary_request(cls: Class) -> None:

@@ -33,8 +33,7 @@ def test_a_list_of_extractors_replaces_the_defaults(cls: Class) -> None:
         case("the last", [ONE, ("x-b", "2"), ("x-a", "3")], {"x-a": "3", "x-b": "2"}),
         case("case", [("Cookie", "a"), ("cookie", "b")], {"cookie": "b"}),
         case("list", [["x-a", "日本"]], {"x-a": "日本"}),
-        case("tuple", [("x-a", "日本")], {"x-a": "日本"}),
-        *(case(name, [(name, "1")], {name: "1"}) for name in ["x-host", "hosts", "contents", "t"]),
+        case("like a reserved one", [("hosts", "1"), ("x-te", "2")], {"hosts": "1", "x-te": "2"}),
     ],
 )
 def test_a_later_result_with_the_same_key_wins(
@@ -99,40 +98,23 @@ def test_a_raising_extractor_is_logged_by_name_and_type_only(
     assert "s3cret" not in caplog.text
 
 
-NO_PAIR = {
-    "string": "ab",
-    "one": ("authorization",),
-    "three": ("authorization", "Bearer x", "y"),
-    "empty": (),
-    "blank value": ("authorization", " "),
-    "blank key": (" ", "x"),
-    "bytes": (b"authorization", b"Bearer x"),
-    "None value": ("authorization", None),
-    "number": 5,
-    "dict": {"authorization": "Bearer x", "b": "c"},
-    "object": object(),
-    "key not a token": ("x key", "x"),
-    "key with colon": (":authority", "x"),
-    "key with newline": ("x-a\n", "x"),
-    "key not ASCII": ("x-é", "x"),
-    "surrogate value": ("x-a", "\ud800"),
-}
+NO_PAIRS: list[Any] = ["ab", 5, (), ("authorization",), ("authorization", "Bearer x", "y")]
+NO_PAIRS += [{"authorization": "Bearer x", "b": "c"}, (b"authorization", b"Bearer x")]
+NO_PAIRS += [("authorization", " "), ("authorization", None), ("x-a", "\ud800")]
+NO_PAIRS += [(" ", "x"), ("x key", "x"), (":authority", "x"), ("x-a\n", "x"), ("x-é", "x")]
 
 
-@pytest.mark.parametrize("result", NO_PAIR.values(), ids=NO_PAIR)
+@pytest.mark.parametrize("result", NO_PAIRS, ids=repr)
 def test_only_pairs_of_strings_are_credentials(cls: Class, result: Any) -> None:
     answer = ask(cls, get(), [lambda _: result])
-    assert answer.seen == []
-    assert answer.status == 401
+    assert (answer.status, answer.seen) == (401, [])
 
 
 def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> None:
     """RFC 9110 5.3; the SDK's class takes the first."""
     scope = get((b"x-api-key", b"a"), (b"x-api-key", b"b"))
-    for extractor in (
-        extract := cls.extract_custom_header("x-api-key"),
-        functools.partial(extract),
-    ):
+    extract = cls.extract_custom_header("x-api-key")
+    for extractor in (extract, functools.partial(extract)):
         assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "a, b"}
 
 
