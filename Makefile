@@ -26,7 +26,7 @@ test-all: .venv/installed  ## Run every test, as CI does once a week: other Pyth
 coverage: .venv/installed  ## Run a generated project's tests and show the lines of its app that they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes -rP
 
-mutants: .venv/installed  ## Mutate the middleware and more, and check that tests fail (ten minutes)
+mutants: .venv/installed  ## Mutate the middleware and values, and check that tests fail (ten minutes)
 	$(BIN)/python -m tests.mutants.run
 
 inflate: .venv/installed  ## Send the app everything that inflates, from both sides, and measure it (minutes)

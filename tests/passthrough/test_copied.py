@@ -1,0 +1,76 @@
+"""The section "The SDK made safe, too" of docs/copying-the-middleware.md, as it stands."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from template import ROOT
+
+PAGE = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
+SECTION = PAGE.partition("## The SDK made safe, too\n")[2].partition("\n## ")[0]
+SOURCE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough"
+COPIED = ["passthrough_auth.py", *re.findall(r"`([a-z]+(?:/|\.py))`", SECTION.partition("```")[0])]
+VISIT = """
+from fastapi.testclient import TestClient
+from main import app
+
+with TestClient(app) as client:
+    print([client.get(path).status_code for path in ("/", "/health")])
+import flyte.io
+try:
+    flyte.io.File(path="s3://bucket/file").download_sync()
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def copied_files() -> list[Path]:
+    return [
+        file
+        for name in COPIED
+        for file in ([SOURCE / name] if name.endswith(".py") else (SOURCE / name).glob("*.py"))
+    ]
+
+
+def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
+    for file in copied_files():
+        copy = tmp_path / "passthrough" / file.relative_to(SOURCE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    [code] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+    (tmp_path / "main.py").write_text(code, "utf-8")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    environment["_U_EP_OVERRIDE"] = "dns:///flyte.example.com"
+    command = [sys.executable, "-W", "ignore", "-c", VISIT]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == ["[401, 404]", "NotForManyCallersError"], done.stderr
+
+
+def test_the_page_names_the_packages_that_it_needs() -> None:
+    modules = set()
+    for file in copied_files():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add((node.module or "").partition(".")[0])
+    named = set(re.findall(r"`([a-z-]+)`", SECTION)) | {"flyte"}
+    needed = [Requirement(line) for name in named for line in installed_requirements(name)]
+    there = named | {one.name for one in needed if "extra" not in str(one.marker)}
+    packages = packages_distributions()
+    assert [m for m in modules - sys.stdlib_module_names if not there & {*packages[m]}] == []
+
+
+def installed_requirements(name: str) -> list[str]:
+    with suppress(PackageNotFoundError):  # it is another word of the page
+        return requires(name) or []
+    return []
