@@ -6,7 +6,7 @@ IN_ORDER := --dist loadfile --no-loadscope-reorder
 # Three processes on two cores, because tests often wait. Each takes 8 seconds of a core to begin.
 PARALLEL := -n 3 $(IN_ORDER)
 
-.PHONY: help demo test test-fast test-all coverage mutants inflate bench load pictures check format
+.PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -28,9 +28,6 @@ coverage: .venv/installed  ## Run a generated project's tests and show the lines
 
 mutants: .venv/installed  ## Mutate the middleware and values, and check that tests fail (ten minutes)
 	$(BIN)/python -m tests.mutants.run
-
-inflate: .venv/installed  ## Send the app everything that inflates, from both sides, and measure it (minutes)
-	PYTHONPATH="tools:{{cookiecutter.project_slug}}" $(BIN)/python -m tests.inflate
 
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one
 	$(BIN)/python benchmarks/middleware.py
