@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from flyte import remote
 from template import ROOT
 
 import passthrough
-from local_flyte.testing import acting_as
+from local_flyte import LocalFlyte
+from local_flyte.testing import acting_as, bearer
 from passthrough.calls import make_safe
 from passthrough.calls.errors import NotForManyCallersError, StartError
 from passthrough.calls.make_safe import REFUSED
@@ -57,6 +59,26 @@ print(json.dumps([
     f"{owner.__name__}.{name}" for owner, name, value in attributes()
     if before.get((id(owner), name), value) is not value and (id(owner), name) not in checked
 ]))
+"""
+FIRST_RUN = """
+import asyncio, sys
+
+import flyte
+from flyte import remote
+from passthrough.calls.make_safe import make_safe
+from passthrough.settings import Settings, connect, load_settings
+
+async def run():
+    await connect(load_settings(Settings))
+    before = {*sys.modules}
+    with remote.auth_metadata(("authorization", sys.argv[1])):
+        task = remote.Task.get("tests.greet", auto_version="latest")
+        await flyte.run.aio(task, name="Ada")
+    new = {*sys.modules} - before
+    print({name for name in new if name.startswith("flyte.remote.")} or "none")
+
+make_safe()
+asyncio.run(run())
 """
 
 
@@ -122,12 +144,13 @@ def test_no_task_runs_in_the_app(mode: Any) -> None:
         ("SDK_NAMES", "flyte.remote._task:LazyEntity._setter", ""),
         ("SDK_NAMES", "flyte.remote._nothing:Action", ""),
         ("REFUSED", "flyte.remote:Action.rest", ""),
+        ("SDK_TEXTS", "flyte._run:_Runner.rerun.fn", "has nothing to rerun"),
     ],
 )
 def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
     monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
 ) -> None:
-    for each in ("SDK_NAMES", "REFUSED"):
+    for each in ("SDK_NAMES", "REFUSED", "SDK_TEXTS"):
         monkeypatch.setattr(make_safe, each, {name: parameters} if each == table else {})
     with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
         make_safe.make_safe.__wrapped__()
@@ -152,3 +175,17 @@ def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up() -> None:
         [sys.executable, "-c", CHANGED_UNCHECKED], env=environment({"PYTHONPATH": str(TEMPLATE)})
     )
     assert json.loads(changed) == []
+
+
+def test_the_first_run_imports_nothing_of_flytes_objects_in_the_event_loop(
+    local_flyte: LocalFlyte,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_RUN, bearer("alice")],
+        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines()[-1] == "none"

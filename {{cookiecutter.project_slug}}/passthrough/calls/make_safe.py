@@ -12,19 +12,19 @@ import re
 from typing import Any
 
 import flyte
+from flyte import remote
 
 from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_logs
 from .json_values import change_values
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
-from .sdk import SDK_NAMES, is_there, sdk_object
+from .sdk import SDK_NAMES, SDK_TEXTS, has_text, is_there, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
 FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
 FOLDER = "a table may point to a folder of the app itself; upload files with upload_file.aio()"
-LOGS = "use get_logs.aio(), which returns the lines instead of printing them"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
 REPORT = "redirect the browser to passthrough.extras.runs.report_address(action)"
@@ -42,20 +42,17 @@ REFUSED = {
     "flyte.io:File.download_sync": FILES,
     "flyte.remote:Action.download_code": CODE,
     "flyte.remote:Action.get_report": REPORT,
-    "flyte.remote:Action.show_logs": LOGS,
-    "flyte.remote:App.show_logs": "link to the app's page, app.url, which shows its log",
     "flyte.remote:Artifact.coerce_to_literal": ARTIFACT,
     "flyte.remote:Artifact.to_python": ARTIFACT,
     "flyte.remote:Run.download_code": CODE,
     "flyte.remote:Run.get_report": REPORT,
-    "flyte.remote:Run.show_logs": LOGS,
     "flyte.remote:upload_dir": FOLDER,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused: they print, run a task here, open what others named, or load what they
-stored. The app's own rights are no caller's."""
+"""Calls that are refused: they run a task here, open what others named, or load what they stored.
+The app's own rights are no caller's."""
 
 
 @functools.cache
@@ -74,17 +71,16 @@ def make_safe() -> None:
         StartError: The installed flyte lacks one of these places.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
-    for name, parameters in (SDK_NAMES | dict.fromkeys(REFUSED, "")).items():
-        if not is_there(name, parameters):
-            raise StartError(
-                f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
-                " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look"
-                " for an update of the template."
-            )
-    # The first run would import these in the event loop, for a tenth of a second.
-    sdk_object("flyte.remote:Trigger")
-    if sdk_object("flyte._sentry:_is_disabled")():
-        sdk_object("flyte._sentry").count = lambda *_, **__: None
+    names = SDK_NAMES | dict.fromkeys(REFUSED, "")
+    changed = [name for name, parameters in names.items() if not is_there(name, parameters)]
+    changed += [name for name, text in SDK_TEXTS.items() if not has_text(name, text)]
+    for name in changed:
+        raise StartError(
+            f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has changed"
+            " since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of"
+            " the template."
+        )
+    _ = remote.Trigger  # the first run would import it in the event loop, for a tenth of a second
     change_sessions()
     change_loop()
     change_values()
