@@ -6,7 +6,6 @@ const DEEPEST = 8; // levels that are indented
 const EVENTS = 3; // of the cluster's that are shown of an action
 const LONGEST = 500; // characters at the beginning of a text, and at its end
 const RESTYLE = 3000; // milliseconds; to fit the bars anew, the browser has to style all of them
-const USUAL = /submitted to k8s|ContainerCreating|PodInitializing/i; // no news after the end
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
 
 /** A text without its middle, if it is long. */
@@ -75,7 +74,6 @@ export function actionsPanel(choose) {
       chosen = action.name;
       choose(chosen);
     }, { class: "choice", title: action.task ?? action.name, "aria-pressed": String(action.name === chosen) });
-    const said = action.events.filter(({ message }) => !hasEnded(action) || !USUAL.test(message));
     return h("div.action", { "data-action": action.name, "--depth": Math.min(depth, DEEPEST) },
       h("div.label",
         phaseBadge(action.phase), select,
@@ -86,7 +84,7 @@ export function actionsPanel(choose) {
         h("span.took", runDuration(action))),
       bar(action, steps, origin),
       action.error && action.parent && h("pre.told", { dir: "auto", tabindex: 0 }, action.error),
-      h("ul.events.type", { "aria-label": "What the cluster says" }, said.map(event)));
+      h("ul.events.type", { "aria-label": "What the cluster says" }, action.events.map(event)));
   }
 
   return { node, draw, get };

@@ -87,11 +87,9 @@ export function runDuration({ phase, started_at: start, ended_at: end }) {
 
 const ticking = new Map(); // elements whose text changes with time, and functions that return it
 
-const write = (element, text) => element.textContent !== text && (element.textContent = text);
-
 /** Keep an element's text up to date. */
 export function live(element, text) {
-  write(element, text());
+  element.textContent = text();
   ticking.set(element, text);
   return element;
 }
@@ -99,8 +97,9 @@ export function live(element, text) {
 /** Write all of them anew. */
 export function tick() {
   for (const [element, text] of ticking) {
+    const now = text();
     if (!element.isConnected) ticking.delete(element);
-    else write(element, text());
+    else if (element.textContent !== now) element.textContent = now;
   }
 }
 setInterval(tick, 1000);

@@ -73,7 +73,6 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
 }
 
 const promptOf = ({ prompt, name: called }) => prompt || called;
-const isCut = ({ prompt }) => /… \(cut off, [\d,]+ characters\)$/.test(prompt);
 
 /** Say in one line how a question ended, and through whom. */
 function resultOf(condition) {
@@ -115,7 +114,7 @@ function question(condition, { scope, over, here, everywhere }, { sending, answe
     try {
       const all = await get(path, { ...scope, limit: 100 }); // what waits comes first
       const found = all.find(({ action }) => action === condition.action);
-      if (!found || isCut(found)) throw new Problem({ detail: "It can’t be shown whole here.", status: found ? 413 : 404 });
+      if (!found) throw new Problem({ status: 404 });
       whole(found);
     } catch (error) {
       problem.replaceChildren(problemBox(error));
@@ -126,7 +125,7 @@ function question(condition, { scope, over, here, everywhere }, { sending, answe
     h("p.hint.line", about.filter(Boolean).flatMap((each, index) => (index ? [" · ", each] : [each]))),
     !isOpen(condition) || here ? h("p.text", resultOf(condition))
       : over ? h("p.text", h("strong", "The run has ended without an answer"))
-      : isCut(condition) ? h("div.actions", button("Show the whole question", load))
+      : condition.prompt_is_cut ? h("div.actions", button("Show the whole question", load))
       : controls(condition, send), problem);
   return element;
 }

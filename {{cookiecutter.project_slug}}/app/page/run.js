@@ -27,7 +27,6 @@ export async function runView(view, { subject, signal }) {
     h("p", "Its effects so far remain. It can’t be resumed."),
     h("div.actions", button("Let it run", () => sure.close()), button("Abort the run", stop, { class: "danger" })));
   const abort = button("Abort", () => sure.showModal(), { class: "danger" });
-  const recover = button("Recover", runAgain, { title: "Run again, and take over what has succeeded" });
   const report = h("a.button", { hidden: true, target: "_blank", rel: "noreferrer noopener" }, "Report");
   const again = run.task && h("a.button", {
     href: link(`tasks/${part(run.task)}`, { from: run.name, version: run.version }),
@@ -39,7 +38,7 @@ export async function runView(view, { subject, signal }) {
   view.append(
     h("div.title",
       h("p.lead", "Run ", h("code", name(run.name))),
-      h("div.actions", abort, report, again, recover, elsewhere)),
+      h("div.actions", abort, report, again, elsewhere)),
     sure, refusal, facts, error, trouble);
 
   function draw(now) {
@@ -56,7 +55,6 @@ export async function runView(view, { subject, signal }) {
     error.replaceChildren(run.error ? card("Error", h("pre.told", { dir: "auto", tabindex: 0 }, run.error)) : "");
     if (hasEnded(run) && document.activeElement === abort) title.focus();
     abort.hidden = hasEnded(run);
-    recover.hidden = !["failed", "timed_out", "aborted"].includes(run.phase);
     if (ended) {
       refusal.replaceChildren();
       showValues();
@@ -76,18 +74,10 @@ export async function runView(view, { subject, signal }) {
     }
   }
 
-  const refuse = (problem) => refusal.replaceChildren(problemBox(problem));
-
   async function stop() {
     sure.close();
-    await post(`${path}/abort`, scope, {}).then((now) => (draw(now), refusal.replaceChildren()), refuse);
-  }
-
-  async function runAgain() {
-    recover.disabled = true;
-    const made = await post(`${path}/rerun`, scope, { recover: true }).catch(refuse);
-    if (made) location.hash = link(`runs/${part(made.name)}`);
-    recover.disabled = false;
+    await post(`${path}/abort`, scope, {}).then((now) => (draw(now), refusal.replaceChildren()),
+      (problem) => refusal.replaceChildren(problemBox(problem)));
   }
 
   let asked = []; // what it asks, and has asked

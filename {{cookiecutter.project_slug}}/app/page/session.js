@@ -14,25 +14,18 @@ export function link(path, query = {}) {
   return `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-const LONGEST_NAME = 100; // characters
 const names = new Map(); // of people, by their subjects
-
-/** People choose their names: on one line and without marks of direction, one can't look like several. */
-function oneLine(text = "") {
-  const line = text.replace(/[\s\p{Cc}\p{Bidi_Control}]+/gu, " ").trim();
-  return line.length > LONGEST_NAME ? `${line.slice(0, LONGEST_NAME)}…` : line;
-}
 
 /** What to call somebody; with their subject if another one has this name, or is in it. */
 export function nameOf(identity, otherwise = "nobody") {
-  const { subject, name: given } = identity ?? {};
-  if (subject && given) names.set(subject, oneLine(given));
-  const called = oneLine(given) || names.get(subject);
-  if (!called) return oneLine(subject) || otherwise;
+  const { subject, name } = identity ?? {};
+  if (subject && name) names.set(subject, name);
+  const called = name || names.get(subject);
+  if (!called) return subject || otherwise;
   const alike = (text) => text.normalize("NFKC").toLowerCase();
   const taken = ([other, its]) =>
     other !== subject && (alike(its) === alike(called) || alike(called).includes(alike(other)));
-  return [...names].some(taken) ? `${called} (${oneLine(subject) || "no subject"})` : called;
+  return [...names].some(taken) ? `${called} (${subject || "no subject"})` : called;
 }
 
 /** Somebody's name, kept up to date, with the subject, which nobody chooses, as its title. */
