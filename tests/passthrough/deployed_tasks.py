@@ -85,6 +85,12 @@ async def family(broken: str, until: str = "") -> list[int]:
         return [*done, await stumble(9 if is_there(broken) else 0)]
 
 
+@env.task
+async def crowd(size: int) -> list[str]:
+    """Greet so many people at once, each in an action."""
+    return list(await asyncio.gather(*(greet(str(number)) for number in range(size))))
+
+
 @env.task(report=True)
 async def draw(html: str) -> None:
     """Draw a report."""

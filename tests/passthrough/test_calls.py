@@ -1,6 +1,10 @@
 """Which calls to Flyte each endpoint makes: those in the table of docs/scaling.md, and no other."""
 
+import asyncio
+import json
 import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -10,7 +14,8 @@ from template import ROOT
 
 from app.routers import actions, conditions, me, projects, runs, streams, tasks
 from local_flyte import LocalFlyte
-from local_flyte.testing import ended, start, wait_until
+from local_flyte.processes import Containers
+from local_flyte.testing import Event, ended, events, start, wait_until
 
 from ..baking import PROJECT
 from .support import build_app
@@ -71,3 +76,65 @@ def test_every_operation_is_in_the_table() -> None:
     paths = build_app(router).openapi()["paths"]
     operations = {(method.upper(), path) for path in paths for method in paths[path]}
     assert operations == {(method, path.partition("?")[0]) for method, path, *_ in ROWS}
+
+
+def viewing(client: httpx.Client, run: str, kind: str, seen: list[Event]) -> None:
+    """Read a stream of a run to its end, as the page does, with a request id of its own."""
+    headers = {"x-request-id": f"{run}-viewer"}
+    with client.stream("GET", f"/runs/{run}/{kind}", headers=headers) as stream:
+        seen.extend(events(stream))
+
+
+def calls_of_viewer(local_flyte: LocalFlyte, run: str) -> Counter[str]:
+    made = [each for each in local_flyte.calls if each.headers["x-request-id"] == f"{run}-viewer"]
+    return Counter(each.method for each in made)
+
+
+def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
+    alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_start, execute = asyncio.Event(), Containers.run
+
+    async def wait(*args: Any, **options: Any) -> int:
+        await may_start.wait()
+        return await execute(*args, **options)
+
+    monkeypatch.setattr(Containers, "run", wait)
+    run = start("tests.greet", name="Ada")
+    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
+    wait_until(lambda: root.details.attempts)
+    actions, log = list[Event](), list[Event]()
+    with ThreadPoolExecutor(2) as threads:
+        viewers = [
+            threads.submit(viewing, alice, run, "actions/events", actions),
+            threads.submit(viewing, alice, run, "logs", log),
+        ]
+        wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
+        for number in range(91):  # as in a minute of an image that cannot be pulled
+            local_flyte._background.call(lambda n=number: root.happens(f"Back-off {n}"))
+        made = calls_of_viewer(local_flyte, run)
+        assert made.total() <= 10, made
+        assert "TailLogs" not in made
+        local_flyte._background.call(may_start.set)
+        for viewer in viewers:
+            viewer.result()
+    assert "greeting Ada" in [event.data for event in log]
+    states = [json.loads(event.data) for event in actions]
+    assert (states[0]["phase"], states[-1]["phase"]) == ("initializing", "succeeded")
+
+
+def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_action(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run, actions = start("tests.crowd", size=11), list[Event]()
+    viewing(alice, run, "actions/events", actions)
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 12
+    made = calls_of_viewer(local_flyte, run)
+    assert made.pop("GetActionDetails") <= 4 * 12
+    assert made == {"GetRunDetails": 1, "WatchActions": 1}
+    states = [json.loads(event.data) for event in actions]
+    assert {each["name"]: each["phase"] for each in states} == dict.fromkeys(
+        found.actions, "succeeded"
+    )
+    assert len({*(event.data for event in actions)}) == len(actions)
