@@ -307,12 +307,13 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(
         with monkeypatch.context() as patch:
             patch.setattr(agents, "MAX_RESULT_SECONDS", 1.0)
             action, more = texts(call("watch_actions", name=run["name"]))
-        assert json.loads(action.splitlines()[0])["name"] == "a0"
+        assert json.loads(action.splitlines()[0].removeprefix("action: "))["name"] == "a0"
         assert more == "This is not the end: call again with the same arguments."
         assert not call("abort_run", name=run["name"], reason="enough").is_error
         assert call("get_run", name=run["name"], wait=60).structured_content["phase"] == "aborted"
         action, end = texts(call("watch_actions", name=run["name"]))
-        assert (json.loads(action)["phase"], end) == ("aborted", "This is the end.")
+        assert json.loads(action.removeprefix("action: "))["phase"] == "aborted"
+        assert end == "This is the end."
 
 
 def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
@@ -449,6 +450,16 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
 
 
 END, AGAIN = "This is the end.", "This is not the end: call again with "
+GONE = "This is the end, and what is unavailable is gone."
+
+
+def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gone(
+    agent: Agent, greeting: str, local_flyte: LocalFlyte
+) -> None:
+    local_flyte.delete_pods()
+    begun = time.monotonic()
+    assert texts(agent("run_logs", name=greeting)) == ['unavailable: {"attempt": 1}', GONE]
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.parametrize(
@@ -457,7 +468,9 @@ END, AGAIN = "This is the end.", "This is not the end: call again with "
         (True, b"id: 1\ndata: a\n\n", "a", END),
         (True, b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", "a", END),
         (True, b"id: 1\ndata: a\n\nretry: 1000\n\n", "a", f"{AGAIN}last_event_id=1"),
-        (True, b"data: a\n\nevent: problem\ndata: {}\n\n", "a\n{}", END),
+        (True, b"data: a\n\nevent: problem\ndata: {}\n\n", "a\nproblem: {}", f"{AGAIN}the same"),
+        (True, b"event: attempt\ndata: 2\nid: 2-0\n\n", "attempt: 2", END),
+        (True, b"data: a\n\nevent: unavailable\ndata: 1\n\n", "a\nunavailable: 1", GONE),
         (True, b"data: event: problem\n\n", "event: problem", END),
         (True, b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", END),
         (False, b"id: 1\ndata: ab", "", f"{AGAIN}the same arguments."),

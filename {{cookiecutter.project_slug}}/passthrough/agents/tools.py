@@ -98,14 +98,17 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     text = body[:MAX_RESULT_BYTES].decode("utf-8", "ignore")
     result: dict[str, Any] = {"resultType": "complete"}
     if kind.startswith("text/event-stream"):
-        is_error |= bool(re.search("^event: ?problem$", text, re.MULTILINE))
-        at_end = is_whole and not body.endswith(COME_BACK)
-        text, last = _read_events(text)
+        text, names, last = _read_events(text)
+        is_error |= "problem" in names
+        at_end = is_whole and not body.endswith(COME_BACK) and "problem" not in names
         again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
         if len(body) == MAX_RESULT_BYTES and not last:  # again, it would be the same
             notes = [NOT_ALL]
         else:
-            notes = ["This is the end." if at_end else f"This is not the end: {again}."]
+            end = (
+                f"This is the end{', and what is unavailable is gone' * ('unavailable' in names)}."
+            )
+            notes = [end if at_end else f"This is not the end: {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
@@ -119,15 +122,23 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     return {**result, "content": content, "isError": is_error}
 
 
-def _read_events(stream: str) -> tuple[str, str]:
-    """Return the text in the complete events (HTML standard 9.2.6), and the id of the last."""
-    lines = stream.replace("\r\n", "\n").rpartition("\n\n")[0].split("\n")
-    fields = [
-        (name, value.removeprefix(" ")) for name, _, value in (x.partition(":") for x in lines)
-    ]
-    last = [value for name, value in fields if name == "id"][-1:]
-    text = "\n".join(value for name, value in fields if name == "data")
-    return text, "".join(last)
+def _read_events(stream: str) -> tuple[str, set[str], str]:
+    """Return the text in the complete events (HTML standard 9.2.6), their names, and the last id.
+
+    The data of an event with a name begins with it.
+    """
+    texts, names, last = list[str](), set[str](), ""
+    for event in stream.replace("\r\n", "\n").split("\n\n")[:-1]:
+        parts = (line.partition(":") for line in event.split("\n"))
+        fields = [(name, value.removeprefix(" ")) for name, _, value in parts]
+        named = {name: value for name, value in fields if name in ("event", "id")}
+        last = named.get("id", last)
+        if data := [value for name, value in fields if name == "data"]:
+            if name := named.get("event"):
+                names.add(name)
+                data[0] = f"{name}: {data[0]}"
+            texts += data
+    return "\n".join(texts), names, last
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
