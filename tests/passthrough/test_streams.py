@@ -2,17 +2,28 @@
 
 import gc
 import json
+import re
 from contextlib import ExitStack
 
+import flyte
 import httpx
 from fastapi import APIRouter
 from flyte import remote
 
 from app.routers import actions, streams
 from local_flyte import LocalFlyte
-from local_flyte.testing import events, start
+from local_flyte.testing import acting_as, events, start
 
 router = APIRouter()
+
+
+@router.post("/tasks/{name}")
+async def run_to_its_end(name: str) -> str:
+    run = await flyte.run.aio(remote.Task.get(name, auto_version="latest"), to=100_000)
+    await run.wait.aio()
+    return str(run.name)
+
+
 router.include_router(actions.router)
 router.include_router(streams.router)
 
@@ -56,3 +67,18 @@ def test_a_further_attempt_is_an_event_also_after_a_pause(alice: httpx.Client) -
         resumed = alice.get(f"/runs/{run}/events", headers={"Last-Event-ID": seen})
         assert [event.id for event in events(resumed)] == ids
     assert alice.get(f"/runs/{run}/events", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_a_task_that_takes_too_long_is_answered_with_its_run_and_where_to_watch_it(
+    short_timeout: httpx.Client,
+) -> None:
+    answer = short_timeout.post("/tasks/tests.count")
+    assert answer.status_code == 504
+    found = re.fullmatch(
+        "this took too long; the run (.+) goes on: watch it at (.+)", answer.json()["detail"]
+    )
+    assert found
+    assert found[2] == f"/runs/{found[1]}/events"
+    with acting_as("alice"):
+        remote.Run.get(found[1]).abort()
+    assert [*events(short_timeout.get(found[2]))][-1].id == "1-aborted"

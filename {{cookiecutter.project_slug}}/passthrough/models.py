@@ -259,11 +259,19 @@ class WholeCondition(Condition):
         return False
 
 
+USUAL = re.compile(
+    r"task submitted to K8s$|Demistify Pending$|Successfully assigned |Pulling image "
+    r"|Successfully pulled image |Container image .* already present on machine|Created container"
+    r"|Started container|aborted$|\[\w*\|(ContainerCreating|PodInitializing)\]: "
+)
+"""The beginnings of what Flyte and a kubelet say of every action: it explains no failure."""
+
+
 class Event(BaseModel):
     """What happened on the cluster to an action that waits for it, or has failed."""
 
     message: TruncatedText = Field(examples=["Back-off pulling image"])
-    count: int = Field(description="How many times")
+    count: int = Field(description="How often it was seen; Flyte repeats some with each status")
     last_at: Timestamp | None
 
 
@@ -323,7 +331,7 @@ class Action(BaseModel):
             error=pb2.error_info.message or None,
             cached=status.cache_status == CACHE_HIT,
             phases=_phases_of(pb2.attempts),
-            events=_events_of(pb2.attempts) if phase in WAITING | FAILED else [],
+            events=_events_of(pb2.attempts, phase) if phase in WAITING | FAILED else [],
             condition=Condition.of(details) if pb2.HasField("condition") else None,
             has_report=pb2.task.task_template.metadata.generates_deck.value,
             **more,
@@ -347,8 +355,11 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
     ]
 
 
-def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last five, a repeated one once: of a new attempt, that is why it was needed."""
+def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event]:
+    """Return the last five, a repeated one once: of a new attempt, that is why it was needed.
+
+    Of a failed action, those that may explain it.
+    """
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
         for each in attempt.cluster_events[-50:]:
@@ -356,4 +367,5 @@ def _events_of(attempts: Sequence[Any]) -> list[Event]:
             before = merged.pop(message, None)
             count = max(each.count, before.count + 1 if before else 1)  # Kubernetes counts, too
             merged[message] = Event(message=message, count=count, last_at=time_of(each.occurred_at))
-    return [*merged.values()][-5:]
+    said = merged.values()
+    return [each for each in said if phase in WAITING or not USUAL.match(each.message)][-5:]

@@ -68,11 +68,16 @@ class CallerInterceptor:
             try:
                 async with asyncio.timeout(calls.timeout):
                     if name.startswith("List"):
-                        return await list_in_parts(call_again, request, ctx.method().output)
-                    return await call_again()
+                        answer = await list_in_parts(call_again, request, ctx.method().output)
+                    else:
+                        answer = await call_again()
             except TimeoutError:
                 self._client.forget_connections(began)
                 raise DeadlineExceededError(method) from None
+            else:
+                if name == "CreateRun":
+                    calls.run = answer.run.action.id.run.name
+                return answer
             finally:
                 calls.seconds += time.perf_counter() - began
 

@@ -35,6 +35,8 @@ class RequestCalls:
         self.tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
+        self.run = ""
+        """The name of the run that the request has started last."""
         self.subject: str | None = None
         """Flyte's identifier of the caller, if the endpoint has looked it up."""
         self.large_messages = LargeMessages()

@@ -8,6 +8,7 @@ import json
 import logging
 import reprlib
 import traceback
+from contextlib import suppress
 from http.client import responses
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import Response
+from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
 from ..calls.errors import (
@@ -35,6 +37,7 @@ from ..calls.errors import (
     secrets_in,
     shortened,
 )
+from ..calls.request_calls import request_calls
 from ..limits import MAX_ERROR_CHARS, MAX_ERRORS, MAX_LINE_CHARS, MAX_LINKS
 from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
@@ -166,7 +169,18 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
         problem.detail = None
     if problem.status == 401:
         problem.sign_in = settings.sign_in_url
+    if problem.status == 504 and (run := request_calls().run):
+        what = (problem.detail or "this took too long").partition(";")[0]
+        problem.detail = f"{what}; the run {run} goes on{_where(connection.scope, run)}"
     return problem
+
+
+def _where(scope: Scope, run: str) -> str:
+    """Say where a run can be watched, if the app has such an endpoint."""
+    with suppress(NoMatchFound):
+        path = scope["app"].url_path_for("run_events", name=run)
+        return f": watch it at {scope.get('root_path', '')}{path}"
+    return ""
 
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
