@@ -13,6 +13,7 @@ from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 from pydantic import TypeAdapter
 
+from local_flyte.actions import _EVENTS as USUAL_EVENTS
 from passthrough.models import (
     Action,
     BoundedList,
@@ -56,6 +57,18 @@ def test_an_action_shows_its_last_phases_and_what_happened_to_it_on_the_cluster(
     assert last["started_at"] == "1970-01-01T00:00:01.000000Z"
     assert (last["phase"], last["ended_at"]) == ("running", None)
     assert Action.of(details("ACTION_PHASE_SUCCEEDED", cache_status=CACHE_HIT)).cached
+
+
+def test_what_always_happens_explains_no_failure() -> None:
+    usual = [message for said in USUAL_EVENTS.values() for message in said]
+    events = [pb.ClusterEvent(message=each) for each in (*usual, "Back-off", *usual)]
+    attempts = [pb.ActionAttempt(attempt=1, cluster_events=events)]
+    failed, waiting = (
+        Action.of(details(f"ACTION_PHASE_{phase}", attempts=attempts)).events
+        for phase in ("FAILED", "INITIALIZING")
+    )
+    assert [each.message for each in failed] == ["Back-off"]
+    assert [each.message for each in waiting] == usual[-5:]
 
 
 @pytest.mark.parametrize(
