@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -111,7 +112,7 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
         ]
         wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
         for number in range(91):  # as in a minute of an image that cannot be pulled
-            local_flyte._background.call(lambda n=number: root.happens(f"Back-off {n}"))
+            local_flyte._background.call(partial(root.happens, f"Back-off {number}"))
         made = calls_of_viewer(local_flyte, run)
         assert made.total() <= 10, made
         assert "TailLogs" not in made
