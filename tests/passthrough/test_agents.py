@@ -42,7 +42,6 @@ from template import ROOT
 import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, identity
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.agents import serve as agents
 from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
@@ -52,10 +51,8 @@ from passthrough.calls.errors import StartError
 from passthrough.dependencies import ProjectDomain
 from passthrough.extras.action_log import PART_CHARS
 from passthrough.http.door import CONFIG
-from passthrough.limits import (
-    MAX_RESULT_BYTES,
-    MAX_WITHOUT_ISSUER_SECONDS,
-)
+from passthrough.limits import DEFAULTS, Limits
+from passthrough.settings import Settings
 
 from ..walkthrough import code_blocks
 from .support import TASKS, build_app
@@ -68,6 +65,7 @@ ROUTERS = [
 ]
 TOO_LARGE = (b"[" * 40 + b"]" * 40, b'"' + b"y" * 2**18 + b'"')
 ACCEPT = {"Accept": "application/json, text/event-stream"}
+MOST = DEFAULTS.agent_result_bytes
 router = APIRouter(tags=["own"])
 
 
@@ -305,7 +303,7 @@ def test_an_agent_runs_a_task_waits_reads_and_aborts(
         assert run["name"] in [each["name"] for each in listed["result"]]
         run = call("run_task", name=f"{TASKS}.count", inputs={"to": 9999}).structured_content
         with monkeypatch.context() as patch:
-            patch.setattr(agents, "MAX_RESULT_SECONDS", 1.0)
+            patch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
             action, more = texts(call("watch_actions", name=run["name"]))
         assert json.loads(action.splitlines()[0].removeprefix("action: "))["name"] == "a0"
         assert more == "This is not the end: call again with the same arguments."
@@ -434,9 +432,9 @@ def test_results_that_are_no_json_are_text_or_described(
 def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     agent: Agent, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "MAX_RESULT_SECONDS", 1.0)
+    monkeypatch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
     # its longest event, of empty lines
-    assert len("data: \n") * PART_CHARS < MAX_RESULT_BYTES - 100
+    assert len("data: \n") * PART_CHARS < MOST - 100
     lines: list[str] = []
     last = None
     while len(lines) < 6:
@@ -475,7 +473,12 @@ def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gon
         (True, b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", END),
         (False, b"id: 1\ndata: ab", "", f"{AGAIN}the same arguments."),
         (False, b"data: a\n\ndata: b", "a", f"{AGAIN}the same arguments."),
-        (False, b"data: a\n\n" + b":" * (MAX_RESULT_BYTES - 9), "a", "This is not all: "),
+        (
+            False,
+            b"data: a\n\n" + b":" * (MOST - 9),
+            "a",
+            "This is not all: ",
+        ),
     ],
 )
 def test_events_are_told_as_text(*, is_whole: bool, stream: bytes, shown: str, note: str) -> None:
@@ -654,7 +657,7 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert len(received()) == before
 
 
-def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again_later(
+def test_a_flyte_that_names_no_issuer_is_asked_again_later(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(**_: Any) -> None:
@@ -668,8 +671,5 @@ def test_a_flyte_that_names_no_issuer_or_says_too_much_is_asked_again_later(
             patch.setattr(identity, "auth_service_pb2", silent)
             assert "OAUTH_ISSUER" in client.get(METADATA).text
         assert client.get(METADATA).status_code == 404
-        now += MAX_WITHOUT_ISSUER_SECONDS
-        with monkeypatch.context() as patch:
-            patch.setattr(sign_in, "MAX_RECORD_BYTES", 1)
-            assert client.get(METADATA).status_code == 502
+        now += sign_in.WITHOUT_ISSUER_SECONDS
         assert client.get(METADATA).json()["authorization_servers"] == [local_flyte.url]

@@ -29,7 +29,8 @@ class Limits:
     request_bytes: int = 8_000_000
     """Of all that Flyte sends for a request, between two messages to its client. Beyond: 413."""
     values: int = 250_000
-    """In a body, and in the inputs or outputs of a run. Beyond: 422, or a reference instead."""
+    """In a body. Beyond: 413. Inputs may have as many, and twice as many in unions, beyond: 422; of
+    outputs with more, a reference of the kind "too large" is shown."""
     levels: int = 30
     """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
     names: int = 500
@@ -64,14 +65,10 @@ def limits() -> Limits:
 
 # TO BE REPLACED by the above, module by module.
 
-# What a client sends
 MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
-MAX_BODY_VALUES = 25_000  # of a `RequestBody`, of JSON
-MAX_BODY_LEVELS = 40
 MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
 MAX_ARRIVING_HEADER_BYTES = 512 * 1024  # while they arrive; then the connection is closed
 MAX_PIPELINED_REQUESTS = 16  # of a connection, that wait for the response to another
-MAX_NAME_CHARS = 255  # of an input, and of a run in an address
 MAX_WEBSOCKET_MESSAGE_BYTES = 4096
 MAX_FRAME_BYTES_AT_ONCE = 16 * 1024  # of a WebSocket, before others are served
 MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
@@ -79,50 +76,10 @@ MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it i
 MAX_UNSENT_BYTES = 64 * 1024  # that the system keeps for a client who does not read; else 4 MB
 MAX_STALLED_SECONDS = 30  # that a client takes nothing of it; then it is disconnected
 
-# What an agent sends, and gets
-MAX_AGENT_MESSAGE_BYTES = 256 * 1024  # it is copied five times on its way to an endpoint
-MAX_AGENT_MESSAGE_LEVELS = 40  # of nesting; an input's value has up to MAX_LEVELS
-MAX_AGENT_MESSAGE_VALUES = 10_000
-MAX_ARGUMENT_BYTES = 16 * 1024  # as JSON, outside of the body
-MAX_RESULT_BYTES = 50_000  # of a response: an agent's context is dear
-MAX_RESULT_SECONDS = 5.0  # for reading what an endpoint streams
-
-# What Flyte sends
-MAX_ANSWER_BYTES = 2_500_000  # to a call, or in a stream; inputs, or outputs, have up to 2 MiB
-MAX_LOG_BYTES = 8 * 1024 * 1024  # of a message of a log, whose lines are counted
-MAX_APP_BYTES = 8 * 1024 * 1024  # of what another app answers
-MAX_ERROR_BYTES = 256 * 1024  # of an error, which is JSON: it may have many small parts
-MAX_MESSAGE_LINES = 200_000  # in such a message; Flyte sends far fewer
-MAX_LINES_AT_ONCE = 1000  # of a log, before others are served: a message may hold many
-MAX_WITHOUT_ISSUER_SECONDS = 60.0  # that Flyte is not asked again where agents sign in
-MAX_RECORD_BYTES = 64 * 1024  # of what is written as JSON field by field, as by ``to_dict``
-MAX_SESSIONS = 16  # to clusters
-MAX_IDLE_CONNECTIONS = 100  # of a session
-MAX_CALLS_AT_ONCE = 10  # for the details of a list
-
-# Values, in and out
-MAX_NAMES = 500  # inputs, or outputs, that a task may have
-MAX_LEVELS = 30  # of nesting; a union takes three nested messages, and protobuf reads up to 100
-MAX_STEPS = 25_000  # values per translation; `values/budget.py` says what else counts as one
-MAX_DESCRIPTION_CHARS = 1000  # of an input, in the task's schema
-MAX_DEFINITION_CHARS = 64  # of a type's name in such a schema
-
-# What is answered
-MAX_TEXT_CHARS = 20_000  # of a text of Flyte's
-MAX_LIST_CHARS = 500_000  # of all texts in a list
-MAX_SHOWN_PROJECTS = 1000
-MAX_SHOWN_DOMAINS = 50  # of a project
-MAX_SHOWN_EVENTS = 5  # of an action that waits or has failed
-MAX_SHOWN_PHASES = 20  # of an action
-MAX_READ_EVENTS = 50  # of an attempt, for those that are shown
 MAX_ERRORS = 100  # in one answer; nobody reads more
 MAX_ERROR_CHARS = 1000  # of Flyte's error message
-MAX_CONVERTER_ERROR_CHARS = 300  # of why the SDK cannot convert an input
-MAX_SHOWN_NAME_CHARS = 100  # of an input, or a member of an enum, in an error
-MAX_SHOWN_MEMBERS = 10  # of an enum, in an error
 MAX_HOLD_SECONDS = 1.0  # that the start, or the end, of an event stream is held back
 
-# What is logged
 MAX_LINE_CHARS = 10_000  # with the traceback
 MAX_LINKS = 20  # exceptions in one traceback: causes, and those of a group
 MAX_SUBJECT_CHARS = 200  # of the caller, in the access log

@@ -30,11 +30,7 @@ from ..dependencies import find_caller
 from ..http.bodies import HAS_TURN
 from ..http.operations import operation_id, operations_by_id
 from ..http.problems import Problem
-from ..limits import (
-    MAX_AGENT_MESSAGE_BYTES,
-    MAX_RESULT_BYTES,
-    MAX_RESULT_SECONDS,
-)
+from ..limits import limits
 from ..values.budget import check_json
 from .sign_in import METADATA, PATH, SignIn
 from .tools import JSON, Tool, result_of, tools_of
@@ -190,11 +186,11 @@ async def _read(request: Request) -> bytes:
         )
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise HTTPException(415, f"the Content-Type of a message is {JSON}")
-    body = bytearray()
+    body, most = bytearray(), limits().agent_message_bytes
     async for part in request.stream():
         body += part
-        if len(body) > MAX_AGENT_MESSAGE_BYTES:
-            raise HTTPException(413, f"a message may have up to {MAX_AGENT_MESSAGE_BYTES} bytes")
+        if len(body) > most:
+            raise HTTPException(413, f"a message may have up to {most} bytes")
     return bytes(body)
 
 
@@ -254,10 +250,11 @@ class InnerRequest:
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
             self.status, self._headers = message["status"], Headers(raw=message.get("headers", []))
-            asyncio.get_running_loop().call_later(MAX_RESULT_SECONDS, self._left.set)
+            seconds = limits().agent_result_seconds
+            asyncio.get_running_loop().call_later(seconds, self._left.set)
             return
-        read = self._body + message.get("body", b"")
-        self._body = read[:MAX_RESULT_BYTES]
+        read, most = self._body + message.get("body", b""), limits().agent_result_bytes
+        self._body = read[:most]
         self._is_whole = read == self._body and not message.get("more_body")
-        if self._is_whole or len(read) > MAX_RESULT_BYTES:
+        if self._is_whole or len(read) > most:
             self._left.set()

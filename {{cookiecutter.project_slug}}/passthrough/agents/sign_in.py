@@ -13,10 +13,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from ..calls.caller import initialised
-from ..limits import MAX_RECORD_BYTES, MAX_WITHOUT_ISSUER_SECONDS
 from ..settings import Settings
 
 PATH = "/mcp"
+WITHOUT_ISSUER_SECONDS = 60.0  # that Flyte is not asked again
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 PATHS = frozenset({METADATA})
 """What needs no credentials."""
@@ -56,7 +56,7 @@ class SignIn:
                 if any(document["authorization_servers"]):
                     self._document = document
                 else:  # Flyte may be told an issuer later
-                    self._ask_from = time.monotonic() + MAX_WITHOUT_ISSUER_SECONDS
+                    self._ask_from = time.monotonic() + WITHOUT_ISSUER_SECONDS
         if not self._document:
             raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
@@ -69,8 +69,6 @@ class SignIn:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
             issuer, scopes = issuer or metadata.issuer, [*config.scopes]
-            if metadata.ByteSize() + config.ByteSize() > MAX_RECORD_BYTES:
-                raise HTTPException(502, "Flyte says too much about where to sign in")
         except ConnectError as error:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:

@@ -13,13 +13,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from ..http.stopping import COME_BACK
-from ..limits import MAX_ARGUMENT_BYTES, MAX_RESULT_BYTES
+from ..limits import limits
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}
 REF = "#/components/schemas/"
-NOT_ALL = f"This is not all: a result has up to {MAX_RESULT_BYTES} bytes. Ask for less."
 PLACES = ("path", "field", "body", "query", "header")
 """Where arguments stand. If two have one name, the later one's argument begins with its place."""
 
@@ -52,7 +51,7 @@ class Tool(NamedTuple):
                 place, name = self.places[argument]
                 if place in ("field", "body"):
                     at[place][name] = value
-                elif len(to_json(value)) > MAX_ARGUMENT_BYTES:
+                elif len(to_json(value)) > 16 * 1024:
                     raise self.refusal()  # it would take long to write, and be refused then
                 elif place == "query" and isinstance(value, list):
                     at[place][name] = [*map(_text, value)]
@@ -95,15 +94,17 @@ def _text(value: Any) -> str:
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
     """Return the result of a call: JSON as text and structured, events as the text in them."""
     kind, is_error, notes = headers.get("content-type", ""), status >= 400, []
-    text = body[:MAX_RESULT_BYTES].decode("utf-8", "ignore")
+    most = limits().agent_result_bytes
+    not_all = f"This is not all: a result has up to {most} bytes. Ask for less."
+    text = body[:most].decode("utf-8", "ignore")
     result: dict[str, Any] = {"resultType": "complete"}
     if kind.startswith("text/event-stream"):
         text, names, last = _read_events(text)
         is_error |= "problem" in names
         at_end = is_whole and not body.endswith(COME_BACK) and "problem" not in names
         again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
-        if len(body) == MAX_RESULT_BYTES and not last:  # again, it would be the same
-            notes = [NOT_ALL]
+        if len(body) == most and not last:  # again, it would be the same
+            notes = [not_all]
         else:
             end = (
                 f"This is the end{', and what is unavailable is gone' * ('unavailable' in names)}."
@@ -112,7 +113,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
-        notes = [NOT_ALL]
+        notes = [not_all]
     elif "json" in kind:
         with suppress(ValueError):  # such as an Infinity, which is no JSON
             value = from_json(text, allow_inf_nan=False)

@@ -11,7 +11,6 @@ from flyte import remote
 from flyte.errors import LogsNotYetAvailableError
 from flyte.syncify import syncify
 
-from ..limits import MAX_LINES_AT_ONCE
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
 from .sdk import sdk_object
@@ -105,7 +104,7 @@ def _cancellable(tail: Tail) -> Tail:
             async for line in lines:
                 yield line
                 number += 1
-                if number % MAX_LINES_AT_ONCE == 0:
+                if number % 1000 == 0:  # a message may have many
                     await asyncio.sleep(0)
         await checkpoint_if_cancelled()  # anyio recognises only its own cancellations
         task = asyncio.current_task()
