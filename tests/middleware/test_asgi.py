@@ -106,15 +106,12 @@ def test_a_subclass_may_override_dispatch(cls: Class) -> None:
 
 
 def test_an_accepted_websocket_has_its_callers_credentials(cls: Class) -> None:
-    answer = ask(cls, websocket(ALICE, COOKIE))
-    assert answer.status == 101
-    assert answer.credentials == IS_ALICE | {"cookie": "session=alice"}
-
-
-def test_extractors_run_for_websockets(cls: Class) -> None:
     def from_query(connection: Any) -> tuple[str, str] | None:
         return ("x-token", connection.query_params["t"])
 
+    answer = ask(cls, websocket(ALICE, COOKIE))
+    assert answer.status == 101
+    assert answer.credentials == IS_ALICE | {"cookie": "session=alice"}
     assert ask(cls, websocket(query_string=b"t=5"), [from_query]).credentials == {"x-token": "5"}
 
 

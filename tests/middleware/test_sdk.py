@@ -30,7 +30,6 @@ FINDINGS = {
         test_a_websocket_is_refused_in_the_handshake
         test_an_accepted_websocket_has_its_callers_credentials
         test_a_websocket_of_a_subclass_with_its_own_dispatch_is_checked
-        test_extractors_run_for_websockets
         test_without_credentials_only_excluded_paths_are_served""",
     "a cookie is taken from any site; there is no option for it": """
         test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials
