@@ -5,6 +5,7 @@ import contextvars
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -122,3 +123,13 @@ def test_a_websocket_of_a_subclass_with_its_own_dispatch_is_checked(cls: Class) 
 
     assert ask(Overriding, websocket()).seen == []
     assert ask(Overriding, websocket(ALICE)).credentials == IS_ALICE
+
+
+def test_credentials_are_those_that_a_request_would_be_served_with(cls: Class) -> None:
+    app = cls(Probe(), None, {"/health"})
+    assert app.credentials(get(ALICE, COOKIE)) == IS_ALICE | {"cookie": "session=alice"}
+    assert app.credentials(get(ALICE, path="/health")) == {}
+    with pytest.raises(HTTPException) as refusal:
+        app.credentials(get())
+    assert refusal.value.status_code == 401
+    assert metadata() == {}

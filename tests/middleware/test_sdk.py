@@ -48,13 +48,14 @@ FINDINGS = {
         test_a_blank_value_is_no_credential
         test_a_value_that_cannot_be_sent_is_refused_and_not_shown
         test_a_repeated_custom_header_is_joined_as_any_recipient_may""",
-    "there is no option for cookies, refusals and optional credentials": """
+    "there is nothing for cookies, refusals, optional credentials and calls elsewhere": """
         test_only_the_chosen_cookies_are_forwarded
         test_two_values_of_one_forwarded_cookie_are_refused
         test_optional_credentials_are_checked_where_there_are_some
         test_an_owners_handler_answers_every_refusal
         test_an_owners_handler_denies_websockets_where_the_server_can
-        test_an_owners_handler_that_raises_does_not_admit_the_request""",
+        test_an_owners_handler_that_raises_does_not_admit_the_request
+        test_credentials_are_those_that_a_request_would_be_served_with""",
     "a cache may serve the answer to a cookie to somebody else": """
         test_answers_to_cookies_vary_on_cookie
         test_the_applications_own_message_is_not_changed""",

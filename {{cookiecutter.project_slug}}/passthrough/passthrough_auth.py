@@ -52,7 +52,7 @@ def _find_metadata_var() -> contextvars.ContextVar[Any]:
     return found[0]
 
 
-_METADATA = contextvars.Context().run(_find_metadata_var)  # Flyte has no public name for it
+_METADATA = contextvars.Context().run(_find_metadata_var)  # which Flyte has no public name for
 if getattr(sys.flags, "thread_inherit_context", False):  # threads of a pool outlive their request
     raise ImportError("cannot isolate callers: start Python with -X thread_inherit_context=0")
 
@@ -160,7 +160,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         if any(map(inspect.iscoroutinefunction, header_extractors)):
             raise TypeError("an extractor cannot be async: await in a middleware around this one")
         self.header_extractors = header_extractors
-        if isinstance(excluded_paths, str):  # "in" would search it
+        if isinstance(excluded_paths, str):  # "in" would search the string
             excluded_paths = {excluded_paths}
         self.excluded_paths = set() if excluded_paths is None else excluded_paths
         self.required, self.assume_ambient = required, assume_ambient
@@ -174,7 +174,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope: check ``http`` and ``websocket``; pass on any other."""
         close = sys.get_asyncgen_hooks().finalizer
-        # Known by name, because another copy of this file may have set it.
+        # Our own hook is known by its name: another copy of this file may have set it.
         if close and getattr(close, "__name__", "") != "close_as_nobody":
             _close_as_nobody(close)
         before = _METADATA.get()
@@ -208,7 +208,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
     def credentials(self, scope: Scope) -> dict[str, str]:
         """Return a request's credentials by header name, or raise HTTPException to refuse it.
 
-        There are none on an excluded path, in a preflight, or if none are required.
+        There may be none on an excluded path, in a preflight, or if none are required.
         """
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
