@@ -20,7 +20,7 @@ class Invalid extends Error {}
 export function schemaForm(schema, given = {}, title = "Inputs", upload = undefined) {
   const { node, read, fail } = row(schema, given, { root: schema, depth: 0, label: title || undefined, upload });
   const marking = (mark) => (...given) => {
-    for (const each of node.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
+    for (const each of node.querySelectorAll("[aria-invalid]")) each.ariaInvalid = null;
     for (const each of node.querySelectorAll(".error")) each.textContent = "";
     const result = mark(...given);
     node.querySelector("[aria-invalid]")?.focus();
@@ -106,8 +106,7 @@ function row(given, start, { root, depth, label, optional, upload }) {
 
   function show(message) {
     error.textContent = message;
-    if (message) target.setAttribute("aria-invalid", "true");
-    else target.removeAttribute("aria-invalid");
+    target.ariaInvalid = message ? "true" : null;
     return true;
   }
   return {
@@ -209,8 +208,7 @@ function file({ id, value, schema, upload, show }) {
   const uri = line({ id, value: value?.uri ?? value }, { hint: "Such as s3://bucket/path. The app does not open it." });
   const kind = schema.properties?.kind?.const;
   if (!upload || !["file", "dataframe"].includes(kind)) return uri;
-  const isTable = kind === "dataframe";
-  const picker = h("input", { type: "file", accept: isTable && ".csv,.parquet", change: send });
+  const picker = h("input", { type: "file", accept: kind === "dataframe" && ".csv,.parquet", change: send });
   const progress = h("progress", { hidden: true, "aria-label": "Upload" });
   const said = h("span.hint", { role: "status" });
   let leaving = new AbortController();
@@ -245,7 +243,7 @@ function file({ id, value, schema, upload, show }) {
     read() {
       if (!progress.hidden) throw new Invalid("The file is still being uploaded");
       const given = uri.read();
-      const [, format] = (isTable && /\.(csv|parquet)$/i.exec(given)) || [];
+      const [, format] = (kind === "dataframe" && /\.(csv|parquet)$/i.exec(given)) || [];
       return format ? { kind, uri: given, format: format.toLowerCase() } : given;
     },
   };
@@ -354,8 +352,7 @@ function dict({ schema, value = {}, inner }) {
   return { ...entries, read, at: (key) => entries.rows.find((each) => each.called() === key) };
 }
 
-function boolean({ id, value }) {
-  const node = h("input", { id, type: "checkbox", checked: value });
+function boolean({ id, value }, node = h("input", { id, type: "checkbox", checked: value })) {
   return { node, read: () => node.checked };
 }
 
