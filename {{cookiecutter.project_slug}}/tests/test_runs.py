@@ -9,7 +9,6 @@ from flyte import remote
 from flyte.models import ActionPhase
 
 from app.settings import Settings
-from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as, ended, long_run, start
 
 from .deployed_tasks import count, greet
@@ -153,14 +152,3 @@ def test_aborting_a_run_that_has_ended_is_refused_and_changes_nothing(
     assert refused.status_code == 409
     assert refused.json()["detail"] == f"the run '{greeting}' has already ended"
     assert get_run(alice, greeting) == before
-
-
-@pytest.mark.steers_flyte
-def test_data_that_is_too_large_for_flyte_to_return_is_a_413(
-    alice: httpx.Client, local_flyte: LocalFlyte, greeting: str
-) -> None:
-    said = "limit exceeded. 3.1mb > 2mb."  # Flyte's message
-    local_flyte.fail_next("GetActionData", Code.INTERNAL, message=said)
-    refused = alice.get(f"/runs/{greeting}/io")
-    assert refused.status_code == 413
-    assert "2 MiB" in refused.json()["detail"]
