@@ -117,6 +117,12 @@ async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
 
 
 @env.task
+async def measure(size: float | str) -> str:
+    """Tell a number from a text."""
+    return f"{type(size).__name__} {size}"
+
+
+@env.task
 async def publish(text: str) -> str:
     """Ask whether to publish a text."""
     approval = await flyte.new_condition.aio("approval", prompt=f"Publish {text!r}?")

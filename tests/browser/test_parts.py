@@ -307,16 +307,6 @@ def test_what_has_no_one_meaning_is_refused(page: Page) -> None:
         expect(field).to_have_accessible_description(re.compile(re.escape(why)))
 
 
-def test_beside_a_text_nan_is_shown_as_a_text_and_is_no_number(page: Page) -> None:
-    given(page, {"either": {"anyOf": [NUMBER, TEXT]}}, {"either": '"NaN"'})
-    kind = page.get_by_label("Kind of value")
-    expect(kind).to_have_value("1")
-    kind.select_option("number")
-    page.get_by_label("Value", exact=True).fill("NaN")
-    assert entered(page) == {}
-    expect(kind).to_have_accessible_description("NaN may be a text here")
-
-
 SHOWN = {
     ("duration", '"PT3600S"'): "1 h",
     ("duration", '"-PT93784.25S"'): "-1 d 2 h 3 min 4.25 s",

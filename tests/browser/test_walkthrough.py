@@ -380,3 +380,16 @@ def test_a_task_with_a_slash_in_its_name_is_opened_and_run(visit: Visitors) -> N
     page.get_by_label("name").fill("Ada")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_a_number_that_may_be_a_text_is_refused_at_its_field(visit: Visitors) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.measure")
+    size = page.get_by_role("group", name="size")
+    kind = size.get_by_label("Kind of value")
+    size.get_by_label("Kind of value").select_option("number")
+    size.get_by_label("Value", exact=True).fill("NaN")
+    page.get_by_role("button", name="Run").click()
+    expect(kind).to_have_accessible_description(re.compile("a number or a text|ambiguous"))
+    size.get_by_label("Value", exact=True).fill("-0.0")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("float -0.0")
