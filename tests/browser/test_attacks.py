@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from ..served import TASKS, App
 from .visiting import Visitors, finished, send_actions, started
@@ -214,23 +214,3 @@ def test_a_malicious_url_of_the_page_does_no_harm(visit: Visitors) -> None:
         shown = page.locator("main .problem, main .hint:not(:empty):not(:text('Loading'))")
         expect(shown.first).to_be_visible()
         check_harmless(page)
-
-
-def test_flytes_console_is_linked_where_there_is_one_and_no_script(
-    visit: Visitors, api: httpx.Client
-) -> None:
-    name = started(api, "greet", name="Ada")
-    visitor = visit("alice")
-    finished(api, name)
-    for url in (None, "https://flyte.example.com/v2/runs/x", "javascript:alert(1)"):
-        shown = api.get(f"/runs/{name}").json() | {"url": url}
-        visitor.page.unroute_all()
-        visitor.page.route(f"**/runs/{name}", partial(Route.fulfill, json=shown))
-        page = visitor.go(f"runs/{name}")
-        expect(page.get_by_role("link", name="Run again")).to_be_visible()
-        console = page.get_by_role("link", name="console")
-        if url and url.startswith("https:"):
-            expect(console).to_have_attribute("href", url)
-            expect(console).to_have_attribute("rel", "noopener noreferrer")
-        else:
-            expect(console).to_have_count(0)

@@ -145,6 +145,17 @@ def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     expect(page.locator("pre")).to_contain_text('"column 0": 0')
 
 
+def test_only_addresses_of_the_web_are_linked(page: Page) -> None:
+    """Such as that of a run in Flyte's console, which Flyte sends."""
+    console = "https://flyte.example.com/v2/runs/x"
+    linked = page.evaluate(
+        "async (all) => { const { webLink } = await import('/dom.js');"
+        " return all.map((each) => webLink(each)); }",
+        [None, console, "javascript:alert(1)", "data:text/html,x", "//"],
+    )
+    assert linked == [None, console, None, None, None]
+
+
 PEOPLE: list[tuple[str, str, str]] = [
     ("alice-subject", "Alice Adams", "Alice Adams (alice-subject)"),
     ("mallory-subject", "ALICE Adams", "ALICE Adams (mallory-subject)"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import Page, Request, expect
 
 from local_flyte import LocalFlyte
@@ -39,6 +38,7 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
     words = "A run of Alice Adams waits for an answer"
     expect(bob.get_by_role("link", name=words).last).to_have_text(words)
     bob.get_by_role("link", name=f"Runs 1 ({words}").click()
+    look_again(alice)
     expect(alice.get_by_role("link", name="Runs 1")).to_be_visible()
     for page in (alice, bob):  # from now on, only the answer can tell
         page.route("**/runs?*phase=paused*", lambda route: route.abort())
@@ -56,25 +56,20 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
         expect(page.get_by_role("link", name="Runs", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("kind", "wrong", "right", "output"), [("number", "x", "2", "2.0"), ("text", "", "so", "so")]
-)
 def test_a_question_has_the_control_that_fits_its_type_and_its_prompt_is_text(
-    *, visit: Visitors, api: httpx.Client, kind: str, wrong: str, right: str, output: str
+    visit: Visitors, api: httpx.Client
 ) -> None:
-    page = visit("alice").go(f"runs/{started(api, 'ask', prompt=HOSTILE, kind=kind)}")
+    page = visit("alice").go(f"runs/{started(api, 'ask', prompt=HOSTILE, kind='number')}")
     question = page.get_by_role("region", name="Questions")
-    prompt = question.get_by_role("group").first
-    expect(prompt).to_contain_text("<img src=x onerror=alert(1)>")
+    expect(question.get_by_role("group").first).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator("main img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    if wrong:
-        question.get_by_label("Answer").fill(wrong)
+    for given in ("x", "2"):
+        question.get_by_label("Answer").fill(given)
         question.get_by_role("button", name="Send the answer").click()
-        expect(question.get_by_label("Answer")).to_have_attribute("aria-invalid", "true")
-    question.get_by_label("Answer").fill(right)
-    question.get_by_role("button", name="Send the answer").click()
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text(output)
+        if given == "x":
+            expect(question.get_by_label("Answer")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("2.0")
 
 
 def questions(*asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -249,8 +244,8 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
     page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
     wait_until(lambda: page.title() and not pending)
     flyte.clear_calls()
-    for _ in range(60):
-        page.clock.run_for(1000)
+    for _ in range(30):
+        page.clock.run_for(2000)
         wait_until(lambda: page.title() and not pending)
     methods = Counter(call.method for call in flyte.calls)
     assert methods["ListRuns"] >= 8
@@ -261,12 +256,18 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
 def test_a_question_of_a_run_that_has_ended_cannot_be_answered(
     visit: Visitors, api: httpx.Client
 ) -> None:
-    """Flyte leaves it paused."""
+    """That of an aborted run has ended with it; that of a failed one stays paused."""
     name = started(api, "publish", text="x")
-    page = visit("alice").go(f"runs/{name}")
+    visitor = visit("alice")
+    page = visitor.go(f"runs/{name}")
     question = page.get_by_role("region", name="Questions").get_by_role("group")
     question.get_by_role("button", name="Yes").focus()
     api.post(f"/runs/{name}/abort", json={})
-    expect(question).to_contain_text("The run has ended without an answer")
+    expect(question).to_contain_text("without an answer")
     expect(question.get_by_role("button")).to_have_count(0)
     assert page.evaluate("document.activeElement.role") == "status"  # where it is told
+    (asked,) = questions({"name": "a1", "run": name, "prompt": "Publish?"})
+    send_actions(page, {"phase": "failed"}, {"condition": asked})
+    visitor.go(f"runs/{name}")
+    expect(question).to_contain_text("The run has ended without an answer")
+    expect(question.get_by_role("button")).to_have_count(0)
