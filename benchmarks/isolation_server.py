@@ -163,12 +163,12 @@ def app(*, ours: bool) -> tuple[Any, dict[str, Any]]:
     if ours:
         from app import main
         from app.settings import Settings
-        from passthrough.http.serving import UVICORN
+        from passthrough import UVICORN
         from passthrough.settings import load_settings
 
         options |= UVICORN
-        main.PUBLIC |= {NOBODY}
         application = main.create_app(load_settings(Settings))
+        application.public.add(NOBODY)
     else:
         from flyte.app.extras import FastAPIPassthroughAuthMiddleware
 

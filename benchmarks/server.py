@@ -122,7 +122,7 @@ if __name__ == "__main__":
         flyte()
     elif ROLE == "ours":
         from app.main import app as ours
-        from passthrough.http.serving import UVICORN
+        from passthrough import UVICORN
 
         serve(ours, usage, **UVICORN)
     else:

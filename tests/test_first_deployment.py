@@ -52,7 +52,12 @@ UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
     Trouble("remote image builder is not enabled", OPEN_SOURCE),
     Trouble("Build failed in ... at ...", prepare=build_fails),
-    Trouble("Docker is not installed", OPEN_SOURCE, change=PUSHED, environment=WITHOUT_DOCKER_IO),
+    Trouble(
+        "All checkers failed to check existence of ... assuming it exists",
+        OPEN_SOURCE,
+        change=PUSHED,
+        environment=WITHOUT_DOCKER_IO,
+    ),
     Trouble(
         "no container registry is configured to push to",
         OPEN_SOURCE,

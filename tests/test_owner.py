@@ -188,12 +188,10 @@ def without_router(project: Path, name: str) -> None:
 
 
 def without_agents(project: Path) -> None:
-    imported = ("    agents,\n", ", *agents.PATHS")
     main, pyproject = project / "app/main.py", project / "pyproject.toml"
-    lines = re.findall(r".*serve_agents\(.*\n", main.read_text("utf-8"))
-    cut(main, *imported, *lines)
+    cut(main, *re.findall(r".*serve_agents.*\n", main.read_text("utf-8")))
     cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
-    delete(project, "tests/test_agents.py")
+    delete(project, "passthrough/agents", "tests/test_agents.py")
     # The environment still has the package: it must not be used.
     (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 

@@ -70,7 +70,7 @@ def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
 def test_endpoints_in_the_table_exist(default_project: Path) -> None:
     readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
     routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
-    routers += (default_project / "passthrough/http/public.py").read_text("utf-8")
+    routers += (default_project / "passthrough/http/docs.py").read_text("utf-8")
     routers = routers.replace(":path}", "}")
     for method, path in re.findall(r"`(GET|POST) (/[^`?]+)`", readme):
         assert re.search(rf'@router\.{method.lower()}\(\s*"{re.escape(path)}"', routers), path

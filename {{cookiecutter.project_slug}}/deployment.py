@@ -10,9 +10,7 @@ from app.main import app
 from app.routers import page
 from app.settings import Settings
 from app.tasks import task_env
-from passthrough import UVICORN, build_unless_found, validated
-
-build_unless_found()
+from passthrough import UVICORN, validated
 
 app_env = FastAPIAppEnvironment(
     name="{{ cookiecutter.project_slug }}",

@@ -185,7 +185,7 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     """With a file of settings and a header for API keys, and without ``GET /me``."""
     root = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
     example = (root / ".env.example").read_text()
-    assert "\nACCESS_LOG=text\n" in example
+    assert "\nLOG_FORMAT=text\n" in example
     settings = example.replace("=text", "=json") + "FLYTE_ENDPOINT=dns:///flyte.example.com\n"
     (root / ".env").write_text(settings)
     run(["git", "init", "--quiet"], root)

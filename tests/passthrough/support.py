@@ -11,13 +11,9 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
-from starlette.middleware import Middleware
 
-from passthrough.agents import sign_in
 from passthrough.application import App
-from passthrough.http import public as public_routes
-from passthrough.http.credentials import passthrough_options
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
+from passthrough.http.credentials import passthrough_middleware
 from passthrough.settings import Settings, connect, load_settings
 
 FOLDER = Path(__file__).parent
@@ -25,27 +21,24 @@ TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
 
 
-PUBLIC = public_routes.PATHS | sign_in.PATHS
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
-def build_app(*routers: APIRouter, public: frozenset[str] = PUBLIC, **changed: Any) -> App:
+def build_app(*routers: APIRouter, public: frozenset[str] = frozenset(), **changed: Any) -> App:
     """Build an app like a generated one, with some settings changed."""
     patient = {"flyte_timeout": 120.0}  # enough even on a busy machine
     settings = load_settings(Settings).model_copy(update=patient | changed)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, str]]:
         await connect(settings)
-        yield
+        yield {"opened": "by the app"}
 
     app = App(
         settings,
         public,
         lifespan=lifespan,
-        middleware=[
-            Middleware(FastAPIPassthroughAuthMiddleware, **passthrough_options(settings)),
-        ],
+        middleware=[passthrough_middleware(settings)],
     )
     for router in routers:
         app.include_router(router)

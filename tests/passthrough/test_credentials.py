@@ -9,9 +9,8 @@ from starlette.responses import JSONResponse
 
 from local_flyte.testing import bearer
 from passthrough.calls.caller import forwarded_credentials
-from passthrough.http.credentials import passthrough_options
+from passthrough.http.credentials import passthrough_middleware
 from passthrough.http.door import Door
-from passthrough.passthrough_auth import FastAPIPassthroughAuthMiddleware
 from passthrough.settings import Settings
 
 
@@ -28,7 +27,8 @@ async def forwarded(*of_asgi: Any) -> None:
 
 def answer(settings: dict[str, Any], headers: Any, method: str = "GET") -> Any:
     known = Settings.model_construct(**settings)
-    app = FastAPIPassthroughAuthMiddleware(forwarded, **passthrough_options(known))
+    kind, args, options = passthrough_middleware(known)
+    app = kind(forwarded, *args, **options)
     client = TestClient(Door(app, known, ()), "http://localhost")
     return client.request(method, "/", headers=headers)
 

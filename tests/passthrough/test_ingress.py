@@ -3,13 +3,11 @@
 Flyte is behind an nginx that offers HTTP/2, as ingresses do.
 """
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
-from typing import ClassVar
+from contextlib import ExitStack, closing
 
 import pytest
 import trustme
@@ -19,11 +17,9 @@ from flyte import remote
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, ended, serving, start, wait_until
-from passthrough.http.serving import HttpProtocol
-from passthrough.limits import MAX_ARRIVING_HEADER_BYTES, MAX_PIPELINED_REQUESTS
 
 from ..nginx import in_front_of
-from .faulty import HOST, WEBSOCKET, Proxy, connected, head
+from .faulty import HOST, Proxy, connected, head
 from .support import build_app
 
 TIMEOUT = 3.0  # enough for a call on a busy machine
@@ -33,18 +29,6 @@ router = APIRouter()
 @router.get("/me")
 async def me() -> str:
     return (await remote.User.get.aio()).name()
-
-
-log: list[str] = []
-
-
-@router.get("/wait")
-async def wait() -> None:
-    log.append("began")
-    try:
-        await asyncio.Event().wait()
-    finally:
-        log.append("ended")
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +49,18 @@ def wire(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def url(wire: Proxy) -> Iterator[str]:
-    """The URL of an app that calls Flyte through the nginx."""
+def long_log(local_flyte: LocalFlyte) -> str:
+    """The name of a run with a log that is larger than what HTTP/2 reads ahead."""
+    return ended(start("tests.shout"))
+
+
+@pytest.fixture(scope="module")
+def url(wire: Proxy, long_log: str) -> Iterator[str]:
+    """The URL of an app that calls Flyte through the nginx, as this process does from now on."""
     flyte = f"dns:///{HOST}:{wire.port}"
     app = build_app(router, streams.router, flyte_endpoint=flyte, flyte_timeout=TIMEOUT)
     with serving(app) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def long_log(local_flyte: LocalFlyte) -> str:
-    """The name of a run with a log that is larger than what HTTP/2 reads ahead."""
-    return ended(start("tests.shout"))
 
 
 def viewer(url: str, run: str) -> socket.socket:
@@ -121,64 +105,3 @@ def test_connections_that_have_died_cost_a_single_deadline(
         assert all(call.result().is_success for call in calls)
         wire.die()
         assert [alice.get("/me").status_code for _ in range(3)] == [504, 200, 200]
-
-
-class Impatient(HttpProtocol):
-    """Does not wait half a minute for a client."""
-
-    patience = 2
-    lost: ClassVar[list[Exception | None]] = []
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.append(exc)
-        super().connection_lost(exc)
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can do this")
-def test_a_viewer_who_takes_nothing_is_cut_off_and_one_who_reads_slowly_is_not(
-    wire: Proxy,
-    local_flyte: LocalFlyte,
-    long_log: str,
-    received: Callable[[], list[ReceivedCall]],
-) -> None:
-    app = build_app(streams.router, flyte_endpoint=f"dns:///{HOST}:{wire.port}")
-    with (
-        serving(app, http=Impatient) as url,
-        viewer(url, long_log) as slow,
-        viewer(url, long_log),  # who takes nothing
-    ):
-        wait_until(lambda: [call.method for call in received()].count("TailLogs") == 2)
-        while not Impatient.lost:
-            assert slow.recv(16 * 1024)
-            time.sleep(0.05)
-        assert [type(why) for why in Impatient.lost] == [TimeoutError]
-        assert slow.recv(16 * 1024)
-        wait_until(lambda: local_flyte.open_calls("TailLogs") <= 1)
-
-
-NEXT = b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n"
-UPGRADE = head("/health", *WEBSOCKET)
-
-
-@pytest.mark.parametrize(
-    ("further", "leaves"),
-    [(NEXT, True), (UPGRADE, False), (NEXT * (MAX_PIPELINED_REQUESTS + 1), False)],
-    ids=["and leaves", "as a WebSocket", "too many"],
-)
-def test_a_request_ends_although_its_client_has_sent_the_next(
-    local_flyte: LocalFlyte, further: bytes, leaves: bool
-) -> None:
-    log.clear()
-    with serving(build_app(router)) as url:  # with a late deadline
-        with connected(url, head("/wait")) as client:
-            wait_until(lambda: log == ["began"])
-            client.sendall(further)
-            while not leaves and client.recv(4096):  # until the app closes the connection
-                pass
-        wait_until(lambda: log == ["began", "ended"], 20)
-
-
-def test_headers_that_do_not_end_are_not_kept(url: str) -> None:
-    arriving = b"GET /health HTTP/1.1\r\nx: " + b"x" * 4 * MAX_ARRIVING_HEADER_BYTES
-    with connected(url, arriving) as client, suppress(ConnectionResetError):
-        assert client.recv(12) == b"HTTP/1.1 400"

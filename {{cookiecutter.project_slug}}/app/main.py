@@ -4,18 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 
-from passthrough import (
-    PUBLIC_PATHS,
-    App,
-    FastAPIPassthroughAuthMiddleware,
-    ProjectDomain,
-    agents,
-    connect,
-    load_settings,
-    passthrough_options,
-)
+from passthrough import App, ProjectDomain, connect, load_settings, passthrough_middleware
+from passthrough.agents import serve_agents
 
 from .routers import actions, conditions, files, me, page, projects, runs, streams, tasks
 from .settings import Settings
@@ -32,9 +23,6 @@ ROUTERS = [
 ]
 """The modules of ``app/routers`` whose endpoints need credentials. Add yours."""
 
-PUBLIC = frozenset({*PUBLIC_PATHS, *page.PATHS, *agents.PATHS})
-"""Paths that need no credentials."""
-
 
 def create_app(settings: Settings) -> App:
     """Build the app. It connects to Flyte when it starts, not here."""
@@ -46,19 +34,17 @@ def create_app(settings: Settings) -> App:
 
     app = App(
         settings,
-        PUBLIC,
+        public=page.PATHS,  # which need no credentials
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",
         lifespan=lifespan,
-        middleware=[
-            Middleware(FastAPIPassthroughAuthMiddleware, **passthrough_options(settings)),
-        ],
+        middleware=[passthrough_middleware(settings)],
     )
     for module in ROUTERS:
         app.include_router(module.router, dependencies=[ProjectDomain])
     app.include_router(page.router)
-    agents.serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
+    serve_agents(app)  # every endpoint is a tool for AI agents: docs/agents.md
     return app
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 from dotenv import load_dotenv
 
-from passthrough.http.serving import COMMAND_LINE
+from passthrough import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner

@@ -24,7 +24,7 @@ import uvicorn
 from flyte import remote
 from starlette.types import ASGIApp
 
-from passthrough.http.serving import UVICORN
+from passthrough import UVICORN
 from passthrough.settings import Settings, connect, load_settings
 
 from . import PEOPLE, LocalFlyte, ReceivedCall

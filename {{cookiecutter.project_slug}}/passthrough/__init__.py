@@ -25,17 +25,15 @@ from .dependencies import (
     WaitQuery,
     schema_of,
 )
-from .deploying import build_unless_found
 from .extras.action_log import LOG_ID, follow_log
 from .extras.lists import call_each, details_of, skip_unreadable, take
 from .extras.runs import NEWEST_FIRST, conditions_of, paused_in, report_address, runs_that_ask
 from .extras.waiting import best_effort, wait_for, wait_for_answer
 from .extras.watching import watch_details, watch_run
-from .http.credentials import passthrough_options
-from .http.outgoing import HEADERS
-from .http.policy import ContentPolicy
-from .http.public import PATHS as PUBLIC_PATHS
-from .http.serving import COMMAND_LINE, UVICORN
+from .http.credentials import passthrough_middleware
+from .http.headers import HEADERS
+from .http.logging_setup import LogFormatter
+from .http.uvicorn_options import COMMAND_LINE, UVICORN
 from .limits import Limits
 from .models import (
     FAILED,
@@ -55,7 +53,6 @@ from .models import (
     time_of,
 )
 from .page_files import PageFiles
-from .passthrough_auth import FastAPIPassthroughAuthMiddleware
 from .settings import (
     CredentialHeader,
     Name,
@@ -78,15 +75,12 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "load_settings",
     "validated",
     "connect",
-    "FastAPIPassthroughAuthMiddleware",
-    "passthrough_options",
-    "PUBLIC_PATHS",
+    "passthrough_middleware",
     "HEADERS",
+    "LogFormatter",
     "PageFiles",
-    "ContentPolicy",
     "UVICORN",
     "COMMAND_LINE",
-    "build_unless_found",
     # What endpoints take
     "ProjectDomain",
     "CallerDep",

@@ -8,8 +8,7 @@ from flyte import remote
 from starlette.datastructures import Headers
 
 from .calls.request_calls import RequestCalls, current_calls
-from .http.credentials import passthrough_options
-from .passthrough_auth import FastAPIPassthroughAuthMiddleware
+from .http.credentials import passthrough_middleware
 from .settings import Settings
 
 
@@ -46,6 +45,7 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     """
     calls = RequestCalls(settings.flyte_timeout)
     credentials = _credentials(request, settings)
+    calls.sender.credentials = tuple(credentials.items())
     token = current_calls.set(calls)
     try:
         with remote.auth_metadata(*credentials.items()):
@@ -60,7 +60,8 @@ def _credentials(request: HasHeaders, settings: Settings) -> dict[str, str]:
     raw = getattr(request.headers, "raw", None) or Headers(dict(request.headers)).raw
     headers = [(name.lower(), value) for name, value in raw]
     scope = {"type": "http", "method": "GET", "path": "", "headers": headers}
-    middleware = FastAPIPassthroughAuthMiddleware(_nothing, **passthrough_options(settings))
+    kind, args, options = passthrough_middleware(settings)
+    middleware: FastAPIPassthroughAuthMiddleware = kind(_nothing, *args, **options)
     return middleware.credentials(scope)
 
 

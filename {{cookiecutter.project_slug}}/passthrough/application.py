@@ -4,35 +4,33 @@ The middleware may refuse any request, and any call to Flyte may fail. FastAPI d
 so it is described here, once, for all routes.
 """
 
-import asyncio
 import gc
+import math
 import pkgutil
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import anyio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
-from .calls.request_calls import current_calls
+from .http import docs
 from .http.bodies import LargeBodies
-from .http.door import CONFIG, COVERED, Door, configuration
-from .http.logging_setup import (
-    keep_credentials_out_of_uvicorns_log,
-    log_failures_without_texts,
-    log_to_the_console,
-)
+from .http.callers import OpenRequests
+from .http.door import Door
+from .http.logging_setup import set_up_logging
 from .http.operations import operations_by_id
 from .http.problems import Problem, respond
 from .http.public import ExceptPublic, is_public
-from .http.public import router as public_routes
 from .http.stopping import stopping
 from .settings import Settings
 
@@ -64,67 +62,65 @@ class App(FastAPI):
     def __init__(
         self,
         settings: Settings,
-        public: frozenset[str],
-        middleware: Sequence[Middleware],
+        public: Collection[str] = (),
+        middleware: Sequence[Middleware] = (),
         **options: Any,
     ) -> None:
         """Build an app.
 
         Args:
             settings: The app's configuration.
-            public: Paths that need no credentials.
+            public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
             options: Passed on to FastAPI.
         """
+        self.settings, self.public = settings, {*docs.PATHS, *public}
+        # Without credentials of their own, all callers are one, who may have all requests open.
+        most: float = settings.open_requests_per_caller
+        if settings.flyte_plaintext:
+            most = math.inf
         bodies = Middleware(LargeBodies, largest=settings.largest_body)
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
-            docs_url=None,
-            redoc_url=None,
+            openapi_url=None,  # http/docs.py serves it
             redirect_slashes=False,  # a redirect would contain the client's Host header
             middleware=[
-                Middleware(Door, settings=settings, public=public),
-                Middleware(ExceptPublic, [*middleware, bodies]),
+                Middleware(Door, settings=settings, public=self.public),
+                Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
+                Middleware(ExceptPublic, [*middleware, Middleware(OpenRequests, most), bodies]),
             ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             responses={"default": PROBLEM},
             **options,
         )
-        self.settings, self.public = settings, public
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
-        self.include_router(public_routes)
-        keep_credentials_out_of_uvicorns_log()
+        self.include_router(docs.router)
 
     def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:
-        """Add middleware inside the door: around it there is no path yet, and no problem."""
+        """Add middleware inside the door, which makes problems of its exceptions, too."""
         super().add_middleware(middleware_class, *args, **options)
-        middleware: list[Any] = self.user_middleware
-        middleware.sort(key=lambda each: each.cls is not Door)
+        self.user_middleware.insert(1, self.user_middleware.pop(0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._start_and_stop(scope, receive, send)
         else:
-            await super().__call__(_covered(scope), receive, send)
+            await super().__call__(scope, receive, send)
 
     async def _start_and_stop(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the owner's lifespan in an SDK that is safe, then prepare the process."""
 
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                scope.setdefault("state", {})[CONFIG] = configuration()
-                log_to_the_console(self.settings)
-                log_failures_without_texts()
-                stopping.listen()
-                contain_exits()
-                tune_the_collector()
-            # Starlette sends startup.failed with the traceback; ours, with the message, is below.
+                prepare_the_process(self.settings)
+            # Starlette's startup.failed has the traceback; the one below has only the message.
             if not isinstance(sys.exception(), StartError):
                 await send(message)
 
+        set_up_logging(self.settings)
         try:
             operations_by_id(self.routes)  # of two with one name, one would be in no document
             make_safe()  # before the owner's lifespan initialises Flyte
@@ -162,56 +158,25 @@ class App(FastAPI):
         return document
 
 
-def _covered(scope: Scope) -> Scope:
-    """Hide from FastAPI's telemetry what it must not see; the door restores it.
+def prepare_the_process(settings: Settings) -> None:
+    """Change what is the process's own, or its event loop's, when the app starts.
 
-    Spans and metrics hold no more than the access log, so names of runs and misplaced credentials
-    are not exported.
+    These are all of the app's effects on the process around it:
+
+    1. About 55 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
+    2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
+    3. The handlers of SIGINT and SIGTERM (`stopping`): streams end before the server stops.
+    4. The root logger's handler, unless it has one (`set_up_logging`): no text forges a record.
+    5. The garbage collector runs less often, without what exists from the start. Modules, routes
+       and the SDK are never garbage, and reading them again and again takes time: without this,
+       ``GET /me`` costs 1.11 times as much with 16 at once, and 1.31 times with 100.
+
+    The event loop gets twice as many threads for endpoints that are a plain ``def`` as one caller
+    may have requests open: no caller can hold all of them.
     """
-    # A client's other trace headers (tracestate, baggage) can hold any text.
-    headers = [header for header in scope["headers"] if header[0] == b"traceparent"]
-    seen = {"path": "", "query_string": b"", "headers": headers}
-    return {**scope, **seen, COVERED: {name: scope[name] for name in seen}}
-
-
-def contain_exits() -> None:
-    """Make an exit in one of a request's tasks an ordinary error.
-
-    asyncio ends the event loop if a task raises ``SystemExit``, as argparse and click do. Streams
-    run in tasks that FastAPI starts, and so does an endpoint behind an owner's middleware: no other
-    place is around all of them. A task costs 2 microseconds more, of 9.
-    """
-    loop = asyncio.get_running_loop()
-    make: Any = loop.get_task_factory() or _make_task
-
-    def make_contained(loop: Any, coro: Any, **options: Any) -> Any:
-        if current_calls.get() is None:
-            return make(loop, coro, **options)
-        task = make(loop, _contained(coro), **options)
-        task.add_done_callback(lambda _: coro.close())  # if it was cancelled before it began
-        return task
-
-    loop.set_task_factory(make_contained)
-
-
-def _make_task(loop: Any, coro: Any, **options: Any) -> Any:
-    return asyncio.Task(coro, loop=loop, **options)
-
-
-async def _contained(coro: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt) as error:
-        if stopping.is_interrupt(error):
-            raise
-        raise RuntimeError(f"a task raised {type(error).__name__}") from error
-
-
-def tune_the_collector() -> None:
-    """Make Python's garbage collector run less often, without what exists from the start.
-
-    Modules, routes and the SDK are never garbage, and reading them again and again takes time:
-    without this, ``GET /me`` costs 1.11 times as much with 16 at once, and 1.31 times with 100.
-    """
+    stopping.listen()
+    set_up_logging(settings)  # again: the SDK's initialisation has added handlers
     gc.freeze()
     gc.set_threshold(10_000)
+    threads = anyio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = max(threads.total_tokens, 2 * settings.open_requests_per_caller)

@@ -65,7 +65,7 @@ async def find_caller(connection: HTTPConnection) -> Caller:
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**known)
-    request_calls().subject = user.subject
+    request_calls().sender.subject = user.subject
     return Caller(
         subject=user.subject or None, name=user.name or None, email=user.email or None, **known
     )

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from .http.outgoing import HEADERS
+from .http.headers import HEADERS
 
 KINDS = {".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".webp", ".woff2"}
 PAGE_HEADERS = {

@@ -164,11 +164,18 @@ class Settings(BaseModel):
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy
     changes the ``Host`` header. Without it, the app uses the host that a request names."""
 
+    open_requests_per_caller: int = setting("OPEN_REQUESTS_PER_CALLER", default=100, gt=0)
+    """Requests and streams that one caller may have open at once; further ones get a 429. A service
+    that sends the requests of many people with one token needs more."""
+
     largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
     """The largest body of a request, in bytes; each request may take this much memory."""
 
-    access_log: Literal["text", "json", "off"] = setting("ACCESS_LOG", default="text")
-    """A line of the log for each request: ``text``, ``json`` or ``off``."""
+    access_log: bool = setting("ACCESS_LOG", default=True)
+    """Whether the log has a line for each request."""
+
+    log_format: Literal["text", "json"] = setting("LOG_FORMAT", default="text")
+    """The form of the log: ``text``, or ``json`` with a record in each line."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting("LOG_LEVEL", default="INFO")
     """The least level that is logged: ``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""

@@ -28,6 +28,7 @@ from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..http.bodies import HAS_TURN
+from ..http.callers import IS_COUNTED
 from ..http.operations import operation_id, operations_by_id
 from ..http.problems import Problem
 from ..limits import limits
@@ -66,6 +67,7 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
     # First, so that no catch-all route of the owner gets there before.
     app.router.routes[:0] = [Route(PATH, Agents(app, only)), Route(METADATA, sign_in.metadata)]
     app.challenges[PATH] = sign_in.challenge
+    app.public.add(METADATA)
 
 
 class Agents:
@@ -162,6 +164,7 @@ class Agents:
         scope = {name: outer[name] for name in kept if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
+        scope[IS_COUNTED] = True
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for route in iter_route_contexts(self._app.routes):
             if route.matches(scope)[0] is Match.FULL:

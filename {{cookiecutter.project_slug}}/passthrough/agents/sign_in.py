@@ -18,8 +18,6 @@ from ..settings import Settings
 PATH = "/mcp"
 WITHOUT_ISSUER_SECONDS = 60.0  # that Flyte is not asked again
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
-PATHS = frozenset({METADATA})
-"""What needs no credentials."""
 
 
 class SignIn:

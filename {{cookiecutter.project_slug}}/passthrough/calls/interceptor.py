@@ -17,8 +17,9 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
-from .errors import DeadlineExceededError, Secrets, safe_errors, secrets_in
+from .errors import DeadlineExceededError
 from .large_lists import list_in_parts
+from .redaction import safe_errors
 from .request_calls import request_calls
 from .transport import HttpClient
 
@@ -54,12 +55,12 @@ class CallerInterceptor:
         if name in {"ListRuns", "ListActions"}:
             _correct_filters(request.request.filters)
         pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
-        with self._call(ctx) as (method, secrets):
+        with self._call(ctx) as method:
             if name == "CreateRun":
-                await calls.deadline.extend()
+                calls.deadline.extend()
 
             async def call() -> Any:
-                with safe_errors(secrets, method):
+                with safe_errors(method):
                     return await call_next(request, ctx)
 
             async def call_again() -> Any:
@@ -87,7 +88,7 @@ class CallerInterceptor:
         """Make a call that returns a stream, and end it when nothing more will come."""
 
         async def read(hand_over: HandOver) -> None:
-            with self._call(ctx) as (method, secrets), safe_errors(secrets, method):
+            with self._call(ctx) as method, safe_errors(method):
                 async with aclosing(call_next(request, ctx)) as stream:
                     async for message in stream:
                         await hand_over(message)
@@ -114,21 +115,21 @@ class CallerInterceptor:
             await reader.close()
 
     @contextmanager
-    def _call(self, ctx: Context) -> Iterator[tuple[str, Secrets]]:
+    def _call(self, ctx: Context) -> Iterator[str]:
         """Make the block a call of the request, with a span.
 
-        Yields its method, as ``service/method``, and the secrets that are sent.
+        Yields its method, as ``service/method``.
 
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
         request_calls().large_messages.release()
-        secrets = self._authenticate(ctx)
+        self._authenticate(ctx)
         method = f"{ctx.method().service_name}/{ctx.method().name}"
         with request_calls().include(), self._span(method) as current:
             self._propagator.inject(ctx.request_headers())
             try:
-                yield method, secrets
+                yield method
             except Exception as error:
                 current.set_attribute("error.type", type(error).__qualname__)
                 if isinstance(error, ConnectError):
@@ -148,15 +149,14 @@ class CallerInterceptor:
             set_status_on_exception=False,
         )
 
-    def _authenticate(self, ctx: Context) -> Secrets:
-        """Add the caller's credentials, and return the secrets in them."""
+    def _authenticate(self, ctx: Context) -> None:
+        """Add the caller's credentials."""
         headers = ctx.request_headers()
         headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
-        if self._is_plaintext or ctx.method().service_name == "flyteidl2.auth.AuthMetadataService":
-            return Secrets([])
-        headers.update(credentials := callers_credentials())
-        return secrets_in(credentials)
+        is_asked_by_all = ctx.method().service_name == "flyteidl2.auth.AuthMetadataService"
+        if not (self._is_plaintext or is_asked_by_all):
+            headers.update(callers_credentials())
 
 
 async def _with_retries(call: Callable[[], Awaitable[Any]], pauses: Iterable[float]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import flyte
 from flyte import remote
 
-from .errors import NotForManyCallersError, StartError, keep_credentials_out_of_logs
+from .errors import NotForManyCallersError, StartError
 from .json_values import change_values
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
@@ -88,7 +88,6 @@ def make_safe() -> None:
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(sdk_object(owner), method, _refusal(name, instead))
-    keep_credentials_out_of_logs()
 
 
 def _refusal(name: str, instead: str) -> Any:

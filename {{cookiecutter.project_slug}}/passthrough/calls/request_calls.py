@@ -1,17 +1,79 @@
-"""The calls to Flyte of one request, and their limits."""
+"""The calls to Flyte of one request, and how much time they have."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from flyte import remote
 
 from ..limits import limits
-from .deadline import Deadline
 from .errors import TooLargeError
 from .large_messages import LargeMessages
+
+CALLS = 2
+"""How many calls to Flyte, each as slow as it may be, a request has time for."""
+
+
+class Deadline:
+    """The time by which the response to a request must have begun.
+
+    A call to Flyte may take ``FLYTE_TIMEOUT``, and a response twice that to begin. When a run is
+    started there is as much time again, because the caller must learn that it was. The deadline is
+    removed when the response has begun, or when an agent's tool call makes a request of its own.
+    """
+
+    def __init__(
+        self, flyte_timeout: float = math.inf, scope: anyio.CancelScope | None = None
+    ) -> None:
+        """Begin now, with Flyte's timeout in seconds, for what runs in the scope.
+
+        Without a scope there is no deadline, and no event loop is needed.
+        """
+        self._seconds, self._scope = CALLS * flyte_timeout, scope
+        self._loop = asyncio.get_running_loop() if scope else None
+        if scope:
+            scope.deadline = anyio.current_time() + self._seconds
+
+    def seconds_left(self) -> float:
+        """Return the seconds that are left; without a deadline, infinity."""
+        return self._scope.deadline - self._loop.time() if self._scope and self._loop else math.inf
+
+    def extend(self) -> None:
+        """Leave as much time as at the beginning. May be called in any thread.
+
+        Raises:
+            asyncio.CancelledError: The deadline has passed.
+        """
+        if self.seconds_left() < 0:
+            raise asyncio.CancelledError("there is no time left to answer this request")
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._begin_again)
+
+    def _begin_again(self) -> None:
+        if 0 < self.seconds_left() < math.inf and self._scope and self._loop:
+            self._scope.deadline = self._loop.time() + self._seconds
+
+    def remove(self) -> None:
+        """Have no deadline from here on."""
+        if self._scope:
+            self._scope.deadline = math.inf
+
+
+@dataclass
+class Sender:
+    """Who has sent a request, as far as that is known."""
+
+    credentials: tuple[tuple[str, str], ...] = ()
+    """The headers that are forwarded, to keep them out of logs and answers."""
+    short_hash: str | None = None
+    """Of the credentials; another one after each start of the app."""
+    subject: str | None = None
+    """Flyte's identifier of the person, if the endpoint has looked it up."""
 
 
 class RequestCalls:
@@ -37,8 +99,7 @@ class RequestCalls:
         """Total time spent in calls with a single answer."""
         self.run = ""
         """The name of the run that the request has started last."""
-        self.subject: str | None = None
-        """Flyte's identifier of the caller, if the endpoint has looked it up."""
+        self.sender = Sender()
         self.large_messages = LargeMessages()
         self.left_out = 0
         """How many entries of lists are not shown, because they are too large."""
@@ -53,11 +114,12 @@ class RequestCalls:
         """Cancel the current task if the request ends while it is in the block.
 
         Raises:
-            asyncio.CancelledError: The request has ended.
+            asyncio.CancelledError: The request has ended, or its deadline has passed.
         """
         self._open.append(task := asyncio.current_task())
         try:
-            if self.has_ended:  # only now: it may end in another thread at any time
+            # Only now: it may end in another thread at any time.
+            if self.has_ended or self.deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
         finally:

@@ -1,11 +1,11 @@
 """Waiting for Flyte, but not longer than the request may take."""
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
+import anyio
 from flyte import remote
 from flyte.models import ActionPhase
 
@@ -48,8 +48,9 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     """
     calls = request_calls()
     left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
-    limit = asyncio.timeout(min(seconds, calls.timeout, left))
-    with suppress(*FLYTE_ERRORS):
-        async with limit:
-            stopping.expire_at_stop(limit)
+    with suppress(*FLYTE_ERRORS), anyio.move_on_after(min(seconds, calls.timeout, left)) as limit:
+        stopping.cancel_at_stop(limit)
+        try:
             yield
+        finally:
+            stopping.forget(limit)

@@ -1,7 +1,6 @@
 """Which headers and cookies of a request hold its caller's credentials, according to settings."""
 
-from typing import Any
-
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
@@ -10,15 +9,19 @@ from ..settings import Settings
 from .problems import problem_response
 
 
-def passthrough_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of `FastAPIPassthroughAuthMiddleware`; its refusals are problems."""
-    return {
-        "header_extractors": credential_extractors(settings),
-        "cookie_names": settings.cookie_names,
-        "trusted_origins": settings.trusted_origins,
-        "assume_ambient": True,  # a proxy may turn a cookie into another credential
-        "refusal_handler": problem_response,
-    }
+def passthrough_middleware(settings: Settings) -> Middleware:
+    """Return the middleware that calls Flyte with each request's own credentials.
+
+    Its refusals are problems.
+    """
+    return Middleware(
+        PassthroughAuth,
+        header_extractors=credential_extractors(settings),
+        cookie_names=settings.cookie_names,
+        trusted_origins=settings.trusted_origins,
+        assume_ambient=True,  # a proxy may turn a cookie into another credential
+        refusal_handler=problem_response,
+    )
 
 
 def credential_extractors(settings: Settings) -> list[HeaderExtractor]:

@@ -6,7 +6,6 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import json
 import logging
-import reprlib
 import traceback
 from contextlib import suppress
 from http.client import responses
@@ -20,25 +19,16 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette._utils import get_route_path
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, cookie_parser
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
-from ..calls.errors import (
-    FLYTE_ERRORS,
-    REMOVED,
-    DeadlineExceededError,
-    Secrets,
-    TooLargeError,
-    safe_lines,
-    secrets_in,
-    shortened,
-)
+from ..calls.errors import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
+from ..calls.redaction import redact
 from ..calls.request_calls import request_calls
-from ..limits import MAX_ERROR_CHARS, MAX_ERRORS, MAX_LINE_CHARS, MAX_LINKS
+from ..limits import limits
 from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
 
@@ -126,11 +116,13 @@ class Problem(BaseModel):
                 status, detail = 422, "the request contains invalid values"
                 errors = [
                     InvalidValue(location=[*map(_short, e["loc"])], detail=_short(e["msg"]))
-                    for e in error.errors()[:MAX_ERRORS]
+                    for e in error.errors()[: limits().errors]
                 ]
             case HTTPException():
                 status = error.status_code if 200 <= error.status_code <= 599 else 500
                 detail = error.detail
+                if status == 413 and detail in {"Content Too Large", responses[413]}:  # Starlette's
+                    detail = "the body of the request is too large"
                 if not isinstance(detail, str):
                     detail = json.dumps(jsonable_encoder(detail))
         title = responses.get(status, "Error")
@@ -155,16 +147,14 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
-    to the log only. A text that quotes one of the request's credentials goes to neither.
+    to the log only. Neither has a credential of the caller.
     """
     settings: Settings = connection.scope[SETTINGS]
-    secrets = request_secrets(connection.headers, settings)
     problem = Problem.of_exception(error)
     if problem.detail:
-        text = problem.detail[:MAX_ERROR_CHARS]
-        problem.detail = None if secrets.are_in(text) else text
+        problem.detail = redact(problem.detail)[: limits().error_chars]
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
-        _log(connection, error, problem, secrets)
+        _log(connection, error, problem)
     if problem.status in {500, 501, 502, 503}:
         problem.detail = None
     if problem.status == 401:
@@ -200,63 +190,24 @@ async def respond(connection: Any, error: Exception) -> Response:
     return problem_response(connection, error)
 
 
-def request_secrets(headers: Headers, settings: Settings) -> Secrets:
-    """Return what may be secret of the credentials that are forwarded."""
-    found = [(name, value) for name in settings.secret_headers for value in headers.getlist(name)]
-    chosen = settings.cookie_names
-    cookies = cookie_parser("; ".join(headers.getlist("cookie")))
-    found += [pair for pair in cookies.items() if chosen is None or pair[0] in chosen]
-    return secrets_in(found)
-
-
-def _log(
-    connection: HTTPConnection, error: BaseException, problem: Problem, secrets: Secrets
-) -> None:
+def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> None:
     """Log one record for the app's operators, with the traceback if the fault is the app's own."""
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
-    for each in (error, error.__cause__):
-        if isinstance(each, ConnectError):
-            what = each.code.name
-        if method := getattr(each, "method", None):  # of Flyte's, set in calls/
+    for one in (error, error.__cause__):
+        if isinstance(one, ConnectError):
+            what = one.code.name
+        if method := getattr(one, "method", None):  # of Flyte's, set in calls/
             what += f" from {method}"
             break
     if problem.status == 500:
-        text = f"\n{traceback_of(error, secrets)}"
+        text = "\n" + "".join(traceback.format_exception(error))
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
-    logger.error("%s", safe_lines(line), extra={"is_safe": True})
-
-
-def traceback_of(error: BaseException, secrets: Secrets) -> str:
-    """Return the traceback of an exception and of those behind it; no text is long or secret."""
-    links, waiting = list[BaseException](), [error]
-    while waiting and len(links) < MAX_LINKS:
-        links.append(each := waiting.pop(0))
-        behind = [*getattr(each, "exceptions", ()), each.__cause__]
-        if not each.__suppress_context__:
-            behind.append(each.__context__)
-        waiting += [one for one in behind if one and one not in links]
-    parts = []
-    for each in reversed(links):
-        places = "".join(traceback.format_tb(each.__traceback__))
-        try:
-            text = shortened(_text_of(each), MAX_ERROR_CHARS)
-        except Exception as odd:  # noqa: BLE001 - of the error's own __str__, or of what it holds
-            text = f"(its text raises {type(odd).__name__})"
-        text = REMOVED if secrets.are_in(text) else text
-        parts.append(f"Traceback (most recent call last):\n{places}{type(each).__name__}: {text}")
-    return shortened("\n".join(parts), MAX_LINE_CHARS)
-
-
-def _text_of(error: BaseException) -> str:
-    is_of_its_arguments = type(error).__str__ in {BaseException.__str__, KeyError.__str__}
-    if is_of_its_arguments and any(isinstance(each, list | dict) for each in error.args):
-        return reprlib.repr(error.args)  # bounded: they may be a whole body
-    return str(error)
+    logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
 
 
 def _short(text: Any) -> Any:
-    return text[:MAX_ERROR_CHARS] if isinstance(text, str) else text
+    return text[: limits().error_chars] if isinstance(text, str) else text
 
 
 def route_of(scope: Scope) -> str:

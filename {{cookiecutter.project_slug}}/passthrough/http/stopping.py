@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from weakref import WeakSet
+
+import anyio
 
 COME_BACK = b"retry: 1000\n\n"
 """The end of an unfinished event stream: the client reconnects after this many milliseconds."""
@@ -22,8 +23,8 @@ class Stopping:
     """Whether this process has been asked to stop, by SIGTERM or Ctrl-C."""
 
     def __init__(self) -> None:
-        self.begun = False
-        self._timeouts = WeakSet[asyncio.Timeout]()
+        self._has_begun = False
+        self._scopes = set[anyio.CancelScope]()
 
     def listen(self) -> None:
         """Handle the signals that stop the server, in addition to the server's own handler."""
@@ -35,29 +36,24 @@ class Stopping:
                 signal.signal(number, partial(self._handle, handler))
 
     def _handle(self, handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
-        self.begun = True
+        self._has_begun = True
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._expire)
+            self._loop.call_soon_threadsafe(self._cancel)
         handler(number, frame)
 
-    def expire_at_stop(self, timeout: asyncio.Timeout) -> None:
-        """Make a timeout expire at the signal."""
-        self._timeouts.add(timeout)
-        if self.begun:
-            asyncio.get_running_loop().call_soon(self._expire)
+    def cancel_at_stop(self, scope: anyio.CancelScope) -> None:
+        """Cancel what runs in a scope at the signal, until `forget`."""
+        self._scopes.add(scope)
+        if self._has_begun:
+            scope.cancel()
 
-    def forget(self, timeout: asyncio.Timeout) -> None:
-        """Let what follows in the block, such as background tasks, go on after the signal."""
-        self._timeouts.discard(timeout)
+    def forget(self, scope: anyio.CancelScope) -> None:
+        """Let what follows in the scope, such as background tasks, go on after the signal."""
+        self._scopes.discard(scope)
 
-    def is_interrupt(self, error: BaseException) -> bool:
-        """Tell whether an exception is the server's own: Ctrl-C, where it has no handler."""
-        return self.begun and isinstance(error, KeyboardInterrupt)
-
-    def _expire(self) -> None:
-        while self._timeouts:
-            with suppress(RuntimeError):  # it has expired, or its block has been left
-                self._timeouts.pop().reschedule(0)  # which is past on the loop's clock
+    def _cancel(self) -> None:
+        for scope in self._scopes:
+            scope.cancel()
 
 
 stopping = Stopping()

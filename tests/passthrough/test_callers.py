@@ -1,0 +1,120 @@
+"""What one caller may have open at once, and how the log shows whose requests they are."""
+
+import logging
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.testclient import TestClient
+from flyte import remote
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import bearer, client_of, serving, wait_until
+
+from .support import build_app
+
+MOST = 3
+router = APIRouter()
+go_on = threading.Event()
+entered = threading.Semaphore(0)
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events() -> AsyncGenerator[ServerSentEvent]:
+    yield ServerSentEvent(data=1)
+    await remote.User.get.aio()  # which the test makes hang
+
+
+@router.get("/thread")
+def thread() -> None:
+    entered.release()
+    go_on.wait()
+
+
+@router.get("/other-thread")
+def other_thread() -> str:
+    return "served"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits() -> Iterator[None]:
+    go_on.clear()
+    yield
+    go_on.set()
+
+
+@pytest.fixture(scope="module")
+def url(local_flyte: LocalFlyte) -> Iterator[str]:
+    with serving(build_app(router, open_requests_per_caller=MOST)) as url:
+        yield url
+
+
+def test_a_caller_has_a_limited_number_of_open_requests(url: str, local_flyte: LocalFlyte) -> None:
+    with (
+        local_flyte.hang("UserInfo"),
+        client_of(url, "alice") as alice,
+        client_of(url, "bob") as bob,
+        ExitStack() as streams,
+    ):
+        for _ in range(MOST):
+            stream = streams.enter_context(alice.stream("GET", "/events"))
+            assert stream.status_code == 200
+        refused = alice.get("/other-thread")
+        assert refused.status_code == refused.json()["status"] == 429
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert alice.get("/health").is_success  # which needs no credentials
+        assert bob.get("/other-thread").json() == "served"
+        streams.close()
+        wait_until(lambda: alice.get("/other-thread").status_code == 200)
+
+
+def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte) -> None:
+    most = 60  # more than the 40 threads that there are by default
+    app = build_app(router, open_requests_per_caller=most)
+    with (
+        serving(app) as url,
+        httpx.Client(
+            base_url=url,
+            headers={"Authorization": bearer("alice")},
+            trust_env=False,
+            timeout=300,
+            limits=httpx.Limits(max_connections=None),
+        ) as alice,
+        client_of(url, "bob") as bob,
+        ThreadPoolExecutor(most) as do,
+    ):
+        waiting = [do.submit(alice.get, "/thread") for _ in range(most)]
+        for _ in range(most):
+            assert entered.acquire(timeout=60)
+        assert bob.get("/other-thread").json() == "served"
+        go_on.set()
+        assert {answer.result().status_code for answer in waiting} == {200}
+
+
+def logged(app: Any, caplog: pytest.LogCaptureFixture, token: str) -> str:
+    """Return how the log shows a caller."""
+    caplog.clear()
+    with TestClient(app) as client:
+        client.get("/other-thread", headers={"Authorization": f"Bearer {token}"})
+    (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
+    caller: str = fields["caller"]
+    return caller
+
+
+def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_restart(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
+    caplog.set_level(logging.INFO, "app.access")
+    app, restarted = build_app(router), build_app(router)
+    alice, bob = logged(app, caplog, "alices-token"), logged(app, caplog, "bobs-token")
+    assert len(alice) == len(bob) == 12
+    assert alice == logged(app, caplog, "alices-token")
+    assert len({alice, bob, logged(restarted, caplog, "alices-token")}) == 3

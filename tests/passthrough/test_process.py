@@ -1,0 +1,79 @@
+"""What the app changes in the process around it: what `prepare_the_process` lists, and no more."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+from passthrough.application import prepare_the_process
+
+from .support import environment
+
+COMPARE = """
+import asyncio, builtins, gc, json, logging, os, signal, socket, sys, threading
+import flyte, flyte.remote
+from fastapi.testclient import TestClient
+from tests.passthrough.support import build_app
+
+def state():
+    loop, root = asyncio.get_running_loop(), logging.getLogger()
+    return {
+        "SIGINT and SIGTERM": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
+        "other signals": [signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGUSR1)],
+        "DO_NOT_TRACK": os.environ.get("DO_NOT_TRACK"),
+        "other variables": {k: v for k, v in os.environ.items() if k != "DO_NOT_TRACK"},
+        "garbage collector": (gc.get_threshold(), gc.get_freeze_count() > 0),
+        "its callbacks": [*gc.callbacks],
+        "root logger": [type(one) for one in root.handlers],
+        "its level and filters": (root.level, [*root.filters]),
+        "record factory": logging.getLogRecordFactory(),
+        "filters": [[*logging.getLogger(n).filters] for n in ("uvicorn.error", "asyncio")],
+        "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook),
+        "tracing": (sys.gettrace(), sys.getprofile()),
+        "the loop's exception handler": loop.get_exception_handler(),
+        "the loop's task factory": loop.get_task_factory(),
+        "policy": asyncio.get_event_loop_policy(),
+        "sockets' timeout": socket.getdefaulttimeout(),
+        "built-in functions": dict(vars(builtins)),
+        "threads": threading.active_count(),
+        "flyte": flyte.remote.Run.get_report,
+    }
+
+async def main():
+    changed = dict(flyte_plaintext=True, flyte_endpoint="http://127.0.0.1:1", allow_anonymous=True)
+    before, app, sent = state(), build_app(**changed), []
+    messages, started = asyncio.Queue(), asyncio.Event()
+    messages.put_nowait({"type": "lifespan.startup"})
+
+    async def send(message):
+        sent.append(message["type"])
+        started.set()
+
+    task = asyncio.create_task(app({"type": "lifespan", "state": {}}, messages.get, send))
+    await started.wait()
+    assert sent == ["lifespan.startup.complete"], sent
+    after = state()
+    print(json.dumps([name for name in before if before[name] != after[name]]))
+    messages.put_nowait({"type": "lifespan.shutdown"})
+    await task
+
+os.environ.pop("DO_NOT_TRACK", None)
+asyncio.run(main())
+"""
+
+
+def test_the_app_changes_five_things_of_its_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE],
+        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    changed = ["SIGINT and SIGTERM", "DO_NOT_TRACK", "garbage collector", "root logger", "flyte"]
+    assert json.loads(done.stdout) == changed
+    listed = re.findall(r"^ +(\d)\. ", prepare_the_process.__doc__ or "", re.MULTILINE)
+    assert listed == ["1", "2", "3", "4", "5"]

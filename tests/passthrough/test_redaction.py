@@ -1,0 +1,292 @@
+"""What logs, errors and answers show of credentials: nothing."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from flyte import remote
+from flyteidl2.core.literals_pb2 import Literal
+from google.protobuf.message import DecodeError
+
+from local_flyte import PEOPLE, LocalFlyte
+from local_flyte.testing import client_of, serving, wait_until
+from passthrough.calls.errors import DeadlineExceededError, TooLargeError
+from passthrough.calls.redaction import REDACTED, redact, safe_errors
+from passthrough.http.logging_setup import LogFormatter
+from passthrough.limits import DEFAULTS
+from passthrough.settings import Settings
+
+from .support import build_app, environment
+
+TOKEN = "a-token-of-somebody"
+
+# Errors of calls
+
+
+GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
+LIMIT = (
+    "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
+)
+TOLD_LIMIT = "Flyte returns inputs and outputs of at most 2 MiB"
+LONG = "x" * 2 * DEFAULTS.error_chars
+
+
+def told(error: ConnectError, method: str = GET_DATA) -> Any:
+    """Return what is raised instead of an error of the Connect client."""
+    with (
+        remote.auth_metadata(("authorization", f"Bearer {TOKEN}")),
+        pytest.raises((ConnectError, asyncio.CancelledError)) as raised,
+        safe_errors(method),
+    ):
+        raise error
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "method", "expected"),
+    [
+        (Code.NOT_FOUND, None, GET_DATA, (Code.NOT_FOUND, "")),
+        (Code.NOT_FOUND, 7, GET_DATA, (Code.NOT_FOUND, "7")),
+        (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, "no ***")),
+        (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[: DEFAULTS.error_chars])),
+        (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
+        (Code.UNKNOWN, LIMIT, GET_DATA, (Code.UNKNOWN, LIMIT)),
+        (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
+    ],
+)
+def test_an_error_keeps_its_code_and_a_short_text_without_secrets_and_details(
+    code: Code, message: str, method: str, expected: tuple[Code, str]
+) -> None:
+    error = ConnectError(code, message, [Literal()])
+    error.__cause__ = ConnectionError()
+    safe = told(error, method)
+    assert (safe.code, safe.message) == expected
+    assert isinstance(safe, TooLargeError) is (expected[0] is Code.OUT_OF_RANGE)
+    assert safe.method == method
+    assert safe.__cause__ is error.__cause__
+    assert not safe.details
+
+
+def test_some_errors_of_the_client_mean_something_else() -> None:
+    error = ConnectError(Code.UNAVAILABLE, "Error parsing message")
+    error.__cause__ = DecodeError()
+    safe = told(error)
+    assert (safe.code, safe.message) == (Code.INTERNAL, "the answer cannot be read")
+    large = TooLargeError("larger than 8 bytes")
+    assert told(large) is large
+    assert (large.code, large.message) == (Code.OUT_OF_RANGE, "larger than 8 bytes")
+    error.__cause__ = cancelled = asyncio.CancelledError("by a scope of anyio's")
+    assert told(error) is cancelled  # anyio recognises its own
+    late = DeadlineExceededError(GET_DATA)
+    shown = (late.code, late.kind, str(late), late.method)
+    assert shown == ("DeadlineExceeded", "system", "Flyte did not answer in time", GET_DATA)
+
+
+# Texts
+
+
+CREDENTIALS = (
+    ("authorization", "Bearer k=one-1;s=two"),
+    ("cookie", 'theme=three-333; b="four-4444"; five-5555; short=six'),
+    ("x-api-key", "seven-77 eight-88"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Bearer k=one-1;s=two, again k=one-1;s=two", "Bearer ***, again ***"),
+        ("three-333 four-4444 five-5555", "*** *** ***"),
+        ("seven-77 eight-88 and eight-88", "*** and ***"),
+        ("theme=six", "theme=six"),  # too short for a credential
+        ("PUT https://s3.example/key?sig=1&x=2 failed", "PUT https://s3.example/key?… failed"),
+        ("PUT https://s3.example/key?a?b\tfailed", "PUT https://s3.example/key?…\tfailed"),
+        ("[https://a.example/?b=1] why?no", "[https://a.example/?… why?no"),
+        ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
+    ],
+)
+def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, shown: str) -> None:
+    with remote.auth_metadata(*CREDENTIALS):
+        assert redact(text) == shown
+    assert redact("k=one-1;s=two") == "k=one-1;s=two"  # of no caller
+
+
+# Records
+
+
+def record(message: str, **more: Any) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message, **more})
+
+
+FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("said", "ERROR flyte: said"),
+        (
+            f"one\n{FORGED}\r\x1b[2K\u2028{FORGED}",
+            rf"ERROR flyte: one\n    {FORGED}\r\x1b[2K\u2028{FORGED}",
+        ),
+        (f"no {TOKEN}", f"ERROR flyte: no {REDACTED}"),
+        ("a" * 6000 + "b" * 6000, "ERROR flyte: " + "a" * 4998 + " … " + "b" * 4998),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_record_is_short_and_no_text_in_it_looks_like_another(
+    form: Any, message: str, shown: str
+) -> None:
+    formatter = LogFormatter(Settings(log_format=form))
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
+        line = formatter.format(record(message))
+    if form == "text":
+        assert line.partition(" ")[2] == shown.replace(r"\n", "\n", 1)
+    else:
+        assert line.isprintable()
+        assert json.loads(line).items() >= {"level": "ERROR", "logger": "flyte"}.items()
+        assert len(json.loads(line)["message"]) <= DEFAULTS.log_record_chars
+
+
+def test_a_traceback_is_a_part_of_its_record() -> None:
+    try:
+        raise ExceptionGroup("two", [ValueError(f"{TOKEN}\n{FORGED}"), KeyError("b")])
+    except ExceptionGroup as error:
+        failed = record("failed", exc_info=(type(error), error, error.__traceback__))
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
+        first, *others = LogFormatter(Settings()).format(failed).split("\n")
+    assert first.endswith("ERROR flyte: failed")
+    assert all(line.startswith("    ") for line in others)
+    assert f"ValueError: {REDACTED}" in "".join(others)
+
+
+APP = """
+import logging
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+from tests.passthrough.support import build_app
+
+{configuration}
+router = APIRouter()
+
+@router.get("/logs")
+async def logs() -> None:
+    for name in ("app.routers.mine", "flyte", "others"):
+        logger = logging.getLogger(name)
+        logger.debug("unimportant")
+        logger.warning("one\\ntwo %s", "{token}")
+    raise KeyError("{token}")
+
+changed = dict(flyte_plaintext=True, flyte_endpoint="http://127.0.0.1:1", allow_anonymous=True)
+app = build_app(router, log_level="DEBUG", log_format="{form}", **changed)
+with TestClient(app, base_url="http://localhost") as client:
+    headers = {{"Authorization": "Bearer {token}", "X-Request-ID": "mine"}}
+    client.get("/logs?token=hidden", headers=headers)
+"""
+TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
+
+
+def printed(form: str = "text", configuration: str = "") -> list[str]:
+    code = APP.format(configuration=configuration, token=TOKEN, form=form)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert "hidden" not in done.stderr
+    return done.stderr.splitlines()
+
+
+def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
+    lines = printed()
+    records = [re.sub(TIME, "", line) for line in lines if re.match(TIME, line)]
+    assert records[1:-1] == [
+        "DEBUG app.routers.mine: unimportant",
+        "WARNING app.routers.mine: one",
+        "WARNING flyte: one",
+        "WARNING others: one",
+        "ERROR passthrough.http.problems: GET /logs: status 500, KeyError",
+    ]
+    line = r"INFO app\.access: GET /logs 500 [\d.]+ 0\.0 mine [0-9a-f]{12} -"
+    assert re.fullmatch(line, records[-1])
+    others = [line for line in lines if not re.match(TIME, line)]
+    assert others.count(f"    two {REDACTED}") == 3
+    assert f"    KeyError: '{REDACTED}'" in others
+    assert TOKEN not in "".join(lines)
+
+
+def test_as_json_each_record_is_a_line() -> None:
+    first, *records = [json.loads(line) for line in printed("json")]
+    assert first["message"].startswith("The connection to Flyte is plaintext")
+    assert {record.get("message") for record in records[1:3]} == {f"one\ntwo {REDACTED}"}
+    assert records[-2]["message"].startswith("GET /logs: status 500, KeyError\nTraceback")
+    expected = {"method": "GET", "route": "/logs", "status": 500, "request_id": "mine"}
+    assert records[-1].items() >= expected.items()
+    assert TOKEN not in json.dumps(records)
+
+
+def test_an_owners_own_configuration_is_kept() -> None:
+    own = """
+handler = logging.StreamHandler()
+handler.setFormatter(logging.Formatter("own %(name)s %(message)s"))
+logging.getLogger().addHandler(handler)
+logging.getLogger("app").setLevel("ERROR")
+"""
+    lines = printed(configuration=own)
+    assert "own others one" in lines
+    assert any(line.startswith("own passthrough.http.problems GET /logs") for line in lines)
+    assert not any("app.routers.mine" in line for line in lines)
+    assert TOKEN not in "".join(line for line in lines if "passthrough" in line)
+
+
+# Problems
+
+
+router = APIRouter()
+
+
+@router.get("/quote/{kind}")
+async def quote(kind: str, request: Request) -> None:
+    text = f"not with {request.headers['x-key']} nor {request.cookies['flyte_at']}"
+    if kind == "refusal":
+        raise HTTPException(404, text)
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("path", ["/quote/refusal", "/quote/bug", "/inner/quote"])
+def test_no_credential_is_quoted_wherever_it_comes_from(
+    local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    inner = FastAPI()
+    app = build_app(router, credential_headers=("x-key",))
+    app.mount("/inner", inner)
+
+    @inner.get("/quote")
+    async def quote_inside(request: Request) -> None:
+        raise ValueError(request.headers["x-key"])
+
+    cookie = PEOPLE["alice"].token
+    sent = {"X-Key": TOKEN, "Cookie": f"flyte_at={cookie}"}
+    with serving(app) as url, client_of(url, None) as client:
+        response: httpx.Response = client.get(path, headers=sent)
+    if path == "/quote/refusal":
+        assert response.json()["detail"] == "not with *** nor ***"
+    else:
+        assert response.status_code == 500
+        wait_until(lambda: "status 500" in caplog.text)
+        assert REDACTED in caplog.text
+    assert TOKEN not in response.text + caplog.text
+    assert cookie not in response.text + caplog.text

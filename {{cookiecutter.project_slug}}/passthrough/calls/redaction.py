@@ -1,0 +1,89 @@
+"""Keeping credentials out of texts: of the log, of errors, and of answers."""
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from google.protobuf.message import DecodeError
+
+from ..limits import limits
+from .caller import forwarded_credentials
+from .errors import TooLargeError
+from .request_calls import request_calls
+
+REDACTED = "***"
+MIN_SECRET_CHARS = 8
+"""Shorter values of headers and cookies are words of other texts, too, and no credentials."""
+TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
+"""Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
+
+
+def redact(text: str) -> str:
+    """Return a text without the credentials of the current request's caller, or URLs' signatures.
+
+    Whole values are replaced. The work grows with the length of the text.
+    """
+    for secret in _secrets_in(forwarded_credentials() or request_calls().sender.credentials):
+        text = text.replace(secret, REDACTED)
+    return re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
+
+
+def _secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
+    secrets = set[str]()
+    for name, value in credentials:
+        if name == "cookie":
+            pairs = [pair.partition("=") for pair in value.split(";")]
+            secrets |= {(own if equals else alone).strip(' "') for alone, equals, own in pairs}
+        else:
+            rest = value.strip().partition(" ")[2]
+            known = rest if rest and name == "authorization" else value.strip()
+            secrets |= {known, *known.split()}
+    found = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
+    return sorted(found, key=len, reverse=True)  # one may be a part of another
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, or as much of its start and its end as may be shown."""
+    half = most // 2 - 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
+@contextmanager
+def safe_errors(method: str) -> Iterator[None]:
+    """Make errors of a call safe to show: short, without credentials or details.
+
+    Args:
+        method: The call, as ``service/method``. The errors have it as their attribute ``method``.
+
+    Raises:
+        asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
+    """
+    try:
+        yield
+    except ConnectError as error:
+        cause = error.__cause__  # the SDK recognises a reset stream by it
+        if isinstance(cause, asyncio.CancelledError):
+            # This very object: anyio recognises its own cancellations by their text. The error
+            # refers to it, and it to the error: without this, both would wait for the collector.
+            error.__cause__ = error.__context__ = None
+            try:
+                raise cause from None
+            finally:
+                del cause
+        raise _safe(error, method) from cause
+
+
+def _safe(error: ConnectError, method: str) -> ConnectError:
+    safe, text = error, redact(str(error.message or ""))[: limits().error_chars]  # may be a null
+    if error.code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
+        safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
+    elif isinstance(error.__cause__, DecodeError):
+        safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
+    elif not isinstance(error, TooLargeError):
+        safe = ConnectError(error.code, text)
+    safe.method = method  # type: ignore[attr-defined]
+    return safe
