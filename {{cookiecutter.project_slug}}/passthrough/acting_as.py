@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 
 from .calls.request_calls import RequestCalls, current_calls
 from .http.credentials import passthrough_middleware
+from .passthrough_auth import FastAPIPassthroughAuthMiddleware
 from .settings import Settings
 
 
