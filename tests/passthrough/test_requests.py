@@ -59,7 +59,7 @@ def sync_list() -> list[str]:
 
 
 STREAMS = {
-    "/runs/{run}/events": "WatchActionDetails",
+    "/runs/{run}/events": "WatchActions",
     "/runs/{run}/wait-sync": "WatchActionDetails",
     "/runs/{run}/logs": "TailLogs",
     "/runs/{run}/logs-sync": "TailLogs",
