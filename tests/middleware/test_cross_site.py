@@ -26,90 +26,66 @@ from .harness import (
     websocket,
 )
 
-
-def site(value: bytes) -> Header:
-    return (b"sec-fetch-site", value)
-
-
-def origin(value: bytes) -> Header:
-    return (b"origin", value)
-
-
-ELSEWHERE = {
-    "cross-site": [site(b"cross-site")],
-    "same-site": [site(b"same-site")],
-    "unknown": [site(b"same-origin, cross-site")],
-    "repeated": [site(b"cross-site"), site(b"same-origin")],
-    "case": [site(b"Same-Origin")],
-    "fetch before origin": [site(b"same-site"), origin(b"https://app.example.com")],
-    "origin": [EVIL],
-    "subdomain": [origin(b"https://x.app.example.com")],
-    "suffix": [origin(b"https://app.example.com.evil.example")],
-    "port": [origin(b"https://app.example.com:8443")],
-    "null": [origin(b"null")],
-    "two schemes": [origin(b"https://x://app.example.com")],
-    "repeated origin": [EVIL, origin(b"https://app.example.com")],
-    "not quite trusted": [origin(b"http://ui.example"), site(b"cross-site")],
-}
-HERE: dict[str, list[Header]] = {
-    "no browser": [],
-    "same-origin": [site(b"same-origin"), EVIL],
-    "typed": [site(b"none")],
-    "origin": [origin(b"https://app.example.com")],
-    "case": [origin(b"https://APP.example.com")],
-    "http": [origin(b"http://app.example.com")],
-    "trusted": [origin(b"https://ui.example"), site(b"cross-site")],
-}
-OTHERS = {
-    "cookie": COOKIE,
-    "Basic": (b"authorization", b"Basic YTpi"),
-    "Negotiate": (b"authorization", b"Negotiate YII="),
-    "DPoP": (b"authorization", b"DPoP x"),
-    "Bearers": (b"authorization", b"Bearers x"),
-    "a header of its own": (b"x-api-key", b"k"),
-}
+HERE, TRUSTED = b"https://app.example.com", b"https://ui.example"
+Sources = list[tuple[bytes | None, bytes | None]]
+"""The values of Sec-Fetch-Site and Origin, which say where a request comes from."""
+FOREIGN: Sources = [(b"cross-site", None), (b"same-site", None), (b"same-site", HERE)]
+FOREIGN += [(b"same-origin, cross-site", None), (b"Same-Origin", None)]
+FOREIGN += [(None, b"null"), (None, b"https://evil.example"), (None, b"https://x.app.example.com")]
+FOREIGN += [(None, HERE + b".evil.example"), (None, HERE + b":8443"), (None, b"https://x://app")]
+FOREIGN += [(b"cross-site", b"http://ui.example"), (b"cross-site", TRUSTED + b", " + HERE)]
+OWN: Sources = [(None, None), (b"same-origin", b"https://evil.example"), (b"none", None)]
+OWN += [(None, HERE), (None, HERE.upper()), (None, b"http://app.example.com")]
+OWN += [(b"cross-site", TRUSTED)]
+OTHERS = [COOKIE, (b"authorization", b"Basic YTpi"), (b"authorization", b"Negotiate YII=")]
+OTHERS += [(b"authorization", b"DPoP x"), (b"authorization", b"Bearers x"), (b"x-api-key", b"k")]
 BEARERS = [ALICE, (b"authorization", b"bearer alice")]
-TRUSTED = {"trusted_origins": ["https://ui.example", "http://a"]}
 Scopes = Callable[..., dict[str, Any]]
 both_kinds = pytest.mark.parametrize("scope", [post, websocket])
+
+
+def source(site: bytes | None, origin: bytes | None) -> list[Header]:
+    found = [(b"sec-fetch-site", site), (b"origin", origin)]
+    return [(name, value) for name, value in found if value is not None]
 
 
 def send(cls: Class, scope: dict[str, Any], **options: Any) -> Any:
     extractors = [cls.extract_authorization_header, cls.extract_cookie_header]
     extractors.append(cls.extract_custom_header("x-api-key"))
-    return ask(cls, scope, extractors, **options)
+    return ask(
+        cls, scope, extractors, trusted_origins=["https://ui.example", "http://a"], **options
+    )
 
 
-@pytest.mark.parametrize("elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
+@pytest.mark.parametrize("where", FOREIGN)
 @both_kinds
 def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
-    cls: Class, scope: Scopes, elsewhere: list[Header]
+    cls: Class, scope: Scopes, where: tuple[bytes, bytes]
 ) -> None:
-    answer = send(cls, scope(COOKIE, *elsewhere, **DENIAL), **TRUSTED)
+    answer = send(cls, scope(COOKIE, *source(*where), **DENIAL))
     assert answer.status == 403
     assert answer.refused("Cross-site request refused")
 
 
-@pytest.mark.parametrize("here", HERE.values(), ids=HERE)
+@pytest.mark.parametrize("where", OWN)
 @both_kinds
 def test_own_and_trusted_pages_and_other_clients_may_use_all_credentials(
-    cls: Class, scope: Scopes, here: list[Header]
+    cls: Class, scope: Scopes, where: tuple[bytes, bytes]
 ) -> None:
-    for credential in (*OTHERS.values(), *BEARERS):
+    for credential in (*OTHERS, *BEARERS):
         for ambient in (True, False):
-            answer = send(cls, scope(credential, *here), **TRUSTED, assume_ambient=ambient)
+            answer = send(cls, scope(credential, *source(*where)), assume_ambient=ambient)
             assert answer.status in (200, 101)
 
 
-@pytest.mark.parametrize(
-    "headers", [[bearer, *more] for bearer in BEARERS for more in ([], [COOKIE])]
-)
-def test_a_page_of_another_site_needs_a_bearer_token(cls: Class, headers: list[Header]) -> None:
-    assert send(cls, post(*headers, EVIL, site(b"cross-site"))).status == 200
-    assert send(cls, post(*headers, EVIL), assume_ambient=True).status == 403
+@pytest.mark.parametrize("bearer", BEARERS)
+def test_a_page_of_another_site_needs_a_bearer_token(cls: Class, bearer: Header) -> None:
+    for more in ([], [COOKIE], source(b"cross-site", None)):
+        assert send(cls, post(bearer, EVIL, *more)).status == 200
+        assert send(cls, post(bearer, EVIL, *more), assume_ambient=True).status == 403
 
 
-@pytest.mark.parametrize("credential", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("credential", OTHERS)
 def test_no_other_credential_will_do(cls: Class, credential: Header) -> None:
     assert send(cls, post(credential, EVIL)).status == 403
     assert send(cls, get(credential, EVIL)).status == 200
@@ -121,6 +97,12 @@ def test_a_bearer_token_that_an_extractor_makes_will_not_do(cls: Class) -> None:
     assert ask(cls, post(), made).status == 200
 
 
+@pytest.mark.parametrize("twice", [b"sec-fetch-site", b"origin"])
+def test_of_two_sources_neither_counts(cls: Class, twice: bytes) -> None:
+    values = (b"cross-site", b"same-origin") if twice == b"sec-fetch-site" else (b"null", HERE)
+    assert send(cls, post(COOKIE, *((twice, value) for value in values))).status == 403
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
 def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> None:
     assert ask(cls, get(COOKIE, EVIL, method=method)).status == 403
@@ -129,7 +111,7 @@ def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> No
 
 
 def test_an_origin_is_refused_if_there_is_no_host_to_compare(cls: Class) -> None:
-    scope = post() | {"headers": [COOKIE, origin(b"null")]}
+    scope = post() | {"headers": [COOKIE, (b"origin", b"null")]}
     assert ask(cls, scope).status == 403
 
 

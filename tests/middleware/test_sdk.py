@@ -37,6 +37,7 @@ FINDINGS = {
         test_a_page_of_another_site_needs_a_bearer_token
         test_a_bearer_token_that_an_extractor_makes_will_not_do
         test_no_other_credential_will_do
+        test_of_two_sources_neither_counts
         test_every_method_but_the_safe_ones_is_unsafe
         test_an_origin_is_refused_if_there_is_no_host_to_compare
         test_an_invalid_origin_is_refused_at_construction""",
@@ -78,13 +79,14 @@ SOMETIMES = {
     "test_a_pipelined_request_behind_an_upload_has_no_credentials",  # packets are cut by chance
     "test_an_excluded_path_is_compared_whole_and_exact",  # Starlette's version decides
     "test_the_host_header_does_not_affect_the_path",
-    "test_thousands_of_interleaved_callers_never_mix",  # what tests before it have abandoned
 }
 
 
 def test_the_sdks_class_fails_these_tests_and_no_others(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     suite = ["-q", "--tb=no", f"--junit-xml={report}", "-pno:cacheprovider", "tests/middleware"]
+    # What one test has abandoned makes no other fail.
+    suite += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     # Tests of our file, whatever the class.
     suite += [
         f"--ignore=tests/middleware/test_{name}.py" for name in ("sdk", "copied_alone", "wire")

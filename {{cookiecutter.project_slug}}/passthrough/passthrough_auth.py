@@ -246,8 +246,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             return site not in (b"same-origin", b"none")
         # This is an older browser or, without Origin, no browser: then no page can misuse a user's
         # credentials. The scheme is not compared: behind a proxy, the app does not know its own.
-        own = "//" + headers.get(b"host", b"").decode("latin-1")
-        return origin != "" and origin.partition(":")[2].lower() != own.lower()
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 
     def _refusing_app(self, scope: Scope, refusal: HTTPException) -> ASGIApp:
         if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or ()):
