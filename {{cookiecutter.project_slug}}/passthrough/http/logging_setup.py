@@ -2,12 +2,12 @@
 
 import json
 import logging
-import traceback
 from datetime import UTC, datetime
 from typing import TextIO
 
 from ..calls.redaction import redact, shortened
 from ..settings import Settings
+from .tracebacks import traceback_of
 
 OURS = ("app", "passthrough")
 WITH_OWN_HANDLERS = ("uvicorn", "flyte")
@@ -29,7 +29,7 @@ class LogFormatter(logging.Formatter):
         """Return the text of a record."""
         message = record.getMessage()
         if record.exc_info and record.exc_info[1]:
-            message += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+            message += "\n" + traceback_of(record.exc_info[1])
         message = shortened(redact(message).rstrip(), self._chars)
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:

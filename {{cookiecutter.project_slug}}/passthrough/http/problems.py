@@ -6,7 +6,6 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import json
 import logging
-import traceback
 from contextlib import suppress
 from http.client import responses
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from ..calls.request_calls import request_calls
 from ..limits import limits
 from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
+from .tracebacks import traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
             what += f" from {method}"
             break
     if problem.status == 500:
-        text = "\n" + "".join(traceback.format_exception(error))
+        text = "\n" + traceback_of(error)
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
     logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
