@@ -38,7 +38,6 @@ from .limits import Limits
 from .models import (
     FAILED,
     Action,
-    BoundedList,
     Caller,
     Condition,
     Identity,
@@ -101,7 +100,6 @@ __all__ = [  # noqa: RUF022 - by what they are for
     "Action",
     "Condition",
     "WholeCondition",
-    "BoundedList",
     "TruncatedText",
     "NameOfPerson",
     "Timestamp",

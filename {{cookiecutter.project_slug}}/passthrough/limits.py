@@ -39,8 +39,6 @@ class Limits:
     """Of an input's name. Beyond: 422."""
     text_chars: int = 20_000
     """Of a text of Flyte's, such as a description or an error. The rest is cut off, which shows."""
-    list_chars: int = 500_000
-    """Of all texts in a list. The longest are cut off, which shows."""
     errors: int = 100
     """In one answer. Further ones are left out: nobody reads more."""
     error_chars: int = 1000

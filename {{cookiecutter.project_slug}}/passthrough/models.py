@@ -5,11 +5,10 @@ so.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import chain
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
@@ -31,8 +30,6 @@ from .extras.runs import attempts_of
 from .limits import limits
 from .values import to_json
 
-T = TypeVar("T")
-
 WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
 """Phases in which an action waits for the cluster."""
 
@@ -47,12 +44,10 @@ MARKS = re.compile(
 """Control characters, line breaks, directions of text, and blanks that nobody sees."""
 
 
-def _cut(text: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    known = CUT_OFF.search(text)
-    end = known[0] if known else f"… (cut off, {len(text):,} characters)"
-    return text[: max(0, most - len(end))] + end
+def _cut(text: str) -> str:
+    most = limits().text_chars
+    end = f"… (cut off, {len(text):,} characters)"
+    return text if len(text) <= most else text[: most - len(end)] + end
 
 
 def _on_one_line(name: str) -> str:
@@ -60,43 +55,11 @@ def _on_one_line(name: str) -> str:
     return name if len(name) <= 100 else f"{name[:99]}…"
 
 
-TruncatedText = Annotated[str, AfterValidator(lambda text: _cut(text, limits().text_chars))]
+TruncatedText = Annotated[str, AfterValidator(_cut)]
 """A text of at most ``Limits.text_chars``. A longer one is cut off, and ends with `CUT_OFF`."""
 
 NameOfPerson = Annotated[str, AfterValidator(_on_one_line)]
 """A name that people choose: on one line, without marks that could change what stands beside it."""
-
-
-def _texts_in(value: Any) -> Iterable[str]:
-    if isinstance(value, BaseModel):
-        return chain.from_iterable(_texts_in(each) for _, each in value)
-    if isinstance(value, list):
-        return chain.from_iterable(map(_texts_in, value))
-    return [value] if type(value) is str else []
-
-
-def _with_cut_texts(value: Any, most: int) -> Any:
-    if isinstance(value, BaseModel):
-        cut = {name: _with_cut_texts(each, most) for name, each in value}
-        return value.model_copy(update=cut)
-    if isinstance(value, list):
-        return [_with_cut_texts(each, most) for each in value]
-    return _cut(value, most) if type(value) is str else value
-
-
-def _with_short_texts(models: list[Any]) -> list[Any]:
-    lengths, left = sorted(map(len, _texts_in(models))), limits().list_chars
-    for number, length in enumerate(lengths):
-        most = left // (len(lengths) - number)  # of what is left, as much as of any longer text
-        if length > most:
-            return [_with_cut_texts(model, most) for model in models]
-        left -= length
-    return models
-
-
-BoundedList = Annotated[list[T], AfterValidator(_with_short_texts)]
-"""What an endpoint returns that lists models: if all texts together have more than
-``Limits.list_chars``, the longest are cut off."""
 
 
 def location(request: Request, *path: str, **query: str) -> str:

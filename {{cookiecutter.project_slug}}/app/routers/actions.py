@@ -12,7 +12,6 @@ from flyte import remote
 from passthrough import (
     Action,
     ActionDep,
-    BoundedList,
     RunDep,
     RunStateDep,
     best_effort,
@@ -32,7 +31,7 @@ async def list_actions(
     run: RunDep,
     offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=50)] = 50,
-) -> BoundedList[Action]:
+) -> list[Action]:
     """List the tasks, traces and conditions that the run consists of, oldest first."""
     actions = await take(remote.Action.listall.aio(run.name), limit, offset)
     return await details_of(actions, Action.of)

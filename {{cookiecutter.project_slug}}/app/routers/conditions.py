@@ -11,7 +11,6 @@ from pydantic import AllowInfNan, Field, StrictBool, StrictFloat, StrictInt, Str
 from passthrough import (
     Action,
     ActionDep,
-    BoundedList,
     Condition,
     RunDep,
     WholeCondition,
@@ -43,7 +42,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 @router.get("/conditions", summary="List what waits for an answer")
-async def list_waiting(limit: Limit = 50) -> BoundedList[Condition]:
+async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List what waits for an answer in the newest runs of the project that ask, newest first."""
 
     async def waiting(run: remote.Run) -> list[remote.Action]:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from flyte import remote
 from pydantic import BaseModel, Field
 
-from passthrough import BoundedList, TruncatedText, take
+from passthrough import TruncatedText, take
 
 router = APIRouter(tags=["projects"])
 
@@ -19,7 +19,7 @@ class Project(BaseModel):
 
 
 @router.get("/projects", summary="List projects")
-async def list_projects() -> BoundedList[Project]:
+async def list_projects() -> list[Project]:
     """List the active projects that the caller may see, oldest first, and at most 1,000."""
     projects = await take(remote.Project.listall.aio(), 1000)
     return [

@@ -9,7 +9,6 @@ from flyte.models import ActionPhase
 
 from passthrough import (
     NEWEST_FIRST,
-    BoundedList,
     QueryTime,
     RunDep,
     SubjectDep,
@@ -36,7 +35,7 @@ async def list_runs(
     ] = [],  # noqa: B006
     before: Annotated[QueryTime | None, Query(description="Only runs started earlier.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
-) -> BoundedList[Run]:
+) -> list[Run]:
     """List the runs that the caller may see, newest first.
 
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may

@@ -8,7 +8,6 @@ from flyte import remote
 from pydantic import BaseModel, Field
 
 from passthrough import (
-    BoundedList,
     Inputs,
     RequestBody,
     TaskDep,
@@ -49,7 +48,7 @@ class NewRun(RequestBody):
 async def list_tasks(
     environment: Annotated[str | None, Query(description="Only tasks in this environment.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
-) -> BoundedList[TaskSummary]:
+) -> list[TaskSummary]:
     """List the deployed tasks that the caller may see, each in its latest version."""
     tasks = await take(remote.Task.listall.aio(by_task_env=environment, limit=limit), limit)
     return [
