@@ -3,16 +3,59 @@
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Page, expect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 from passthrough.limits import Limits
 
 from ..served import TASKS
+from .test_looks import SCREENSHOTS
 from .visiting import Visitors
 
 ROW = b"Berlin,Spree,3677472\n"
+LINES = 1_000_000  # 21 MB
+
+
+@pytest.fixture
+def rivers(tmp_path: Path) -> Path:
+    """A table of 21 MB."""
+    file = tmp_path / "rivers 2026.csv"
+    file.write_bytes(ROW * LINES)
+    return file
+
+
+def drop(page: Page, file: Path, target: str) -> None:
+    """Drop a file of the machine on an element, as a person does with the mouse."""
+    box = page.locator(target).last.bounding_box()
+    assert box
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
+
+
+def test_a_file_of_20_mb_is_chosen_or_dropped_and_its_task_counts_the_lines(
+    visit: Visitors, rivers: Path
+) -> None:
+    visitor = visit("alice")
+    page = visitor.go(f"tasks/{TASKS}.count_lines")
+    text = page.get_by_label("text URI, required")
+    pickers = page.locator("[type=file]")
+    expect(pickers.first).to_be_visible()
+    drop(page, rivers, "[type=file]")
+    expect(page.get_by_text("Uploaded.")).to_have_count(1)
+    pickers.first.set_input_files(rivers)
+    expect(page.get_by_text("Uploaded.")).to_have_count(2)
+    expect(text).to_have_value(re.compile("/rivers_2026.csv$"))
+    page.screenshot(path=SCREENSHOTS / "files.png")
+    page.get_by_role("button", name="Run").click()
+    outputs = page.get_by_role("region", name="Outputs")
+    expect(outputs).to_contain_text(str(LINES))
+    expect(outputs).to_contain_text("csv")
+    expect(outputs).to_contain_text("/rivers_2026.csv")
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(

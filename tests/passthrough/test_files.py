@@ -1,5 +1,6 @@
 """The upload of a file: as its caller, within its limit, and nothing of it stays in the app."""
 
+import select
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 
 from app.routers.files import router
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.testing import wait_until
+from local_flyte.testing import serving, wait_until
 from passthrough.limits import Limits
+
+from .support import build_app
 
 __all__ = ["router"]
 
@@ -66,6 +69,19 @@ def test_a_client_who_leaves_while_flyte_is_asked_leaves_nothing(
             wait_until(lambda: local_flyte.open_calls("CreateUploadLocation"))
         wait_until(lambda: not local_flyte.open_calls("CreateUploadLocation"))
         wait_until(lambda: not [*temporary.iterdir()])
+
+
+def test_a_file_may_arrive_slowly_because_the_deadline_is_for_the_response(
+    local_flyte: LocalFlyte,
+) -> None:
+    app = build_app(router, flyte_timeout=1.0)  # a response has twice that
+    with serving(app) as url, closing(begin(url, 10)) as connection:
+        for _ in range(9):
+            connection.sendall(b"x")
+            too_early, *_ = select.select([connection], [], [], 0.3)
+            assert not too_early, connection.recv(10_000)
+        connection.sendall(b"x")
+        assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
 
 
 def test_files_of_one_name_that_are_uploaded_at_once_are_not_mixed_up(

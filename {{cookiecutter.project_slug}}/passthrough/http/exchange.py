@@ -68,6 +68,8 @@ class Client:
             self.has_left = True
             # The calls end now: the request can't end while one of its threads waits for them.
             self._calls.end()
+        if message.get("more_body"):  # the deadline is for the response, once the body has come
+            self._calls.deadline.extend()
         return message
 
     def listen_later(self) -> None:
