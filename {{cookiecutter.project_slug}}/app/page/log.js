@@ -37,10 +37,8 @@ export function logPanel({ run, action, title }, scope, signal, ended) {
 
   function draw() {
     for (let start = 0; start < waiting.length; ) {
-      if (!(chunks.at(-1)?.lines < CHUNK)) {
-        chunks.push({ element: h("div"), lines: 0, characters: 0 });
-        output.append(chunks.at(-1).element);
-      }
+      const isFull = !chunks.length || chunks.at(-1).lines === CHUNK;
+      if (isFull) chunks.push({ element: output.appendChild(h("div")), lines: 0, characters: 0 });
       const chunk = chunks.at(-1);
       const some = waiting.slice(start, start + CHUNK - chunk.lines);
       const written = some.join("\n").replace(CONTROLS, "") + "\n";

@@ -140,8 +140,8 @@ export async function runView(view, { subject, signal }) {
     }
     return hasEnded(run);
   }, signal, (problem) => {
-    trouble.replaceChildren(...(problem
-      ? [problemBox(problem), h("p.hint", "The page will continue as soon as this is over.")] : []));
+    const goesOn = h("p.hint", "The page will continue as soon as this is over.");
+    trouble.replaceChildren(...(problem ? [problemBox(problem), goesOn] : []));
   });
 }
 
