@@ -15,9 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local_flyte import sign_in
+from local_flyte import LocalFlyte, Mode, sign_in
 from local_flyte.__main__ import PORT
+from local_flyte.elsewhere import Elsewhere
 from local_flyte.testing import wait_until
+from passthrough.settings import Settings, load_settings
 
 from ..baking import Baker, run
 from ..long_running import READY, Running, curl_lines, running
@@ -307,6 +309,15 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         refused = subprocess.run(start, cwd=here, capture_output=True, text=True, check=False)
         assert refused.returncode == 1
         assert message in refused.stderr, refused.stderr
+
+
+def test_on_the_flyte_of_a_config_without_tls_everybody_is_anonymous() -> None:
+    with LocalFlyte(mode=Mode.DEVBOX) as devbox:
+        elsewhere = Elsewhere(devbox.config_file())
+    address = f"http://127.0.0.1:{devbox.port}"
+    assert not elsewhere.has_people
+    settings = load_settings(Settings, elsewhere.environment())
+    assert (settings.flyte_endpoint, settings.allow_anonymous) == (address, True)
 
 
 def test_flyte_alone_works_with_the_cli_and_lists_its_people(baker: Baker, tmp_path: Path) -> None:

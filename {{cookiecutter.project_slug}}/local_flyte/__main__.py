@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     notes = []
     if options.port is None and port != PORT:
         notes.append(PORT_IN_USE.format(PORT, port, shlex.quote(sys.executable)))
-    if reload:
+    if reload and not options.flyte:
         notes.append(f"When a Python file in {PACKAGE}/ changes, the app and its tasks reload.")
     print(flyte.banner(url=url, secret=secret, offered=offered, notes=notes), flush=True)
     while app.poll() is None:
@@ -192,11 +192,14 @@ def _flyte_elsewhere(
     options: argparse.Namespace, memory: Memory, stack: contextlib.ExitStack
 ) -> _Flyte:
     elsewhere = Elsewhere(options.flyte)
+    banner = functools.partial(banner_elsewhere, elsewhere)
+    if not elsewhere.has_people:
+        return _Flyte(elsewhere.environment(), [], None, banner, lambda: None)
     file, looked_at = memory.folder / f"token-{os.getpid()}", float("-inf")
 
     def renew_the_token() -> None:
         nonlocal looked_at
-        if elsewhere.has_people and time.monotonic() > looked_at + TOKEN_SECONDS:
+        if time.monotonic() > looked_at + TOKEN_SECONDS:
             looked_at = time.monotonic()
             write(file, elsewhere.token())
 
@@ -204,7 +207,6 @@ def _flyte_elsewhere(
     stack.callback(file.unlink, missing_ok=True)
     renew_the_token()
     you = Person("you", "", cookie=f"={derived(memory.secret, 'you')}")
-    banner = functools.partial(banner_elsewhere, elsewhere)
     return _Flyte(elsewhere.environment(), [you], str(file), banner, renew_the_token)
 
 

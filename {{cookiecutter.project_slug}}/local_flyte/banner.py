@@ -107,7 +107,8 @@ def banner_elsewhere(
     """Return the address of an app that uses another Flyte."""
     to_open = choice(url, secret) if elsewhere.has_people else url
     about = f"Open       {to_open}\nAPI docs   {url}/docs\nFlyte      {elsewhere.endpoint}"
-    return _joined([about, *notes, AS_YOU])
+    who = AS_YOU if elsewhere.has_people else "Everybody is anonymous there."
+    return _joined([about, *notes, who])
 
 
 def _flyte_commands(local_flyte: LocalFlyte) -> list[str]:
