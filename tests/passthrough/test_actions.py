@@ -145,9 +145,9 @@ def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: Local
             listed = threads.submit(alice.get, f"/runs/{run}/actions")
             wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 10)
             told = threads.submit(lambda: [*changes(alice, run)])
-            wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 20)
+            wait_until(lambda: local_flyte.open_calls("WatchActions"))
             alice.get(f"/runs/{run}")  # time for more
-            assert local_flyte.open_calls("GetActionDetails") == 20
+            assert local_flyte.open_calls("GetActionDetails") == 10
         assert len(listed.result().json()) == 26
         alice.post(f"/runs/{run}/abort")
         assert len({each["name"] for each in told.result()}) == 26

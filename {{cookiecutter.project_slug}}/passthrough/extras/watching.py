@@ -4,8 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from itertools import chain
+from contextlib import aclosing, suppress
 from typing import Generic, TypeVar
 
 from connectrpc.code import Code
@@ -84,40 +83,40 @@ async def watch_details(
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
     known, changed = dict[str, _Watched[Result]](), dict[str, _Watched[Result]]()
-    async with aclosing(_watch(run.action.action_id.run)) as messages:
-        coming: asyncio.Future[list[Action] | None] | None = _next(messages)
-        fetching: asyncio.Task[list[list[Result]]] | None = None
+    most, news = limits(), asyncio.Event()
+
+    async def listen() -> None:
         try:
-            while coming or fetching or changed:
-                now = time.monotonic() if coming else math.inf
-                due = [name for name, each in changed.items() if each.due <= now]
-                if due and not fetching:
-                    some = [changed.pop(name) for name in due[: limits().calls_at_once]]
-                    fetching = asyncio.create_task(call_each(lambda each: each.fetch(read), some))
-                waits = min((each.due for each in changed.values()), default=math.inf) - now
-                await asyncio.wait(
-                    [each for each in (coming, fetching) if each],
-                    timeout=None if fetching or not changed else waits,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if coming and coming.done():
-                    actions = coming.result()
-                    coming = None if actions is None else _next(messages)
-                    for action in actions or ():
-                        name = action.id.name
-                        if name not in known:
-                            known[name] = _Watched(len(known) < limits().watched_details)
-                        if known[name].notice(action):
-                            changed[name] = known[name]
-                if fetching and fetching.done():
-                    results, fetching = fetching.result(), None
-                    for result in chain.from_iterable(results):
-                        yield result
+            async with aclosing(_watch(run.action.action_id.run)) as messages:
+                async for actions in messages:
+                    for action in actions:
+                        name, has_details = action.id.name, len(known) < most.watched_details
+                        watched = known.setdefault(name, _Watched(has_details))
+                        if watched.notice(action):
+                            changed[name] = watched
+                    news.set()
         finally:
-            tasks = [each for each in (coming, fetching) if each]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            news.set()
+
+    listening = asyncio.create_task(listen())
+    try:
+        while changed or not listening.done():
+            now = math.inf if listening.done() else time.monotonic()
+            due = [name for name, each in changed.items() if each.due <= now][: most.calls_at_once]
+            some = [changed.pop(name) for name in due]
+            for results in await call_each(lambda each: each.fetch(read), some):
+                for result in results:
+                    yield result
+            if not due:
+                news.clear()
+                until = min((each.due for each in changed.values()), default=math.inf)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(until - now if changed else None):
+                        await news.wait()
+        await listening  # it may have failed
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 class _Watched(Generic[Result]):
@@ -159,10 +158,6 @@ class _Watched(Generic[Result]):
             result = read(listed_details(self._action))
         before, self._sent = self._sent, hash(repr(result))
         return [] if self._sent == before else [result]
-
-
-def _next(messages: AsyncGenerator[list[Action]]) -> asyncio.Future[list[Action] | None]:
-    return asyncio.ensure_future(anext(messages, None))
 
 
 async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
