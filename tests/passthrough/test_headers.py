@@ -15,11 +15,12 @@ from websockets.sync.client import connect
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import RequestBody
-from passthrough.limits import MAX_BODY_BYTES
+from passthrough.settings import Settings
 
 from .faulty import connected
 from .support import build_app
 
+LARGEST = Settings.model_fields["largest_body"].default
 router = APIRouter()
 TRUSTED = "https://trusted.example"
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
@@ -34,7 +35,7 @@ async def things() -> str:
     return "things"
 
 
-@router.post("/read-more", max_body_size=2 * MAX_BODY_BYTES, operation_id="read_more")
+@router.post("/read-more", max_body_size=2 * LARGEST, operation_id="read_more")
 @router.post("/read")
 async def read(request: Request) -> int:
     return len(await request.body())
@@ -133,7 +134,7 @@ def test_headers_that_are_too_large_are_refused(url: str, head: bytes, status: i
 
 
 @pytest.mark.parametrize(
-    ("path", "settings"), [("/read", {"largest_body": 2 * MAX_BODY_BYTES}), ("/read-more", {})]
+    ("path", "settings"), [("/read", {"largest_body": 2 * LARGEST}), ("/read-more", {})]
 )
 def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
     local_flyte: LocalFlyte, path: str, settings: dict[str, Any]
@@ -141,8 +142,8 @@ def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
     app = build_app(router, **settings)
     with serving(app) as url, client_of(url, "alice") as client:
         for extra, status in ((0, 200), (1, 413)):
-            body = bytes(2 * MAX_BODY_BYTES + extra)
-            chunked = (body[:MAX_BODY_BYTES], body[MAX_BODY_BYTES:])
+            body = bytes(2 * LARGEST + extra)
+            chunked = (body[:LARGEST], body[LARGEST:])
             for content in (body, iter(chunked)):
                 response = client.post(path, content=content)
                 assert response.status_code == status
@@ -240,7 +241,7 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client, origin: s
         ("GET", "/things", {}, 200),
         ("GET", "/things", {"headers": {"Authorization": ""}}, 401),
         ("GET", "/things", {"headers": {f"X-{n}": "x" * 8000 for n in range(9)}}, 431),
-        ("POST", "/things", {"content": bytes(MAX_BODY_BYTES + 1)}, 413),  # which nobody reads
+        ("POST", "/things", {"content": bytes(LARGEST + 1)}, 413),  # which nobody reads
         ("GET", "/none", {}, 404),
         ("GET", "/events", {}, 200),
     ],

@@ -59,25 +59,3 @@ current_limits: ContextVar[Limits] = ContextVar("current_limits", default=DEFAUL
 def limits() -> Limits:
     """Return the limits of the current request's app; outside of a request, the defaults."""
     return current_limits.get()
-
-
-# TO BE REPLACED by the above, module by module.
-
-MAX_BODY_BYTES = 1024 * 1024  # of a request; the default of LARGEST_BODY
-MAX_HEADER_BYTES = 64 * 1024  # with the URL; h11 has lower limits, httptools none
-MAX_ARRIVING_HEADER_BYTES = 512 * 1024  # while they arrive; then the connection is closed
-MAX_PIPELINED_REQUESTS = 16  # of a connection, that wait for the response to another
-MAX_WEBSOCKET_MESSAGE_BYTES = 4096
-MAX_FRAME_BYTES_AT_ONCE = 16 * 1024  # of a WebSocket, before others are served
-MAX_UNREAD_MESSAGES = 16  # of a WebSocket whose endpoint does not read
-MAX_UNREAD_SECONDS = 10.0  # that a WebSocket's further messages wait; then it is closed
-MAX_UNSENT_BYTES = 64 * 1024  # that the system keeps for a client who does not read; else 4 MB
-MAX_STALLED_SECONDS = 30  # that a client takes nothing of it; then it is disconnected
-
-MAX_ERRORS = 100  # in one answer; nobody reads more
-MAX_ERROR_CHARS = 1000  # of Flyte's error message
-MAX_HOLD_SECONDS = 1.0  # that the start, or the end, of an event stream is held back
-
-MAX_LINE_CHARS = 10_000  # with the traceback
-MAX_LINKS = 20  # exceptions in one traceback: causes, and those of a group
-MAX_SUBJECT_CHARS = 200  # of the caller, in the access log
