@@ -86,9 +86,17 @@ def port(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         upstream, number = listener.getsockname()[1], listener.fileno()
         command = f"uvicorn app.main:app --fd {number} {COMMAND_LINE}"
         url = f"http://{HOST}:{upstream}/health"
-        variables = {**flyte.app_environment(), "ACCESS_LOG": "off"}
+        variables = {**flyte.app_environment(), "ACCESS_LOG": "false"}
         (folder / "envoy.json").write_text(envoys_configuration(port, upstream))
-        envoy = [BIN / "envoy", "-c", folder / "envoy.json", "-l", "error", "--concurrency", "1"]
+        envoy = [
+            str(BIN / "envoy"),
+            "-c",
+            str(folder / "envoy.json"),
+            "-l",
+            "error",
+            "--concurrency",
+            "1",
+        ]
         envoy += ["--use-dynamic-base-id"]
         with (
             started(command, default_project, url, variables, folder / "log", number) as app,
