@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import flyte.remote
 import httpx
@@ -120,7 +121,8 @@ def certificate(
 def elsewhere(certificate: Path) -> Iterator[Elsewhere]:
     """Such a server with TLS, on Flyte's own host."""
     server = Elsewhere()
-    with serving(server, lifespan="off", ssl_certfile=certificate) as server.address:
+    options: dict[str, Any] = {"lifespan": "off", "timeout_keep_alive": 300}
+    with serving(server, ssl_certfile=certificate, **options) as server.address:
         yield server
 
 

@@ -12,12 +12,12 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from flyte import remote
-from flyteidl2.common.list_pb2 import Filter
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
 from .errors import DeadlineExceededError
+from .filters import correct_filters
 from .large_lists import list_in_parts
 from .redaction import safe_errors
 from .request_calls import request_calls
@@ -53,7 +53,7 @@ class CallerInterceptor:
         """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         if name in {"ListRuns", "ListActions"}:
-            _correct_filters(request.request.filters)
+            correct_filters(request.request.filters)
         pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
         with self._call(ctx) as method:
             if name == "CreateRun":
@@ -224,19 +224,6 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
         "there are no caller's credentials here: call Flyte while serving a request, not in a"
         " thread of your own or at start-up",
     )
-
-
-def _correct_filters(filters: Iterable[Filter]) -> None:
-    """Put right how the SDK writes two filters of runs and actions.
-
-    Flyte calls the person who has started a run ``created_by_subject``. A single phase is sent
-    digit by digit, as ``["1", "0"]`` for "recovered", which Flyte refuses.
-    """
-    for each in filters:
-        if each.field == "created_by":
-            each.field = "created_by_subject"
-        if each.field == "phase" and each.function == Filter.EQUAL:
-            each.values[:] = ["".join(each.values)]
 
 
 async def _has_nothing_more(request: Any, method: str, is_first: bool, silent: int) -> bool:

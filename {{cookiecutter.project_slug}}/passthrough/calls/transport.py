@@ -40,6 +40,7 @@ class HttpClient:
         self._transport = functools.partial(
             pyqwest.HTTPTransport,
             http_version=pyqwest.HTTPVersion.HTTP1,
+            pool_max_idle_per_host=100,  # the default of 2 would make new ones for most calls
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
             tcp_keepalive_interval=5.0,  # a stream whose connection has died ends after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
