@@ -64,7 +64,7 @@ def test_only_a_call_that_reads_is_retried_and_only_if_flyte_is_unavailable(
 @pytest.mark.parametrize(
     ("path", "call", "hangs"),
     [
-        ("/runs/{run}/events", "WatchActionDetails", True),
+        ("/runs/{run}/events", "WatchActions", True),
         ("/runs/{run}/log", "TailLogs", False),  # the task prints and goes on: half a log is no log
     ],
 )

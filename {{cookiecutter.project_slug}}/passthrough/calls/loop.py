@@ -8,17 +8,11 @@ from typing import Any
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
-from flyte.errors import LogsNotYetAvailableError
 from flyte.syncify import syncify
 
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
 from .sdk import sdk_object
-
-Tail = Callable[..., AsyncGenerator[Any]]
-
-LOG_PAUSE_SECONDS = 2.0
-"""Between attempts to read a log that is not there yet, as in the SDK."""
 
 
 def change_loop() -> None:
@@ -51,61 +45,21 @@ def change_loop() -> None:
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
-    logs, app_logs = sdk_object("flyte.remote._logs:Logs"), sdk_object("flyte.remote._logs:AppLogs")
-    sdk_object("flyte.remote._logs").Text = _Text
-    logs.tail = syncify(classmethod(_cancellable(_read_once(logs.tail.fn.__func__))))
-    app_logs.tail = syncify(classmethod(_cancellable(app_logs.tail.fn.__func__)))
+    logs = sdk_object("flyte.remote._logs:Logs")
+    logs.tail = syncify(classmethod(_cancellable(logs.tail.fn.__func__)))
 
 
-class _Text:
-    """Stands for rich's, which is slow for text beyond ASCII, and drops carriage returns, too."""
-
-    def __init__(self, plain: str = "", style: str = "") -> None:  # noqa: ARG002
-        for control in "\a\b\v\f":
-            plain = plain.replace(control, "")
-        self.plain = plain
-
-
-def _read_once(tail: Tail) -> Tail:
-    """Make a generator of log lines end with an error if its log disappears while it is read.
-
-    The SDK's own then reads the log from its start: lines would come again.
-    """
-
-    @functools.wraps(tail)
-    async def read_once(*args: Any, retry: int = 5, **options: Any) -> AsyncGenerator[Any]:
-        for left in reversed(range(retry)):
-            has_begun = False
-            try:
-                async with aclosing(tail(*args, retry=1, **options)) as lines:
-                    async for line in lines:
-                        has_begun = True
-                        yield line
-            except LogsNotYetAvailableError:
-                if has_begun or not left:
-                    raise
-            else:
-                return
-            await asyncio.sleep(LOG_PAUSE_SECONDS)
-
-    return read_once
-
-
-def _cancellable(tail: Tail) -> Tail:
+def _cancellable(tail: Callable[..., AsyncGenerator[Any]]) -> Callable[..., AsyncGenerator[Any]]:
     """Make a generator of log lines raise a cancellation, at which the SDK's own just ends.
 
-    Without that, half a log would look whole, and its endpoint would go on after its client left.
+    Without that, a log that was cut off by a deadline would look whole.
     """
 
     @functools.wraps(tail)
     async def cancellable(*args: Any, **options: Any) -> AsyncGenerator[Any]:
-        number = 0
         async with aclosing(tail(*args, **options)) as lines:
             async for line in lines:
                 yield line
-                number += 1
-                if number % 1000 == 0:  # a message may have many
-                    await asyncio.sleep(0)
         await checkpoint_if_cancelled()  # anyio recognises only its own cancellations
         task = asyncio.current_task()
         if request_calls().has_ended or (task and task.cancelling()):

@@ -28,9 +28,7 @@ SDK_NAMES = {
     "flyte.remote._auth_metadata:get_auth_metadata": "",
     # loop: calls run in the caller's task, and what is cancelled does not just end
     "flyte.remote:Action.wait": "quiet wait_for",
-    "flyte.remote._logs:AppLogs.tail.fn": "app_id",
-    "flyte.remote._logs:Logs.tail.fn": "action_id attempt retry",
-    "flyte.remote._logs:Text": "",
+    "flyte.remote._logs:Logs.tail.fn": "action_id",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",
     "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
