@@ -65,7 +65,9 @@ def test_an_entry_that_is_too_large_hides_no_other(
     before = {task["name"] for task in bob.get("/tasks").json()}
     for name, text in (("tests.a", ""), ("tests.b", LARGE), ("tests.c", "")):
         deploy(name, text)
-    shown = {task["name"] for task in bob.get("/tasks").json()}
+    answer = bob.get("/tasks")
+    assert answer.headers["x-left-out"] == "1"
+    shown = {task["name"] for task in answer.json()}
     assert shown == before | {"tests.a", "tests.c"}
     small = [run() for _ in range(3)]
     run(text=LARGE)

@@ -54,6 +54,64 @@ def test_reading_stops_at_an_answer_that_is_too_large(
             assert there.get("/whoami").status_code == 413
 
 
+# Connections
+
+
+def sockets_to(address: str) -> Iterator[socket.socket]:
+    """Yield copies of this process's sockets that are connected to an address."""
+    port = int(address.rpartition(":")[2])
+    for path in [*Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # it has been closed, or it is not connected
+            if path.is_socket():
+                with socket.socket(fileno=os.dup(int(path.name))) as found:
+                    if found.family == socket.AF_INET and found.getpeername()[1] == port:
+                        yield found
+
+
+def test_connections_of_many_calls_at_once_are_used_again(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    elsewhere.answers(b"")
+    elsewhere.together = 20
+    with ThreadPoolExecutor(20) as threads:
+        for _ in range(2):
+            asked = [threads.submit(there.get, "/whoami") for _ in range(20)]
+            assert {answer.result().status_code for answer in asked} == {200}
+    first, second = (
+        {call["client"] for call in calls}
+        for calls in (elsewhere.received[:20], elsewhere.received[20:])
+    )
+    assert len(first) == 20
+    assert first == second
+
+
+def test_a_connection_that_has_died_is_noticed_within_30_seconds(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    elsewhere.answers(b"")
+    there.get("/whoami")
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    for sent in sockets_to(elsewhere.address):
+        assert sent.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle, interval, probes = (sent.getsockopt(socket.IPPROTO_TCP, each) for each in options)
+        assert idle + interval * probes <= 30
+        break
+    else:
+        raise AssertionError("there is no connection")
+
+
+@pytest.mark.weekly
+def test_an_idle_connection_is_closed(there: httpx.Client, elsewhere: Elsewhere) -> None:
+    """It is not used any more after 50 seconds, and closed when that is next looked at."""
+    elsewhere.answers(b"")
+    there.get("/whoami")
+    assert [*sockets_to(elsewhere.address)]
+    wait_until(lambda: not [*sockets_to(elsewhere.address)], seconds=110)
+
+
+# Streams: the local Flyte, with a cluster at the other server
+
+
 def test_a_message_of_a_stream_that_is_too_large_is_not_read(
     alice: httpx.Client, log: Callable[..., None], greeting: str
 ) -> None:
@@ -108,58 +166,3 @@ def test_a_log_that_is_cut_off_or_fails_does_not_look_whole_and_is_not_read_agai
     assert told == ["data: one\nid: 1-1", "data: two\nid: 1-2", "data: three\nid: 1-3"]
     assert last.startswith("event: problem\n")
     assert '"status":503' in last.replace(" ", "")
-
-
-# Connections
-
-
-def sockets_to(address: str) -> Iterator[socket.socket]:
-    """Yield copies of this process's sockets that are connected to an address."""
-    port = int(address.rpartition(":")[2])
-    for path in [*Path("/proc/self/fd").iterdir()]:
-        with suppress(OSError):  # it has been closed, or it is not connected
-            if path.is_socket():
-                with socket.socket(fileno=os.dup(int(path.name))) as found:
-                    if found.family == socket.AF_INET and found.getpeername()[1] == port:
-                        yield found
-
-
-def test_connections_of_many_calls_at_once_are_used_again(
-    there: httpx.Client, elsewhere: Elsewhere
-) -> None:
-    elsewhere.answers(b"")
-    elsewhere.together = 20
-    with ThreadPoolExecutor(20) as threads:
-        for _ in range(2):
-            asked = [threads.submit(there.get, "/whoami") for _ in range(20)]
-            assert {answer.result().status_code for answer in asked} == {200}
-    first, second = (
-        {call["client"] for call in calls}
-        for calls in (elsewhere.received[:20], elsewhere.received[20:])
-    )
-    assert len(first) == 20
-    assert first == second
-
-
-def test_a_connection_that_has_died_is_noticed_within_30_seconds(
-    there: httpx.Client, elsewhere: Elsewhere
-) -> None:
-    elsewhere.answers(b"")
-    there.get("/whoami")
-    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-    for sent in sockets_to(elsewhere.address):
-        assert sent.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        idle, interval, probes = (sent.getsockopt(socket.IPPROTO_TCP, each) for each in options)
-        assert idle + interval * probes <= 30
-        break
-    else:
-        raise AssertionError("there is no connection")
-
-
-@pytest.mark.weekly
-def test_an_idle_connection_is_closed(there: httpx.Client, elsewhere: Elsewhere) -> None:
-    """It is not used any more after 50 seconds, and closed when that is next looked at."""
-    elsewhere.answers(b"")
-    there.get("/whoami")
-    assert [*sockets_to(elsewhere.address)]
-    wait_until(lambda: not [*sockets_to(elsewhere.address)], seconds=110)

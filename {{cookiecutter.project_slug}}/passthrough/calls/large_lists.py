@@ -17,7 +17,8 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
     """Ask for a page of a list, or for a smaller one if that is too large.
 
     What one person has stored must not hide a list from everybody: an entry that is too large alone
-    is left out, which is logged, and counted in `RequestCalls.left_out`. The SDK asks for the rest.
+    is left out, which is logged. The response says how many were, in its header ``X-Left-Out``. The
+    SDK asks for the rest of the list.
 
     Args:
         call: Asks Flyte with the request.

@@ -198,6 +198,8 @@ class Exchange:
         headers += [header for header in RAW_HEADERS if header[0] not in given]
         if b"x-request-id" not in given:
             headers.append((b"x-request-id", str(self.calls.request_id).encode()))
+        if self.calls.left_out:
+            headers.append((b"x-left-out", str(self.calls.left_out).encode()))
         self.calls.deadline.remove()
         self.is_event_stream = self._is_http and content.startswith(b"text/event-stream")
         if self.is_event_stream:
