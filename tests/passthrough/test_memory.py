@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, wait_until
 
-from .elsewhere import Elsewhere
+from .elsewhere import Elsewhere, lines
 from .support import environment
 
 
@@ -55,7 +55,7 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
         answer = b""
         while waits_for not in answer:
             answer += connection.recv(1 << 16)
-        wait_until(lambda: flyte.open_calls(call) == 1)
+        wait_until(lambda: not call or flyte.open_calls(call) == 1)
     wait_until(lambda: flyte.open_calls(call) == 0)
 
 
@@ -75,7 +75,6 @@ def leave_websocket(client: httpx.Client, path: str, flyte: LocalFlyte, call: st
         ("/runs/{run}/report", "CreateDownloadLink", b""),
         ("/runs/{run}?wait=60", "WatchActionDetails", b""),
         ("/runs/{run}/events", "WatchActions", b"data: "),
-        ("/runs/{run}/logs", "TailLogs", b"data: "),
         ("/runs/{run}/actions/events", "WatchActions", b"data: "),
         ("/naive/runs/{run}/log", "TailLogs", b""),
         ("/naive/runs/{run}/live", "WatchActionDetails", None),
@@ -112,6 +111,18 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
 
 
 # Large messages
+
+
+def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
+    counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
+) -> None:
+    def messages() -> Counter[str]:
+        return Counter(counted.get("/messages").json())
+
+    log(lines(*["x" * 100] * 5_000))
+    before = messages()
+    leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
+    wait_until(lambda: not messages() - before, seconds=30)
 
 
 def memory(process: int, name: str) -> int:

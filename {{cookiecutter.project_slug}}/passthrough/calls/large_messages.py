@@ -1,13 +1,15 @@
 """Large messages of Flyte's are read and decoded one after the other."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import suppress
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 LARGE_BYTES = 256 * 1024
 """A message with more bytes than this is large."""
 
+_collecting = WeakSet[asyncio.AbstractEventLoop]()
 _locks = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
 
 
@@ -27,11 +29,12 @@ class LargeMessages:
     def __init__(self) -> None:
         self._kept: list[Callable[[], None]] = []
         self._waiting = 0
-        self._has_ended = False
+        self._has_ended = self._has_begun = False
 
     async def begin(self) -> Callable[[], None]:
         """Wait for a turn, and return what ends it. It may be called in any thread."""
         self.release()
+        self._has_begun = True
         loop = asyncio.get_running_loop()
         lock = _locks.setdefault(loop, asyncio.Lock())
         self._waiting += 1
@@ -61,3 +64,23 @@ class LargeMessages:
         """End the turns that are kept, and keep none from now on."""
         self._has_ended = True
         self.release()
+        if self._has_begun:
+            _collect_soon()
+
+
+def _collect_soon() -> None:
+    """Run the collector in a second, once for all requests that end meanwhile.
+
+    A stream that is left while its endpoint is at a ``yield`` is in a cycle of anyio's, with the
+    message that it was reading.
+    """
+    with suppress(RuntimeError):  # there is no loop here
+        loop = asyncio.get_running_loop()
+        if loop not in _collecting:
+            _collecting.add(loop)
+            loop.call_later(1.0, _collect, loop)
+
+
+def _collect(loop: asyncio.AbstractEventLoop) -> None:
+    _collecting.discard(loop)
+    gc.collect()
