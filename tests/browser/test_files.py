@@ -74,6 +74,13 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
     assert not [url for url in sent if "/files" in url]
 
 
+def test_a_file_of_json_is_not_read_as_json(visit: Visitors, tmp_path: Path) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.count_lines")
+    (odd := tmp_path / "odd.json").write_text("[" + "1e400," * 20_000)
+    page.locator("[type=file]").last.set_input_files(odd)
+    expect(page.get_by_label("text URI, required")).to_have_value(re.compile("/odd.json$"))
+
+
 def test_what_flyte_refuses_is_shown_at_the_file(visit: Visitors, tmp_path: Path) -> None:
     page = visit("victor").go(f"tasks/{TASKS}.count_lines")
     (small := tmp_path / "small.csv").write_bytes(ROW)

@@ -81,6 +81,7 @@ export function upload(file, query, signal, progress) {
     sending.onerror = sending.onabort = reject;
     signal.addEventListener("abort", () => sending.abort());
     sending.open(method, url);
+    sending.setRequestHeader("Content-Type", "application/octet-stream"); // else a file of JSON is read as JSON
     sending.send(body);
   });
   return json("POST", "files", { query: { ...query, name: file.name }, body: file, signal, request });

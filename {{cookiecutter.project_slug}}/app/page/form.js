@@ -15,7 +15,7 @@ class Invalid extends Error {}
  * Make the form for an object's schema. Its `read()` returns null if some input is not valid; its
  * `fail(errors)` shows errors beside their fields and returns those that belong to no field.
  * What nobody has changed is returned as it was given, and left out if it is a default.
- * `upload(file, progress)` stores a file and returns its URI.
+ * `upload(file, signal, progress)` stores a file, and returns an object with its URI.
  */
 export function schemaForm(schema, given = {}, title = "Inputs", upload = undefined) {
   const { node, read, fail } = row(schema, given, { root: schema, depth: 0, label: title || undefined, upload });
@@ -364,11 +364,9 @@ const KINDS = {
     make: (at) => line(at, { inputmode: "numeric", from: integer }) },
   number: { called: "number", fits: (value) => isNumber(value) || NUMBERS.includes(value),
     make: (at) => line(at, { inputmode: "decimal", from: number }) },
-  date: { called: "date", fits: (value) => isText(value) && /^\d{4}-\d\d-\d\d$/.test(value),
-    make: (at) => line(at, { type: "date" }) },
+  date: { called: "date", fits: (value) => /^\d{4}-\d\d-\d\d$/.test(value), make: (at) => line(at, { type: "date" }) },
   // Dates also come as date-times; in UTC they are the same day everywhere.
-  "date-time": { called: "date and time", fits: (value) => isText(value) && /^\d{4}-.*T/.test(value) && !isNaN(Date.parse(value)),
-    make: dateTime },
+  "date-time": { called: "date and time", fits: (value) => /^\d{4}-.*T/.test(value) && !isNaN(Date.parse(value)), make: dateTime },
   duration: { called: "duration", fits: (value) => isText(value) && ISO.test(value),
     make: (at) => line(at, { shown: (iso) => duration(iso, true), from: (text) => duration(text), hint: "Such as 1 h 30 min." }) },
   choice: { called: "choice", fits: (value, schema) => options(schema).some((each) => same(each, value)), make: choice },

@@ -20,10 +20,9 @@ export async function tasksView(view, { signal }) {
     const fits = (task) => words.every((word) => `${task.name} ${task.description}`.toLowerCase().includes(word));
     const found = tasks.filter(fits);
     list.replaceChildren(...found.map((task, index) => item(task, found[index - 1])));
-    status.replaceChildren(...(!tasks.length ? nothing() : [
-      !found.length && "No matching tasks.",
-      tasks.length === MOST && `Only ${MOST} tasks are listed here.`,
-    ].filter(Boolean)));
+    const none = ["No tasks are deployed here yet. Deploy some with ", h("code", "flyte deploy"), "."];
+    const most = tasks.length === MOST && `Only ${MOST} tasks are listed here.`;
+    status.replaceChildren(...(tasks.length ? [!found.length && "No matching tasks.", most].filter(Boolean) : none));
   }
   tasks = await get("tasks", { ...session.scope, limit: MOST }, signal).finally(() => status.replaceChildren());
   tasks.sort((a, b) => a.name.localeCompare(b.name));
@@ -34,8 +33,6 @@ const item = (task, above) => h("li",
   h("a.main", { href: link(`tasks/${part(task.name)}`) }, taskName(task.name)),
   task.description && h("span.about", { dir: "auto" }, task.description),
   task.version !== above?.version && h("code.version", name(task.version)));
-
-const nothing = () => ["No tasks are deployed here yet. Deploy some with ", h("code", "flyte deploy"), "."];
 
 export async function taskView(view, { subject, query, signal }) {
   const { scope } = session;
