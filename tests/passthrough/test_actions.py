@@ -16,16 +16,7 @@ from template import ROOT
 from app.routers import actions, conditions, runs, streams
 from local_flyte import Code, LocalFlyte, ReceivedCall
 from local_flyte import runs as local_runs
-from local_flyte.testing import (
-    Event,
-    acting_as,
-    client_of,
-    ended,
-    events,
-    serving,
-    start,
-    wait_until,
-)
+from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
 from passthrough import Limits
 from passthrough.calls import interceptor
 from passthrough.extras import action_log, watching
@@ -45,7 +36,7 @@ def changes(client: httpx.Client, run: str) -> Iterator[dict[str, Any]]:
         yield from (json.loads(event.data) for event in events(stream))
 
 
-def log_of(client: httpx.Client, run: str, seen: str | None = None) -> list[Event]:
+def log_of(client: httpx.Client, run: str, seen: str | None = None) -> list[Any]:
     """Return the events of a log after the one with this id."""
     headers = {"Last-Event-ID": seen} if seen else {}
     return [*events(client.get(f"/runs/{run}/logs", headers=headers))]
