@@ -43,7 +43,7 @@ class Target(NamedTuple):
 
 TARGETS = {MIDDLEWARE: Target([TESTS / "middleware"], one_of=1, survivors=0.06)} | {
     PASSTHROUGH / "values" / module: Target(
-        [TESTS / "passthrough" / name for name in VALUES], one_of=10, survivors=0.3
+        [TESTS / "passthrough" / name for name in VALUES], one_of=20, survivors=0.5
     )
     for module in ("budget.py", "inputs.py", "outputs.py", "schemas.py")
 }
