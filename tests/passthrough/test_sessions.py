@@ -5,14 +5,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from fastapi import APIRouter
+from flyte import remote
+from flyteidl2.task.task_service_pb2 import ListTasksRequest
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, wait_until
 
+from . import naive_endpoints
 from .elsewhere import Elsewhere
-from .naive_endpoints import router  # noqa: F401 - the fixture ``url`` serves it
 
 pytestmark = pytest.mark.usefixtures("certificate")
+router = APIRouter()
+router.include_router(naive_endpoints.router)
+
+
+@router.get("/tasks")
+async def tasks() -> list[str]:
+    return [task.name async for task in remote.Task.listall.aio(limit=1000)]
+
+
 Received = Callable[[], list[ReceivedCall]]
 
 
@@ -81,3 +93,12 @@ def test_concurrent_callers_are_not_merged_and_share_no_cache(
         callers = [call.headers["authorization"] for call in received() if call.method == method]
         assert sorted(set(callers)) == sorted([bearer("alice"), bearer("bob")])
         assert callers.count(bearer("alice")) == 2 * callers.count(bearer("bob"))
+
+
+def test_tasks_are_listed_in_the_largest_pages_that_flyte_allows(
+    there: httpx.Client, elsewhere: Elsewhere
+) -> None:
+    elsewhere.answers(b"")
+    assert there.get("/tasks").json() == []
+    (asked,) = (ListTasksRequest.FromString(call["body"]) for call in elsewhere.received)
+    assert asked.request.limit == 200
