@@ -12,25 +12,20 @@ export class Problem extends Error {
 }
 
 /** A number that JavaScript would write otherwise, such as 1.0, -0.0 or 9007199254740993. */
-export class Written extends Number {
-  constructor(source) {
-    super(source);
-    this.toString = () => source;
-  }
-}
+export const written = (source) => Object.assign(new Number(source), { toString: () => source });
 
 /** Parse JSON, so that `stringify` writes each number as it was written. */
 export function parse(text) {
   return JSON.parse(text, (_, value, context) => {
     if (typeof value !== "number" || !context || String(value) === context.source) return value;
     if (!Number.isFinite(value)) throw new SyntaxError(`${context.source} is too large for a number`);
-    return new Written(context.source);
+    return written(context.source);
   });
 }
 
 /** Write JSON. */
 export const stringify = (value, indent) =>
-  JSON.stringify(value, (_, each) => (each instanceof Written ? JSON.rawJSON(String(each)) : each), indent);
+  JSON.stringify(value, (_, each) => (each instanceof Number ? JSON.rawJSON(String(each)) : each), indent);
 
 async function send(method, path, { query = {}, body, signal, headers = {}, request = fetch } = {}) {
   const url = new URL(path, BASE);

@@ -1,5 +1,5 @@
 // Builds a form from a JSON Schema. Each row has a label, a control and an error message.
-import { Written, parse, stringify } from "./api.js";
+import { parse, stringify, written } from "./api.js";
 import { UNITS, asText, button, h, isNumber, isRecord, name, newId } from "./dom.js";
 
 const DEEPEST = 6; // levels of nesting with controls; deeper and unknown values are edited as JSON
@@ -160,7 +160,7 @@ function string({ id, value }) {
 
 function integer(text) {
   if (!/^[+-]?\d+$/.test(text)) throw new Invalid("Give a whole number, such as 42");
-  return new Written(BigInt(text.replace("+", "")).toString());
+  return written(BigInt(text.replace("+", "")).toString());
 }
 
 /** Make a number that is no integer, as JSON tells them apart: 1 becomes 1.0. */
@@ -168,8 +168,8 @@ function number(text) {
   if (NUMBERS.includes(text)) return text;
   const value = Number(text);
   if (!Number.isFinite(value)) throw new Invalid("Give a number, such as 1.5");
-  const written = Object.is(value, -0) ? "-0" : String(value);
-  return new Written(/^-?\d+$/.test(written) ? `${written}.0` : written);
+  const short = Object.is(value, -0) ? "-0" : String(value);
+  return written(/^-?\d+$/.test(short) ? `${short}.0` : short);
 }
 
 const ISO = /^(-?)P(?=\d|T\d)(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(\.\d{1,6})?S)?)?$/;
