@@ -42,8 +42,8 @@ MEGABYTE = 1_000_000
 WAIT = 1.0  # seconds, on a machine with two idle cores
 WORK = 0.024  # seconds that such a machine takes for `work`
 MEMORY = 250 * MEGABYTE  # at most, while they are served
-LEFT = 100 * MEGABYTE  # afterwards
-STREAM_SECONDS, QUIET_SECONDS = 4.0, 1.0  # that a stream is read, and that it is waited for more
+LEFT = 150 * MEGABYTE  # afterwards
+STREAM_SECONDS, QUIET_SECONDS = 2.0, 0.5  # that a stream is read, and that it is waited for more
 RUN = RunIdentifier(org="local", project="flytesnacks", domain="development", name="large")
 STREAM = "application/connect+proto"
 
