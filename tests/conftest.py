@@ -25,7 +25,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    *("weight", "owner", "readme", "command", "inflate", "demo", "walkthrough", "conformance", "contract"),
+    *(
+        "weight",
+        "owner",
+        "readme",
+        "command",
+        "inflate",
+        "demo",
+        "walkthrough",
+        "conformance",
+        "contract",
+    ),
     *("actions", "looks", "runs_of_others", "image", "faults", "conditions", "apps", "agents"),
     *("attacks", "update", "logs", "watching", "ingress", "lives_of_runs", "values", "parts"),
 ]
