@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each request and each call to Flyte, without credentials."""
+"""OpenTelemetry: a span for each request, without credentials."""
 
 import http.server
 import json
@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from connectrpc.code import Code
 from fastapi import APIRouter, Request
 from fastapi.telemetry import _runtime
 from opentelemetry import metrics, trace
@@ -74,10 +73,6 @@ def _exporting() -> Iterator[None]:
         server.shutdown()
 
 
-def providers() -> list[Any]:
-    return [trace.get_tracer_provider(), metrics.get_meter_provider()]
-
-
 @pytest.fixture(scope="module")
 def alice(_exporting: None, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
     app = build_app(router, credential_headers=("x-api-key",))
@@ -92,53 +87,34 @@ def _no_spans() -> None:
 
 
 def spans(name: str = "") -> list[Any]:
-    """Return the spans that have ended: all, or of a request (``GET /me``) or a method of Flyte."""
+    """Return the spans that have ended: all, or those of a request such as ``GET /me``."""
     found = [json.loads(span.to_json() or "") for span in EXPORTED.get_finished_spans()]
-    return [each for each in found if name in {"", each["name"].rpartition("Service/")[2]}]
+    return [span for span in found if name in {"", span["name"]}]
 
 
-def span_of(name: str) -> Any:
-    """Wait for a span with this name, and return it."""
-    wait_until(lambda: spans(name))
-    (span,) = spans(name)
-    return span
-
-
-def test_a_request_is_a_span_and_each_call_to_flyte_a_child_of_it(
+def test_a_request_is_a_span_that_flytes_own_can_join(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
     local_flyte.clear_calls()
     response = alice.get("/whoami?token=of-nobody")
-    request, call = span_of("GET /whoami"), span_of("UserInfo")
-    assert request["parent_id"] is None
-    assert request["attributes"]["http.route"] == "/whoami"
-    assert request["attributes"]["http.response.status_code"] == 200
-    assert request["attributes"]["request_id"] == response.headers["x-request-id"]
-    assert call["parent_id"] == request["context"]["span_id"]
-    assert call["kind"] == "SpanKind.CLIENT"
-    assert call["attributes"] == {
-        "rpc.system.name": "connectrpc",
-        "rpc.method": "flyteidl2.auth.IdentityService/UserInfo",
-    }
-    (received,) = (call for call in local_flyte.calls if call.method == "UserInfo")
-    trace_id, span_id = call["context"]["trace_id"][2:], call["context"]["span_id"][2:]
-    assert received.headers["traceparent"].startswith(f"00-{trace_id}-{span_id}-")
+    wait_until(lambda: spans("GET /whoami"))
+    (request,) = spans("GET /whoami")
+    assert (
+        request["attributes"].items()
+        >= {
+            "http.route": "/whoami",
+            "http.response.status_code": 200,
+            "request_id": response.headers["x-request-id"],
+        }.items()
+    )
+    (call,) = (call for call in local_flyte.calls if call.method == "UserInfo")
+    trace_id, span_id = (request["context"][name][2:] for name in ("trace_id", "span_id"))
+    assert call.headers["traceparent"].startswith(f"00-{trace_id}-{span_id}-")
 
 
 def tool_call(tool: str, **arguments: Any) -> dict[str, Any]:
     params: dict[str, Any] = {"name": tool, "arguments": arguments}
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-
-
-def test_a_call_that_fails_has_a_status_and_no_text(
-    alice: httpx.Client, local_flyte: LocalFlyte
-) -> None:
-    local_flyte.fail_next("ListProjects", Code.PERMISSION_DENIED, message=f"not with {TOKEN}")
-    assert alice.get("/projects").status_code == 403
-    call = span_of("ListProjects")
-    assert call["attributes"]["rpc.response.status_code"] == "permission_denied"
-    assert call["status"] == {"status_code": "ERROR"}
-    assert call["events"] == []
 
 
 def test_no_span_metric_or_call_contains_a_credential(
@@ -166,8 +142,8 @@ def test_no_span_metric_or_call_contains_a_credential(
 
     told = json.dumps(spans())
     assert not re.findall(rf".{{100}}(?:{SECRET}|{TOKEN}|x{{100}})", told)
-    for each in providers():
-        each.force_flush()
+    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
+        provider.force_flush()  # type: ignore[attr-defined]
     assert Collector.received.keys() == {"/v1/traces", "/v1/metrics"}
     exported = b"".join(Collector.received.values())
     assert b"GET /whoami" in exported

@@ -5,14 +5,13 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from flyte import remote
-from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .caller import forwarded_credentials
@@ -41,7 +40,6 @@ class CallerInterceptor:
     """
 
     acts_as_the_caller = True
-    _tracer = trace.get_tracer("passthrough")  # uses the provider that is set when a span starts
     _propagator = TraceContextTextMapPropagator()
 
     def __init__(self, is_plaintext: bool, client: HttpClient) -> None:
@@ -116,38 +114,16 @@ class CallerInterceptor:
 
     @contextmanager
     def _call(self, ctx: Context) -> Iterator[str]:
-        """Make the block a call of the request, with a span.
-
-        Yields its method, as ``service/method``.
+        """Make the block a call of the request. Yields its method, as ``service/method``.
 
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
         request_calls().large_messages.release()
         self._authenticate(ctx)
-        method = f"{ctx.method().service_name}/{ctx.method().name}"
-        with request_calls().include(), self._span(method) as current:
-            self._propagator.inject(ctx.request_headers())
-            try:
-                yield method
-            except Exception as error:
-                current.set_attribute("error.type", type(error).__qualname__)
-                if isinstance(error, ConnectError):
-                    current.set_attribute("rpc.response.status_code", error.code.value)
-                current.set_status(trace.StatusCode.ERROR)
-                raise
-
-    def _span(self, method: str) -> AbstractContextManager[trace.Span]:
-        """Start a span for a call, if the request has one that is exported."""
-        if not (current := trace.get_current_span()).is_recording():
-            return nullcontext(current)
-        return self._tracer.start_as_current_span(
-            method,
-            kind=trace.SpanKind.CLIENT,
-            attributes={"rpc.system.name": "connectrpc", "rpc.method": method},
-            record_exception=False,
-            set_status_on_exception=False,
-        )
+        self._propagator.inject(ctx.request_headers())
+        with request_calls().include():
+            yield f"{ctx.method().service_name}/{ctx.method().name}"
 
     def _authenticate(self, ctx: Context) -> None:
         """Add the caller's credentials."""

@@ -47,7 +47,7 @@ class HttpClient:
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             use_system_dns=True,
-            enable_otel=False,  # each call already has a span
+            enable_otel=False,  # its spans would hold URLs, which may be signed
         )
         self._connect()
 
