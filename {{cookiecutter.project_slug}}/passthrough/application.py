@@ -25,12 +25,11 @@ from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .http import docs
 from .http.bodies import LargeBodies
-from .http.callers import OpenRequests
+from .http.callers import ExceptPublic, OpenRequests, is_public
 from .http.door import Door
 from .http.logging_setup import set_up_logging
 from .http.operations import operations_by_id
 from .http.problems import Problem, respond
-from .http.public import ExceptPublic, is_public
 from .http.stopping import stopping
 from .settings import Settings
 
@@ -79,7 +78,7 @@ class App(FastAPI):
         most: float = settings.open_requests_per_caller
         if settings.flyte_plaintext:
             most = math.inf
-        bodies = Middleware(LargeBodies, largest=settings.largest_body)
+        limited = [Middleware(OpenRequests, most), Middleware(LargeBodies)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             openapi_url=None,  # http/docs.py serves it
@@ -87,7 +86,7 @@ class App(FastAPI):
             middleware=[
                 Middleware(Door, settings=settings, public=self.public),
                 Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
-                Middleware(ExceptPublic, [*middleware, Middleware(OpenRequests, most), bodies]),
+                Middleware(ExceptPublic, [*middleware, *limited]),
             ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from .http.headers import HEADERS
+from .http.exchange import HEADERS
 
 KINDS = {".css", ".html", ".ico", ".jpg", ".js", ".json", ".png", ".svg", ".webp", ".woff2"}
 PAGE_HEADERS = {

@@ -27,8 +27,7 @@ from ..application import App
 from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from ..http.bodies import HAS_TURN
-from ..http.callers import IS_COUNTED
+from ..http.callers import IS_PART
 from ..http.operations import operation_id, operations_by_id
 from ..http.problems import Problem
 from ..limits import limits
@@ -160,11 +159,11 @@ class Agents:
             if name in self._credentials or not DESCRIBING.fullmatch(name)
         ]
         headers += [(name.encode(), value.encode()) for name, value in trace.items()]
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", HAS_TURN)
+        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
         scope = {name: outer[name] for name in kept if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
-        scope[IS_COUNTED] = True
+        scope[IS_PART] = True
         scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for route in iter_route_contexts(self._app.routes):
             if route.matches(scope)[0] is Match.FULL:

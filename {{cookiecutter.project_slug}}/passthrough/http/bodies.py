@@ -6,21 +6,20 @@ large bodies wait for each other.
 """
 
 import asyncio
+import functools
 import re
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..limits import limits
+from .callers import IS_PART
 
 LARGE = 64 * 1024  # bytes
 AT_ONCE = 2  # large bodies
 TURN_SECONDS = 5.0
 """After which the next large body is parsed, although Flyte has not answered for this one."""
-HAS_TURN = "passthrough.has_turn"
-"""The key of ASGI's scope that says that a request is a part of another one, which has the turn."""
 ESCAPES, TEXTS = re.compile(rb"\\."), re.compile(rb'"[^"]*"')
 
 
@@ -30,65 +29,60 @@ class LargeBodies:
     The turn ends with the start of the response, since the endpoint has returned by then.
     """
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        """Wrap an application whose bodies have at most ``largest`` bytes, which others check."""
-        self._app, self._largest = app, largest
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else {}
+        headers = Headers(raw=scope.get("headers", []))
         length = headers.get("content-length", "")
-        is_small = length.isdecimal() and len(length) < 6 and int(length) <= LARGE
+        is_small = 0 < len(length) < 6 and int(length) <= LARGE
         if is_small or "json" not in headers.get("content-type", ""):
             await self._app(scope, receive, send)
             return
-        parts, size, message = list[bytes](), 0, dict[str, Any](more_body=True)
-        while message.get("more_body") and size <= self._largest:
-            message = dict(await receive())
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-        if message["type"] == "http.request":
-            message = {**message, "body": b"".join(parts)}
-            check_count(message["body"])
-        unread: list[Message] = [message]
+        unread = [await _whole_body(receive)]
 
         async def replay() -> Message:
             return unread.pop() if unread else await receive()
 
-        if size <= LARGE or HAS_TURN in scope:
+        # An agent's message has had its turn when it makes a request.
+        if len(unread[0].get("body", b"")) <= LARGE or IS_PART in scope:
             await self._app(scope, replay, send)
             return
         await self._turns.acquire()
-        held = [self._turns.release]
-
-        def end() -> None:
-            if held:
-                held.pop()()
+        end_turn = functools.cache(self._turns.release)  # further calls do nothing
 
         async def send_and_end(message: Message) -> None:
-            end()
+            end_turn()
             await send(message)
 
-        scope[HAS_TURN] = True
-        timer = asyncio.get_running_loop().call_later(TURN_SECONDS, end)
+        timer = asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
         try:
             await self._app(scope, replay, send_and_end)
         finally:
             timer.cancel()
-            end()
+            end_turn()
 
 
-def check_count(body: bytes) -> None:
-    """Check how many values JSON has, by its commas and brackets outside of texts.
+async def _whole_body(receive: Receive) -> Message:
+    """Return a request's body as one message, or the message that its client has left.
 
     Raises:
-        HTTPException: More than ``Limits.values``.
+        HTTPException: It has more than ``Limits.values``, by the commas and brackets outside of
+            texts.
     """
-    if _count(body) > limits().values:
-        outside = TEXTS.sub(b"", ESCAPES.sub(b"", body))
-        if _count(outside) > limits().values:
-            raise HTTPException(413, f"JSON may have up to {limits().values:,} values")
+    parts, message = bytearray(), await receive()
+    while message.get("more_body"):
+        parts += message["body"]
+        message = await receive()
+    if message["type"] != "http.request":
+        return message
+    body, most = bytes(parts) + message.get("body", b""), limits().values
+    if _count(body) > most and _count(TEXTS.sub(b"", ESCAPES.sub(b"", body))) > most:
+        raise HTTPException(413, f"JSON may have up to {most:,} values")
+    return {"type": "http.request", "body": body}
 
 
 def _count(body: bytes) -> int:

@@ -6,23 +6,41 @@ All of it is served from the app's own origin. The Swagger UI files are those in
 
 import functools
 import json
-import re
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from .headers import HEADERS
+from .exchange import HEADERS
 
 FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 PATHS = frozenset({"/health", "/docs", "/openapi.json", *(f"/docs/{name}" for name in FILES)})
 """Paths that need no credentials: they reveal no more than the app's source code."""
+SCRIPT = "SwaggerUIBundle({url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true})"
+# Relative URLs also work under a proxy's path prefix.
+PAGE = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>%s</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/{FILES[0]}">
+<div id="swagger-ui"></div>
+<script src="docs/{FILES[1]}"></script>
+<script>{SCRIPT}</script>
+"""
+HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+# Of inline scripts, only that one is allowed.
+POLICY = (
+    HEADERS["content-security-policy"]
+    .replace("style-src", "style-src 'unsafe-inline'")
+    .replace("script-src", f"script-src 'sha256-{HASH}'")
+)
 
 router = APIRouter()
 files = StaticFiles(packages=[("fastapi_offline", "static")])
@@ -60,26 +78,8 @@ def _document(app: object, root_path: str) -> bytes:
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """Serve Swagger UI."""
-    text, policy = _page(request.app.title)
-    return Response(text, headers={"Content-Security-Policy": policy}, media_type="text/html")
-
-
-@functools.lru_cache(maxsize=8)
-def _page(title: str) -> tuple[bytes, str]:
-    """Return Swagger UI's page and its policy: of inline scripts, only FastAPI's is allowed."""
-    page = get_swagger_ui_html(
-        title=escape(title),
-        # Relative URLs also work under a proxy's path prefix.
-        openapi_url="openapi.json",
-        swagger_css_url=f"docs/{FILES[0]}",
-        swagger_js_url=f"docs/{FILES[1]}",
-        swagger_favicon_url="data:,",
-    )
-    (script,) = re.findall(rb"<script>(.+?)</script>", page.body, re.DOTALL)
-    hashed = b64encode(sha256(script).digest()).decode()
-    policy = HEADERS["content-security-policy"].replace("style-src", "style-src 'unsafe-inline'")
-    policy = policy.replace("script-src", f"script-src 'sha256-{hashed}'")
-    return bytes(page.body), policy
+    page = PAGE % escape(request.app.title)
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
 
 @router.get("/docs/{name}", include_in_schema=False)

@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from fastapi.exceptions import RequestValidationError
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -22,15 +21,14 @@ from starlette.websockets import WebSocketClose
 from ..calls.request_calls import current_calls
 from ..limits import current_limits, limits
 from ..settings import SETTINGS, Settings
-from .exchange import ENDED, Exchange
+from .callers import IS_PUBLIC, is_public
+from .exchange import Exchange, bug_in
 from .problems import Problem, problem_for, problem_response, route_of
-from .public import IS_PUBLIC, is_public
 
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
-SUBJECT_CHARS = 200  # of the caller's, in the log
 SENT = ("Authorization", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
 """Headers that pages of trusted origins may send, besides those with credentials."""
 
@@ -99,11 +97,8 @@ class Door:
         except BaseException as error:  # servers print tracebacks, which may hold a token
             if not _is_the_apps(error):
                 raise
-            try:
+            with suppress(ClientDisconnect):
                 await self._tell(scope, exchange, error)
-            except Exception as second:  # noqa: BLE001 - such as a header that cannot be encoded
-                with suppress(Exception):
-                    await self._tell(scope, exchange, second)
         finally:
             current_calls.reset(token)
             if self.settings.access_log:
@@ -150,20 +145,21 @@ class Door:
         error, connection = _first(error), HTTPConnection(scope)
         if exchange.client.has_left:
             exchange.status = exchange.status or CLIENT_HAS_LEFT
-            if not isinstance(error, ENDED):
+            if bug_in(error):
                 problem_for(connection, error)  # logs it
-        elif not exchange.status:
+            return
+        if not exchange.status:
             exchange.withdraw()
             answer = self._with_cors(problem_response(connection, error))
             await answer(scope, exchange.client.receive, exchange.send)
-        else:
-            problem = problem_for(connection, error)
-            if exchange.is_event_stream:
-                data = bytes(problem.response().body)
-                await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
-            elif scope["type"] == "websocket":
-                close = WebSocketClose(1011, problem.title)
-                await close(scope, exchange.client.receive, exchange.send)
+            return
+        problem = problem_for(connection, error)
+        if exchange.is_event_stream:
+            data = bytes(problem.response().body)
+            await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
+        elif scope["type"] == "websocket":
+            close = WebSocketClose(1011, problem.title)
+            await close(scope, exchange.client.receive, exchange.send)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         calls = exchange.calls
@@ -175,7 +171,7 @@ class Door:
             "flyte_ms": round(1000 * calls.seconds, 1),
             "request_id": calls.request_id,
             "caller": calls.sender.short_hash or "-",
-            "subject": quote((calls.sender.subject or "-")[:SUBJECT_CHARS], safe="@:|"),
+            "subject": calls.sender.subject or "-",
         }
         logger.info("%s", " ".join(map(str, line.values())), extra={"fields": line})
 
@@ -190,11 +186,7 @@ def _is_the_apps(error: BaseException) -> bool:
 def _first(error: BaseException) -> BaseException:
     """Return what to answer: of a group of errors, such as a stream's, a bug if there is one."""
     while isinstance(error, BaseExceptionGroup):
-        rest = error.split(ENDED)[1]
-        told = rest.exceptions if rest else [ClientDisconnect()]
+        rest = bug_in(error)
+        told = rest.exceptions if isinstance(rest, BaseExceptionGroup) else [ClientDisconnect()]
         error = max(told, key=lambda one: Problem.of_exception(one).status == 500)
-    # Starlette wraps what it would have answered, if the response has begun.
-    cause = error.__cause__
-    is_wrapped = isinstance(error, RuntimeError)
-    is_wrapped &= isinstance(cause, HTTPException | RequestValidationError)
-    return cause if is_wrapped and cause else error
+    return error

@@ -2,8 +2,7 @@
 
 import asyncio
 from concurrent import futures
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -13,18 +12,46 @@ from starlette.websockets import WebSocketDisconnect
 
 from ..calls.request_calls import Deadline, RequestCalls
 from ..settings import Settings
-from .headers import HEADERS
 from .stopping import COME_BACK, stopping
 
-LISTEN_AFTER = 1.0  # seconds; few requests take that long
-STARTS = {"http.response.start", "websocket.http.response.start"}
-RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+HEADERS = {
+    # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
+    "cache-control": "no-store",
+    # Pages load only the app's files and cannot be framed.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    # Pages of other sites cannot embed a response as an image or script, or keep a reference to a
+    # window that they open. CORS for trusted origins still works.
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # URLs contain names of runs and tasks, which linked sites must not see.
+    "referrer-policy": "no-referrer",
+    # Browsers must never run task output as a script or show it as a page.
+    "x-content-type-options": "nosniff",
+}
+"""Added to every response that does not set them itself."""
+RAW_HEADERS = {name.encode(): value.encode() for name, value in HEADERS.items()}
 NO_CACHE = (b"cache-control", b"no-cache")
 """Set by FastAPI on event streams; replaced, because it lets caches store them."""
-DISCONNECTS = (ClientDisconnect, WebSocketDisconnect)
-CANCELLED = (asyncio.CancelledError, futures.CancelledError)
-ENDED = (*DISCONNECTS, *CANCELLED, anyio.BrokenResourceError)
+LISTEN_AFTER = 1.0  # seconds; few requests take that long
+ENDED = (
+    ClientDisconnect,
+    WebSocketDisconnect,
+    asyncio.CancelledError,
+    futures.CancelledError,
+    anyio.BrokenResourceError,
+)
 """What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
+
+
+def bug_in(error: BaseException | None) -> BaseException | None:
+    """Return an error, or those of a group, unless it is in `ENDED`."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ENDED)[1]
+    return None if isinstance(error, ENDED) else error
 
 
 class Client:
@@ -45,20 +72,18 @@ class Client:
         """
         self.has_left = False
         self._receive, self._scope, self._calls = receive, scope, calls
-        self._is_receiving = False
-        self._ahead = asyncio.Queue[Message](1)
-        self._listening: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_over = False
+        self._is_receiving = self._is_over = False
+        self._ahead: asyncio.Queue[Message] | None = None
+        self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
         """Receive a message for the app."""
         self._is_receiving = True
         try:
-            message = await (self._ahead.get() if self._listening else self._next())
+            message = await (self._ahead.get() if self._ahead else self._next())
         finally:
             self._is_receiving = False
-        if self._listening and message["type"].endswith(".disconnect"):
+        if self._ahead and message["type"].endswith(".disconnect"):
             self._ahead.put_nowait(message)  # as servers do: all later messages are this one
         return message
 
@@ -74,29 +99,28 @@ class Client:
 
     def listen_later(self) -> None:
         """Receive ahead in a second."""
-        self._timer = asyncio.get_running_loop().call_later(LISTEN_AFTER, self.listen)
+        self._listener = asyncio.get_running_loop().call_later(LISTEN_AFTER, self.listen)
 
     def listen(self) -> None:
         """Receive ahead from here on."""
         if self._is_receiving:  # only one task at a time may call the server's receive()
             self.listen_later()
         else:
-            self._listening = asyncio.create_task(self._listen())
+            self._ahead = asyncio.Queue(1)
+            self._listener = asyncio.create_task(self._listen(self._ahead))
 
-    async def _listen(self) -> None:
+    async def _listen(self, ahead: asyncio.Queue[Message]) -> None:
         while not self.has_left:
             message = await self._next()
-            if self.has_left and not (self._is_receiving and self._ahead.empty()):
+            if self.has_left and not (self._is_receiving and ahead.empty()):
                 self._scope.cancel()
-            await self._ahead.put(message)
+            await ahead.put(message)
 
     def stop_listening(self) -> None:
         """Let what comes next, such as background tasks, go on after the client has left."""
         self._is_over = True
-        if self._timer:
-            self._timer.cancel()
-        if self._listening:
-            self._listening.cancel()
+        if self._listener:
+            self._listener.cancel()
 
 
 class Exchange:
@@ -120,7 +144,6 @@ class Exchange:
         self.calls = RequestCalls(settings.flyte_timeout, request_id, deadline)
         self.client = Client(receive, self._scope, self.calls)
         self._held: Message | None = None
-        self._has_ended = False
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -129,12 +152,7 @@ class Exchange:
         self._scope.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
         """End all calls to Flyte, and leave out what the app raises because it was cancelled.
 
         Raises:
@@ -145,12 +163,8 @@ class Exchange:
         self.calls.end()
         if self._scope.__exit__(kind, error, traceback):
             error = None
-        if not (self.client.has_left or self._scope.cancel_called):
+        if bug_in(error) or not (self.client.has_left or self._scope.cancel_called):
             return False
-        if isinstance(error, BaseExceptionGroup):
-            error = error.split(ENDED)[1]
-        if error and not isinstance(error, ENDED):
-            raise error
         if self.client.has_left:
             raise ClientDisconnect
         if not self.is_event_stream:
@@ -166,7 +180,7 @@ class Exchange:
         """
         self.calls.reset()
         kind = message["type"]
-        if kind in STARTS:
+        if kind.endswith(".start"):
             message = self._begin(message)
             if self.is_event_stream:
                 self._held = message
@@ -177,7 +191,6 @@ class Exchange:
         elif kind == "websocket.close" and not self.status:
             self.status = 403  # which the server makes of it
         elif kind == "http.response.body" and not message.get("more_body"):
-            self._has_ended = True
             self.stop_listening()
         if self.is_event_stream:
             if not message.get("body"):
@@ -195,11 +208,10 @@ class Exchange:
         content = given.get(b"content-type", b"")
         if start["status"] == 413 and content.startswith(b"text/plain"):
             raise HTTPException(413)
-        headers += [header for header in RAW_HEADERS if header[0] not in given]
-        if b"x-request-id" not in given:
-            headers.append((b"x-request-id", str(self.calls.request_id).encode()))
+        added = {**RAW_HEADERS, b"x-request-id": str(self.calls.request_id).encode()}
         if self.calls.left_out:
-            headers.append((b"x-left-out", str(self.calls.left_out).encode()))
+            added[b"x-left-out"] = str(self.calls.left_out).encode()
+        headers += [(name, value) for name, value in added.items() if name not in given]
         self.calls.deadline.remove()
         self.is_event_stream = self._is_http and content.startswith(b"text/event-stream")
         if self.is_event_stream:
@@ -218,19 +230,17 @@ class Exchange:
         self.is_event_stream, self._held = False, None
 
     async def finish(self) -> None:
-        """Send the end of an event stream, if the app has sent it or the server is stopping.
+        """Send the end of an event stream; it says so if the app was not done, but is stopping.
 
         Raises:
             RuntimeError: The app has not answered.
         """
-        if self.is_event_stream and self._scope.cancel_called:
-            await self.end_events(COME_BACK)
-        elif self.is_event_stream and self._has_ended:
-            await self.end_events()
-        elif not (self.is_event_stream or self.status):
+        if self.is_event_stream:
+            await self.end_events(COME_BACK if self._scope.cancel_called else b"")
+        elif not self.status:
             raise RuntimeError("the app has not answered")
 
-    async def end_events(self, last_event: bytes = b"") -> None:
+    async def end_events(self, last_event: bytes) -> None:
         """Send the last event of an event stream, and its end."""
         await self._release()
         await self._pass_on({"type": "http.response.body", "body": last_event})

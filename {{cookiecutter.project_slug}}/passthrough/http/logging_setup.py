@@ -2,15 +2,19 @@
 
 import json
 import logging
+import traceback
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TextIO
 
 from ..calls.redaction import redact, shortened
 from ..settings import Settings
-from .tracebacks import traceback_of
 
 OURS = ("app", "passthrough")
 WITH_OWN_HANDLERS = ("uvicorn", "flyte")
+LEFT_OUT = {"anyio", "fastapi", "starlette", "uvicorn"}
+"""Packages whose frames, around an endpoint's, are the same in every traceback."""
+logger = logging.getLogger(__name__)
 
 
 class LogFormatter(logging.Formatter):
@@ -39,6 +43,29 @@ class LogFormatter(logging.Formatter):
         return f"{time} {record.levelname} {record.name}: {lines}"
 
 
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback of an exception, and of those behind it.
+
+    The frames of packages in `LEFT_OUT` are shown only with ``LOG_LEVEL=DEBUG``.
+    """
+    told = traceback.TracebackException.from_exception(error)
+    if not logger.isEnabledFor(logging.DEBUG):
+        _shorten(told)
+    return "".join(told.format())
+
+
+def _shorten(told: traceback.TracebackException) -> None:
+    own = [frame for frame in told.stack if not LEFT_OUT & {*PurePath(frame.filename).parts}]
+    told.stack = traceback.StackSummary.from_list(own or told.stack)
+    for inner in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if inner is not None:
+            _shorten(inner)
+
+
 class _Console(logging.StreamHandler[TextIO]):
     """Standard error."""
 
@@ -61,7 +88,3 @@ def set_up_logging(settings: Settings) -> None:
     for logger in map(logging.getLogger, WITH_OWN_HANDLERS):
         logger.handlers.clear()
         logger.propagate = True
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

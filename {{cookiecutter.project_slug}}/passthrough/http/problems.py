@@ -30,7 +30,7 @@ from ..calls.request_calls import request_calls
 from ..limits import limits
 from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
-from .tracebacks import traceback_of
+from .logging_setup import traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,11 @@ class Problem(BaseModel):
                 status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
-            case BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause):
+            case (
+                BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause)
+                # Starlette wraps what it would have answered, if the response has begun.
+                | RuntimeError(__cause__=HTTPException() | RequestValidationError() as cause)
+            ):
                 return cls.of_exception(cause)
             case flyte.errors.InitializationError():
                 status = 503
