@@ -317,7 +317,6 @@ DURATIONS = (
 )
 NO_TIME = "must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DURATION = "must be of the format duration, such as P1DT2H30M"
-BEYOND = "must be of the format {}, and not beyond all time"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
 PICKLE = "cannot be given: a Python object, which Flyte stores as a pickle"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
@@ -331,10 +330,10 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (str, "\ud800", {(): "must be Unicode text"}),
     (bool, 0, {(): "must be of type boolean"}),
     *((dt.datetime, wrong, {(): NO_TIME}) for wrong in ("soon", "2024-01-02", TOO_PRECISE)),
-    (dt.datetime, LATE, {(): BEYOND.format("date-time")}),
+    (dt.datetime, LATE, {(): NO_TIME}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),
-    (dt.timedelta, "P3652501D", {(): BEYOND.format("duration")}),
+    (dt.timedelta, "P3652501D", {(): NO_DURATION}),
     *((Due, {"day": wrong}, {("day",): NO_TYPE}) for wrong in ("", "12", "false", "20240102")),
     (Color, "red", {(): "must be RED or BLUE"}),
     (list[int], [1, "a", 2, None],

@@ -174,17 +174,11 @@ def test_large_pickles_are_not_written_to_the_disk() -> None:
     assert len(sent.scalar.binary.value) > 2**20
 
 
-@pytest.mark.parametrize(
-    ("task", "wrong"),
-    [
-        ((interface_of(**{f"x{n}": INT for n in range(501)}),), "more than 500 inputs"),
-        ((interface_of(**{"x" * 256: INT}),), "a name of more than 255 characters"),
-    ],
-)
-def test_a_task_of_too_much_is_refused_before_the_sdk_reads_it(task: Any, wrong: str) -> None:
+def test_a_task_of_very_many_inputs_is_refused_before_the_sdk_reads_it() -> None:
+    large = interface_of(**{f"x{number}": INT for number in range(501)})
     for guess in (flyte.types.guess_interface, flyte.types._interface.guess_interface):
-        with pytest.raises(ConnectError, match=wrong):
-            guess(*task)
+        with pytest.raises(ConnectError, match="more than 500 inputs"):
+            guess(large)
 
 
 def test_an_interface_does_not_write_out_what_a_task_declares() -> None:

@@ -1,5 +1,6 @@
 """The models of the runs API. ``passthrough/models.py`` has those of actions and conditions."""
 
+from datetime import datetime
 from typing import Any, Self
 
 from flyte import remote
@@ -11,7 +12,6 @@ from passthrough import (
     Identity,
     Inputs,
     RequestBody,
-    Timestamp,
     TruncatedText,
     best_effort,
     phase_of,
@@ -32,8 +32,8 @@ class Run(BaseModel):
     phase: ActionPhase | None = Field(description="Null until Flyte returns one")
     attempts: int = Field(description="The number of attempts so far")
     executed_by: Identity | None = Field(description="Who started it, if Flyte knows")
-    started_at: Timestamp | None
-    ended_at: Timestamp | None
+    started_at: datetime | None
+    ended_at: datetime | None
     url: TruncatedText = Field(description="The run's page in Flyte's console")
 
     @classmethod

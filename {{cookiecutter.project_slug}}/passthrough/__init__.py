@@ -23,8 +23,7 @@ from .dependencies import ActionDep, ActionStateDep, RunDep, RunStateDep, TaskDe
 from .dependencies import Inputs, QueryTime, RequestBody, WaitQuery, schema_of
 
 # What they return
-from .models import Action, Caller, Condition, Identity, WholeCondition
-from .models import Timestamp, TruncatedText
+from .models import Action, Caller, Condition, Identity, TruncatedText
 from .models import FAILED, answer_of, is_answered, location, phase_of, time_of
 
 # What the SDK lacks

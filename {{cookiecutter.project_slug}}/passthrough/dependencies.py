@@ -60,8 +60,8 @@ async def find_caller(connection: HTTPConnection) -> Caller:
     except ConnectError as error:
         if error.code is not Code.UNAUTHENTICATED:
             raise
-        # Either the credentials are invalid, or the proxy that checked them (in front of an
-        # open-source Flyte) did not pass on their owner. In that case other calls succeed.
+        # The credentials are invalid, or a proxy in front of an open-source Flyte has checked them
+        # without passing on whose they are: then other calls succeed.
         async for _ in remote.Project.listall.aio():
             break
         return Caller(**known)
@@ -72,11 +72,7 @@ async def find_caller(connection: HTTPConnection) -> Caller:
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller, from a call to Flyte, which refuses invalid credentials.
-
-For endpoints without other calls to Flyte: the middleware only sees that there are credentials.
-"""
-
+"""The caller: for endpoints without other calls to Flyte, which refuses invalid credentials."""
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
 ActionName = Annotated[str, StringConstraints(min_length=1, max_length=30)]
@@ -96,7 +92,7 @@ async def _run_state(name: RunName) -> remote.Run:
 
 
 RunStateDep = Annotated[remote.Run, Depends(_run_state)]
-"""The same without its details, which may be large: for streams, which last for minutes."""
+"""The same without its details, which may be large: streams last for minutes."""
 
 
 async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
@@ -104,10 +100,7 @@ async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
 
 
 ActionDep = Annotated[remote.Action, Depends(_action)]
-"""An action of the run in the path, fetched as the caller.
-
-It is the one named ``action`` in the path, else in the query; by default the root action.
-"""
+"""The action in the path, else in the query, else the root action, fetched as the caller."""
 
 
 async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Action:
@@ -135,11 +128,6 @@ NOT_INPUTS = {"self", "obj", "task", *signature(flyte.rerun).parameters} - {"inp
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
     if taken := NOT_INPUTS & values.keys():
         raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
-    most, longest = limits().names, limits().name_chars
-    if len(values) > most:
-        raise ValueError(f"there may be up to {most} inputs")
-    if any(not 0 < len(name) <= longest or not name.isprintable() for name in values):
-        raise ValueError(f"names must be printable, with 1 to {longest} characters")
     return values
 
 

@@ -1,7 +1,6 @@
-"""Models of what the SDK returns, for endpoints to return as they are, or to subclass.
+"""Models of what the SDK returns, for endpoints to return.
 
-Their texts are other people's: never show one as HTML. A long one is cut off, by its type, and says
-so.
+Their texts are other people's: never show one as HTML. A text that is cut off says so at its end.
 """
 
 import re
@@ -17,14 +16,7 @@ from flyte.models import ActionPhase
 from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
 from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-    computed_field,
-)
+from pydantic import AfterValidator, BaseModel, Field
 
 from .extras.runs import attempts_of
 from .limits import limits
@@ -36,8 +28,6 @@ WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.IN
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 """Phases of an action that has ended with an error."""
 
-CUT_OFF = re.compile(r"… \(cut off, [\d,]+ characters\)\Z")
-"""The end of a text that is cut off, with the length of the whole."""
 MARKS = re.compile(
     "[\x00-\x1f\x7f-\xa0\xad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
 )
@@ -45,9 +35,12 @@ MARKS = re.compile(
 
 
 def _cut(text: str) -> str:
-    most = limits().text_chars
     end = f"… (cut off, {len(text):,} characters)"
-    return text if len(text) <= most else text[: most - len(end)] + end
+    return f"{text[: limits().text_chars - len(end)]}{end}" if _is_long(text) else text
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > limits().text_chars
 
 
 def _on_one_line(name: str) -> str:
@@ -56,7 +49,7 @@ def _on_one_line(name: str) -> str:
 
 
 TruncatedText = Annotated[str, AfterValidator(_cut)]
-"""A text of at most ``Limits.text_chars``. A longer one is cut off, and ends with `CUT_OFF`."""
+"""A text of at most ``Limits.text_chars``. A longer one is cut off, and its end says so."""
 
 NameOfPerson = Annotated[str, AfterValidator(_on_one_line)]
 """A name that people choose: on one line, without marks that could change what stands beside it."""
@@ -66,25 +59,6 @@ def location(request: Request, *path: str, **query: str) -> str:
     """Return where something is in this API, as the client sees it, for a Location header."""
     prefix = request.scope["root_path"]  # of a proxy
     return "/".join([prefix, *(quote(part, safe="") for part in path)]) + f"?{urlencode(query)}"
-
-
-def _utc_text(time: datetime) -> str:
-    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-Timestamp = Annotated[
-    datetime,
-    PlainSerializer(_utc_text, when_used="json"),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "description": "In UTC, always with microseconds",
-            "examples": ["2026-01-31T09:30:00.250000Z"],
-        }
-    ),
-]
-"""A time, which is sent in one precision, so that two times can also be compared as texts."""
 
 
 def time_of(timestamp: Any) -> datetime | None:
@@ -170,56 +144,42 @@ class Condition(BaseModel):
     run: TruncatedText
     action: TruncatedText = Field(description="The name of its action")
     name: TruncatedText
-    prompt: TruncatedText = Field(description="Other people's text: never show it as HTML")
+    prompt: str = Field(description="Other people's text: never show it as HTML")
     prompt_type: Literal["text", "markdown"]
-    description: TruncatedText | None
+    prompt_is_cut: bool = Field(
+        description="Whether the prompt or its description is cut off: then "
+        "`GET /runs/{name}/conditions` returns the whole"
+    )
+    description: str | None
     type: Literal["integer", "number", "string", "boolean"] | None
     phase: ActionPhase | None
-    asked_at: Timestamp | None
-    answered_at: Timestamp | None
+    asked_at: datetime | None
+    answered_at: datetime | None
     answered_by: Identity | None = Field(description="Null also if Flyte does not know")
     value: bool | int | float | TruncatedText | None
 
-    @computed_field(description="Then `GET /runs/{name}/conditions` returns the whole")  # type: ignore[prop-decorator]
-    @property
-    def prompt_is_cut(self) -> bool:
-        """Whether the prompt, or a description, is cut off."""
-        return bool(CUT_OFF.search(self.prompt) or CUT_OFF.search(self.description or ""))
-
     @classmethod
-    def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
-        """Convert the details of a condition's action; ``more`` is for fields of a subclass."""
-        pb2 = details.pb2
-        asked, answer = pb2.condition, pb2.signal_info
+    def of(cls, details: remote.ActionDetails, *, whole: bool = False) -> Self:
+        """Convert the details of a condition's action; a long prompt is cut off, or ``whole``."""
+        pb2, asked = details.pb2, details.pb2.condition
+        texts = asked.prompt, asked.description
+        prompt, description = texts if whole else map(_cut, texts)
         is_markdown = asked.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
         return cls(
             run=details.run_name,
             action=details.name,
             name=asked.name,
-            prompt=asked.prompt,
+            prompt=prompt,
             prompt_type="markdown" if is_markdown else "text",
-            description=asked.description or None,
+            prompt_is_cut=not whole and any(map(_is_long, texts)),
+            description=description or None,
             type=_ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),
             answered_at=time_of(pb2.status.end_time) if is_answered(details) else None,
-            answered_by=Identity.of(answer.signalled_by),
+            answered_by=Identity.of(pb2.signal_info.signalled_by),
             value=answer_of(details),
-            **more,
         )
-
-
-class WholeCondition(Condition):
-    """What a run asks people, with all of the prompt and its description."""
-
-    prompt: str = Field(description="Other people's text: never show it as HTML")
-    description: str | None
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def prompt_is_cut(self) -> bool:
-        """Never, even if the prompt ends like one that is."""
-        return False
 
 
 USUAL = re.compile(
@@ -235,7 +195,7 @@ class Event(BaseModel):
 
     message: TruncatedText = Field(examples=["Back-off pulling image"])
     count: int = Field(description="How often it was seen; Flyte repeats some with each status")
-    last_at: Timestamp | None
+    last_at: datetime | None
 
 
 class PhaseOfAttempt(BaseModel):
@@ -243,8 +203,8 @@ class PhaseOfAttempt(BaseModel):
 
     attempt: int
     phase: ActionPhase | None
-    started_at: Timestamp | None
-    ended_at: Timestamp | None
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class Action(BaseModel):
@@ -262,8 +222,8 @@ class Action(BaseModel):
     group: TruncatedText | None
     phase: ActionPhase | None
     attempts: int = Field(description="The number of attempts so far")
-    started_at: Timestamp | None
-    ended_at: Timestamp | None
+    started_at: datetime | None
+    ended_at: datetime | None
     error: TruncatedText | None = Field(description="Why it failed")
     cached: bool = Field(description="Whether its result comes from Flyte's cache")
     phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
@@ -274,15 +234,14 @@ class Action(BaseModel):
     has_report: bool = Field(description="Whether it is of a task with `report=True`")
 
     @classmethod
-    def of(cls, details: remote.ActionDetails, **more: Any) -> Self:
-        """Convert the details of an action; ``more`` is for fields of a subclass."""
+    def of(cls, details: remote.ActionDetails) -> Self:
+        """Convert the details of an action."""
         pb2, metadata, status = details.pb2, details.pb2.metadata, details.pb2.status
-        kind = metadata.WhichOneof("spec")
         title = metadata.task.short_name or metadata.trace.name or metadata.condition.name
         phase = phase_of(status.phase)
         return cls(
             name=details.name,
-            type=kind,
+            type=metadata.WhichOneof("spec"),
             title=title or None,
             task=details.task_name or None,
             parent=metadata.parent or None,
@@ -297,25 +256,20 @@ class Action(BaseModel):
             events=_events_of(pb2.attempts, phase) if phase in WAITING | FAILED else [],
             condition=Condition.of(details) if pb2.HasField("condition") else None,
             has_report=pb2.task.task_template.metadata.generates_deck.value,
-            **more,
         )
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
-    found = [
-        (attempt.attempt, each)
-        for attempt in attempts[-20:]
-        for each in attempt.phase_transitions[-20:]
-    ]
     return [
         PhaseOfAttempt(
-            attempt=attempt,
-            phase=phase_of(each.phase),
-            started_at=time_of(each.start_time),
-            ended_at=time_of(each.end_time),
+            attempt=attempt.attempt,
+            phase=phase_of(transition.phase),
+            started_at=time_of(transition.start_time),
+            ended_at=time_of(transition.end_time),
         )
-        for attempt, each in found[-20:]
-    ]
+        for attempt in attempts[-20:]
+        for transition in attempt.phase_transitions[-20:]
+    ][-20:]
 
 
 def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event]:
@@ -325,10 +279,11 @@ def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event
     """
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
-        for each in attempt.cluster_events[-50:]:
-            message = each.message or each.reason
+        for event in attempt.cluster_events[-50:]:
+            message = event.message or event.reason
             before = merged.pop(message, None)
-            count = max(each.count, before.count + 1 if before else 1)  # Kubernetes counts, too
-            merged[message] = Event(message=message, count=count, last_at=time_of(each.occurred_at))
+            count = max(event.count, before.count + 1 if before else 1)  # Kubernetes counts, too
+            at = time_of(event.occurred_at)
+            merged[message] = Event(message=message, count=count, last_at=at)
     said = merged.values()
-    return [each for each in said if phase in WAITING or not USUAL.match(each.message)][-5:]
+    return [event for event in said if phase in WAITING or not USUAL.match(event.message)][-5:]

@@ -1,6 +1,7 @@
 """GET /runs, and /runs/{name} with /io, /rerun and /abort."""
 
 import time
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -40,7 +41,8 @@ def test_a_run_that_succeeded_shows_its_state_inputs_and_outputs(
     assert run["task"] == greet.name
     assert run["version"]
     assert (run["phase"], run["error"], run["outputs"]) == ("succeeded", None, None)
-    assert run["started_at"] <= run["ended_at"]  # all times have microseconds
+    started, end = (datetime.fromisoformat(run[name]) for name in ("started_at", "ended_at"))
+    assert started <= end
     assert run["url"].startswith("https://")
     assert run["url"].endswith(f"/domain/{run['domain']}/project/{run['project']}/runs/{greeting}")
     assert get_run(alice, greeting, wait=60)["outputs"] == {"o0": "Hello, Ada."}

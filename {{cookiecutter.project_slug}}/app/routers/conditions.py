@@ -1,5 +1,6 @@
 """Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
 
+from functools import partial
 from itertools import chain
 from typing import Annotated
 
@@ -13,7 +14,6 @@ from passthrough import (
     ActionDep,
     Condition,
     RunDep,
-    WholeCondition,
     answer_of,
     best_effort,
     call_each,
@@ -59,13 +59,13 @@ async def list_waiting(limit: Limit = 50) -> list[Condition]:
 @router.get("/runs/{name}/conditions", summary="List a run's conditions")
 async def list_conditions(
     run: RunDep, offset: Annotated[int, Query(ge=0, le=10_000)] = 0, limit: Limit = 100
-) -> list[WholeCondition]:
+) -> list[Condition]:
     """List what the run has asked so far, with the answers; what waits comes first.
 
     Questions are whole here, however long they are.
     """
     found = await take(conditions_of(run.name), limit, offset)
-    return await details_of(found, WholeCondition.of)
+    return await details_of(found, partial(Condition.of, whole=True))
 
 
 @router.post(

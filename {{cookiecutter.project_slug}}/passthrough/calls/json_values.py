@@ -113,11 +113,8 @@ def _change_guesses() -> None:
 
     def guess_few(interface: TypedInterface, default_inputs: Sequence[Any] = ()) -> Any:
         inputs, outputs = interface.inputs.variables, interface.outputs.variables
-        most, longest = limits().names, limits().name_chars
-        if max(len(inputs), len(outputs)) > most:
-            raise TooLargeError(f"the task has more than {most} inputs or outputs")
-        if any(len(variable.key) > longest for variable in (*inputs, *outputs)):
-            raise TooLargeError(f"the task has a name of more than {longest} characters")
+        if max(len(inputs), len(outputs)) > limits().names:
+            raise TooLargeError(f"the task has more than {limits().names} inputs or outputs")
         guessed = guess_interface(interface, default_inputs)
         known = guessed.inputs.keys() - {"custom_context"}  # which is an argument of the SDK's own
         if unknown := unknown_inputs(RERUN_INPUTS.get(), known):  # the SDK would say so in a text

@@ -24,7 +24,7 @@ TOO_LARGE = "too large, or nested too deep"
 
 
 class TooComplexError(Exception):
-    """The translation would take too much work, or what is translated is nested too deep."""
+    """The translation would take too much work, or its source is nested too deep."""
 
 
 class _MoreWorkError(Exception):
@@ -35,8 +35,7 @@ class Budget:
     """The work that one translation has left.
 
     Args:
-        nodes: How many nodes; default: twice ``Limits.values``, since a value in a union is
-            a node for each variant.
+        nodes: How many nodes; by default twice ``Limits.values``, for values in unions.
         error: What is raised when they are used up.
     """
 
@@ -62,10 +61,9 @@ class Budget:
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Return a translation, which is made in the event loop if it is small, else in a thread.
+    """Return a translation: a small one is made in the event loop, others in two threads.
 
-    While a thread works, other requests wait for the interpreter's 5 ms at most, not for the whole
-    translation. There are two threads for all requests.
+    While a thread works, other requests wait for the interpreter's 5 ms at most.
     """
     try:
         return translate(Budget(IN_THE_LOOP, _MoreWorkError))

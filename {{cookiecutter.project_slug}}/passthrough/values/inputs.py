@@ -5,7 +5,7 @@ here is what that decoder would read as another value, such as a text that is no
 """
 
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -16,6 +16,7 @@ from uuid import UUID
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
+from pydantic import TypeAdapter
 
 from ..limits import limits
 from .budget import TOO_LARGE, Budget, TooComplexError
@@ -29,15 +30,14 @@ TEXT = {"type": "string"}
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Numbers that JSON does not have, as they are shown and taken."""
+LONGEST = timedelta(days=3_652_500)  # of protobuf
+DURATIONS = TypeAdapter(timedelta)
 
 
 def _duration(text: str) -> timedelta:
-    weeks, days, _, hours, minutes, seconds, _ = re.match(DURATION["pattern"], text).groups()  # type: ignore[union-attr]
-    parts = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes}
-    whole, _, fraction = (seconds or "0").rstrip("S").partition(".")
-    size = timedelta(seconds=int(whole), microseconds=int(fraction.ljust(6, "0")))
-    size += timedelta(**{name: int(part[:-1]) for name, part in parts.items() if part})
-    return -size if text.startswith("-") else size
+    if abs(duration := DURATIONS.validate_python(text)) > LONGEST:
+        raise OverflowError
+    return duration
 
 
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
@@ -52,7 +52,6 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
 
 Parsers raise ValueError or OverflowError. They alone would not do: Pydantic takes digits for a
 number, and Python drops what is below a microsecond."""
-LONGEST = timedelta(days=3_652_500)  # of protobuf
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.INTEGER: ("integer", int),
     SimpleType.FLOAT: ("float_value", float),
@@ -62,8 +61,12 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.DURATION: ("duration", _duration),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
-EXACT = {int: "integer", float: "float_value", str: "string_value", bool: "boolean"}
-"""The field that holds the values of a type of JSON, and no others."""
+EXACT = {
+    int: SimpleType.INTEGER,
+    float: SimpleType.FLOAT,
+    str: SimpleType.STRING,
+    bool: SimpleType.BOOLEAN,
+}
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -99,98 +102,178 @@ def to_literals(
         budget: What is left of the work that may be done for these inputs.
 
     Raises:
-        InvalidInputs: With all errors.
+        InvalidInputs: With all errors, but at most ``Limits.errors``.
     """
     converter, literals = Converter(budget or Budget()), {}
-    converter.errors += unknown_inputs(values, kinds)
+    errors = unknown_inputs(values, kinds)
     for name, kind in kinds.items():
-        if name not in values:
-            if name not in optional:
-                converter.fail((name,), "must be given")
-            continue
-        try:
-            literals[name] = converter.convert(name, values[name], kind)
-        except TooComplexError:
-            converter.fail((name,), TOO_LARGE)
-    if converter.errors:
-        raise InvalidInputs([(_valid_location(at), what) for at, what in converter.errors])
+        if name in values:
+            try:
+                literals[name] = converter.convert(name, values[name], kind, errors)
+            except TooComplexError:
+                errors.append(((name,), TOO_LARGE))
+        elif name not in optional:
+            errors.append(((name,), "must be given"))
+    if errors:
+        first = errors[: limits().errors]
+        raise InvalidInputs([(tuple(map(_valid_part, at)), what) for at, what in first])
     return literals
 
 
 class Converter:
-    """Converts the inputs of one run. One that does not fit adds an error instead of a literal.
+    """Converts the inputs of one run.
 
     Args:
-        budget: The work that may be done.
-
-    Attributes:
-        errors: Locations and error messages.
+        budget: The work that may be done. `TooComplexError` is raised when it is used up.
     """
 
     def __init__(self, budget: Budget) -> None:
-        self.errors: list[Error] = []
         self._spend, self._spend_on = budget.spend, budget.spend_on
         self._most_errors = limits().errors
         self._schemas = SchemaBuilder(budget)
 
-    def fail(self, location: Location, message: str) -> None:
-        """Record an error at a location, unless there are ``Limits.errors``."""
-        if len(self.errors) < self._most_errors:
-            self.errors.append((location, message))
+    def convert(self, name: str, value: Any, kind: LiteralType, errors: list[Error]) -> Literal:
+        """Convert one input, or add what is wrong with it to the errors."""
+        return self._literal(value, kind, self._schemas.of_type(kind), (name,), errors)
 
-    def attempt(self, convert: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Error]]:
-        """Return the result of a conversion, and its errors instead of recording them."""
-        before, self.errors = self.errors, []
-        try:
-            return convert(*arguments), self.errors
-        finally:
-            self.errors = before
+    def _literal(
+        self, value: Any, kind: LiteralType, schema: Schema, at: Location, errors: list[Error]
+    ) -> Literal:
+        which = kind.WhichOneof("type")
+        if which == "union_type" and "anyOf" in schema:
+            return self._union(value, kind, schema, at, errors)
+        if isinstance(value, Enum) and (which == "enum_type" or isinstance(value, str)):
+            value = value.name if which == "enum_type" else value.value
+        if type(value) is list and which == "collection_type" and "items" in schema:
+            self._spend(0)
+            of, of_schema = kind.collection_type, schema["items"]
+            items = [
+                self._literal(item, of, of_schema, (*at, index), errors)
+                for index, item in enumerate(value)
+            ]
+            return Literal(collection={"literals": items})
+        if type(value) is dict and which == "map_value_type" and "not" not in schema:
+            self._spend(0)
+            of, of_schema, entries = kind.map_value_type, schema["additionalProperties"], {}
+            for key, item in value.items():
+                self._spend_on(key)
+                if wrong := self._fault(key, TEXT):
+                    errors.append(((*at, key), wrong))
+                else:
+                    entries[key] = self._literal(item, of, of_schema, (*at, key), errors)
+            return Literal(map={"literals": entries})
+        if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
+            value = dict(value)
+        if isinstance(value, Literal):  # the app's own, such as a time; of another type, it fails
+            field, _ = PRIMITIVES.get(kind.simple, ("", None))
+            if value.scalar.primitive.WhichOneof("value") == field:
+                return value
+        if kind.simple == SimpleType.FLOAT and type(value) is int:
+            with suppress(OverflowError):  # a larger one is refused below
+                value = float(value)
+        wrong_parts = [*islice(self._faults(value, schema, at, len(at)), self._most_errors)]
+        if not wrong_parts:
+            if which in {"blob", "structured_dataset_type"}:
+                self._spend(0, kind.ByteSize())  # it is copied into the literal
+            try:
+                return _literal_of_checked(value, kind)
+            except (ValueError, OverflowError):  # a time that is in the year 10,000 in UTC
+                wrong_parts = [(at, _wrong_format(schema["format"]))]
+        if len(errors) < self._most_errors:
+            errors += wrong_parts
+        return Literal()
 
-    def check(self, value: Any, schema: Schema, at: Location, depth: int) -> None:
-        """Check a value of any type.
+    def _union(
+        self, value: Any, kind: LiteralType, schema: Schema, at: Location, errors: list[Error]
+    ) -> Literal:
+        """Choose the variant of a union as the SDK does.
 
-        Raises:
-            TooComplexError: When the budget is used up.
+        This is the variant with the value's exact type, or else the only one that accepts it.
         """
+        fitting: list[Literal] = []
+        failed: list[list[Error]] = []
+        for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
+            wrong: list[Error] = []
+            literal = self._literal(value, variant, variant_schema, at, wrong)
+            if not wrong:
+                self._spend(0, variant.ByteSize())  # it is copied into the literal
+                fitting.append(Literal(scalar={"union": {"value": literal, "type": variant}}))
+                if EXACT.get(type(value)) == variant.simple and value not in NOT_FINITE:
+                    return fitting[-1]
+            elif variant_schema != SIMPLE[SimpleType.NONE]:
+                failed.append(wrong)
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            errors.append((at, f"matches {len(fitting)} types of the union: ambiguous"))
+        elif len(failed) == 1:
+            errors += failed[0]
+        else:
+            errors.append((at, "matches none of the types of the union"))
+        return Literal()
+
+    def _faults(self, value: Any, schema: Schema, at: Location, depth: int) -> Iterator[Error]:
+        """Yield what is wrong with a value of any type."""
         self._spend_on(value, depth)
         if "not" in schema:
-            self.fail(at, f"cannot be given: {schema.get('description', 'by its schema')}")
+            yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
         elif "$ref" in schema:
             target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            self.check(value, target, at, depth + 1)
+            yield from self._faults(value, target, at, depth + 1)
         elif "anyOf" in schema:
-            fitting = (
-                variant
-                for variant in schema["anyOf"]
-                if not self.attempt(self.check, value, variant, at, depth + 1)[1]
-            )
+            variants = schema["anyOf"]
+            fitting = (of for of in variants if not any(self._faults(value, of, at, depth + 1)))
             if next(fitting, None) is None:
-                self.fail(at, "matches none of the types of the union")
+                yield at, "matches none of the types of the union"
             elif value in NOT_FINITE and next(fitting, None) is not None:
-                self.fail(at, "may be a number or a text")
-        elif wrong := self.fault(value, schema):
-            self.fail(at, wrong)
+                yield at, "may be a number or a text"
+        elif wrong := self._fault(value, schema):
+            yield at, wrong
         elif isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items", {})
             for index, item in enumerate(value):
                 of = first[index] if index < len(first) else rest
-                self.check(item, of, (*at, index), depth + 1)
+                yield from self._faults(item, of, (*at, index), depth + 1)
         elif isinstance(value, dict):
-            self._check_object(value, schema, at, depth)
+            yield from self._faults_of_fields(value, schema, at, depth)
 
-    def fault(self, value: Any, schema: Schema = TEXT) -> str:
+    def _faults_of_fields(
+        self, fields: dict[str, Any], schema: Schema, at: Location, depth: int
+    ) -> Iterator[Error]:
+        """Yield what is wrong with fields. The task knows the defaults of those left out."""
+        properties, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
+        for name in schema.get("required", []):
+            self._spend(depth)
+            if name not in fields:
+                yield (*at, name), "must be given"
+        keys = set[str]()
+        for name, item in fields.items():
+            place = (*at, name)
+            self._spend_on(name, depth)
+            if name not in properties and rest is False:
+                yield place, "there is no such field"
+            elif wrong := self._fault(name, TEXT):
+                yield place, wrong
+            elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
+                yield place, "must be named by an integer, such as 10"
+            elif (key := name if properties else _key(name)) in keys:
+                yield place, "would be the same key as another, if they are numbers"
+            else:
+                keys.add(key)
+                yield from self._faults(item, properties.get(name, rest), place, depth + 1)
+
+    def _fault(self, value: Any, schema: Schema) -> str:
         """Return what is wrong with a value, apart from its items, or an empty text."""
         name, names = TYPES.get(type(value)), schema.get("type")
         names = names if isinstance(names, list) else [names or name or "JSON"]
         if name == "string" and "number" in names and value in NOT_FINITE:
             return ""
-        fits = name in names or (name == "integer" and "number" in names)
-        if not name or not fits:
+        if not name or not (name in names or (name == "integer" and "number" in names)):
             return f"must be of type {' or '.join(map(str, names))}"
         members = schema.get("enum", [schema["const"]] if "const" in schema else [])
         self._spend(0, (1 + len(value if name == "string" else "")) * len(members))
-        if members and not any(type(value) is type(each) and value == each for each in members):
-            return f"must be {' or '.join(_valid_start(str(each)) for each in members[:10])}"
+        if members and not any(type(value) is type(one) and value == one for one in members):
+            return f"must be {' or '.join(_valid_start(str(one)) for one in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
         if name == "string":
@@ -200,130 +283,6 @@ class Converter:
             return f"must have {len(first)} items"
         return ""
 
-    def _check_object(self, value: Any, schema: Schema, at: Location, depth: int) -> None:
-        """Check the fields. Those that are left out are left to the task, which knows defaults."""
-        properties, required = schema.get("properties", {}), schema.get("required", [])
-        rest = schema.get("additionalProperties", {})
-        for name in required:
-            self._spend(depth)
-            if name not in value:
-                self.fail((*at, name), "must be given")
-        keys = set[str]()
-        for name, item in value.items():
-            place = (*at, name)
-            self._spend_on(name, depth)
-            if name not in properties and rest is False:
-                self.fail(place, "there is no such field")
-                continue
-            if wrong := self.fault(name):
-                self.fail(place, wrong)
-                continue
-            key = name if properties else _key(name)
-            if "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
-                self.fail(place, "must be named by an integer, such as 10")
-            elif key in keys:
-                self.fail(place, "would be the same key as another, if they are numbers")
-            else:
-                keys.add(key)
-                self.check(item, properties.get(name, rest), place, depth + 1)
-
-    def convert(self, name: str, value: Any, kind: LiteralType) -> Literal:
-        """Convert one input; raise `TooComplexError` when the budget is used up."""
-        return self._literal(value, kind, self._schemas.of_type(kind), (name,), 0)
-
-    def _literal(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
-    ) -> Literal:
-        which = kind.WhichOneof("type")
-        if which == "union_type" and "anyOf" in schema:
-            return self._union(value, kind, schema, at, depth)
-        if isinstance(value, Enum) and (which == "enum_type" or isinstance(value, str)):
-            value = value.name if which == "enum_type" else value.value
-        if type(value) is list and which == "collection_type" and "not" not in schema:
-            self._spend(depth)
-            items = [
-                self._literal(item, kind.collection_type, schema["items"], (*at, i), depth + 1)
-                for i, item in enumerate(value)
-            ]
-            return Literal(collection={"literals": items})
-        if type(value) is dict and which == "map_value_type" and "not" not in schema:
-            self._spend(depth)
-            of, of_schema = kind.map_value_type, schema["additionalProperties"]
-            entries = {}
-            for key, item in value.items():
-                self._spend_on(key, depth)
-                if wrong := self.fault(key):
-                    self.fail((*at, key), wrong)
-                else:
-                    entries[key] = self._literal(item, of, of_schema, (*at, key), depth + 1)
-            return Literal(map={"literals": entries})
-        if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
-            value = dict(value)
-        if kind.simple == SimpleType.FLOAT and type(value) is int and abs(value) < 2**1000:
-            value = float(value)  # it overflows from 2**1024 on; what is larger is refused below
-        if isinstance(value, Literal):  # the app's own, such as a time; of another type, it fails
-            field, _ = PRIMITIVES.get(kind.simple, ("", None))
-            if value.scalar.primitive.WhichOneof("value") == field:
-                return value
-        _, errors = self.attempt(self.check, value, schema, at, depth)
-        return self._fail_all(errors) if errors else self._scalar(value, kind, at, depth)
-
-    def _scalar(self, value: Any, kind: LiteralType, at: Location, depth: int) -> Literal:
-        which, simple = kind.WhichOneof("type"), kind.simple
-        if which == "enum_type":
-            return Literal(scalar={"primitive": {"string_value": value}})
-        if which != "simple":
-            self._spend(depth, kind.ByteSize())  # it is copied into the literal
-            return _literal_of_stored({"uri": value} if isinstance(value, str) else value, kind)
-        if simple == SimpleType.NONE:
-            return Literal(scalar={"none_type": {}})
-        if simple not in PRIMITIVES:
-            return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
-        field, parse = PRIMITIVES[simple]
-        try:
-            parsed = parse(value)
-            if field == "duration" and abs(parsed) > LONGEST:
-                raise OverflowError
-            return Literal(scalar={"primitive": {field: parsed}})
-        except (ValueError, OverflowError):
-            form = SIMPLE[simple]["format"]
-            return self._fail_all([(at, f"must be of the format {form}, and not beyond all time")])
-
-    def _fail_all(self, errors: Sequence[Error]) -> Literal:
-        for location, message in errors:
-            self.fail(location, message)
-        return Literal()
-
-    def _union(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, depth: int
-    ) -> Literal:
-        """Choose the variant of a union as the SDK does.
-
-        This is the variant with the value's exact type, or else the only one that accepts it.
-        """
-        fitting: list[Literal] = []
-        wrong: list[list[Error]] = []
-        for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
-            literal, errors = self.attempt(
-                self._literal, value, variant, variant_schema, at, depth + 1
-            )
-            if not errors:
-                self._spend(depth, variant.ByteSize())  # it is copied into the literal
-                literal = Literal(scalar={"union": {"value": literal, "type": variant}})
-                fitting.append(literal)
-                field, _ = PRIMITIVES.get(variant.simple, ("", None))
-                if EXACT.get(type(value)) == field and value not in NOT_FINITE:
-                    return literal
-            elif variant_schema != SIMPLE[SimpleType.NONE]:
-                wrong.append(errors)
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            wrong = [[(at, f"matches {len(fitting)} types of the union: ambiguous")]]
-        elif len(wrong) != 1:
-            wrong = [[(at, "matches none of the types of the union")]]
-        return self._fail_all(wrong[0])
-
 
 def _fault_of_text(text: str, form: str) -> str:
     if _valid_start(text, len(text)) != text:  # JSON strings may contain lone surrogates
@@ -331,14 +290,18 @@ def _fault_of_text(text: str, form: str) -> str:
     if form == "uri" and not URI.match(text):
         return "must be of the format uri"
     if form in FORMATS:
-        pattern, parse, example = FORMATS[form]
+        pattern, parse, _ = FORMATS[form]
         try:
             if not re.fullmatch(pattern, text, re.ASCII):
                 raise ValueError
             parse(text)
         except (ValueError, OverflowError):
-            return f"must be of the format {form}, such as {example}"
+            return _wrong_format(form)
     return ""
+
+
+def _wrong_format(form: str) -> str:
+    return f"must be of the format {form}, such as {FORMATS[form][2]}"
 
 
 def _key(name: str) -> str:
@@ -355,19 +318,29 @@ def _valid_start(text: str, longest: int = 100) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
 
 
-def _valid_location(location: Location) -> Location:
-    return tuple(part if type(part) is int else _valid_start(str(part)) for part in location)
+def _valid_part(part: object) -> str | int:
+    return part if type(part) is int else _valid_start(str(part))
 
 
-def _literal_of_stored(given: Mapping[str, str], kind: LiteralType) -> Literal:
-    """Make a file, a folder or a dataframe, which is stored elsewhere."""
-    name = given.get("format", "")
-    if kind.WhichOneof("type") == "blob":
+def _literal_of_checked(value: Any, kind: LiteralType) -> Literal:
+    match kind.WhichOneof("type"):
+        case "enum_type":
+            return Literal(scalar={"primitive": {"string_value": value}})
+        case "simple" if kind.simple in PRIMITIVES:
+            field, parse = PRIMITIVES[kind.simple]
+            return Literal(scalar={"primitive": {field: parse(value)}})
+        case "simple" if kind.simple == SimpleType.NONE:
+            return Literal(scalar={"none_type": {}})
+        case "simple":
+            return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
+    given = {"uri": value} if isinstance(value, str) else value
+    name, stored = given.get("format", ""), {"uri": given["uri"]}
+    if kind.HasField("blob"):
         of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
-        scalar: Any = {"blob": {"uri": given["uri"], "metadata": {"type": of}}}
+        scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
     else:
         table = StructuredDatasetType(format=name)
         table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
         metadata = {"structured_dataset_type": table}
-        scalar = {"structured_dataset": {"uri": given["uri"], "metadata": metadata}}
+        scalar = {"structured_dataset": stored | {"metadata": metadata}}
     return Literal(scalar=scalar, hash=given.get("hash"))

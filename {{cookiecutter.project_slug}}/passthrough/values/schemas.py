@@ -1,29 +1,27 @@
 """Literal types to JSON Schema (2020-12).
 
 The type of a dataclass or a model contains a JSON Schema from the author's SDK, which is untrusted
-input. Only keywords listed here are kept, and only if their values are valid. ``pattern`` is not
-one of them: matching a regular expression can take for ever. Of ``default``, only plain values are
-kept, and no number that may have been rounded: the task knows the others. References stay
-references, so a schema never grows beyond its source.
+input. Only keywords listed here are kept, and only if their values are valid: not ``pattern``,
+since matching a regular expression can take for ever, and of ``default`` no number that may have
+been rounded. References stay references, so a schema never grows beyond its source.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Any, TypeGuard
 
 from flyteidl2.core.interface_pb2 import TypedInterface
 from flyteidl2.core.types_pb2 import LiteralType, SimpleType
 from flyteidl2.task.common_pb2 import NamedParameter
 
-from ..limits import limits
-from .budget import Budget, TooComplexError
+from .budget import TEXT, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 UNSUPPORTED: Schema = {"not": {}}
+PICKLE = UNSUPPORTED | {"description": "a Python object, which Flyte stores as a pickle"}
 ANY_VALUE: Schema = {"type": ["string", "integer"]}
 INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
 DURATION: Schema = {
@@ -63,8 +61,7 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
     "const": PLAIN,
     "default": (bool, int, float, str),
 }
-"""Keywords with plain values, and the types of these. Of a task's parameter, they are from
-``pydantic.Field``. Bounds are shown, but only checked by the task."""
+"""Keywords with plain values, and the types of these. Only the task checks bounds."""
 
 
 def inputs_schema(
@@ -76,18 +73,14 @@ def inputs_schema(
 
     They come last, in the task's order. Flyte keeps no other order: the SDK sorts inputs by name.
     """
-    variables, budget = interface.inputs.variables, budget or Budget()
-    if len(variables) > limits().names:
-        return {"$schema": DIALECT, **_unsupported(f"more than {limits().names} inputs")}
-    if any(len(entry.key) > limits().name_chars for entry in variables):
-        return {"$schema": DIALECT, **_unsupported("inputs with names that are too long")}
+    budget = budget or Budget()
     literals = {
         named.name: named.parameter.default
-        for named in islice(defaults, limits().names)
+        for named in defaults
         if named.parameter.HasField("default")
     }
     builder, reader, properties = SchemaBuilder(budget), Reader(budget), {}
-    for entry in variables:
+    for entry in interface.inputs.variables:
         properties[entry.key] = schema = builder.of_type(entry.value.type)
         if entry.value.description and "description" not in schema:
             schema["description"] = entry.value.description[:1000]
@@ -143,14 +136,7 @@ class SchemaBuilder:
         return schema if "not" in schema else _plain_keywords(given) | schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
-        variants = kind.union_type.variants
-        is_pickle = blob_kind(kind.blob) == "pickle"
-        for variant in variants:
-            self._spend(depth)
-            is_pickle |= blob_kind(variant.blob) == "pickle"
         match kind.WhichOneof("type"):
-            case _ if is_pickle:
-                return _unsupported("a Python object, which Flyte stores as a pickle")
             case "simple" if kind.simple in SIMPLE:
                 return dict(SIMPLE[kind.simple])
             case "collection_type":
@@ -159,25 +145,27 @@ class SchemaBuilder:
                 items = self._of_type(kind.map_value_type, depth + 1)
                 return {"type": "object", "additionalProperties": items}
             case "enum_type" if kind.enum_type.values:
-                values = []
-                for value in kind.enum_type.values:
-                    self._spend(depth, len(value))
-                    values.append(value)
-                return {"type": "string", "enum": values}
+                self._spend(depth, TEXT * len(kind.enum_type.values) + kind.ByteSize())
+                return {"type": "string", "enum": [*kind.enum_type.values]}
             case "blob":
-                return _reference_to(blob_kind(kind.blob))
+                of = blob_kind(kind.blob)
+                return dict(PICKLE) if of == "pickle" else _reference_to(of)
             case "structured_dataset_type":
                 return _reference_to("dataframe")
-            case "union_type" if variants:
-                return {"anyOf": [self._of_type(variant, depth + 1) for variant in variants]}
+            case "union_type" if kind.union_type.variants:
+                variants = [self._of_type(one, depth + 1) for one in kind.union_type.variants]
+                return dict(PICKLE) if PICKLE in variants else {"anyOf": variants}
         return _unsupported("a type that cannot be written as JSON")
 
     def _of_document(self, given: Schema, depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
-        known: Schema = {}
-        for keyword in ("definitions", "$defs"):
-            if isinstance(given.get(keyword), dict):
-                known |= given[keyword]
+        sources = (given.get(keyword) for keyword in ("definitions", "$defs"))
+        known = {
+            name: of
+            for source in sources
+            if isinstance(source, dict)
+            for name, of in source.items()
+        }
         names = {
             name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
             for number, name in enumerate(sorted(known), len(self.definitions) + 1)
@@ -211,17 +199,17 @@ class SchemaBuilder:
         if prefix in {"#/$defs", "#/definitions"} and name in names:
             kept["$ref"] = f"#/$defs/{names[name]}"
 
-        def each(schemas: Iterable[Any]) -> list[Schema]:
-            return [self._of_schema(schema, names, depth + 1) for schema in schemas]
+        def copy(schema: Any) -> Schema:
+            return self._of_schema(schema, names, depth + 1)
 
         if isinstance(items := given.get("items"), dict):
-            kept["items"] = each([items])[0]
+            kept["items"] = copy(items)
         if isinstance(rest := given.get("additionalProperties"), dict | bool):
-            kept["additionalProperties"] = each([rest])[0] if rest else rest
+            kept["additionalProperties"] = rest and copy(rest)
         if isinstance(properties := given.get("properties"), dict):
-            kept["properties"] = dict(zip(properties, each(properties.values()), strict=True))
+            kept["properties"] = {name: copy(schema) for name, schema in properties.items()}
         if isinstance(first := given.get("prefixItems"), list):
-            kept["prefixItems"] = each(first)
+            kept["prefixItems"] = [*map(copy, first)]
         keys = given.get("propertyNames")
         if isinstance(keys, dict) and keys.get("type", "string") != "string":
             if keys["type"] != "integer":
@@ -231,7 +219,7 @@ class SchemaBuilder:
             variants = given.get(keyword)
             # Several schemas in allOf would have to hold at once; the SDK writes only one.
             if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
-                kept["anyOf"] = each(variants)
+                kept["anyOf"] = [*map(copy, variants)]
         return kept
 
 
@@ -261,4 +249,4 @@ def _plain_keywords(given: Schema) -> Schema:
 
 
 def _is_list_of(values: Any, types: tuple[type, ...]) -> TypeGuard[list[Any]]:
-    return isinstance(values, list) and bool(values) and all(type(each) in types for each in values)
+    return isinstance(values, list) and bool(values) and all(type(one) in types for one in values)
