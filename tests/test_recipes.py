@@ -58,19 +58,19 @@ def test_a_recipe_is_short_and_has_a_test(recipe: Recipe) -> None:
 
 def test_every_operation_of_the_sdks_webhook_app_is_in_the_table() -> None:
     readme = (ROOT / PROJECT / "docs/recipes/README.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", readme, re.MULTILINE)
+    rows = re.findall(r"^\| (`.+`) \| .+ \|$", readme, re.MULTILINE)
     operations = get_args(_webhook_app.WebhookEndpoint)
-    assert [name for name, _ in rows] == list(operations)
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(operations)
     environment = _webhook_app.FlyteWebhookAppEnvironment(name="webhook")
     assert environment.app
     paths = environment.app.openapi()["paths"].values()
-    assert sum(map(len, paths)) == len(operations) == 18
+    assert f"app has {sum(map(len, paths))} operations" in readme
 
 
-def test_endpoints_in_the_table_exist(default_project: Path) -> None:
+def test_its_sample_endpoints_exist_here(default_project: Path) -> None:
     readme = (default_project / "docs/recipes/README.md").read_text("utf-8")
     routers = "".join(file.read_text() for file in (default_project / "app/routers").glob("*.py"))
     routers += (default_project / "passthrough/http/docs.py").read_text("utf-8")
-    routers = routers.replace(":path}", "}")
-    for method, path in re.findall(r"`(GET|POST) (/[^`?]+)`", readme):
-        assert re.search(rf'@router\.{method.lower()}\(\s*"{re.escape(path)}"', routers), path
+    (samples,) = re.findall(r"^\| (.+) \| sample endpoints \|$", readme, re.MULTILINE)
+    for name in re.findall(r"`(\w+)`", samples):
+        assert f"def {name}(" in routers, name

@@ -4,7 +4,7 @@ A suite loads it with ``pytest_plugins = ["local_flyte.testing"]`` in its ``conf
 defines the fixture ``url``, the address of its app. PYTEST_DONT_REWRITE
 
 Nothing here uses an endpoint of the app. With ``FLYTE_TEST_ENDPOINT`` (``dns:///host[:port]``) the
-tests run against a real Flyte: see docs/testing.md.
+tests run against a real Flyte: see docs/operating.md.
 """
 
 import asyncio

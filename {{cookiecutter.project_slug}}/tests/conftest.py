@@ -1,4 +1,4 @@
-"""The running app, and runs to call it about: see docs/testing.md.
+"""The running app, and runs to call it about: see docs/operating.md.
 
 The local Flyte is started once, with the tests' own tasks. Don't assume that it is otherwise empty:
 there may be runs of other tests or other people.
