@@ -149,7 +149,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     said = run([*PYTEST, f"--ignore={ALLOWED}", *wanted], project)
     assert re.search(r"\d{2} passed", said), said
 
-    cut(main, "    ProjectDomain,\n")
+    cut(main, "ProjectDomain, ")
     put(main, IMPORT, "from .allowed import Allowed\n")
     main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
