@@ -26,7 +26,7 @@ test-all: .venv/installed  ## Run every test, as CI does once a week: other Pyth
 coverage: .venv/installed  ## Run a generated project's tests and show the lines of its app that they miss
 	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes -rP
 
-mutants: .venv/installed  ## Mutate the middleware and values, and check that tests fail (ten minutes)
+mutants: .venv/installed  ## Mutate the middleware, and check that tests fail (minutes)
 	$(BIN)/python -m tests.mutants.run
 
 bench: .venv/installed  ## Compare the middleware with the SDK's, and the app with a minimal one

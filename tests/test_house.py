@@ -1,4 +1,4 @@
-"""Workflows, generated files with any names, Makefiles, and pages. `make check` lints our code."""
+"""Workflows, generated files with any names, and Makefiles. `make check` lints our code."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from template import ROOT, tracked_files
 
-from .baking import BIN, PROJECT, QUESTIONS, Baker, name_of, run
+from .baking import BIN, Baker, name_of, run
 
 
 def lint_workflow(workflow: Path, cwd: Path) -> None:
@@ -86,27 +86,6 @@ def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> Non
         )
     }
     assert "passthrough" in imported <= {"passthrough", "passthrough.agents"}
-
-
-def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *default_project.rglob("*.md")]
-    pages += (ROOT / "benchmarks").glob("*.md")
-    assert len(pages) > 4
-    for page in pages:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_the_readme_lists_the_questions() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    for key, value in QUESTIONS.items():
-        default = value[0] if isinstance(value, list) else value
-        assert default in readme or key in {"description", "author"}, key
-
-
-@pytest.mark.parametrize(("folder", "words"), [("", 650), (PROJECT, 900)])
-def test_a_readme_is_short(folder: str, words: int) -> None:
-    assert len((ROOT / folder / "README.md").read_text("utf-8").split()) <= words
 
 
 def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:

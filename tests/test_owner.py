@@ -313,20 +313,3 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
     assert "such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}" in told
     assert re.search(r"GET /broken answered 500: .*\n.*This is a bug in the endpoint", told)
     assert not re.search("FAILED .*hello", told)
-
-
-def test_make_check_and_make_format_report_everything(baker: Baker, tmp_path: Path) -> None:
-    project = baker(tmp_path)
-    (project / "app/ugly.py").write_text('"""Ugly."""\n\nX : int="one"\ndef f():\n    return Y\n')
-    (project / "tests/ugly.py").write_text("from flyteidl2.core import literals_pb2\n")
-    with pytest.raises(AssertionError) as failed:
-        make("check", project)
-    for finding in (
-        "would be reformatted",
-        "Undefined name `Y`",
-        "`flyteidl2` is banned: use flyte.remote and flyte.run",
-        "app/ugly.py:3: error:",
-    ):
-        assert finding in str(failed.value)
-    assert "Undefined name `Y`" in make("format", project)
-    assert '\nX: int = "one"\n' in (project / "app/ugly.py").read_text()

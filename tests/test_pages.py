@@ -1,10 +1,33 @@
-"""Tables of pages are what ``tools/pages.py`` makes of the code."""
+"""Pages: links, tables that ``tools/pages.py`` makes, and the tests that promises name."""
+
+import re
+from pathlib import Path
 
 import pages
 import pytest
 from template import ROOT
 
-from .baking import PROJECT
+from .baking import PROJECT, QUESTIONS
+
+PROMISES = [
+    (folder, line)
+    for folder in (ROOT, ROOT / PROJECT)
+    for table in (folder / "SECURITY.md").read_text("utf-8").split("|---|---|\n")[1:]
+    for line in table.split("\n\n")[0].splitlines()
+]
+
+
+@pytest.mark.parametrize(("folder", "line"), PROMISES, ids=[line[2:40] for _, line in PROMISES])
+def test_a_promise_names_tests_that_exist_and_only_names_that_occur_in_their_files(
+    folder: Path, line: str
+) -> None:
+    _, promise, tested_by, _ = line.split("|")
+    named = re.findall(r"`((?:tests|local_flyte)/\S+)::(test_\w+)`", tested_by)
+    assert named
+    for file, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (folder / file).read_text("utf-8"), re.M), test
+    text = "".join((folder / file).read_text("utf-8") for file, _ in named)
+    assert [name for name in re.findall(r"`(.+?)`", promise) if name not in text] == []
 
 
 @pytest.mark.parametrize("name", pages.TABLES)
@@ -17,3 +40,24 @@ def test_each_setting_says_what_it_means() -> None:
     rows = [row.split(" | ") for row in pages.settings().splitlines()[2:]]
     assert len(rows) > 15
     assert all(len(meaning) > 10 for _, meaning, _ in rows)
+
+
+def test_every_link_between_our_pages_leads_somewhere(default_project: Path) -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *default_project.rglob("*.md")]
+    pages += (ROOT / "benchmarks").glob("*.md")
+    assert len(pages) > 4
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_lists_the_questions() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for key, value in QUESTIONS.items():
+        default = value[0] if isinstance(value, list) else value
+        assert default in readme or key in {"description", "author"}, key
+
+
+@pytest.mark.parametrize(("folder", "words"), [("", 650), (PROJECT, 900)])
+def test_a_readme_is_short(folder: str, words: int) -> None:
+    assert len((ROOT / folder / "README.md").read_text("utf-8").split()) <= words

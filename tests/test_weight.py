@@ -4,16 +4,16 @@ The app is a process of its own. What alice asks for is as large as it may be; b
 again and again. The local Flyte answers both.
 """
 
-import re
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +43,8 @@ WAIT = 1.0  # seconds, on a machine with two idle cores
 WORK = 0.024  # seconds that such a machine takes for `work`
 MEMORY = 250 * MEGABYTE  # at most, while they are served
 LEFT = 150 * MEGABYTE  # afterwards
-STREAM_SECONDS, QUIET_SECONDS = 2.0, 0.5  # that a stream is read, and that it is waited for more
+STREAM_SECONDS, QUIET_SECONDS = 1.0, 0.3  # that a stream is read, and that it is waited for more
+OPEN_REQUESTS = 15  # of a caller
 RUN = RunIdentifier(org="local", project="flytesnacks", domain="development", name="large")
 STREAM = "application/connect+proto"
 
@@ -89,11 +90,12 @@ def data() -> GetActionDataResponse:
     return made
 
 
-def actions(count: int) -> list[pb.WatchActionsResponse]:
-    messages = []
+def actions(count: int) -> list[Message]:
+    messages: list[Message] = []
     for start in range(0, count, 1000):
-        messages.append(message := pb.WatchActionsResponse())
-        for number in range(start, start + 1000):
+        message = pb.WatchActionsResponse()
+        messages.append(message)
+        for number in range(start, min(start + 1000, count)):
             action = message.enriched_actions.add().action
             action.id.CopyFrom(identifier(f"a{number}"))
             action.status.phase = ACTION_PHASE_SUCCEEDED if number else ACTION_PHASE_RUNNING
@@ -101,32 +103,20 @@ def actions(count: int) -> list[pb.WatchActionsResponse]:
     return messages
 
 
-def log() -> list[TailLogsResponse]:
-    lines = [LogLine(message=f"line {number} of very many") for number in range(100_000)]
-    return [TailLogsResponse(logs=[TailLogsResponse.Logs(lines=lines)])]
+def log() -> Message:
+    lines = [LogLine(message=f"line {number} of very many " * 2) for number in range(50_000)]
+    return TailLogsResponse(logs=[TailLogsResponse.Logs(lines=lines)])
 
 
-@dataclass
 class Large:
     """Wraps the services of a local Flyte: alice's calls get large answers."""
 
-    flyte: LocalFlyte
-    answers: dict[str, list[bytes]] = field(default_factory=dict)
-    """By method; streams then stay open."""
-
-    def __post_init__(self) -> None:
-        services = self.flyte._services.applications
+    def __init__(self, flyte: LocalFlyte) -> None:
+        self.flyte = flyte
+        self.answers: Mapping[str, list[bytes]] = {}  # by method; streams then stay open
+        services = flyte._services.applications
         for path, service in [*services.items()]:
             services[path] = self._wrapped(service)
-
-    def send(self, **messages: Message | list[Any]) -> None:
-        """Answer these methods with these messages from now on."""
-        self.answers = {
-            method: [
-                one.SerializeToString() for one in (some if isinstance(some, list) else [some])
-            ]
-            for method, some in messages.items()
-        }
 
     def _wrapped(self, service: ASGIApp) -> ASGIApp:
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,8 +128,7 @@ class Large:
             while (await receive()).get("more_body"):
                 pass
             is_stream = headers["content-type"] == STREAM
-            kind = STREAM if is_stream else "application/proto"
-            start = [(b"content-type", kind.encode())]
+            start = [(b"content-type", headers["content-type"].encode())]
             await send({"type": "http.response.start", "status": 200, "headers": start})
             for message in answer:
                 body = struct.pack(">BI", 0, len(message)) + message if is_stream else message
@@ -150,38 +139,27 @@ class Large:
         return serve
 
 
+@dataclass
 class Process:
     """The app's process, and its memory in bytes."""
 
-    def __init__(self, url: str, pid: int) -> None:
-        self.url, self._folder = url, Path(f"/proc/{pid}")
+    url: str
+    pid: int
 
-    def _status(self, name: str) -> int:
-        found = re.search(rf"{name}:\s+(\d+)", (self._folder / "status").read_text())
-        assert found
-        return 1024 * int(found[1])
-
-    @property
-    def memory(self) -> int:
-        return self._status("VmRSS")
-
-    @property
-    def peak(self) -> int:
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        (self._folder / "clear_refs").write_text("5")
+    def memory(self, name: str) -> int:
+        """Return ``VmRSS``, what it has now, or ``VmHWM``, what it had at most."""
+        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
+        return 1024 * int(status.partition(f"{name}:")[2].split()[0])
 
 
 def slowness() -> float:
     """Return how much slower this machine is now than two idle cores."""
-
-    def work() -> float:
+    took = []
+    for _ in range(5):
         began = time.perf_counter()
         sum(range(2_000_000))
-        return time.perf_counter() - began
-
-    return max(1.0, min(work() for _ in range(5)) / WORK)
+        took.append(time.perf_counter() - began)
+    return max(1.0, min(took) / WORK)
 
 
 @pytest.fixture(scope="module")
@@ -195,40 +173,21 @@ def process(
     large: Large, default_project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Process]:
     """The app, which has answered before."""
-    with listen() as listener, ExitStack() as stack:
+    with listen() as listener:
         url, number = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
-        variables = {"FLYTE_TIMEOUT": "60", "OPEN_REQUESTS_PER_CALLER": "20"}
+        variables = {"FLYTE_TIMEOUT": "60", "OPEN_REQUESTS_PER_CALLER": str(OPEN_REQUESTS)}
         variables |= large.flyte.app_environment()
         log = tmp_path_factory.mktemp("weight") / "log"
         command = f"uvicorn app.main:app --fd {number} --no-access-log"
-        program = stack.enter_context(
-            started(command, default_project, f"{url}/health", variables, log, number)
-        )
-        assert httpx.get(f"{url}/me", headers={"Authorization": bearer("bob")}).is_success
-        yield Process(url, program.pid)
-
-
-@dataclass
-class Cost:
-    """What somebody else has waited, in seconds, and the memory, in bytes."""
-
-    usually: float = 0.0
-    waits: list[float] = field(default_factory=list)
-    peak: int = 0
-    left: int = 0
-
-    def __str__(self) -> str:
-        waits = sorted(self.waits)
-        return (
-            f"GET /me: {max(waits):.2f} s at worst of {len(waits)} (without: {self.usually:.3f});"
-            f" memory: {self.peak / MEGABYTE:.0f} MB more at most, {self.left / MEGABYTE:.0f} after"
-        )
+        with started(command, default_project, f"{url}/health", variables, log, number) as program:
+            assert httpx.get(f"{url}/me", headers={"Authorization": bearer("bob")}).is_success
+            yield Process(url, program.pid)
 
 
 @contextmanager
-def watched(process: Process) -> Iterator[Cost]:
-    """Ask who bob is, again and again, while the block runs."""
-    cost, done = Cost(), threading.Event()
+def nobody_else_notices(process: Process) -> Iterator[None]:
+    """Ask who bob is, again and again, while the block runs; measure his waits, and the memory."""
+    waits, done = list[float](), threading.Event()
     with httpx.Client(
         base_url=process.url, headers={"Authorization": bearer("bob")}, timeout=60
     ) as bob:
@@ -240,19 +199,24 @@ def watched(process: Process) -> Iterator[Cost]:
 
         def ask_on() -> None:
             while not done.is_set():
-                cost.waits.append(ask())
+                waits.append(ask())
 
-        cost.usually = max(ask() for _ in range(20))
-        process.forget_peak()
-        before = process.memory
+        usually = max(ask() for _ in range(10))
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5", "utf-8")  # forgets the peak
+        before = process.memory("VmRSS")
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(ask_on)
             try:
-                yield cost
+                yield
             finally:
                 done.set()
                 asking.result()
-        cost.peak, cost.left = process.peak - before, process.memory - before
+    peak, left = (process.memory(name) - before for name in ("VmHWM", "VmRSS"))
+    cost = f"{max(waits):.2f} s, usually {usually:.3f}; {peak=:,} {left=:,} bytes"
+    print(cost)
+    assert max(waits) < WAIT * slowness() + usually, cost
+    assert peak < MEMORY, cost
+    assert left < LEFT, cost
 
 
 def small(phase: int) -> pb.GetRunDetailsResponse:
@@ -260,13 +224,13 @@ def small(phase: int) -> pb.GetRunDetailsResponse:
     return pb.GetRunDetailsResponse(details=runs.RunDetails(action=details(phase, 0)))
 
 
-def of_task(size: int) -> dict[str, Message]:
+def of_task(size: int) -> dict[str, Message | list[Message]]:
     """Return the answers about a run that goes on, and whose task has a spec of this size."""
     action = details(ACTION_PHASE_RUNNING, size)
     return {
         "GetRunDetails": pb.GetRunDetailsResponse(details=runs.RunDetails(action=action)),
         "GetActionDetails": pb.GetActionDetailsResponse(details=action),
-        "WatchActionDetails": pb.WatchActionDetailsResponse(details=action),
+        "WatchActions": actions(1),
     }
 
 
@@ -282,7 +246,7 @@ class Kind:
 
     url: str
     statuses: set[int]
-    answers: Callable[[], Mapping[str, Message | list[Any]]] = dict
+    answers: Callable[[], Mapping[str, Message | list[Message]]] = dict
     content: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -316,86 +280,71 @@ KINDS = {
 }
 
 
-class Client:
-    """A client of alice's, who reads a stream until it is quiet, or for some seconds."""
+@cache
+def answers_to(kind: str) -> Mapping[str, list[bytes]]:
+    """Return what Flyte answers to the calls of a kind of request, by method."""
+    return {
+        method: [each.SerializeToString() for each in (some if isinstance(some, list) else [some])]
+        for method, some in KINDS[kind].answers().items()
+    }
 
-    def __init__(self, process: Process, kind: Kind) -> None:
-        self._kind = kind
-        headers = {"Authorization": bearer("alice"), "Content-Type": "application/json"}
-        timeout = httpx.Timeout(120, read=120)
-        self._http = httpx.Client(
-            base_url=process.url, headers=headers | dict(kind.headers), timeout=timeout
-        )
 
-    def open(self) -> int:
-        """Return the status, once the answer, or what there is of a stream, has been read."""
-        method = "POST" if self._kind.content else "GET"
-        request = self._http.build_request(method, self._kind.url, content=self._kind.content)
-        self._answer = self._http.send(request, stream=True)
-        if "event-stream" not in self._answer.headers["content-type"]:
-            self._answer.read()
-            return self._answer.status_code
-        until = time.monotonic() + STREAM_SECONDS
+def send(process: Process, kind: Kind, all_answered: threading.Barrier) -> httpx.Response:
+    """Return the answer, read to its end; of a stream, what comes within some seconds.
+
+    Nobody reads a stream before all have been answered.
+    """
+    headers = {"Authorization": bearer("alice"), "Content-Type": "application/json"}
+    headers |= kind.headers
+    with httpx.Client(base_url=process.url, headers=headers, verify=False) as alice:
+        method = "POST" if kind.content else "GET"
+        request = alice.build_request(method, kind.url, content=kind.content, timeout=120)
+        answer = alice.send(request, stream=True)
+        is_stream = "event-stream" in answer.headers["content-type"]
+        if not is_stream:
+            answer.read()
+        all_answered.wait(120)
         request.extensions["timeout"]["read"] = QUIET_SECONDS
+        until = time.monotonic() + STREAM_SECONDS
         with suppress(httpx.ReadTimeout):
-            for _ in self._answer.iter_raw():
+            for _ in answer.iter_raw() if is_stream else ():
                 if time.monotonic() > until:
                     break
-        return self._answer.status_code
-
-    def retry_after(self) -> int:
-        return int(self._answer.headers.get("retry-after", 0))
-
-    def close(self) -> None:
-        self._http.close()
+        return answer
 
 
-@contextmanager
-def asked(process: Process, kind: Kind, times: int) -> Iterator[list[tuple[int, Client]]]:
-    """Send a request several times at once; leave all at the end of the block."""
-    with ExitStack() as stack, ThreadPoolExecutor(times) as pool:
-        clients = [Client(process, kind) for _ in range(times)]
-        for client in clients:
-            stack.callback(client.close)
-        yield [*zip(pool.map(Client.open, clients), clients, strict=True)]
-
-
-def check(cost: Cost) -> None:
-    print(cost)
-    assert max(cost.waits) < WAIT * slowness() + cost.usually, str(cost)
-    assert cost.peak < MEMORY, str(cost)
-    assert cost.left < LEFT, str(cost)
+def send_at_once(process: Process, name: str, times: int) -> list[httpx.Response]:
+    """Return the answers to a request that is sent several times at once."""
+    all_answered = threading.Barrier(times)
+    with ThreadPoolExecutor(times) as pool:
+        sent = [pool.submit(send, process, KINDS[name], all_answered) for _ in range(times)]
+        return [each.result() for each in sent]
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_ten_of_the_largest_message_at_once_delay_and_fill_nothing(
     large: Large, process: Process, name: str
 ) -> None:
-    kind = KINDS[name]
-    large.send(**kind.answers())
-    with watched(process) as cost, asked(process, kind, 10) as answers:
-        assert {status for status, _ in answers} <= kind.statuses
-    check(cost)
+    large.answers = answers_to(name)
+    with nobody_else_notices(process):
+        answers = send_at_once(process, name, 10)
+    assert {answer.status_code for answer in answers} <= KINDS[name].statuses
 
 
 def test_streams_of_the_largest_run_leave_nothing_behind(large: Large, process: Process) -> None:
-    kind = KINDS["events"]
-    large.send(**kind.answers())
-    with watched(process) as cost:
-        for _ in range(8):
-            with asked(process, kind, 1) as answers:
-                assert [status for status, _ in answers] == [200]
-    check(cost)
+    large.answers = answers_to("events")
+    with nobody_else_notices(process):
+        answers = [*chain(*(send_at_once(process, "events", 1) for _ in range(8)))]
+    assert {answer.status_code for answer in answers} == {200}
 
 
-def test_a_caller_who_sends_a_hundred_at_once_is_refused_the_rest(
+def test_a_caller_who_opens_a_hundred_streams_at_once_is_refused_the_rest(
     large: Large, process: Process
 ) -> None:
-    kind = KINDS["inputs and outputs"]
-    large.send(**kind.answers())
-    with watched(process) as cost, asked(process, kind, 100) as answers:
-        refused = [client for status, client in answers if status == 429]
-        assert {status for status, _ in answers} == {200, 429}
-        assert refused
-        assert all(client.retry_after() for client in refused)
-    check(cost)
+    large.answers = answers_to("events")
+    with nobody_else_notices(process):
+        answers = send_at_once(process, "events", 100)
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 100 - OPEN_REQUESTS
+    assert all(int(answer.headers["retry-after"]) for answer in refused)
+    assert {answer.status_code for answer in answers} == {200, 429}
