@@ -272,10 +272,9 @@ def test_what_agents_cannot_be_offered_is_refused_at_the_start(local_flyte: Loca
     second, several = APIRouter(), APIRouter()
     second.delete("/echo")(echo)
     several.api_route("/two", methods=["GET", "POST"])(echo_twice)
-    where = rf"{re.escape(__file__)}, line \d+"
     for more, told in (
-        (second, rf"GET /echo/{{text}} \({where}\) and DELETE /echo \({where}\) have one name"),
-        (several, rf"GET, POST /two \({where}\) has several methods"),
+        (second, r"GET /echo/{text} and DELETE /echo would be one operation, echo"),
+        (several, r"GET, POST /two would be one operation"),
     ):
         with pytest.raises(StartError, match=told):
             serve_agents(build_app(*([router] if more is second else []), more))

@@ -1,7 +1,6 @@
 """Valid settings in the environment, and the messages about invalid ones."""
 
 import asyncio
-import os
 
 import pytest
 from starlette.types import Message
@@ -52,8 +51,8 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("TOKEN_HEADER", "x=s3cret, Cookie authorization", "X-Api-Key"),
         ("TRUSTED_ORIGINS", "https://a.example/page * https://*.example.com", "no *"),
         ("TRUSTED_ORIGINS", "https://UI.example https://münchen.example", "lower case"),
-        ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "browsers send them"),
-        ("TRUSTED_ORIGINS", "https://me:s3cret@flyte.example", "browsers send them"),
+        ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "https://host"),
+        ("TRUSTED_ORIGINS", "https://me:s3cret@flyte.example", "https://host"),
         ("ALLOWED_HOSTS", "app.example:8080 https://app.example *", "without ports"),
         ("OAUTH_ISSUER", "login.example.com", "https://host"),
         ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
@@ -103,28 +102,13 @@ def test_valid_values_that_look_wrong_are_accepted() -> None:
     )
 
 
-# Misspelt settings
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [("TRUSTED_ORIGIN", "TRUSTED_ORIGINS"), ("COLORS", "COLOURS"), ("ACCESLOG", "ACCESS_LOG")],
-)
-def test_a_misspelt_setting_gives_a_warning_at_start_and_an_error_when_deploying(
-    name: str, meant: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    load(OwnSettings, {name: "5"})
-    assert f"{name} is not a setting of the app; did you mean {meant}?" in caplog.text
+def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
     assert "env_vars=validated(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
-    with pytest.raises(SettingsError, match=f"did you mean {meant}"):
-        validated(OwnSettings, {name: "5"})
-
-
-def test_variables_that_resemble_no_setting_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
+        with pytest.raises(SettingsError, match=f"{name} is not .* did you mean {meant}"):
+            validated(OwnSettings, {name: "5"})
     others = dict.fromkeys(("DO_NOT_TRACK", "FLYTE_INTERNAL_TASK_PROJECT", "PATH", "_U_ORG"), "1")
     assert validated(Settings, others) == others
-    load(Settings, {**os.environ, **others})
-    assert caplog.text == ""
 
 
 # Refusals at start
@@ -143,8 +127,7 @@ def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
 ) -> None:
     with pytest.raises(SettingsError, match=problem) as refused:
         asyncio.run(connect(load_settings(**variables)))
-    for line in ("env_vars={}", '{"FLYTE_ENDPOINT": "dns:///', '{"ALLOW_ANONYMOUS": "true"}'):
-        assert line in str(refused.value)  # for Union, open source and the devbox
+    assert "deployment.py" in str(refused.value)  # which says what Union and others need
 
 
 @pytest.mark.usefixtures("_safe_sdk")

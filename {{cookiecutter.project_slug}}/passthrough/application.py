@@ -5,7 +5,6 @@ so it is described here, once, for all routes.
 """
 
 import gc
-import math
 import pkgutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -74,11 +73,7 @@ class App(FastAPI):
             options: Passed on to FastAPI.
         """
         self.settings, self.public = settings, {*docs.PATHS, *public}
-        # Without credentials of their own, all callers are one, who may have all requests open.
-        most: float = settings.open_requests_per_caller
-        if settings.flyte_plaintext:
-            most = math.inf
-        limited = [Middleware(OpenRequests, most), Middleware(LargeBodies)]
+        inner = [*middleware, Middleware(OpenRequests, settings), Middleware(LargeBodies)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             openapi_url=None,  # http/docs.py serves it
@@ -86,7 +81,7 @@ class App(FastAPI):
             middleware=[
                 Middleware(Door, settings=settings, public=self.public),
                 Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
-                Middleware(ExceptPublic, [*middleware, *limited]),
+                Middleware(ExceptPublic, inner),
             ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},

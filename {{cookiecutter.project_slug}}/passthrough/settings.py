@@ -7,7 +7,7 @@ separated by commas.
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -40,14 +40,7 @@ Not ``scope["app"].settings``: inside a mounted app, that is the mounted one.
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
 
-WHERE = """
-  For deployment.py, one of:
-    Union:                                env_vars={}    # Union injects its address
-    open source, behind a proxy with TLS and sign-in:
-                                          env_vars={"FLYTE_ENDPOINT": "dns:///flyte.example.com"}
-    devbox, without sign-in: every caller is anonymous:
-                                          env_vars={"ALLOW_ANONYMOUS": "true"}
-  On your own machine, `make dev` starts the app with a local Flyte."""
+WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
 
 
 def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
@@ -72,23 +65,14 @@ ENDPOINT = rf"((dns:///|https?://)(?i:{HOST})(:\d+)?|(?i:{HOST}):\d+|[\w-]+\.[\w
 ORIGIN = rf"(?!http:.*:80$|https:.*:443$)https?://{HOST}(:\d+)?"
 PUBLIC_URL = rf"https?://(?i:{HOST})(:\d+)?(/[\w.~/-]*[\w.~-])?"
 PAGE = r"(https?://[^/?#@\s]+(?=[/?#]|$)|/(?!/))[!-~]*"
+A_HEADER = "names such as X-Api-Key, but not Authorization or Cookie"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-CookieName = Annotated[
-    str, rule(COOKIE, f"* or names; the default is {','.join(sorted(SIGN_IN_COOKIES))}")
-]
-CredentialHeader = Annotated[
-    str,
-    rule(
-        HEADER,
-        "names such as X-Api-Key, but not Authorization or Cookie",
-        PassthroughAuth.extract_custom_header,  # which not every header may be
-    ),
-]
-Origin = Annotated[
-    str, rule(ORIGIN, "origins as browsers send them: https://host[:port], in lower case, no *")
-]
+CookieName = Annotated[str, rule(COOKIE, f"* or names such as {', '.join(SIGN_IN_COOKIES)}")]
+# The check knows which headers may be set on a call to Flyte.
+CredentialHeader = Annotated[str, rule(HEADER, A_HEADER, PassthroughAuth.extract_custom_header)]
+Origin = Annotated[str, rule(ORIGIN, "origins in lower case, https://host[:port], and no *")]
 HostName = Annotated[str, rule(HOST, "host names in lower case, without ports")]
 PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
@@ -210,7 +194,7 @@ class Settings(BaseModel):
             return value
         if value.strip() == "*" and info.field_name == "cookie_names":
             return None
-        return [each.strip() for each in value.split(",") if each.strip()]
+        return [item.strip() for item in value.split(",") if item.strip()]
 
 
 class SettingsError(StartError):
@@ -227,15 +211,12 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
         SettingsError: Lists every variable that is wrong and what to give instead. Values are not
             shown: they may be credentials, given by mistake.
     """
-    environment = {name: value for name, value in environ.items() if value}
-    for warning in _misspelt(kind, environment):
-        logger.warning("%s", warning)
     try:
-        return kind.model_validate(environment)
+        return kind.model_validate({name: value for name, value in environ.items() if value})
     except ValidationError as error:
         lines = ["cannot start with these environment variables:"]
-        for each in error.errors(include_url=False):
-            lines.append(f"  {each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}")
+        for wrong in error.errors(include_url=False):
+            lines.append(f"  {wrong['loc'][0]}: {wrong['msg'].removeprefix('Value error, ')}")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -245,21 +226,12 @@ def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]
     Raises:
         SettingsError: One has a wrong value, or looks like a misspelt setting.
     """
-    for warning in _misspelt(kind, variables):
-        raise SettingsError(warning)
+    known = {name for field in kind.model_fields.values() for name in names(field)}
+    for name in variables.keys() - known:
+        for meant in get_close_matches(name, known, n=1, cutoff=0.87):
+            raise SettingsError(f"{name} is not a setting of the app; did you mean {meant}?")
     load_settings(kind, variables)
     return variables
-
-
-def _misspelt(kind: type[Settings], variables: Iterable[str]) -> Iterator[str]:
-    """Yield a warning for each variable that looks like a misspelt setting."""
-    known = {name for field in kind.model_fields.values() for name in names(field)}
-    joined = {name.replace("_", ""): name for name in known}
-    for name in variables:
-        # Variables that Flyte injects into containers start like this.
-        if name not in known and not name.startswith(("_", "FLYTE_INTERNAL_")):
-            for meant in get_close_matches(name.replace("_", ""), joined, n=1, cutoff=0.87):
-                yield f"{name} is not a setting of the app; did you mean {joined[meant]}?"
 
 
 def names(field: Any) -> list[str]:
@@ -276,18 +248,16 @@ async def connect(settings: Settings) -> None:
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
     if not settings.flyte_endpoint:
-        raise SettingsError(
-            "cannot start: neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set."
-            + WHERE
-        )
-    if settings.flyte_plaintext and not settings.allow_anonymous:
-        raise SettingsError(
-            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
-            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK drops"
-            " the caller's credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to"
-            " make every caller anonymous." + WHERE
-        )
+        wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
+        raise SettingsError(f"cannot start: {wrong}. {WHERE}")
     if settings.flyte_plaintext:
+        if not settings.allow_anonymous:
+            raise SettingsError(
+                "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
+                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK"
+                " drops the caller's credentials. Use an address with TLS, or set"
+                f" ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+            )
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,

@@ -1,6 +1,7 @@
 """Which requests need no credentials, and how much one caller may have open at once."""
 
 import hashlib
+import math
 import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..calls.caller import forwarded_credentials
 from ..calls.request_calls import request_calls
+from ..settings import Settings
 
 IS_PUBLIC = "passthrough.is_public"
 """The key of ASGI's scope for what the door has found out with `is_public`."""
@@ -52,18 +54,16 @@ class OpenRequests:
     with several tokens counts as several callers.
     """
 
-    def __init__(self, app: ASGIApp, most: float) -> None:
-        """Wrap an application; ``most`` is how many requests a caller may have open at once."""
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        """Wrap an application."""
+        # Without credentials of their own, all callers are one, who may have all requests open.
+        most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
         self._app, self._most = app, most
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope.
-
-        Raises:
-            HTTPException: The caller has too many requests open.
-        """
+        """Serve one ASGI scope, or raise an HTTPException."""
         sender = request_calls().sender
         sender.credentials = forwarded_credentials()
         if not sender.credentials:  # a preflight, which has none

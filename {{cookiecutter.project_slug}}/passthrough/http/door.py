@@ -36,28 +36,15 @@ SENT = ("Authorization", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", 
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
-    - A request keeps its ``X-Request-ID`` if that is well-formed, or gets one. It is added to the
-      response, to each call to Flyte, and to the request's span if requests are traced.
-    - Requests with headers that are too large, from another site's page, or for a foreign host name
-      are refused. Pages of trusted origins may call the app and read its answers.
-    - Every response has `HEADERS`.
-    - An exception of the app becomes a problem. If an event stream has begun, the problem is its
-      last event. Any other response that has begun is left unfinished: the server cuts it off, so
-      that the client does not take it for complete.
-    - The log has a line for each request, without its query, headers or credentials.
-
-    `Exchange` ends the request when its client leaves, or its deadline passes.
+    A request keeps its ``X-Request-ID`` if that is well-formed, or gets one, for the response, the
+    calls to Flyte and the request's span. Every response has `HEADERS`. An exception of the app
+    becomes a problem; if an event stream has begun, the problem is its last event. Any other
+    response that has begun is left unfinished: the server cuts it off, so that the client does not
+    take it for complete. `Exchange` ends the request when its client leaves or its deadline passes.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: The ASGI application.
-            settings: The app's settings.
-            public: Paths that need no credentials; pages of other sites may request them, under
-                any host name.
-        """
+        """Wrap an application; pages of other sites may request its public paths."""
         self.settings, self.public = settings, public
         self.app = self._with_cors(app)
 

@@ -63,13 +63,7 @@ class Client:
     """
 
     def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
-        """Begin.
-
-        Args:
-            receive: The server's.
-            scope: What is cancelled when the client leaves, unless the app is receiving.
-            calls: What ends when the client leaves.
-        """
+        """Begin; when the client leaves, the calls end, and the scope unless it is receiving."""
         self.has_left = False
         self._receive, self._scope, self._calls = receive, scope, calls
         self._is_receiving = self._is_over = False
@@ -207,7 +201,7 @@ class Exchange:
         given = dict(headers)
         content = given.get(b"content-type", b"")
         if start["status"] == 413 and content.startswith(b"text/plain"):
-            raise HTTPException(413)
+            raise HTTPException(413, "Content Too Large")
         added = {**RAW_HEADERS, b"x-request-id": str(self.calls.request_id).encode()}
         if self.calls.left_out:
             added[b"x-left-out"] = str(self.calls.left_out).encode()

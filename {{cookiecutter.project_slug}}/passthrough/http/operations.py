@@ -1,8 +1,6 @@
 """The app's operations. Each has a name of its own, in the OpenAPI document and as a tool."""
 
-import inspect
 from collections.abc import Iterable
-from typing import Any
 
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute
@@ -22,28 +20,20 @@ def operations_by_id(routes: Iterable[BaseRoute]) -> dict[str, RouteContext]:
     """Return the operations of an OpenAPI document by their ids, which are names of functions.
 
     Raises:
-        StartError: Two have one id. The message says where both are.
+        StartError: Several have one id.
     """
     found: dict[str, RouteContext] = {}
     for route in iter_route_contexts([*routes]):
-        if (name := operation_id(route)) is None:
-            continue
-        if name in found:
-            raise StartError(
-                f"cannot start: {_where(found[name])} and {_where(route)} have one name, {name}."
-                " Rename one of the functions: operations and tools are called like them."
-            )
-        if len(route.methods or ()) > 1:
-            raise StartError(
-                f"cannot start: {_where(route)} has several methods, but would be one operation."
-                " Write a function for each, or set include_in_schema=False."
-            )
-        found[name] = route
+        if name := operation_id(route):
+            places = [
+                f"{', '.join(sorted(one.methods or ()))} {one.path}"
+                for one in (found.get(name), route)
+                if one
+            ]
+            if len(places) > 1 or len(route.methods or ()) > 1:
+                raise StartError(
+                    f"cannot start: {' and '.join(places)} would be one operation, {name}. Write a"
+                    " function for each, with a name of its own, or set include_in_schema=False."
+                )
+            found[name] = route
     return found
-
-
-def _where(route: RouteContext) -> str:
-    endpoint: Any = route.endpoint
-    code = getattr(inspect.unwrap(endpoint), "__code__", None)
-    place = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
-    return f"{', '.join(sorted(route.methods or ()))} {route.path}{place}"

@@ -6,8 +6,10 @@ caller's fault are logged, once. Neither contains a credential of the request.
 
 import json
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from http.client import responses
+from itertools import islice
 from typing import Any, Literal
 
 import flyte.errors
@@ -92,10 +94,10 @@ class Problem(BaseModel):
         match error:  # the first case that matches: subclasses come before their bases
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
-                errors = [
-                    InvalidValue(location=["inputs", *map(_short, place)], detail=_short(what))
-                    for place, what in error.errors
-                ]
+                errors = _invalid((("inputs", *place), text) for place, text in error.errors)
+            case RequestValidationError():
+                status, detail = 422, "the request contains invalid values"
+                errors = _invalid((one["loc"], one["msg"]) for one in error.errors())
             case TooLargeError():
                 status, detail = 413, error.message
             case ConnectError():
@@ -116,16 +118,9 @@ class Problem(BaseModel):
                 status, detail = 502, str(error)
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
-            case RequestValidationError():
-                status, detail = 422, "the request contains invalid values"
-                errors = [
-                    InvalidValue(location=[*map(_short, e["loc"])], detail=_short(e["msg"]))
-                    for e in error.errors()[: limits().errors]
-                ]
             case HTTPException():
-                status = error.status_code if 200 <= error.status_code <= 599 else 500
-                detail = error.detail
-                if status == 413 and detail in {"Content Too Large", responses[413]}:  # Starlette's
+                status, detail = error.status_code, error.detail
+                if detail == "Content Too Large":  # Starlette's
                     detail = "the body of the request is too large"
                 if not isinstance(detail, str):
                     detail = json.dumps(jsonable_encoder(detail))
@@ -210,8 +205,16 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
 
 
-def _short(text: Any) -> Any:
-    return text[: limits().error_chars] if isinstance(text, str) else text
+def _invalid(found: Iterable[tuple[Iterable[Any], str]]) -> list[InvalidValue]:
+    """Describe invalid values, each by its place and what is wrong; places may quote a request."""
+    most = limits().error_chars
+    return [
+        InvalidValue(
+            location=[part[:most] if isinstance(part, str) else part for part in place],
+            detail=text[:most],
+        )
+        for place, text in islice(found, limits().errors)
+    ]
 
 
 def route_of(scope: Scope) -> str:

@@ -48,7 +48,7 @@ class Stopping:
             scope.cancel()
 
     def forget(self, scope: anyio.CancelScope) -> None:
-        """Let what follows in the scope, such as background tasks, go on after the signal."""
+        """Let what follows in the scope go on after the signal."""
         self._scopes.discard(scope)
 
     def _cancel(self) -> None:

@@ -16,13 +16,8 @@ UVICORN: dict[str, Any] = {
 }
 """Options of ``uvicorn.Config``."""
 
-
-def _argument(name: str, value: Any) -> str:
-    option = name.replace("_", "-")
-    if isinstance(value, bool) and name != "ws_per_message_deflate":
-        return f"--{option}" if value else f"--no-{option}"
-    return f"--{option} {value}"
-
-
-COMMAND_LINE = " ".join(_argument(name, value) for name, value in UVICORN.items())
+COMMAND_LINE = (
+    "--ws-max-size 65536 --ws-per-message-deflate False --no-proxy-headers --no-access-log"
+    " --reset-contextvars --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
+)
 """The same options for the ``uvicorn`` command."""
