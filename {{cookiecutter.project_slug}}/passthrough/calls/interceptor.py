@@ -119,7 +119,7 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
-        request_calls().large_messages.release()
+        request_calls().received.release()
         self._authenticate(ctx)
         self._propagator.inject(ctx.request_headers())
         with request_calls().include():

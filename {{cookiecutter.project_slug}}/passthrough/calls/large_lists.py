@@ -33,9 +33,11 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
     page.limit = min(wanted, calls.page_size or wanted)
     while True:
         calls.pages += 1
+        before = calls.received.bytes
         try:
             found = await call()
         except TooLargeError:
+            calls.received.bytes = before  # the page is not kept
             if page.limit > 1 and calls.pages < MOST_PAGES:
                 page.limit = calls.page_size = page.limit // 2
                 continue

@@ -11,9 +11,7 @@ from typing import Any
 import anyio
 from flyte import remote
 
-from ..limits import limits
-from .errors import TooLargeError
-from .large_messages import LargeMessages
+from .received import Received
 
 CALLS = 2
 """How many calls to Flyte, each as slow as it may be, a request has time for."""
@@ -100,12 +98,11 @@ class RequestCalls:
         self.run = ""
         """The name of the run that the request has started last."""
         self.sender = Sender()
-        self.large_messages = LargeMessages()
+        self.received = Received()
         self.left_out = 0
         """How many entries of lists are not shown, because they are too large."""
         self.pages = self.page_size = 0
         """How many pages of lists have been read, and of which size, if not as large as wanted."""
-        self._bytes = 0
         self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False
 
@@ -125,25 +122,15 @@ class RequestCalls:
         finally:
             self._open.remove(task)
 
-    def spend(self, size: int) -> None:
-        """Charge bytes that Flyte has sent to the request; if negative, give them back.
-
-        Raises:
-            TooLargeError: They are more than `Limits.request_bytes` since the last `reset`.
-        """
-        self._bytes = max(0, self._bytes + size)
-        if self._bytes > limits().request_bytes:
-            raise TooLargeError(f"Flyte sent more than {limits().request_bytes} bytes for this")
-
-    def reset(self) -> None:
-        """Begin to count anew, since something is sent to the client."""
-        self._bytes = 0
-        self.large_messages.release()
+    def has_sent(self) -> None:
+        """Count anew what Flyte sends: something is sent to the client."""
+        self.received.bytes = 0
+        self.received.release()
 
     def end(self) -> None:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
-        self.large_messages.end()
+        self.received.end()
         for task in filter(None, {*self._open}):
             with suppress(RuntimeError):  # its event loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
@@ -158,5 +145,5 @@ def request_calls() -> RequestCalls:
     calls = current_calls.get()
     if not calls:
         calls = RequestCalls()
-        calls.large_messages.end()  # nothing tells when a message has been used
+        calls.received.end()  # nothing tells when a message has been used
     return calls

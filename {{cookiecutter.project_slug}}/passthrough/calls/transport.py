@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,8 +11,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from ..limits import limits
-from .errors import TooLargeError
-from .large_messages import LARGE_BYTES
+from .received import LARGE_BYTES, check_size
 from .request_calls import request_calls
 
 END_OF_STREAM = 2
@@ -22,8 +21,7 @@ END_OF_STREAM = 2
 class HttpClient:
     """Sends requests with TLS alone, follows no redirects, and stops reading what is too large.
 
-    All that is received is charged to the request that makes the call, and its large messages wait
-    for their turn (`LargeMessages`).
+    All that is received is counted as that of the request that makes the call (`Received`).
 
     Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
     window, so a few streams that are not read stop all other calls.
@@ -77,14 +75,10 @@ class HttpClient:
         return await self._read(method, url, options)
 
     async def _read(self, method: str, url: str, options: dict[str, Any]) -> pyqwest.FullResponse:
-        content = bytearray()
-        async with self._open(method, url, options) as response, _Turn() as turn:
-            async for chunk in response.content:
-                turn.spend(len(chunk))
-                content += chunk
-                await turn.expect(len(content))
+        async with self._open(method, url, options) as response:
+            content = await _Content(response).whole()
             return pyqwest.FullResponse(
-                response.status, response.headers, bytes(content), response.trailers
+                response.status, response.headers, content, response.trailers
             )
 
     @asynccontextmanager
@@ -116,99 +110,56 @@ def _require_tls(url: str) -> None:
         )
 
 
-class _Turn:
-    """Charges what is received to the request, and waits for the turn of a large message."""
+class _Content:
+    """The content of a response of Flyte's, which is counted as the request's."""
 
-    def __init__(self) -> None:
-        self._calls, self._most = request_calls(), limits().answer_bytes
-        self._spent = 0
-        self._end: Callable[[], None] | None = None
+    def __init__(self, response: pyqwest.Response) -> None:
+        self.received = request_calls().received
+        self._chunks, self._ahead = aiter(response.content), bytearray()
 
-    async def __aenter__(self) -> "_Turn":
-        return self
+    async def read(self, size: int) -> bytes:
+        """Return the next bytes: as many as this, or all there are."""
+        while len(self._ahead) < size and (chunk := await anext(self._chunks, None)) is not None:
+            self.received.add(len(chunk))
+            self._ahead += chunk
+        found = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return found
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """End the turn, but let the request keep it for a message that has been received."""
-        if kind:
-            self._calls.spend(-self._spent)  # what has failed is not kept
-        if kind and self._end:
-            self._end()
-        elif self._end:
-            self.keep()
-
-    def spend(self, size: int) -> None:
-        """Charge this many bytes to the request.
-
-        Raises:
-            TooLargeError: The request has had too many.
-        """
-        self._spent += size
-        self._calls.spend(size)
-
-    async def expect(self, size: int) -> None:
-        """Wait for a turn if a message of this size is large.
-
-        Raises:
-            TooLargeError: It is too large to be read.
-        """
-        if size > self._most:
-            raise TooLargeError(f"a message from Flyte has more than {self._most} bytes")
-        if size > LARGE_BYTES and not self._end:
-            self._end = await self._calls.large_messages.begin()
-
-    def keep(self) -> None:
-        """Let the request keep the turn until it has used what was received."""
-        if self._end:
-            self._calls.large_messages.keep(self._end)
-            self._end = None
-
-    def release(self) -> None:
-        """End the turns that the request keeps: it has used what was received."""
-        self._calls.large_messages.release()
+    async def whole(self) -> bytes:
+        """Return all of the content."""
+        content = await self.read(LARGE_BYTES + 1)
+        async with self.received.turn(len(content)):
+            if len(content) > LARGE_BYTES:
+                content += await self.read(limits().answer_bytes)
+            check_size(len(content))
+        return content
 
 
 async def _error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    size = 0
-    async with _Turn() as turn:
-        async for chunk in response.content:
-            turn.spend(len(chunk))
-            size += len(chunk)
-            await turn.expect(size)
-            yield bytes(chunk)
+    yield await _Content(response).whole()
 
 
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield the chunks of a stream, until a message is too large.
+    """Yield the messages of a stream, in the Connect protocol.
 
     A message starts with its flags and its length, 1 + 4 bytes. The last message has a flag. The
     Connect client does not notice if that message never comes.
 
     Raises:
-        TooLargeError: A message is too large, or all of them are for the request.
+        TooLargeError: A message is too large, or all that the request has received.
         ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
-    prefix, left, is_last = b"", 0, False
-    async with _Turn() as turn:
-        async for chunk in response.content:
-            turn.spend(len(chunk))
-            rest, is_complete = memoryview(chunk), False
-            while rest:
-                part = rest[: left or 5 - len(prefix)]
-                rest = rest[len(part) :]
-                if left:
-                    left -= len(part)
-                    is_complete = is_complete or not left
-                else:
-                    prefix += part
-                    if len(prefix) == 5:
-                        is_last = bool(prefix[0] & END_OF_STREAM)
-                        left, prefix = int.from_bytes(prefix[1:]), b""
-                        await turn.expect(left)
-            if is_complete:
-                turn.keep()
-            yield bytes(chunk)
-            if is_complete:  # whoever reads the stream has used its message: it wants the next one
-                turn.release()
-                await turn.expect(left)
-    if left or prefix or not is_last:
-        raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
+    content, is_last = _Content(response), False
+    while not is_last:
+        message = await content.read(5)
+        size = 5 + int.from_bytes(message[1:])
+        async with content.received.turn(size):
+            message += await content.read(size - len(message))
+        if len(message) < size:
+            raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
+        is_last = bool(message[0] & END_OF_STREAM)
+        yield message
+        del message
+        content.received.release()  # whoever reads the stream has used its message
+    await content.read(1)  # to the end, so that the connection can be used again

@@ -172,7 +172,7 @@ class Exchange:
             ClientDisconnect: The client has left.
             HTTPException: Starlette answers that the body is too large.
         """
-        self.calls.reset()
+        self.calls.has_sent()
         kind = message["type"]
         if kind.endswith(".start"):
             message = self._begin(message)

@@ -1,0 +1,104 @@
+"""What Flyte sends for a request: it is counted, and large messages are read one by one."""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from weakref import WeakKeyDictionary
+
+from ..limits import limits
+from .errors import TooLargeError
+
+LARGE_BYTES = 256 * 1024
+"""A message with more bytes than this is large."""
+
+_locks = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
+
+
+class Received:
+    """Counts what one request has received from Flyte, and has its turns to read large messages.
+
+    A decoded message may take 60 times its size in memory. So one request of an event loop has a
+    turn at a time, until it has used the message: until it calls Flyte again, sends something to
+    its client, or ends. The SDK has a loop of its own for calls from threads, so at most two large
+    messages are in memory at once, besides those that an endpoint keeps for longer.
+
+    A request never waits while it keeps a turn for a message that it has read, so no two requests
+    wait for each other, and none for itself.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        """How many have come since something was last sent to the client."""
+        self._kept: list[Callable[[], None]] = []
+        self._waiting = 0
+        self._has_had_a_turn = self._has_ended = False
+
+    def add(self, size: int) -> None:
+        """Count these bytes.
+
+        Raises:
+            TooLargeError: They are more than `Limits.request_bytes` together.
+        """
+        self.bytes += size
+        if self.bytes > (most := limits().request_bytes):
+            raise TooLargeError(f"Flyte sent more than {most} bytes for this")
+
+    @asynccontextmanager
+    async def turn(self, size: int) -> AsyncGenerator[None]:
+        """Wait until a message of this size may be read, in the block; it may be in any thread.
+
+        Raises:
+            TooLargeError: It may never be read.
+        """
+        check_size(size)
+        if size <= LARGE_BYTES:
+            yield
+            return
+        self.release()
+        loop = asyncio.get_running_loop()
+        lock = _locks.setdefault(loop, asyncio.Lock())
+        self._waiting += 1
+        try:
+            await lock.acquire()
+        finally:
+            self._waiting -= 1
+
+        def end_turn() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lock.release)
+
+        self._has_had_a_turn = True
+        try:
+            yield
+        except BaseException:
+            end_turn()
+            raise
+        self._kept.append(end_turn)
+        if self._waiting or self._has_ended:
+            self.release()
+
+    def release(self) -> None:
+        """End the turns that are kept: the messages have been used."""
+        while self._kept:
+            self._kept.pop()()
+
+    def end(self) -> None:
+        """End the turns that are kept, and keep none from now on."""
+        self._has_ended = True
+        self.release()
+        # A stream that is left while its endpoint is at a `yield` is in a cycle of anyio's, with
+        # the message that it was reading.
+        if self._has_had_a_turn:
+            with suppress(RuntimeError):  # there is no loop here
+                asyncio.get_running_loop().call_later(1.0, gc.collect)
+
+
+def check_size(size: int) -> None:
+    """Check the size of a message, in bytes.
+
+    Raises:
+        TooLargeError: It is too large to be read.
+    """
+    if size > (most := limits().answer_bytes):
+        raise TooLargeError(f"a message from Flyte has more than {most} bytes")
