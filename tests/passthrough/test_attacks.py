@@ -74,7 +74,7 @@ def test_no_run_is_started_after_the_deadline() -> None:
             await anyio.sleep(60)
         with pytest.raises(asyncio.CancelledError):
             deadline.extend()
-        with pytest.raises(asyncio.CancelledError), RequestCalls(deadline=deadline).include():
+        with pytest.raises(asyncio.CancelledError), RequestCalls(deadline).include():
             pass
 
     asyncio.run(start())

@@ -7,7 +7,7 @@ from typing import Protocol
 from flyte import remote
 from starlette.datastructures import Headers
 
-from .calls.request_calls import RequestCalls, current_calls
+from .calls.request_calls import Deadline, RequestCalls, current_calls
 from .http.credentials import passthrough_middleware
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware
 from .settings import Settings
@@ -44,7 +44,7 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     Raises:
         HTTPException: There are no credentials (401), or the app would refuse them (400, 431).
     """
-    calls = RequestCalls(settings.flyte_timeout)
+    calls = RequestCalls(Deadline(settings.flyte_timeout))
     credentials = _credentials(request, settings)
     calls.sender.credentials = tuple(credentials.items())
     token = current_calls.set(calls)

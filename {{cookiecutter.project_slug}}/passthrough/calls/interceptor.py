@@ -65,7 +65,7 @@ class CallerInterceptor:
                 return await _with_retries(call, pauses)
 
             try:
-                async with asyncio.timeout(calls.timeout):
+                async with asyncio.timeout(calls.deadline.timeout):
                     if name.startswith("List"):
                         answer = await list_in_parts(call_again, request, ctx.method().output)
                     else:
@@ -96,7 +96,7 @@ class CallerInterceptor:
         try:
             while True:
                 try:
-                    message = await reader.next(request_calls().timeout)
+                    message = await reader.next(request_calls().deadline.timeout)
                 except TimeoutError:
                     silent += 1
                     ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)

@@ -28,27 +28,28 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
     Raises:
         TooLargeError: An entry is too large, and Flyte's token does not tell how to go on after it.
     """
-    calls, page = request_calls(), getattr(request, "request", request)
+    lists, received = request_calls().lists, request_calls().received
+    page = getattr(request, "request", request)
     wanted = page.limit
-    page.limit = min(wanted, calls.page_size or wanted)
+    page.limit = min(wanted, lists.page_size or wanted)
     while True:
-        calls.pages += 1
-        before = calls.received.bytes
+        lists.pages += 1
+        before = received.bytes
         try:
             found = await call()
         except TooLargeError:
-            calls.received.bytes = before  # the page is not kept
-            if page.limit > 1 and calls.pages < MOST_PAGES:
-                page.limit = calls.page_size = page.limit // 2
+            received.bytes = before  # the page is not kept
+            if page.limit > 1 and lists.pages < MOST_PAGES:
+                page.limit = lists.page_size = page.limit // 2
                 continue
             if page.token.strip("0123456789"):
                 raise
-            if not calls.left_out:
+            if not lists.left_out:
                 logger.warning("A list is shown without its entries that are too large")
-            calls.left_out += 1
+            lists.left_out += 1
             found = answer()
-            rest = str(int(page.token or 0) + 1) if calls.pages < MOST_PAGES else ""
+            rest = str(int(page.token or 0) + 1) if lists.pages < MOST_PAGES else ""
             getattr(found, "projects", found).token = rest
-        if calls.page_size:
-            calls.page_size *= 2
+        if lists.page_size:
+            lists.page_size *= 2
         return found

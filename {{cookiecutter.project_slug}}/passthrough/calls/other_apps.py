@@ -41,7 +41,7 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     host = address.split("/")[2]
     try:
         with calls.include():
-            async with asyncio.timeout(calls.timeout):
+            async with asyncio.timeout(calls.deadline.timeout):
                 response: pyqwest.FullResponse = await client.execute(
                     method, address + path, headers=headers, **options
                 )

@@ -25,17 +25,16 @@ class Deadline:
     removed when the response has begun, or when an agent's tool call makes a request of its own.
     """
 
-    def __init__(
-        self, flyte_timeout: float = math.inf, scope: anyio.CancelScope | None = None
-    ) -> None:
+    def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:
         """Begin now, with Flyte's timeout in seconds, for what runs in the scope.
 
         Without a scope there is no deadline, and no event loop is needed.
         """
-        self._seconds, self._scope = CALLS * flyte_timeout, scope
-        self._loop = asyncio.get_running_loop() if scope else None
+        self.timeout = timeout
+        """Seconds to wait for the answer to a call, or for the first message of a watch."""
+        self._scope, self._loop = scope, asyncio.get_running_loop() if scope else None
         if scope:
-            scope.deadline = anyio.current_time() + self._seconds
+            scope.deadline = anyio.current_time() + CALLS * timeout
 
     def seconds_left(self) -> float:
         """Return the seconds that are left; without a deadline, infinity."""
@@ -54,7 +53,7 @@ class Deadline:
 
     def _begin_again(self) -> None:
         if 0 < self.seconds_left() < math.inf and self._scope and self._loop:
-            self._scope.deadline = self._loop.time() + self._seconds
+            self._scope.deadline = self._loop.time() + CALLS * self.timeout
 
     def remove(self) -> None:
         """Have no deadline from here on."""
@@ -74,37 +73,33 @@ class Sender:
     """Flyte's identifier of the person, if the endpoint has looked it up."""
 
 
+@dataclass
+class Lists:
+    """The lists of a request, some of whose entries may be too large."""
+
+    left_out: int = 0
+    """How many entries are not shown."""
+    pages: int = 0
+    """How many pages have been read."""
+    page_size: int = 0
+    """How many entries the next page has, if not as many as wanted."""
+
+
 class RequestCalls:
-    """One request's open calls to Flyte, their limits, and the tasks fetched for it."""
+    """One request's open calls to Flyte, what they have received, and how much time they have."""
 
-    def __init__(
-        self,
-        timeout: float = 30.0,
-        request_id: str | None = None,
-        deadline: Deadline | None = None,
-    ) -> None:
-        """Begin a request.
-
-        Args:
-            timeout: Seconds to wait for the answer to a call, or for the first message of a watch.
-            request_id: Sent to Flyte.
-            deadline: Of the request; default: none.
-        """
-        self.timeout = timeout
-        self.request_id, self.deadline = request_id, deadline or Deadline()
+    def __init__(self, deadline: Deadline | None = None, request_id: str | None = None) -> None:
+        """Begin a request; the ``request_id`` is sent to Flyte. By default it has no deadline."""
+        self.deadline, self.request_id = deadline or Deadline(), request_id
+        self.sender, self.received, self.lists = Sender(), Received(), Lists()
         self.tasks: dict[Any, remote.TaskDetails] = {}
+        """Those that have been fetched."""
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.run = ""
         """The name of the run that the request has started last."""
-        self.sender = Sender()
-        self.received = Received()
-        self.left_out = 0
-        """How many entries of lists are not shown, because they are too large."""
-        self.pages = self.page_size = 0
-        """How many pages of lists have been read, and of which size, if not as large as wanted."""
-        self._open: list[asyncio.Task[Any] | None] = []
         self.has_ended = False
+        self._open: list[asyncio.Task[Any] | None] = []
 
     @contextmanager
     def include(self) -> Iterator[None]:

@@ -135,7 +135,7 @@ class Exchange:
         self._is_http, self._send = scope["type"] == "http", send
         self._scope = anyio.CancelScope()
         deadline = Deadline(settings.flyte_timeout, self._scope)
-        self.calls = RequestCalls(settings.flyte_timeout, request_id, deadline)
+        self.calls = RequestCalls(deadline, request_id)
         self.client = Client(receive, self._scope, self.calls)
         self._held: Message | None = None
 
@@ -203,8 +203,8 @@ class Exchange:
         if start["status"] == 413 and content.startswith(b"text/plain"):
             raise HTTPException(413, "Content Too Large")
         added = {**RAW_HEADERS, b"x-request-id": str(self.calls.request_id).encode()}
-        if self.calls.left_out:
-            added[b"x-left-out"] = str(self.calls.left_out).encode()
+        if self.calls.lists.left_out:
+            added[b"x-left-out"] = str(self.calls.lists.left_out).encode()
         headers += [(name, value) for name, value in added.items() if name not in given]
         self.calls.deadline.remove()
         self.is_event_stream = self._is_http and content.startswith(b"text/event-stream")
