@@ -174,7 +174,7 @@ def test_the_printed_update_works_and_so_does_a_conflict(
     commit(project, "our app")
     present(template)
 
-    (command,) = code_block("Updating a generated project", 1)
+    (command,) = code_block("Updating a generated project")
     (project / ".venv").mkdir()
     (project / ".venv/.gitignore").write_text("*\n")
     path = path_with_tools(project / ".venv/bin")  # as `make dev` installs uvx

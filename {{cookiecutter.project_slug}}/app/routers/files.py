@@ -17,7 +17,7 @@ from ..settings import Settings
 router = APIRouter(tags=["files"])
 
 BYTES = {"type": "string", "format": "binary", "description": "Of a tool call: a text in UTF-8"}
-BODY = {"content": {"application/octet-stream": {"schema": BYTES}}, "required": True}
+BODY = {"content": {"application/octet-stream": {"schema": BYTES}}}
 
 
 class StoredFile(BaseModel):

@@ -61,17 +61,7 @@ async def list_tasks(
     ]
 
 
-@router.get("/tasks/{name:path}", summary="Get a task")
-async def get_task(task: TaskDep) -> Task:
-    """Return a task, with the schema of its inputs."""
-    return Task(
-        name=task.name,
-        version=task.version,
-        description=task.pb2.spec.documentation.short_description,
-        inputs=await schema_of(task),
-    )
-
-
+# Stands before the path below, which matches as well: the first one decides what a 405 allows.
 @router.post("/tasks/{name:path}/runs", status_code=201, summary="Run a task")
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
@@ -83,3 +73,14 @@ async def run_task(
     at = location(request, "runs", shown.name, project=shown.project, domain=shown.domain)
     response.headers["Location"] = at
     return shown
+
+
+@router.get("/tasks/{name:path}", summary="Get a task")
+async def get_task(task: TaskDep) -> Task:
+    """Return a task, with the schema of its inputs."""
+    return Task(
+        name=task.name,
+        version=task.version,
+        description=task.pb2.spec.documentation.short_description,
+        inputs=await schema_of(task),
+    )
