@@ -12,7 +12,7 @@ from flyteidl2.common import phase_pb2
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
 from local_flyte.actions import Action
-from local_flyte.conditions import RECORDING
+from local_flyte.execution import RECORDING
 from local_flyte.testing import acting_as, ended, start, wait_until
 
 router = APIRouter()

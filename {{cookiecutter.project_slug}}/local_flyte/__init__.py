@@ -9,7 +9,7 @@ a service that it lacks it returns UNIMPLEMENTED with the method's name.
 
 from connectrpc.code import Code
 
-from .gateway import ReceivedCall
+from .access import ReceivedCall
 from .people import PEOPLE, Mode, Person
 from .server import LocalFlyte
 

@@ -151,20 +151,15 @@ class Action:
     @property
     def record(self) -> run_definition_pb2.Action:
         """The action with all of its metadata."""
-        details = self.details
-        return run_definition_pb2.Action(
-            id=details.id, metadata=details.metadata, status=details.status
-        )
+        id_, status = self.details.id, self.details.status
+        return run_definition_pb2.Action(id=id_, metadata=self.details.metadata, status=status)
 
     @property
     def summary(self) -> run_definition_pb2.Action:
         """The action as the list of a run's actions shows it, without its type, task or name."""
-        metadata = run_definition_pb2.ActionMetadata(
-            parent=self.details.metadata.parent, group=self.details.metadata.group
-        )
-        return run_definition_pb2.Action(
-            id=self.details.id, metadata=metadata, status=self.details.status
-        )
+        id_, status, all_ = self.details.id, self.details.status, self.details.metadata
+        shown = run_definition_pb2.ActionMetadata(parent=all_.parent, group=all_.group)
+        return run_definition_pb2.Action(id=id_, metadata=shown, status=status)
 
     def enter(self, phase: phase_pb2.ActionPhase) -> None:
         """Enter another phase, as reported by the executor, and notify watchers."""
@@ -203,7 +198,7 @@ class Action:
             new.outputs.report_uri = str(self.outputs / "report.html")  # even if there is none
         attempt = attempts[-1]
         transitions = attempt.phase_transitions
-        if phase not in [each.phase for each in transitions]:
+        if phase not in [entered.phase for entered in transitions]:
             if transitions:
                 transitions[-1].end_time.CopyFrom(moment)
             transitions.add(phase=phase, start_time=moment)
@@ -252,11 +247,15 @@ class Run:
     @property
     def asks(self) -> bool:
         """Whether one of its actions waits for an answer, even if the run has failed."""
-        return any(each.phase == phase_pb2.ACTION_PHASE_PAUSED for each in self.actions.values())
+        return any(
+            action.phase == phase_pb2.ACTION_PHASE_PAUSED for action in self.actions.values()
+        )
 
     def children(self, parent: str) -> list[Action]:
         """Return the actions started by the action with this name."""
-        return [each for each in self.actions.values() if each.details.metadata.parent == parent]
+        return [
+            action for action in self.actions.values() if action.details.metadata.parent == parent
+        ]
 
     def descendants(self, parent: str) -> Iterator[Action]:
         """Return the actions started by the action with this name, or by their children."""
@@ -273,15 +272,15 @@ class Run:
     def enriched(self, names: Collection[str]) -> list[run_definition_pb2.EnrichedAction]:
         """Return actions, parents first, with what they execute, and their descendants' phases."""
         counts: dict[str, Counter[int]] = {name: Counter() for name in self.actions}
-        for each in self.actions.values():
-            for name in self.ancestors(each):
-                counts[name][each.phase] += 1
+        for action in self.actions.values():
+            for name in self.ancestors(action):
+                counts[name][action.phase] += 1
         enriched = [
             run_definition_pb2.EnrichedAction(
-                action=each.record, meets_filter=True, children_phase_counts=counts[each.name]
+                action=action.record, meets_filter=True, children_phase_counts=counts[action.name]
             )
-            for each in self.actions.values()
-            if each.name in names
+            for action in self.actions.values()
+            if action.name in names
         ]
         for shown in enriched:
             for omitted in ("action_type", "executed_by", "recovered_from", "relation"):
@@ -293,12 +292,7 @@ class Runs:
     """All runs, by project, domain and name."""
 
     def __init__(self, *, recovers: bool) -> None:
-        """Create an empty collection.
-
-        Args:
-            recovers: Whether recovering a run takes over what has succeeded; the open-source Flyte
-                executes everything again.
-        """
+        """Recover what has succeeded, or as the open-source Flyte, execute everything again."""
         self._recovers = recovers
         self._runs: dict[tuple[str, str, str], Run] = {}
 

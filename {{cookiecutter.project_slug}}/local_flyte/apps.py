@@ -157,18 +157,16 @@ class AppService(app_service_connect.AppService):
         """Run the container of the current revision until it exits or is stopped."""
         container = app.state.spec.container
         values = {"rawOutputDataPrefix": str(self._work / "raw" / app.name)}
+        declared = self._declared(container)
+        variables = {**self._environment, **declared, **other_port(app.port)}
         revisions = self._work / "apps" / app.name
         listening = asyncio.create_task(self._relay(app))
         try:
             revisions.mkdir(parents=True, exist_ok=True)
             code = await self._containers.run(
-                [substituted(each, values) for each in (*container.command, *container.args)],
+                [substituted(word, values) for word in (*container.command, *container.args)],
                 directory=Path(tempfile.mkdtemp(dir=revisions)),
-                environment={
-                    **self._environment,
-                    **self._declared(container),
-                    **other_port(app.port),
-                },
+                environment=variables,
                 started=lambda: app.enter(_Status.DEPLOYMENT_STATUS_DEPLOYING),
                 output=app.log.append,
                 grace_seconds=GRACE_SECONDS,
@@ -183,7 +181,7 @@ class AppService(app_service_connect.AppService):
 
     def _declared(self, container: tasks_pb2.Container) -> dict[str, str]:
         # The owner may have set Flyte's address and an authority to trust: here both are local.
-        declared = {each.key: each.value for each in container.env}
+        declared = {variable.key: variable.value for variable in container.env}
         declared.pop("SSL_CERT_FILE", None)
         return declared | ({"FLYTE_ENDPOINT": self._url} if "FLYTE_ENDPOINT" in declared else {})
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 from .people import Directory, Mode, Person
@@ -21,21 +22,18 @@ import flyte
 try:
     import deployment
 except (Exception, SystemExit) as error:
-    from local_flyte.mistakes import in_short
+    from local_flyte.clients import in_short
     print(in_short(error), flush=True)
     sys.exit(3 if "app.main" in sys.modules else 4)
 
-wanted = {
-    each.name: each
-    for environment in vars(deployment).values()
-    if isinstance(environment, flyte.Environment)
-    for each in environment.depends_on
-    if isinstance(each, flyte.TaskEnvironment)
-}
+apps = [app for app in vars(deployment).values() if isinstance(app, flyte.Environment)]
+needed = {needed.name: needed for app in apps for needed in app.depends_on}
+wanted = [tasks for tasks in needed.values() if isinstance(tasks, flyte.TaskEnvironment)]
 if wanted:
     flyte.init_from_config(sys.argv[1], root_dir=Path.cwd())
-    flyte.deploy(*wanted.values())
-print(json.dumps({"tasks": [name for each in wanted.values() for name in each.tasks]}), flush=True)
+    flyte.deploy(*wanted)
+names = [name for tasks in wanted for name in tasks.tasks]
+print(json.dumps({"tasks": names}), flush=True)
 """
 DEPLOYMENT_FAILS, APP_FAILS = 3, 4
 """The exit codes of `REGISTER` if a module of the project cannot be imported."""
@@ -54,6 +52,26 @@ def leads_elsewhere(variable: str) -> bool:
 def inherited_environment() -> dict[str, str]:
     """Return this process's environment without variables for another Flyte."""
     return {name: value for name, value in os.environ.items() if not leads_elsewhere(name)}
+
+
+def in_short(error: BaseException) -> str:
+    """Return the project's own lines that led to an error, and last the error and its place."""
+    if isinstance(error, SystemExit):  # a message, such as which setting is wrong
+        return str(error)
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in stack if _is_own(frame.filename)]
+    told = "".join(traceback.format_exception_only(error)).rstrip()
+    if isinstance(error, SyntaxError):
+        file = os.path.relpath(error.filename or "?")
+        told += f"\n{file}, line {error.lineno}: SyntaxError: {error.msg}"
+    elif frames:
+        told = f"{os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno}: {told}"
+    return "".join(traceback.format_list(frames)) + told
+
+
+def _is_own(file: str) -> bool:
+    first = Path(os.path.relpath(file)).parts[0]
+    return not first.startswith("<") and first not in {"..", ".venv", "local_flyte", "passthrough"}
 
 
 class Clients:
@@ -114,10 +132,7 @@ class Clients:
         return self._write(f"{name}.yaml", "".join(lines))
 
     def app_environment(self) -> dict[str, str]:
-        """Return the variables that a Flyte cluster sets for an app, and the authority to trust.
-
-        The open-source Flyte's chart sets no endpoint by default; in the devbox it does.
-        """
+        """Return the variables that a Flyte cluster sets for an app, and the authority to trust."""
         scope = {
             "FLYTE_INTERNAL_EXECUTION_PROJECT": self.project,
             "FLYTE_INTERNAL_EXECUTION_DOMAIN": self.domain,
@@ -125,7 +140,7 @@ class Clients:
         trust = {"SSL_CERT_FILE": str(self.ca_file)}
         if self.mode is Mode.DEVBOX:
             return {**scope, "_U_EP_OVERRIDE": f"{HOST}:{self.port}", "_U_INSECURE": "true"}
-        if self.mode is Mode.OPEN_SOURCE:
+        if self.mode is Mode.OPEN_SOURCE:  # its chart sets no endpoint
             return {**scope, **trust}
         return {**scope, **trust, "_U_EP_OVERRIDE": self.endpoint, "_U_ORG_NAME": "local"}
 
@@ -180,10 +195,9 @@ class Clients:
         )
         if result.returncode == APP_FAILS:
             raise AppFailsError(result.stdout)
-        if result.returncode == DEPLOYMENT_FAILS:
-            raise RuntimeError(result.stdout)
         if result.returncode not in DONE:
-            raise RuntimeError(f"{failure}\n{result.stdout}")
+            is_told = result.returncode == DEPLOYMENT_FAILS
+            raise RuntimeError(result.stdout if is_told else f"{failure}\n{result.stdout}")
         return result.stdout
 
     def _write(self, file: str, text: str) -> Path:

@@ -22,8 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from .access import Context, found, invalid
 from .actions import SUCCESSFUL, Runs, now
-from .projects import ProjectService
-from .tasks import TaskService
+from .tasks import ProjectService, TaskService
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -140,7 +139,7 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         wanted = request.action_attempt_id
         number = wanted.attempt or 1  # 0 is the first one, too
         attempts = self._runs.action(wanted.action_id).details.attempts
-        files = [Path(each.outputs.report_uri) for each in attempts if each.attempt == number]
+        files = [Path(made.outputs.report_uri) for made in attempts if made.attempt == number]
         if not any(file.is_file() for file in files):
             raise ConnectError(Code.NOT_FOUND, f"attempt {number} has no report")
         urls = pb.PreSignedURLs(signed_url=[self._storage.sign("GET", files[0])])

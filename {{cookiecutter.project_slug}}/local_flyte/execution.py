@@ -1,31 +1,44 @@
-"""Executes actions: each one is the SDK's own ``a0``, started as a Flyte cluster would start it.
+"""Executes actions: tasks, and conditions, which wait for a person's answer without a process.
 
-There is no scheduler: no cache, no timeouts, no resources. An attempt that ends without a result
-fails; Flyte's executor would try it three more times.
+A task is the SDK's own ``a0``, started as a Flyte cluster would start it. There is no scheduler: no
+cache, no timeouts, no resources. An attempt that ends without a result fails; Flyte's executor
+would try it three more times.
 """
 
 import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.common import phase_pb2
-from flyteidl2.core import execution_pb2
+from flyteidl2.core import execution_pb2, literals_pb2, types_pb2
 from flyteidl2.task import task_definition_pb2
+from flyteidl2.workflow import run_service_pb2
 
+from .access import Faults, invalid
 from .actions import ROOT, Action, Pod, Run
 from .people import Person
 from .processes import DONE, Containers, substituted
 
-ORG = "local"
-"""The organization for tasks; Flyte itself leaves it out."""
+ORG = "local"  # the organization for tasks; Flyte itself leaves it out
+TAIL = 20  # log lines to quote if an action ends without an error message
+RECORD_LAG_SECONDS = 0.5
+"""The time between an answer and its record: the asking task gets the answer at once."""
+RECORDING = "RecordAnswer"
+"""What hangs, in place of a method, while answers are not recorded."""
 
-TAIL = 20
-"""Log lines to quote if an action ends without an error message."""
+_PAUSED = phase_pb2.ACTION_PHASE_PAUSED
+_KINDS = {
+    "bool_value": ("boolean", types_pb2.BOOLEAN),
+    "int_value": ("integer", types_pb2.INTEGER),
+    "float_value": ("float_value", types_pb2.FLOAT),
+    "string_value": ("string_value", types_pb2.STRING),
+}
+"""The field of a primitive value, and the type, by the field of the payload in a request."""
 
 
 @dataclass(eq=False)
@@ -65,11 +78,11 @@ class Executor:
         """
         action.abort(reason)
         self._cancel(run, action)
-        for each in (action, *run.descendants(action.name)):
-            if id(each) not in self._running:  # else its process ends first
-                each.pods.clear()
-            if each.phase == phase_pb2.ACTION_PHASE_PAUSED:
-                each.set_status(phase_pb2.ACTION_PHASE_ABORTED)
+        for stopped in (action, *run.descendants(action.name)):
+            if id(stopped) not in self._running:  # else its process ends first
+                stopped.pods.clear()
+            if stopped.phase == phase_pb2.ACTION_PHASE_PAUSED:
+                stopped.set_status(phase_pb2.ACTION_PHASE_ABORTED)
 
     def release(self, run: Run) -> None:
         """Let another run start, because this one has ended, or waits for an answer."""
@@ -84,8 +97,8 @@ class Executor:
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def _cancel(self, run: Run, action: Action) -> None:
-        for each in (action, *run.descendants(action.name)):
-            if (task := self._running.get(id(each))) is not None:
+        for stopped in (action, *run.descendants(action.name)):
+            if (task := self._running.get(id(stopped))) is not None:
                 task.cancel()
 
     def _report_end(self, action: Action, task: asyncio.Task[None]) -> None:
@@ -138,11 +151,14 @@ class Executor:
 
         try:
             code = await self._containers.run(
-                [substituted(each, values) for each in (*container.command, *container.args)],
+                [substituted(word, values) for word in (*container.command, *container.args)],
                 directory=directory,
                 environment={
-                    **{each.key: substituted(each.value, values) for each in container.env},
-                    **{each.key: each.value for each in run.spec.envs.values},
+                    **{
+                        variable.key: substituted(variable.value, values)
+                        for variable in container.env
+                    },
+                    **{variable.key: variable.value for variable in run.spec.envs.values},
                     **_action_environment(action),
                     **self._cluster_environment(run.owner),
                 },
@@ -154,6 +170,68 @@ class Executor:
         finally:
             pod.running = False
         return _error(action, pod, code)
+
+
+@dataclass(eq=False)
+class Conditions:
+    """Pauses actions until they are answered or time out."""
+
+    _faults: Faults
+    _records_names: bool
+    """Whether it records who answers by name, or by subject only."""
+    _recording: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def pause(self, action: Action) -> None:
+        """Pause an action, at the longest for its condition's timeout."""
+        action.set_status(_PAUSED)
+
+        def time_out() -> None:
+            if action.answer is None and action.phase == _PAUSED:
+                action.set_status(phase_pb2.ACTION_PHASE_TIMED_OUT)
+
+        timeout = action.details.condition.timeout
+        if (seconds := timeout.ToTimedelta().total_seconds()) > 0:
+            asyncio.get_running_loop().call_later(seconds, time_out)
+
+    def signal(
+        self, action: Action, payload: run_service_pb2.EventPayload, someone: Person | None
+    ) -> None:
+        """Answer a condition as this person; the same answer may be given again.
+
+        Raises:
+            ConnectError: FAILED_PRECONDITION, if it is no condition, has ended, or has another
+                answer; INVALID_ARGUMENT for a value of another type.
+        """
+        if (given := payload.WhichOneof("value")) is None:
+            raise invalid("signal value must be a concrete bool/int/float/str literal")
+        answer, (field, kind) = literals_pb2.Literal(), _KINDS[given]
+        setattr(answer.scalar.primitive, field, getattr(payload, given))
+        if action.answer is not None:
+            if action.answer == answer:
+                return
+            raise ConnectError(Code.FAILED_PRECONDITION, "already signalled with a different value")
+        if action.phase != _PAUSED:
+            message = f"{action.name} is no condition that waits"
+            raise ConnectError(Code.FAILED_PRECONDITION, message)
+        if action.details.condition.type.simple != kind:
+            raise invalid("signal value type does not match declared condition type")
+
+        async def record() -> None:
+            await asyncio.sleep(RECORD_LAG_SECONDS)
+            await self._faults.wait(RECORDING)
+            if action.phase == _PAUSED:
+                action.details.signal_info.output.CopyFrom(answer)
+                if someone is not None:
+                    signalled_by = action.details.signal_info.signalled_by
+                    signalled_by.CopyFrom(someone.identity)
+                    if not self._records_names:
+                        signalled_by.user.ClearField("spec")
+                action.set_status(phase_pb2.ACTION_PHASE_SUCCEEDED)
+
+        action.answer = answer
+        action.changed.fire()
+        self._recording.add(recording := asyncio.create_task(record()))
+        recording.add_done_callback(self._recording.discard)
 
 
 def _template_values(action: Action, work: Path) -> dict[str, str]:

@@ -54,11 +54,11 @@ def matching(
 ) -> list[Item]:
     """Return the items that match every filter of the request."""
     found = list(items)
-    for each in request.filters:
-        field = _field(each.field, fields)
-        if (compare := _COMPARISONS.get(each.function)) is None:
-            raise invalid(f"unsupported function {_Filter.Function.Name(each.function)}")
-        found = [item for item in found if _matches(field(item), compare, each.values)]
+    for asked in request.filters:
+        field = _field(asked.field, fields)
+        if (compare := _COMPARISONS.get(asked.function)) is None:
+            raise invalid(f"unsupported function {_Filter.Function.Name(asked.function)}")
+        found = [item for item in found if _matches(field(item), compare, asked.values)]
     return found
 
 
@@ -81,7 +81,7 @@ def _sort_key(field: Callable[[Item], Value]) -> Callable[[Item], tuple[bool, An
 
 def _matches(value: Value, compare: Callable[..., bool], wanted: Iterable[str]) -> bool:
     """Tell whether there is a value, and compares to one of those in a filter."""
-    return value is not None and any(compare(value, _parsed(each, value)) for each in wanted)
+    return value is not None and any(compare(value, _parsed(text, value)) for text in wanted)
 
 
 def _parsed(text: str, like: Value) -> Value:

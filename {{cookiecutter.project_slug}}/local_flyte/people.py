@@ -105,17 +105,14 @@ def person(name: str, family_name: str = "Example", **rights: bool) -> Person:
         given_name=name.capitalize(),
         family_name=family_name,
         email=f"{name}@example.com",
-        token="",
-        cookie="",
-        api_key="",
         **rights,
     )
     return someone.with_credentials(secrets.token_bytes())
 
 
 PEOPLE: dict[str, Person] = {
-    each.name: each
-    for each in (
+    someone.name: someone
+    for someone in (
         person("alice", "Adams"),
         person("bob", "Brown"),
         person("victor", "Vance", can_run=False),
@@ -135,8 +132,8 @@ class Directory:
         self._headers = [name.lower() for name in headers]
         self._by_credential: dict[str, Person] = {}
         self._by_name: dict[str, Person] = {}
-        for each in people:
-            self.add(each)
+        for someone in people:
+            self.add(someone)
 
     def __getitem__(self, name: str) -> Person:
         return self._by_name[name]

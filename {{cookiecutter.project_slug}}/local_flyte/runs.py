@@ -1,4 +1,4 @@
-"""RunService: starting, showing, watching and aborting runs."""
+"""Runs as people see them (RunService), and as a running task does (ActionsService)."""
 
 import asyncio
 import re
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.actions import actions_service_connect
+from flyteidl2.actions import actions_service_pb2 as actions_pb2
+from flyteidl2.common import identifier_pb2, list_pb2, phase_pb2
 from flyteidl2.task import task_definition_pb2
-from flyteidl2.workflow import run_definition_pb2, run_service_connect
+from flyteidl2.workflow import run_definition_pb2, run_service_connect, state_service_pb2
 from flyteidl2.workflow import run_service_pb2 as pb
 
-from .access import CALLER, Context, invalid, key_of
+from .access import CALLER, Context, found, invalid, key_of
 from .actions import ROOT, Action, Run, Runs
-from .conditions import Conditions
 from .data import Storage
-from .execution import Executor
+from .execution import Conditions, Executor
 from .listing import Fields, page
-from .projects import ProjectService
-from .tasks import TaskService
+from .tasks import ProjectService, TaskService
 
 FIELDS: Fields[Action] = {
     "project": lambda action: action.details.id.run.project,
@@ -78,16 +78,10 @@ class RunService(run_service_connect.RunService):
         else:
             inputs = self._storage.write(Path(base, "inputs"), request.inputs)
         wanted = Run(id=run_id, spec=request.run_spec, owner=CALLER.get())
-        action = Action(
-            details=run_definition_pb2.ActionDetails(
-                id=identifier_pb2.ActionIdentifier(run=run_id, name=ROOT),
-                metadata=task_metadata(spec),
-                task=spec,
-            ),
-            input_uri=f"{inputs}/inputs.pb",
-            output_base=base,
-            changed=wanted.changed,
-        )
+        id_ = identifier_pb2.ActionIdentifier(run=run_id, name=ROOT)
+        metadata = _task_metadata(spec)
+        details = run_definition_pb2.ActionDetails(id=id_, metadata=metadata, task=spec)
+        action = Action(details, f"{inputs}/inputs.pb", base, wanted.changed)
         action.details.metadata.source = request.source
         if wanted.owner is not None:
             action.details.metadata.executed_by.CopyFrom(wanted.owner.identity)
@@ -199,10 +193,107 @@ class RunService(run_service_connect.RunService):
         runs = [run for run in self._runs if run.id == request.run_id]  # it may not exist
         actions = [action for run in runs for action in run.actions.values()]
         listed, token = _page(actions, request.request)
-        return pb.ListActionsResponse(actions=[each.summary for each in listed], token=token)
+        return pb.ListActionsResponse(actions=[action.summary for action in listed], token=token)
 
 
-def task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
+@dataclass(eq=False)
+class ActionsService(actions_service_connect.ActionsService):
+    """Starts actions for a running one, and follows them, with the rights of the run's owner.
+
+    Only ``a0`` calls it. The SDK can also use QueueService and StateService, but loses conditions
+    there.
+    """
+
+    _runs: Runs
+    _executor: Executor
+    _conditions: Conditions
+
+    async def enqueue(
+        self, request: actions_pb2.EnqueueRequest, ctx: Context
+    ) -> actions_pb2.EnqueueResponse:
+        """Start a task or a condition, or record a trace, for a running action."""
+        wanted = request.action
+        run = self._runs.get(wanted.action_id.run)
+        parent = found(run.actions.get(wanted.parent_action_name), "parent of this name")
+        if wanted.action_id.name in run.actions:
+            if wanted.HasField("condition"):
+                return actions_pb2.EnqueueResponse()
+            raise ConnectError(Code.ALREADY_EXISTS, f"{wanted.action_id.name} already exists")
+        details = run_definition_pb2.ActionDetails(id=wanted.action_id)
+        details.id.run.org = ""  # as in Flyte's answers
+        if wanted.HasField("task"):
+            self._executor.check(wanted.task.spec)
+            details.metadata.CopyFrom(_task_metadata(wanted.task.spec))
+            details.task.CopyFrom(wanted.task.spec)
+        elif wanted.HasField("trace"):
+            details.metadata.action_type = run_definition_pb2.ACTION_TYPE_TRACE
+            details.metadata.trace.name = details.metadata.funtion_name = wanted.trace.name
+            details.trace.CopyFrom(wanted.trace.spec)
+        else:
+            details.metadata.action_type = run_definition_pb2.ACTION_TYPE_CONDITION
+            details.metadata.funtion_name = wanted.condition.name
+            details.metadata.condition.name = wanted.condition.name
+            details.metadata.condition.type.CopyFrom(wanted.condition.type)
+            details.condition.CopyFrom(wanted.condition)
+        details.metadata.parent = wanted.parent_action_name
+        details.metadata.group = wanted.group
+        action = Action(details, wanted.input_uri, wanted.run_output_base, run.changed)
+        if wanted.HasField("condition"):
+            self._conditions.pause(action)
+            self._executor.release(run)
+        run.actions[action.name] = action
+        if wanted.HasField("trace"):
+            action.stored_at = wanted.trace.outputs.output_uri
+            action.enter(wanted.trace.phase or phase_pb2.ACTION_PHASE_SUCCEEDED)
+        else:  # Flyte notes that the parent runs, and forgets the number of its attempts
+            parent.details.status.attempts = 0
+        if wanted.HasField("task"):
+            if (source := self._runs.recovered(run, action.name)) is not None:
+                details.metadata.recovered_from.CopyFrom(source.details.id)
+                action.stored_at = source.output_uri
+                action.enter(phase_pb2.ACTION_PHASE_RECOVERED)
+            else:
+                self._executor.start(run, action)
+        run.changed.fire(action.name)
+        return actions_pb2.EnqueueResponse()
+
+    async def abort(
+        self, request: actions_pb2.AbortRequest, ctx: Context
+    ) -> actions_pb2.AbortResponse:
+        run, action = self._runs.get(request.action_id.run), self._runs.action(request.action_id)
+        self._executor.abort(run, action, request.reason)
+        return actions_pb2.AbortResponse()
+
+    async def watch_for_updates(
+        self, request: actions_pb2.WatchForUpdatesRequest, ctx: Context
+    ) -> AsyncIterator[actions_pb2.WatchForUpdatesResponse]:
+        """Send the actions that an action has started, then a marker, then changes."""
+        id_ = request.parent_action_id
+        parent, run = self._runs.action(id_), self._runs.get(id_.run)
+        sent: dict[str, phase_pb2.ActionPhase] = {}
+        in_step = False
+        while parent.running:
+            children = run.children(parent.name)
+            news = [child for child in children if sent.get(child.name) != child.phase_for_parent]
+            for child in news:
+                sent[child.name] = child.phase_for_parent
+                update = state_service_pb2.ActionUpdate(
+                    action_id=child.details.id,
+                    phase=child.phase_for_parent,
+                    error=child.error,
+                    output_uri=child.output_uri,
+                    value=child.answer,
+                )
+                yield actions_pb2.WatchForUpdatesResponse(action_update=update)
+            if not in_step:
+                in_step = True
+                marker = state_service_pb2.ControlMessage(sentinel=True)
+                yield actions_pb2.WatchForUpdatesResponse(control_message=marker)
+            elif not news:
+                await run.changed.wait()
+
+
+def _task_metadata(spec: task_definition_pb2.TaskSpec) -> run_definition_pb2.ActionMetadata:
     """Return the metadata of an action that executes a task."""
     template, id_ = spec.task_template, spec.task_template.id
     return run_definition_pb2.ActionMetadata(
@@ -235,11 +326,12 @@ def _run_id(request: pb.CreateRunRequest) -> identifier_pb2.RunIdentifier:
 
 def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[list[Action], str]:
     """Return a page of actions, of one run or of many."""
-    for each in request.filters:  # becomes a statement that Flyte's database rejects
-        if each.field == "phase" and (each.function == each.VALUE_IN) == (len(each.values) == 1):
-            raise ConnectError(
-                Code.INTERNAL, f"unable to encode {each.values[0]!r} into binary format for _int4"
-            )
+    for asked in request.filters:  # becomes a statement that Flyte's database rejects
+        if asked.field == "phase" and (asked.function == asked.VALUE_IN) == (
+            len(asked.values) == 1
+        ):
+            message = f"unable to encode {asked.values[0]!r} into binary format for _int4"
+            raise ConnectError(Code.INTERNAL, message)
 
     def name(action: Action) -> str:
         return f"{action.details.id.run.name} {action.name}"

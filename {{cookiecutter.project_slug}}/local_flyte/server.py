@@ -14,9 +14,9 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.app import app_definition_pb2
 
+from .access import Gateway, ReceivedCall
 from .apps import POLL_SECONDS
 from .clients import Clients
-from .gateway import Gateway, ReceivedCall
 from .memory import STOPPED, Kept
 from .people import PEOPLE, Directory, Mode, Person, claimed, person
 from .processes import Containers
@@ -112,21 +112,15 @@ class LocalFlyte(Clients):
         message: str = "a test wants it to fail",
         after: int = 0,
     ) -> None:
-        """Make the next calls of a method, such as ``ListRuns``, fail with an error.
-
-        ``after`` is the number of messages that a stream sends before it fails.
-        """
+        """Make the next calls of a method fail, after a stream has sent some messages."""
         error = ConnectError(code, message)
         self._background.call(lambda: self._services.faults.fail(method, error, times, after))
 
     @contextlib.contextmanager
     def hang(self, method: str, after: int = 0) -> Iterator[None]:
-        """Make calls of a method hang inside the ``with`` block.
+        """Make calls of a method hang inside the block, after a stream has sent some messages.
 
-        Args:
-            method: Such as ``WatchActionDetails``; with ``conditions.RECORDING``, answers to
-                conditions are not recorded, although their tasks get them.
-            after: The number of messages that a stream sends before it hangs.
+        With ``execution.RECORDING``, answers are not recorded, although their tasks get them.
         """
         faults = self._services.faults
         self._background.call(lambda: faults.hold(method, after))
@@ -153,11 +147,11 @@ class LocalFlyte(Clients):
     def __enter__(self) -> Self:
         """Start, and wait until clients can connect."""
         with contextlib.ExitStack() as stack:
-            if self._kept is None:
+            if (kept := self._kept) is not None:
+                self.home = kept.home
+            else:
                 temporary = tempfile.TemporaryDirectory(prefix="flyte-", ignore_cleanup_errors=True)
                 self.home = Path(stack.enter_context(temporary)).resolve()
-            else:
-                self.home = self._kept.home
             listener = stack.enter_context(listen())
             self.port = listener.getsockname()[1]
             authority = self._authority
@@ -180,7 +174,7 @@ class LocalFlyte(Clients):
             background.start()
             stack.callback(background.stop)
             stack.callback(lambda: background.run(services.reset(), STOP_SECONDS))
-            if (kept := self._kept) is not None:
+            if kept is not None:
                 background.call(lambda: kept.load(services.tasks, services.runs))
                 stack.callback(self._keep, kept)
             self._running = stack.pop_all()

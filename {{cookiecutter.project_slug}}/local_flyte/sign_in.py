@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .mistakes import in_short
+from .clients import in_short
 from .people import COOKIE, Person
 from .same_user import is_known, refuse_others
 from .serving import HOSTS
@@ -65,7 +65,7 @@ def environment(people: Iterable[Person], *, restarts: bool, **options: Any) -> 
     With ``restarts``, uvicorn restarts the app when its files change, so an app that does not start
     answers with the reason instead of ending. The options are those of `SignIn`.
     """
-    known = {each.name: [each.cookie.partition("=")[2], each.rights] for each in people}
+    known = {person.name: [person.cookie.partition("=")[2], person.rights] for person in people}
     settings = {"people": known, **options}
     return {VARIABLE: json.dumps([restarts, settings]), "SIGN_IN_URL": URL}
 
@@ -146,8 +146,7 @@ class SignIn:
         Args:
             app: The application for all other requests.
             secret: The secret in the links.
-            people: The value of the sign-in cookie, and a description of the rights, of each
-                person.
+            people: A person's sign-in cookie, and a description of their rights, by name.
             private: Whether the choice of people is shown without the secret.
             port: The app's port, which is part of its cookie's name.
             token_file: A file with the token that the app gets instead of the cookie.
@@ -161,14 +160,9 @@ class SignIn:
         self._values = {value for value, _ in people.values()}
         # The second one is for apps that are deployed to the local Flyte: they have no sign-in.
         self._cookies = [self._cookie] if token_file else [self._cookie, COOKIE]
-        self._pages = Router(
-            [
-                Route(URL, self._choose),
-                Route(URL + "/{name}", self._sign_in),
-                Route("/sign-out", self._sign_out),
-            ],
-            redirect_slashes=False,
-        )
+        pages = [Route(URL, self._choose), Route(URL + "/{name}", self._sign_in)]
+        pages.append(Route("/sign-out", self._sign_out))
+        self._pages = Router(pages, redirect_slashes=False)
         self._local = TrustedHostMiddleware(self._serve, allowed_hosts=HOSTS, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,20 +1,27 @@
-"""TaskService: the deployed tasks, in all their versions."""
+"""What is deployed: TaskService, TriggerService and, with the only project, ProjectService."""
 
+import operator
+import re
 from datetime import UTC
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import list_pb2
+from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.project import project_service_connect
+from flyteidl2.project import project_service_pb2 as project_pb2
 from flyteidl2.task import task_definition_pb2, task_service_connect
-from flyteidl2.task import task_service_pb2 as pb
+from flyteidl2.task import task_service_pb2 as task_pb2
+from flyteidl2.trigger import trigger_definition_pb2, trigger_service_connect
+from flyteidl2.trigger import trigger_service_pb2 as trigger_pb2
 
-from .access import Context, found, key_of
+from .access import CALLER, Context, found, key_of
 from .actions import now
-from .listing import Fields, matching, page
-from .projects import ProjectService
+from .listing import Fields, matching, offset_of, page
 
-_Details = task_definition_pb2.TaskDetails
-FIELDS: Fields[_Details] = {
+_Task = task_definition_pb2.TaskDetails
+_Trigger = trigger_definition_pb2.TriggerDetails
+DOMAINS = ("development", "production", "staging")
+FIELDS: Fields[_Task] = {
     "project": lambda task: task.task_id.project,
     "domain": lambda task: task.task_id.domain,
     "name": lambda task: task.task_id.name,
@@ -25,28 +32,72 @@ FIELDS: Fields[_Details] = {
 }
 
 
+class ProjectService(project_service_connect.ProjectService):
+    """Shows the project to those who have rights on it."""
+
+    def __init__(self, project: str, domain: str) -> None:
+        self._project = project_pb2.Project(
+            id=project,
+            name=project,
+            description="The project of the local Flyte",
+            domains=[
+                project_pb2.Domain(id=name, name=name) for name in dict.fromkeys((*DOMAINS, domain))
+            ],
+        )
+
+    def check(self, name: str) -> None:
+        """Raise NOT_FOUND for a project that does not exist. Domains are not checked."""
+        if name not in {self._project.id, "system"}:  # that of the task which builds images
+            raise ConnectError(Code.NOT_FOUND, f"project {name!r} not found")
+
+    def _matches(self, filters: str) -> bool:
+        columns = {"name": self._project.name, "state": str(self._project.state)}
+        # In the SDK's format: eq(name, flytesnacks)+eq(state, 0)
+        asked = re.findall(r"eq\((\w+),\s*(.*?)\s*\)", filters)
+        return all(columns.get(name) == value for name, value in asked)
+
+    async def list_projects(
+        self, request: project_pb2.ListProjectsRequest, ctx: Context
+    ) -> project_pb2.ListProjectsResponse:
+        """List the project, if the caller may view it."""
+        someone = CALLER.get()
+        visible = (someone is None or someone.can_view) and self._matches(request.filters)
+        start = offset_of(request.token)
+        found = [self._project] if visible and start == 0 else []
+        # A full page has a token, even if it is the last one.
+        token = "1" if found and request.limit == 1 else ""
+        listed = project_pb2.Projects(projects=found, token=token)
+        return project_pb2.ListProjectsResponse(projects=listed)
+
+    async def get_project(
+        self, request: project_pb2.GetProjectRequest, ctx: Context
+    ) -> project_pb2.GetProjectResponse:
+        self.check(request.id)
+        return project_pb2.GetProjectResponse(project=self._project)
+
+
 class TaskService(task_service_connect.TaskService):
     """Stores tasks by project, domain, name and version."""
 
     def __init__(self, projects: ProjectService) -> None:
         self._projects = projects
-        self.by_name: dict[tuple[str, str, str], dict[str, _Details]] = {}
+        self.by_name: dict[tuple[str, str, str], dict[str, _Task]] = {}
         """The versions of each task."""
 
-    def add(self, task: _Details) -> None:
+    def add(self, task: _Task) -> None:
         """Store a version of a task, replacing one with the same name."""
         versions = self.by_name.setdefault(key_of(task.task_id), {})
         versions[task.task_id.version] = task
 
-    def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Details:
+    def get(self, id_: task_definition_pb2.TaskIdentifier) -> _Task:
         """Return one version of a task, or raise NOT_FOUND."""
         versions = self.by_name.get(key_of(id_), {})
         name = f"task {id_.name} of version {id_.version} in {id_.project}/{id_.domain}"
         return found(versions.get(id_.version), name)
 
     async def deploy_task(
-        self, request: pb.DeployTaskRequest, ctx: Context
-    ) -> pb.DeployTaskResponse:
+        self, request: task_pb2.DeployTaskRequest, ctx: Context
+    ) -> task_pb2.DeployTaskResponse:
         """Store a version of a task, replacing one with the same name; ignore its triggers."""
         id_, spec = request.task_id, request.spec
         self._projects.check(id_.project)
@@ -60,39 +111,91 @@ class TaskService(task_service_connect.TaskService):
             environment_name=spec.environment.name,
             short_description=spec.documentation.short_description,
         )
-        self.add(_Details(task_id=id_, spec=spec, metadata=metadata))
-        return pb.DeployTaskResponse()
+        self.add(_Task(task_id=id_, spec=spec, metadata=metadata))
+        return task_pb2.DeployTaskResponse()
 
     async def get_task_details(
-        self, request: pb.GetTaskDetailsRequest, ctx: Context
-    ) -> pb.GetTaskDetailsResponse:
-        return pb.GetTaskDetailsResponse(details=self.get(request.task_id))
+        self, request: task_pb2.GetTaskDetailsRequest, ctx: Context
+    ) -> task_pb2.GetTaskDetailsResponse:
+        return task_pb2.GetTaskDetailsResponse(details=self.get(request.task_id))
 
-    async def list_tasks(self, request: pb.ListTasksRequest, ctx: Context) -> pb.ListTasksResponse:
+    async def list_tasks(
+        self, request: task_pb2.ListTasksRequest, ctx: Context
+    ) -> task_pb2.ListTasksResponse:
         """List the tasks of a project and domain, each in its latest version, newest first."""
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
-            each
+            version
             for (project, domain, _), versions in self.by_name.items()
             if (project, domain) == scope and not request.known_filters  # by who deployed it
-            for each in versions.values()
+            for version in versions.values()
         )
         # As in the real one: for each task, the newest of the requested versions.
         wanted = matching(versions, request.request, FIELDS)
-        latest = {each.task_id.name: each for each in wanted}.values()
-        details, token = page(
-            latest,
-            request.request,
-            FIELDS,
-            name=lambda task: task.task_id.name,
-            default=[list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING)],
-            eager=True,
+        latest = {version.task_id.name: version for version in wanted}.values()
+        newest = [list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING)]
+        name = operator.attrgetter("task_id.name")
+        asked = request.request
+        details, token = page(latest, asked, FIELDS, name=name, default=newest, eager=True)
+        listed = task_pb2.ListTasksResponse(token=token)
+        listed.metadata.total = len(latest)
+        for task in details:
+            listed.tasks.add(task_id=task.task_id, metadata=task.metadata)
+        return listed
+
+
+class TriggerService(trigger_service_connect.TriggerService):
+    """Stores triggers by project, domain, task and name."""
+
+    def __init__(self) -> None:
+        self._triggers: dict[tuple[str, ...], _Trigger] = {}
+
+    async def deploy_trigger(
+        self, request: trigger_pb2.DeployTriggerRequest, ctx: Context
+    ) -> trigger_pb2.DeployTriggerResponse:
+        """Store a trigger, replacing one with the same name."""
+        spec, automation = request.spec, request.automation_spec
+        trigger = _Trigger(spec=spec, automation_spec=automation, description=spec.description)
+        trigger.id.name.CopyFrom(request.name)
+        trigger.status.deployed_at.CopyFrom(now())
+        self._triggers[_trigger_key(request.name)] = trigger
+        return trigger_pb2.DeployTriggerResponse(trigger=trigger)
+
+    async def get_trigger_details(
+        self, request: trigger_pb2.GetTriggerDetailsRequest, ctx: Context
+    ) -> trigger_pb2.GetTriggerDetailsResponse:
+        trigger = self._triggers.get(_trigger_key(request.name))
+        return trigger_pb2.GetTriggerDetailsResponse(
+            trigger=found(trigger, f"trigger {request.name.name}")
         )
-        return pb.ListTasksResponse(
-            tasks=[
-                task_definition_pb2.Task(task_id=each.task_id, metadata=each.metadata)
-                for each in details
-            ],
-            token=token,
-            metadata=pb.ListTasksResponse.ListTasksMetadata(total=len(latest)),
-        )
+
+    async def list_triggers(
+        self, request: trigger_pb2.ListTriggersRequest, ctx: Context
+    ) -> trigger_pb2.ListTriggersResponse:
+        """List the triggers of a task, in one page."""
+        task = request.task_name
+        shown = [
+            trigger_definition_pb2.Trigger(
+                id=trigger.id,
+                metadata=trigger.metadata,
+                status=trigger.status,
+                active=trigger.spec.active,
+                automation_spec=trigger.automation_spec,
+            )
+            for key, trigger in sorted(self._triggers.items())
+            if key[:-1] == (task.project, task.domain, task.name)
+        ]
+        return trigger_pb2.ListTriggersResponse(triggers=shown)
+
+    async def update_triggers(
+        self, request: trigger_pb2.UpdateTriggersRequest, ctx: Context
+    ) -> trigger_pb2.UpdateTriggersResponse:
+        """Activate or deactivate triggers. Unknown names are ignored."""
+        for name in request.names:
+            if (trigger := self._triggers.get(_trigger_key(name))) is not None:
+                trigger.spec.active = request.active
+        return trigger_pb2.UpdateTriggersResponse()
+
+
+def _trigger_key(name: identifier_pb2.TriggerName) -> tuple[str, ...]:
+    return name.project, name.domain, name.task_name, name.name

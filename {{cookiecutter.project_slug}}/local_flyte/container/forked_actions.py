@@ -34,10 +34,10 @@ MODULES = (
 
 
 def serve(control: socket.socket) -> None:
-    """Fork for each action, and return in its process, with nothing left of this one.
+    """Fork for an action, and return in its process, with nothing left of this one.
 
-    For each, two files arrive: one for its output, and a socket that has its arguments, folder and
-    variables as JSON, and gets the process id and the exit code.
+    Two files arrive for an action: one for its output, and a socket that has its arguments, folder
+    and variables as JSON, and gets the process id and the exit code.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watching processes
     while files := socket.recv_fds(control, 1, 2)[1]:
@@ -45,8 +45,8 @@ def serve(control: socket.socket) -> None:
             control.close()
             become(*files)
             return
-        for each in files:
-            os.close(each)
+        for file in files:
+            os.close(file)
     os._exit(0)
 
 
