@@ -31,7 +31,7 @@ SETUP = """    python3 -m venv .venv
 def tidy(project: Path, answers: dict[str, str]) -> None:
     """Remove the page if it was not chosen, caches, and folders whose only file was left out."""
     caches = (each for name in CACHES for each in project.glob(f"**/{name}"))
-    unwanted = [each for each in caches if not {".venv", ".nox"} & {*each.parts}]
+    unwanted = [each for each in caches if ".venv" not in each.parts]
     if answers["page"] == "no":
         (project / "tests" / "test_page.py").unlink(missing_ok=True)
         unwanted.append(project / "app" / "page")

@@ -97,7 +97,7 @@ def check_answers(project: Path, answers: dict[str, str]) -> None:
         jobs = yaml.safe_load((project / ".gitlab-ci.yml").read_text("utf-8"))
         assert jobs["check"]["image"] == f"python:{answers['python_version']}"
         targets = re.findall(r"^([\w-]+):", (project / "Makefile").read_text("utf-8"), re.MULTILINE)
-        for command in jobs["check"]["script"] + jobs["versions"]["script"]:
+        for command in jobs["check"]["script"]:
             assert command.removeprefix("make ") in targets
     if answers["ci"] == "GitHub Actions":
         workflow = yaml.safe_load((project / ".github/workflows/ci.yml").read_text("utf-8"))

@@ -83,4 +83,4 @@ def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
     assert re.search(r"^Address: https?://\S+$", printed.splitlines()[-1])
     installed = run([*uv, "pip", "list", "--python", image], project)
     assert "uvicorn" in installed
-    assert not {"pytest", "mypy", "trustme", "nox"} & set(installed.split())
+    assert not {"pytest", "mypy", "trustme"} & set(installed.split())

@@ -197,7 +197,7 @@ def without_agents(project: Path) -> None:
 
 def without_small_parts(project: Path) -> None:
     without_agents(project)
-    for name in ("me", "projects", "tasks"):
+    for name in ("me", "tasks"):
         without_router(project, name)
 
 
@@ -212,7 +212,7 @@ def without_streams_page_and_samples(project: Path) -> None:
 def with_only_health(project: Path) -> None:
     without_small_parts(project)
     without_streams_page_and_samples(project)
-    for name in ("runs", "actions", "conditions", "files"):
+    for name in ("runs", "conditions", "files"):
         without_router(project, name)
     main = project / "app/main.py"
     unused = r"ROUTERS = .*\n.*\n.*\n\n|    for module in R.*\n.*\n|from .*Domain\n"
@@ -295,7 +295,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
 ) -> None:
     project = baker(tmp_path)
     add_router(project, "ours", OURS + "\n\n".join(ASKS_NOTHING.values()))
-    for name in ("actions", "conditions", "me", "runs", "streams", "tasks"):
+    for name in ("conditions", "me", "runs", "streams", "tasks"):
         without_router(project, name)
     some = "invalid_credentials or mixed_up or (quotes and (add or form)) or agents"
     options = ["--tb=short", "--show-capture=no", "-k", some, PROMISES, "tests/test_agents.py"]

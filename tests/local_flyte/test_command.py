@@ -186,12 +186,9 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
 ) -> None:
     """With a file of settings and a header for API keys, and without ``GET /me``."""
     root = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
-    example = (root / ".env.example").read_text()
-    assert "\nLOG_FORMAT=text\n" in example
-    settings = example.replace("=text", "=json") + "FLYTE_ENDPOINT=dns:///flyte.example.com\n"
-    (root / ".env").write_text(settings)
+    (root / ".env").write_text("LOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n")
     run(["git", "init", "--quiet"], root)
-    assert run(["git", "check-ignore", ".env", ".env.example"], root) == ".env\n"
+    assert run(["git", "check-ignore", ".env"], root) == ".env\n"
     more, main, deployment = root / "app/more.py", root / "app/main.py", root / "deployment.py"
     more.write_text(SECOND)
     text = deployment.read_text().replace("[task_env]", "[task_env, more_env]")

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.routers import actions, conditions, me, projects, runs, streams, tasks
+from app.routers import conditions, me, runs, streams, tasks
 from passthrough import UVICORN
 
 from . import naive_endpoints
@@ -21,7 +21,7 @@ from .support import build_app
 
 NAIVE = APIRouter(prefix="/naive")
 NAIVE.include_router(naive_endpoints.router)
-ROUTERS = [module.router for module in (me, projects, tasks, runs, actions, conditions, streams)]
+ROUTERS = [module.router for module in (me, tasks, runs, conditions, streams)]
 
 
 def messages() -> Counter[str]:

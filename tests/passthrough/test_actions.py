@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from flyte import remote
 from template import ROOT
 
-from app.routers import actions, conditions, runs, streams
+from app.routers import conditions, runs, streams
 from local_flyte import Code, LocalFlyte, ReceivedCall
 from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
@@ -26,7 +26,7 @@ from ..nginx import in_front_of
 from .support import TASKS, build_app
 
 router = APIRouter()
-for module in (actions, conditions, runs, streams):
+for module in (conditions, runs, streams):
     router.include_router(module.router)
 
 

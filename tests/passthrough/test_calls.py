@@ -13,7 +13,7 @@ import pytest
 from fastapi import APIRouter
 from template import ROOT
 
-from app.routers import actions, conditions, me, projects, runs, streams, tasks
+from app.routers import conditions, me, runs, streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.processes import Containers
 from local_flyte.testing import Event, ended, events, start, wait_until
@@ -22,7 +22,7 @@ from ..baking import PROJECT
 from .support import build_app
 
 router = APIRouter()
-for module in (actions, conditions, me, projects, runs, streams, tasks):
+for module in (conditions, me, runs, streams, tasks):
     router.include_router(module.router)
 
 PAGE = ROOT / PROJECT / "docs/scaling.md"

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.project.project_service_pb2 import Domain, ListProjectsResponse, Project, Projects
 
-from app.routers import actions, me, projects, streams, tasks
+from app.routers import me, runs, streams, tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
 
@@ -28,7 +28,7 @@ ATTEMPTS = 3  # to answer in time: this machine may be busy
 Received = Callable[[], list[ReceivedCall]]
 
 router = APIRouter()
-for module in (actions, me, projects, streams, tasks):
+for module in (me, runs, streams, tasks):
     router.include_router(module.router)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.task.task_service_pb2 import DeployTaskRequest
 
-from app.routers import projects, runs, tasks
+from app.routers import me, runs, tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, client_of, serving
 from passthrough.calls.caller import initialised
@@ -23,7 +23,7 @@ LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
 LARGE = "x" * 110_000
 
 router = APIRouter()
-for module in (projects, runs, tasks):
+for module in (me, runs, tasks):
     router.include_router(module.router)
 
 

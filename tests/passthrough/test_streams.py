@@ -10,7 +10,7 @@ import httpx
 from fastapi import APIRouter
 from flyte import remote
 
-from app.routers import actions, streams
+from app.routers import runs, streams
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as, events, start
 
@@ -24,7 +24,7 @@ async def run_to_its_end(name: str) -> str:
     return str(run.name)
 
 
-router.include_router(actions.router)
+router.include_router(runs.router)
 router.include_router(streams.router)
 
 DETAILS = {

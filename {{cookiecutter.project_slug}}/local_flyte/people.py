@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from flyteidl2.common import identifier_pb2, identity_pb2
 
@@ -97,7 +97,7 @@ def derived(secret: bytes, purpose: str) -> str:
     return urlsafe_b64encode(digest[:24]).decode()
 
 
-def person(name: str, family_name: str = "Example", **rights: bool) -> Person:
+def person(name: str, family_name: str = "Example", **rights: Any) -> Person:
     """Make a person with new credentials, and a subject and e-mail address based on ``name``."""
     someone = Person(
         name=name,
@@ -105,9 +105,8 @@ def person(name: str, family_name: str = "Example", **rights: bool) -> Person:
         given_name=name.capitalize(),
         family_name=family_name,
         email=f"{name}@example.com",
-        **rights,
     )
-    return someone.with_credentials(secrets.token_bytes())
+    return replace(someone.with_credentials(secrets.token_bytes()), **rights)
 
 
 PEOPLE: dict[str, Person] = {

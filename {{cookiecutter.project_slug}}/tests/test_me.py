@@ -1,9 +1,10 @@
-"""GET /me: who the caller is."""
+"""GET /me and GET /projects: who the caller is, and what they may see."""
 
 import httpx
 import pytest
 from flyte import remote
 
+from app.settings import Settings
 from local_flyte import Code, LocalFlyte
 from local_flyte.testing import acting_as
 
@@ -31,3 +32,8 @@ def test_a_caller_that_flyte_admits_but_cannot_identify_has_no_subject(
     assert answer.status_code == 200
     assert (answer.json()["subject"], answer.json()["anonymous"]) == (None, False)
     assert expired.get("/me").status_code == 401
+
+
+def test_projects_have_their_domains(alice: httpx.Client, settings: Settings) -> None:
+    projects = {project["id"]: project["domains"] for project in alice.get("/projects").json()}
+    assert settings.flyte_domain in projects[settings.flyte_project]
