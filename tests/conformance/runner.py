@@ -1,6 +1,15 @@
 """Sends the requests in ``services/*.yaml`` to a Flyte and compares its answers.
 
-It uses only the SDK and the stubs in it, so it works with any Flyte.
+It uses only the SDK and the stubs in it, so it works with any Flyte. A case is a call or ``steps``:
+
+- ``answer`` has the fields to compare, by the messages' names. Null is a field that is not set,
+  ``/.../`` a regular expression; a list can be ``{contains: [...]}`` and ``{lacks: [...]}``.
+- ``until`` is an answer to wait for; ``retry: true`` waits for what else the step expects.
+- ``save: {run: run.action.id.run.name}`` keeps a part of the answer as ``${run}``. `Runner.run` has
+  the other variables; ``${version}`` and ``${ended}`` are of ``tasks.py``, and of a run of it.
+- ``repeat`` is a number of times, with ``${turn}`` from 0; ``after_seconds`` is a pause before it.
+- A stream has ``messages: {count: 1, last: {...}, any: {...}}`` and must end; with
+  ``until: {...}`` it is read up to this message.
 """
 
 import contextlib
@@ -27,7 +36,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message_factory import GetMessageClass
 from pyqwest import SyncClient, SyncHTTPTransport
 
-SERVICES = Path(__file__).with_name("services")
+SERVICES, COMMON = (Path(__file__).with_name(name) for name in ("services", "common.yaml"))
 KINDS = ("union", "open-source", "devbox")
 CALL_SECONDS = 60
 POLL_SECONDS = 0.2
@@ -84,16 +93,17 @@ class Case:
 
 def cases() -> list[Case]:
     """Read all cases."""
+    common = COMMON.read_text(encoding="utf-8")
     return [
         Case(
             service=document["service"],
-            name=each.pop("name"),
-            kinds=tuple(each.pop("only", KINDS)),
-            steps=each.get("steps", [each]),
+            name=case.pop("name"),
+            kinds=tuple(case.pop("only", KINDS)),
+            steps=case.get("steps", [case]),
         )
         for file in sorted(SERVICES.glob("*.yaml"))
-        for document in [yaml.safe_load(file.read_text(encoding="utf-8"))]
-        for each in document["cases"]
+        for document in [yaml.safe_load(common + file.read_text(encoding="utf-8"))]
+        for case in document["cases"]
     ]
 
 
@@ -201,7 +211,7 @@ class Runner:
                 if differences := self._step(case.service, filled, variables):
                     self.abort()
                     prefix = f"step {number}, {step['call']}: " if len(case.steps) > 1 else ""
-                    return [prefix + each for each in differences]
+                    return [prefix + difference for difference in differences]
         return []
 
     def abort(self) -> None:
@@ -281,7 +291,7 @@ def _compare_outcome(step: dict[str, Any], outcome: Outcome, kind: str) -> Itera
         yield different("messages", messages["count"], len(answers))
     for which in messages.keys() & {"last", "until"}:
         yield from _compare(which, messages[which], answers[-1] if answers else None)
-    if "any" in messages and all([*_compare("", messages["any"], each)] for each in answers):
+    if "any" in messages and all([*_compare("", messages["any"], got)] for got in answers):
         yield different("any", messages["any"], answers)
     for which in ("until", "answer"):
         if which in step:
@@ -296,7 +306,7 @@ def _compare(where: str, expected: Any, got: Any) -> Iterator[str]:
     if isinstance(expected, dict) and expected.keys() & {"contains", "lacks"}:
         for kind, wanted in (("contains", True), ("lacks", False)):
             for one in expected.get(kind, ()):
-                if wanted != any(not list(_compare("", one, each)) for each in got or ()):
+                if wanted != any(not list(_compare("", one, item)) for item in got or ()):
                     yield different(where, {kind: one}, got)
     elif isinstance(expected, dict) and isinstance(got, dict):
         for key, value in expected.items():
@@ -314,9 +324,9 @@ def _compare(where: str, expected: Any, got: Any) -> Iterator[str]:
 def _filled(value: Any, variables: Mapping[str, object]) -> Any:
     """Replace ``${name}`` by variables."""
     if isinstance(value, dict):
-        return {key: _filled(each, variables) for key, each in value.items()}
+        return {key: _filled(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(each, variables) for each in value]
+        return [_filled(item, variables) for item in value]
     if isinstance(value, str):
         return re.sub(r"\$\{(\w+)\}", lambda found: str(variables[found[1]]), value)
     return value
