@@ -53,6 +53,19 @@ def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[
         yield process, process.wait_until_ready()
 
 
+def refusal(project: Path, *options: str) -> str:
+    """Start the command, which refuses to run, and return the reason that it prints."""
+    command = [sys.executable, "-m", "local_flyte", *options]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    return ended.stderr
+
+
+def link_to(printed: str) -> httpx.URL:
+    """Return the first printed address, where a person is chosen."""
+    return httpx.URL(printed.partition("\nOpen ")[2].split()[0])
+
+
 def check_ends(command: Running, number: signal.Signals) -> None:
     """Stop it, as Ctrl-C or a supervisor would, and check that it and its children end cleanly."""
     command.process.send_signal(number)
@@ -124,11 +137,9 @@ def test_an_exported_address_and_a_port_in_use_are_told(printed: str) -> None:
 
 def test_a_port_that_is_asked_for_is_the_one_or_an_error(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "local_flyte", "--port", str(port)]
-        ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert f"Cannot listen on port {port}: Address already in use. Choose another" in ended.stderr
+        port = str(taken.getsockname()[1])
+        said = refusal(project, "--port", port)
+    assert f"Cannot listen on port {port}: Address already in use. Choose another" in said
 
 
 def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -> None:
@@ -143,10 +154,10 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert refusal.status_code == 401
     assert refusal.json()["sign_in"] == "/sign-in"
     assert browser.get(me, headers={"Host": "evil.example"}).status_code == 400
-    first = printed.partition("\nOpen ")[2].split()[0]
-    assert "/sign-in?secret=" in first
-    assert browser.get(first.partition("?")[0]).is_success == sign_in.is_private()
-    assert printed.rindex(first) > printed.rindex("curl")  # again, after everything else
+    first = link_to(printed)
+    assert "/sign-in?secret=" in str(first)
+    assert browser.get(first.copy_with(query=None)).is_success == sign_in.is_private()
+    assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
     (to_carol,) = re.findall(r'href="(/sign-in/carol\S+)"', browser.get(first).text)
     assert browser.get(me.join(to_carol)).status_code == 303
     assert browser.get(me).json()["subject"] == "carol-subject"
@@ -210,7 +221,7 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
         (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
         assert "flytesnacks" in run([*line, "--silent", "--noproxy", "*"], root)
         wait_until(lambda: '"route": "/projects"' in command.printed())
-        url = printed.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
+        url = str(link_to(printed).join("/")).rstrip("/")
         more.write_text("a mistake")
         wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))
         wait_until(lambda: "\napp/more.py, line 1: SyntaxError: " in command.printed())
@@ -242,17 +253,14 @@ def test_what_is_remembered_is_private_and_with_keep_so_are_tasks_and_runs(
     for options in (["--no-reload"], ["--no-reload", "--keep"], ["--no-reload", "--keep"]):
         with started(project, *options) as (command, told):
             printed.append(told)
-            url = told.partition("\nOpen ")[2].strip().partition("/sign-in?")[0]
+            browser.base_url = link_to(told).join("/")
             bob = re.findall(r"'(Authorization: Bearer bob\S+)'", told)[0].partition(": ")[2]
             browser.headers["Authorization"] = bob
-            seen = browser.get(f"{url}/runs").json()
+            seen = browser.get("/runs").json()
             if len(printed) == 2:  # another one that keeps its runs there is refused
-                twice = [sys.executable, "-m", "local_flyte", "--keep", "--port", "0"]
-                second = subprocess.run(
-                    twice, cwd=project, capture_output=True, text=True, check=False
-                )
-                assert "Another make dev keeps its runs in" in second.stderr
-                runs = f"{url}/tasks/my-flyte-app-tasks"
+                said = refusal(project, "--keep", "--port", "0")
+                assert "Another make dev keeps its runs in" in said
+                runs = "/tasks/my-flyte-app-tasks"
                 body = {"inputs": {"name": "Ada"}}
                 greeting = browser.post(f"{runs}.greet/runs?wait=60", json=body).json()
                 assert greeting["phase"] == "succeeded", greeting
@@ -263,16 +271,13 @@ def test_what_is_remembered_is_private_and_with_keep_so_are_tasks_and_runs(
             assert (memory / file).stat().st_mode & 0o777 == 0o600
     secrets = [{*re.findall(r"secret=(\S+)|Bearer (\S+)'", told)} for told in printed]
     assert secrets[0] == secrets[1] == secrets[2]
-    assert {each["name"]: each["phase"] for each in seen} == {
+    assert {run["name"]: run["phase"] for run in seen} == {
         greeting["name"]: "succeeded",
         counting["name"]: "aborted",
     }
     assert run(["git", "status", "--porcelain", "--", ".local_flyte"], project) == ""
     memory.chmod(0o750)
-    start = [sys.executable, "-m", "local_flyte"]
-    refused = subprocess.run(start, cwd=project, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "it is not a folder that only you may read" in refused.stderr
+    assert "it is not a folder that only you may read" in refusal(project)
 
 
 def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
@@ -285,8 +290,8 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         shutil.copy(config, without_token := tmp_path / "config.yaml")
         with started(here, "--flyte", config) as (command, told):
             assert "Flyte      dns:///127.0.0.1:" in told
-            to_open = told.partition("\nOpen ")[2].split()[0]
-            me = httpx.URL(to_open).join("/me")
+            to_open = link_to(told)
+            me = to_open.join("/me")
             assert browser.get(me).status_code == 401
             (to_sign_in,) = re.findall(r'href="(/sign-in/you\S+)"', browser.get(to_open).text)
             browser.get(me.join(to_sign_in))
@@ -302,10 +307,7 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
         ("dns:///flyte.example.com", "flyte create config --endpoint dns:///flyte.example.com"),
         (str(without_token), "Your token for 127.0.0.1:"),  # the file with the token is gone
     ):
-        start = [sys.executable, "-m", "local_flyte", "--flyte", wrong]
-        refused = subprocess.run(start, cwd=here, capture_output=True, text=True, check=False)
-        assert refused.returncode == 1
-        assert message in refused.stderr, refused.stderr
+        assert message in refusal(here, "--flyte", wrong)
 
 
 def test_on_the_flyte_of_a_config_without_tls_everybody_is_anonymous() -> None:

@@ -1,34 +1,19 @@
-"""What runs wait for, and how they start: what the conformance cases do not check."""
+"""What runs wait for, and their reports: what the conformance cases do not check."""
 
 import os
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from local_flyte import LocalFlyte, Mode
+from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
-from .on_the_wire import PROJECT, call, cli
+from .on_the_wire import PROJECT, call
 
 CREATE = "workflow.RunService/CreateRun"
 DETAILS = "workflow.RunService/GetRunDetails"
 WRITE = 'mkdir -p "$0" && : > "$0/outputs.pb"'
 """What an SDK task does before it ends successfully."""
-TASK = """
-import flyte
-
-env = flyte.TaskEnvironment(name="open", image="auto")
-
-@env.task
-async def double(number: int) -> int:
-    return 2 * number
-
-@env.task
-async def quadruple(number: int) -> int:
-    return await double(await double(number))
-"""
 
 
 def run_id(name: str) -> dict[str, str]:
@@ -95,20 +80,3 @@ def test_a_report_is_a_page_of_its_own_origin_at_a_signed_address(
         assert httpx.URL(url).host == "127.0.0.1"
         assert client.put(url, content=b"x").status_code == 403
         assert client.get(f"{url}x").status_code == 403
-
-
-@pytest.mark.slow
-def test_a_task_is_deployed_and_starts_others_in_nobodys_name(tmp_path: Path) -> None:
-    (tmp_path / "open.py").write_text(TASK)
-    with LocalFlyte(mode=Mode.DEVBOX) as flyte:
-        flyte.deploy(tmp_path, "open.py", "env")
-        cli(flyte, "run", "--follow", "deployed-task", "open.quadruple", "--number", "4")
-
-        def ask(method: str, body: object) -> Any:
-            return call(flyte, f"workflow.RunService/{method}", body, person="bob").json()
-
-        ((run,),) = ask("ListRuns", {"projectId": PROJECT}).values()
-        actions = ask("ListActions", {"runId": run["action"]["id"]["run"]})["actions"]
-    assert run["action"]["status"]["phase"] == "ACTION_PHASE_SUCCEEDED"
-    assert "executedBy" not in run["action"]["metadata"]
-    assert len(actions) == 3
