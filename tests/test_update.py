@@ -73,7 +73,7 @@ def earlier(destination: Path) -> None:
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
     main = destination / PACKAGE / "main.py"
-    cut(main, "    projects,\n")
+    cut(main, "    tasks,\n")
     tasks = destination / PACKAGE / "tasks.py"
     tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
 
