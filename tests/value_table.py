@@ -1,6 +1,6 @@
 """What a value may be, and what becomes of it on its way: the rows of docs/values.md of a project.
 
-``python -m tests.value_table`` writes the page's table. ``tests/passthrough/test_value_table.py``
+``python -m tests.value_table`` writes the page's table. ``tests/passthrough/test_values.py``
 proves each row by HTTP and with the SDK's own type engine, which reads values in tasks.
 """
 
@@ -35,11 +35,7 @@ class Numbers(BaseModel):
 
 
 class Row(NamedTuple):
-    """One value: of which type, and what becomes of it.
-
-    ``typed`` is what a person types into a form for it, if a browser test proves that the form
-    sends ``sent`` then.
-    """
+    """One value: of which type, and what becomes of it."""
 
     called: str
     kind: Any
@@ -49,14 +45,19 @@ class Row(NamedTuple):
     """The task's argument; or a text that begins with `REFUSED`."""
     shown: str = ""
     """JSON, as it stands in an answer; the same as what was sent if it is empty."""
-    typed: str = ""
 
 
-UTC, TWO_HOURS = dt.UTC, dt.timezone(dt.timedelta(hours=2))
+HALF_PAST_NINE = dt.datetime(2026, 1, 31, 9, 30, tzinfo=dt.UTC)
+HALF_PAST_SEVEN = HALF_PAST_NINE - dt.timedelta(hours=2)
+FILE, TABLE = File(path="s3://bucket/key"), DataFrame(uri="s3://bucket/key")
+SHOWN = '{{"kind": "{}", "uri": "s3://bucket/key"}}'
 NO_TIME = f"{REFUSED}must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DURATION = f"{REFUSED}must be of the format duration, such as P1DT2H30M"
 TOO_LARGE = f'{REFUSED}a number is too large for JSON: infinity is written "Infinity"'
 INT, FLOAT = (f"{REFUSED}must be of type {kind}" for kind in ("integer", "number"))
+AMBIGUOUS = f"{REFUSED}matches 2 types of the union: ambiguous"
+ONE_KEY = f"{REFUSED}would be the same key as another, if they are numbers"
+PICKLE = f"{REFUSED}cannot be given: a Python object, which Flyte stores as a pickle"
 ROWS = (
     Row("integer", int, "9223372036854775807", 2**63 - 1),
     Row("integer", int, "9223372036854775808", f"{REFUSED}must be an integer of 64 bits"),
@@ -70,35 +71,19 @@ ROWS = (
     Row("number", float, '"1"', FLOAT),
     Row("number or text", float | str, "1", 1.0, "1.0"),
     Row("number or text", float | str, '"1"', "1"),
-    Row(
-        "number or text",
-        float | str,
-        '"NaN"',
-        f"{REFUSED}matches 2 types of the union: ambiguous",
-    ),
+    Row("number or text", float | str, '"NaN"', AMBIGUOUS),
     Row("boolean", bool, "true", True),
     Row("boolean", bool, "1", f"{REFUSED}must be of type boolean"),
     Row("text", str, '"a\\r\\n\\u0000 \\u202e"', "a\r\n\x00 \u202e"),
     Row("text", str, '"\\ud800"', f"{REFUSED}must be Unicode text"),
     Row("optional text", str | None, "null", None),
+    Row("date-time", dt.datetime, '"2026-01-31T09:30:00Z"', HALF_PAST_NINE),
     Row(
-        "date-time",
-        dt.datetime,
-        '"2026-01-31T09:30:00Z"',
-        dt.datetime(2026, 1, 31, 9, 30, tzinfo=UTC),
-    ),
-    Row(
-        "date-time",
-        dt.datetime,
-        '"2026-01-31T09:30:00+02:00"',
-        dt.datetime(2026, 1, 31, 7, 30, tzinfo=UTC),
+        *("date-time", dt.datetime, '"2026-01-31T09:30:00+02:00"', HALF_PAST_SEVEN),
         '"2026-01-31T07:30:00Z"',
     ),
     Row(
-        "date-time without an offset",
-        dt.datetime,
-        '"2026-01-31T09:30:00"',
-        dt.datetime(2026, 1, 31, 9, 30, tzinfo=UTC),
+        *("date-time without an offset", dt.datetime, '"2026-01-31T09:30:00"', HALF_PAST_NINE),
         '"2026-01-31T09:30:00Z"',
     ),
     Row("date-time", dt.datetime, '"2026-01-31"', NO_TIME),
@@ -115,33 +100,11 @@ ROWS = (
     Row("dataclass", Point, '{"x": 1, "y": "Infinity"}', Point(1, math.inf)),
     Row("dataclass", Point, '{"x": 1, "z": 1}', f"{REFUSED}there is no such field"),
     Row("model", Numbers, '{"names": {"1": "a"}}', Numbers(names={1: "a"})),
-    Row(
-        "model",
-        Numbers,
-        '{"names": {"1": "a", "01": "b"}}',
-        f"{REFUSED}would be the same key as another, if they are numbers",
-    ),
-    Row(
-        "file",
-        File,
-        '"s3://bucket/key"',
-        File(path="s3://bucket/key"),
-        '{"kind": "file", "uri": "s3://bucket/key"}',
-    ),
+    Row("model", Numbers, '{"names": {"1": "a", "01": "b"}}', ONE_KEY),
+    Row("file", File, '"s3://bucket/key"', FILE, SHOWN.format("file")),
     Row("file", File, '"key"', f"{REFUSED}must be of the format uri"),
-    Row(
-        "dataframe",
-        DataFrame,
-        '"s3://bucket/key"',
-        DataFrame(uri="s3://bucket/key"),
-        '{"kind": "dataframe", "uri": "s3://bucket/key"}',
-    ),
-    Row(
-        "Python object",
-        bytes,
-        '"AA=="',
-        f"{REFUSED}cannot be given: a Python object, which Flyte stores as a pickle",
-    ),
+    Row("dataframe", DataFrame, '"s3://bucket/key"', TABLE, SHOWN.format("dataframe")),
+    Row("Python object", bytes, '"AA=="', PICKLE),
 )
 
 
@@ -152,8 +115,7 @@ def table() -> str:
         is_refused = isinstance(row.received, str) and row.received.startswith(REFUSED)
         received = row.received if is_refused else f"`{_written(row.received)}`"
         shown = "" if is_refused else f"`{row.shown or row.sent}`"
-        sent = f"`{row.sent}`" + (f" (typed as `{row.typed}`)" if row.typed else "")
-        lines.append(f"| {row.called} | {sent} | {received} | {shown} |")
+        lines.append(f"| {row.called} | `{row.sent}` | {received} | {shown} |")
     return "\n".join(lines)
 
 

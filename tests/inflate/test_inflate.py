@@ -6,7 +6,7 @@ store there; and bodies are sent that are as large as may be.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,22 +15,70 @@ import httpx
 import msgpack
 import pytest
 from flyteidl2.core.literals_pb2 import Literal
+from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
+from flyteidl2.project.project_service_pb2 import ListProjectsResponse
+from flyteidl2.task.task_service_pb2 import GetTaskDetailsResponse
 from flyteidl2.workflow.run_definition_pb2 import ActionAttempt
+from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse, ListRunsResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.serving import listen
 from local_flyte.testing import client_of, wait_until
 
 from ..served import TASKS, started
-from .changing import Changing
 
 pytestmark = pytest.mark.weekly
 
-HERE = Path(__file__).parent
+PAGE_TASKS = Path(__file__).parents[1] / "browser"
 MEMORY = 250_000_000  # bytes more than before, while a message of 2 MB is read and answered
 ANSWER = 15_000_000  # bytes; a text of Flyte's may have control characters, six bytes each in JSON
 TEXT = "\x01\u202e<b>" + "x" * 2_000_000
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+
+Change = Callable[[Any], object]
+
+
+class Changing:
+    """Wraps the services of a local Flyte, and changes one kind of its answers to the app.
+
+    Attributes:
+        kind: The class of these answers.
+        change: What is done with them.
+        changed: How many have been changed.
+    """
+
+    def __init__(self, services: MutableMapping[str, ASGIApp]) -> None:
+        self.kind: Any = None
+        self.change: Change = repr
+        self.changed = 0
+        for path, service in [*services.items()]:
+            services[path] = self._wrapped(service)
+
+    def _wrapped(self, service: ASGIApp) -> ASGIApp:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            method = scope["path"].rpartition("/")[2]
+            if self.kind is None or self.kind.__name__ != f"{method}Response":
+                await service(scope, receive, send)
+                return
+            arrived = bytearray()
+
+            async def send_changed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    kept = [pair for pair in message["headers"] if pair[0] != b"content-length"]
+                    await send({**message, "headers": kept})
+                    return
+                arrived.extend(message["body"])
+                if not message.get("more_body"):
+                    parsed = self.kind.FromString(bytes(arrived))
+                    self.change(parsed)
+                    self.changed += 1
+                    await send({**message, "body": parsed.SerializeToString()})
+
+            plain = [pair for pair in scope["headers"] if b"accept-encoding" not in pair[0]]
+            await service({**scope, "headers": plain}, receive, send_changed)
+
+        return serve
 
 
 class Served(NamedTuple):
@@ -53,7 +101,7 @@ class Served(NamedTuple):
 def served(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("inflate") / "log"
     with LocalFlyte() as flyte, listen() as listener, ExitStack() as stack:
-        flyte.deploy(HERE.parent / "browser", "page_tasks.py", "env")
+        flyte.deploy(PAGE_TASKS, "page_tasks.py", "env")
         changing = Changing(flyte._services.applications)
         url, number = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
         variables, command = flyte.app_environment(), f"uvicorn app.main:app --fd {number}"
@@ -67,95 +115,75 @@ def served(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Served(url, process.pid, log, changing, run["name"])
 
 
-def details_of_condition(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    def change_it(message: Any) -> None:
-        if message.details.HasField("condition"):
-            change(message.details)
-
-    return change_it
-
-
-def with_value(value: dict[str, Any]) -> Callable[[Any], None]:
-    def change(message: Any) -> None:
-        message.inputs.literals[0].value.CopyFrom(Literal(**value))
-
-    return change
+def value(**fields: Any) -> tuple[str, Any, Change]:
+    """Change the first input of the run."""
+    literal = Literal(**fields)
+    change: Change = lambda message: message.inputs.literals[0].value.CopyFrom(literal)  # noqa: E731
+    return "/runs/{run}/io", GetActionDataResponse, change
 
 
-def packed(stored: bytes) -> Callable[[Any], None]:
-    return with_value({"scalar": {"binary": {"value": stored, "tag": "msgpack"}}})
+def packed(stored: bytes) -> tuple[str, Any, Change]:
+    return value(scalar={"binary": {"value": stored, "tag": "msgpack"}})
 
 
-def described(message: Any) -> None:
+def actions(change: Change) -> tuple[str, Any, Change]:
+    return "/runs/{run}/actions", GetActionDetailsResponse, lambda message: change(message.details)
+
+
+def ask(message: Any) -> None:
+    if message.details.HasField("condition"):
+        message.details.condition.prompt = TEXT
+
+
+def fail(details: Any) -> None:
+    details.status.phase = 6
+    details.error_info.message = TEXT
+
+
+def describe(message: Any) -> None:
     message.details.spec.documentation.short_description = TEXT
 
 
-def with_schema(message: Any) -> None:
-    """A dataclass of 20,000 fields."""
+def declare_many_fields(message: Any) -> None:
     kind = message.details.spec.task_template.interface.inputs.variables[0].value.type
     kind.simple = 9  # STRUCT
     fields = {f"field {number}": {"type": "integer"} for number in range(20_000)}
     kind.metadata.update({"type": "object", "properties": fields})
 
 
-def with_labels(message: Any) -> None:
+def label(message: Any) -> None:
     for run in message.runs:
         run.labels["a"] = TEXT
 
 
-def failed(details: Any) -> None:
-    details.status.phase = 6
-    details.error_info.message = TEXT
-
-
+TASK = f"/tasks/{TASKS}.greet"
 MAP: dict[str, Any] = {f"key {number}": {"scalar": {"none_type": {}}} for number in range(100_000)}
 NUMBERS = [{"scalar": {"primitive": {"integer": number}}} for number in range(200_000)]
-LISTS: list[dict[str, Any]] = [{"collection": {}}] * 400_000
-FILLED: dict[str, tuple[str, str, Callable[[Any], None]]] = {
+FILLED: dict[str, tuple[str, Any, Change]] = {
     "a project's description": (
-        *("/projects", "ListProjects"),
+        *("/projects", ListProjectsResponse),
         lambda message: setattr(message.projects.projects[0], "description", TEXT),
     ),
-    "a task's description": (f"/tasks/{TASKS}.greet", "GetTaskDetails", described),
-    "a task's schema": (f"/tasks/{TASKS}.greet", "GetTaskDetails", with_schema),
-    "a run's labels": ("/runs", "ListRuns", with_labels),
-    "a question": (
-        *("/runs/{run}/conditions", "GetActionDetails"),
-        details_of_condition(lambda details: setattr(details.condition, "prompt", TEXT)),
+    "a task's description": (TASK, GetTaskDetailsResponse, describe),
+    "a task's schema": (TASK, GetTaskDetailsResponse, declare_many_fields),
+    "a run's labels": ("/runs", ListRunsResponse, label),
+    "a question": ("/runs/{run}/conditions", GetActionDetailsResponse, ask),
+    "an error": actions(fail),
+    "events of the cluster": actions(
+        lambda details: details.attempts.add().cluster_events.add(message=TEXT)
     ),
-    "an error": (
-        *("/runs/{run}/actions", "GetActionDetails"),
-        lambda message: failed(message.details),
+    "many attempts": actions(
+        lambda details: details.attempts.extend([ActionAttempt(attempt=1)] * 20_000)
     ),
-    "events of the cluster": (
-        *("/runs/{run}/actions", "GetActionDetails"),
-        lambda message: message.details.attempts.add().cluster_events.add(message=TEXT),
-    ),
-    "many attempts": (
-        *("/runs/{run}/actions", "GetActionDetails"),
-        lambda message: message.details.attempts.extend([ActionAttempt(attempt=1)] * 20_000),
-    ),
-    "a text": (
-        *("/runs/{run}/io", "GetActionData"),
-        with_value({"scalar": {"primitive": {"string_value": TEXT}}}),
-    ),
-    "a map": ("/runs/{run}/io", "GetActionData", with_value({"map": {"literals": MAP}})),
-    "numbers": (
-        *("/runs/{run}/io", "GetActionData"),
-        with_value({"collection": {"literals": NUMBERS}}),
-    ),
-    "lists": ("/runs/{run}/io", "GetActionData", with_value({"collection": {"literals": LISTS}})),
-    "empty maps in msgpack": (
-        *("/runs/{run}/io", "GetActionData"),
-        packed(b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000),
-    ),
-    "depth in msgpack": ("/runs/{run}/io", "GetActionData", packed(b"\x91" * 900 + b"\xc0")),
-    "a table in msgpack": (
-        *("/runs/{run}/io", "GetActionData"),
-        packed(msgpack.packb([{"a": number, "b": "x"} for number in range(100_000)])),
-    ),
+    "a text": value(scalar={"primitive": {"string_value": TEXT}}),
+    "a map": value(map={"literals": MAP}),
+    "numbers": value(collection={"literals": NUMBERS}),
+    "lists": value(collection={"literals": [{"collection": {}}] * 400_000}),
+    "empty maps in msgpack": packed(b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000),
+    "depth in msgpack": packed(b"\x91" * 900 + b"\xc0"),
+    "a table in msgpack": packed(msgpack.packb([{"a": n, "b": "x"} for n in range(100_000)])),
 }
-"""What is read, the method whose answer is changed, and the change."""
+"""What is read, the class of the answers that are changed, and the change."""
 
 
 def check(served: Served, ask: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
@@ -179,13 +207,12 @@ def check(served: Served, ask: Callable[[httpx.Client], httpx.Response]) -> http
 
 @pytest.mark.parametrize("name", FILLED)
 def test_what_people_store_is_answered(served: Served, name: str) -> None:
-    path, method, change = FILLED[name]
+    path, served.flyte.kind, served.flyte.change = FILLED[name]
     before = served.flyte.changed
-    served.flyte.changes[method] = change
     try:
         answer = check(served, lambda alice: alice.get(path.replace("{run}", served.run)))
     finally:
-        served.flyte.changes.clear()
+        served.flyte.kind = None
     assert served.flyte.changed > before
     assert answer.status_code in {200, 413}
 
@@ -210,7 +237,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_what_people_send_is_answered(served: Served, name: str) -> None:
-    path, inputs = f"/tasks/{TASKS}.greet/runs", f'{{"inputs": {{"name": {BODIES[name]}}}}}'
+    path, inputs = f"{TASK}/runs", f'{{"inputs": {{"name": {BODIES[name]}}}}}'
     answer = check(served, lambda alice: alice.post(path, content=inputs, headers=JSON))
     assert answer.status_code in {201, 400, 413, 422}
     arguments = f'{{"name": "run_task", "arguments": {{"name": "a", "inputs": {BODIES[name]}}}}}'

@@ -1,24 +1,33 @@
-"""Endpoints as in Flyte's documentation: their inputs, their outputs, and their caller."""
+"""Endpoints as in Flyte's documentation: their inputs, their outputs, and their caller.
 
+Each row of ``docs/values.md`` is true.
+"""
+
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from pprint import pformat
+from typing import Annotated, Any
 
 import flyte
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Body, FastAPI, Request
 from flyte import remote
+from flyte.types import TypeEngine
+from flyteidl2.core.literals_pb2 import Literal
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, ended, serving
-from passthrough.dependencies import ProjectDomain
+from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
+from passthrough.values import to_json, to_literals, translated
 
 from ..image_builder import deploy_builder
+from ..value_table import PAGE, REFUSED, ROWS, Row, page
 from .deployed_tasks import greet
-from .support import build_app
+from .support import as_a_task_reads, build_app
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
@@ -69,6 +78,18 @@ async def run_a_function(inputs: dict[str, Any]) -> str:
     return (await flyte.run.aio(greet, **inputs)).name
 
 
+class Given(RequestBody):
+    inputs: Inputs
+
+
+@router.post("/rows/{number}")
+async def translate(number: int, given: Annotated[Given, Body()]) -> dict[str, str]:
+    """Return an input as it is stored, in hexadecimal digits."""
+    kinds = {"value": TypeEngine.to_literal_type(ROWS[number].kind)}
+    made = await translated(lambda budget: to_literals(given.inputs, kinds, (), budget))
+    return {"stored": made["value"].SerializeToString(deterministic=True).hex()}
+
+
 @router.get("/{project}/{domain}/where", name="where_there", dependencies=[ProjectDomain])
 @router.get("/where", dependencies=[ProjectDomain])
 async def where(request: Request) -> Any:
@@ -80,6 +101,29 @@ def test_inputs_and_outputs_are_json_with_their_declared_names(alice: httpx.Clie
         "inputs": {"text": "Ada"},
         "outputs": {"result": "A", "pb2": 3},
     }
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.called} {row.sent}")
+def test_a_value_is_refused_or_arrives_and_is_shown_as_the_page_says(
+    alice: httpx.Client, row: Row
+) -> None:
+    body = f'{{"inputs": {{"value": {row.sent}}}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = alice.post(f"/rows/{ROWS.index(row)}", content=body, headers=headers)
+    if isinstance(row.received, str) and row.received.startswith(REFUSED):
+        assert answer.status_code == 422
+        assert row.received.removeprefix(REFUSED) in answer.json()["errors"][0]["detail"]
+        return
+    assert answer.status_code == 200, answer.text
+    literal = Literal.FromString(bytes.fromhex(answer.json()["stored"]))
+    assert pformat(as_a_task_reads(literal, row.kind)) == pformat(row.received)  # sorted
+    assert json.dumps(to_json([("value", literal)])["value"]) == json.dumps(
+        json.loads(row.shown or row.sent)
+    )
+
+
+def test_the_page_has_the_table_of_these_rows() -> None:
+    assert page() == PAGE.read_text("utf-8"), "run python -m tests.value_table"
 
 
 @pytest.mark.parametrize(
@@ -198,17 +242,12 @@ def test_initialising_again_in_a_lifespan_changes_nothing(
         assert alice.post(f"/rerun/{greeting}", json={}).json()["o0"] == "Hello, Ada."
 
 
-def test_apps_in_one_process_keep_to_their_own_settings(local_flyte: LocalFlyte) -> None:
-    with (
-        serving(build_app(router, flyte_project="one", flyte_domain="first")) as one,
-        serving(build_app(router, flyte_project="two")) as two,
-        client_of(one, "alice") as alice_of_one,
-        client_of(two, "alice") as alice_of_two,
-    ):
-        assert alice_of_one.get("/where").json() == ["one", "first"]
-        assert alice_of_two.get("/where").json() == ["two", "development"]
-        asked = {"project": "three", "domain": "third"}
-        assert alice_of_two.get("/where", params=asked).json() == [*asked.values()]
-        assert alice_of_two.get("/where").json() == ["two", "development"]
-        with_names = alice_of_two.get("/a/b/where", params=asked)  # a path of its own
-        assert with_names.json() == ["a", "b", *asked.values()]
+def test_the_project_and_the_domain_are_those_of_the_query_or_the_apps(
+    alice: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    own, asked = [local_flyte.project, local_flyte.domain], {"project": "two", "domain": "second"}
+    assert alice.get("/where").json() == own
+    assert alice.get("/where", params=asked).json() == ["two", "second"]
+    assert alice.get("/where").json() == own
+    with_names = alice.get("/a/b/where", params=asked)  # a path of its own
+    assert with_names.json() == ["a", "b", "two", "second"]

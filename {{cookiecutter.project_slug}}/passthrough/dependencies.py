@@ -86,15 +86,6 @@ RunDep = Annotated[remote.Run, Depends(_run)]
 """The run with the name in the path, fetched as the caller."""
 
 
-async def _run_state(name: RunName) -> remote.Run:
-    details = await remote.RunDetails.get.aio(name=name)
-    return remote.Run(Run(action=state_of(details.action_details).pb2))
-
-
-RunStateDep = Annotated[remote.Run, Depends(_run_state)]
-"""The same without its details, which may be large: streams last for minutes."""
-
-
 async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
     return await remote.Action.get.aio(run_name=name, name=action)
 
@@ -108,7 +99,16 @@ async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Acti
 
 
 ActionStateDep = Annotated[remote.Action, Depends(_action_state)]
-"""The same without its details, for streams."""
+"""The same without its details, which may be large: streams last for minutes."""
+
+
+async def _run_state(name: RunName) -> remote.Run:
+    details = await remote.RunDetails.get.aio(name=name)
+    return remote.Run(Run(action=state_of(details.action_details).pb2))
+
+
+RunStateDep = Annotated[remote.Run, Depends(_run_state)]
+"""The run in the path, without its details."""
 
 
 async def _task(

@@ -79,15 +79,11 @@ class Caller(BaseModel):
     """A person, or an application with its own identity, according to Flyte."""
 
     subject: TruncatedText | None = Field(
-        default=None,
-        description="Flyte's identifier of the caller; null if Flyte does not know who it is",
-        examples=["00u1alice"],
+        default=None, examples=["00u1alice"], description="Null if Flyte does not know who it is"
     )
     name: NameOfPerson | None = Field(default=None, examples=["Alice Liddell"])
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
-    anonymous: bool = Field(
-        description="Whether every caller is anonymous, because Flyte is called in plaintext"
-    )
+    anonymous: bool = Field(description="Everybody is, if Flyte is called in plaintext")
     sign_in: str | None = Field(description="Where to sign in as somebody else, if the app knows")
 
 
@@ -102,26 +98,20 @@ class Identity(BaseModel):
     @classmethod
     def of(cls, identity: Any) -> Self | None:
         """Convert an identity of Flyte's, such as ``executed_by``; None if there is none."""
-        match identity.WhichOneof("principal"):
-            case "user":
-                spec = identity.user.spec
-                name = f"{spec.first_name} {spec.last_name}".strip()
-                return cls(subject=identity.user.id.subject, name=name)
-            case "application":
-                application = identity.application
-                return cls(subject=application.id.subject, name=application.spec.name)
-        return None
+        kind = identity.WhichOneof("principal")
+        if kind not in {"user", "application"}:
+            return None
+        who = getattr(identity, kind)
+        names = (who.spec.first_name, who.spec.last_name) if kind == "user" else (who.spec.name,)
+        return cls(subject=who.id.subject, name=" ".join(names))
 
 
 Answer = bool | int | float | str
 """What a condition can be answered with."""
 
-_ANSWERS: dict[int, Literal["integer", "number", "string", "boolean"]] = {
-    INTEGER: "integer",
-    FLOAT: "number",
-    STRING: "string",
-    BOOLEAN: "boolean",
-}
+AnswerType = Literal["integer", "number", "string", "boolean"]
+ANSWERS: dict[int, AnswerType]
+ANSWERS = {INTEGER: "integer", FLOAT: "number", STRING: "string", BOOLEAN: "boolean"}
 
 
 def is_answered(details: remote.ActionDetails) -> bool:
@@ -146,12 +136,9 @@ class Condition(BaseModel):
     name: TruncatedText
     prompt: str = Field(description="Other people's text: never show it as HTML")
     prompt_type: Literal["text", "markdown"]
-    prompt_is_cut: bool = Field(
-        description="Whether the prompt or its description is cut off: then "
-        "`GET /runs/{name}/conditions` returns the whole"
-    )
+    prompt_is_cut: bool = Field(description="Then `GET /runs/{name}/conditions` has the whole")
     description: str | None
-    type: Literal["integer", "number", "string", "boolean"] | None
+    type: AnswerType | None
     phase: ActionPhase | None
     asked_at: datetime | None
     answered_at: datetime | None
@@ -173,7 +160,7 @@ class Condition(BaseModel):
             prompt_type="markdown" if is_markdown else "text",
             prompt_is_cut=not whole and any(map(_is_long, texts)),
             description=description or None,
-            type=_ANSWERS.get(asked.type.simple),
+            type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),
             answered_at=time_of(pb2.status.end_time) if is_answered(details) else None,
@@ -212,13 +199,9 @@ class Action(BaseModel):
 
     name: TruncatedText = Field(examples=["a0"])
     type: Literal["task", "trace", "condition"] | None
-    title: TruncatedText | None = Field(
-        description="The short name of its task, trace or condition", examples=["greet"]
-    )
+    title: TruncatedText | None = Field(examples=["greet"], description="A short name")
     task: TruncatedText | None = Field(description="The task's full name")
-    parent: TruncatedText | None = Field(
-        description="The action that started it; null for the root"
-    )
+    parent: TruncatedText | None = Field(description="What started it; null for the root")
     group: TruncatedText | None
     phase: ActionPhase | None
     attempts: int = Field(description="The number of attempts so far")
@@ -227,9 +210,7 @@ class Action(BaseModel):
     error: TruncatedText | None = Field(description="Why it failed")
     cached: bool = Field(description="Whether its result comes from Flyte's cache")
     phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
-    events: list[Event] = Field(
-        description="What happened last on the cluster, if it waits for it or has failed"
-    )
+    events: list[Event] = Field(description="The cluster's last, if it waits or has failed")
     condition: Condition | None = Field(description="What it asks, if it is a condition")
     has_report: bool = Field(description="Whether it is of a task with `report=True`")
 

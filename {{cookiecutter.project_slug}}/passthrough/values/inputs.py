@@ -15,7 +15,8 @@ from uuid import UUID
 
 import msgpack
 from flyteidl2.core.literals_pb2 import Literal
-from flyteidl2.core.types_pb2 import LiteralType, SimpleType, StructuredDatasetType
+from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING, LiteralType, SimpleType
+from flyteidl2.core.types_pb2 import StructuredDatasetType as TableType
 from pydantic import TypeAdapter
 
 from ..limits import limits
@@ -53,20 +54,15 @@ FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
 Parsers raise ValueError or OverflowError. They alone would not do: Pydantic takes digits for a
 number, and Python drops what is below a microsecond."""
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
-    SimpleType.INTEGER: ("integer", int),
-    SimpleType.FLOAT: ("float_value", float),
-    SimpleType.STRING: ("string_value", str),
-    SimpleType.BOOLEAN: ("boolean", bool),
+    INTEGER: ("integer", int),
+    FLOAT: ("float_value", float),
+    STRING: ("string_value", str),
+    BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
     SimpleType.DURATION: ("duration", _duration),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
-EXACT = {
-    int: SimpleType.INTEGER,
-    float: SimpleType.FLOAT,
-    str: SimpleType.STRING,
-    bool: SimpleType.BOOLEAN,
-}
+EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
 
 
 class InvalidInputs(ValueError):  # noqa: N818
@@ -168,7 +164,7 @@ class Converter:
             field, _ = PRIMITIVES.get(kind.simple, ("", None))
             if value.scalar.primitive.WhichOneof("value") == field:
                 return value
-        if kind.simple == SimpleType.FLOAT and type(value) is int:
+        if kind.simple == FLOAT and type(value) is int:
             with suppress(OverflowError):  # a larger one is refused below
                 value = float(value)
         wrong_parts = [*islice(self._faults(value, schema, at, len(at)), self._most_errors)]
@@ -339,7 +335,7 @@ def _literal_of_checked(value: Any, kind: LiteralType) -> Literal:
         of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
         scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
     else:
-        table = StructuredDatasetType(format=name)
+        table = TableType(format=name)
         table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
         metadata = {"structured_dataset_type": table}
         scalar = {"structured_dataset": stored | {"metadata": metadata}}
