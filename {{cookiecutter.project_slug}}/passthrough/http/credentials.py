@@ -12,23 +12,8 @@ from .problems import problem_response
 def passthrough_middleware(settings: Settings) -> Middleware:
     """Return the middleware that calls Flyte with each request's own credentials.
 
-    Its refusals are problems.
-    """
-    return Middleware(
-        PassthroughAuth,
-        header_extractors=credential_extractors(settings),
-        cookie_names=settings.cookie_names,
-        trusted_origins=settings.trusted_origins,
-        assume_ambient=True,  # a proxy may turn a cookie into another credential
-        refusal_handler=problem_response,
-    )
-
-
-def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
-    """Return the functions that extract the credentials from a request.
-
-    If ``token_header`` is set, Authorization is ignored, even in requests without that header: the
-    client sets Authorization, not the proxy.
+    Its refusals are problems. If ``token_header`` is set, Authorization is ignored, even in
+    requests without that header: the client sets Authorization, not the proxy.
     """
     extractors: list[HeaderExtractor] = [
         PassthroughAuth.extract_cookie_header,
@@ -41,7 +26,14 @@ def credential_extractors(settings: Settings) -> list[HeaderExtractor]:
         # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder,
         # unlike ``required=False``, has requests from other sites' pages refused.
         extractors.append(lambda _: ("x-flyte-caller", "nobody"))
-    return extractors
+    return Middleware(
+        PassthroughAuth,
+        header_extractors=extractors,
+        cookie_names=settings.cookie_names,
+        trusted_origins=settings.trusted_origins,
+        assume_ambient=True,  # a proxy may turn a cookie into another credential
+        refusal_handler=problem_response,
+    )
 
 
 def _handed_on(token_header: str) -> HeaderExtractor:

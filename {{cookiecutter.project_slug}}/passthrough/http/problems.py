@@ -108,14 +108,12 @@ class Problem(BaseModel):
                 | RuntimeError(__cause__=HTTPException() | RequestValidationError() as cause)
             ):
                 return cls.of_exception(cause)
-            case flyte.errors.InitializationError():
-                status = 503
             case flyte.errors.BaseRuntimeError():
                 status, detail = STATUS_OF_SDK_ERROR.get(error.code, 502), str(error)
                 # The SDK names only a project that it was given explicitly.
                 detail = detail.replace(" in project None, domain None", "")
             case httpx.TransportError():  # such as of an upload's
-                status, detail = 502, str(error)
+                status = 502
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
             case HTTPException():
