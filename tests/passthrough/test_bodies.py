@@ -132,7 +132,7 @@ def test_two_large_bodies_are_held_at_once_and_small_ones_do_not_wait(
             assert alice.post("/length", json={"values": []}).json() == 0
         assert held.now == 2
         held.may_leave.set()
-        assert [each.result().json() for each in large] == [1] * 4
+        assert [answer.result().json() for answer in large] == [1] * 4
     assert held.most == 2
 
 
@@ -144,7 +144,7 @@ def test_one_that_takes_long_lets_the_next_in(
         large = [threads.submit(alice.post, "/held", json=LARGE) for _ in range(4)]
         wait_until(lambda: held.now == 4)
         held.may_leave.set()
-        assert [each.result().json() for each in large] == [1] * 4
+        assert [answer.result().json() for answer in large] == [1] * 4
     monkeypatch.undo()
     assert alice.post("/length", json=LARGE).json() == 1
 
@@ -159,5 +159,5 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     accept = {"Accept": "application/json, text/event-stream"}
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
         sent = [threads.submit(alice.post, "/mcp", json=message, headers=accept) for _ in "abcd"]
-        results = [each.result().json()["result"] for each in sent]
-    assert [each["structuredContent"] for each in results] == [{"result": 1}] * 4
+        results = [answer.result().json()["result"] for answer in sent]
+    assert [result["structuredContent"] for result in results] == [{"result": 1}] * 4

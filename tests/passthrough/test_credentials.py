@@ -62,7 +62,9 @@ def test_the_settings_decide_where_credentials_come_from(
 
 @pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
 def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
-    refused = answer({"token_header": "x-token"}, [*SENT, *(("x-token", each) for each in tokens)])
+    refused = answer(
+        {"token_header": "x-token"}, [*SENT, *(("x-token", token) for token in tokens)]
+    )
     assert refused.status_code == 400
     assert refused.headers["Content-Type"] == "application/problem+json"
 

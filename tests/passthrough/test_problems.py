@@ -16,7 +16,7 @@ import httpx
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request, routing
+from fastapi import APIRouter, BackgroundTasks, HTTPException, Request, routing
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from flyte import remote
@@ -117,16 +117,8 @@ async def slow() -> None:
 
 @pytest.fixture(scope="module")
 def url(local_flyte: LocalFlyte) -> Iterator[str]:
-    """An app that has another app in it."""
-    inner = FastAPI()
-
-    @inner.get("/quote")
-    async def quote(request: Request) -> None:
-        raise ValueError(request.headers["x-key"])
-
-    app = build_app(router, sign_in_url=SIGN_IN, credential_headers=("x-key",))
-    app.mount("/inner", inner)
-    with serving(app) as url:
+    """The address of an app that says where to sign in."""
+    with serving(build_app(router, sign_in_url=SIGN_IN)) as url:
         yield url
 
 
@@ -221,8 +213,8 @@ def test_exceptions_map_to_problems(error: Exception, status: int, detail: str |
     wrapped = flyte.errors.RuntimeSystemError("RunCreationError", "no")
     wrapped.__cause__ = error
     calls = (ConnectError, DeadlineExceededError)
-    for each in (error, wrapped) if isinstance(error, calls) else (error,):
-        problem = Problem.of_exception(each)
+    for raised in (error, wrapped) if isinstance(error, calls) else (error,):
+        problem = Problem.of_exception(raised)
         assert (problem.status, problem.detail, problem.errors) == (status, detail, None)
         is_flytes = status == 403 and isinstance(error, ConnectError)
         assert problem.refused_by == ("flyte" if is_flytes else None)
@@ -237,7 +229,7 @@ def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
     ):
         problem = Problem.of_exception(error)
         assert (problem.status, problem.detail) == (422, detail)
-        assert [(each.location, each.detail) for each in problem.errors or ()] == expected
+        assert [(value.location, value.detail) for value in problem.errors or ()] == expected
         assert "s3cret" not in problem.model_dump_json()
 
 

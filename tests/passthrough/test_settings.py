@@ -140,6 +140,6 @@ async def test_a_refusal_at_start_is_one_message() -> None:
 
     app = build_app(flyte_endpoint="http://127.0.0.1:1", flyte_plaintext=True)
     await app({"type": "lifespan", "app": app}, receive, send)
-    ((kind, message),) = (each.values() for each in sent)
+    ((kind, message),) = (message.values() for message in sent)
     assert kind == "lifespan.startup.failed"
     assert message.startswith("cannot start: the connection to Flyte would be plaintext")

@@ -7,17 +7,19 @@ so it is described here, once, for all routes.
 import gc
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import anyio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from .calls.errors import StartError
@@ -27,7 +29,6 @@ from .http.bodies import LargeBodies
 from .http.callers import ExceptPublic, OpenRequests, is_public
 from .http.door import Door
 from .http.logging_setup import set_up_logging
-from .http.operations import operations_by_id
 from .http.problems import Problem, respond
 from .http.stopping import stopping
 from .settings import Settings
@@ -146,6 +147,37 @@ class App(FastAPI):
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()
         return document
+
+
+def operation_id(route: RouteContext) -> str | None:
+    """Return the id of a route's operation, or None if it is in no OpenAPI document."""
+    if isinstance(route.original_route, APIRoute) and route.include_in_schema:
+        name: str = route.operation_id or route.unique_id
+        return name
+    return None
+
+
+def operations_by_id(routes: Iterable[BaseRoute]) -> dict[str, RouteContext]:
+    """Return the operations of an OpenAPI document by their ids, which are names of functions.
+
+    Raises:
+        StartError: Several have one id.
+    """
+    found: dict[str, RouteContext] = {}
+    for route in iter_route_contexts([*routes]):
+        if name := operation_id(route):
+            places = [
+                f"{', '.join(sorted(one.methods or ()))} {one.path}"
+                for one in (found.get(name), route)
+                if one
+            ]
+            if len(places) > 1 or len(route.methods or ()) > 1:
+                raise StartError(
+                    f"cannot start: {' and '.join(places)} would be one operation, {name}. Write a"
+                    " function for each, with a name of its own, or set include_in_schema=False."
+                )
+            found[name] = route
+    return found
 
 
 def prepare_the_process(settings: Settings) -> None:

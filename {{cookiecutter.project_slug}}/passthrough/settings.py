@@ -69,7 +69,9 @@ A_HEADER = "names such as X-Api-Key, but not Authorization or Cookie"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-CookieName = Annotated[str, rule(COOKIE, f"* or names such as {', '.join(SIGN_IN_COOKIES)}")]
+CookieName = Annotated[
+    str, rule(COOKIE, f"* or names such as {', '.join(sorted(SIGN_IN_COOKIES))}")
+]
 # The check knows which headers may be set on a call to Flyte.
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER, PassthroughAuth.extract_custom_header)]
 Origin = Annotated[str, rule(ORIGIN, "origins in lower case, https://host[:port], and no *")]

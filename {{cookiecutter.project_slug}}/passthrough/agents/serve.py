@@ -23,12 +23,11 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from ..application import App
+from ..application import App, operation_id, operations_by_id
 from ..calls.errors import StartError
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..http.callers import IS_PART
-from ..http.operations import operation_id, operations_by_id
 from ..http.problems import Problem
 from ..limits import limits
 from ..values.budget import check_json
