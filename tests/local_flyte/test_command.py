@@ -17,7 +17,7 @@ import pytest
 
 from local_flyte import LocalFlyte, Mode, sign_in
 from local_flyte.__main__ import PORT
-from local_flyte.elsewhere import Elsewhere
+from local_flyte.clients import Elsewhere
 from local_flyte.testing import wait_until
 from passthrough.settings import Settings, load_settings
 

@@ -40,7 +40,7 @@ from starlette.datastructures import Headers
 from template import ROOT
 
 import app.routers
-from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, services
+from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, server
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
@@ -667,7 +667,7 @@ def test_a_flyte_that_names_no_issuer_is_asked_again_later(
     with TestClient(app_with_agents()) as client:
         with monkeypatch.context() as patch:
             silent = SimpleNamespace(GetOAuth2MetadataResponse=unknown)
-            patch.setattr(services, "auth_service_pb2", silent)
+            patch.setattr(server, "auth_service_pb2", silent)
             assert "OAUTH_ISSUER" in client.get(METADATA).text
         assert client.get(METADATA).status_code == 404
         now += sign_in.WITHOUT_ISSUER_SECONDS

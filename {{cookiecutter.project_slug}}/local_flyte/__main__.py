@@ -21,8 +21,7 @@ from passthrough import COMMAND_LINE
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
-from .clients import AppFailsError, inherited_environment, leads_elsewhere
-from .elsewhere import Elsewhere
+from .clients import AppFailsError, Elsewhere, inherited_environment, leads_elsewhere
 from .memory import FOLDER, Kept, Memory, write
 from .people import Person, derived
 from .serving import HOST, listen

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import PEOPLE, LocalFlyte
-from .elsewhere import Elsewhere
+from .clients import Elsewhere
 from .same_user import is_known
 from .sign_in import choice, link
 
