@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flyte
 import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
+from flyteidl2.project import project_service_connect
+from flyteidl2.project import project_service_pb2 as pb
 from flyteidl2.task.task_service_pb2 import DeployTaskRequest
 
-from app.routers import me, runs, tasks
+from app.routers import conditions, me, runs, tasks
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, client_of, serving
+from local_flyte.testing import acting_as, client_of, serving, start, wait_until
 from passthrough.calls.caller import initialised
 from passthrough.limits import Limits
 from passthrough.settings import Settings
@@ -23,7 +26,7 @@ LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
 LARGE = "x" * 110_000
 
 router = APIRouter()
-for module in (me, runs, tasks):
+for module in (conditions, me, runs, tasks):
     router.include_router(module.router)
 
 
@@ -81,3 +84,43 @@ def test_what_is_too_large_together_is_shown_as_far_as_it_can_be(bob: httpx.Clie
     large = {run(text="x" * 60_000) for _ in range(4)}
     shown = {each["name"] for each in bob.get("/runs", params={"limit": 4}).json()}
     assert len(shown & large) == 2
+
+
+class ManyProjects(project_service_connect.ProjectService):
+    """Lists seven projects, of which somebody has given one a large description."""
+
+    async def list_projects(self, request: pb.ListProjectsRequest, _: Any) -> Any:
+        """Return a page."""
+        start = int(request.token or 0)
+        end = min(start + request.limit, 7)
+        found = [
+            pb.Project(id=f"p{number}", description=LARGE * (number == 3))
+            for number in range(start, end)
+        ]
+        return pb.ListProjectsResponse(
+            projects=pb.Projects(projects=found, token=str(end) if end < 7 else "")
+        )
+
+
+def test_a_project_that_is_too_large_hides_no_other(
+    bob: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = project_service_connect.ProjectServiceASGIApplication(ManyProjects())
+    monkeypatch.setitem(local_flyte._services.applications, service.path, service)
+    answer = bob.get("/projects")
+    assert [each["id"] for each in answer.json()] == ["p0", "p1", "p2", "p4", "p5", "p6"]
+    assert answer.headers["x-left-out"] == "1"
+
+
+def test_a_condition_that_is_too_large_hides_no_other(
+    bob: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = start("tests.ask", prompts=["a?", "b?", "c?"])
+    wait_until(lambda: len(bob.get(f"/runs/{run}/conditions").json()) == 3)
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    (large,) = (each for each in found.actions.values() if each.details.condition.prompt == "b?")
+    large.details.metadata.group = LARGE
+    for path in ("/conditions", f"/runs/{run}/conditions"):
+        answer = bob.get(path)
+        assert {each["prompt"] for each in answer.json()} == {"a?", "c?"}, path
+        assert int(answer.headers["x-left-out"]) >= 1

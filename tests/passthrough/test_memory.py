@@ -16,7 +16,7 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, client_of, wait_until
+from local_flyte.testing import bearer, client_of, ended, start, wait_until
 
 from .elsewhere import Elsewhere, lines
 from .support import environment
@@ -166,3 +166,14 @@ def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
         one = peak(1)
         assert one > 20_000_000
         assert peak(8) < 2 * one + 20_000_000
+
+
+@pytest.mark.parametrize("path", ["/runs/{run}/io", "/naive/runs/{run}/io"])
+def test_the_largest_inputs_and_outputs_are_readable_together(
+    counted: httpx.Client, path: str
+) -> None:
+    name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
+    run = ended(start("tests.greet", name=name))
+    shown = counted.get(path.format(run=run)).json()
+    assert shown["inputs"]["name"] == name
+    assert f"Hello, {name}." in str(shown["outputs"])

@@ -144,13 +144,12 @@ def test_no_task_runs_in_the_app(mode: Any) -> None:
         ("SDK_NAMES", "flyte.remote._task:LazyEntity._setter", ""),
         ("SDK_NAMES", "flyte.remote._nothing:Action", ""),
         ("REFUSED", "flyte.remote:Action.rest", ""),
-        ("SDK_TEXTS", "flyte._run:_Runner.rerun.fn", "has nothing to rerun"),
     ],
 )
 def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
     monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
 ) -> None:
-    for each in ("SDK_NAMES", "REFUSED", "SDK_TEXTS"):
+    for each in ("SDK_NAMES", "REFUSED"):
         monkeypatch.setattr(make_safe, each, {name: parameters} if each == table else {})
     with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
         make_safe.make_safe.__wrapped__()

@@ -24,7 +24,7 @@ from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
 from ..values.schemas import TYPES
 from .errors import FLYTE_ERRORS, TooLargeError
-from .sdk import RERUN, SDK_TEXTS, sdk_object
+from .sdk import sdk_object
 
 RERUN_INPUTS: ContextVar[Iterable[str]] = ContextVar("RERUN_INPUTS", default=())
 """Set by our ``rerun`` for our ``guess_interface``, which the SDK calls without these names."""
@@ -165,7 +165,7 @@ def _change_inputs() -> None:
 
 def _change_reruns() -> None:
     """Tell which inputs of a rerun are unknown, and that there may be no task to run again."""
-    runner, no_task_text = sdk_object("flyte._run:_Runner"), SDK_TEXTS[RERUN]
+    runner = sdk_object("flyte._run:_Runner")
     rerun_as_it_was = runner.rerun.fn
 
     async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
@@ -173,7 +173,7 @@ def _change_reruns() -> None:
         try:
             return await rerun_as_it_was(self, *args, **given)
         except ValueError as error:
-            if isinstance(error, InvalidInputs) or no_task_text not in str(error):
+            if isinstance(error, InvalidInputs) or "has no task spec to rerun" not in str(error):
                 raise
             no_task = "the run has no task to run again"
             raise ConnectError(Code.FAILED_PRECONDITION, no_task) from None

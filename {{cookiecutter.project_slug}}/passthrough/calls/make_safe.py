@@ -18,7 +18,7 @@ from .errors import NotForManyCallersError, StartError
 from .json_values import change_values
 from .lazy_tasks import change_lazy_tasks
 from .loop import change_loop
-from .sdk import SDK_NAMES, SDK_TEXTS, has_text, is_there, sdk_object
+from .sdk import SDK_NAMES, is_there, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
@@ -72,14 +72,13 @@ def make_safe() -> None:
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
     names = SDK_NAMES | dict.fromkeys(REFUSED, "")
-    changed = [name for name, parameters in names.items() if not is_there(name, parameters)]
-    changed += [name for name, text in SDK_TEXTS.items() if not has_text(name, text)]
-    for name in changed:
-        raise StartError(
-            f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has changed"
-            " since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of"
-            " the template."
-        )
+    for name, parameters in names.items():
+        if not is_there(name, parameters):
+            raise StartError(
+                f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
+                " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for"
+                " an update of the template."
+            )
     _ = remote.Trigger  # the first run would import it in the event loop, for a tenth of a second
     change_sessions()
     change_loop()

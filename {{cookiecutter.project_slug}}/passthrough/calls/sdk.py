@@ -9,8 +9,6 @@ import inspect
 from contextlib import suppress
 from pkgutil import resolve_name
 
-RERUN = "flyte._run:_Runner.rerun.fn"
-
 SDK_NAMES = {
     # sessions: each call is made as the caller, to addresses that may have the credentials
     "flyte._utils.async_cache:ThreadSafeCache.get_or_compute": "key factory",
@@ -40,7 +38,7 @@ SDK_NAMES = {
     "flyte._internal.runtime.convert:convert_from_native_to_inputs_binding_artifacts": "interface"
     " args kwargs custom_context",
     "flyte._internal.runtime.convert:convert_outputs_to_native": "interface outputs",
-    RERUN: "run_name inputs",
+    "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
     "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
@@ -62,11 +60,6 @@ SDK_NAMES = {
 }
 """By the module that changes or uses them, with the parameters that they must have."""
 
-SDK_TEXTS = {
-    RERUN: "has no task spec to rerun",  # json_values: a 409
-}
-"""Texts of the SDK's errors that mean something to the app, by where the SDK has them."""
-
 sdk_object = functools.cache(resolve_name)
 """Return a part of the SDK by its name, as in `SDK_NAMES`."""
 
@@ -79,11 +72,4 @@ def is_there(name: str, parameters: str) -> bool:
     with suppress(ImportError, AttributeError):  # an attribute that the constructor sets
         owner, _, attribute = name.rpartition(".")
         return attribute in resolve_name(owner).__init__.__code__.co_names
-    return False
-
-
-def has_text(name: str, text: str) -> bool:
-    """Tell whether a function of the installed flyte has this text."""
-    with suppress(ImportError, AttributeError, OSError):
-        return text in inspect.getsource(resolve_name(name))
     return False

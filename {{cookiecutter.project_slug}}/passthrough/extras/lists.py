@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -69,13 +68,11 @@ async def call_each(
 
 @contextmanager
 def skip_unreadable() -> Generator[None]:
-    """Skip the rest of the block if Flyte answers what it reads with an error, or nonsense.
-
-    For one entry of a list, which must not hide the others.
+    """Skip the rest of the block if Flyte cannot answer for one entry of a list.
 
     Raises:
-        ConnectError: What says nothing about the entry: Flyte cannot be reached, or does not accept
-            the credentials.
+        ConnectError: All entries are concerned: Flyte cannot be reached, or does not accept the
+            credentials.
     """
     try:
         yield
@@ -93,8 +90,7 @@ def listed_details(action: Any) -> remote.ActionDetails:
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If they cannot be read, such as those of a child that has just been enqueued, there is only what
-    the list has.
+    If Flyte has none, as of a child that has just been enqueued, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():
@@ -106,4 +102,4 @@ async def details_of(
     actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
 ) -> list[Result]:
     """Fetch the details of listed actions, and return what is read from them."""
-    return await call_each(partial(read_details, read=read), actions)
+    return await call_each(lambda action: read_details(action, read), actions)
