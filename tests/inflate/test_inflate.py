@@ -1,17 +1,15 @@
 """What people can fill, filled: the app answers, goes on, and keeps little of it.
 
 One run, one task and one project are read, with one of Flyte's answers changed to what somebody can
-store there; and bodies are sent that are as large as may be.
+store there.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import msgpack
 import pytest
 from flyteidl2.core.literals_pb2 import Literal
@@ -34,7 +32,6 @@ PAGE_TASKS = Path(__file__).parents[1] / "browser"
 MEMORY = 250_000_000  # bytes more than before, while a message of 2 MB is read and answered
 ANSWER = 15_000_000  # bytes; a text of Flyte's may have control characters, six bytes each in JSON
 TEXT = "\x01\u202e<b>" + "x" * 2_000_000
-JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
 Change = Callable[[Any], object]
 
@@ -186,61 +183,20 @@ FILLED: dict[str, tuple[str, Any, Change]] = {
 """What is read, the class of the answers that are changed, and the change."""
 
 
-def check(served: Served, ask: Callable[[httpx.Client], httpx.Response]) -> httpx.Response:
-    """Ask as alice, and check what the app needs for it, and that it goes on."""
-    written = served.log.stat().st_size
-    with client_of(served.url, "alice") as alice, client_of(served.url, "bob") as bob:
-        Path(f"/proc/{served.pid}/clear_refs").write_text("5")
-        before = served.memory("VmRSS")
-        answer = ask(alice)
-        assert served.memory("VmHWM") - before < MEMORY
-        assert bob.get("/me").json()["name"] == "Bob Brown"
-    assert answer.status_code < 500, answer.text[:1000]
-    assert len(answer.content) < ANSWER
-    logged = served.log.read_bytes()[written:].decode()
-    assert len(logged) < 20_000
-    for person in PEOPLE.values():
-        assert person.token not in logged
-        assert person.token not in answer.text
-    return answer
-
-
 @pytest.mark.parametrize("name", FILLED)
 def test_what_people_store_is_answered(served: Served, name: str) -> None:
     path, served.flyte.kind, served.flyte.change = FILLED[name]
-    before = served.flyte.changed
-    try:
-        answer = check(served, lambda alice: alice.get(path.replace("{run}", served.run)))
-    finally:
+    changed, written = served.flyte.changed, served.log.stat().st_size
+    with client_of(served.url, "alice") as alice, client_of(served.url, "bob") as bob:
+        Path(f"/proc/{served.pid}/clear_refs").write_text("5")
+        before = served.memory("VmRSS")
+        answer = alice.get(path.replace("{run}", served.run))
         served.flyte.kind = None
-    assert served.flyte.changed > before
-    assert answer.status_code in {200, 413}
-
-
-def nested(levels: int) -> str:
-    return "[" * levels + "]" * levels
-
-
-BODIES = {
-    "a text": '"' + "x" * 1_000_000 + '"',
-    "quotes": '"' + '\\"' * 500_000 + '"',
-    "numbers": f"[{','.join(['0'] * 249_000)}]",
-    "too many numbers": f"[{','.join(['0'] * 500_000)}]",
-    "lists": f"[{','.join(['[0]'] * 120_000)}]",
-    "keys": json.dumps(dict.fromkeys(map(str, range(70_000)), 0)),
-    "deep lists": f"[{','.join([nested(30)] * 4_000)}]",
-    "very deep": nested(100_000),
-    "digits": "7" * 1_000_000,
-    "no JSON": "[" * 1_000_000,
-}
-
-
-@pytest.mark.parametrize("name", BODIES)
-def test_what_people_send_is_answered(served: Served, name: str) -> None:
-    path, inputs = f"{TASK}/runs", f'{{"inputs": {{"name": {BODIES[name]}}}}}'
-    answer = check(served, lambda alice: alice.post(path, content=inputs, headers=JSON))
-    assert answer.status_code in {201, 400, 413, 422}
-    arguments = f'{{"name": "run_task", "arguments": {{"name": "a", "inputs": {BODIES[name]}}}}}'
-    call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {arguments}}}'
-    for content in (call, call.replace(BODIES[name], BODIES[name][:50] + BODIES[name][-50:])):
-        check(served, lambda alice: alice.post("/mcp", content=content, headers=JSON))  # noqa: B023
+        assert served.memory("VmHWM") - before < MEMORY
+        assert bob.get("/me").json()["name"] == "Bob Brown"
+    assert answer.status_code in {200, 413}, answer.text[:1000]
+    assert served.flyte.changed > changed
+    assert len(answer.content) < ANSWER
+    logged = served.log.read_bytes()[written:].decode()
+    assert len(logged) < 20_000
+    assert not [p for p in PEOPLE.values() if p.token in logged or p.token in answer.text]

@@ -114,7 +114,6 @@ SIZE = len(PICKLE)
 CUT_SHORT = {"kind": "binary", "format": "msgpack"}
 LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
-    "tagged pickle": (binary(PICKLE, "pickle"), {"kind": "pickle", "format": "pickle"}),
     "pickle of another tag": (binary(PICKLE, "cloudpickle"), {"kind": "binary", "size": SIZE}),
     "pickle tagged msgpack": (binary(PICKLE), CUT_SHORT),
     "pickle in storage": (
@@ -125,28 +124,21 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
         Literal(map={"literals": {"k": {"collection": {"literals": [IN_UNION]}}}}),
         {"k": [{"kind": "pickle", "size": SIZE}]},
     ),
-    "nothing": (Literal(), {"kind": "empty"}),
     "offloaded file": (
         Literal(offloaded_metadata={"uri": "file:///a", "size_bytes": 7}),
         {"kind": "offloaded", "uri": "file:///a", "size": 7},
-    ),
-    "dataframe": (
-        scalar(structured_dataset={"uri": "s3://a"}),
-        {"kind": "dataframe", "uri": "s3://a"},
     ),
     "schema of a local file": (scalar(schema={"uri": "/etc/passwd"}), {"kind": "schema"}),
     "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
     "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), CUT_SHORT),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
-    "msgpack timestamp": (binary(b"\xd6\xff\xff\xff\xff\xff"), {"kind": "binary"}),
     "msgpack with numbers for keys": (binary(b"\x82\x01\x02\xa1a\xff"), {"1": 2, "a": -1}),
-    "msgpack with a number and its text": (
-        binary(b"\x82\x01\x02\xa11\x03"),
-        {"kind": "map", "entries": [[1, 2], ["1", 3]]},
-    ),
     "msgpack with keys of any kind": (
-        binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
-        {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
+        binary(b"\x86\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05\x01\x02\xa11\x03"),
+        {
+            "kind": "map",
+            "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5], [1, 2], ["1", 3]],
+        },
     ),
     "msgpack text that is no UTF-8": (binary(b"\xa2\xff\xfe"), "\ufffd\ufffd"),
     "msgpack integer of 64 bits": (binary(b"\xcf" + b"\xff" * 8), 2**64 - 1),
@@ -234,13 +226,6 @@ def doubling(levels: int, leaf: Any) -> LiteralType:
     return struct({"$ref": "#/$defs/L0", "$defs": made | {names[-1]: leaf}})
 
 
-def of_many_properties(count: int) -> dict[str, Any]:
-    names = [str(number) for number in range(count)]
-    properties = {name: {"type": "integer", "default": 1} for name in names}
-    return {"type": "object", "properties": properties, "required": names}
-
-
-LONG_WORD = "x" * 500_000
 SIMPLE = LiteralType(simple=SimpleType.INTEGER)
 LONG_FORMAT = LiteralType(blob={"format": "x" * MEBIBYTE})
 CIRCLE = json.loads("""{
@@ -255,10 +240,9 @@ NOWHERE = json.loads("""{
 }""")
 WRONG_FORM = json.loads("""{
     "type": ["object", 7], "title": ["x"], "description": {}, "format": 3, "enum": {}, "items": 5,
-    "properties": ["a"], "required": "abc", "propertyNames": {"type": [1]},
-    "additionalProperties": "no", "prefixItems": {"0": 1},
-    "anyOf": "x", "oneOf": [], "minimum": "1", "minItems": 1.5, "exclusiveMinimum": true,
-    "maximum": Infinity, "default": NaN
+    "properties": ["a"], "required": "abc", "propertyNames": {"type": [1]}, "prefixItems": {"0": 1},
+    "additionalProperties": "no", "anyOf": [1, null, "x", []], "oneOf": [], "minimum": "1",
+    "minItems": 1.5, "exclusiveMinimum": true, "maximum": Infinity, "default": NaN
 }""")
 TYPES: dict[str, LiteralType] = {
     "title that is code": struct(
@@ -267,15 +251,10 @@ TYPES: dict[str, LiteralType] = {
     "references in a circle": struct(CIRCLE),
     "references to what is not there": struct(NOWHERE),
     "patterns that take for ever": struct(
-        {
-            "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}},
-            "patternProperties": {"^(a+)+$": {"type": "integer"}},
-        }
+        {"properties": {"a": {"pattern": "^(a+)+$"}}, "patternProperties": {"^(a+)+$": {}}}
     ),
     "keywords of the wrong form": struct(WRONG_FORM),
-    "schemas that are no schemas": struct({"anyOf": [1, None, "x", []], "properties": {"a": 1}}),
     "list of a file of a long format": listed(LONG_FORMAT),
-    "list of 200 required properties": listed(struct(of_many_properties(200))),
     "an enum of 10,000": listed(
         LiteralType(enum_type={"values": [str(number) for number in range(10_000)]})
     ),
@@ -283,7 +262,6 @@ TYPES: dict[str, LiteralType] = {
     "list of a union of a large type": listed(
         LiteralType(union_type={"variants": [LONG_FORMAT, SIMPLE]})
     ),
-    "list": listed(SIMPLE),
     "enum of 5,000,000 nothings": LiteralType(
         enum_type=EnumType.FromString(b"\x0a\x00" * 5_000_000)
     ),

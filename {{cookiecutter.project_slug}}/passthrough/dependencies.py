@@ -138,8 +138,8 @@ Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 class RequestBody(BaseModel):
     """A JSON object with no other keys than its fields.
 
-    ``http/bodies.py`` limits the values in it. Pydantic would make an error for each unknown key,
-    and block the event loop while it does: 2 s for a megabyte. So only some keys are kept.
+    Pydantic would make an error for each unknown key, and block the event loop meanwhile: 2 s for a
+    megabyte. So only some keys are kept.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -32,11 +32,9 @@ class _MoreWorkError(Exception):
 
 
 class Budget:
-    """The work that one translation has left.
+    """The nodes that one translation has left: twice ``Limits.values``, because of unions.
 
-    Args:
-        nodes: How many nodes; by default twice ``Limits.values``, for values in unions.
-        error: What is raised when they are used up.
+    Beyond them, ``error`` is raised.
     """
 
     def __init__(self, nodes: int | None = None, error: type[Exception] = TooComplexError) -> None:
@@ -76,8 +74,7 @@ def check_json(value: Any) -> None:
     """Check parsed JSON: a body, or a message of an agent's, which has inputs some levels deep.
 
     Raises:
-        ValueError: It is nested too deep, or has a number such as 1e400, which Python reads as
-            infinity. The message says so.
+        ValueError: It is nested too deep, or has a number such as 1e400: infinity in Python.
     """
     level, most = [value], limits().levels + 10
     for _ in range(most + 1):

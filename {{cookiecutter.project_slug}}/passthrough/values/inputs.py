@@ -95,7 +95,7 @@ def to_literals(
         values: The inputs by name.
         kinds: The types of the task's inputs.
         optional: Inputs that may be left out.
-        budget: What is left of the work that may be done for these inputs.
+        budget: The work that may be done.
 
     Raises:
         InvalidInputs: With all errors, but at most ``Limits.errors``.
@@ -117,11 +117,7 @@ def to_literals(
 
 
 class Converter:
-    """Converts the inputs of one run.
-
-    Args:
-        budget: The work that may be done. `TooComplexError` is raised when it is used up.
-    """
+    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self._spend_on = budget.spend, budget.spend_on

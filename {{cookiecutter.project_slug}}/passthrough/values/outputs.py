@@ -1,6 +1,7 @@
 """Literals to JSON."""
 
 import base64
+import json
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -47,11 +48,7 @@ def to_json(
 
 
 class Reader:
-    """Converts literals, and what they consist of, to JSON.
-
-    Args:
-        budget: The work that may be done. `TooComplexError` is raised when it is used up.
-    """
+    """Converts literals, and what they consist of; raises `TooComplexError` beyond its budget."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self._spend_on = budget.spend, budget.spend_on
@@ -104,10 +101,8 @@ class Reader:
         match value:
             case None | bool() | int() | str():
                 return value
-            case float():  # NaN and the infinities as in protobuf's JSON format
-                if math.isfinite(value):
-                    return value
-                return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            case float():  # NaN and the infinities are texts, as in protobuf's JSON format
+                return value if math.isfinite(value) else json.dumps(value)
             case bytes():
                 self._spend(depth, len(value))
                 return base64.b64encode(value).decode()
@@ -121,10 +116,8 @@ class Reader:
                 seconds, fraction = divmod(abs(nanos), 10**9)
                 point = f".{fraction:09}".rstrip("0") if fraction else ""
                 return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
-            case Struct(fields=fields):
-                return {
-                    self._text(key): self.plain(fields[key], depth + 1) for key in sorted(fields)
-                }
+            case Struct(fields=items):
+                return {self._text(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():

@@ -29,7 +29,7 @@ DURATION: Schema = {
     "format": "duration",
     "pattern": r"^-?P(?!$)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
 }
-"""As in ISO 8601, without months and years, whose length is not known: ``P1DT2H``, ``-PT1.5S``."""
+"""As in ISO 8601, without months and years, whose length is not known."""
 
 TYPES: Mapping[type, str] = {
     type(None): "null",
@@ -71,7 +71,7 @@ def inputs_schema(
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs; those with a default are optional.
 
-    They come last, in the task's order. Flyte keeps no other order: the SDK sorts inputs by name.
+    Those come last, in the task's order. Flyte does not keep the order of the others.
     """
     budget = budget or Budget()
     literals = {
@@ -102,10 +102,7 @@ def inputs_schema(
 
 
 class SchemaBuilder:
-    """Builds the schemas of one task's inputs.
-
-    Args:
-        budget: The work that may be done.
+    """Builds the schemas of one task's inputs, within a budget.
 
     Attributes:
         definitions: What references in the schemas point to.
@@ -130,8 +127,8 @@ class SchemaBuilder:
             if "pb_type" in given:
                 return _unsupported("a message, whose fields Flyte does not describe")
             schema = self._of_document(given, depth)
-            is_complete = schema.keys() & {"type", "$ref", "anyOf", "not"}
-            return schema if is_complete else {"type": "object", **schema}
+            says_type = schema.keys() & {"type", "$ref", "anyOf", "not"}
+            return schema if says_type else {"type": "object", **schema}
         schema = self._structure(kind, depth)
         return schema if "not" in schema else _plain_keywords(given) | schema
 
@@ -159,13 +156,9 @@ class SchemaBuilder:
 
     def _of_document(self, given: Schema, depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
-        sources = (given.get(keyword) for keyword in ("definitions", "$defs"))
-        known = {
-            name: of
-            for source in sources
-            if isinstance(source, dict)
-            for name, of in source.items()
-        }
+        known: Schema = {}
+        for definitions in (given.get("definitions"), given.get("$defs")):
+            known |= definitions if isinstance(definitions, dict) else {}
         names = {
             name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
             for number, name in enumerate(sorted(known), len(self.definitions) + 1)
