@@ -4,7 +4,6 @@ All in one file, and so in one process: mypy cannot share its cache between proc
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,14 +54,14 @@ async def shout(text: str) -> str:
     return text.upper()
 '''
 
-IMPORT = "from .routers import "
+
+IMPORTS = "from .routers import"
 
 
 def add_router(project: Path, name: str, code: str) -> None:
     (project / f"app/routers/{name}.py").write_text(code, "utf-8")
     main = project / "app/main.py"
-    put(main, "    me,\n", f"    {name},\n")
-    main.write_text(main.read_text("utf-8").replace(IMPORT, f"{IMPORT}{name}, "))
+    main.write_text(main.read_text("utf-8").replace("    me,\n", f"    {name},\n    me,\n"))
 
 
 def add_everything(project: Path) -> None:
@@ -136,7 +135,7 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     put(conditions, "    responses={202", "    dependencies=[Approver],\n")
     (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
     put(project / "app/page/index.html", '        <a href="docs">', f"        {link}\n")
-    put(main, IMPORT, "from .allowed_people import AllowedPeople\n")
+    put(main, IMPORTS, "from .allowed_people import AllowedPeople\n")
     main.write_text(
         main.read_text("utf-8").replace("[ProjectDomain]", "[ProjectDomain, AllowedPeople]")
     )
@@ -149,9 +148,9 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     said = run([*PYTEST, f"--ignore={ALLOWED}", *wanted], project)
     assert re.search(r"\d{2} passed", said), said
 
-    cut(main, "ProjectDomain, ")
-    put(main, IMPORT, "from .allowed import Allowed\n")
-    main.write_text(main.read_text("utf-8").replace("ProjectDomain", "Allowed"), "utf-8")
+    cut(main, " ProjectDomain,")
+    put(main, IMPORTS, "from .allowed import Allowed\n")
+    main.write_text(main.read_text("utf-8").replace("[ProjectDomain", "[Allowed"), "utf-8")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
 
@@ -171,67 +170,35 @@ def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
     assert re.search(r"\d passed", run([*PYTEST, *wanted], project))
 
 
-def delete(project: Path, *names: str) -> None:
-    for name in names:
-        path = project / name
-        run(["rm", "-r", str(path)], project)
-
-
-def without_router(project: Path, name: str) -> None:
-    delete(project, f"app/routers/{name}.py", f"tests/test_{name}.py")
-    main = project / "app/main.py"
-    cut(main, f"    {name},\n")
-    (imported,) = re.findall(rf"{IMPORT}(.*)\n", main.read_text("utf-8"))
-    rest = ", ".join(each for each in imported.split(", ") if each != name)
-    main.write_text(main.read_text("utf-8").replace(imported, rest), "utf-8")
-
-
-def without_agents(project: Path) -> None:
-    main, pyproject = project / "app/main.py", project / "pyproject.toml"
-    cut(main, *re.findall(r".*serve_agents.*\n", main.read_text("utf-8")))
-    cut(pyproject, *re.findall(r' *"mcp>.*\n', pyproject.read_text("utf-8")))
-    delete(project, "passthrough/agents", "tests/test_agents.py")
-    # The environment still has the package: it must not be used.
-    (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
-
-
-def without_small_parts(project: Path) -> None:
-    without_agents(project)
-    for name in ("me", "tasks"):
-        without_router(project, name)
-
-
-def without_streams_page_and_samples(project: Path) -> None:
-    without_router(project, "streams")
-    delete(project, "app/page", "tests/test_page.py")
-    delete(project, "app/tasks.py", "tests/test_sample_tasks.py")
-    lines = ("from app.tasks import task_env\n", "    depends_on=[task_env],\n")
-    cut(project / "deployment.py", *lines)
-
-
-def with_only_health(project: Path) -> None:
-    without_small_parts(project)
-    without_streams_page_and_samples(project)
-    for name in ("runs", "conditions", "files"):
-        without_router(project, name)
-    main = project / "app/main.py"
-    unused = r"ROUTERS = .*\n.*\n.*\n\n|    for module in R.*\n.*\n|from .*Domain\n"
-    cut(main, *re.findall(unused, main.read_text("utf-8")))
+def taken_out(project: Path, *things: str) -> None:
+    """Do what docs/taking-out.md says of some things, or of all."""
+    page = (project / "docs/taking-out.md").read_text("utf-8")
+    rows = {row[0]: row[1:] for row in re.findall(r"^\| (.+?) \| (`.+?) \| ?(.*) ?\|$", page, re.M)}
+    for thing in things or rows:
+        paths, lines = rows[thing]
+        for path in re.findall(r"`(.+?)`", paths):
+            run(["rm", "-r", path], project)
+        for file, text in re.findall(r"`([^`]+)`: `([^`]+)`", lines):
+            found = re.findall(rf".*\b{text}.*\n", (project / file).read_text("utf-8"))
+            assert 0 < len(found) < 3, (thing, found)
+            cut(project / file, *{*found})
+        if thing == "agents":  # the environment still has the package: it must not be used
+            (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
 
 @pytest.mark.parametrize(
-    "delete_parts",
+    "things",
     [
-        pytest.param(without_small_parts, marks=pytest.mark.weekly),
-        pytest.param(without_streams_page_and_samples, marks=pytest.mark.weekly),
-        with_only_health,
+        pytest.param(("agents", "who I am, projects", "tasks"), marks=pytest.mark.weekly),
+        pytest.param(("streams, logs", "the page", "sample tasks"), marks=pytest.mark.weekly),
+        (),
     ],
 )
-def test_parts_can_be_deleted_with_only_their_test_files(
-    delete_parts: Callable[[Path], None], baker: Baker, tmp_path: Path
+def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_its_tests(
+    things: tuple[str, ...], baker: Baker, tmp_path: Path
 ) -> None:
     project = baker(tmp_path)
-    delete_parts(project)
+    taken_out(project, *things)
     check(project)
     assert re.search(r"\d passed", run(PYTEST, project))
 
@@ -295,8 +262,7 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
 ) -> None:
     project = baker(tmp_path)
     add_router(project, "ours", OURS + "\n\n".join(ASKS_NOTHING.values()))
-    for name in ("conditions", "me", "runs", "streams", "tasks"):
-        without_router(project, name)
+    taken_out(project, "questions", "who I am, projects", "runs, actions", "streams, logs", "tasks")
     some = "invalid_credentials or mixed_up or (quotes and (add or form)) or agents"
     options = ["--tb=short", "--show-capture=no", "-k", some, PROMISES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:

@@ -100,7 +100,7 @@ def test_a_watch_that_falls_silent_is_opened_again(
 def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_ends_after_its_run(
     alice: httpx.Client, local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "UNFINISHED_SECONDS", 0.2)
+    monkeypatch.setattr(watching, "QUIET_SECONDS", 0.5)
     run = start("tests.ask", prompts=["?"], fails_after=2)
     local_flyte.fail_next(
         "WatchActions", Code.INTERNAL, after=1, message="parent node [x] not found"

@@ -8,7 +8,15 @@ from fastapi import FastAPI
 from passthrough import App, ProjectDomain, connect, load_settings, passthrough_middleware
 from passthrough.agents import serve_agents
 
-from .routers import conditions, files, me, page, runs, streams, tasks
+from .routers import (
+    conditions,
+    files,
+    me,
+    page,
+    runs,
+    streams,
+    tasks,
+)
 from .settings import Settings
 
 ROUTERS = [

@@ -21,7 +21,6 @@ from passthrough import (
     details_of,
     is_answered,
     paused_in,
-    phase_of,
     runs_that_ask,
     skip_unreadable,
     take,
@@ -97,8 +96,7 @@ async def answer_condition(
     if not is_over and not is_answered(details):
         await remote.Condition(action.pb2).signal.aio(value)
     async with best_effort(RECORDED_WITHIN):  # it may have been answered, even if this fails
-        if not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED:
-            details = await wait_for_answer(details)
+        details = await wait_for_answer(details)
     if is_answered(details):
         recorded = answer_of(details)
         if (type(recorded), recorded) != (type(value), value):  # 1 is not true

@@ -25,6 +25,9 @@ LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
 PART_CHARS = 6 * 1024
 """A longer message of a log is yielded in parts."""
 
+LINES_AT_ONCE = 20
+"""Then other requests have their turn: Flyte may send 100,000 lines in one message."""
+
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0
 """Flyte ends a log with its pod, and records the attempt's end later. If it takes longer than this,
 the log is read again, after longer pauses each time: it may have ended for another reason."""
@@ -112,6 +115,8 @@ class _Log:
                     async with aclosing(_texts(self._action, number)) as texts:
                         async for text in texts:
                             place += 1
+                            if place % LINES_AT_ONCE == 0:
+                                await asyncio.sleep(0)
                             if place > shown:
                                 shown = place
                                 yield LogEvent("line", f"{number}-{shown}", number, text)

@@ -1,12 +1,13 @@
-"""Watching a run and its actions, which Flyte's console does and the SDK cannot."""
+"""Watching a run and its actions, which the SDK cannot; waiting no longer than a request may."""
 
 import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
-from typing import Generic, TypeVar
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Generic, TypeVar
 
+import anyio
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
@@ -16,8 +17,11 @@ from flyteidl2.workflow.run_definition_pb2 import Action, Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 
 from ..calls.caller import initialised
+from ..calls.errors import FLYTE_ERRORS
+from ..calls.request_calls import request_calls
+from ..http.stopping import stopping
 from ..limits import limits
-from ..models import FAILED, WAITING, phase_of
+from ..models import FAILED, WAITING, is_answered, phase_of
 from .lists import call_each, listed_details, read_details
 from .runs import state_of
 
@@ -26,21 +30,59 @@ Result = TypeVar("Result")
 ROOT = "a0"
 """The name of a run's first action."""
 
-NEED_DETAILS = FAILED | {ActionPhase.PAUSED}
-"""Phases in which only the details say what matters: the error, or the question."""
-
 MERGED_SECONDS = 0.5
 """Between two looks at an action, which Flyte notifies of several times; an end is read at once."""
 
 WAITING_SECONDS, MAX_WAITING_SECONDS = 3.0, 30.0
 """The same for an action that waits for the cluster; longer each time, until its state changes."""
 
-QUIET_SECONDS, UNFINISHED_SECONDS = 1.0, 5.0
-"""Without news, from a run's end until its watch ends; the latter while not all of its actions have
-ended: an answer may be recorded late, and what a failed run has asked stays paused."""
+QUIET_SECONDS = 2.0
+"""Without news, from a run's end until its watch ends: Flyte may record an answer late."""
 
 REOPEN_SECONDS = 1.0
 """Until a watch that has ended before its run is opened again."""
+
+
+async def wait_for(run: remote.Run, seconds: float) -> None:
+    """Wait for a run's end, but not longer than this; update ``run`` to the latest state.
+
+    Without seconds, nothing is asked. Flyte's errors are ignored: the caller must learn in any case
+    that the run was started.
+    """
+    if seconds and not run.done():
+        async with best_effort(seconds):
+            async for _ in run.watch():
+                pass
+
+
+async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
+    """Wait until a condition's answer is recorded, or the condition ends; return the details."""
+
+    def waits(details: remote.ActionDetails) -> bool:
+        return not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED
+
+    states: Any = remote.ActionDetails.watch.aio(condition.action_id)
+    async with aclosing(states):
+        while waits(condition) and (latest := await anext(states, None)):
+            condition = latest
+    return condition
+
+
+@asynccontextmanager
+async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
+    """Run the block for what it may add to an answer, which is given in any case.
+
+    It is left when this time is over or the request's, when the server is asked to stop, or when
+    Flyte fails: its errors are swallowed, also that the caller may not do it.
+    """
+    calls = request_calls()
+    left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
+    with suppress(*FLYTE_ERRORS), anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit:
+        stopping.cancel_at_stop(limit)
+        try:
+            yield
+        finally:
+            stopping.forget(limit)
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
@@ -61,14 +103,15 @@ async def watch_action(
     Raises:
         ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
-    id_, seen = action.action_id, ""
-    async with aclosing(_watch(id_.run)) as messages:
+    seen = None
+    async with aclosing(_watch(action.action_id.run)) as messages:
         async for actions in messages:
-            for found in (each for each in actions if each.id.name == id_.name):
-                if seen != (seen := str(found.status)):
-                    yield await read_details(remote.Action(found), read)
-                if remote.Action(found).done():
-                    return
+            for found in actions:
+                if found.id.name == action.name:
+                    if seen != (seen := found.status):
+                        yield await read_details(remote.Action(found), read)
+                    if remote.Action(found).done():
+                        return
 
 
 async def watch_details(
@@ -86,33 +129,29 @@ async def watch_details(
     most, news = limits(), asyncio.Event()
 
     async def listen() -> None:
-        try:
-            async with aclosing(_watch(run.action.action_id.run)) as messages:
-                async for actions in messages:
-                    for action in actions:
-                        name, has_details = action.id.name, len(known) < most.watched_details
-                        watched = known.setdefault(name, _Watched(has_details))
-                        if watched.notice(action):
-                            changed[name] = watched
-                    news.set()
-        finally:
-            news.set()
+        async with aclosing(_watch(run.action.action_id.run)) as messages:
+            async for actions in messages:
+                for action in actions:
+                    name, has_details = action.id.name, len(known) < most.watched_details
+                    watched = known.setdefault(name, _Watched(has_details))
+                    if watched.notice(remote.Action(action)):
+                        changed[name] = watched
+                news.set()
 
     listening = asyncio.create_task(listen())
+    listening.add_done_callback(lambda _: news.set())
     try:
         while changed or not listening.done():
-            now = math.inf if listening.done() else time.monotonic()
-            due = [name for name, each in changed.items() if each.due <= now][: most.calls_at_once]
-            some = [changed.pop(name) for name in due]
-            for results in await call_each(lambda each: each.fetch(read), some):
+            due = [name for name in changed if listening.done() or changed[name].is_due()]
+            some = [changed.pop(name) for name in due[: most.calls_at_once]]
+            for results in await call_each(lambda watched: watched.fetch(read), some):
                 for result in results:
                     yield result
             if not due:
-                news.clear()
-                until = min((each.due for each in changed.values()), default=math.inf)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(until - now if changed else None):
+                    async with asyncio.timeout(MERGED_SECONDS if changed else None):
                         await news.wait()
+                news.clear()
         await listening  # it may have failed
     finally:
         listening.cancel()
@@ -120,39 +159,36 @@ async def watch_details(
 
 
 class _Watched(Generic[Result]):
-    """An action as its viewer knows it; by hashes, so that little is kept of many."""
+    """An action as its viewer knows it; of what was sent, its hash, so that little is kept."""
 
     def __init__(self, has_details: bool) -> None:
         self._has_details = has_details
         self._action = remote.Action(Action())
-        self._state = self._sent = 0
-        self._pause = WAITING_SECONDS
-        self._fetched_at = -math.inf
+        self._pause, self._fetched_at, self._sent = WAITING_SECONDS, -math.inf, 0
 
-    def notice(self, action: Action) -> bool:
+    def notice(self, action: remote.Action) -> bool:
         """Take a notification about the action, and tell whether anything of it may be new."""
-        state = hash(action.SerializeToString(deterministic=True))
-        if is_new := state != self._state:
-            self._state, self._pause = state, WAITING_SECONDS
-        self._action = remote.Action(action)
+        if is_new := action.pb2 != self._action.pb2:
+            self._pause = WAITING_SECONDS
+        self._action = action
         return is_new or self._waits()
 
     def _waits(self) -> bool:
         """Tell whether the action waits for the cluster: then what happens there may be new."""
         return phase_of(self._action.raw_phase) in WAITING
 
-    @property
-    def due(self) -> float:
-        """The time, of ``time.monotonic()``, from which it may be fetched again."""
+    def is_due(self) -> bool:
+        """Tell whether the action may be fetched again."""
         pause = self._pause if self._waits() else MERGED_SECONDS
-        return -math.inf if self._action.done() else self._fetched_at + pause
+        return self._action.done() or time.monotonic() >= self._fetched_at + pause
 
     async def fetch(self, read: Callable[[remote.ActionDetails], Result]) -> list[Result]:
         """Return what is read from its details, unless that is as before."""
         if self._fetched_at > -math.inf:
             self._pause = min(2 * self._pause, MAX_WAITING_SECONDS)
         self._fetched_at = time.monotonic()
-        if self._has_details or phase_of(self._action.raw_phase) in NEED_DETAILS:
+        # Of an action that fails or asks, only the details say why, or what.
+        if self._has_details or phase_of(self._action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             result = await read_details(self._action, read)
         else:
             result = read(listed_details(self._action))
@@ -166,24 +202,23 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
     Parents come before their children. An action has its state, its parent, its group, and its
     task's short name.
     """
-    unfinished, has_ended = set[str](), False
+    has_ended = False
     while not has_ended:
         has_begun = False
         try:
             sent = initialised().client.run_service.watch_actions(WatchActionsRequest(run_id=run))
             async with aclosing(sent) as messages:
                 while True:
-                    seconds = UNFINISHED_SECONDS if unfinished else QUIET_SECONDS
-                    async with asyncio.timeout(seconds if has_ended else None):
+                    async with asyncio.timeout(QUIET_SECONDS if has_ended else None):
                         message = await anext(messages, None)
                     if message is None:
                         break
                     has_begun = True
-                    actions = [_copied(each.action) for each in message.enriched_actions]
-                    for action in actions:
-                        is_done = remote.Action(action).done()
-                        (unfinished.discard if is_done else unfinished.add)(action.id.name)
-                        has_ended |= is_done and action.id.name == ROOT
+                    actions = [_copied(enriched.action) for enriched in message.enriched_actions]
+                    has_ended |= any(
+                        action.id.name == ROOT and remote.Action(action).done()
+                        for action in actions
+                    )
                     yield actions
         except TimeoutError:
             return
