@@ -42,7 +42,6 @@ from template import ROOT
 import app.routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, server
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.agents import sign_in
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import JSON, result_of
@@ -331,7 +330,6 @@ def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
         *[("echo", {"text": text}) for text in ("a/twice", "../me", "", None, ["a"], {"a": 1})],
         ("echo", {}),
         ("make", {"number": 3, "loud": {"true": 1}, "body": []}),
-        ("make", {"number": 3, "loud": ["true"] * 9000, "body": []}),
         ("item_by_name", {"number": "5"}),
         ("catch_all", {"anything": "mcp"}),  # itself
         ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
@@ -562,10 +560,9 @@ def test_anything_but_a_call_is_refused(url: str, caplog: pytest.LogCaptureFixtu
             refused = alice.request(method, "/mcp")
             assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
         headers["Content-Type"] = "text/plain"
-        plain = alice.post("/mcp", content=b"{}", headers=headers)
-        assert plain.json()["detail"] == "the Content-Type of a message is application/json"
+        assert alice.post("/mcp", content=b"{}", headers=headers).status_code == 400
         headers["Content-Type"] = JSON
-        large = [b'{"a": ' + each + b"}" for each in TOO_LARGE]
+        large = [b'{"a": ' + value + b"}" for value in TOO_LARGE]
         for content in (b"{", b"[" * 100_000, b'{"a": "\\ud800"}', b"3", batch, *large):
             refused = alice.post("/mcp", content=content, headers=headers)
             status = 413 if content in large else 400
@@ -656,19 +653,14 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert len(received()) == before
 
 
-def test_a_flyte_that_names_no_issuer_is_asked_again_later(
+def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(**_: Any) -> None:
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
-    now = time.monotonic()
-    monkeypatch.setattr(sign_in, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(
+        server, "auth_service_pb2", SimpleNamespace(GetOAuth2MetadataResponse=unknown)
+    )
     with TestClient(app_with_agents()) as client:
-        with monkeypatch.context() as patch:
-            silent = SimpleNamespace(GetOAuth2MetadataResponse=unknown)
-            patch.setattr(server, "auth_service_pb2", silent)
-            assert "OAUTH_ISSUER" in client.get(METADATA).text
-        assert client.get(METADATA).status_code == 404
-        now += sign_in.WITHOUT_ISSUER_SECONDS
-        assert client.get(METADATA).json()["authorization_servers"] == [local_flyte.url]
+        assert "OAUTH_ISSUER" in client.get(METADATA).text

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 from fastapi import FastAPI
 
@@ -19,7 +20,7 @@ from .routers import (
 )
 from .settings import Settings
 
-ROUTERS = [
+ROUTERS: list[ModuleType] = [
     me,
     tasks,
     runs,

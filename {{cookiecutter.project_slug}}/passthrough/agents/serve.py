@@ -32,7 +32,7 @@ from ..http.problems import Problem
 from ..limits import limits
 from ..values.budget import check_json
 from .sign_in import METADATA, PATH, SignIn
-from .tools import JSON, Tool, result_of, tools_of
+from .tools import Tool, result_of, tools_of
 
 INNER = "passthrough.inner"
 """The key of ASGI's scope for the request that an agent's message makes."""
@@ -62,8 +62,10 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
             f" there are {', '.join(sorted(known))}"
         )
     sign_in = SignIn(app.settings, app.title)
+    most = app.settings.limits.agent_message_bytes
+    agents = Route(PATH, Agents(app, only), methods=["POST"], max_body_size=most)
     # First, so that no catch-all route of the owner gets there before.
-    app.router.routes[:0] = [Route(PATH, Agents(app, only)), Route(METADATA, sign_in.metadata)]
+    app.router.routes[:0] = [agents, Route(METADATA, sign_in.metadata)]
     app.challenges[PATH] = sign_in.challenge
     app.public.add(METADATA)
 
@@ -80,7 +82,7 @@ class Agents:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         request = Request(scope, receive)
-        body = await _read(request)
+        body = await request.body()
         if _method(body) in ("initialize", "server/discover"):
             await find_caller(request)  # expired credentials are noticed here
         if self._server is None:
@@ -101,8 +103,8 @@ class Agents:
             if INNER in scope and scope[INNER].status == 401:
                 # If it is Flyte that refuses, the agent signs in; else it gets the endpoint's 401.
                 await find_caller(request)
-            for each in answer:
-                await send(each)
+            for part in answer:
+                await send(part)
         finally:
             if INNER in scope:
                 await scope[INNER].end()
@@ -170,29 +172,6 @@ class Agents:
                     return scope
                 break
         raise tool.refusal()
-
-
-async def _read(request: Request) -> bytes:
-    """Return an agent's message as it came.
-
-    Raises:
-        HTTPException: It is not sent as one, or is too large.
-    """
-    if request.method != "POST":
-        raise HTTPException(
-            405,
-            "an agent sends each message with POST, and the response is its answer: there is no"
-            " session, and no stream to GET",
-            {"Allow": "POST"},
-        )
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise HTTPException(415, f"the Content-Type of a message is {JSON}")
-    body, most = bytearray(), limits().agent_message_bytes
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise HTTPException(413, f"a message may have up to {most} bytes")
-    return bytes(body)
 
 
 def _method(body: bytes) -> object:

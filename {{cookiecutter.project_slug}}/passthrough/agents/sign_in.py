@@ -1,7 +1,6 @@
 """Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or as the settings say."""
 
 import asyncio
-import time
 from typing import Any
 
 from connectrpc.code import Code
@@ -16,7 +15,6 @@ from ..calls.caller import initialised
 from ..settings import Settings
 
 PATH = "/mcp"
-WITHOUT_ISSUER_SECONDS = 60.0  # that Flyte is not asked again
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
 
@@ -26,7 +24,7 @@ class SignIn:
     def __init__(self, settings: Settings, title: str) -> None:
         self._settings, self._title = settings, title
         self._document: dict[str, Any] | None = None
-        self._asking, self._ask_from = asyncio.Lock(), 0.0
+        self._asking = asyncio.Lock()
 
     def address(self, connection: HTTPConnection, path: str) -> str:
         """Return an address as the client knows it. OAuth needs https, except on this machine."""
@@ -48,14 +46,9 @@ class SignIn:
         """
         if self._settings.flyte_plaintext:
             raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
-        async with self._asking:  # so that many agents at once cost Flyte two calls
-            if not self._document and time.monotonic() >= self._ask_from:
-                document = await self._ask_flyte()
-                if any(document["authorization_servers"]):
-                    self._document = document
-                else:  # Flyte may be told an issuer later
-                    self._ask_from = time.monotonic() + WITHOUT_ISSUER_SECONDS
-        if not self._document:
+        async with self._asking:  # Flyte is asked once, however many agents come
+            self._document = self._document or await self._ask_flyte()
+        if not any(self._document["authorization_servers"]):
             raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
 

@@ -43,7 +43,7 @@ class Tool(NamedTuple):
 
         Raises:
             HTTPException: Some are unknown, one of the path is missing, or one outside of the body
-                is long or an object.
+                is an object.
         """
         at: dict[str, dict[str, Any]] = {place: {} for place in PLACES}
         try:
@@ -51,8 +51,6 @@ class Tool(NamedTuple):
                 place, name = self.places[argument]
                 if place in ("field", "body"):
                     at[place][name] = value
-                elif len(to_json(value)) > 16 * 1024:
-                    raise self.refusal()  # it would take long to write, and be refused then
                 elif place == "query" and isinstance(value, list):
                     at[place][name] = [*map(_text, value)]
                 elif value is not None:
@@ -75,8 +73,8 @@ class Tool(NamedTuple):
         known = ", ".join(f"{name} ({at[0]})" for name, at in self.places.items()) or "none"
         return HTTPException(
             422,
-            f"the arguments are: {known}; those of the path are required"
-            ", and only those of the body may be long or objects",
+            f"the arguments are: {known}; those of the path are required,"
+            " and only those of the body may be objects",
         )
 
 
