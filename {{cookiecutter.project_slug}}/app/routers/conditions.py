@@ -1,7 +1,6 @@
 """Conditions: what runs ask people. Whoever may run tasks may answer; Flyte records who did."""
 
 from functools import partial
-from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException, Query, Response
@@ -16,13 +15,10 @@ from passthrough import (
     RunDep,
     answer_of,
     best_effort,
-    call_each,
     conditions_of,
     details_of,
     is_answered,
-    paused_in,
-    runs_that_ask,
-    skip_unreadable,
+    paused_actions,
     take,
     wait_for_answer,
 )
@@ -43,15 +39,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 @router.get("/conditions", summary="List what waits for an answer")
 async def list_waiting(limit: Limit = 50) -> list[Condition]:
     """List what waits for an answer in the newest runs of the project that ask, newest first."""
-
-    async def waiting(run: remote.Run) -> list[remote.Action]:
-        with skip_unreadable():  # a run that was deleted meanwhile hides no other
-            return await take(paused_in(run.name), limit)
-        return []
-
-    found = chain.from_iterable(await call_each(waiting, await take(runs_that_ask(), limit)))
-    newest = sorted(found, key=lambda action: action.pb2.status.start_time.seconds, reverse=True)
-    asked = await details_of(newest[:limit], Condition.of)
+    asked = await details_of(await paused_actions(limit), Condition.of)
     return [each for each in asked if each.name and each.phase is ActionPhase.PAUSED]
 
 

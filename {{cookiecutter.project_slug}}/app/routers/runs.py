@@ -51,18 +51,13 @@ async def list_runs(
     For older ones, pass the `started_at` of the last run as `before`. Other runs of that second may
     be skipped, and Flyte may move a start by a second, so that a run comes twice or not at all.
     """
-    before_then = remote.TimeFilter(before=before)
+    created_at = remote.TimeFilter(before=before)
+    only = {"task_name": task, "created_by_subject": subject, "created_at": created_at}
     if set(phase) == {ActionPhase.PAUSED}:  # then only an action is paused, and the run is running
-        found = runs_that_ask(task_name=task, created_by_subject=subject, created_at=before_then)
+        found = runs_that_ask(**only)
     else:
-        found = remote.Run.listall.aio(
-            in_phase=tuple(phase),
-            task_name=task,
-            created_by_subject=subject,
-            created_at=before_then,
-            sort_by=NEWEST_FIRST,
-            limit=limit,
-        )
+        states, order = tuple(phase), NEWEST_FIRST
+        found = remote.Run.listall.aio(in_phase=states, sort_by=order, limit=limit, **only)
     return [Run.of(run) for run in await take(found, limit)]
 
 

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import chain
 from typing import Any
 
 from connectrpc.code import Code
@@ -14,6 +15,7 @@ from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
 from ..calls.caller import initialised
+from .lists import call_each, skip_unreadable, take
 
 NEWEST_FIRST = ("created_at", "desc")
 
@@ -48,26 +50,36 @@ async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
             yield run
 
 
-async def paused_in(run: str) -> AsyncGenerator[remote.Action]:
-    """List the actions of a run that wait for an answer, the newest first: which, and their state.
+async def paused_actions(limit: int) -> list[remote.Action]:
+    """Return the newest actions that wait for an answer, of as many of the newest runs that ask."""
 
-    The rest would be kept in memory with the whole page that Flyte sent.
-    """
-    found = remote.Action.listall.aio(run, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST)
-    async for each in found:
-        yield _brief(each)
+    async def paused(run: remote.Run) -> list[remote.Action]:
+        with skip_unreadable():  # a run that was deleted meanwhile hides no other
+            return await take(_paused_in(run.name), limit)
+        return []
+
+    found = chain.from_iterable(await call_each(paused, await take(runs_that_ask(), limit)))
+    newest = sorted(found, key=lambda action: action.pb2.status.start_time.seconds, reverse=True)
+    return newest[:limit]
 
 
 async def conditions_of(run: str) -> AsyncGenerator[remote.Action]:
     """List what a run asks: what waits for an answer, then the rest in Flyte's order, by phase."""
-    async for action in paused_in(run):
+    async for action in _paused_in(run):
         yield action
-    async for each in remote.Condition.listall.aio(run):
-        if each.pb2.status.phase != ActionPhase.PAUSED.to_protobuf_value():
-            yield _brief(each)
+    async for condition in remote.Condition.listall.aio(run):
+        if condition.pb2.status.phase != ActionPhase.PAUSED.to_protobuf_value():
+            yield _brief(condition)
+
+
+async def _paused_in(run: str) -> AsyncGenerator[remote.Action]:
+    paused = (ActionPhase.PAUSED,)
+    async for action in remote.Action.listall.aio(run, in_phase=paused, sort_by=NEWEST_FIRST):
+        yield _brief(action)
 
 
 def _brief(listed: remote.Action | remote.Condition) -> remote.Action:
+    """Return which action it is, and its state: the rest would keep the whole page in memory."""
     return remote.Action(Action(id=listed.pb2.id, status=listed.pb2.status))
 
 
