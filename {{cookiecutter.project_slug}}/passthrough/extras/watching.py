@@ -77,7 +77,10 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     """
     calls = request_calls()
     left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
-    with suppress(*FLYTE_ERRORS), anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit:
+    with (
+        suppress(*FLYTE_ERRORS),
+        anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit,
+    ):
         stopping.cancel_at_stop(limit)
         try:
             yield
