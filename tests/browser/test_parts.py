@@ -40,16 +40,17 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
 
 
-def show(page: Page, schema: dict[str, Any], given: dict[str, Any] | None = None) -> None:
-    """Make the form and wait for it, with a timeout, which `evaluate` does not have."""
+def show(page: Page, schema: dict[str, Any], values: str | None = None) -> None:
+    """Make a form, with values in JSON, and wait for it; `evaluate` has no timeout."""
     page.evaluate(
-        """([schema, given]) => setTimeout(async () => {
+        """([schema, values]) => setTimeout(async () => {
+            const { parse } = await import("/api.js");
             const { schemaForm } = await import("/form.js");
-            window.form = schemaForm(JSON.parse(schema), JSON.parse(given) ?? undefined);
+            window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
             document.querySelector("main").replaceChildren(form.node);
             document.querySelector("output").value = "made";
         })""",
-        [json.dumps(schema), json.dumps(given)],
+        [json.dumps(schema), values],
     )
     expect(page.locator("output")).to_have_text("made")
 
@@ -105,11 +106,8 @@ def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: 
 
 
 def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> None:
-    show(
-        page,
-        record({"many": {"type": "array", "items": {"type": "integer"}}}),
-        {"many": [7] * 9_000},
-    )
+    many = {"type": "array", "items": {"type": "integer"}}
+    show(page, record({"many": many}), json.dumps({"many": [7] * 9_000}))
     assert page.evaluate("form.read().many.length") == 9_000
     assert page.locator("textarea").count() == 1
 
@@ -234,20 +232,9 @@ def entered(page: Page) -> dict[str, str]:
     return found
 
 
-def given(page: Page, of: dict[str, Any], values: dict[str, str], optional: bool = False) -> None:
+def given(page: Page, of: dict[str, Any], values: dict[str, str]) -> None:
     """Show a form for these inputs, whose values are JSON."""
-    schema = record(of) | ({"required": []} if optional else {})
-    page.evaluate(
-        """([schema, values]) => setTimeout(async () => {
-            const { parse } = await import("/api.js");
-            const { schemaForm } = await import("/form.js");
-            window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
-            document.querySelector("main").replaceChildren(form.node);
-            document.querySelector("output").value += "made";
-        })""",
-        [json.dumps(schema), "{" + ",".join(f'"{k}":{v}' for k, v in values.items()) + "}"],
-    )
-    expect(page.locator("output")).to_have_text("made")
+    show(page, record(of), "{" + ",".join(f'"{k}":{v}' for k, v in values.items()) + "}")
 
 
 def test_what_nobody_has_edited_is_returned_as_it_was_given(page: Page) -> None:
@@ -266,7 +253,7 @@ def test_beside_an_edited_entry_the_others_are_returned_as_they_were_given(page:
 
 def test_a_default_that_nobody_has_edited_is_left_to_the_task(page: Page) -> None:
     inputs = {name: NUMBER | {"default": 0.5} for name in ("kept", "edited")}
-    given(page, inputs, {}, optional=True)
+    show(page, record(inputs) | {"required": []})
     expect(page.get_by_label("kept")).to_have_value("0.5")
     page.get_by_label("edited").fill("-0")
     assert entered(page) == {"edited": "-0.0"}

@@ -45,9 +45,8 @@ async function route() {
     first = false;
     await showing;
   } catch (error) {
-    if (signal.aborted) return;
     const problem = error instanceof URIError ? new Problem({ status: 404 }) : error;
-    view.append(problemBox(problem, route));
+    if (!signal.aborted) view.append(problemBox(problem, route));
   }
 }
 
