@@ -51,23 +51,10 @@ class Point:
     y: float = 2.0
 
 
-class Named(NamedTuple):
-    number: int
-    color: Color
-
-
-class Typed(TypedDict):
-    share: float
-    levels: list[Level]
-
-
-@dataclass
-class Odd:
-    at: dt.time
-    id: uuid.UUID
-    amount: decimal.Decimal
-    numbers: set[int]
-    more: tuple[int, ...]
+Named = NamedTuple("Named", [("number", int), ("color", Color)])  # noqa: UP014
+Typed = TypedDict("Typed", {"share": float, "levels": list[Level]})  # noqa: UP013
+ODD = {"at": dt.time, "id": uuid.UUID, "amount": decimal.Decimal, "numbers": set[int]}
+Odd = make_dataclass("Odd", [*ODD.items(), ("more", tuple[int, ...])])
 
 
 @dataclass

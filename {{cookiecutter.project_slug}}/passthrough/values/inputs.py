@@ -214,7 +214,7 @@ class Converter:
             yield from self._faults(value, target, at, depth + 1)
         elif "anyOf" in schema:
             variants = schema["anyOf"]
-            fitting = (of for of in variants if not any(self._faults(value, of, at, depth + 1)))
+            fitting = (v for v in variants if not any(self._faults(value, v, at, depth + 1)))
             if next(fitting, None) is None:
                 yield at, "matches none of the types of the union"
             elif value in NOT_FINITE and next(fitting, None) is not None:
@@ -264,8 +264,10 @@ class Converter:
             return f"must be of type {' or '.join(map(str, names))}"
         members = schema.get("enum", [schema["const"]] if "const" in schema else [])
         self._spend(0, (1 + len(value if name == "string" else "")) * len(members))
-        if members and not any(type(value) is type(one) and value == one for one in members):
-            return f"must be {' or '.join(_valid_start(str(one)) for one in members[:10])}"
+        if members and not any(
+            type(value) is type(member) and value == member for member in members
+        ):
+            return f"must be {' or '.join(_valid_start(str(member)) for member in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
         if name == "string":

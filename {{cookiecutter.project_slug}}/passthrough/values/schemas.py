@@ -150,7 +150,7 @@ class SchemaBuilder:
             case "structured_dataset_type":
                 return _reference_to("dataframe")
             case "union_type" if kind.union_type.variants:
-                variants = [self._of_type(one, depth + 1) for one in kind.union_type.variants]
+                variants = [self._of_type(of, depth + 1) for of in kind.union_type.variants]
                 return dict(PICKLE) if PICKLE in variants else {"anyOf": variants}
         return _unsupported("a type that cannot be written as JSON")
 
@@ -242,4 +242,6 @@ def _plain_keywords(given: Schema) -> Schema:
 
 
 def _is_list_of(values: Any, types: tuple[type, ...]) -> TypeGuard[list[Any]]:
-    return isinstance(values, list) and bool(values) and all(type(one) in types for one in values)
+    return (
+        isinstance(values, list) and bool(values) and all(type(value) in types for value in values)
+    )
