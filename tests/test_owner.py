@@ -121,10 +121,6 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     pages = sorted((project / "docs/recipes").glob("*.md"))
     pages.remove(project / "docs/recipes/gradio.md")  # browser/test_gradio.py installs it
     told = "".join(page.read_text("utf-8") for page in pages)
-    packages = re.findall(r'`"([^"`]+>=[^"`]+)"`', told)
-    assert len(packages) == 2
-    for package in packages:
-        put(project / "pyproject.toml", '    "starlette', f'    "{package}",\n')
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     recipes = [recipe for recipe in recipes if recipe.title != ONLY_PAGE]
     for recipe in recipes:
@@ -139,9 +135,6 @@ def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_se
     main.write_text(
         main.read_text("utf-8").replace("[ProjectDomain]", "[ProjectDomain, AllowedPeople]")
     )
-    deployment = project / "deployment.py"
-    put(deployment, "from app.image", "from app.agent import agent_env\n")
-    put(deployment, "task_env],", "agent_env, ")
     check(project)
     new = [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
     wanted = [] if runs_all_tests else [*new, PROMISES, "tests/test_usage.py"]
