@@ -132,7 +132,7 @@ def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     records = [{f"column {number}": number for number in range(20_000)}, *[{} for _ in range(99)]]
     page.evaluate(
         """records => setTimeout(async () => {
-            const { values } = await import("/values.js");
+            const { values } = await import("/dom.js");
             document.querySelector("main").replaceChildren(values({ records }));
             document.querySelector("output").value = "made";
         })""",

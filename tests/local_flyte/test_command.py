@@ -215,12 +215,12 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
         assert "Not used by make dev: FLYTE_ENDPOINT\n" in printed
         lines = curl_lines(printed)
         assert {httpx.URL(line[-1]).path for line in lines} == {
-            "/projects",  # for the one that is gone
+            "/tasks",  # for the one that is gone
             "/tasks/my-flyte-app-tasks.greet/runs",
         }
         (line,) = (words for words in lines if words[2].startswith("X-Api-Key: "))
-        assert "flytesnacks" in run([*line, "--silent", "--noproxy", "*"], root)
-        wait_until(lambda: '"route": "/projects"' in command.printed())
+        assert "my-flyte-app-tasks.greet" in run([*line, "--silent", "--noproxy", "*"], root)
+        wait_until(lambda: '"route": "/tasks"' in command.printed())
         url = str(link_to(printed).join("/")).rstrip("/")
         more.write_text("a mistake")
         wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))

@@ -1,12 +1,11 @@
 // One run: what it consists of as it changes, its log as it is written, and its inputs and outputs.
 // One stream has all of it but the log; each time it begins again, it sends the whole state.
 import { BASE, events, get, parse, part, persist, post } from "./api.js";
-import { button, card, h, hasEnded, name, phaseBadge, runDuration, taskName, webLink, when } from "./dom.js";
+import { button, card, h, hasEnded, name, phaseBadge, runDuration, taskName, values, webLink, when } from "./dom.js";
 import { actionsPanel } from "./actions.js";
 import { logPanel } from "./log.js";
 import { questionsPanel } from "./questions.js";
 import { link, person, problemBox, session } from "./session.js";
-import { values } from "./values.js";
 
 const ROOT = "a0"; // the action that the run began with
 const AT_ONCE = 50; // actions that are drawn without a pause

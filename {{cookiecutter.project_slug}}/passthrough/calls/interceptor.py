@@ -16,8 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .caller import forwarded_credentials
 from .errors import DeadlineExceededError
-from .filters import correct_filters
-from .large_lists import list_in_parts
+from .large_lists import correct_filters, list_in_parts
 from .redaction import safe_errors
 from .request_calls import request_calls
 from .transport import HttpClient

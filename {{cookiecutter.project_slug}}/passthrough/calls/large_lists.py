@@ -1,8 +1,10 @@
-"""Lists of Flyte's whose entries are too large for one page, or too large to be shown at all."""
+"""Lists of Flyte's: filters that it refuses, and entries that are too large for one page."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+
+from flyteidl2.common.list_pb2 import Filter
 
 from .errors import TooLargeError
 from .request_calls import request_calls
@@ -53,3 +55,18 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
         if lists.page_size:
             lists.page_size *= 2
         return found
+
+
+def correct_filters(filters: Iterable[Filter]) -> None:
+    """Put filters of runs and actions right that the SDK writes as Flyte refuses them, in place.
+
+    They are findings 24 and 26 in the template's ``docs/sdk-findings.md``: delete this function
+    once the SDK has fixed both. Flyte calls the person who has started a run
+    ``created_by_subject`` (24). A single phase is sent digit by digit, as ``["1", "0"]`` for
+    "recovered" (26).
+    """
+    for condition in filters:
+        if condition.field == "created_by":
+            condition.field = "created_by_subject"
+        if condition.field == "phase" and condition.function == Filter.EQUAL:
+            condition.values[:] = ["".join(condition.values)]
