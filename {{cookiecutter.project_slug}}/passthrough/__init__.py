@@ -8,13 +8,12 @@ The package knows of ``app/`` only the name ``app.main:app``, to pickle it.
 """
 
 # The app, its settings and its middleware
-from .application import App
+from .application import COMMAND_LINE, UVICORN, App
 from .settings import Settings, setting, names, CredentialHeader, Name
 from .settings import load_settings, validated, connect
 from .limits import Limits
 from .http.credentials import passthrough_middleware
 from .http.logging_setup import LogFormatter
-from .http.uvicorn_options import COMMAND_LINE, UVICORN
 from .page_files import PageFiles
 
 # What endpoints take

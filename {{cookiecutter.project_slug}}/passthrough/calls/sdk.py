@@ -46,7 +46,7 @@ SDK_NAMES = {
     "flyte.types:guess_interface": "interface default_inputs",
     "flyte.types._interface:guess_interface": "",
     "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
-    # lazy_tasks: what the SDK keeps for a process is fetched for each caller
+    # make_safe: what the SDK keeps for a process is fetched for each caller
     "flyte._code_bundle.bundle:_read_bundle_cache": "",
     "flyte._code_bundle.bundle:_write_bundle_cache": "",
     "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
