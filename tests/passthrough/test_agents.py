@@ -20,15 +20,7 @@ import jsonschema
 import pytest
 from anyio.from_thread import start_blocking_portal
 from connectrpc.errors import ConnectError
-from fastapi import (
-    APIRouter,
-    Form,
-    Header,
-    HTTPException,
-    Request,
-    Response,
-    WebSocket,
-)
+from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from mcp.client import Client
@@ -121,7 +113,8 @@ async def see_headers(
     x_api_key: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header()] = "",
 ) -> dict[str, str]:
-    return {name: value for name, value in request.headers.items() if name != "authorization"}
+    seen = {name: value for name, value in request.headers.items() if name != "authorization"}
+    return seen | request.scope["state"]
 
 
 @router.post("/things/{number}")
@@ -155,11 +148,6 @@ class Note(BaseModel):
 @router.post("/new/optional")
 async def make_if_given(note: Note | None = None) -> Note | None:
     return note
-
-
-@router.get("/surroundings")
-async def surroundings(request: Request) -> list[Any]:
-    return [*request.scope["state"]]
 
 
 @router.post("/form")
@@ -360,7 +348,7 @@ def test_no_argument_is_a_credential(agent: Agent) -> None:
     many = {f"{number}{'x' * 1000}": 0 for number in range(200)}
     assert len(texts(agent("see_headers", **many))[0]) < 1000
     seen = agent("see_headers", last_event_id="7").structured_content
-    assert seen["last-event-id"] == "7"
+    assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
     assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
     assert not {"accept", "content-type", "mcp-protocol-version"} & seen.keys()
 
@@ -406,20 +394,15 @@ def test_half_a_text_is_an_error_and_an_endpoints_own_401_a_result(agent: Agent)
     assert result.structured_content["detail"] == "the other service says no"
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "text"),
-    [
+def test_results_that_are_no_json_are_text_or_described() -> None:
+    for status, headers, body, text in (
         (200, {"content-type": "image/png"}, b"\0\0", "200 OK image/png "),
         (303, {"location": "https://a.example/b"}, b"", "303 See Other  https://a.example/b"),
         (200, {"content-type": JSON}, b'{"is": Infinity}', '{"is": Infinity}'),
-    ],
-)
-def test_results_that_are_no_json_are_text_or_described(
-    status: int, headers: dict[str, str], body: bytes, text: str
-) -> None:
-    result = result_of(status, Headers(headers), body, is_whole=True)
-    assert (result["content"], result["isError"]) == ([{"type": "text", "text": text}], False)
-    assert "structuredContent" not in result
+    ):
+        result = result_of(status, Headers(headers), body, is_whole=True)
+        assert (result["content"], result["isError"]) == ([{"type": "text", "text": text}], False)
+        assert "structuredContent" not in result
 
 
 # Streams
@@ -469,12 +452,7 @@ def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gon
         (True, b"id: 1\ndata: a\n\nid: 2\ndata: b", "a", END),
         (False, b"id: 1\ndata: ab", "", f"{AGAIN}the same arguments."),
         (False, b"data: a\n\ndata: b", "a", f"{AGAIN}the same arguments."),
-        (
-            False,
-            b"data: a\n\n" + b":" * (MOST - 9),
-            "a",
-            "This is not all: ",
-        ),
+        (False, b"data: a\n\n" + b":" * (MOST - 9), "a", "This is not all: "),
     ],
 )
 def test_events_are_told_as_text(*, is_whole: bool, stream: bytes, shown: str, note: str) -> None:
@@ -524,10 +502,6 @@ def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
     with local_flyte.hang("ListProjects"):
         result = called("list_projects", {"Authorization": bearer("alice")}, flyte_timeout=1.0)
     assert (result["isError"], result["structuredContent"]["status"]) == (True, 504)
-
-
-def test_a_call_finds_what_the_app_has_opened(agent: Agent) -> None:
-    assert "opened" in agent("surroundings").structured_content["result"]
 
 
 def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
