@@ -112,9 +112,9 @@ async def see_headers(
     authorization: Annotated[str, Header()],
     x_api_key: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header()] = "",
-) -> dict[str, str]:
+) -> dict[str, Any]:
     seen = {name: value for name, value in request.headers.items() if name != "authorization"}
-    return seen | request.scope["state"]
+    return {**seen, **request.scope["state"]}
 
 
 @router.post("/things/{number}")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain
 from typing import Literal
 
 from connectrpc.code import Code
@@ -40,8 +40,7 @@ class LogEvent:
     kind: Literal["line", "attempt", "unavailable"]
     """A message, or a part of a long one; that a further attempt has begun; or that Flyte no longer
     has the log of an attempt that has ended, or the rest of it."""
-    id: str
-    """Identifies it in the log of the action, to go on after it."""
+    id: str  # in the log of the action, to go on after it
     attempt: int
     text: str = ""
 
@@ -59,19 +58,15 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
     """
     first, _, shown = after.partition("-")
-    log = _Log(action)
-    for number in count(int(first)):
-        if number > int(first):
-            shown = "0"
-            yield LogEvent("attempt", f"{number}-0", number)
-        if shown == "gone":
-            await log.until(lambda: log.has_ended(number))  # noqa: B023 - it is called at once
-        else:
-            async with aclosing(log.follow(number, int(shown))) as events:
-                async for event in events:
-                    yield event
+    log, number = _Log(action), int(first)
+    while True:
+        async with aclosing(log.follow(number, shown)) as events:
+            async for event in events:
+                yield event
         if log.state.attempts <= number:
             return
+        number, shown = number + 1, "0"
+        yield LogEvent("attempt", f"{number}-0", number)
 
 
 @dataclass(frozen=True)
@@ -103,9 +98,12 @@ class _Log:
         self._action = remote.Action(action.pb2)  # without its details
         self.state = _State.of(listed_details(action))
 
-    async def follow(self, number: int, shown: int) -> AsyncGenerator[LogEvent]:
+    async def follow(self, number: int, seen: str) -> AsyncGenerator[LogEvent]:
         """Yield the log of an attempt, after so many messages, until the attempt has ended."""
-        pause, is_whole = PAUSE_SECONDS, False
+        if seen == "gone":
+            await self.until(lambda: self.has_ended(number))
+            return
+        shown, pause, is_whole = int(seen), PAUSE_SECONDS, False
         while True:
             # A queued action is watched until it runs. In doubt, it is looked at again and again.
             limit = None if self.state.is_queued else pause

@@ -101,11 +101,7 @@ async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
 async def watch_action(
     action: remote.Action, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
-    """Yield what is read from an action's details, now and whenever its state changes, to its end.
-
-    Raises:
-        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
-    """
+    """Yield what is read from an action's details, now and whenever its state changes."""
     seen = None
     async with aclosing(_watch(action.action_id.run)) as messages:
         async for actions in messages:
@@ -124,9 +120,6 @@ async def watch_details(
 
     After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
     soon after the run (`QUIET_SECONDS`).
-
-    Raises:
-        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
     known, changed = dict[str, _Watched[Result]](), dict[str, _Watched[Result]]()
     most, news = limits(), asyncio.Event()
@@ -204,6 +197,9 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
 
     Parents come before their children. An action has its state, its parent, its group, and its
     task's short name.
+
+    Raises:
+        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
     has_ended = False
     while not has_ended:
