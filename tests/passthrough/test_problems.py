@@ -71,17 +71,12 @@ def fail(kind: str) -> None:
 
 
 @router.get("/raise/events", response_class=EventSourceResponse)
-async def events(
-    tasks: BackgroundTasks, told: int = 0, kind: str = "", later: str = ""
-) -> AsyncGenerator[ServerSentEvent]:
+async def events(told: int = 0, kind: str = "") -> AsyncGenerator[ServerSentEvent]:
     for number in range(told):
         yield ServerSentEvent(data=number)
     if kind:
         fail(kind)
-    elif later:
-        tasks.add_task(fail, later)
-    else:
-        await me()
+    await me()
 
 
 @router.get("/raise/{place}")

@@ -75,7 +75,7 @@ async def _whole_body(receive: Receive) -> Message:
     """
     parts, message = bytearray(), await receive()
     while message.get("more_body"):
-        parts += message["body"]
+        parts += message.get("body", b"")
         message = await receive()
     if message["type"] != "http.request":
         return message
