@@ -50,20 +50,29 @@ async def call_each(
     loop = asyncio.get_running_loop()
     turns = _turns.setdefault(loop, asyncio.Semaphore(limits().calls_at_once))
     calls: list[asyncio.Task[Result]] = []
+    has_failed = False
 
     async def call(argument: T) -> Result:
         _has_a_turn.set(True)
         return await function(argument)
 
+    def end_turn(task: asyncio.Task[Result]) -> None:
+        nonlocal has_failed
+        turns.release()
+        has_failed = has_failed or task.cancelled() or task.exception() is not None
+
+    # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
     try:
-        async with asyncio.TaskGroup() as group:
-            for argument in arguments:
-                await turns.acquire()  # one turn at a time, so that lists alternate
-                calls.append(group.create_task(call(argument)))
-                calls[-1].add_done_callback(lambda _: turns.release())
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in calls]
+        for argument in arguments:
+            await turns.acquire()  # one turn at a time, so that lists alternate
+            calls.append(loop.create_task(call(argument)))
+            calls[-1].add_done_callback(end_turn)
+            if has_failed:
+                break
+        return await asyncio.gather(*calls)
+    finally:
+        for task in calls:
+            task.cancel()
 
 
 @contextmanager
