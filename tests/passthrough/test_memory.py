@@ -46,6 +46,11 @@ def counted(served: tuple[int, httpx.Client]) -> httpx.Client:
     return served[1]
 
 
+def messages(client: httpx.Client) -> Counter[str]:
+    """Count Flyte's messages in the app's memory, by kind."""
+    return Counter(client.get("/messages").json())
+
+
 def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
     """Send a request, and leave while its call to Flyte is open and once this has been answered."""
     address = client.base_url.host, client.base_url.port
@@ -91,9 +96,6 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
 ) -> None:
     path = path.format(run=counting)
 
-    def messages() -> Counter[str]:
-        return Counter(counted.get("/messages").json())
-
     def request_and_leave() -> None:
         if waits_for is None:
             leave_websocket(counted, path, local_flyte, call)
@@ -104,10 +106,10 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
                 leave(counted, path, local_flyte, call, waits_for)
 
     request_and_leave()  # what is imported or cached at the first request
-    before = messages()
+    before = messages(counted)
     for _ in range(3):
         request_and_leave()
-    wait_until(lambda: not messages() - before, seconds=30)
+    wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
 # Large messages
@@ -116,13 +118,10 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
 def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
-    def messages() -> Counter[str]:
-        return Counter(counted.get("/messages").json())
-
     log(lines(*["x" * 100] * 5_000))
-    before = messages()
+    before = messages(counted)
     leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
-    wait_until(lambda: not messages() - before, seconds=30)
+    wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
 def memory(process: int, name: str) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,8 +17,7 @@ from flyte import remote
 from template import ROOT
 
 import passthrough
-from local_flyte import LocalFlyte
-from local_flyte.testing import acting_as, bearer
+from local_flyte.testing import acting_as
 from passthrough.calls import make_safe
 from passthrough.calls.errors import NotForManyCallersError, StartError
 from passthrough.calls.make_safe import REFUSED
@@ -59,26 +57,6 @@ print(json.dumps([
     f"{owner.__name__}.{name}" for owner, name, value in attributes()
     if before.get((id(owner), name), value) is not value and (id(owner), name) not in checked
 ]))
-"""
-FIRST_RUN = """
-import asyncio, sys
-
-import flyte
-from flyte import remote
-from passthrough.calls.make_safe import make_safe
-from passthrough.settings import Settings, connect, load_settings
-
-async def run():
-    await connect(load_settings(Settings))
-    before = {*sys.modules}
-    with remote.auth_metadata(("authorization", sys.argv[1])):
-        task = remote.Task.get("tests.greet", auto_version="latest")
-        await flyte.run.aio(task, name="Ada")
-    new = {*sys.modules} - before
-    print({name for name in new if name.startswith("flyte.remote.")} or "none")
-
-make_safe()
-asyncio.run(run())
 """
 
 
@@ -174,17 +152,3 @@ def test_all_that_is_changed_in_the_sdk_is_checked_at_start_up() -> None:
         [sys.executable, "-c", CHANGED_UNCHECKED], env=environment({"PYTHONPATH": str(TEMPLATE)})
     )
     assert json.loads(changed) == []
-
-
-def test_the_first_run_imports_nothing_of_flytes_objects_in_the_event_loop(
-    local_flyte: LocalFlyte,
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_RUN, bearer("alice")],
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    assert done.stdout.splitlines()[-1] == "none"

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -51,24 +51,28 @@ class CallerInterceptor:
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         if name in {"ListRuns", "ListActions"}:
             correct_filters(request.request.filters)
-        pauses = PAUSES if re.match(r"Get|List|Select|User", name) else ()
+        pauses = iter(PAUSES if re.match(r"Get|List|Select|User", name) else ())
         with self._call(ctx) as method:
             if name == "CreateRun":
                 calls.deadline.extend()
 
             async def call() -> Any:
-                with safe_errors(method):
-                    return await call_next(request, ctx)
-
-            async def call_again() -> Any:
-                return await _with_retries(call, pauses)
+                while True:
+                    try:
+                        with safe_errors(method):
+                            return await call_next(request, ctx)
+                    except ConnectError as error:
+                        pause = next(pauses, None) if error.code is Code.UNAVAILABLE else None
+                        if not pause:
+                            raise
+                    await asyncio.sleep(pause)
 
             try:
                 async with asyncio.timeout(calls.deadline.timeout):
                     if name.startswith("List"):
-                        answer = await list_in_parts(call_again, request, ctx.method().output)
+                        answer = await list_in_parts(call, request, ctx.method().output)
                     else:
-                        answer = await call_again()
+                        answer = await call()
             except TimeoutError:
                 self._client.forget_connections(began)
                 raise DeadlineExceededError(method) from None
@@ -99,7 +103,7 @@ class CallerInterceptor:
                 except TimeoutError:
                     silent += 1
                     ends = await _has_nothing_more(request, ctx.method().name, is_first, silent)
-                    if ends and not reader.has_next():
+                    if ends and reader.queue.empty():
                         return
                     continue
                 if message is None:
@@ -134,18 +138,6 @@ class CallerInterceptor:
             headers.update(callers_credentials())
 
 
-async def _with_retries(call: Callable[[], Awaitable[Any]], pauses: Iterable[float]) -> Any:
-    """Make a call, again after each pause while Flyte is unreachable, and return its answer."""
-    for pause in pauses:
-        try:
-            return await call()
-        except ConnectError as error:
-            if error.code is not Code.UNAVAILABLE:
-                raise
-        await asyncio.sleep(pause)
-    return await call()
-
-
 class _Reader:
     """Reads a stream in a task of its own.
 
@@ -154,13 +146,13 @@ class _Reader:
     """
 
     def __init__(self, read: Callable[[HandOver], Coroutine[Any, Any, None]]) -> None:
-        self._queue = asyncio.Queue[Any]()
+        self.queue = asyncio.Queue[Any]()
         self.task = asyncio.create_task(read(self._hand_over))
-        self.task.add_done_callback(lambda _: self._queue.put_nowait(None))
+        self.task.add_done_callback(lambda _: self.queue.put_nowait(None))
 
     async def _hand_over(self, message: Any) -> None:
-        self._queue.put_nowait(message)
-        await self._queue.join()  # until it is taken; with Queue(1) a second would be in memory
+        self.queue.put_nowait(message)
+        await self.queue.join()  # until it is taken; with Queue(1) a second would be in memory
 
     async def next(self, seconds: float) -> Any:
         """Return the next message, or None when the task has ended.
@@ -169,13 +161,9 @@ class _Reader:
             TimeoutError: None has come in this time. The stream goes on.
         """
         async with asyncio.timeout(seconds):
-            message = await self._queue.get()
-        self._queue.task_done()
+            message = await self.queue.get()
+        self.queue.task_done()
         return message
-
-    def has_next(self) -> bool:
-        """Tell whether `next` would return at once."""
-        return not self._queue.empty()
 
     async def close(self) -> None:
         """End the stream, and the task."""

@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 import flyte
-from flyte import remote
 from flyte.syncify import syncify
 
 from .caller import forwarded_credentials, initialised
@@ -82,7 +81,6 @@ def make_safe() -> None:
                 " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for"
                 " an update of the template."
             )
-    _ = remote.Trigger  # the first run would import it in the event loop, for a tenth of a second
     change_sessions()
     change_loop()
     change_values()

@@ -92,7 +92,7 @@ class HttpClient:
             yield pyqwest.Response(
                 status=response.status,
                 headers=response.headers,
-                content=_messages(response) if is_stream else _error(response),
+                content=(_messages if is_stream else _error)(_Content(response)),
                 trailers=response.trailers,
             )
 
@@ -136,11 +136,11 @@ class _Content:
         return content
 
 
-async def _error(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    yield await _Content(response).whole()
+async def _error(content: _Content) -> AsyncGenerator[bytes]:
+    yield await content.whole()
 
 
-async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+async def _messages(content: _Content) -> AsyncGenerator[bytes]:
     """Yield the messages of a stream, in the Connect protocol.
 
     A message starts with its flags and its length, 1 + 4 bytes. The last message has a flag. The
@@ -150,7 +150,7 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
         TooLargeError: A message is too large, or all that the request has received.
         ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
-    content, is_last = _Content(response), False
+    is_last = False
     while not is_last:
         message = await content.read(5)
         size = 5 + int.from_bytes(message[1:])
