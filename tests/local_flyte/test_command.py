@@ -197,7 +197,8 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
 ) -> None:
     """With a file of settings and a header for API keys, and without ``GET /me``."""
     root = baker(tmp_path, credential_headers="X-Api-Key, X-Tenant")
-    (root / ".env").write_text("LOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n")
+    settings = "ACCESS_LOG=true\nLOG_FORMAT=json\nFLYTE_ENDPOINT=dns:///flyte.example.com\n"
+    (root / ".env").write_text(settings)
     run(["git", "init", "--quiet"], root)
     assert run(["git", "check-ignore", ".env"], root) == ".env\n"
     more, main, deployment = root / "app/more.py", root / "app/main.py", root / "deployment.py"
