@@ -85,7 +85,9 @@ def test_too_many_values_are_refused_before_flyte_is_asked(
     with client_of(url, "alice") as client:
         client.headers["Authorization"] = "Bearer invented"
         for sent in (body.encode(), (part for part in [body.encode()])):
-            answer = client.post("/same", content=sent, headers=JSON)
+            answer = client.post(
+                "/same", content=sent, headers={"Content-Type": "application/JSON"}
+            )
             assert (answer.status_code, answer.json()["detail"]) == (
                 413,
                 "JSON may have up to 250,000 values",
@@ -123,8 +125,9 @@ def test_what_json_does_not_have_is_refused(alice: httpx.Client, body: str, wron
 
 
 def test_two_large_bodies_are_held_at_once_and_small_ones_do_not_wait(
-    alice: httpx.Client, held: type[Held]
+    alice: httpx.Client, held: type[Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 60.0)
     with ThreadPoolExecutor(4) as threads:
         large = [threads.submit(alice.post, "/held", json=LARGE) for _ in range(4)]
         wait_until(lambda: held.now == 2)

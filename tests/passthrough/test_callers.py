@@ -1,5 +1,6 @@
 """What one caller may have open at once, and how the log shows whose requests they are."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -14,7 +15,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
 
-from local_flyte import LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 
 from .support import build_app
@@ -35,6 +36,16 @@ async def events() -> AsyncGenerator[ServerSentEvent]:
 def thread() -> None:
     entered.release()
     go_on.wait()
+
+
+@router.get("/thread-of-asyncio")
+async def thread_of_asyncio() -> None:
+    await asyncio.to_thread(thread)
+
+
+@router.get("/other-thread-of-asyncio")
+async def other_thread_of_asyncio() -> str:
+    return await asyncio.to_thread(other_thread)
 
 
 @router.get("/other-thread")
@@ -75,7 +86,32 @@ def test_a_caller_has_a_limited_number_of_open_requests(url: str, local_flyte: L
         wait_until(lambda: alice.get("/other-thread").status_code == 200)
 
 
-def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cookie": "flyte_at_2=invented-{0}"},
+        {"Authorization": "bearer   {token}"},
+        {"Authorization": "", "Cookie": "flyte_at={token}; flyte_at_2=invented-{0}"},
+    ],
+)
+def test_further_cookies_and_other_spellings_make_no_other_caller(
+    url: str, local_flyte: LocalFlyte, headers: dict[str, str]
+) -> None:
+    token = PEOPLE["alice"].token
+    with (
+        local_flyte.hang("UserInfo"),
+        client_of(url, "alice") as alice,
+        ExitStack() as streams,
+    ):
+        for number in range(MOST):
+            others = {name: text.format(number, token=token) for name, text in headers.items()}
+            stream = streams.enter_context(alice.stream("GET", "/events", headers=others))
+            assert stream.status_code == 200
+        assert alice.get("/other-thread").status_code == 429
+
+
+@pytest.mark.parametrize("path", ["/thread", "/thread-of-asyncio"])
+def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
     most = 60  # more than the 40 threads that there are by default
     app = build_app(router, open_requests_per_caller=most)
     with (
@@ -90,10 +126,11 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte) -> None:
         client_of(url, "bob") as bob,
         ThreadPoolExecutor(most) as do,
     ):
-        waiting = [do.submit(alice.get, "/thread") for _ in range(most)]
+        waiting = [do.submit(alice.get, path) for _ in range(most)]
         for _ in range(most):
             assert entered.acquire(timeout=60)
         assert bob.get("/other-thread").json() == "served"
+        assert bob.get("/other-thread-of-asyncio").json() == "served"
         go_on.set()
         assert {answer.result().status_code for answer in waiting} == {200}
 

@@ -110,6 +110,11 @@ CREDENTIALS = (
         ("PUT https://s3.example/key?a?b\tfailed", "PUT https://s3.example/key?…\tfailed"),
         ("[https://a.example/?b=1] why?no", "[https://a.example/?… why?no"),
         ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
+        (
+            "<SignatureProvided>5f3e</SignatureProvided>",
+            "<SignatureProvided>***</SignatureProvided>",
+        ),
+        ("a=1&amp;X-Amz-Security-Token=STS%2F1&amp;b", "a=1&amp;X-Amz-Security-Token=***&amp;b"),
     ],
 )
 def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, shown: str) -> None:

@@ -132,6 +132,7 @@ def test_the_page_has_the_table_of_these_rows() -> None:
         ("/rerun/{run}", {"name": 1, "excited": "very"}, "excited name"),
         ("/tasks/greet/run", {"excited": 1, "loud": True}, "excited loud name"),
         ("/rerun/{run}", {"custom_context": 1, "name": 1}, "custom_context"),
+        ("/rerun/{run}", {"inputs": 1}, "inputs"),
     ],
 )
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(

@@ -4,10 +4,12 @@ The middleware may refuse any request, and any call to Flyte may fail. FastAPI d
 so it is described here, once, for all routes.
 """
 
+import asyncio
 import gc
 import pkgutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -212,11 +214,12 @@ def prepare_the_process(settings: Settings) -> None:
     5. The garbage collector skips what exists from the start, which is never garbage: it runs after
        each large message (`Received`), and would take a twentieth of a second.
 
-    The event loop gets twice as many threads for endpoints that are a plain ``def`` as one caller
-    may have requests open: no caller can hold all of them.
+    The event loop gets twice as many threads as one caller may have requests open, for endpoints
+    that are a plain ``def`` and for ``asyncio.to_thread``: no caller can hold all of them.
     """
     stopping.listen()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers
     gc.freeze()
     threads = anyio.to_thread.current_default_thread_limiter()
-    threads.total_tokens = max(threads.total_tokens, 2 * settings.open_requests_per_caller)
+    threads.total_tokens = most = max(40, 2 * settings.open_requests_per_caller)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(most))

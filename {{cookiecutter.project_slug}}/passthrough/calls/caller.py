@@ -1,8 +1,21 @@
 """Whom, and in which project and domain, the SDK calls Flyte as."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from .sdk import sdk_object
+
+
+@dataclass
+class Sender:
+    """Who has sent a request, as far as that is known."""
+
+    credentials: tuple[tuple[str, str], ...] = ()
+    """The headers that are forwarded, to keep them out of logs and answers."""
+    short_hash: str | None = None
+    """Of the credentials; another one after each start of the app."""
+    subject: str | None = None
+    """Flyte's identifier of the person, if the endpoint has looked it up."""
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:

@@ -169,7 +169,10 @@ def _change_reruns() -> None:
     rerun_as_it_was = runner.rerun.fn
 
     async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
-        changed = RERUN_INPUTS.set(given.keys() - signature(rerun_as_it_was).parameters)
+        arguments = signature(rerun_as_it_was).parameters.keys() - {
+            "inputs"
+        }  # which are all others
+        changed = RERUN_INPUTS.set(given.keys() - arguments)
         try:
             return await rerun_as_it_was(self, *args, **given)
         except ValueError as error:

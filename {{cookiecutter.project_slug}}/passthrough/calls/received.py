@@ -4,15 +4,16 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from weakref import WeakKeyDictionary
 
 from ..limits import limits
+from .caller import Sender
 from .errors import TooLargeError
+from .turns import Turns
 
 LARGE_BYTES = 256 * 1024
 """A message with more bytes than this is large."""
 
-_locks = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
+_turns = Turns()
 
 
 class Received:
@@ -27,7 +28,8 @@ class Received:
     wait for each other, and none for itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
         self.bytes = 0
         """How many have come since something was last sent to the client."""
         self._kept: list[Callable[[], None]] = []
@@ -56,18 +58,11 @@ class Received:
             yield
             return
         self.release()
-        loop = asyncio.get_running_loop()
-        lock = _locks.setdefault(loop, asyncio.Lock())
         self._waiting += 1
         try:
-            await lock.acquire()
+            end_turn = await _turns.begin(1, self._sender.short_hash)
         finally:
             self._waiting -= 1
-
-        def end_turn() -> None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lock.release)
-
         self._has_had_a_turn = True
         try:
             yield

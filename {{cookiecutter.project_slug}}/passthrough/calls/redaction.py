@@ -17,6 +17,8 @@ from .request_calls import request_calls
 REDACTED = "***"
 MIN_SECRET_CHARS = 8
 """Shorter values of headers and cookies are words of other texts, too, and no credentials."""
+SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]+=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
+"""What a store quotes of a signed request that it refuses."""
 TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
@@ -26,12 +28,13 @@ def redact(text: str) -> str:
 
     Whole values are replaced. The work grows with the length of the text.
     """
-    for secret in _secrets_in(forwarded_credentials() or request_calls().sender.credentials):
+    for secret in secrets_in(forwarded_credentials() or request_calls().sender.credentials):
         text = text.replace(secret, REDACTED)
-    return re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
+    text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
+    return re.sub(SIGNED, rf"\1{REDACTED}", text)
 
 
-def _secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
+def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
     """Return the secrets in headers: no scheme of Authorization, and no names of cookies."""
     secrets = set[str]()
     for name, value in credentials:

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 from flyte import remote
 
+from .caller import Sender
 from .received import Received
 
 CALLS = 2
@@ -62,18 +63,6 @@ class Deadline:
 
 
 @dataclass
-class Sender:
-    """Who has sent a request, as far as that is known."""
-
-    credentials: tuple[tuple[str, str], ...] = ()
-    """The headers that are forwarded, to keep them out of logs and answers."""
-    short_hash: str | None = None
-    """Of the credentials; another one after each start of the app."""
-    subject: str | None = None
-    """Flyte's identifier of the person, if the endpoint has looked it up."""
-
-
-@dataclass
 class Lists:
     """The lists of a request, some of whose entries may be too large."""
 
@@ -91,7 +80,8 @@ class RequestCalls:
     def __init__(self, deadline: Deadline | None = None, request_id: str | None = None) -> None:
         """Begin a request; the ``request_id`` is sent to Flyte. By default it has no deadline."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
-        self.sender, self.received, self.lists = Sender(), Received(), Lists()
+        self.sender, self.lists = Sender(), Lists()
+        self.received = Received(self.sender)
         self.tasks: dict[Any, remote.TaskDetails] = {}
         """Those that have been fetched."""
         self.seconds = 0.0

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Itera
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 
+from ..calls.request_calls import request_calls
+from ..calls.turns import Turns
 from ..limits import limits
 
 NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
@@ -19,7 +20,7 @@ NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXC
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-_turns = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+_turns = Turns()
 _has_a_turn: ContextVar[bool] = ContextVar("_has_a_turn", default=False)
 
 
@@ -47,8 +48,7 @@ async def call_each(
     """
     if _has_a_turn.get():  # the caller is such a call itself: a second turn might never come
         return [await function(argument) for argument in arguments]
-    loop = asyncio.get_running_loop()
-    turns = _turns.setdefault(loop, asyncio.Semaphore(limits().calls_at_once))
+    caller = request_calls().sender.short_hash
     calls: list[asyncio.Task[Result]] = []
     has_failed = False
 
@@ -56,17 +56,17 @@ async def call_each(
         _has_a_turn.set(True)
         return await function(argument)
 
-    def end_turn(task: asyncio.Task[Result]) -> None:
+    def note(task: asyncio.Task[Result]) -> None:
         nonlocal has_failed
-        turns.release()
         has_failed = has_failed or task.cancelled() or task.exception() is not None
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
     try:
         for argument in arguments:
-            await turns.acquire()  # one turn at a time, so that lists alternate
-            calls.append(loop.create_task(call(argument)))
+            end_turn = await _turns.begin(limits().calls_at_once, caller)
+            calls.append(asyncio.create_task(call(argument)))
             calls[-1].add_done_callback(end_turn)
+            calls[-1].add_done_callback(note)
             if has_failed:
                 break
         return await asyncio.gather(*calls)

@@ -6,19 +6,20 @@ large bodies wait for each other.
 """
 
 import asyncio
-import functools
 import re
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..calls.request_calls import request_calls
+from ..calls.turns import Turns
 from ..limits import limits
 from .callers import IS_PART
 
 LARGE = 64 * 1024  # bytes
 AT_ONCE = 2  # large bodies
-TURN_SECONDS = 5.0
+TURN_SECONDS = 1.0
 """After which the next large body is parsed, although Flyte has not answered for this one."""
 ESCAPES, TEXTS = re.compile(rb"\\."), re.compile(rb'"[^"]*"')
 
@@ -32,14 +33,14 @@ class LargeBodies:
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an application."""
         self._app = app
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         headers = Headers(raw=scope.get("headers", []))
         length = headers.get("content-length", "")
         is_small = 0 < len(length) < 6 and int(length) <= LARGE
-        if is_small or "json" not in headers.get("content-type", ""):
+        if is_small or "json" not in headers.get("content-type", "").lower():
             await self._app(scope, receive, send)
             return
         unread = [await _whole_body(receive)]
@@ -51,8 +52,7 @@ class LargeBodies:
         if len(unread[0].get("body", b"")) <= LARGE or IS_PART in scope:
             await self._app(scope, replay, send)
             return
-        await self._turns.acquire()
-        end_turn = functools.cache(self._turns.release)  # further calls do nothing
+        end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
 
         async def send_and_end(message: Message) -> None:
             end_turn()

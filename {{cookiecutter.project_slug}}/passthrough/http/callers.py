@@ -13,11 +13,13 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..calls.caller import forwarded_credentials
+from ..calls.redaction import secrets_in
 from ..calls.request_calls import request_calls
 from ..settings import Settings
 
 IS_PUBLIC = "passthrough.is_public"
 """The key of ASGI's scope for what the door has found out with `is_public`."""
+OF_ONE_PERSON = ("authorization", "cookie")
 IS_PART = "passthrough.is_part"
 """The key of ASGI's scope for a request that is a part of another one, which is counted."""
 
@@ -49,9 +51,12 @@ class ExceptPublic:
 class OpenRequests:
     """Middleware that refuses a caller who has too many requests open, streams included.
 
-    It stands inside the passthrough middleware, which has chosen the credentials. A caller is a
-    hash of them, with a key that is new at each start: nobody can find credentials by it. A person
-    with several tokens counts as several callers.
+    It stands inside the passthrough middleware, which has chosen the credentials. A request counts
+    for each secret in them, so that further cookies make no other caller of a person. Headers that
+    are not ``Authorization`` or ``Cookie`` count only alone: many people may share their value.
+
+    A caller is a hash with a key that is new at each start: nobody can find credentials by it. A
+    person with several tokens counts as several callers.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -59,6 +64,7 @@ class OpenRequests:
         # Without credentials of their own, all callers are one, who may have all requests open.
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
         self._app, self._most = app, most
+        self._cookies_are_chosen = settings.cookie_names is not None  # others may not be secret
         self._key = secrets.token_bytes(32)
         self._open = Counter[str]()
 
@@ -69,16 +75,22 @@ class OpenRequests:
         if not sender.credentials:  # a preflight, which has none
             await self._app(scope, receive, send)
             return
-        text = repr(sorted(sender.credentials)).encode()
-        caller = hashlib.blake2b(text, digest_size=6, key=self._key).hexdigest()
-        sender.short_hash = caller
-        if self._open[caller] >= self._most and IS_PART not in scope:
+        callers = [*map(self._hash, self._secrets(dict(sender.credentials)))]
+        sender.short_hash = max(callers, key=self._open.__getitem__)
+        if self._open[sender.short_hash] >= self._most and IS_PART not in scope:
             detail = f"you have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        self._open[caller] += 1
+        self._open.update(callers)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
+            self._open -= Counter(callers)  # which keeps no zeros
+
+    def _secrets(self, credentials: dict[str, str]) -> list[str]:
+        own = [(name, credentials[name]) for name in OF_ONE_PERSON if name in credentials]
+        if own and self._cookies_are_chosen:
+            return secrets_in(own) or [repr(own)]
+        return [repr(own or sorted(credentials.items()))]
+
+    def _hash(self, secret: str) -> str:
+        return hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()

@@ -204,12 +204,12 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 
 
 def _invalid(found: Iterable[tuple[Iterable[Any], str]]) -> list[InvalidValue]:
-    """Describe invalid values, each by its place and what is wrong; places may quote a request."""
+    """Describe invalid values, each by its place and what is wrong; both may quote a request."""
     most = limits().error_chars
     return [
         InvalidValue(
-            location=[part[:most] if isinstance(part, str) else part for part in place],
-            detail=text[:most],
+            location=[redact(part)[:most] if isinstance(part, str) else part for part in place],
+            detail=redact(text)[:most],
         )
         for place, text in islice(found, limits().errors)
     ]
