@@ -17,7 +17,7 @@ class Turns:
         self._lines = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
 
     async def begin(self, at_once: int, caller: str | None) -> Callable[..., None]:
-        """Wait for one of so many turns, and return what ends it, in any thread; it takes any arguments."""
+        """Wait for one of so many turns, and return what ends it, in any thread."""
         loop = asyncio.get_running_loop()
         free = self._free.setdefault(loop, asyncio.Semaphore(at_once))
         line = self._lines.setdefault((id(loop), caller), asyncio.Lock())
