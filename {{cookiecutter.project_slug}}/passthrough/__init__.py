@@ -14,7 +14,7 @@ from .settings import load_settings, validated, connect
 from .limits import Limits
 from .http.credentials import passthrough_middleware
 from .http.logging_setup import LogFormatter
-from .page_files import PageFiles
+from .http.docs import PageFiles
 
 # What endpoints take
 from .dependencies import CallerDep, ProjectDomain, SubjectDep
