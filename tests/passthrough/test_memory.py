@@ -163,7 +163,7 @@ def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
     with local_flyte.cluster_at(elsewhere.address):
         peak(1)
         one = peak(1)
-        assert one > 20_000_000
+        assert one > 10_000_000
         assert peak(8) < 2 * one + 20_000_000
 
 
