@@ -175,11 +175,10 @@ def _change_reruns() -> None:
         changed = RERUN_INPUTS.set(given.keys() - arguments)
         try:
             return await rerun_as_it_was(self, *args, **given)
-        except ValueError as error:
-            if isinstance(error, InvalidInputs) or "has no task spec to rerun" not in str(error):
-                raise
-            no_task = "the run has no task to run again"
-            raise ConnectError(Code.FAILED_PRECONDITION, no_task) from None
+        except InvalidInputs:
+            raise
+        except ValueError as error:  # the SDK's, of a run without a task
+            raise ConnectError(Code.FAILED_PRECONDITION, str(error)) from None
         finally:
             RERUN_INPUTS.reset(changed)
 

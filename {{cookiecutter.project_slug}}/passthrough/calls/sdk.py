@@ -1,7 +1,7 @@
 """The private names of the SDK that the app changes or uses, checked at start-up.
 
-No other module touches a private name of the SDK except through `sdk_object`. Two are not checked:
-what ``deploying`` changes for ``flyte deploy``, and the ``_fields`` that ``json_values`` sets.
+No other module touches a private name of the SDK except through `sdk_object`. One is not checked:
+the ``_fields`` that ``json_values`` sets.
 """
 
 import functools
