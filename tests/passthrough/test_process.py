@@ -25,8 +25,12 @@ def state():
         "other variables": {k: v for k, v in os.environ.items() if k != "DO_NOT_TRACK"},
         "garbage collector": (gc.get_threshold(), gc.get_freeze_count() > 0),
         "its callbacks": [*gc.callbacks],
-        "root logger": [type(one) for one in root.handlers],
-        "its level and filters": (root.level, [*root.filters]),
+        "loggers": [
+            ([type(one) for one in logger.handlers], logger.level)
+            for logger in map(logging.getLogger, (None, "app", "passthrough", "uvicorn", "flyte"))
+        ],
+        "other loggers": [logging.getLogger(n).level for n in ("asyncio", "httpx", "connectrpc")],
+        "the root's level and filters": (root.level, [*root.filters]),
         "record factory": logging.getLogRecordFactory(),
         "filters": [[*logging.getLogger(n).filters] for n in ("uvicorn.error", "asyncio")],
         "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook),
@@ -73,7 +77,7 @@ def test_the_app_changes_five_things_of_its_process() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    changed = ["SIGINT and SIGTERM", "DO_NOT_TRACK", "garbage collector", "root logger", "flyte"]
+    changed = ["SIGINT and SIGTERM", "DO_NOT_TRACK", "garbage collector", "loggers", "flyte"]
     assert json.loads(done.stdout) == changed
     listed = re.findall(r"^ +(\d)\. ", prepare_the_process.__doc__ or "", re.MULTILINE)
     assert listed == ["1", "2", "3", "4", "5"]

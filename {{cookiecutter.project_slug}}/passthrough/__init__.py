@@ -4,7 +4,8 @@
 be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
 ``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
 
-The package knows of ``app/`` only the name ``app.main:app``, to pickle it.
+The package knows of ``app/`` only ``app.main:app``, to pickle it, and the names of some endpoints,
+to point to them.
 """
 
 # The app, its settings and its middleware

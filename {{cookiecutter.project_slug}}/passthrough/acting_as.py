@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from .calls.request_calls import Deadline, RequestCalls, current_calls
 from .http.credentials import passthrough_middleware
+from .limits import current_limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware
 from .settings import Settings
 
@@ -53,10 +54,11 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
     credentials = middleware.credentials(scope)  # as of a request
     calls = RequestCalls(Deadline(settings.flyte_timeout))
     calls.sender.credentials = tuple(credentials.items())
-    token = current_calls.set(calls)
+    token, before = current_calls.set(calls), current_limits.set(settings.limits)
     try:
         with remote.auth_metadata(*credentials.items()):
             yield
     finally:
         calls.end()
         current_calls.reset(token)
+        current_limits.reset(before)

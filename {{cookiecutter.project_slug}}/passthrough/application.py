@@ -207,15 +207,17 @@ def prepare_the_process(settings: Settings) -> None:
 
     These are all of the app's effects on the process around it:
 
-    1. About 55 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
+    1. About 45 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM (`stopping`): streams end before the server stops.
-    4. The root logger's handler, unless it has one (`set_up_logging`): no text forges a record.
+    4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`): no text
+       forges a record.
     5. The garbage collector skips what exists from the start, which is never garbage: it runs after
        each large message (`Received`), and would take a twentieth of a second.
 
-    The event loop gets twice as many threads as one caller may have requests open, for endpoints
-    that are a plain ``def`` and for ``asyncio.to_thread``: no caller can hold all of them.
+    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and twice as
+    many threads as one caller may have requests open, for endpoints that are a plain ``def`` and
+    for ``asyncio.to_thread``: no caller can hold all of them.
     """
     stopping.listen()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers

@@ -104,10 +104,8 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
         if len(body) == most and not last:  # again, it would be the same
             notes = [not_all]
         else:
-            end = (
-                f"This is the end{', and what is unavailable is gone' * ('unavailable' in names)}."
-            )
-            notes = [end if at_end else f"This is not the end: {again}."]
+            gone = ", and what is unavailable is gone" if "unavailable" in names else ""
+            notes = [f"This is the end{gone}." if at_end else f"This is not the end: {again}."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
@@ -117,7 +115,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
             value = from_json(text, allow_inf_nan=False)
             # Protocols before 2026-07-28 know only objects.
             result["structuredContent"] = value if isinstance(value, dict) else {"result": value}
-    content = [{"type": "text", "text": each} for each in (text, *notes)]
+    content = [{"type": "text", "text": part} for part in (text, *notes)]
     return {**result, "content": content, "isError": is_error}
 
 
@@ -160,21 +158,21 @@ def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str
 def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> Tool:
     found = [
         (
-            each["in"],
-            each["name"],
-            each["schema"] | {"description": each.get("description", "")},
-            each.get("required", False),
+            parameter["in"],
+            parameter["name"],
+            parameter["schema"] | {"description": parameter.get("description", "")},
+            parameter.get("required", False),
         )
-        for each in operation.get("parameters", ())
+        for parameter in operation.get("parameters", ())
         # Any other header, or a cookie, could be a credential.
-        if each["in"] in ("path", "query") or each["name"] == "last-event-id"
+        if parameter["in"] in ("path", "query") or parameter["name"] == "last-event-id"
     ]
     body = operation.get("requestBody", {})
     needs_body = body.get("required", False)
     kind = JSON if not body or JSON in body["content"] else OCTETS
     if body:
         schema = body["content"][kind]["schema"]
-        refs = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
+        refs = [part["$ref"] for part in (schema, *schema.get("anyOf", ())) if "$ref" in part]
         model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
         if (fields := model.get("properties")) and not model.get("additionalProperties"):
             needed = model.get("required", []) if needs_body else []
@@ -184,7 +182,9 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
     places: dict[str, tuple[str, str]] = {}
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for place, name, schema, is_required in sorted(found, key=lambda each: PLACES.index(each[0])):
+    for place, name, schema, is_required in sorted(
+        found, key=lambda argument: PLACES.index(argument[0])
+    ):
         argument = name.replace("-", "_") if place == "header" else name
         while argument in places:
             argument = f"{place}_{argument}"

@@ -1,4 +1,4 @@
-"""Whom, and in which project and domain, the SDK calls Flyte as."""
+"""As whom, and in which project and domain, the SDK calls Flyte."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ def forwarded_credentials() -> tuple[tuple[str, str], ...]:
 
 
 def initialised() -> Any:
-    """Return the configuration from the last ``flyte.init*`` in this process, for `act_in`.
+    """Return the configuration from the last ``flyte.init*`` in this process.
 
     Raises:
         flyte.errors.InitializationError: Flyte has not been initialised.

@@ -1,4 +1,4 @@
-"""The errors of calls to Flyte."""
+"""The errors of calls to Flyte, and of the app's start."""
 
 import flyte.errors
 from connectrpc.code import Code
@@ -22,7 +22,7 @@ class DeadlineExceededError(flyte.errors.RuntimeSystemError):
 
 
 class TooLargeError(ConnectError):
-    """A stored value is too large, or nested too deep, to be shown."""
+    """What Flyte, or another app, has sent is beyond a limit: the answer is 413."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)

@@ -49,10 +49,10 @@ def change_values() -> None:
 def kinds_of(interface: Any) -> dict[str, LiteralType]:
     """Return the declared types of a remote task's inputs, or none if the task is the app's own."""
     return {
-        name: each.kind
+        name: annotation.kind
         for name, python_type in interface.get_input_types().items()
-        for each in get_args(python_type)
-        if isinstance(each, DeclaredType)
+        for annotation in get_args(python_type)
+        if isinstance(annotation, DeclaredType)
     }
 
 
@@ -192,7 +192,7 @@ def _change_outputs() -> None:
     new_as_it_was = outputs.__new__
 
     async def _shown(data: Any) -> dict[str, Any]:
-        named = [(each.name, each.value) for each in data.literals]
+        named = [(literal.name, literal.value) for literal in data.literals]
         return await translated(lambda budget: to_json(named, budget))
 
     async def inputs_to_native(native_interface: Any, inputs: Any) -> dict[str, Any]:  # noqa: ARG001

@@ -29,7 +29,7 @@ FILES = "it may point to a file of the app itself; pass on the URI and let a tas
 FOLDER = "a table may point to a folder of the app itself; upload files with upload_file.aio()"
 MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
-REPORT = "redirect the browser to passthrough.extras.runs.report_address(action)"
+REPORT = "redirect the browser to await passthrough.report_address(action)"
 STORAGE = (
     "upload files with flyte.remote.upload_file.aio(), pass them on by URI, as"
     " File.from_existing_remote(uri), and let tasks read them"
@@ -85,6 +85,7 @@ def make_safe() -> None:
     change_loop()
     change_values()
     _change_lazy_tasks()
+    _change_caches()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(sdk_object(owner), method, _refusal(name, instead))
@@ -108,6 +109,10 @@ def _change_lazy_tasks() -> None:
         return lazy(self.name, overridden)
 
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
+
+
+def _change_caches() -> None:
+    """Keep nothing of one caller's for the next: hashes of files, code bundles, images."""
     # hash_file caches by path, and the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = _uncached(data.hash_file)

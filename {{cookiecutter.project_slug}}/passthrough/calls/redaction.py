@@ -24,7 +24,7 @@ TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 
 
 def redact(text: str) -> str:
-    """Return a text without the credentials of the current request's caller, or URLs' signatures.
+    """Return a text without the current caller's credentials, and without the queries of URLs.
 
     Whole values are replaced. The work grows with the length of the text.
     """

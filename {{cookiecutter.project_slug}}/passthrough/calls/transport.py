@@ -19,7 +19,7 @@ END_OF_STREAM = 2
 
 
 class HttpClient:
-    """Sends requests with TLS alone, follows no redirects, and stops reading what is too large.
+    """Sends requests with TLS, follows no redirects, and stops reading what is too large.
 
     All that is received is counted as that of the request that makes the call (`Received`).
 
@@ -85,7 +85,7 @@ class HttpClient:
     async def stream(
         self, method: str, url: str, **options: Any
     ) -> AsyncGenerator[pyqwest.Response]:
-        """Send a request, and yield its response, whose content ends if a message is too large."""
+        """Send a request, and yield its response; reading it raises if a message is too large."""
         async with self._open(method, url, options) as response:
             kind = response.headers.get("content-type", "")
             is_stream = response.status == 200 and kind.startswith("application/connect+")

@@ -7,9 +7,10 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 
 class Turns:
-    """Lets a few in at a time. Of each caller one waits, so callers with many requests alternate.
+    """Lets a few in at a time. A caller with many requests delays another by one of them.
 
-    Each event loop has turns of its own; an object may be made before there is a loop.
+    The requests of a caller queue behind each other; the first of each caller waits for a turn.
+    Each event loop has turns of its own, as many as the first `begin` in it asks for.
     """
 
     def __init__(self) -> None:

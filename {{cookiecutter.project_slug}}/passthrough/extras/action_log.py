@@ -71,12 +71,12 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 @dataclass(frozen=True)
 class _State:
-    """What a log depends on: the action's attempts, and whether it is done, queued, or runs."""
+    """What a log depends on: the action's attempts, and what the latest does."""
 
     attempts: int
     is_done: bool
-    is_queued: bool
-    runs: bool
+    is_running: bool
+    has_pod: bool
     """Whether the latest attempt has a pod. A further one may wait while the action is running."""
 
     @classmethod
@@ -86,8 +86,8 @@ class _State:
         return cls(
             attempts=max(1, attempts_of(pb2)),
             is_done=details.done(),
-            is_queued=phase_of(pb2.status.phase) is not ActionPhase.RUNNING,
-            runs=phase_of(latest) is ActionPhase.RUNNING,
+            is_running=phase_of(pb2.status.phase) is ActionPhase.RUNNING,
+            has_pod=phase_of(latest) is ActionPhase.RUNNING,
         )
 
 
@@ -106,8 +106,8 @@ class _Log:
         shown, pause, is_whole = int(seen), PAUSE_SECONDS, False
         while True:
             # A queued action is watched until it runs. In doubt, it is looked at again and again.
-            limit = None if self.state.is_queued else pause
-            if await self.until(lambda: self.state.runs or self.has_ended(number), limit):
+            limit = pause if self.state.is_running else None
+            if await self.until(lambda: self.state.has_pod or self.has_ended(number), limit):
                 has_ended, place = self.has_ended(number), 0
                 try:
                     async with aclosing(_texts(self._action, number)) as texts:
@@ -144,7 +144,8 @@ class _Log:
                 asyncio.timeout(seconds),
                 aclosing(watch_action(self._action, _State.of)) as states,
             ):
-                async for self.state in states:
+                async for state in states:
+                    self.state = state
                     if condition():
                         return True
             self.state = replace(self.state, is_done=True)  # nothing more will come

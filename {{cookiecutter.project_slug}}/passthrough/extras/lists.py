@@ -99,7 +99,7 @@ def listed_details(action: Any) -> remote.ActionDetails:
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
     """Fetch the details of a listed action, and return what is read from them.
 
-    If Flyte has none, as of a child that has just been enqueued, there is only what the list has.
+    If Flyte does not return any, as of a child just enqueued, there is only what the list has.
     """
     details = listed_details(action)
     with skip_unreadable():

@@ -58,7 +58,13 @@ class Door:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=[*SENT, *self.settings.credential_headers],
-            expose_headers=["Location", "WWW-Authenticate", "X-Request-ID"],
+            expose_headers=[
+                "Location",
+                "Retry-After",
+                "WWW-Authenticate",
+                "X-Left-Out",
+                "X-Request-ID",
+            ],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -63,7 +63,11 @@ class Client:
     """
 
     def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
-        """Begin; when the client leaves, the calls end, and the scope unless it is receiving."""
+        """Begin.
+
+        When the client leaves, the calls end. The scope is cancelled, too, unless the app is
+        receiving: then it gets the disconnect.
+        """
         self.has_left = False
         self._receive, self._scope, self._calls = receive, scope, calls
         self._is_receiving = self._is_over = False
@@ -249,7 +253,8 @@ class Exchange:
         try:
             await self._send(message)
         except (OSError, RuntimeError) as error:
-            # uvicorn and uvloop raise a RuntimeError, too, if the client has left.
+            # uvicorn and uvloop raise a RuntimeError, too, if the client has left: a WebSocket's
+            # always means that, HTTP's only if it says so.
             if isinstance(error, RuntimeError) and self._is_http and "closed" not in str(error):
                 raise
             self.client.has_left = True

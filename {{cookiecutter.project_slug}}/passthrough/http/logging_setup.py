@@ -82,9 +82,9 @@ def set_up_logging(settings: Settings) -> None:
     if not isinstance(console, _Console):
         return
     console.setFormatter(LogFormatter(settings))  # the SDK may have put another one around it
-    for logger in map(logging.getLogger, OURS):
-        logger.setLevel(logger.level or settings.log_level)
+    for ours in map(logging.getLogger, OURS):
+        ours.setLevel(ours.level or settings.log_level)
     logging.getLogger("app.access").setLevel(logging.INFO)
-    for logger in map(logging.getLogger, WITH_OWN_HANDLERS):
-        logger.handlers.clear()
-        logger.propagate = True
+    for other in map(logging.getLogger, WITH_OWN_HANDLERS):
+        other.handlers.clear()
+        other.propagate = True
