@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -176,6 +177,14 @@ def remove_folders_of(slug: str) -> None:
                 folder.rmdir()
 
 
+def output_of(words: list[str]) -> str | None:
+    """Return the folder that a command names with --output-dir, or -o."""
+    for word, following in pairwise(words):
+        if word in {"-o", "--output-dir"}:
+            return following
+    return None
+
+
 def command(answers: dict[str, str], *, cruft: bool) -> str:
     """Return the command that generates with these answers, without those that are defaults."""
     given = {key: answers[key] for key, each in QUESTIONS.items() if answers[key] != each.default}
@@ -183,7 +192,7 @@ def command(answers: dict[str, str], *, cruft: bool) -> str:
     words = [uvx] if "uv" in Path(sys.prefix).parts else []
     words += ["cruft", "create"] if cruft else ["cookiecutter"]
     words += [answers.get("_template", "TEMPLATE"), "--no-input"]
-    output = answers.get("_output_dir")
+    output = answers.get("_output_dir") or output_of(words_of_the_command())  # cruft sets none
     if output and output != os.environ.get("PWD"):
         words += ["--output-dir", output]
     as_json = ["--extra-context", json.dumps(given, ensure_ascii=False)] if given else []

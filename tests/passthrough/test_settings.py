@@ -64,7 +64,7 @@ def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
     name: str, values: str, remedy: str
 ) -> None:
     for value in values.split():
-        with pytest.raises(SettingsError, match=rf"\n  {name}: ") as refused:
+        with pytest.raises(SettingsError, match=rf"\n  {name}(, entry 1)?: ") as refused:
             load_settings(**{name: value})
         assert remedy in str(refused.value), value
         assert "s3cret" not in str(refused.value)
@@ -91,7 +91,7 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 
 
 def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_are_not() -> None:
-    with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES: "):
+    with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES, entry 1: "):
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
     load_settings(
         PUBLIC_URL="https://app.example:8443/pre/fix",

@@ -44,10 +44,10 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>Sign in to the local Flyte</title>
+<title>Sign in</title>
 <link rel="stylesheet" href="/page/style.css">
 <main class="wide"><div>
-<h1>Sign in to the local Flyte</h1>
+<h1>Sign in</h1>
 {content}
 </div></main>
 """

@@ -218,7 +218,9 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     except ValidationError as error:
         lines = ["cannot start with these environment variables:"]
         for wrong in error.errors(include_url=False):
-            lines.append(f"  {wrong['loc'][0]}: {wrong['msg'].removeprefix('Value error, ')}")
+            name, *place = wrong["loc"]
+            entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
+            lines.append(f"  {name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
         raise SettingsError("\n".join(dict.fromkeys(lines))) from None
 
 

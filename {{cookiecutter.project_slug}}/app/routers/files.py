@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from flyte import remote
 from pydantic import BaseModel, Field
 
@@ -42,6 +42,8 @@ async def upload_file(
 
     Flyte keeps it as long as it keeps other uploads.
     """
+    if request.headers.get("content-type", "").startswith("multipart/"):
+        raise HTTPException(415, "send the file itself, such as with `curl --data-binary @file`")
     last = re.split(r"[/\\]", name)[-1]
     stored_as = re.sub(r"[^\w.-]+", "_", last)[-100:].lstrip(".") or "file"
     with NamedTemporaryFile() as file:
