@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
@@ -18,6 +18,7 @@ from flyte import remote
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import bearer, client_of, serving, wait_until
 
+from .faulty import connected, head
 from .support import build_app
 
 MOST = 3
@@ -46,6 +47,11 @@ async def thread_of_asyncio() -> None:
 @router.get("/other-thread-of-asyncio")
 async def other_thread_of_asyncio() -> str:
     return await asyncio.to_thread(other_thread)
+
+
+@router.get("/large")
+async def large() -> Response:
+    return Response(bytes(50_000_000))  # more than the buffers of both sockets
 
 
 @router.get("/other-thread")
@@ -108,6 +114,17 @@ def test_further_cookies_and_other_spellings_make_no_other_caller(
             stream = streams.enter_context(alice.stream("GET", "/events", headers=others))
             assert stream.status_code == 200
         assert alice.get("/other-thread").status_code == 429
+
+
+def test_an_answer_that_nobody_reads_is_an_open_request(url: str) -> None:
+    with client_of(url, "alice") as alice, ExitStack() as clients:
+        for _ in range(MOST):
+            client = clients.enter_context(connected(url, head("/large")))
+            assert client.recv(12) == b"HTTP/1.1 200"
+        assert alice.get("/other-thread").status_code == 429
+        clients.close()
+        wait_until(lambda: alice.get("/other-thread").status_code == 200)
+        assert len(alice.get("/large").content) == 50_000_000
 
 
 @pytest.mark.parametrize("path", ["/thread", "/thread-of-asyncio"])

@@ -154,17 +154,21 @@ async def watch_details(
         await asyncio.gather(listening, return_exceptions=True)
 
 
+NO_ACTION = remote.Action(Action())
+
+
 class _Watched(Generic[Result]):
-    """An action as its viewer knows it; of what was sent, its hash, so that little is kept."""
+    """An action as its viewer knows it, by hashes. The action is kept only until it is fetched."""
 
     def __init__(self, has_details: bool) -> None:
         self._has_details = has_details
-        self._action = remote.Action(Action())
+        self._action, self._state = NO_ACTION, 0
         self._pause, self._fetched_at, self._sent = WAITING_SECONDS, -math.inf, 0
 
     def notice(self, action: remote.Action) -> bool:
         """Take a notification about the action, and tell whether anything of it may be new."""
-        if is_new := action.pb2 != self._action.pb2:
+        before, self._state = self._state, hash(action.pb2.SerializeToString(deterministic=True))
+        if is_new := self._state != before:
             self._pause = WAITING_SECONDS
         self._action = action
         return is_new or self._waits()
@@ -182,12 +186,14 @@ class _Watched(Generic[Result]):
         """Return what is read from its details, unless that is as before."""
         if self._fetched_at > -math.inf:
             self._pause = min(2 * self._pause, MAX_WAITING_SECONDS)
-        self._fetched_at = time.monotonic()
+        self._fetched_at, action = time.monotonic(), self._action
         # Of an action that fails or asks, only the details say why, or what.
-        if self._has_details or phase_of(self._action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
-            result = await read_details(self._action, read)
+        if self._has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+            result = await read_details(action, read)
         else:
-            result = read(listed_details(self._action))
+            result = read(listed_details(action))
+        if self._action is action:  # else there is news
+            self._action = NO_ACTION
         before, self._sent = self._sent, hash(repr(result))
         return [] if self._sent == before else [result]
 

@@ -37,6 +37,7 @@ RAW_HEADERS = {name.encode(): value.encode() for name, value in HEADERS.items()}
 NO_CACHE = (b"cache-control", b"no-cache")
 """Set by FastAPI on event streams; replaced, because it lets caches store them."""
 LISTEN_AFTER = 1.0  # seconds; few requests take that long
+PART_BYTES = 256 * 1024  # of a body
 ENDED = (
     ClientDisconnect,
     WebSocketDisconnect,
@@ -251,7 +252,13 @@ class Exchange:
 
     async def _pass_on(self, message: Message) -> None:
         try:
-            await self._send(message)
+            # A server takes a message whole. In parts, the request is open until they are read.
+            body = message.get("body", b"")
+            last = max(0, len(body) - 1) // PART_BYTES * PART_BYTES
+            for start in range(0, last, PART_BYTES):
+                part = body[start : start + PART_BYTES]
+                await self._send({**message, "body": part, "more_body": True})
+            await self._send({**message, "body": body[last:]} if last else message)
         except (OSError, RuntimeError) as error:
             # uvicorn and uvloop raise a RuntimeError, too, if the client has left: a WebSocket's
             # always means that, HTTP's only if it says so.
