@@ -259,6 +259,17 @@ def test_a_default_that_nobody_has_edited_is_left_to_the_task(page: Page) -> Non
     assert entered(page) == {"edited": "-0.0"}
 
 
+def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one(page: Page) -> None:
+    when = TEXT | {"format": "date-time"}
+    given(
+        page, {"when": {"anyOf": [when, {"enum": ["RED"], **TEXT}, NUMBER, TEXT]}}, {"when": "1.0"}
+    )
+    expect(page.get_by_label("Kind of value").locator("option")).to_have_text(["number", "text"])
+    given(page, {"when": {"anyOf": [when, NUMBER]}}, {"when": "1.0"})
+    kinds = ["date and time", "number"]
+    expect(page.get_by_label("Kind of value").locator("option")).to_have_text(kinds)
+
+
 SENT = {
     ("duration", "1 h 30 min"): '"PT5400S"',
     ("duration", "-2d 0.5s"): '"-PT172800.5S"',

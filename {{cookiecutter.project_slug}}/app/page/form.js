@@ -268,7 +268,9 @@ function choice({ id, value, schema }) {
 }
 
 function union({ schema, value, inner, kindOf, root }) {
-  const variants = schema.anyOf.map((each) => ({ ...resolve(each, root), description: undefined }));
+  const all = schema.anyOf.map((each) => ({ ...resolve(each, root), description: undefined }));
+  const isPlain = (each) => kindOf(each) === KINDS.string; // beside it, whatever is sent as a text arrives as one
+  const variants = all.filter((each) => isPlain(each) || !(all.some(isPlain) && [each.type].flat().includes("string")));
   const kinds = variants.map(kindOf);
   const fitting = kinds.findIndex((kind, index) => value !== undefined && kind.fits(value, variants[index]));
   const target = h("select", { "aria-label": "Kind of value", change: show },
