@@ -162,9 +162,7 @@ def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
     elsewhere.answers(numbers(200_000))
     with local_flyte.cluster_at(elsewhere.address):
         peak(1)
-        one = peak(1)
-        assert one > 10_000_000
-        assert peak(8) < 2 * one + 20_000_000
+        assert peak(8) < 70_000_000  # all eight at once would take 140 MB
 
 
 @pytest.mark.parametrize("path", ["/runs/{run}/io", "/naive/runs/{run}/io"])
