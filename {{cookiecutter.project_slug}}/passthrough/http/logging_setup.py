@@ -44,6 +44,8 @@ class LogFormatter(logging.Formatter):
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():  # as nearly all are, and this is fast
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
