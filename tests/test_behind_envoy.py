@@ -18,7 +18,6 @@ from local_flyte import LocalFlyte
 from local_flyte.apps import free_port
 from local_flyte.serving import listen
 from local_flyte.testing import bearer, wait_until
-from passthrough import COMMAND_LINE
 
 from .baking import BIN
 from .served import answers, started
@@ -71,7 +70,8 @@ def port(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder, port = tmp_path_factory.mktemp("envoy"), free_port()
     with LocalFlyte() as flyte, listen() as listener:
         upstream, number = listener.getsockname()[1], listener.fileno()
-        command = f"uvicorn app.main:app --fd {number} {COMMAND_LINE}"
+        serve = f"uvicorn.run('app.main:app', fd={number}, **passthrough.UVICORN)"
+        command = f'python -c "import passthrough, uvicorn; {serve}"'
         url = f"http://{HOST}:{upstream}/health"
         variables = {**flyte.app_environment(), "ACCESS_LOG": "false"}
         (folder / "envoy.json").write_text(envoys_configuration(port, upstream))

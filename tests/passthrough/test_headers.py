@@ -246,45 +246,6 @@ def test_a_trusted_origin_can_read_successes_and_errors(
     assert "Origin" in response.headers["Vary"]
 
 
-# An app with anonymous access, and DNS rebinding
-
-
-@pytest.fixture(scope="module")
-def open_to_all(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
-    """An anonymous client of an app without sign-in that has a host name."""
-    changed: dict[str, Any] = {
-        "flyte_endpoint": "http://127.0.0.1:1",
-        "flyte_plaintext": True,
-        "allow_anonymous": True,
-        "allowed_hosts": ("app.example",),
-    }
-    with serving(build_app(router, **changed)) as url, client_of(url, None) as client:
-        yield client
-
-
-@pytest.mark.parametrize(
-    ("hosts", "status"),
-    [
-        (
-            "rebound.elsewhere.example:8080,notlocalhost,127.0.0.1.elsewhere.example,[,,"
-            "other.app.example",
-            421,
-        ),
-        ("localhost:8080,app-project.localhost,127.0.0.1:8080,[::1]:8080,App.Example:8080", 200),
-    ],
-)
-def test_without_sign_in_the_app_is_served_only_under_safe_host_names(
-    open_to_all: httpx.Client, alice: httpx.Client, hosts: str, status: int
-) -> None:
-    for host in hosts.split(","):
-        answer = open_to_all.get("/things", headers={"Host": host})
-        assert (answer.status_code, "ALLOWED_HOSTS" in answer.text) == (status, status == 421)
-        assert open_to_all.post("/things", headers={"Host": host}).status_code == status
-        assert open_to_all.get("/health", headers={"Host": host}).status_code == 200  # for probes
-        # With sign-in, credentials belong to a host name.
-        assert alice.get("/things", headers={"Host": host}).status_code == 200
-
-
 # A path prefix of the server (--root-path)
 
 

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, client_of, serving
-from passthrough import COMMAND_LINE, UVICORN
+from passthrough import UVICORN
 
 from ..baking import PROJECT
 from .faulty import connected, head
@@ -72,9 +72,12 @@ def test_the_next_request_on_a_connection_finds_nothing_of_the_one_before(url: s
     assert b"left by" not in answers
 
 
-def test_every_way_to_start_the_app_has_the_same_options() -> None:
-    context = uvicorn.main.make_context("uvicorn", [*COMMAND_LINE.split(), "app.main:app"])
-    assert {name: context.params[name] for name in UVICORN} == UVICORN
-    ways = {"deployment.py": "**UVICORN", "local_flyte/__main__.py": "*COMMAND_LINE."}
+def test_every_way_to_start_the_app_has_the_same_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_environment = {f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()}
+    for name, value in in_environment.items():
+        monkeypatch.setenv(name, value)
+    main = uvicorn.main.make_context("uvicorn", ["app.main:app"])
+    assert {name: main.params[name] for name in UVICORN} == UVICORN
+    ways = {"deployment.py": "**UVICORN", "local_flyte/__main__.py": '{f"UVICORN_{name}".upper():'}
     for file, use in ways.items():
         assert use in (ROOT / PROJECT / file).read_text("utf-8")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 from dotenv import load_dotenv
 
-from passthrough import COMMAND_LINE
+from passthrough import UVICORN
 
 from . import PEOPLE, LocalFlyte, sign_in
 from .banner import ONLY_FOR_TESTS, app_banner, banner_elsewhere, flyte_banner
@@ -111,6 +111,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     environment = {
         "DO_NOT_TRACK": "1",
         "ACCESS_LOG": "off",  # keeps the printed commands in sight
+        **{f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()},
         **inherited_environment(),
         **flyte.variables,
         **sign_in.environment(
@@ -240,7 +241,7 @@ def _app(
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{sign_in.__name__}:create_app"]
     command += ["--fd", str(listener.fileno())]
-    command += ["--log-level", "warning", *COMMAND_LINE.split()]
+    command += ["--log-level", "warning"]
     command += ["--loop", "asyncio"]  # uvloop would let other users of this machine in
     if reload:
         command += ["--reload", "--reload-dir", PACKAGE]

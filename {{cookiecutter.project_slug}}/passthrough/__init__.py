@@ -9,7 +9,7 @@ to point to them.
 """
 
 # The app, its settings and its middleware
-from .application import COMMAND_LINE, UVICORN, App
+from .application import UVICORN, App
 from .settings import Settings, setting, names, CredentialHeader, Name
 from .settings import load_settings, validated, connect
 from .limits import Limits

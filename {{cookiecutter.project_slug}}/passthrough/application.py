@@ -63,12 +63,6 @@ UVICORN: dict[str, Any] = {
 }
 """Options of ``uvicorn.Config``, the same however the app is started."""
 
-COMMAND_LINE = (
-    "--ws-max-size 65536 --ws-per-message-deflate False --no-proxy-headers --no-access-log"
-    " --reset-contextvars --timeout-keep-alive 120 --timeout-graceful-shutdown 20"
-)
-"""The same options for the ``uvicorn`` command."""
-
 SCHEMAS = "#/components/schemas/"
 PROBLEM: dict[str, Any] = {
     "description": "A problem (RFC 9457)",

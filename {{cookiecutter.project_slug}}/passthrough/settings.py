@@ -75,7 +75,6 @@ CookieName = Annotated[
 # The check knows which headers may be set on a call to Flyte.
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER, PassthroughAuth.extract_custom_header)]
 Origin = Annotated[str, rule(ORIGIN, "origins in lower case, https://host[:port], and no *")]
-HostName = Annotated[str, rule(HOST, "host names in lower case, without ports")]
 PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], without a / at its end")]
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
@@ -102,7 +101,8 @@ class Settings(BaseModel):
     """Whether to connect to Flyte without TLS: the SDK then sends no credentials."""
 
     allow_anonymous: bool = setting("ALLOW_ANONYMOUS", default=False)
-    """Whether to start without TLS to Flyte: every caller is then anonymous."""
+    """Whether to start without TLS to Flyte: every caller is then anonymous, and any web page that
+    reaches the app is one (DNS rebinding)."""
 
     flyte_org: str | None = setting("FLYTE_ORG", "_U_ORG_NAME", default=None)
     """Flyte's organization; only Union has them."""
@@ -139,12 +139,6 @@ class Settings(BaseModel):
 
     trusted_origins: tuple[Origin, ...] = setting("TRUSTED_ORIGINS", default=())
     """Other origins whose pages may call the app as their visitors, ``https://host[:port]``."""
-
-    allowed_hosts: tuple[HostName, ...] = setting("ALLOWED_HOSTS", default=())
-    """Host names of an app with ``ALLOW_ANONYMOUS``, besides localhost and IP addresses.
-
-    A malicious page could use another one to reach the app (DNS rebinding), but not to sign in.
-    """
 
     public_url: PublicUrl | None = setting("PUBLIC_URL", default=None)
     """The app's address as its clients know it, ``https://host[:port][/prefix]``, if a proxy

@@ -7,9 +7,7 @@ import time
 import uuid
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
@@ -104,21 +102,9 @@ class Door:
             return HTTPException(431, "the headers of the request are too large")
         if scope[IS_PUBLIC]:
             return None
-        if self.settings.flyte_plaintext and not self._is_ours(sent.get(b"host", b"")):
-            return HTTPException(
-                421, "the app is not served under this host name: see ALLOWED_HOSTS in its settings"
-            )
         if self._is_cross_origin(sent):
             return HTTPException(403, "Cross-site request refused")
         return None
-
-    def _is_ours(self, host: bytes) -> bool:
-        """Tell whether a Host header is safe from DNS rebinding."""
-        with suppress(ValueError):
-            name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
-            ours = ("localhost", *self.settings.allowed_hosts)
-            return name in ours or name.endswith(".localhost") or bool(ip_address(name))
-        return False
 
     def _is_cross_origin(self, sent: Mapping[bytes, bytes]) -> bool:
         """Tell whether a page of another origin sent the request, other than by following a link.
