@@ -80,11 +80,15 @@ class OpenRequests:
         if self._open[sender.short_hash] >= self._most and IS_PART not in scope:
             detail = f"you have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        self._open.update(callers)
+        for caller in callers:
+            self._open[caller] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._open -= Counter(callers)  # which keeps no zeros
+            for caller in callers:
+                self._open[caller] -= 1
+                if not self._open[caller]:
+                    del self._open[caller]
 
     def _secrets(self, credentials: dict[str, str]) -> list[str]:
         own = [(name, credentials[name]) for name in OF_ONE_PERSON if name in credentials]

@@ -31,14 +31,15 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
-        message = record.getMessage()
+        message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info and record.exc_info[1]:
             message += "\n" + traceback_of(record.exc_info[1])
-        message = shortened(redact(message).rstrip(), self._chars)
+        if not fields:  # else it is the line for a request, with no texts of others
+            message = shortened(redact(message).rstrip(), self._chars)
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:
             line = {"time": time, "level": record.levelname, "logger": record.name}
-            return json.dumps(line | getattr(record, "fields", {"message": message}))
+            return json.dumps(line | (fields or {"message": message}))
         lines = "\n    ".join(map(_printable, message.split("\n")))
         return f"{time} {record.levelname} {record.name}: {lines}"
 
