@@ -163,4 +163,4 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
         sent = [threads.submit(alice.post, "/mcp", json=message, headers=accept) for _ in "abcd"]
         results = [answer.result().json()["result"] for answer in sent]
-    assert [result["structuredContent"] for result in results] == [{"result": 1}] * 4
+    assert [result["content"][0]["text"] for result in results] == ["1"] * 4

@@ -7,41 +7,33 @@ refused in the same words, and ends when the agent leaves.
 
 import asyncio
 import logging
-import re
-from collections.abc import Collection
-from contextvars import Context
-from pkgutil import resolve_name
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 from fastapi.routing import iter_route_contexts
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from pydantic_core import from_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from ..application import App, operation_id, operations_by_id
-from ..calls.errors import StartError
+from ..application import App, operation_id
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..http.callers import IS_PART
 from ..http.problems import Problem
 from ..limits import limits
-from ..values.budget import check_json
 from .sign_in import METADATA, PATH, SignIn
-from .tools import Tool, result_of, tools_of
+from .tools import NOT_IN_SCHEMA, Tool, result_of, tools_of
 
-INNER = "passthrough.inner"
-"""The key of ASGI's scope for the request that an agent's message makes."""
-INVALID_PARAMS = -32602  # JSON-RPC 2.0, 5.1
-# Headers that describe the agent's request. All others go along: they say who sent it.
-DESCRIBING = re.compile(
-    rb"(accept|content|if|mcp)(-.*)?|baggage|expect|last-event-id|range|te|trace(parent|state)"
-    rb"|transfer-encoding|x-request-id"
+TASKS = "passthrough.tasks"
+"""The key of ASGI's scope for the tasks that end with an agent's message."""
+DESCRIBING = frozenset(
+    b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
 )
+"""Headers that describe the agent's message. All others go along: they say who sent it."""
 
 
 def serve_agents(app: App, only: Collection[str] | None = None) -> None:
@@ -50,18 +42,8 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
     Args:
         app: The app, with all its routers.
         only: Operation ids or tags of the operations to offer; default: all.
-
-    Raises:
-        StartError: One of ``only`` is neither, or two operations have one id.
     """
-    found = operations_by_id(app.routes)
-    known = {*found, *(str(tag) for route in found.values() for tag in route.tags)}
-    if missing := {*(only or ())} - known:
-        raise StartError(
-            f"cannot start: there is no {', '.join(sorted(missing))} to offer to agents;"
-            f" there are {', '.join(sorted(known))}"
-        )
-    sign_in = SignIn(app.settings, app.title)
+    sign_in = SignIn(app.settings)
     most = app.settings.limits.agent_message_bytes
     agents = Route(PATH, Agents(app, only), methods=["POST"], max_body_size=most)
     # First, so that no catch-all route of the owner gets there before.
@@ -75,48 +57,26 @@ class Agents:
 
     def __init__(self, app: App, only: Collection[str] | None) -> None:
         self._app, self._only = app, only
-        self._credentials = {name.encode() for name in app.settings.secret_headers}
-        self._server: Any = None
         self._tools: dict[str, Tool] = {}
+        self._new_manager: Callable[[], Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        request = Request(scope, receive)
-        body = await request.body()
-        if _method(body) in ("initialize", "server/discover"):
-            await find_caller(request)  # expired credentials are noticed here
-        if self._server is None:
-            await self._load()
-        manager = self._manager(self._server, json_response=True, stateless=True)
-        unread, answer = [body], list[Message]()
+        await find_caller(HTTPConnection(scope))  # a 401 of Flyte's is a 401: the agent signs in
+        if self._new_manager is None:
+            self._tools = tools_of(self._app.openapi(), self._only)
+            self._new_manager = await asyncio.to_thread(self._load)
+        manager = self._new_manager()
+        async with anyio.create_task_group() as scope[TASKS], manager.run():
+            await manager.handle_request(scope, receive, send)
 
-        async def replay() -> Message:
-            # Afterwards it waits for the agent to leave, as the package does.
-            return {"type": "http.request", "body": unread.pop()} if unread else await receive()
+    def _load(self) -> Callable[[], Any]:
+        """Import the package, which takes a third of a second; return what makes a manager."""
+        from mcp.server.lowlevel import Server  # noqa: PLC0415
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
 
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        try:
-            async with manager.run():
-                await manager.handle_request(scope, replay, keep)
-            if INNER in scope and scope[INNER].status == 401:
-                # If it is Flyte that refuses, the agent signs in; else it gets the endpoint's 401.
-                await find_caller(request)
-            for part in answer:
-                await send(part)
-        finally:
-            if INNER in scope:
-                await scope[INNER].end()
-
-    async def _load(self) -> None:
-        """Import the package, in a thread because that takes a third of a second."""
-        server = await asyncio.to_thread(resolve_name, "mcp.server.lowlevel:Server")
-        package = "mcp.server.streamable_http_manager"
-        self._manager = resolve_name(f"{package}:StreamableHTTPSessionManager")
         logging.getLogger("mcp.server").setLevel(logging.WARNING)  # not three lines a request
-        self._tools = tools_of(self._app.openapi(), self._only)
-        self._server = server(
+        server: Any = Server(
             self._app.title,
             version=self._app.version,
             instructions=self._app.description,
@@ -124,16 +84,19 @@ class Agents:
             on_call_tool=self._call_tool,
             get_tool_input_schema=lambda _: None,
         )
-        self._server.middleware.clear()  # its spans would hold what the client wrote
+        server.middleware.clear()  # its spans would hold what the client wrote
+        return lambda: StreamableHTTPSessionManager(server, json_response=True, stateless=True)
 
-    async def _list_tools(self, *_: Any) -> dict[str, Any]:
+    async def _list_tools(self, *_: Any) -> Any:
         tools = [tool.definition for tool in self._tools.values()]
         return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
+        from mcp_types import INVALID_PARAMS, ErrorData  # noqa: PLC0415
+
         tool = self._tools.get(params.name)
         if tool is None:
-            return resolve_name("mcp_types:ErrorData")(code=INVALID_PARAMS, message="Unknown tool")
+            return ErrorData(code=INVALID_PARAMS, message="Unknown tool")
         outer = context.request.scope
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         try:
@@ -143,7 +106,8 @@ class Agents:
             refusal = Problem.of_exception(error).response()
             return result_of(422, refusal.headers, bytes(refusal.body), is_whole=True)
         request_calls().deadline.remove()  # the inner request has its own
-        outer[INNER] = inner = InnerRequest(self._app, scope, body)
+        inner = InnerRequest(body)
+        outer[TASKS].start_soon(inner.run, self._app, scope)
         return await inner.result()
 
     def _scope(self, tool: Tool, outer: Scope, request: dict[str, Any]) -> Scope:
@@ -152,72 +116,43 @@ class Agents:
         Raises:
             HTTPException: The path is another operation's, too, which would answer.
         """
-        trace = {"x-request-id": request_calls().request_id or ""}
-        TraceContextTextMapPropagator().inject(trace)
-        headers = [
-            (name, value)
-            for name, value in outer["headers"]
-            if name in self._credentials or not DESCRIBING.fullmatch(name)
-        ]
-        headers += [(name.encode(), value.encode()) for name, value in trace.items()]
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path")
+        headers = [(name, value) for name, value in outer["headers"] if name not in DESCRIBING]
+        headers.append((b"x-request-id", str(request_calls().request_id).encode()))
+        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
         scope = {name: outer[name] for name in kept if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope[IS_PART] = True
-        scope["state"] = {**outer.get("state", {})}  # from the app's lifespan
         for route in iter_route_contexts(self._app.routes):
             if route.matches(scope)[0] is Match.FULL:
                 if operation_id(route) == tool.definition["name"]:
                     return scope
                 break
-        raise tool.refusal()
-
-
-def _method(body: bytes) -> object:
-    """Return the method that a message names.
-
-    Raises:
-        HTTPException: It is not one message, or is nested too deeply.
-    """
-    try:
-        message = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise HTTPException(400, "the body is not JSON") from None
-    if not isinstance(message, dict):  # the package would validate each item
-        raise HTTPException(400, "the body is not one message")
-    try:
-        check_json(message)
-    except ValueError as error:
-        raise HTTPException(413, str(error)) from None
-    return message.get("method")
+        raise HTTPException(422, NOT_IN_SCHEMA)
 
 
 class InnerRequest:
     """A request to the app, and its client, who leaves with what has come in time."""
 
-    def __init__(self, app: App, scope: Scope, body: bytes) -> None:
-        self.status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
+    def __init__(self, body: bytes) -> None:
+        self._status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
         self._unread = [body]
         self._left = asyncio.Event()
-        # In a context of its own: it finds nothing of the request around it.
-        self._task = asyncio.create_task(app(scope, self._receive, self._send), context=Context())
-        self._task.add_done_callback(self._done)
+
+    async def run(self, app: App, scope: Scope) -> None:
+        """Let the app answer the request."""
+        await app(scope, self._receive, self._send)
+        if not self._left.is_set():
+            self._status = 500  # the response broke off
+            self._left.set()
 
     async def result(self) -> dict[str, Any]:
         """Wait for the response, or as much of it as comes in time, and return it as a result."""
-        await self._left.wait()
-        return result_of(self.status, self._headers, self._body, is_whole=self._is_whole)
-
-    async def end(self) -> None:
-        """Leave, and wait until nothing is left of the request."""
-        self._left.set()
-        await asyncio.wait({self._task})
-
-    def _done(self, _: asyncio.Task[None]) -> None:
-        if not self._left.is_set():
-            self.status = 500  # it broke off
-            self._left.set()
+        try:
+            await self._left.wait()
+        finally:
+            self._left.set()  # the agent has left, too
+        return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
 
     async def _receive(self) -> Message:
         if self._unread:
@@ -229,7 +164,7 @@ class InnerRequest:
         if self._left.is_set():
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
-            self.status, self._headers = message["status"], Headers(raw=message.get("headers", []))
+            self._status, self._headers = message["status"], Headers(raw=message["headers"])
             seconds = limits().agent_result_seconds
             asyncio.get_running_loop().call_later(seconds, self._left.set)
             return

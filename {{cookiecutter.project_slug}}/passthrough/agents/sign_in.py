@@ -21,8 +21,8 @@ METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 class SignIn:
     """The document that says where to sign in. It is the same for everybody."""
 
-    def __init__(self, settings: Settings, title: str) -> None:
-        self._settings, self._title = settings, title
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._document: dict[str, Any] | None = None
         self._asking = asyncio.Lock()
 
@@ -64,9 +64,4 @@ class SignIn:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        return {
-            "authorization_servers": [issuer],
-            "scopes_supported": scopes,
-            "bearer_methods_supported": ["header"],
-            "resource_name": self._title,
-        }
+        return {"authorization_servers": [issuer], "scopes_supported": scopes}

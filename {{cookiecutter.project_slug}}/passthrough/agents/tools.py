@@ -3,12 +3,11 @@
 import json
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from http.client import responses
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -19,8 +18,8 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}
 REF = "#/components/schemas/"
-PLACES = ("path", "field", "body", "query", "header")
-"""Where arguments stand. If two have one name, the later one's argument begins with its place."""
+PLACES = ("path", "query", "header", "field", "body")
+NOT_IN_SCHEMA = "the arguments are not as the tool's inputSchema says"
 
 
 class Tool(NamedTuple):
@@ -36,7 +35,7 @@ class Tool(NamedTuple):
     definition: dict[str, Any]
     places: dict[str, tuple[str, str]]
     needs_body: bool
-    kind: str = JSON
+    kind: str
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the request with these arguments: parts of an ASGI scope, and the body.
@@ -56,26 +55,17 @@ class Tool(NamedTuple):
                 elif value is not None:
                     at[place][name] = _text(value)
             path = self.path.format_map(at["path"])
+            query = urlencode(at["query"], doseq=True).encode()
+            headers = [(name.encode(), value.encode()) for name, value in at["header"].items()]
             fields = at["field"] if at["field"] or self.needs_body else None
             body = at["body"].get("body", fields)
             content = to_json(body) if self.kind == JSON else _text(body or "").encode()
         except (KeyError, TypeError, ValueError):
-            raise self.refusal() from None
-        headers = [(name.encode(), value.encode()) for name, value in at["header"].items()]
+            raise HTTPException(422, NOT_IN_SCHEMA) from None
         if body is not None:
             headers.append((b"content-type", self.kind.encode()))
-        query = urlencode(at["query"], doseq=True).encode()
         scope = {"method": self.method, "path": path, "query_string": query, "headers": headers}
         return scope, b"" if body is None else content
-
-    def refusal(self) -> HTTPException:
-        """Return the error for arguments with which the operation cannot be requested."""
-        known = ", ".join(f"{name} ({at[0]})" for name, at in self.places.items()) or "none"
-        return HTTPException(
-            422,
-            f"the arguments are: {known}; those of the path are required,"
-            " and only those of the body may be objects",
-        )
 
 
 def _text(value: Any) -> str:
@@ -90,52 +80,44 @@ def _text(value: Any) -> str:
 
 
 def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> dict[str, Any]:
-    """Return the result of a call: JSON as text and structured, events as the text in them."""
-    kind, is_error, notes = headers.get("content-type", ""), status >= 400, []
-    most = limits().agent_result_bytes
-    not_all = f"This is not all: a result has up to {most} bytes. Ask for less."
-    text = body[:most].decode("utf-8", "ignore")
-    result: dict[str, Any] = {"resultType": "complete"}
+    """Return the result of a call, as text: of events, what is in them."""
+    kind, is_error = headers.get("content-type", ""), status >= 400
+    text, notes = body.decode("utf-8", "ignore"), list[str]()
     if kind.startswith("text/event-stream"):
-        text, names, last = _read_events(text)
-        is_error |= "problem" in names
-        at_end = is_whole and not body.endswith(COME_BACK) and "problem" not in names
-        again = "call again with " + (f"last_event_id={last}" if last else "the same arguments")
-        if len(body) == most and not last:  # again, it would be the same
-            notes = [not_all]
+        text, last, has_failed = _read_events(text)
+        is_error |= has_failed
+        if is_whole and not has_failed and not body.endswith(COME_BACK):
+            notes = ["This is the end."]
+        elif last:
+            notes = [f"This is not the end: call again with last_event_id={last}."]
         else:
-            gone = ", and what is unavailable is gone" if "unavailable" in names else ""
-            notes = [f"This is the end{gone}." if at_end else f"This is not the end: {again}."]
+            notes = ["This is not the end: another call begins anew."]
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"{status} {responses.get(status)} {kind} {headers.get('location', '')}"
     elif not is_whole:
-        notes = [not_all]
-    elif "json" in kind:
-        with suppress(ValueError):  # such as an Infinity, which is no JSON
-            value = from_json(text, allow_inf_nan=False)
-            # Protocols before 2026-07-28 know only objects.
-            result["structuredContent"] = value if isinstance(value, dict) else {"result": value}
+        most = limits().agent_result_bytes
+        notes = [f"This is not all: a result has up to {most} bytes. Ask for less."]
     content = [{"type": "text", "text": part} for part in (text, *notes)]
-    return {**result, "content": content, "isError": is_error}
+    return {"resultType": "complete", "content": content, "isError": is_error}
 
 
-def _read_events(stream: str) -> tuple[str, set[str], str]:
-    """Return the text in the complete events (HTML standard 9.2.6), their names, and the last id.
+def _read_events(stream: str) -> tuple[str, str, bool]:
+    """Return the text in the complete events (HTML standard 9.2.6), the last id, and if one failed.
 
     The data of an event with a name begins with it.
     """
-    texts, names, last = list[str](), set[str](), ""
+    texts, last, has_failed = list[str](), "", False
     for event in stream.replace("\r\n", "\n").split("\n\n")[:-1]:
         parts = (line.partition(":") for line in event.split("\n"))
         fields = [(name, value.removeprefix(" ")) for name, _, value in parts]
-        named = {name: value for name, value in fields if name in ("event", "id")}
+        named = dict(fields)
         last = named.get("id", last)
         if data := [value for name, value in fields if name == "data"]:
             if name := named.get("event"):
-                names.add(name)
+                has_failed |= name == "problem"
                 data[0] = f"{name}: {data[0]}"
             texts += data
-    return "\n".join(texts), names, last
+    return "\n".join(texts), last, has_failed
 
 
 def tools_of(document: dict[str, Any], only: Collection[str] | None) -> dict[str, Tool]:
@@ -174,7 +156,7 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
         schema = body["content"][kind]["schema"]
         refs = [part["$ref"] for part in (schema, *schema.get("anyOf", ())) if "$ref" in part]
         model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
-        if (fields := model.get("properties")) and not model.get("additionalProperties"):
+        if fields := model.get("properties"):
             needed = model.get("required", []) if needs_body else []
             found += [("field", name, fields[name], name in needed) for name in fields]
         else:
@@ -182,9 +164,7 @@ def _tool(method: str, path: str, operation: dict[str, Any], schemas: dict[str, 
     places: dict[str, tuple[str, str]] = {}
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for place, name, schema, is_required in sorted(
-        found, key=lambda argument: PLACES.index(argument[0])
-    ):
+    for place, name, schema, is_required in found:
         argument = name.replace("-", "_") if place == "header" else name
         while argument in places:
             argument = f"{place}_{argument}"
