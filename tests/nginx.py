@@ -1,17 +1,16 @@
 """An nginx in front of apps, or of a Flyte, for tests."""
 
-import contextlib
 import os
-import socket
-import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import get_nginx
 import pytest
 
 from local_flyte.apps import free_port
-from local_flyte.testing import wait_until
+
+from .served import started
 
 LOCATION = """location / {
             proxy_pass %s://server;
@@ -43,7 +42,7 @@ http {{
 """
 
 
-@contextlib.contextmanager
+@contextmanager
 def in_front_of(
     folder: Path, upstream: int, certificate: Path | None = None, location: str | None = None
 ) -> Iterator[int]:
@@ -65,18 +64,7 @@ def in_front_of(
         location=location or LOCATION % ("https" if certificate else "http"),
     )
     configuration.write_text(text)
-
-    def answers() -> bool:
-        assert process.poll() is None, "nginx did not start"
-        with contextlib.suppress(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port)).close()
-            return True
-        return False
-
-    process = subprocess.Popen([binary, "-p", folder, "-e", "stderr", "-c", configuration])
-    try:
-        wait_until(answers)
+    url = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
+    command = f"{binary} -p {folder} -e stderr -c {configuration}"
+    with started(command, folder, url, {}, folder / "nginx.log"):
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)

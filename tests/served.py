@@ -1,4 +1,4 @@
-"""The generated app in a separate process."""
+"""The generated app, or a proxy in front of it, in a separate process."""
 
 import shlex
 import subprocess
@@ -12,6 +12,7 @@ import httpx
 from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
 from local_flyte.serving import listen
 from local_flyte.testing import wait_until
+from passthrough import UVICORN
 
 from .baking import BIN, clean_environment
 
@@ -23,7 +24,7 @@ TASKS = "page-tests"
 def answers(url: str) -> bool:
     """Tell whether anything answers at an address."""
     try:
-        return httpx.get(url, trust_env=False, timeout=60).status_code > 0
+        return httpx.get(url, trust_env=False, verify=False, timeout=60).status_code > 0
     except httpx.TransportError:
         return False
 
@@ -32,11 +33,12 @@ def answers(url: str) -> bool:
 def started(
     command: str, folder: Path, url: str, environment: Mapping[str, str], log: Path, *sockets: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for the block, which starts once ``url`` answers or the command has ended."""
+    """Run a command of this environment for the block, which starts once ``url`` answers."""
+    program, *arguments = shlex.split(command)
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            shlex.split(f"{BIN}/{command}"),
+            [BIN / program, *arguments],
             cwd=folder,
             env=clean_environment(**{"PYTHONPATH": str(folder)} | dict(environment)),
             pass_fds=sockets,
@@ -46,6 +48,7 @@ def started(
     ):
         try:
             wait_until(lambda: process.poll() is not None or answers(url))
+            assert process.poll() is None, log.read_text("utf-8")
             yield process
         finally:
             process.terminate()
@@ -53,21 +56,43 @@ def started(
 
 @dataclass(frozen=True)
 class App:
-    """The app, as ``python -m local_flyte`` serves it."""
+    """The app, in a process of its own."""
 
     url: str
+    pid: int
+
+    def memory(self, name: str) -> int:
+        """Return ``VmRSS``, the bytes that it has now, or ``VmHWM``, those it had at most."""
+        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
+        return 1024 * int(status.partition(f"{name}:")[2].split()[0])
+
+    def forget_the_peak(self) -> None:
+        """Let ``VmHWM`` begin with what it has now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", "utf-8")
 
 
 @contextmanager
-def serving_app(project: Path, log: Path, flyte: LocalFlyte, **variables: str) -> Iterator[App]:
-    """Serve a project's app on a local Flyte for the block, with sign-in."""
-    people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
+def serving_app(
+    project: Path,
+    log: Path,
+    flyte: LocalFlyte,
+    *,
+    signs_in: bool = True,
+    **variables: str,
+) -> Iterator[App]:
+    """Serve a project's app on a local Flyte for the block.
+
+    It has the sign-in of ``python -m local_flyte``, or is served as it is deployed.
+    """
+    options = {f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()}
     with listen() as listener:
         port, socket = listener.getsockname()[1], listener.fileno()
         url = f"http://127.0.0.1:{port}"
-        signing_in = sign_in.environment(people, restarts=False, secret=SECRET, port=port)
-        variables |= flyte.app_environment() | signing_in
-        command = f"uvicorn --factory local_flyte.sign_in:create_app --fd {socket}"
+        app, variables = "app.main:app", options | variables | flyte.app_environment()
+        if signs_in:
+            app = "--factory local_flyte.sign_in:create_app"
+            people = () if flyte.mode is Mode.DEVBOX else PEOPLE.values()
+            variables |= sign_in.environment(people, restarts=False, secret=SECRET, port=port)
+        command = f"uvicorn {app} --fd {socket}"
         with started(command, project, f"{url}/health", variables, log, socket) as process:
-            assert process.poll() is None, log.read_text("utf-8")
-            yield App(url)
+            yield App(url, process.pid)

@@ -7,34 +7,26 @@ again and again. The local Flyte answers both.
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import chain
 from pathlib import Path
 
 import httpx
 import pytest
-from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
 from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
-from flyteidl2.core.literals_pb2 import Literal
-from flyteidl2.core.types_pb2 import LiteralType
 from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse, TailLogsResponse
-from flyteidl2.logs.dataplane.payload_pb2 import LogLine
-from flyteidl2.task.task_definition_pb2 import TaskSpec
-from flyteidl2.workflow import run_definition_pb2 as runs
 from flyteidl2.workflow import run_service_pb2 as pb
+from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from google.protobuf.message import Message
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.serving import listen
-from local_flyte.testing import bearer
+from local_flyte.testing import bearer, client_of
 
-from .served import started
+from .served import App, serving_app
 
 pytestmark = pytest.mark.slow
 
@@ -45,67 +37,61 @@ MEMORY = 250 * MEGABYTE  # at most, while they are served
 LEFT = 150 * MEGABYTE  # afterwards
 STREAM_SECONDS, QUIET_SECONDS = 1.0, 0.3  # that a stream is read, and that it is waited for more
 OPEN_REQUESTS = 15  # of a caller
-RUN = RunIdentifier(org="local", project="flytesnacks", domain="development", name="large")
+RUN = {"org": "local", "project": "flytesnacks", "domain": "development", "name": "large"}
 STREAM = "application/connect+proto"
+Answers = dict[str, list[Message]]
+"""What Flyte answers to the calls of a request, by method; streams then stay open."""
 
 
-def identifier(name: str = "a0") -> ActionIdentifier:
-    return ActionIdentifier(run=RUN, name=name)
+def details(phase: int, parts: int = 0) -> ActionDetails:
+    """Return details of the run, whose task has a spec of that many small parts."""
+    numbers = {"key": "x", "value": {"type": {"collection_type": {"simple": "FLOAT"}}}}
+    template = {
+        "type": "python",
+        "container": {"env": [{"key": f"{number:06}", "value": ""} for number in range(parts)]},
+        "interface": {key: {"variables": [numbers]} for key in ("inputs", "outputs")},
+    }
+    task = {"task_template": template}
+    return ActionDetails(id={"run": RUN, "name": "a0"}, status={"phase": phase}, task=task)
 
 
-def spec(size: int) -> TaskSpec:
-    """Return a task's spec of very many small parts, as its author may write them."""
-    made = TaskSpec()
-    made.task_template.type = "python"
-    variables = made.task_template.container.env
-    for number in range(size // 12):
-        variables.add(key=f"{number:06}", value="")
-    return made
+def run(phase: int, parts: int = 0) -> Answers:
+    """Return the answers about the run and its first action."""
+    action = details(phase, parts)
+    return {
+        "GetRunDetails": [pb.GetRunDetailsResponse(details={"action": action})],
+        "GetActionDetails": [pb.GetActionDetailsResponse(details=action)],
+        "WatchActions": actions(1),
+    }
 
 
-def details(phase: int, size: int) -> runs.ActionDetails:
-    made = runs.ActionDetails(id=identifier(), task=spec(size))
-    made.status.phase = phase  # type: ignore[assignment]
-    number = LiteralType(collection_type=LiteralType(simple="FLOAT"))
-    for variables in (
-        made.task.task_template.interface.inputs,
-        made.task.task_template.interface.outputs,
-    ):
-        variables.variables.add(key="x").value.type.CopyFrom(number)
-    return made
-
-
-def data() -> GetActionDataResponse:
+def data() -> Answers:
     """Return as many inputs and outputs as Flyte returns: 2 MiB of each."""
-    made = GetActionDataResponse()
-    numbers = Literal(
-        collection={
-            "literals": [
-                {"scalar": {"primitive": {"float_value": n + 0.5}}} for n in range(120_000)
-            ]
-        }
-    )
-    made.inputs.literals.add(name="x", value=numbers)
-    made.outputs.literals.add(name="x", value=numbers)
-    return made
+    numbers = [{"scalar": {"primitive": {"float_value": n + 0.5}}} for n in range(120_000)]
+    literals = {"literals": [{"name": "x", "value": {"collection": {"literals": numbers}}}]}
+    return {"GetActionData": [GetActionDataResponse(inputs=literals, outputs=literals)]}
 
 
 def actions(count: int) -> list[Message]:
-    messages: list[Message] = []
-    for start in range(0, count, 1000):
-        message = pb.WatchActionsResponse()
-        messages.append(message)
-        for number in range(start, min(start + 1000, count)):
-            action = message.enriched_actions.add().action
-            action.id.CopyFrom(identifier(f"a{number}"))
-            action.status.phase = ACTION_PHASE_SUCCEEDED if number else ACTION_PHASE_RUNNING
-            action.metadata.task.short_name = "greet"
-    return messages
+    """Return what a watch of a run with that many actions begins with."""
+    made = [
+        {
+            "id": {"run": RUN, "name": f"a{number}"},
+            "status": {"phase": ACTION_PHASE_SUCCEEDED if number else ACTION_PHASE_RUNNING},
+            "metadata": {"task": {"short_name": "greet"}},
+        }
+        for number in range(count)
+    ]
+    enriched = [{"action": action} for action in made]
+    return [
+        pb.WatchActionsResponse(enriched_actions=enriched[start : start + 1000])
+        for start in range(0, count, 1000)
+    ]
 
 
-def log() -> Message:
-    lines = [LogLine(message=f"line {number} of very many " * 2) for number in range(50_000)]
-    return TailLogsResponse(logs=[TailLogsResponse.Logs(lines=lines)])
+def log() -> Answers:
+    lines = [{"message": f"line {number} of very many " * 2} for number in range(50_000)]
+    return {"TailLogs": [TailLogsResponse(logs=[{"lines": lines}])]}
 
 
 class Large:
@@ -113,10 +99,16 @@ class Large:
 
     def __init__(self, flyte: LocalFlyte) -> None:
         self.flyte = flyte
-        self.answers: Mapping[str, list[bytes]] = {}  # by method; streams then stay open
+        self.answers: dict[str, list[bytes]] = {}
         services = flyte._services.applications
         for path, service in [*services.items()]:
             services[path] = self._wrapped(service)
+
+    def give(self, answers: Answers) -> None:
+        self.answers = {
+            method: [message.SerializeToString() for message in messages]
+            for method, messages in answers.items()
+        }
 
     def _wrapped(self, service: ASGIApp) -> ASGIApp:
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,19 +131,6 @@ class Large:
         return serve
 
 
-@dataclass
-class Process:
-    """The app's process, and its memory in bytes."""
-
-    url: str
-    pid: int
-
-    def memory(self, name: str) -> int:
-        """Return ``VmRSS``, what it has now, or ``VmHWM``, what it had at most."""
-        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
-        return 1024 * int(status.partition(f"{name}:")[2].split()[0])
-
-
 def slowness() -> float:
     """Return how much slower this machine is now than two idle cores."""
     took = []
@@ -171,26 +150,21 @@ def large() -> Iterator[Large]:
 @pytest.fixture(scope="module")
 def process(
     large: Large, default_project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Process]:
+) -> Iterator[App]:
     """The app, which has answered before."""
-    with listen() as listener:
-        url, number = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
-        variables = {"FLYTE_TIMEOUT": "60", "OPEN_REQUESTS_PER_CALLER": str(OPEN_REQUESTS)}
-        variables |= large.flyte.app_environment()
-        log = tmp_path_factory.mktemp("weight") / "log"
-        command = f"uvicorn app.main:app --fd {number} --no-access-log"
-        with started(command, default_project, f"{url}/health", variables, log, number) as program:
-            assert httpx.get(f"{url}/me", headers={"Authorization": bearer("bob")}).is_success
-            yield Process(url, program.pid)
+    log, limit = tmp_path_factory.mktemp("weight") / "log", str(OPEN_REQUESTS)
+    variables = {"FLYTE_TIMEOUT": "60", "OPEN_REQUESTS_PER_CALLER": limit}
+    with serving_app(default_project, log, large.flyte, signs_in=False, **variables) as app:
+        with client_of(app.url, "bob") as bob:
+            assert bob.get("/me").is_success
+        yield app
 
 
 @contextmanager
-def nobody_else_notices(process: Process) -> Iterator[None]:
+def nobody_else_notices(process: App) -> Iterator[None]:
     """Ask who bob is, again and again, while the block runs; measure his waits, and the memory."""
     waits, done = list[float](), threading.Event()
-    with httpx.Client(
-        base_url=process.url, headers={"Authorization": bearer("bob")}, timeout=60
-    ) as bob:
+    with client_of(process.url, "bob") as bob:
 
         def ask() -> float:
             began = time.perf_counter()
@@ -202,7 +176,7 @@ def nobody_else_notices(process: Process) -> Iterator[None]:
                 waits.append(ask())
 
         usually = max(ask() for _ in range(10))
-        Path(f"/proc/{process.pid}/clear_refs").write_text("5", "utf-8")  # forgets the peak
+        process.forget_the_peak()
         before = process.memory("VmRSS")
         with ThreadPoolExecutor(1) as pool:
             asking = pool.submit(ask_on)
@@ -219,24 +193,10 @@ def nobody_else_notices(process: Process) -> Iterator[None]:
     assert left < LEFT, cost
 
 
-def small(phase: int) -> pb.GetRunDetailsResponse:
-    """Return what is known of the run, without anything large."""
-    return pb.GetRunDetailsResponse(details=runs.RunDetails(action=details(phase, 0)))
-
-
-def of_task(size: int) -> dict[str, Message | list[Message]]:
-    """Return the answers about a run that goes on, and whose task has a spec of this size."""
-    action = details(ACTION_PHASE_RUNNING, size)
-    return {
-        "GetRunDetails": pb.GetRunDetailsResponse(details=runs.RunDetails(action=action)),
-        "GetActionDetails": pb.GetActionDetailsResponse(details=action),
-        "WatchActions": actions(1),
-    }
-
-
 LISTS = b"[" + b"[0]," * (MEGABYTE // 4) + b"[0]]"  # as many values as fit into a body
 RUN_TASK = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "run_task",'
 RUN_TASK += b'"arguments": {"name": "t", "inputs": {"x": '
+JSON = {"Content-Type": "application/json"}
 AGENT = {"Accept": "application/json", "MCP-Protocol-Version": "2025-06-18"}
 
 
@@ -246,65 +206,46 @@ class Kind:
 
     url: str
     statuses: set[int]
-    answers: Callable[[], Mapping[str, Message | list[Message]]] = dict
+    answers: Callable[[], Answers] = dict
     content: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
+RUNNING, ENDED = ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
+LARGEST = 200_000  # parts: 2.4 MB
+BODY = b'{"inputs": {"x": %b}}' % LISTS
+NOBODY = {"Authorization": "Bearer invented"}
+AGENTS = b'%b "arguments": {"name": "t", "inputs": {"x": %b0]}}}}' % (RUN_TASK, LISTS[:200_000])
 KINDS = {
-    "a body": Kind("/tasks/t/runs", {404, 413, 422}, content=b'{"inputs": {"x": %b}}' % LISTS),
-    "a body of nobody": Kind(
-        "/tasks/t/runs",
-        {401, 413, 422},
-        content=b'{"inputs": {"x": %b}}' % LISTS,
-        headers={"Authorization": "Bearer invented"},
-    ),
-    "a message of an agent": Kind(
-        "/mcp",
-        {200, 400, 413},
-        content=b'%b "arguments": {"name": "t", "inputs": {"x": %b0]}}}}'
-        % (RUN_TASK, LISTS[:200_000]),
-        headers=AGENT,
-    ),
-    "inputs and outputs": Kind(
-        "/runs/large/io",
-        {200},
-        lambda: {"GetRunDetails": small(ACTION_PHASE_SUCCEEDED), "GetActionData": data()},
-    ),
-    "a run": Kind("/runs/large", {200}, lambda: of_task(2_400_000)),
-    "events": Kind("/runs/large/events", {200}, lambda: of_task(2_400_000)),
-    "a log": Kind("/runs/large/logs", {200}, lambda: of_task(0) | {"TailLogs": log()}),
+    "a body": Kind("/tasks/t/runs", {404, 413, 422}, content=BODY),
+    "a body of nobody": Kind("/tasks/t/runs", {401, 413, 422}, content=BODY, headers=NOBODY),
+    "a message of an agent": Kind("/mcp", {200, 400, 413}, content=AGENTS, headers=AGENT),
+    "inputs and outputs": Kind("/runs/large/io", {200}, lambda: run(ENDED) | data()),
+    "a run": Kind("/runs/large", {200}, lambda: run(RUNNING, LARGEST)),
+    "events": Kind("/runs/large/events", {200}, lambda: run(RUNNING, LARGEST)),
+    "a log": Kind("/runs/large/logs", {200}, lambda: run(RUNNING) | log()),
     "5,000 actions": Kind(
-        "/runs/large/actions/events", {200}, lambda: of_task(0) | {"WatchActions": actions(5000)}
+        *("/runs/large/actions/events", {200}),
+        lambda: run(RUNNING) | {"WatchActions": actions(5000)},
     ),
 }
 
 
-@cache
-def answers_to(kind: str) -> Mapping[str, list[bytes]]:
-    """Return what Flyte answers to the calls of a kind of request, by method."""
-    return {
-        method: [each.SerializeToString() for each in (some if isinstance(some, list) else [some])]
-        for method, some in KINDS[kind].answers().items()
-    }
-
-
-def send(process: Process, kind: Kind, all_answered: threading.Barrier) -> httpx.Response:
+def send(process: App, kind: Kind, all_answered: threading.Barrier) -> httpx.Response:
     """Return the answer, read to its end; of a stream, what comes within some seconds.
 
     Nobody reads a stream before all have been answered.
     """
-    headers = {"Authorization": bearer("alice"), "Content-Type": "application/json"}
-    headers |= kind.headers
-    with httpx.Client(base_url=process.url, headers=headers, verify=False) as alice:
-        method = "POST" if kind.content else "GET"
-        request = alice.build_request(method, kind.url, content=kind.content, timeout=120)
-        answer = alice.send(request, stream=True)
+    method, headers = "POST" if kind.content else "GET", JSON | kind.headers
+    with (
+        client_of(process.url, "alice") as alice,
+        alice.stream(method, kind.url, content=kind.content, headers=headers) as answer,
+    ):
         is_stream = "event-stream" in answer.headers["content-type"]
         if not is_stream:
             answer.read()
         all_answered.wait(120)
-        request.extensions["timeout"]["read"] = QUIET_SECONDS
+        answer.request.extensions["timeout"]["read"] = QUIET_SECONDS
         until = time.monotonic() + STREAM_SECONDS
         with suppress(httpx.ReadTimeout):
             for _ in answer.iter_raw() if is_stream else ():
@@ -313,37 +254,36 @@ def send(process: Process, kind: Kind, all_answered: threading.Barrier) -> httpx
         return answer
 
 
-def send_at_once(process: Process, name: str, times: int) -> list[httpx.Response]:
+def send_at_once(process: App, kind: Kind, times: int) -> list[httpx.Response]:
     """Return the answers to a request that is sent several times at once."""
     all_answered = threading.Barrier(times)
     with ThreadPoolExecutor(times) as pool:
-        sent = [pool.submit(send, process, KINDS[name], all_answered) for _ in range(times)]
-        return [each.result() for each in sent]
+        return [*pool.map(send, [process] * times, [kind] * times, [all_answered] * times)]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_ten_of_the_largest_message_at_once_delay_and_fill_nothing(
-    large: Large, process: Process, name: str
+    large: Large, process: App, kind: Kind
 ) -> None:
-    large.answers = answers_to(name)
+    large.give(kind.answers())
     with nobody_else_notices(process):
-        answers = send_at_once(process, name, 10)
-    assert {answer.status_code for answer in answers} <= KINDS[name].statuses
+        answers = send_at_once(process, kind, 10)
+    assert {answer.status_code for answer in answers} <= kind.statuses
 
 
-def test_streams_of_the_largest_run_leave_nothing_behind(large: Large, process: Process) -> None:
-    large.answers = answers_to("events")
+def test_streams_of_the_largest_run_leave_nothing_behind(large: Large, process: App) -> None:
+    large.give(KINDS["events"].answers())
     with nobody_else_notices(process):
-        answers = [*chain(*(send_at_once(process, "events", 1) for _ in range(8)))]
+        answers = [send_at_once(process, KINDS["events"], 1)[0] for _ in range(8)]
     assert {answer.status_code for answer in answers} == {200}
 
 
 def test_a_caller_who_opens_a_hundred_streams_at_once_is_refused_the_rest(
-    large: Large, process: Process
+    large: Large, process: App
 ) -> None:
-    large.answers = answers_to("events")
+    large.give(KINDS["events"].answers())
     with nobody_else_notices(process):
-        answers = send_at_once(process, "events", 100)
+        answers = send_at_once(process, KINDS["events"], 100)
     refused = [answer for answer in answers if answer.status_code == 429]
     assert len(refused) == 100 - OPEN_REQUESTS
     assert all(int(answer.headers["retry-after"]) for answer in refused)

@@ -4,9 +4,7 @@ One run, one task and one project are read, with one of Flyte's answers changed 
 store there.
 """
 
-import re
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +19,9 @@ from flyteidl2.workflow.run_service_pb2 import GetActionDetailsResponse, ListRun
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.serving import listen
 from local_flyte.testing import client_of, wait_until
 
-from ..served import TASKS, started
+from ..served import TASKS, App, serving_app
 
 pytestmark = pytest.mark.weekly
 
@@ -81,35 +78,26 @@ class Changing:
 class Served(NamedTuple):
     """The app, the Flyte behind it, and a run that waits for an answer."""
 
-    url: str
-    pid: int
+    app: App
     log: Path
     flyte: Changing
     run: str
-
-    def memory(self, field: str) -> int:
-        """Return one of the sizes that the system knows of the app's process, in bytes."""
-        found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
-        assert found
-        return 1024 * int(found[1])
 
 
 @pytest.fixture(scope="module")
 def served(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("inflate") / "log"
-    with LocalFlyte() as flyte, listen() as listener, ExitStack() as stack:
+    with LocalFlyte() as flyte:
         flyte.deploy(PAGE_TASKS, "page_tasks.py", "env")
         changing = Changing(flyte._services.applications)
-        url, number = f"http://127.0.0.1:{listener.getsockname()[1]}", listener.fileno()
-        variables, command = flyte.app_environment(), f"uvicorn app.main:app --fd {number}"
-        process = stack.enter_context(
-            started(command, default_project, f"{url}/health", variables, log, number)
-        )
-        alice = stack.enter_context(client_of(url, "alice"))
-        run = alice.post(f"/tasks/{TASKS}.publish/runs", json={"inputs": {"text": "all"}}).json()
-        conditions = f"/runs/{run['name']}/conditions"
-        wait_until(lambda: alice.get(conditions).json())
-        yield Served(url, process.pid, log, changing, run["name"])
+        with (
+            serving_app(default_project, log, flyte, signs_in=False) as app,
+            client_of(app.url, "alice") as alice,
+        ):
+            inputs = {"inputs": {"text": "all"}}
+            run = alice.post(f"/tasks/{TASKS}.publish/runs", json=inputs).json()["name"]
+            wait_until(lambda: alice.get(f"/runs/{run}/conditions").json())
+            yield Served(app, log, changing, run)
 
 
 def value(**fields: Any) -> tuple[str, Any, Change]:
@@ -187,12 +175,12 @@ FILLED: dict[str, tuple[str, Any, Change]] = {
 def test_what_people_store_is_answered(served: Served, name: str) -> None:
     path, served.flyte.kind, served.flyte.change = FILLED[name]
     changed, written = served.flyte.changed, served.log.stat().st_size
-    with client_of(served.url, "alice") as alice, client_of(served.url, "bob") as bob:
-        Path(f"/proc/{served.pid}/clear_refs").write_text("5")
-        before = served.memory("VmRSS")
+    with client_of(served.app.url, "alice") as alice, client_of(served.app.url, "bob") as bob:
+        served.app.forget_the_peak()
+        before = served.app.memory("VmRSS")
         answer = alice.get(path.replace("{run}", served.run))
         served.flyte.kind = None
-        assert served.memory("VmHWM") - before < MEMORY
+        assert served.app.memory("VmHWM") - before < MEMORY
         assert bob.get("/me").json()["name"] == "Bob Brown"
     assert answer.status_code in {200, 413}, answer.text[:1000]
     assert served.flyte.changed > changed
