@@ -100,15 +100,14 @@ def served(default_project: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             yield Served(app, log, changing, run)
 
 
-def value(**fields: Any) -> tuple[str, Any, Change]:
-    """Change the first input of the run."""
-    literal = Literal(**fields)
-    change: Change = lambda message: message.inputs.literals[0].value.CopyFrom(literal)  # noqa: E731
+def value(make: Callable[[], Any]) -> tuple[str, Any, Change]:
+    """Change the first input of the run to a literal, which is only made when it is needed."""
+    change: Change = lambda message: message.inputs.literals[0].value.CopyFrom(Literal(**make()))  # noqa: E731
     return "/runs/{run}/io", GetActionDataResponse, change
 
 
-def packed(stored: bytes) -> tuple[str, Any, Change]:
-    return value(scalar={"binary": {"value": stored, "tag": "msgpack"}})
+def packed(make: Callable[[], bytes]) -> tuple[str, Any, Change]:
+    return value(lambda: {"scalar": {"binary": {"value": make(), "tag": "msgpack"}}})
 
 
 def actions(change: Change) -> tuple[str, Any, Change]:
@@ -142,8 +141,8 @@ def label(message: Any) -> None:
 
 
 TASK = f"/tasks/{TASKS}.greet"
-MAP: dict[str, Any] = {f"key {number}": {"scalar": {"none_type": {}}} for number in range(100_000)}
-NUMBERS = [{"scalar": {"primitive": {"integer": number}}} for number in range(200_000)]
+NONE: Any = {"scalar": {"none_type": {}}}
+ONE = {"scalar": {"primitive": {"integer": 1}}}
 FILLED: dict[str, tuple[str, Any, Change]] = {
     "a project's description": (
         *("/projects", ListProjectsResponse),
@@ -160,13 +159,13 @@ FILLED: dict[str, tuple[str, Any, Change]] = {
     "many attempts": actions(
         lambda details: details.attempts.extend([ActionAttempt(attempt=1)] * 20_000)
     ),
-    "a text": value(scalar={"primitive": {"string_value": TEXT}}),
-    "a map": value(map={"literals": MAP}),
-    "numbers": value(collection={"literals": NUMBERS}),
-    "lists": value(collection={"literals": [{"collection": {}}] * 400_000}),
-    "empty maps in msgpack": packed(b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000),
-    "depth in msgpack": packed(b"\x91" * 900 + b"\xc0"),
-    "a table in msgpack": packed(msgpack.packb([{"a": n, "b": "x"} for n in range(100_000)])),
+    "a text": value(lambda: {"scalar": {"primitive": {"string_value": TEXT}}}),
+    "a map": value(lambda: {"map": {"literals": {f"key {n}": NONE for n in range(100_000)}}}),
+    "numbers": value(lambda: {"collection": {"literals": [ONE] * 200_000}}),
+    "lists": value(lambda: {"collection": {"literals": [{"collection": {}}] * 400_000}}),
+    "empty maps in msgpack": packed(lambda: b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000),
+    "depth in msgpack": packed(lambda: b"\x91" * 900 + b"\xc0"),
+    "a table in msgpack": packed(lambda: msgpack.packb([{"a": 1, "b": "x"}] * 100_000)),
 }
 """What is read, the class of the answers that are changed, and the change."""
 
