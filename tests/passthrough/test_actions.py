@@ -1,7 +1,7 @@
 """All of a run: its actions, watching them, the logs of their attempts, reports, recovering it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +14,10 @@ from flyte import remote
 from template import ROOT
 
 from app.routers import conditions, runs, streams
-from local_flyte import Code, LocalFlyte, ReceivedCall
+from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
 from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
 from passthrough import Limits
-from passthrough.calls import interceptor
 from passthrough.extras import action_log, watching
 
 from ..baking import PROJECT
@@ -70,31 +69,6 @@ def test_each_action_is_sent_when_it_changes_as_the_list_shows_it_until_the_run_
     assert phases[-1] == "failed"
     assert "running" in phases
     wait_until(lambda: local_flyte.open_calls("WatchActions") == 0)
-
-
-def test_a_watch_that_falls_silent_is_opened_again(
-    short_timeout: httpx.Client,
-    local_flyte: LocalFlyte,
-    received: Callable[[], list[ReceivedCall]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(interceptor, "RENEWAL", 1)
-
-    def opened() -> int:
-        return [call.method for call in received()].count("WatchActions")
-
-    run = start("tests.ask", prompts=["?"])
-    (asking,) = (each for each in local_flyte._services.runs if each.id.name == run)
-    wait_until(lambda: asking.asks)
-    with local_flyte.hang("WatchActions", after=1):
-        told = changes(short_timeout, run)
-        assert {next(told)["phase"], next(told)["phase"]} == {"running", "paused"}
-        wait_until(lambda: opened() > 1)
-        with acting_as("alice"):
-            remote.Run.get(run).abort()
-        assert [each["phase"] for each in told] == ["aborted", "aborted"]
-    assert not asking.asks
-    assert opened() > 2
 
 
 def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_ends_after_its_run(

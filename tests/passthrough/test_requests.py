@@ -129,13 +129,14 @@ def test_a_call_that_hangs_or_streams_ends_with_its_request(
 
 
 def test_a_log_that_is_silent_for_longer_than_the_timeout_goes_on(
-    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str, received: Received
+    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
 ) -> None:
     with ExitStack() as hanging:
         hanging.enter_context(local_flyte.hang("TailLogs"))
         with short_timeout.stream("GET", f"/runs/{counting}/logs-sync") as response:
-            # It asks whether the run has ended.
-            wait_until(lambda: received()[-1].method == "GetActionDetails")
+            wait_until(lambda: local_flyte.open_calls("TailLogs"))
+            with local_flyte.hang("UserInfo"):
+                assert short_timeout.get("/whoami").status_code == 504  # after the timeout
             hanging.close()
             assert next(response.iter_bytes())
 

@@ -70,13 +70,14 @@ def safe_errors(method: str) -> Iterator[None]:
     except ConnectError as error:
         cause = error.__cause__  # the SDK recognises a reset stream by it
         if isinstance(cause, asyncio.CancelledError):
-            # This very object: anyio recognises its own cancellations by their text. The error
-            # refers to it, and it to the error: without this, both would wait for the collector.
-            error.__cause__ = error.__context__ = None
+            # anyio recognises its own cancellations by their text. One without another behind it
+            # would be in a cycle of anyio's, with all messages that its traceback refers to.
+            cancelled = asyncio.CancelledError(*cause.args)
             try:
-                raise cause from None
+                raise cancelled from None
             finally:
-                del cause
+                cancelled.__context__ = cause.with_traceback(None)
+                del cancelled
         raise _safe(error, method) from cause
 
 

@@ -2,17 +2,19 @@
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from flyte import remote
 
 from .caller import Sender
 from .received import Received
+
+T = TypeVar("T")
 
 CALLS = 2
 """How many calls to Flyte, each as slow as it may be, a request has time for."""
@@ -89,7 +91,7 @@ class RequestCalls:
         self.run = ""
         """The name of the run that the request has started last."""
         self.has_ended = False
-        self._open: list[asyncio.Task[Any] | None] = []
+        self._open: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 
     @contextmanager
     def include(self) -> Iterator[None]:
@@ -98,14 +100,32 @@ class RequestCalls:
         Raises:
             asyncio.CancelledError: The request has ended, or its deadline has passed.
         """
-        self._open.append(task := asyncio.current_task())
-        try:
+        task = asyncio.current_task()
+        with self._ending(task.cancel if task else lambda: None):
             # Only now: it may end in another thread at any time.
             if self.has_ended or self.deadline.seconds_left() < 0:
                 raise asyncio.CancelledError("the request that made this call to Flyte has ended")
             yield
+
+    @asynccontextmanager
+    async def closing(self, messages: AsyncGenerator[T]) -> AsyncGenerator[AsyncGenerator[T]]:
+        """Close a stream after the block, or if the request ends while nobody is reading it."""
+
+        async def close() -> None:
+            with suppress(RuntimeError):  # whoever is reading is cancelled
+                await messages.aclose()
+
+        with self._ending(lambda: asyncio.create_task(close())):
+            async with aclosing(messages):
+                yield messages
+
+    @contextmanager
+    def _ending(self, end: Callable[[], object]) -> Iterator[None]:
+        self._open.append(entry := (asyncio.get_running_loop(), end))
+        try:
+            yield
         finally:
-            self._open.remove(task)
+            self._open.remove(entry)
 
     def has_sent(self) -> None:
         """Count anew what Flyte sends: something is sent to the client."""
@@ -116,9 +136,9 @@ class RequestCalls:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
         self.received.end()
-        for task in filter(None, {*self._open}):
-            with suppress(RuntimeError):  # its event loop is closed
-                task.get_loop().call_soon_threadsafe(task.cancel)
+        for loop, end in {*self._open}:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(end)
 
 
 current_calls: ContextVar[RequestCalls | None] = ContextVar("current_calls", default=None)
