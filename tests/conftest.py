@@ -33,7 +33,7 @@ LONGEST_FIRST = [
         "inflate",
         "demo",
         "walkthrough",
-        "conformance",
+        "runs",
         "contract",
     ),
     *("actions", "looks", "runs_of_others", "image", "faults", "conditions", "apps", "agents"),

@@ -1,14 +1,18 @@
-"""The generated project's tests against another Flyte, as its README describes.
+"""The generated project's tests, and the conformance cases, against another Flyte.
 
-No cluster is available here. A local Flyte in a separate process stands in for one.
+No cluster is available here. A local Flyte stands in for one.
 """
 
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from template import ROOT
+
+from local_flyte import LocalFlyte
 
 from .baking import BIN, Baker, clean_environment, run
 from .long_running import running
@@ -55,3 +59,41 @@ def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stderr.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
     assert done.stderr.count("\n") <= 2
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("", pytest.ExitCode.OK, "no token of victor"),
+        ("--project=other", 2, "does not return the project: not_found"),
+        ("--image=", 2, "The SDK could not deploy the tasks"),
+    ],
+)
+def test_the_conformance_cases_run_as_their_page_says(
+    local_flyte: LocalFlyte, options: str, code: int, said: str
+) -> None:
+    page = (ROOT / "tests" / "conformance" / "README.md").read_text("utf-8")
+    (command,) = re.findall(r"^uv (run .*?)\n```", page, re.MULTILINE | re.DOTALL)
+    command = command.replace("\\\n", "").replace("https://flyte.example.com", local_flyte.url)
+    tokens = {name: local_flyte.token(name) for name in ("alice", "bob")}
+    variables = {f"FLYTE_TEST_TOKEN_{name.upper()}": token for name, token in tokens.items()}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "uv",
+            *command.split(),
+            "--ca",
+            local_flyte.ca_file,
+            *options.split(),
+        ],
+        cwd=ROOT,
+        env=clean_environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, said in done.stdout) == (code, True), done.stdout
+    assert not any(token in done.stdout for token in tokens.values())

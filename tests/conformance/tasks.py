@@ -1,4 +1,4 @@
-"""The tasks for the cases, written with the SDK. As a script, it deploys them and starts one."""
+"""The tasks for the cases, written with the SDK. As a script, it deploys them."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flyte
-from flyte.remote import Task, auth_metadata
+from flyte.remote import auth_metadata
 
 env = flyte.TaskEnvironment("conformance", image=os.environ.get("CONFORMANCE_IMAGE", "auto"))
 
@@ -82,9 +82,7 @@ async def asks_and_fails() -> None:
 
 if __name__ == "__main__":
     flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
-    with auth_metadata(("authorization", os.environ["CONFORMANCE_AUTHORIZATION"])):
+    with auth_metadata(("authorization", f"Bearer {os.environ['CONFORMANCE_TOKEN']}")):
         (deployment,) = flyte.deploy(env)
-        deployed: Any = deployment.envs[env.name]
-        version = deployed.deployed_entities[0].deployed_task.task_template.id.version
-        run = flyte.run(Task.get(succeeds.name, version=version), x=1)
-    print(json.dumps({"version": version, "ended": run.name}), flush=True)
+    deployed: Any = deployment.envs[env.name]
+    print(deployed.deployed_entities[0].deployed_task.task_template.id.version, flush=True)

@@ -1,0 +1,283 @@
+"""A Flyte, and people who call it with the stubs of the SDK alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+from flyteidl2.app.app_service_connect import AppServiceClientSync
+from flyteidl2.auth.identity_connect import IdentityServiceClientSync
+from flyteidl2.cluster.service_connect import ClusterServiceClientSync
+from flyteidl2.common.identifier_pb2 import ActionIdentifier, ProjectIdentifier, RunIdentifier
+from flyteidl2.common.list_pb2 import Filter, ListRequest
+from flyteidl2.common.phase_pb2 import ActionPhase
+from flyteidl2.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl2.dataproxy import dataproxy_service_pb2 as data
+from flyteidl2.dataproxy.dataproxy_service_connect import DataProxyServiceClientSync
+from flyteidl2.project.project_service_connect import ProjectServiceClientSync
+from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
+from flyteidl2.task.task_definition_pb2 import TaskIdentifier
+from flyteidl2.task.task_service_connect import TaskServiceClientSync
+from flyteidl2.workflow import run_service_pb2 as runs
+from flyteidl2.workflow.run_definition_pb2 import (
+    Action,
+    ActionAttempt,
+    ActionDetails,
+    EnrichedAction,
+    PhaseTransition,
+    RunDetails,
+)
+from flyteidl2.workflow.run_service_connect import RunServiceClientSync
+from google.protobuf.message import Message
+from pyqwest import SyncClient, SyncHTTPTransport
+
+KINDS = ("union", "open-source", "devbox")
+CALL_MILLISECONDS = 60_000
+POLL_SECONDS = 0.2
+TASKS = Path(__file__).with_name("tasks.py")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Flyte:
+    """A Flyte, and the place in it where the cases run."""
+
+    url: str
+    kind: str
+    tokens: Mapping[str, str] = field(repr=False)
+    """Tokens by the name of the person: alice, bob, victor, carol, expired."""
+    ca_cert: bytes | None = field(default=None, repr=False)
+    """The authority to trust; None for those of this machine."""
+    project: str = "flytesnacks"
+    domain: str = "development"
+    org: str = "any"
+    """The organization, which Union checks and the open-source Flyte ignores."""
+    image: str = "auto"
+    """The image for the tasks: any image with the SDK, or the SDK's own."""
+    wait_seconds: float = 300
+    """Seconds to wait for an expected state."""
+
+    @cached_property
+    def http(self) -> SyncClient:
+        """The client of all people."""
+        known = self.ca_cert is None
+        return SyncClient(
+            SyncHTTPTransport(tls_ca_cert=self.ca_cert, tls_include_system_certs=known)
+        )
+
+    @cached_property
+    def place(self) -> dict[str, str]:
+        """The fields that the identifiers of runs, tasks and apps have in common."""
+        return {"org": self.org, "project": self.project, "domain": self.domain}
+
+    @property
+    def scope(self) -> ProjectIdentifier:
+        """The project and its domain."""
+        return ProjectIdentifier(organization=self.org, name=self.project, domain=self.domain)
+
+    @cached_property
+    def version(self) -> str:
+        """The version of the tasks of ``tasks.py``, which are deployed at the first use.
+
+        Raises:
+            ValueError: With the SDK's message.
+        """
+        token = self.tokens.get("alice", "")
+        # The SDK caches its uploads in the home folder, and must not use that cache.
+        with tempfile.TemporaryDirectory() as home:
+            options: dict[str, object] = {**self.place, "endpoint": self.url}
+            options["insecure"] = self.url.startswith("http:")
+            if self.ca_cert is not None:
+                (authority := Path(home, "ca.pem")).write_bytes(self.ca_cert)
+                options["ca_cert_file_path"] = str(authority)
+            variables = {"CONFORMANCE_IMAGE": self.image, "CONFORMANCE_TOKEN": token}
+            result = subprocess.run(
+                [sys.executable, str(TASKS), json.dumps(options)],
+                env={**os.environ, "HOME": home, **variables},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        # The SDK's HTTP client sometimes aborts the process while Python exits.
+        if result.returncode not in {0, -signal.SIGABRT}:
+            said = result.stderr.replace(token or "no token", "...").strip()
+            raise ValueError(f"The SDK could not deploy the tasks of the cases:\n{said}")
+        return result.stdout.splitlines()[-1]
+
+    def task(self, name: str) -> TaskIdentifier:
+        """Return the identifier of a task of ``tasks.py``."""
+        return TaskIdentifier(**self.place, name=f"conformance.{name}", version=self.version)
+
+    def run(self, name: str) -> RunIdentifier:
+        """Return the identifier of a run."""
+        return RunIdentifier(**self.place, name=name)
+
+    def until(self, ask: Callable[[], T], expected: Callable[[T], object] = bool) -> T:
+        """Ask until the answer is as expected; return it, or fail."""
+        __tracebackhide__ = True
+        deadline = time.monotonic() + self.wait_seconds
+        while not expected(answer := ask()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not as expected after {self.wait_seconds} seconds: {answer}")
+            time.sleep(POLL_SECONDS)
+        return answer
+
+
+@dataclass(frozen=True)
+class _Credentials:
+    """Adds a bearer token to calls."""
+
+    token: str = field(repr=False)
+
+    def on_start_sync(self, ctx: RequestContext[Any, Any]) -> None:
+        ctx.request_headers()["authorization"] = f"Bearer {self.token}"
+
+    def on_end_sync(
+        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None
+    ) -> None:
+        pass
+
+
+class Person:
+    """Somebody who calls a Flyte, with a token or without credentials."""
+
+    def __init__(self, flyte: Flyte, token: str | None) -> None:
+        options: dict[str, Any] = {
+            "timeout_ms": CALL_MILLISECONDS,
+            "http_client": flyte.http,
+            "interceptors": [_Credentials(token)] if token else [],
+        }
+        self.flyte = flyte
+        self.apps = AppServiceClientSync(flyte.url, **options)
+        self.clusters = ClusterServiceClientSync(flyte.url, **options)
+        self.data = DataProxyServiceClientSync(flyte.url, **options)
+        self.identity = IdentityServiceClientSync(flyte.url, **options)
+        self.projects = ProjectServiceClientSync(flyte.url, **options)
+        self.runs = RunServiceClientSync(flyte.url, **options)
+        self.tasks = TaskServiceClientSync(flyte.url, **options)
+        self.started: list[RunIdentifier] = []
+
+    def start(self, task: str, **request: Any) -> RunIdentifier:
+        """Start a run of a task of ``tasks.py``, by default in this project, and without inputs."""
+        of = {} if "run_id" in request else {"project_id": self.flyte.scope}
+        defaults = {**of, "task_id": self.flyte.task(task), "inputs": inputs()}
+        if "offloaded_input_data" in request:
+            del defaults["inputs"]
+        answer = self.runs.create_run(runs.CreateRunRequest(**defaults | request))
+        self.started.append(self.flyte.run(answer.run.action.id.run.name))
+        return self.started[-1]
+
+    def abort(self, run: RunIdentifier, reason: str = "") -> None:
+        """Abort a run."""
+        self.runs.abort_run(runs.AbortRunRequest(run_id=run, reason=reason))
+
+    def details(self, run: RunIdentifier) -> RunDetails:
+        """Return what Flyte knows about a run."""
+        return self.runs.get_run_details(runs.GetRunDetailsRequest(run_id=run)).details
+
+    def action(self, run: RunIdentifier, name: str = "a0") -> ActionDetails:
+        """Return what Flyte knows about an action of a run, by default about the first one."""
+        request = runs.GetActionDetailsRequest(action_id=ActionIdentifier(run=run, name=name))
+        return self.runs.get_action_details(request).details
+
+    def until(self, phase: str, run: RunIdentifier, name: str = "a0") -> ActionDetails:
+        """Wait until an action of a run is in a phase, and return it."""
+        return self.flyte.until(
+            lambda: self.action(run, name), lambda action: phase_of(action) == phase
+        )
+
+    def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
+        """Return the actions of a run, those that were created first at the beginning."""
+        oldest_first = {"key": "created_at", "direction": "ASCENDING"}
+        request = ListRequest(sort_by_fields=[oldest_first], filters=filters)
+        return list(
+            self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=request)).actions
+        )
+
+    def list_runs(
+        self, *filters: Filter, paused_actions_only: bool = False, **page: Any
+    ) -> tuple[list[Action], str]:
+        """Return the first actions of a page of runs, and the token of the next page."""
+        request = runs.ListRunsRequest(
+            project_id=self.flyte.scope,
+            request=ListRequest(filters=filters, **page),
+            paused_actions_only=paused_actions_only,
+        )
+        answer = self.runs.list_runs(request)
+        return [run.action for run in answer.runs], answer.token
+
+    def watch(self, run: RunIdentifier) -> Iterator[ActionDetails]:
+        """Yield what Flyte knows about the first action of a run, as it changes."""
+        action = ActionIdentifier(run=run, name="a0")
+        request = runs.WatchActionDetailsRequest(action_id=action)
+        return (answer.details for answer in self.runs.watch_action_details(request))
+
+    def watch_all(self, run: RunIdentifier) -> Iterator[dict[str, EnrichedAction]]:
+        """Yield the known actions of a run by their names, after each message."""
+        known: dict[str, EnrichedAction] = {}
+        for answer in self.runs.watch_actions(runs.WatchActionsRequest(run_id=run)):
+            known |= {enriched.action.id.name: enriched for enriched in answer.enriched_actions}
+            yield known
+
+    def values(self, run: RunIdentifier, name: str = "a0") -> data.GetActionDataResponse:
+        """Return the inputs and outputs of an action."""
+        action = ActionIdentifier(run=run, name=name)
+        return self.data.get_action_data(data.GetActionDataRequest(action_id=action))
+
+    def log(self, run: RunIdentifier, attempt: int = 1) -> str:
+        """Read the log of an attempt of a run's first action to its end."""
+        action = ActionIdentifier(run=run, name="a0")
+        answers = self.data.tail_logs(data.TailLogsRequest(action_id=action, attempt=attempt))
+        return "".join(
+            line.message for answer in answers for log in answer.logs for line in log.lines
+        )
+
+
+def phase_of(known: Action | ActionDetails | ActionAttempt | PhaseTransition) -> str:
+    """Return the phase of an action or an attempt: RUNNING."""
+    phase = known.status.phase if isinstance(known, Action | ActionDetails) else known.phase
+    return ActionPhase.Name(phase).removeprefix("ACTION_PHASE_")
+
+
+def fields(message: Message) -> set[str]:
+    """Return the names of the fields that a message has."""
+    return {descriptor.name for descriptor, _ in message.ListFields()}
+
+
+def literal(value: int | float | str) -> Literal:
+    """Return a number or a text as Flyte transmits it."""
+    kind = {int: "integer", float: "float_value", str: "string_value"}[type(value)]
+    primitive: dict[str, Any] = {kind: value}
+    return Literal(scalar=Scalar(primitive=Primitive(**primitive)))
+
+
+def inputs(**values: int | float | str) -> Inputs:
+    """Return the inputs of a run."""
+    return Inputs(literals=[NamedLiteral(name=k, value=literal(v)) for k, v in values.items()])
+
+
+def where(field: str, *values: str, function: str = "EQUAL") -> Filter:
+    """Return a filter of a list."""
+    return Filter(function=function, field=field, values=values)
+
+
+def code_of(call: Callable[..., object], *arguments: object, **options: object) -> str:
+    """Make a call, and return "ok" or the code of its error: not_found."""
+    try:
+        call(*arguments, **options)
+    except ConnectError as error:
+        print(error.code.value, error.message)  # pytest shows it if a test fails
+        return error.code.value
+    return "ok"

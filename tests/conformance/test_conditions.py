@@ -1,0 +1,197 @@
+"""Conditions: what runs ask people."""
+
+from typing import Any
+
+import pytest
+from flyteidl2.auth.identity_pb2 import UserInfoRequest
+from flyteidl2.common.identifier_pb2 import ActionIdentifier, RunIdentifier
+from flyteidl2.core.types_pb2 import BOOLEAN
+from flyteidl2.workflow.run_definition_pb2 import (
+    ACTION_TYPE_CONDITION,
+    CONDITION_PROMPT_TYPE_MARKDOWN,
+)
+from flyteidl2.workflow.run_service_pb2 import SignalEventRequest
+
+from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, where
+
+pytestmark = pytest.mark.usefixtures("deployed")
+
+PAUSED = "9"
+OF_CONDITIONS = where("action_type", str(ACTION_TYPE_CONDITION))
+"""Filters take the numbers."""
+
+
+def ask(person: Person, kind: str = "bool", seconds: float = 0) -> RunIdentifier:
+    """Start a run that asks for an answer of this type, for this time if it is not 0."""
+    return person.start("asks", inputs=inputs(kind=kind, seconds=float(seconds)))
+
+
+def asked(person: Person, run: RunIdentifier, phase: str = "PAUSED") -> str:
+    """Wait until the condition of a run is in a phase, and return its action's name."""
+    (action,) = person.flyte.until(
+        lambda: person.actions(run, OF_CONDITIONS),
+        lambda actions: [phase_of(action) for action in actions] == [phase],
+    )
+    return action.id.name
+
+
+def answer(person: Person, run: RunIdentifier, action: str, **payload: Any) -> None:
+    """Answer, with ``bool_value=True``."""
+    person.runs.signal_event(
+        SignalEventRequest(
+            action_id=ActionIdentifier(run=run, name=action),
+            parent_action_name="a0",
+            payload=payload,
+        )
+    )
+
+
+def waits(person: Person, run: RunIdentifier) -> bool:
+    """Tell whether a run is in the list of those with a paused action."""
+    return bool(person.list_runs(where("run_name", run.name), paused_actions_only=True)[0])
+
+
+def test_a_condition_is_a_paused_action_of_a_run_that_goes_on(flyte: Flyte, alice: Person) -> None:
+    run = ask(alice)
+    name = asked(alice, run)
+    known = next(actions for actions in alice.watch_all(run) if name in actions)
+    assert phase_of(known["a0"].action) == "RUNNING"
+    assert known["a0"].children_phase_counts == {int(PAUSED): 1}
+    metadata = known[name].action.metadata
+    assert (metadata.parent, metadata.condition.name) == ("a0", "approval")
+    assert phase_of(known[name].action) == "PAUSED"
+
+    (listed,) = alice.actions(run, OF_CONDITIONS)
+    assert (listed.metadata.parent, listed.id.run.org) == ("a0", "")
+    # A list leaves out what kind of action it is.
+    assert not fields(listed.metadata) & {"action_type", "condition", "task", "funtion_name"}
+    assert fields(listed.status) & {"start_time", "end_time"} == {"start_time"}
+
+    action = alice.action(run, name)
+    assert action.metadata.action_type == ACTION_TYPE_CONDITION
+    assert action.metadata.condition.name == "approval"
+    assert not fields(action) & {"attempts", "signal_info"}
+    condition = action.condition
+    assert (condition.name, condition.type.simple) == ("approval", BOOLEAN)
+    assert (condition.prompt, condition.description) == ("# A bool?", "of a case")
+    assert condition.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
+    assert not condition.HasField("timeout")
+
+    alice.until("RUNNING", run)
+    assert waits(alice, run)
+    assert alice.list_runs(where("run_name", run.name), where("phase", PAUSED)) == ([], "")
+
+
+def test_an_answer_has_who_gave_it_where_flyte_knows_people(
+    flyte: Flyte, alice: Person, bob: Person
+) -> None:
+    run = ask(alice)
+    name = asked(alice, run)
+    answer(bob, run, name, bool_value=True)
+    action = alice.until("SUCCEEDED", run, name)
+    assert action.signal_info.output.scalar.primitive.boolean
+    if flyte.kind == "devbox":
+        assert not action.signal_info.HasField("signalled_by")
+        assert not alice.action(run).metadata.HasField("executed_by")
+    else:
+        who, known = action.signal_info.signalled_by.user, bob.identity.user_info(UserInfoRequest())
+        assert who.id.subject == known.subject
+        assert who.spec.first_name == (known.given_name if flyte.kind == "union" else "")
+    alice.until("SUCCEEDED", run)
+    assert alice.values(run).outputs.literals[0].value == literal("True")
+    assert not waits(alice, run)
+
+
+def test_an_answer_may_be_given_again_but_no_other_one_even_before_it_is_recorded(
+    alice: Person,
+) -> None:
+    run = ask(alice)
+    name = asked(alice, run)
+    answer(alice, run, name, bool_value=False)
+    answer(alice, run, name, bool_value=False)
+    assert code_of(answer, alice, run, name, bool_value=True) == "failed_precondition"
+    action = alice.until("SUCCEEDED", run, name)
+    assert not action.signal_info.output.scalar.primitive.boolean
+    alice.until("SUCCEEDED", run)
+    answer(alice, run, name, bool_value=False)
+    assert code_of(answer, alice, run, name, bool_value=True) == "failed_precondition"
+
+
+def test_only_conditions_that_exist_can_be_answered_and_with_their_type(
+    alice: Person, unique: str
+) -> None:
+    run = ask(alice, "float")
+    name = asked(alice, run)
+    assert code_of(answer, alice, run, "a0", bool_value=True) == "failed_precondition"
+    assert code_of(answer, alice, run, unique, bool_value=True) == "not_found"
+    wrong: list[dict[str, object]] = [{"bool_value": True}, {"int_value": 1}, {}]
+    for payload in wrong:
+        assert code_of(answer, alice, run, name, **payload) == "invalid_argument"
+    answer(alice, run, name, float_value=0.5)
+    alice.until("SUCCEEDED", run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "said"),
+    [
+        ("int", {"int_value": 2**40}, "1099511627776"),
+        ("str", {"string_value": "two\nlines 🌊"}, r"'two\nlines 🌊'"),
+    ],
+)
+def test_large_integers_and_texts_arrive_whole(
+    alice: Person, kind: str, payload: dict[str, object], said: str
+) -> None:
+    run = ask(alice, kind)
+    answer(alice, run, asked(alice, run), **payload)
+    alice.until("SUCCEEDED", run)
+    assert alice.values(run).outputs.literals[0].value == literal(said)
+
+
+def test_a_condition_that_nobody_answers_in_time_is_timed_out_and_its_task_is_told(
+    alice: Person,
+) -> None:
+    run = ask(alice, seconds=1)
+    name = asked(alice, run, "TIMED_OUT")
+    action = alice.action(run, name)
+    assert action.condition.timeout.seconds == 1
+    assert not fields(action) & {"error_info", "signal_info"}
+    assert code_of(answer, alice, run, name, bool_value=True) == "failed_precondition"
+    alice.until("SUCCEEDED", run)
+    assert alice.values(run).outputs.literals[0].value == literal("timed out")
+
+
+def test_a_condition_of_an_aborted_run_is_aborted(alice: Person) -> None:
+    run = ask(alice)
+    name = asked(alice, run)
+    assert waits(alice, run)
+    alice.abort(run)
+    action = alice.until("ABORTED", run, name)
+    assert action.status.HasField("end_time")
+    assert not action.HasField("signal_info")
+    assert not waits(alice, run)
+
+
+def test_a_condition_of_a_run_that_failed_while_it_asked_stays_paused(
+    alice: Person,
+) -> None:
+    run = alice.start("asks_and_fails")
+    name = asked(alice, run)
+    for _ in alice.watch(run):
+        pass  # up to the end of its attempt
+    alice.until("FAILED", run)
+    action = alice.action(run, name)
+    assert phase_of(action) == "PAUSED"
+    assert not action.status.HasField("end_time")
+    assert waits(alice, run)
+
+
+@pytest.mark.only("union")
+def test_who_may_not_run_tasks_cannot_answer(
+    alice: Person, bob: Person, victor: Person, carol: Person
+) -> None:
+    run = ask(alice)
+    name = asked(victor, run)
+    for person in (victor, carol):
+        assert code_of(answer, person, run, name, bool_value=True) == "permission_denied"
+    answer(bob, run, name, bool_value=True)
+    alice.until("SUCCEEDED", run)

@@ -1,0 +1,204 @@
+"""Runs of one action: how they start and end, their data and logs, and how they are found."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+from flyteidl2.auth.identity_pb2 import UserInfoRequest
+from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
+from flyteidl2.task.common_pb2 import Outputs
+from flyteidl2.workflow.run_definition_pb2 import ErrorInfo
+
+from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, where
+
+pytestmark = pytest.mark.usefixtures("deployed")
+
+LARGE = 2 * 2**20
+"""Characters: more inputs or outputs than Flyte returns."""
+
+
+def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
+    run = alice.start("succeeds", inputs=inputs(x=1))
+    assert re.fullmatch("r[a-z0-9]{19}", run.name)
+    *_, last = alice.watch(run)  # it ends when the last attempt has
+    assert [phase_of(attempt) for attempt in last.attempts] == ["SUCCEEDED"]
+    alice.until("SUCCEEDED", run)
+    (again,) = alice.watch(run)
+    assert phase_of(again) == "SUCCEEDED"
+    action = alice.action(run)
+    assert (action.id.name, action.id.run.org) == ("a0", flyte.org)
+    assert fields(action.status) >= {"start_time", "end_time", "duration_ms"}
+    assert (action.status.attempts, action.attempts[0].attempt) == (1, 1)
+    assert not fields(action) & {"error_info", "abort_info"}
+    task = action.metadata.task.id
+    assert (task.org, task.name, task.version) == ("", "conformance.succeeds", flyte.version)
+    values = alice.values(run)
+    assert values.inputs == inputs(x=1)
+    assert values.inputs_uri.endswith("/inputs.pb")
+    (output,) = values.outputs.literals
+    assert (output.name, output.value) == ("o0", literal(1))
+    assert values.outputs_uri.endswith("/outputs.pb")
+
+
+def test_runs_are_found_by_name_parts_of_it_phase_task_and_time(
+    flyte: Flyte, alice: Person
+) -> None:
+    run = alice.start("succeeds", inputs=inputs(x=1))
+    alice.until("SUCCEEDED", run)
+    (found,), token = alice.list_runs(
+        where("run_name", run.name),
+        where("run_name", run.name, function="CONTAINS_CASE_INSENSITIVE"),
+        where("run_name", run.name, function="ENDS_WITH"),
+        where("run_name", "UPPER", function="NOT_ENDS_WITH"),
+        where("phase", "5", "6", function="VALUE_IN"),
+        where("task_name", "conformance.succeeds"),
+        where("task_version", flyte.version),
+        where("created_at", "2026-01-01T00:00:00Z", function="GREATER_THAN"),
+        where("updated_at", "2026-01-01T00:00:00Z", function="GREATER_THAN"),
+        limit=1,
+    )
+    assert (found.id.run.name, token) == (run.name, "")  # there is no page after the last
+    without = where("run_name", run.name, function="NOT_ENDS_WITH")
+    assert alice.list_runs(where("run_name", run.name), without) == ([], "")
+
+
+def test_the_newest_runs_come_first(flyte: Flyte, alice: Person) -> None:
+    first = alice.start("endless")
+    began = alice.until("RUNNING", first).status.start_time.seconds
+    # A start time has whole seconds, and may move back by one.
+    flyte.until(lambda: time.time() > began + 3)
+    second = alice.start("endless")
+    alice.until("RUNNING", second)
+    both = where("run_name", first.name, second.name, function="VALUE_IN")
+    newest_first = {"key": "created_at", "direction": "DESCENDING"}
+    page: dict[str, Any] = {"limit": 1, "sort_by_fields": [newest_first]}
+    (newest,), token = alice.list_runs(both, **page)
+    (oldest,), last = alice.list_runs(both, **page, token=token)
+    assert (newest.id.run.name, oldest.id.run.name) == (second.name, first.name)
+    assert (token, last) == ("1", "")
+
+
+@pytest.mark.only("union", "open-source")
+def test_a_run_has_who_started_it(alice: Person) -> None:
+    subject = alice.identity.user_info(UserInfoRequest()).subject
+    run = alice.start("endless")
+    assert alice.action(run).metadata.executed_by.user.id.subject == subject
+    (found,), _ = alice.list_runs(where("run_name", run.name), where("created_by_subject", subject))
+    assert (found.id.run.org, found.id.run.name) == ("", run.name)
+
+
+def test_an_abort_has_its_reason_but_not_who_did_it(alice: Person) -> None:
+    run = alice.start("endless")
+    alice.until("RUNNING", run)
+    alice.abort(run, "enough")
+    action = alice.action(run)
+    assert phase_of(action) == "ABORTED"
+    assert action.status.HasField("end_time")
+    assert fields(action.abort_info) == {"reason"}
+    assert action.abort_info.reason == "enough"
+    *_, last = alice.watch(run)  # it ends when the executor has reported the end
+    assert (phase_of(last), phase_of(last.attempts[0])) == ("ABORTED", "ABORTED")
+
+
+def test_an_abort_after_the_end_hides_the_outputs_and_deletes_the_log(
+    flyte: Flyte, alice: Person
+) -> None:
+    run = alice.start("succeeds", inputs=inputs(x=1))
+    for _ in alice.watch(run):
+        pass  # up to the end of its attempt
+    alice.until("SUCCEEDED", run)
+    assert "hello" in alice.log(run)
+    alice.abort(run)
+    action = alice.action(run)
+    assert (phase_of(action), phase_of(action.attempts[0])) == ("ABORTED", "SUCCEEDED")
+    assert action.abort_info.reason == "User requested abort"
+    values = alice.values(run)
+    assert (values.outputs, values.outputs_uri) == (Outputs(), "")
+    flyte.until(lambda: code_of(alice.log, run) == "not_found")
+
+
+def test_a_run_that_has_failed_has_the_error_of_its_last_attempt(alice: Person) -> None:
+    run = alice.start("retries", inputs=inputs(failures=9))
+    action = alice.until("FAILED", run)
+    assert fields(action.error_info) == {"kind", "message"}
+    assert "on purpose" in action.error_info.message
+    assert action.error_info.kind == ErrorInfo.KIND_USER
+    assert [attempt.attempt for attempt in action.attempts] == [1, 2, 3]
+    assert [attempt.error_info.message for attempt in action.attempts[:2]] == ["", ""]
+    assert "on purpose" in action.attempts[2].error_info.message
+    values = alice.values(run)
+    assert (values.inputs, values.outputs) == (inputs(failures=9), Outputs())
+    assert values.inputs_uri
+    assert not values.outputs_uri
+
+
+def test_each_attempt_has_its_own_log_and_an_earlier_one_neither_end_nor_error(
+    flyte: Flyte, alice: Person
+) -> None:
+    run = alice.start("retries", inputs=inputs(failures=1))
+    action = alice.until("SUCCEEDED", run)
+    first, second = action.attempts
+    assert (first.attempt, second.attempt, action.status.attempts) == (1, 2, 2)
+    assert fields(first) & {"start_time", "end_time", "error_info"} == {"start_time"}
+    assert fields(second) & {"start_time", "end_time", "error_info"} == {"start_time", "end_time"}
+    assert not action.HasField("error_info")
+    log = alice.log(run, attempt=2)
+    assert "attempt 2" in log
+    assert "attempt 1" not in log
+    if flyte.kind == "union":
+        assert "attempt 1" in alice.log(run, attempt=1)
+    else:  # it is gone with its pod
+        flyte.until(lambda: code_of(alice.log, run, attempt=1) == "not_found")
+    assert code_of(alice.log, run, attempt=3) == "not_found"
+
+
+def test_a_name_that_is_in_use_returns_the_existing_run_to_any_caller(
+    flyte: Flyte, alice: Person, bob: Person, unique: str
+) -> None:
+    run = alice.start("endless", run_id=flyte.run(unique))
+    started = alice.until("RUNNING", run).status.start_time
+    assert bob.start("endless", run_id=run) == run
+    action = bob.action(run)
+    assert (phase_of(action), action.status.start_time) == ("RUNNING", started)
+
+
+def test_a_run_needs_a_correct_name_a_project_and_a_task(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    for name in ("a234567890123456789012345678901", "1a", "a-"):
+        assert code_of(alice.start, "endless", run_id=flyte.run(name)) == "invalid_argument"
+    project, unknown = flyte.scope, flyte.task("endless")
+    project.name = unknown.name = unique
+    assert code_of(alice.start, "endless", project_id=project) == "not_found"
+    assert code_of(alice.start, "endless", task_id=unknown) == "unknown"
+
+
+def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    large = inputs(x="x" * LARGE)
+    task = flyte.task("endless")
+    request = UploadInputsRequest(project_id=flyte.scope, task_id=task, inputs=large)
+    uploaded = alice.data.upload_inputs(request).offloaded_input_data
+    assert not uploaded.uri.endswith("b")  # a folder, not inputs.pb
+    assert re.fullmatch("[-_A-Za-z0-9]{11}", uploaded.inputs_hash)
+    run = alice.start("endless", offloaded_input_data=uploaded)
+    assert code_of(alice.values, run) == "internal"
+    request.task_id.name = unique
+    assert code_of(alice.data.upload_inputs, request) == "not_found"
+    request.ClearField("task_id")
+    assert code_of(alice.data.upload_inputs, request) == "invalid_argument"
+
+
+@pytest.mark.only("union", "open-source")
+def test_everybody_sees_and_aborts_every_run_but_a_viewer_can_only_see(
+    alice: Person, bob: Person, request: pytest.FixtureRequest
+) -> None:
+    run = alice.start("endless")
+    if alice.flyte.kind == "union":
+        victor: Person = request.getfixturevalue("victor")
+        victor.until("RUNNING", run)
+        assert code_of(victor.start, "endless") == "permission_denied"
+        assert code_of(victor.abort, run) == "permission_denied"
+    bob.abort(run)

@@ -1,0 +1,256 @@
+"""What needs no run: who calls, projects, tasks, apps, uploads."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from flyteidl2.app import app_payload_pb2 as apps
+from flyteidl2.app.app_definition_pb2 import Identifier
+from flyteidl2.auth.identity_pb2 import UserInfoRequest
+from flyteidl2.cluster.payload_pb2 import SelectClusterRequest
+from flyteidl2.common.list_pb2 import Filter, ListRequest
+from flyteidl2.dataproxy import dataproxy_service_pb2 as data
+from flyteidl2.project.project_service_pb2 import (
+    GetProjectRequest,
+    ListProjectsRequest,
+    ListProjectsResponse,
+)
+from flyteidl2.task import task_service_pb2 as tasks
+from flyteidl2.task.task_definition_pb2 import TaskIdentifier
+
+from .client import Flyte, Person, code_of, where
+
+OF_NOTHING = b"\xd4\x1d\x8c\xd9\x8f\x00\xb2\x04\xe9\x80\t\x98\xec\xf8B~"
+"""The MD5 of an empty file."""
+
+
+@pytest.mark.only("union", "open-source")
+def test_a_caller_gets_their_identity(flyte: Flyte, alice: Person) -> None:
+    known = alice.identity.user_info(UserInfoRequest())
+    assert known.subject
+    assert not known.preferred_username
+    if flyte.kind == "union":  # elsewhere, a JWT may have no other claims
+        assert known.name
+        assert re.fullmatch(".+@.+", known.email)
+
+
+def test_nobody_is_known_by_an_opaque_token_or_none(flyte: Flyte) -> None:
+    for token in ("of-nobody", None):
+        person = Person(flyte, token)
+        assert code_of(person.identity.user_info, UserInfoRequest()) == "unauthenticated"
+
+
+@pytest.mark.only("union")
+def test_a_token_that_is_not_valid_is_refused(flyte: Flyte, expired: Person) -> None:
+    for person in (Person(flyte, "of-nobody"), expired):
+        assert code_of(person.projects.list_projects, ListProjectsRequest()) == "unauthenticated"
+
+
+def list_projects(person: Person, **request: Any) -> tuple[list[str], str]:
+    """Return a page of projects, and the token of the next page."""
+    answer: ListProjectsResponse = person.projects.list_projects(ListProjectsRequest(**request))
+    return [project.id for project in answer.projects.projects], answer.projects.token
+
+
+def test_a_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
+    project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
+    assert project.id == flyte.project
+    assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
+    assert code_of(alice.projects.get_project, GetProjectRequest(id=unique)) == "not_found"
+
+
+def test_projects_are_found_as_the_sdk_asks_for_them(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    first = {"key": "created_at", "direction": "ASCENDING"}
+    assert flyte.project in list_projects(alice, filters="eq(state, 0)", sort_by=first)[0]
+    assert flyte.project not in list_projects(alice, filters="eq(state, 1)")[0]  # archived
+    assert list_projects(alice, filters=f"eq(name,{unique})+eq(state, 0)") == ([], "")
+
+
+def test_a_page_of_projects_that_is_full_has_a_token_even_if_it_is_the_last(
+    flyte: Flyte, alice: Person
+) -> None:
+    project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
+    one: dict[str, Any] = {"limit": 1, "filters": f"eq(name,{project.name})"}
+    assert list_projects(alice, **one) == ([flyte.project], "1")
+    assert list_projects(alice, **one, token="1") == ([], "")
+    list_projects(alice, limit=201)
+    assert code_of(list_projects, alice, token="x") == "invalid_argument"
+
+
+@pytest.mark.only("union")
+def test_without_rights_a_project_and_its_runs_are_not_seen(flyte: Flyte, carol: Person) -> None:
+    assert flyte.project not in list_projects(carol)[0]
+    assert code_of(carol.list_runs) == "permission_denied"
+
+
+def test_the_cluster_has_the_host_that_the_caller_used(flyte: Flyte, alice: Person) -> None:
+    operation = SelectClusterRequest.OPERATION_UPLOAD_INPUTS
+    request = SelectClusterRequest(operation=operation, project_id=flyte.scope)
+    cluster = urlsplit(alice.clusters.select_cluster(request).cluster_endpoint)
+    assert cluster.scheme in {"http", "https"}
+    assert cluster.netloc == urlsplit(flyte.url).netloc
+
+
+def new_app(flyte: Flyte, name: str) -> apps.CreateRequest:
+    """Return an app that is not started."""
+    container = {
+        "image": "busybox:1.37",
+        "command": ["fserve", "--"],
+        "ports": [{"container_port": 8080}],
+    }
+    spec = {"desired_state": "DESIRED_STATE_STOPPED", "container": container}
+    return apps.CreateRequest(
+        app={"metadata": {"id": Identifier(**flyte.place, name=name)}, "spec": spec}
+    )
+
+
+def test_an_app_may_be_created_again_and_deleted_again(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    app_id = Identifier(**flyte.place, name=unique)
+    assert code_of(alice.apps.get, apps.GetRequest(app_id=app_id)) == "not_found"
+    for _ in range(2):
+        app = alice.apps.create(new_app(flyte, unique)).app
+        assert (app.metadata.id.name, app.metadata.revision) == (unique, 0)
+    for _ in range(2):
+        alice.apps.delete(apps.DeleteRequest(app_id=app_id))
+
+
+def upload(flyte: Flyte, **fields: Any) -> data.CreateUploadLocationRequest:
+    request = {**flyte.place, "filename": "a.txt", "content_md5": OF_NOTHING}
+    return data.CreateUploadLocationRequest(**request | fields)
+
+
+def test_an_upload_has_a_signed_address_headers_and_limits(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    location = alice.data.create_upload_location(upload(flyte))
+    assert location.signed_url.startswith(("http:", "https:"))
+    assert location.native_url.endswith("/a.txt")
+    assert location.HasField("expires_at")
+    assert location.headers["Content-MD5"] == "1B2M2Y8AsgTpgAmY7PhCfg=="
+    with_root = upload(flyte, content_md5=b"", filename_root=unique)
+    location = alice.data.create_upload_location(with_root)
+    assert location.native_url.endswith(f"{unique}/a.txt")
+    for fields, code in (
+        ({"content_md5": b""}, "invalid_argument"),
+        ({"expires_in": {"seconds": 3601}}, "invalid_argument"),
+        ({"content_length": 100 * 2**20 + 1}, "invalid_argument"),
+        ({"project": unique}, "not_found"),
+    ):
+        assert code_of(alice.data.create_upload_location, upload(flyte, **fields)) == code
+
+
+def deployment(flyte: Flyte, name: str, version: str = "v1", **place: str) -> Any:
+    """Return the request that deploys a task."""
+    container = {"image": "busybox:1.37", "command": ["sh", "-c", "exit 0"]}
+    template = {"type": "raw-container", "interface": {}, "container": container}
+    return tasks.DeployTaskRequest(
+        task_id=TaskIdentifier(**flyte.place | place, name=name, version=version),
+        spec={"task_template": template, "environment": {"name": "conformance"}},
+    )
+
+
+def list_tasks(person: Person, *filters: Filter, **page: Any) -> tuple[list[tuple[str, str]], str]:
+    """Return the names and versions of a page of tasks, and the token of the next page."""
+    request = ListRequest(filters=filters, **page)
+    answer = person.tasks.list_tasks(
+        tasks.ListTasksRequest(project_id=person.flyte.scope, request=request)
+    )
+    return [(task.task_id.name, task.task_id.version) for task in answer.tasks], answer.token
+
+
+def test_a_version_that_is_deployed_again_does_not_become_the_latest(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    for version in ("v1", "v2", "v1"):
+        alice.tasks.deploy_task(deployment(flyte, unique, version))
+    of_this_name = where("name", unique)
+    assert list_tasks(alice, of_this_name) == ([(unique, "v2")], "")
+    assert list_tasks(alice, of_this_name, where("version", "v1")) == ([(unique, "v1")], "")
+    # A full page has a token even if it is the last.
+    assert list_tasks(alice, of_this_name, limit=1) == ([(unique, "v2")], "1")
+    assert list_tasks(alice, of_this_name, limit=1, token="1") == ([], "")
+
+
+def test_a_task_has_no_organization_and_no_record_of_who_deployed_it(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    request = deployment(flyte, unique)
+    ask = tasks.GetTaskDetailsRequest(task_id=request.task_id)
+    assert code_of(alice.tasks.get_task_details, ask) == "not_found"
+    alice.tasks.deploy_task(request)
+    task = alice.tasks.get_task_details(ask).details
+    assert (task.task_id.org, task.task_id.name, task.task_id.version) == ("", unique, "v1")
+    assert task.metadata.HasField("deployed_at")
+    assert not task.metadata.HasField("deployed_by")
+    assert task.metadata.environment_name == "conformance"
+    assert task.spec.task_template.type == "raw-container"
+    elsewhere = deployment(flyte, unique, project=unique)
+    assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
+
+
+def test_tasks_are_listed_from_the_most_recently_deployed(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    for name in (f"{unique}-a", f"{unique}-b"):
+        alice.tasks.deploy_task(deployment(flyte, name))
+    both, _ = list_tasks(alice, where("name", unique, function="CONTAINS"))
+    assert both == [(f"{unique}-b", "v1"), (f"{unique}-a", "v1")]
+    filters = (
+        where("name", f"{unique}-a", function="ENDS_WITH"),
+        where("environment", "conformance"),
+    )
+    assert list_tasks(alice, *filters) == ([(f"{unique}-a", "v1")], "")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda person: list_tasks(person, limit=201),
+        lambda person: list_tasks(person, token="x"),
+        lambda person: list_tasks(person, where("colour", "red")),
+        lambda person: person.list_runs(limit=201),
+        lambda person: person.list_runs(token="x"),
+        lambda person: person.list_runs(where("name", "x")),
+        lambda person: person.list_runs(where("created_by", "x")),
+        lambda person: person.list_runs(where("labels.a", "x")),
+        lambda person: person.list_runs(where("run_name", "x", function="EXISTS")),
+        lambda person: person.list_runs(where("run_name", "x", function="NOT_EXISTS")),
+        lambda person: person.list_runs(where("run_name", "x", function="VALUE_NOT_IN")),
+        lambda person: person.actions(person.flyte.run("x"), where("parent_name", "x")),
+    ],
+)
+def test_lists_with_other_limits_tokens_fields_and_functions_are_refused(
+    alice: Person, ask: Callable[[Person], object]
+) -> None:
+    assert code_of(ask, alice) == "invalid_argument"
+
+
+@pytest.mark.only("open-source", "devbox")
+def test_one_phase_is_a_filter_with_equal_and_several_with_value_in(alice: Person) -> None:
+    assert code_of(alice.list_runs, where("phase", "5", function="VALUE_IN")) == "internal"
+    recovered = where("phase", "1", "0")  # as the SDK sends it, though its number is 10
+    assert code_of(alice.list_runs, recovered) == "internal"
+    alice.list_runs(where("phase", "10"))
+
+
+def test_a_run_that_does_not_exist_is_not_found_and_has_no_actions(
+    flyte: Flyte, alice: Person, unique: str
+) -> None:
+    run = flyte.run(unique)
+    for ask in (alice.details, alice.abort, alice.action, alice.values, alice.log):
+        assert code_of(ask, run) == "not_found"
+    assert code_of(next, alice.watch(run)) == "not_found"
+    assert alice.actions(run) == []
+
+
+@pytest.mark.only("union")
+def test_a_viewer_cannot_deploy_or_upload(flyte: Flyte, victor: Person, unique: str) -> None:
+    assert code_of(victor.apps.create, new_app(flyte, unique)) == "permission_denied"
+    assert code_of(victor.tasks.deploy_task, deployment(flyte, unique)) == "permission_denied"
+    assert code_of(victor.data.create_upload_location, upload(flyte)) == "permission_denied"
