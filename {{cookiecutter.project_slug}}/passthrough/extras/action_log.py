@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
@@ -48,7 +48,7 @@ class LogEvent:
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[LogEvent]:
     """Yield an action's log over all attempts, as it is written, until the action has ended.
 
-    While an attempt waits for the cluster, its state is watched, and the log is not asked for.
+    While the action waits for the cluster, its state is watched, and the log is not asked for.
 
     Args:
         action: The action, in any state.
@@ -63,92 +63,74 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
         async with aclosing(log.follow(number, shown)) as events:
             async for event in events:
                 yield event
-        if log.state.attempts <= number:
+        if log.attempts <= number:
             return
         number, shown = number + 1, "0"
         yield LogEvent("attempt", f"{number}-0", number)
 
 
-@dataclass(frozen=True)
-class _State:
-    """What a log depends on: the action's attempts, and what the latest does."""
-
-    attempts: int
-    is_done: bool
-    is_running: bool
-    has_pod: bool
-    """Whether the latest attempt has a pod. A further one may wait while the action is running."""
-
-    @classmethod
-    def of(cls, details: remote.ActionDetails) -> "_State":
-        pb2 = details.pb2
-        latest = pb2.attempts[-1].phase if pb2.attempts else pb2.status.phase
-        return cls(
-            attempts=max(1, attempts_of(pb2)),
-            is_done=details.done(),
-            is_running=phase_of(pb2.status.phase) is ActionPhase.RUNNING,
-            has_pod=phase_of(latest) is ActionPhase.RUNNING,
-        )
-
-
 class _Log:
-    """The log of an action whose state is known."""
+    """The log of an action, and what it depends on: its attempts, and whether it is running."""
 
     def __init__(self, action: remote.Action) -> None:
         self._action = remote.Action(action.pb2)  # without its details
-        self.state = _State.of(listed_details(action))
+        self._note(listed_details(action))
+
+    def _note(self, details: remote.ActionDetails) -> None:
+        self.attempts = max(1, attempts_of(details.pb2))
+        self._is_done = details.done()
+        self._is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
 
     async def follow(self, number: int, seen: str) -> AsyncGenerator[LogEvent]:
         """Yield the log of an attempt, after so many messages, until the attempt has ended."""
+
+        def has_ended() -> bool:
+            return self._is_done or self.attempts > number
+
         if seen == "gone":
-            await self.until(lambda: self.has_ended(number))
+            await self._watch_until(has_ended)
             return
         shown, pause, is_whole = int(seen), PAUSE_SECONDS, False
         while True:
-            # A queued action is watched until it runs. In doubt, it is looked at again and again.
-            limit = pause if self.state.is_running else None
-            if await self.until(lambda: self.state.has_pod or self.has_ended(number), limit):
-                has_ended, place = self.has_ended(number), 0
-                try:
-                    async with aclosing(_texts(self._action, number)) as texts:
-                        async for text in texts:
-                            place += 1
-                            if place % LINES_AT_ONCE == 0:
-                                await asyncio.sleep(0)
-                            if place > shown:
-                                shown = place
-                                yield LogEvent("line", f"{number}-{shown}", number, text)
-                    is_whole = True
-                except ConnectError as error:
-                    if error.code is not Code.NOT_FOUND:  # its pod is gone, or has not begun
-                        raise
-                if has_ended:
-                    break
-                ends_soon = await self.until(lambda: self.has_ended(number), pause)
-                if ends_soon and is_whole and pause == PAUSE_SECONDS:
-                    break
+            await self._watch_until(lambda: self._is_running or has_ended())
+            was_over, place = has_ended(), 0
+            try:
+                async with aclosing(_texts(self._action, number)) as texts:
+                    async for text in texts:
+                        place += 1
+                        if place % LINES_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+                        if place > shown:
+                            shown = place
+                            yield LogEvent("line", f"{number}-{shown}", number, text)
+                is_whole = True
+            except ConnectError as error:
+                if error.code is not Code.NOT_FOUND:  # its pod is gone, or has not begun
+                    raise
+            if was_over:
+                break
+            ends_soon = await self._watch_until(has_ended, pause)
+            if ends_soon and is_whole and pause == PAUSE_SECONDS:
+                break
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
         if not is_whole:
             yield LogEvent("unavailable", f"{number}-gone", number)
 
-    def has_ended(self, number: int) -> bool:
-        """Tell whether an attempt has ended."""
-        return self.state.is_done or self.state.attempts > number
-
-    async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+    async def _watch_until(
+        self, condition: Callable[[], bool], seconds: float | None = None
+    ) -> bool:
         """Watch the action until its state meets a condition; tell whether it does, in time."""
         if condition():
             return True
         with suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
-                aclosing(watch_action(self._action, _State.of)) as states,
+                aclosing(watch_action(self._action, self._note)) as states,
             ):
-                async for state in states:
-                    self.state = state
+                async for _ in states:
                     if condition():
                         return True
-            self.state = replace(self.state, is_done=True)  # nothing more will come
+            self._is_done = True  # nothing more will come
         return condition()
 
 

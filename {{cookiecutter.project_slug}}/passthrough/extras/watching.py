@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from connectrpc.code import Code
@@ -33,8 +33,8 @@ ROOT = "a0"
 MERGED_SECONDS = 0.5
 """Between two looks at an action, which Flyte notifies of several times; an end is read at once."""
 
-WAITING_SECONDS, MAX_WAITING_SECONDS = 3.0, 30.0
-"""The same for an action that waits for the cluster; longer each time, until its state changes."""
+WAITING_SECONDS = 10.0
+"""The same for an action that waits for the cluster: then its state says nothing new."""
 
 QUIET_SECONDS = 2.0
 """Without news, from a run's end until its watch ends: Flyte may record an answer late."""
@@ -121,26 +121,28 @@ async def watch_details(
     After `Limits.watched_details`, only actions that fail or ask have more than a list has. It ends
     soon after the run (`QUIET_SECONDS`).
     """
-    known, changed = dict[str, _Watched[Result]](), dict[str, _Watched[Result]]()
+    known, changed = dict[str, _Watched](), dict[str, remote.Action]()
     most, news = limits(), asyncio.Event()
 
     async def listen() -> None:
         async with aclosing(_watch(run.action.action_id.run)) as messages:
-            async for actions in messages:
-                for action in actions:
-                    name, has_details = action.id.name, len(known) < most.watched_details
-                    watched = known.setdefault(name, _Watched(has_details))
-                    if watched.notice(remote.Action(action)):
-                        changed[name] = watched
+            async for message in messages:
+                for action in map(remote.Action, message):
+                    has_details = len(known) < most.watched_details
+                    watched = known.setdefault(action.name, _Watched(has_details))
+                    if watched.notice(action):
+                        changed[action.name] = action
                 news.set()
+
+    async def fetch(name: str) -> list[Result]:
+        return await known[name].fetch(changed.pop(name), read)
 
     listening = asyncio.create_task(listen())
     listening.add_done_callback(lambda _: news.set())
     try:
         while changed or not listening.done():
-            due = [name for name in changed if listening.done() or changed[name].is_due()]
-            some = [changed.pop(name) for name in due[: most.calls_at_once]]
-            for results in await call_each(lambda watched: watched.fetch(read), some):
+            due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
+            for results in await call_each(fetch, due[: most.calls_at_once]):
                 for result in results:
                     yield result
             if not due:
@@ -154,46 +156,38 @@ async def watch_details(
         await asyncio.gather(listening, return_exceptions=True)
 
 
-NO_ACTION = remote.Action(Action())
+def _waits(action: remote.Action) -> bool:
+    """Tell whether an action waits for the cluster: what happens there is not in its state."""
+    return phase_of(action.raw_phase) in WAITING
 
 
-class _Watched(Generic[Result]):
-    """An action as its viewer knows it, by hashes. The action is kept only until it is fetched."""
+class _Watched:
+    """What a viewer knows of an action, as hashes: actions would fill the memory."""
 
     def __init__(self, has_details: bool) -> None:
         self._has_details = has_details
-        self._action, self._state = NO_ACTION, 0
-        self._pause, self._fetched_at, self._sent = WAITING_SECONDS, -math.inf, 0
+        self._state, self._sent, self._fetched_at = 0, 0, -math.inf
 
     def notice(self, action: remote.Action) -> bool:
-        """Take a notification about the action, and tell whether anything of it may be new."""
+        """Take a notification, and tell whether anything of the action may be new."""
         before, self._state = self._state, hash(action.pb2.SerializeToString(deterministic=True))
-        if is_new := self._state != before:
-            self._pause = WAITING_SECONDS
-        self._action = action
-        return is_new or self._waits()
+        return self._state != before or _waits(action)
 
-    def _waits(self) -> bool:
-        """Tell whether the action waits for the cluster: then what happens there may be new."""
-        return phase_of(self._action.raw_phase) in WAITING
-
-    def is_due(self) -> bool:
+    def is_due(self, action: remote.Action) -> bool:
         """Tell whether the action may be fetched again."""
-        pause = self._pause if self._waits() else MERGED_SECONDS
-        return self._action.done() or time.monotonic() >= self._fetched_at + pause
+        pause = WAITING_SECONDS if _waits(action) else MERGED_SECONDS
+        return action.done() or time.monotonic() >= self._fetched_at + pause
 
-    async def fetch(self, read: Callable[[remote.ActionDetails], Result]) -> list[Result]:
-        """Return what is read from its details, unless that is as before."""
-        if self._fetched_at > -math.inf:
-            self._pause = min(2 * self._pause, MAX_WAITING_SECONDS)
-        self._fetched_at, action = time.monotonic(), self._action
+    async def fetch(
+        self, action: remote.Action, read: Callable[[remote.ActionDetails], Result]
+    ) -> list[Result]:
+        """Return what is read from the action's details, unless that is as before."""
+        self._fetched_at = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
         if self._has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             result = await read_details(action, read)
         else:
             result = read(listed_details(action))
-        if self._action is action:  # else there is news
-            self._action = NO_ACTION
         before, self._sent = self._sent, hash(repr(result))
         return [] if self._sent == before else [result]
 
