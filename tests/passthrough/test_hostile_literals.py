@@ -311,7 +311,7 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
     ],
 )
 def test_a_value_is_too_large_if_its_type_makes_it_so(name: str, value: Any) -> None:
-    with pytest.raises(InvalidInputs, match="a: too large"):
+    with pytest.raises(InvalidInputs, match="too large"):
         to_literals({"a": value}, {"a": TYPES[name]})
 
 
@@ -335,7 +335,7 @@ def test_inputs_and_literals_may_have_any_names() -> None:
             to_literals({"y" * MEBIBYTE: 1, "\ud800": 2}, kinds)
     assert ([*schema["properties"]], [*made]) == (NAMES, NAMES)
     assert shown == dict.fromkeys(NAMES, 1)
-    assert len(as_sent(caught.value.errors)) < 10_000
+    assert len(caught.value.errors) == len(NAMES) + 2
 
 
 @pytest.mark.parametrize("attack", ["open('/etc/passwd').close()", "pickle.loads(PICKLE)"])

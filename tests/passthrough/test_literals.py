@@ -120,6 +120,7 @@ CASES: list[tuple[Any, Any, Any]] = [
     *((kind, -math.inf, "-Infinity") for kind in (float, float | None, int | float)),
     (dict, {"a": -0.0}, {"a": -0.0}),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
+    (list[dt.timedelta], [dt.timedelta(microseconds=1)], ["PT0.000001S"]),
     (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
     (dt.datetime | str, "2024-01-02", "2024-01-02"),
     (Point | Square, Square(2.0), {"side": 2.0}),
@@ -173,6 +174,8 @@ def test_a_task_receives_what_was_given_and_what_is_shown(
     expected = read(as_the_sdk(native, kind), kind)
     made = to_literal(given, kind)
     assert read(made, kind) == expected
+    if kind not in (Named, dict[int, str]):  # which JSON writes otherwise
+        assert read(to_literal(native, kind), kind) == expected
     if type_of(kind).simple == SimpleType.STRUCT:  # nothing is converted or added
         assert to_json([("a", made)]) == {"a": given}
     shown = json.loads(json.dumps(to_json([("a", as_the_sdk(native, kind))]), allow_nan=False))["a"]
@@ -258,6 +261,7 @@ NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_INTEGER = "must be named by an integer, such as 10"
 TWO_KEYS = "would be the same key as another, if they are numbers"
 NO_TYPE = "matches none of the types of the union"
+TWO_TYPES = "matches 2 types of the union: ambiguous"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     *((int, wrong, {(): "must be of type integer"}) for wrong in (True, None)),
     (float, 10**400, {(): "must be an integer of 64 bits"}),
@@ -269,11 +273,11 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
         {(1,): "must be of type integer", (3,): "must be of type integer"}),
     (list[int], {}, {(): "must be of type array"}),
     (dict[str, int], {"k": "v"}, {("k",): "must be of type integer"}),
-    (dict[str, int], {"\ud800": 1}, {("?",): "must be Unicode text"}),
+    (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
     (dict, {"k": 2**63}, {("k",): "must be an integer of 64 bits"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
     (Square | Point, {}, {(): NO_TYPE}),
-    (list[int] | list[str], [], {(): "matches 2 types of the union: ambiguous"}),
+    (list[int] | list[str], [], {(): TWO_TYPES}),
     (Point, {"y": "a", "z": 1},
         {("x",): "must be given", ("y",): "must be of type number",
          ("z",): "there is no such field"}),
@@ -296,12 +300,19 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
         for name in ("010", "+10", " 10 ", "1_0", "\u0661\u0660", "10.0")
     ),
     (dict, {"10": 1, "1_0": 2}, {("1_0",): TWO_KEYS}),
-    (Shared, {"share": "Infinity"}, {("share",): "may be a number or a text"}),
+    (Shared, {"share": "Infinity"}, {("share",): TWO_TYPES}),
     (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
     (Tree, {"value": 1, "children": [{}]},
         {("children", 0, name): "must be given" for name in ("value", "children")}),
     (File, {"uri": "s3://b", "path": "x"}, {("path",): "there is no such field"}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
+    # Values of the app's own:
+    (int, NOW, {(): "must be of type integer"}),
+    (str, Swapped, {(): "must be of type string"}),
+    (Color | str, Color.RED, {(): TWO_TYPES}),
+    (dict, {"k": [object()]}, {("k", 0): "must be of type JSON"}),
+    (Square, Point(1), {("side",): "must be given", ("x",): "there is no such field",
+        ("y",): "there is no such field"}),
 ]  # fmt: skip
 
 

@@ -122,7 +122,8 @@ async def _task(
 TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
-NOT_INPUTS = {"self", "obj", "task", *signature(flyte.rerun).parameters} - {"inputs"}
+NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
+NOT_INPUTS -= {"inputs"}
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:

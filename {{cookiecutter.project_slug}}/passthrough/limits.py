@@ -33,8 +33,6 @@ class Limits:
     outputs with more, a reference of the kind "too large" is shown."""
     levels: int = 30
     """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
-    names: int = 500
-    """Of a task's inputs, and of its outputs. Beyond: 413."""
     text_chars: int = 20_000
     """Of a text of Flyte's, such as a description or an error. The rest is cut off, which shows."""
     errors: int = 100

@@ -1,46 +1,31 @@
 """Makes the SDK take and return JSON: inputs, also of reruns, and outputs. Nothing is opened."""
 
 import sys
-import traceback
-from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from enum import Enum
-from inspect import signature
-from typing import Annotated, Any, get_args
+from typing import Any
 
-import msgpack
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from flyte.syncify import syncify
-from flyte.types import TypeEngine
-from flyteidl2.core.interface_pb2 import TypedInterface
-from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import LiteralType
 
-from ..limits import limits
 from ..values import InvalidInputs, to_json, to_literals, translated
-from ..values.budget import TOO_LARGE, Budget, TooComplexError
 from ..values.inputs import unknown_inputs
-from ..values.schemas import TYPES
-from .errors import FLYTE_ERRORS, TooLargeError
 from .sdk import sdk_object
 
-RERUN_INPUTS: ContextVar[Iterable[str]] = ContextVar("RERUN_INPUTS", default=())
-"""Set by our ``rerun`` for our ``guess_interface``, which the SDK calls without these names."""
+OF_THE_VALUE = (ValueError, TypeError, AttributeError, AssertionError, OverflowError)
+"""What the SDK raises for a value that is not of its type. It calls a method of a model, say, that
+is a text."""
 
 
-# Unhashable, or ``typing`` would cache it for ever. Without a repr, which would be huge in logs.
-@dataclass(repr=False)
 class DeclaredType:
     """A type that a remote task declares. It stands where the SDK expects a Python type."""
 
-    kind: LiteralType
+    def __init__(self, kind: LiteralType) -> None:
+        """Hold a type of Flyte's, which may be large: the SDK shows only this class's name."""
+        self.kind = kind
 
 
 def change_values() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
-    _change_guesses()
+    _change_types()
     _change_inputs()
     _change_reruns()
     _change_outputs()
@@ -48,82 +33,17 @@ def change_values() -> None:
 
 def kinds_of(interface: Any) -> dict[str, LiteralType]:
     """Return the declared types of a remote task's inputs, or none if the task is the app's own."""
-    return {
-        name: annotation.kind
-        for name, python_type in interface.get_input_types().items()
-        for annotation in get_args(python_type)
-        if isinstance(annotation, DeclaredType)
-    }
+    types = interface.get_input_types()
+    return {name: of.kind for name, of in types.items() if isinstance(of, DeclaredType)}
 
 
-def is_json(value: Any, budget: Budget, depth: int = 0) -> bool:
-    """Tell whether a value consists of JSON and enums only; charge for what is looked at."""
-    budget.spend_on(value, depth)
-    if type(value) is list:
-        return all(is_json(item, budget, depth + 1) for item in value)
-    if type(value) is dict:
-        return all(is_json(item, budget, depth + 1) for item in value.values())
-    return type(value) in TYPES or isinstance(value, Enum)
-
-
-async def as_json(value: Any, budget: Budget) -> Any:
-    """Return JSON as it is; of other values, the literal of a primitive, or what is stored."""
-    if isinstance(value, list | tuple):
-        return [await as_json(item, budget) for item in value]
-    if isinstance(value, dict):
-        return {key: await as_json(item, budget) for key, item in value.items()}
-    if type(value) in TYPES or isinstance(value, Enum):
-        return value
-    try:
-        kind = TypeEngine.to_literal_type(type(value))
-        literal = await TypeEngine.to_literal(value, type(value), kind)
-        if literal.scalar.binary.tag == "msgpack":  # a dataclass or a model; shown, it may change
-            stored = literal.scalar.binary.value
-            budget.spend(0, len(stored))
-            return msgpack.unpackb(stored, strict_map_key=False, object_pairs_hook=_with_names)
-    except Exception as error:
-        if not _is_of_the_value(error):
-            raise
-        literal = Literal()
-    return literal if literal.scalar.HasField("primitive") else to_json([("", literal)])[""]
-
-
-def _with_names(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    named = {str(key) if type(key) is int else key: item for key, item in pairs}
-    if len(named) < len(pairs):
-        raise ValueError("1 and '1' are one name in JSON")
-    return named
-
-
-def _is_of_the_value(error: Exception) -> bool:
-    """Tell whether a conversion failed for its value, and not for a bug of a serializer."""
-    if isinstance(error, (ValueError, TypeError, AssertionError, OverflowError)):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    # The SDK takes a wrong value for a right one: it calls a method of a model that is a text.
-    return str(frame.f_globals.get("__name__")).startswith("flyte.")
-
-
-def _change_guesses() -> None:
+def _change_types() -> None:
     """Make no Python types of what a task declares."""
-    guess_interface = sdk_object("flyte.types:guess_interface")
 
     def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
-        return Annotated[Any, DeclaredType(flyte_type)]
-
-    def guess_few(interface: TypedInterface, default_inputs: Sequence[Any] = ()) -> Any:
-        inputs, outputs = interface.inputs.variables, interface.outputs.variables
-        if max(len(inputs), len(outputs)) > limits().names:
-            raise TooLargeError(f"the task has more than {limits().names} inputs or outputs")
-        guessed = guess_interface(interface, default_inputs)
-        known = guessed.inputs.keys() - {"custom_context"}  # which is an argument of the SDK's own
-        if unknown := unknown_inputs(RERUN_INPUTS.get(), known):  # the SDK would say so in a text
-            raise InvalidInputs(unknown)
-        return guessed
+        return DeclaredType(flyte_type)
 
     sdk_object("flyte.types:TypeEngine").guess_python_type = classmethod(guess_python_type)
-    for module in ("flyte.types", "flyte.types._interface"):
-        sdk_object(module).guess_interface = guess_few
 
 
 def _change_inputs() -> None:
@@ -133,26 +53,18 @@ def _change_inputs() -> None:
     add_defaults = convert._convert_from_native_to_inputs_impl
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
-        kinds = kinds_of(interface)
-        try:
-            are_json = await translated(lambda budget: is_json(kwargs, budget))
-            values = kwargs if are_json or not kinds else await as_json(kwargs, Budget())
-        except TooComplexError:
-            raise InvalidInputs([((), TOO_LARGE)]) from None
-        if kinds:
+        if kinds := kinds_of(interface):
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}
-            literals = await translated(lambda todo: to_literals(values, kinds, optional, todo))
+            literals = await translated(lambda todo: to_literals(kwargs, kinds, optional, todo))
             return await add_defaults(interface, (), custom_context, {}, literals)
         if unknown := unknown_inputs(kwargs, interface.inputs):  # the SDK would leave them out
             raise InvalidInputs(unknown)
         try:  # its converters let other requests go on after ten items
             return await convert_own(interface, args, kwargs, custom_context)
-        except Exception as error:
-            if isinstance(error, FLYTE_ERRORS) or not _is_of_the_value(error):
-                raise
-            raise InvalidInputs([((), str(error)[: limits().error_chars])]) from None
+        except OF_THE_VALUE as error:
+            raise InvalidInputs([((), str(error))]) from None
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
@@ -164,23 +76,17 @@ def _change_inputs() -> None:
 
 
 def _change_reruns() -> None:
-    """Tell which inputs of a rerun are unknown, and that there may be no task to run again."""
+    """Refuse a rerun of a run without a task, or with inputs that its task does not have."""
     runner = sdk_object("flyte._run:_Runner")
     rerun_as_it_was = runner.rerun.fn
 
     async def rerun(self: Any, /, *args: Any, **given: Any) -> Any:
-        arguments = signature(rerun_as_it_was).parameters.keys() - {
-            "inputs"
-        }  # which are all others
-        changed = RERUN_INPUTS.set(given.keys() - arguments)
         try:
             return await rerun_as_it_was(self, *args, **given)
         except InvalidInputs:
             raise
-        except ValueError as error:  # the SDK's, of a run without a task
-            raise ConnectError(Code.FAILED_PRECONDITION, str(error)) from None
-        finally:
-            RERUN_INPUTS.reset(changed)
+        except ValueError as error:  # the SDK's, before it converts anything
+            raise InvalidInputs([((), str(error))]) from None
 
     runner.rerun = syncify(rerun)
 

@@ -41,10 +41,6 @@ SDK_NAMES = {
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
-    "flyte.types:TypeEngine.to_literal": "python_val python_type expected",
-    "flyte.types:TypeEngine.to_literal_type": "",
-    "flyte.types:guess_interface": "interface default_inputs",
-    "flyte.types._interface:guess_interface": "",
     "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
     # make_safe: what the SDK keeps for a process is fetched for each caller
     "flyte._code_bundle.bundle:_read_bundle_cache": "",

@@ -5,7 +5,7 @@ here is what that decoder would read as another value, such as a text that is no
 """
 
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
@@ -21,18 +21,24 @@ from pydantic import TypeAdapter
 
 from ..limits import limits
 from .budget import TOO_LARGE, Budget, TooComplexError
-from .outputs import Reference
 from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
 
-TEXT = {"type": "string"}
+TEXT, NULL = SIMPLE[STRING], SIMPLE[SimpleType.NONE]
+NOTHING, ANYTHING = Literal(), Schema()
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Numbers that JSON does not have, as they are shown and taken."""
 LONGEST = timedelta(days=3_652_500)  # of protobuf
-DURATIONS = TypeAdapter(timedelta)
+DURATIONS, PYTHON = TypeAdapter(timedelta), TypeAdapter(Any)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    moment.utctimetuple()  # raises OverflowError if it is in the year 10,000 there
+    return moment
 
 
 def _duration(text: str) -> timedelta:
@@ -43,7 +49,7 @@ def _duration(text: str) -> timedelta:
 
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
-    "date-time": (f"{DAY}[T ]{TIME}", datetime.fromisoformat, "2026-01-31T09:30:00.250Z"),
+    "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
     "date": (DAY, date.fromisoformat, "2026-01-31"),
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
     "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
@@ -58,7 +64,7 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     FLOAT: ("float_value", float),
     STRING: ("string_value", str),
     BOOLEAN: ("boolean", bool),
-    SimpleType.DATETIME: ("datetime", datetime.fromisoformat),
+    SimpleType.DATETIME: ("datetime", _moment),
     SimpleType.DURATION: ("duration", _duration),
 }
 """The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
@@ -69,18 +75,18 @@ class InvalidInputs(ValueError):  # noqa: N818
     """The task cannot be run with these inputs.
 
     Attributes:
-        errors: Locations and error messages.
+        errors: Locations, which may be as long as what was sent, and error messages.
     """
 
-    def __init__(self, errors: Sequence[Error]) -> None:
-        super().__init__("; ".join(f"{'.'.join(map(str, at))}: {what}" for at, what in errors))
-        self.errors = list(errors)
+    def __init__(self, errors: list[Error]) -> None:
+        super().__init__(errors)
+        self.errors = errors
 
 
 def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
     """Return an error for each name that is no input of the task, at most ``Limits.errors``."""
     unknown = islice((name for name in names if name not in known), limits().errors)
-    return [((_valid_start(name),), "the task has no such input") for name in unknown]
+    return [((name,), "the task has no such input") for name in unknown]
 
 
 def to_literals(
@@ -89,7 +95,7 @@ def to_literals(
     optional: Collection[str] = (),
     budget: Budget | None = None,
 ) -> dict[str, Literal]:
-    """Convert JSON values, enums, references, and literals of primitives to a task's inputs.
+    """Convert JSON values, and Python values that Pydantic writes as JSON, to a task's inputs.
 
     Args:
         values: The inputs by name.
@@ -100,147 +106,136 @@ def to_literals(
     Raises:
         InvalidInputs: With all errors, but at most ``Limits.errors``.
     """
-    converter, literals = Converter(budget or Budget()), {}
+    converter, literals, most = Converter(budget or Budget()), {}, limits().errors
     errors = unknown_inputs(values, kinds)
     for name, kind in kinds.items():
         if name in values:
             try:
-                literals[name] = converter.convert(name, values[name], kind, errors)
+                steps = converter.convert(name, values[name], kind)
+                literals[name], wrong = _attempt(steps, most)
+                errors += wrong
             except TooComplexError:
                 errors.append(((name,), TOO_LARGE))
         elif name not in optional:
             errors.append(((name,), "must be given"))
     if errors:
-        first = errors[: limits().errors]
-        raise InvalidInputs([(tuple(map(_valid_part, at)), what) for at, what in first])
+        raise InvalidInputs(errors[:most])
     return literals
 
 
+Steps = Generator[Error, None, Literal | None]
+"""Yields what is wrong with a value, and returns its literal if nothing is."""
+
+
+def _attempt(steps: Steps, most: int) -> tuple[Literal | None, list[Error]]:
+    """Return the literal, or the first errors."""
+    errors: list[Error] = []
+    try:
+        while len(errors) < most:
+            errors.append(next(steps))
+    except StopIteration as end:
+        return end.value, errors
+    return None, errors
+
+
 class Converter:
-    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up."""
+    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up.
+
+    A part of a dataclass or of a model, which Flyte stores as a whole, has `NOTHING` for a literal.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self._spend_on = budget.spend, budget.spend_on
         self._most_errors = limits().errors
         self._schemas = SchemaBuilder(budget)
 
-    def convert(self, name: str, value: Any, kind: LiteralType, errors: list[Error]) -> Literal:
-        """Convert one input, or add what is wrong with it to the errors."""
-        return self._literal(value, kind, self._schemas.of_type(kind), (name,), errors)
+    def convert(self, name: str, value: Any, kind: LiteralType) -> Steps:
+        """Convert one input."""
+        return self._literal(value, self._schemas.of_type(kind), (name,), 1)
 
-    def _literal(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, errors: list[Error]
-    ) -> Literal:
-        which = kind.WhichOneof("type")
+    def _literal(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
+        value, which = _as_json(value, schema.kind), schema.kind.WhichOneof("type")
         if which == "union_type" and "anyOf" in schema:
-            return self._union(value, kind, schema, at, errors)
-        if isinstance(value, Enum) and (which == "enum_type" or isinstance(value, str)):
-            value = value.name if which == "enum_type" else value.value
-        if type(value) is list and which == "collection_type" and "items" in schema:
-            self._spend(0)
-            of, of_schema = kind.collection_type, schema["items"]
-            items = [
-                self._literal(item, of, of_schema, (*at, index), errors)
-                for index, item in enumerate(value)
-            ]
-            return Literal(collection={"literals": items})
-        if type(value) is dict and which == "map_value_type" and "not" not in schema:
-            self._spend(0)
-            of, of_schema, entries = kind.map_value_type, schema["additionalProperties"], {}
-            for key, item in value.items():
-                self._spend_on(key)
-                if wrong := self._fault(key, TEXT):
-                    errors.append(((*at, key), wrong))
-                else:
-                    entries[key] = self._literal(item, of, of_schema, (*at, key), errors)
-            return Literal(map={"literals": entries})
-        if isinstance(value, Reference) and which in {"blob", "structured_dataset_type"}:
-            value = dict(value)
-        if isinstance(value, Literal):  # the app's own, such as a time; of another type, it fails
-            field, _ = PRIMITIVES.get(kind.simple, ("", None))
-            if value.scalar.primitive.WhichOneof("value") == field:
-                return value
-        if kind.simple == FLOAT and type(value) is int:
-            with suppress(OverflowError):  # a larger one is refused below
-                value = float(value)
-        wrong_parts = [*islice(self._faults(value, schema, at, len(at)), self._most_errors)]
-        if not wrong_parts:
-            if which in {"blob", "structured_dataset_type"}:
-                self._spend(0, kind.ByteSize())  # it is copied into the literal
-            try:
-                return _literal_of_checked(value, kind)
-            except (ValueError, OverflowError):  # a time that is in the year 10,000 in UTC
-                wrong_parts = [(at, _wrong_format(schema["format"]))]
-        if len(errors) < self._most_errors:
-            errors += wrong_parts
-        return Literal()
-
-    def _union(
-        self, value: Any, kind: LiteralType, schema: Schema, at: Location, errors: list[Error]
-    ) -> Literal:
-        """Choose the variant of a union as the SDK does.
-
-        This is the variant with the value's exact type, or else the only one that accepts it.
-        """
-        fitting: list[Literal] = []
-        failed: list[list[Error]] = []
-        for variant, variant_schema in zip(kind.union_type.variants, schema["anyOf"], strict=True):
-            wrong: list[Error] = []
-            literal = self._literal(value, variant, variant_schema, at, wrong)
-            if not wrong:
-                self._spend(0, variant.ByteSize())  # it is copied into the literal
-                fitting.append(Literal(scalar={"union": {"value": literal, "type": variant}}))
-                if EXACT.get(type(value)) == variant.simple and value not in NOT_FINITE:
-                    return fitting[-1]
-            elif variant_schema != SIMPLE[SimpleType.NONE]:
-                failed.append(wrong)
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            errors.append((at, f"matches {len(fitting)} types of the union: ambiguous"))
-        elif len(failed) == 1:
-            errors += failed[0]
-        else:
-            errors.append((at, "matches none of the types of the union"))
-        return Literal()
-
-    def _faults(self, value: Any, schema: Schema, at: Location, depth: int) -> Iterator[Error]:
-        """Yield what is wrong with a value of any type."""
+            return (yield from self._union(value, schema, at, depth))
         self._spend_on(value, depth)
+        made: Literal | None = None
         if "not" in schema:
             yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
         elif "$ref" in schema:
             target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            yield from self._faults(value, target, at, depth + 1)
+            made = yield from self._literal(value, target, at, depth + 1)
         elif "anyOf" in schema:
-            variants = schema["anyOf"]
-            fitting = (v for v in variants if not any(self._faults(value, v, at, depth + 1)))
-            if next(fitting, None) is None:
-                yield at, "matches none of the types of the union"
-            elif value in NOT_FINITE and next(fitting, None) is not None:
-                yield at, "may be a number or a text"
+            made = yield from self._union(value, schema, at, depth)
         elif wrong := self._fault(value, schema):
             yield at, wrong
         elif isinstance(value, list):
-            first, rest = schema.get("prefixItems", []), schema.get("items", {})
-            for index, item in enumerate(value):
-                of = first[index] if index < len(first) else rest
-                yield from self._faults(item, of, (*at, index), depth + 1)
+            made = yield from self._items(value, schema, at, depth)
         elif isinstance(value, dict):
-            yield from self._faults_of_fields(value, schema, at, depth)
+            made = yield from self._fields(value, schema, at, depth)
+        else:
+            made = NOTHING
+        if made is None or which in {"collection_type", "map_value_type"}:
+            return made
+        return self._stored(value, schema.kind)
 
-    def _faults_of_fields(
-        self, fields: dict[str, Any], schema: Schema, at: Location, depth: int
-    ) -> Iterator[Error]:
-        """Yield what is wrong with fields. The task knows the defaults of those left out."""
-        properties, rest = schema.get("properties", {}), schema.get("additionalProperties", {})
+    def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
+        """Choose the variant of a union as the SDK does.
+
+        This is the variant with the value's exact type, or else the only one that accepts it. In a
+        dataclass or a model, any may accept it: the task chooses.
+        """
+        is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
+        beside_null = [of for of in variants if of != NULL]
+        # The errors of a single variant say more than that none matches.
+        is_single, failed = len(beside_null) == 1, list[Error]()
+        fitting: list[Literal] = []
+        for of in variants:
+            steps = self._literal(value, of, at, depth + 1)
+            literal, errors = _attempt(steps, self._most_errors if is_single else 1)
+            if literal is None:
+                failed = errors if of != NULL else failed
+                continue
+            if is_declared:
+                self._spend(0, of.kind.ByteSize())  # it is copied into the literal
+                literal = Literal(scalar={"union": {"value": literal, "type": of.kind}})
+            fitting.append(literal)
+            is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
+            if is_exact and value not in NOT_FINITE:
+                return literal
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            yield at, f"matches {len(fitting)} types of the union: ambiguous"
+        elif is_single:
+            yield from failed
+        else:
+            yield at, "matches none of the types of the union"
+        return None
+
+    def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> Steps:
+        first, rest, literals = schema.get("prefixItems", []), schema.get("items", ANYTHING), []
+        for index, item in enumerate(items):
+            of = first[index] if index < len(first) else rest
+            literals.append((yield from self._literal(item, of, (*at, index), depth + 1)))
+        return None if None in literals else Literal(collection={"literals": literals})
+
+    def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Steps:
+        """Convert fields. The task knows the defaults of those left out."""
+        properties, rest = (
+            schema.get("properties", {}),
+            schema.get("additionalProperties", ANYTHING),
+        )
+        may_be_numbers = not properties and not schema.kind.HasField("map_value_type")
+        literals: dict[str, Literal | None] = {}
         for name in schema.get("required", []):
             self._spend(depth)
             if name not in fields:
+                literals[name] = None
                 yield (*at, name), "must be given"
         keys = set[str]()
         for name, item in fields.items():
             place = (*at, name)
+            literals[name] = None
             self._spend_on(name, depth)
             if name not in properties and rest is False:
                 yield place, "there is no such field"
@@ -248,11 +243,40 @@ class Converter:
                 yield place, wrong
             elif "propertyNames" in schema and not re.fullmatch(INTEGERS["pattern"], name):
                 yield place, "must be named by an integer, such as 10"
-            elif (key := name if properties else _key(name)) in keys:
+            elif (key := _key(name) if may_be_numbers else name) in keys:
                 yield place, "would be the same key as another, if they are numbers"
             else:
                 keys.add(key)
-                yield from self._faults(item, properties.get(name, rest), place, depth + 1)
+                of = properties.get(name, rest)
+                literals[name] = yield from self._literal(item, of, place, depth + 1)
+        return None if None in literals.values() else Literal(map={"literals": literals})
+
+    def _stored(self, value: Any, kind: LiteralType) -> Literal:
+        """Return the literal of a checked value that is neither a list nor a map of Flyte's."""
+        match kind.WhichOneof("type"):
+            case None:
+                return NOTHING
+            case "enum_type":
+                return Literal(scalar={"primitive": {"string_value": value}})
+            case "simple" if kind.simple in PRIMITIVES:
+                field, parse = PRIMITIVES[kind.simple]
+                return Literal(scalar={"primitive": {field: parse(value)}})
+            case "simple" if kind.simple == SimpleType.NONE:
+                return Literal(scalar={"none_type": {}})
+            case "simple":
+                return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
+        self._spend(0, kind.ByteSize())  # it is copied into the literal
+        given = {"uri": value} if isinstance(value, str) else value
+        name, stored = given.get("format", ""), {"uri": given["uri"]}
+        if kind.HasField("blob"):
+            of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
+            scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
+        else:
+            table = TableType(format=name)
+            table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
+            metadata = {"structured_dataset_type": table}
+            scalar = {"structured_dataset": stored | {"metadata": metadata}}
+        return Literal(scalar=scalar, hash=given.get("hash"))
 
     def _fault(self, value: Any, schema: Schema) -> str:
         """Return what is wrong with a value, apart from its items, or an empty text."""
@@ -267,7 +291,7 @@ class Converter:
         if members and not any(
             type(value) is type(member) and value == member for member in members
         ):
-            return f"must be {' or '.join(_valid_start(str(member)) for member in members[:10])}"
+            return f"must be {' or '.join(str(member)[:100] for member in members[:10])}"
         if name == "integer" and not -(2**63) <= value < 2**63:
             return "must be an integer of 64 bits"
         if name == "string":
@@ -279,23 +303,21 @@ class Converter:
 
 
 def _fault_of_text(text: str, form: str) -> str:
-    if _valid_start(text, len(text)) != text:  # JSON strings may contain lone surrogates
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON strings may contain lone surrogates
         return "must be Unicode text"
     if form == "uri" and not URI.match(text):
         return "must be of the format uri"
     if form in FORMATS:
-        pattern, parse, _ = FORMATS[form]
+        pattern, parse, example = FORMATS[form]
         try:
             if not re.fullmatch(pattern, text, re.ASCII):
                 raise ValueError
             parse(text)
         except (ValueError, OverflowError):
-            return _wrong_format(form)
+            return f"must be of the format {form}, such as {example}"
     return ""
-
-
-def _wrong_format(form: str) -> str:
-    return f"must be of the format {form}, such as {FORMATS[form][2]}"
 
 
 def _key(name: str) -> str:
@@ -308,33 +330,22 @@ def _key(name: str) -> str:
     return name
 
 
-def _valid_start(text: str, longest: int = 100) -> str:
-    return text[:longest].encode("utf-8", "replace").decode()
+def _as_json(value: Any, kind: LiteralType) -> Any:
+    """Return JSON for a Python value, such as a time, a dataclass or a file; otherwise the value.
 
-
-def _valid_part(part: object) -> str | int:
-    return part if type(part) is int else _valid_start(str(part))
-
-
-def _literal_of_checked(value: Any, kind: LiteralType) -> Literal:
-    match kind.WhichOneof("type"):
-        case "enum_type":
-            return Literal(scalar={"primitive": {"string_value": value}})
-        case "simple" if kind.simple in PRIMITIVES:
-            field, parse = PRIMITIVES[kind.simple]
-            return Literal(scalar={"primitive": {field: parse(value)}})
-        case "simple" if kind.simple == SimpleType.NONE:
-            return Literal(scalar={"none_type": {}})
-        case "simple":
-            return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
-    given = {"uri": value} if isinstance(value, str) else value
-    name, stored = given.get("format", ""), {"uri": given["uri"]}
-    if kind.HasField("blob"):
-        of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
-        scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
-    else:
-        table = TableType(format=name)
-        table.MergeFrom(kind.structured_dataset_type)  # a declared format comes first
-        metadata = {"structured_dataset_type": table}
-        scalar = {"structured_dataset": stored | {"metadata": metadata}}
-    return Literal(scalar=scalar, hash=given.get("hash"))
+    An Enum that Flyte knows as one is given by its name, another one by its value. For a union,
+    nothing changes: its variants follow.
+    """
+    if kind.simple == FLOAT and type(value) is int:
+        with suppress(OverflowError):  # a larger one is refused
+            return float(value)
+    if type(value) in TYPES or kind.HasField("union_type"):
+        return value
+    if isinstance(value, Enum):
+        return value.name if kind.HasField("enum_type") else value.value
+    with suppress(ValueError):
+        made = PYTHON.dump_python(value, mode="json")
+        if kind.HasField("blob") and "path" in made:  # a File, or a Dir
+            return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
+        return made
+    return value

@@ -17,18 +17,25 @@ from flyteidl2.task.common_pb2 import NamedParameter
 from .budget import TEXT, Budget, TooComplexError
 from .outputs import Reader, blob_kind
 
-Schema = dict[str, Any]
+
+class Schema(dict[str, Any]):
+    """A JSON Schema, with the type of Flyte's that it describes.
+
+    A part of a dataclass's or a model's schema has the type without fields.
+    """
+
+    kind = LiteralType()
+
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-UNSUPPORTED: Schema = {"not": {}}
-PICKLE = UNSUPPORTED | {"description": "a Python object, which Flyte stores as a pickle"}
-ANY_VALUE: Schema = {"type": ["string", "integer"]}
-INTEGERS: Schema = {"pattern": "^(0|-?[1-9][0-9]*)$"}
-DURATION: Schema = {
-    "type": "string",
-    "format": "duration",
-    "pattern": r"^-?P(?!$)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
-}
+PICKLE = "a Python object, which Flyte stores as a pickle"
+ANY_VALUE = Schema(type=["string", "integer"])
+INTEGERS = Schema(pattern="^(0|-?[1-9][0-9]*)$")
+DURATION = Schema(
+    type="string",
+    format="duration",
+    pattern=r"^-?P(?!$)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?$",
+)
 """As in ISO 8601, without months and years, whose length is not known."""
 
 TYPES: Mapping[type, str] = {
@@ -45,12 +52,12 @@ NAMES = {*TYPES.values()}
 PLAIN = (type(None), bool, int, float, str)  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
-    SimpleType.NONE: {"type": "null"},
-    SimpleType.INTEGER: {"type": "integer", "format": "int64"},
-    SimpleType.FLOAT: {"type": "number"},
-    SimpleType.STRING: {"type": "string"},
-    SimpleType.BOOLEAN: {"type": "boolean"},
-    SimpleType.DATETIME: {"type": "string", "format": "date-time"},
+    SimpleType.NONE: Schema(type="null"),
+    SimpleType.INTEGER: Schema(type="integer", format="int64"),
+    SimpleType.FLOAT: Schema(type="number"),
+    SimpleType.STRING: Schema(type="string"),
+    SimpleType.BOOLEAN: Schema(type="boolean"),
+    SimpleType.DATETIME: Schema(type="string", format="date-time"),
     SimpleType.DURATION: DURATION,
 }
 
@@ -123,40 +130,44 @@ class SchemaBuilder:
     def _of_type(self, kind: LiteralType, depth: int) -> Schema:
         self._spend(depth)
         given = self._reader.plain(kind.metadata)
-        if kind.WhichOneof("type") == "simple" and kind.simple == SimpleType.STRUCT:
-            if "pb_type" in given:
-                return _unsupported("a message, whose fields Flyte does not describe")
+        if kind.WhichOneof("type") != "simple" or kind.simple != SimpleType.STRUCT:
+            schema = self._structure(kind, depth)
+            schema = schema if "not" in schema else Schema(_plain_keywords(given) | schema)
+        elif "pb_type" in given:
+            schema = _unsupported("a message, whose fields Flyte does not describe")
+        else:
             schema = self._of_document(given, depth)
-            says_type = schema.keys() & {"type", "$ref", "anyOf", "not"}
-            return schema if says_type else {"type": "object", **schema}
-        schema = self._structure(kind, depth)
-        return schema if "not" in schema else _plain_keywords(given) | schema
+            if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
+                schema["type"] = "object"
+        schema.kind = kind
+        return schema
 
     def _structure(self, kind: LiteralType, depth: int) -> Schema:
         match kind.WhichOneof("type"):
             case "simple" if kind.simple in SIMPLE:
-                return dict(SIMPLE[kind.simple])
+                return Schema(SIMPLE[kind.simple])
             case "collection_type":
-                return {"type": "array", "items": self._of_type(kind.collection_type, depth + 1)}
+                return Schema(type="array", items=self._of_type(kind.collection_type, depth + 1))
             case "map_value_type":
                 items = self._of_type(kind.map_value_type, depth + 1)
-                return {"type": "object", "additionalProperties": items}
+                return Schema(type="object", additionalProperties=items)
             case "enum_type" if kind.enum_type.values:
                 self._spend(depth, TEXT * len(kind.enum_type.values) + kind.ByteSize())
-                return {"type": "string", "enum": [*kind.enum_type.values]}
+                return Schema(type="string", enum=[*kind.enum_type.values])
             case "blob":
                 of = blob_kind(kind.blob)
-                return dict(PICKLE) if of == "pickle" else _reference_to(of)
+                return _unsupported(PICKLE) if of == "pickle" else _reference_to(of)
             case "structured_dataset_type":
                 return _reference_to("dataframe")
             case "union_type" if kind.union_type.variants:
                 variants = [self._of_type(of, depth + 1) for of in kind.union_type.variants]
-                return dict(PICKLE) if PICKLE in variants else {"anyOf": variants}
+                can_be_given = _unsupported(PICKLE) not in variants
+                return Schema(anyOf=variants) if can_be_given else _unsupported(PICKLE)
         return _unsupported("a type that cannot be written as JSON")
 
-    def _of_document(self, given: Schema, depth: int) -> Schema:
+    def _of_document(self, given: dict[str, Any], depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
-        known: Schema = {}
+        known: dict[str, Any] = {}
         for definitions in (given.get("definitions"), given.get("$defs")):
             known |= definitions if isinstance(definitions, dict) else {}
         names = {
@@ -167,7 +178,8 @@ class SchemaBuilder:
         for name, schema in made.items():
             # An Enum. A model takes its names or its values, a dataclass in it only its values.
             if "enum" in schema:
-                made[name] = {"title": schema.pop("title", ""), "anyOf": [schema, ANY_VALUE]}
+                title = schema.pop("title", "")
+                made[name] = Schema(title=title, anyOf=[schema, ANY_VALUE])
         schema = self._of_schema(given, names, depth)
         self.definitions |= made
         return schema
@@ -176,8 +188,8 @@ class SchemaBuilder:
         """Copy the known keywords of a schema; ``names`` are its definitions' new names."""
         self._spend(depth)
         if not isinstance(given, dict):
-            return UNSUPPORTED if given is False else {}
-        kept = _plain_keywords(given)
+            return Schema({"not": {}} if given is False else {})
+        kept = Schema(_plain_keywords(given))
         if kept.get("format") == "base64":
             return _unsupported("bytes in a dataclass, whose decoder would keep them as text")
         for keyword, types in (("enum", PLAIN), ("required", (str,))):
@@ -217,23 +229,23 @@ class SchemaBuilder:
 
 
 def _reference_to(kind: str) -> Schema:
-    text = {"type": "string"}
-    uri = text | {"format": "uri"}
-    return {
-        "type": ["string", "object"],
-        "description": f"the URI of a {kind}",
-        "format": "uri",
-        "properties": {"kind": {"const": kind}, "uri": uri, "format": text, "hash": text},
-        "required": ["uri"],
-        "additionalProperties": False,
-    }
+    text, uri = Schema(type="string"), Schema(type="string", format="uri")
+    properties = {"kind": Schema(const=kind), "uri": uri, "format": text, "hash": text}
+    return Schema(
+        type=["string", "object"],
+        description=f"the URI of a {kind}",
+        format="uri",
+        properties=properties,
+        required=["uri"],
+        additionalProperties=False,
+    )
 
 
 def _unsupported(why: str) -> Schema:
-    return {**UNSUPPORTED, "description": why}
+    return Schema({"not": {}, "description": why})
 
 
-def _plain_keywords(given: Schema) -> Schema:
+def _plain_keywords(given: dict[str, Any]) -> dict[str, Any]:
     kept = {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
     default = kept.get("default")
     if isinstance(default, int | float) and not abs(default) < 2**53:  # rounded, or NaN
