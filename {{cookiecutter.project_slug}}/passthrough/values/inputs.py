@@ -106,13 +106,14 @@ def to_literals(
     Raises:
         InvalidInputs: With all errors, but at most ``Limits.errors``.
     """
-    converter, literals, most = Converter(budget or Budget()), {}, limits().errors
+    converter, most = Converter(budget or Budget()), limits().errors
+    literals: dict[str, Literal] = {}
     errors = unknown_inputs(values, kinds)
     for name, kind in kinds.items():
         if name in values:
             try:
-                steps = converter.convert(name, values[name], kind)
-                literals[name], wrong = _attempt(steps, most)
+                literal, wrong = _attempt(converter.convert(name, values[name], kind), most)
+                literals |= {name: literal} if literal else {}
                 errors += wrong
             except TooComplexError:
                 errors.append(((name,), TOO_LARGE))
