@@ -1,11 +1,9 @@
 """Retries and deadlines of calls to Flyte."""
 
-import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from itertools import islice
 
-import anyio
 import httpx
 import pytest
 from connectrpc.code import Code
@@ -21,17 +19,6 @@ from . import naive_endpoints
 router = APIRouter()
 router.include_router(streams.router)
 router.include_router(naive_endpoints.router)
-
-
-@router.get("/limited/{name}")
-async def limited(name: str) -> list[bool]:
-    """Return whether anyio and asyncio have recognised the cancellation of a call as their own."""
-    with anyio.move_on_after(0.5) as scope:
-        await naive_endpoints.log(name)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(0.5) as limit:
-            await naive_endpoints.log(name)
-    return [scope.cancelled_caught, limit.expired()]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +69,3 @@ def test_a_stream_has_a_deadline(
             told = "".join(islice(answer.iter_lines(), 9))
         assert '"status":504' in told.replace(" ", "")
         wait_until(lambda: local_flyte.open_calls(call) == 0)
-
-
-def test_a_deadline_of_the_endpoints_own_ends_a_call(alice: httpx.Client, counting: str) -> None:
-    assert alice.get(f"/limited/{counting}").json() == [True, True]

@@ -1,14 +1,10 @@
 """Makes the SDK's event loop safe: calls run in their caller's task."""
 
 import asyncio
-import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from anyio.lowlevel import checkpoint_if_cancelled
 from flyte import remote
-from flyte.syncify import syncify
 
 from .errors import NotForManyCallersError
 from .request_calls import request_calls
@@ -45,27 +41,6 @@ def change_loop() -> None:
     kind.iterate_in_loop_sync = iterate_in_loop_sync
     action: Any = remote.Action
     action.wait = wait  # the SDK's own prints, and swallows a cancellation
-    logs = sdk_object("flyte.remote._logs:Logs")
-    logs.tail = syncify(classmethod(_cancellable(logs.tail.fn.__func__)))
-
-
-def _cancellable(tail: Callable[..., AsyncGenerator[Any]]) -> Callable[..., AsyncGenerator[Any]]:
-    """Make a generator of log lines raise a cancellation, at which the SDK's own just ends.
-
-    Without that, a log that was cut off by a deadline would look whole.
-    """
-
-    @functools.wraps(tail)
-    async def cancellable(*args: Any, **options: Any) -> AsyncGenerator[Any]:
-        async with aclosing(tail(*args, **options)) as lines:
-            async for line in lines:
-                yield line
-        await checkpoint_if_cancelled()  # anyio recognises only its own cancellations
-        task = asyncio.current_task()
-        if request_calls().has_ended or (task and task.cancelling()):
-            raise asyncio.CancelledError
-
-    return cancellable
 
 
 def _refuse_to_block(call: Any) -> None:

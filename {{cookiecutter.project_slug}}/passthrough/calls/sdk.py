@@ -24,9 +24,8 @@ SDK_NAMES = {
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte.remote._auth_metadata:get_auth_metadata": "",
-    # loop: calls run in the caller's task, and what is cancelled does not just end
+    # loop: calls run in the caller's task, and are cancelled with it
     "flyte.remote:Action.wait": "quiet wait_for",
-    "flyte.remote._logs:Logs.tail.fn": "action_id",
     "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
     "flyte.syncify:syncify._bg_loop.is_in_loop": "",
     "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",

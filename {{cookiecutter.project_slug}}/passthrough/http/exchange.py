@@ -5,6 +5,7 @@ from concurrent import futures
 from typing import Any, Self
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -180,6 +181,7 @@ class Exchange:
         self.calls.has_sent()
         kind = message["type"]
         if kind.endswith(".start"):
+            await checkpoint_if_cancelled()  # or what was cut off, such as a log, would look whole
             message = self._begin(message)
             if self.is_event_stream:
                 self._held = message
