@@ -90,7 +90,7 @@ class Proxy:
         self.meets: Callable[[bytes], object] = lambda _: True
         """Decides by a request's head whether the fault applies to its answer."""
         self._to_port, self._to_tls = to_port, to_tls
-        self._open, self._dead = set[asyncio.StreamWriter](), set[asyncio.StreamWriter]()
+        self._open = set[asyncio.StreamWriter]()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
@@ -108,10 +108,6 @@ class Proxy:
     def never_answer_hellos(self) -> None:
         """Accept connections, and never answer."""
         self._run(self._serve(self._keep))
-
-    def die(self) -> None:
-        """Forward nothing more on the connections that exist, in either direction."""
-        self._dead |= self._open
 
     def close(self) -> None:
         """Close everything."""
@@ -158,10 +154,9 @@ class Proxy:
         fault: Fault | None = None
 
         async def forward(part: bytes, to: asyncio.StreamWriter) -> None:
-            if to not in self._dead:
-                self.forwarded += len(part)
-                to.write(part)
-                await to.drain()
+            self.forwarded += len(part)
+            to.write(part)
+            await to.drain()
 
         async def ask() -> None:
             nonlocal fault

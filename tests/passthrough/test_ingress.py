@@ -6,7 +6,6 @@ Flyte is behind an nginx that offers HTTP/2, as ingresses do.
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import pytest
@@ -93,15 +92,3 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
             wait_until(lambda: nothing_flows(wire))
             assert [alice.get("/me").status_code for _ in range(10)] == [200] * 10
         wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
-
-
-def test_connections_that_have_died_cost_a_single_deadline(
-    url: str, wire: Proxy, local_flyte: LocalFlyte
-) -> None:
-    with client_of(url, "alice") as alice, ThreadPoolExecutor(8) as threads:
-        with local_flyte.hang("UserInfo"):  # so that each call has a connection
-            calls = [threads.submit(alice.get, "/me") for _ in range(8)]
-            wait_until(lambda: local_flyte.open_calls("UserInfo") == 8)
-        assert all(call.result().is_success for call in calls)
-        wire.die()
-        assert [alice.get("/me").status_code for _ in range(3)] == [504, 200, 200]

@@ -18,7 +18,6 @@ from .errors import DeadlineExceededError
 from .large_lists import correct_filters, list_in_parts
 from .redaction import safe_errors
 from .request_calls import request_calls
-from .transport import HttpClient
 
 Context = RequestContext[Any, Any]
 
@@ -36,8 +35,8 @@ class CallerInterceptor:
     acts_as_the_caller = True
     _propagator = TraceContextTextMapPropagator()
 
-    def __init__(self, is_plaintext: bool, client: HttpClient) -> None:
-        self._is_plaintext, self._client = is_plaintext, client
+    def __init__(self, is_plaintext: bool) -> None:
+        self._is_plaintext = is_plaintext
 
     async def intercept_unary(
         self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
@@ -64,7 +63,6 @@ class CallerInterceptor:
                 async with asyncio.timeout(calls.deadline.timeout):
                     answer = await ask()
         except TimeoutError:
-            self._client.forget_connections(began)
             raise DeadlineExceededError(method) from None
         finally:
             calls.seconds += time.perf_counter() - began

@@ -46,11 +46,10 @@ def change_sessions() -> None:
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
         made = await create(endpoint, **(options | unused))
-        client = HttpClient(made.tls_ca_cert, is_plaintext=made.insecure)
         session = dataclasses.replace(
             made,
-            interceptors=(CallerInterceptor(made.insecure, client),),
-            http_client=client,
+            interceptors=(CallerInterceptor(made.insecure),),
+            http_client=HttpClient(made.tls_ca_cert, is_plaintext=made.insecure),
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
         return session

@@ -1,7 +1,5 @@
 """The HTTP client of calls to Flyte."""
 
-import functools
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,30 +33,18 @@ class HttpClient:
             is_plaintext: Whether Flyte and its clusters may be called without TLS.
         """
         self._is_plaintext = is_plaintext
-        self._transport = functools.partial(
-            pyqwest.HTTPTransport,
+        transport = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
             pool_max_idle_per_host=100,  # the default of 2 would make new ones for most calls
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
-            tcp_keepalive_interval=5.0,  # a stream whose connection has died ends after 30 seconds
+            tcp_keepalive_interval=5.0,  # a connection that has died is closed after 30 seconds
             follow_redirects=False,  # a redirect would send credentials to another host
             tls_ca_cert=tls_ca_cert,
             tls_include_system_certs=tls_ca_cert is None,
             use_system_dns=True,
             enable_otel=False,  # its spans would hold URLs, which may be signed
         )
-        self._connect()
-
-    def _connect(self) -> None:
-        self._client, self._since = pyqwest.Client(self._transport()), time.perf_counter()
-
-    def forget_connections(self, since: float) -> None:
-        """Make later requests on new connections: one from this ``perf_counter()`` had no answer.
-
-        Idle connections may be dead, as after a failover: each would cost a caller the timeout.
-        """
-        if self._since < since:  # else they have been replaced meanwhile
-            self._connect()
+        self._client = pyqwest.Client(transport)
 
     async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
         """Send a request with one message to Flyte, and return its response."""
