@@ -11,9 +11,6 @@ from .request_calls import request_calls
 
 logger = logging.getLogger(__name__)
 
-MOST_PAGES = 100
-"""How many pages are asked for, for one request, once one was too large; then the list ends."""
-
 
 async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer: type) -> Any:
     """Ask for a page of a list, or for a smaller one if that is too large.
@@ -30,31 +27,24 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
     Raises:
         TooLargeError: An entry is too large, and Flyte's token does not tell how to go on after it.
     """
-    lists, received = request_calls().lists, request_calls().received
-    page = getattr(request, "request", request)
-    wanted = page.limit
-    page.limit = min(wanted, lists.page_size or wanted)
+    calls, page = request_calls(), getattr(request, "request", request)
+    before = calls.received.bytes
     while True:
-        lists.pages += 1
-        before = received.bytes
         try:
-            found = await call()
+            return await call()
         except TooLargeError:
-            received.bytes = before  # the page is not kept
-            if page.limit > 1 and lists.pages < MOST_PAGES:
-                page.limit = lists.page_size = page.limit // 2
+            calls.received.bytes = before  # the page is not kept
+            if page.limit > 1:
+                page.limit //= 2
                 continue
             if page.token.strip("0123456789"):
                 raise
-            if not lists.left_out:
+            if not calls.left_out:
                 logger.warning("A list is shown without its entries that are too large")
-            lists.left_out += 1
-            found = answer()
-            rest = str(int(page.token or 0) + 1) if lists.pages < MOST_PAGES else ""
-            getattr(found, "projects", found).token = rest
-        if lists.page_size:
-            lists.page_size *= 2
-        return found
+            calls.left_out += 1
+            rest = answer()
+            getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)
+            return rest
 
 
 def correct_filters(filters: Iterable[Filter]) -> None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -64,30 +63,20 @@ class Deadline:
             self._scope.deadline = math.inf
 
 
-@dataclass
-class Lists:
-    """The lists of a request, some of whose entries may be too large."""
-
-    left_out: int = 0
-    """How many entries are not shown."""
-    pages: int = 0
-    """How many pages have been read."""
-    page_size: int = 0
-    """How many entries the next page has, if not as many as wanted."""
-
-
 class RequestCalls:
     """One request's open calls to Flyte, what they have received, and how much time they have."""
 
     def __init__(self, deadline: Deadline | None = None, request_id: str | None = None) -> None:
         """Begin a request; the ``request_id`` is sent to Flyte. By default it has no deadline."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
-        self.sender, self.lists = Sender(), Lists()
+        self.sender = Sender()
         self.received = Received(self.sender)
         self.tasks: dict[Any, remote.TaskDetails] = {}
         """Those that have been fetched."""
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
+        self.left_out = 0
+        """How many entries of lists are not shown, because they are too large."""
         self.run = ""
         """The name of the run that the request has started last."""
         self.has_ended = False

@@ -210,8 +210,8 @@ class Exchange:
         if start["status"] == 413 and content.startswith(b"text/plain"):
             raise HTTPException(413, "Content Too Large")
         added = {**RAW_HEADERS, b"x-request-id": str(self.calls.request_id).encode()}
-        if self.calls.lists.left_out:
-            added[b"x-left-out"] = str(self.calls.lists.left_out).encode()
+        if self.calls.left_out:
+            added[b"x-left-out"] = str(self.calls.left_out).encode()
         headers += [(name, value) for name, value in added.items() if name not in given]
         self.calls.deadline.remove()
         self.is_event_stream = self._is_http and content.startswith(b"text/event-stream")
