@@ -2,7 +2,6 @@
 
 import functools
 import os
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,17 +11,18 @@ from starlette.responses import Response
 from .harness import Class, Extractors, SdkMiddleware, import_copy
 
 
-@pytest.fixture(scope="session")
-def passthrough_auth() -> ModuleType:
-    return import_copy("passthrough_auth")
+@pytest.fixture
+def anyio_backend() -> str:
+    """What runs tests that are coroutines."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")
-def cls(passthrough_auth: ModuleType) -> Class:
+def cls() -> Class:
     """Our class; the SDK's when `test_sdk.py` runs these tests."""
     if os.environ.get("PASSTHROUGH_AUTH_CLASS") == "sdk":
         return SdkMiddleware
-    return passthrough_auth.FastAPIPassthroughAuthMiddleware
+    return import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware
 
 
 @pytest.fixture(scope="module", params=["as it is", "overriding"])

@@ -1,8 +1,9 @@
-"""Shared helpers: the file under test, an ASGI client, and a server on a real socket."""
+"""What the tests share: the file under test, an application, requests to it, and a server."""
 
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import socket
 import sys
@@ -10,11 +11,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.client import parse_headers
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import pytest
 import uvicorn
@@ -42,8 +42,18 @@ ALICE = (b"authorization", b"Bearer alice")
 IS_ALICE = {"authorization": "Bearer alice"}
 COOKIE = (b"cookie", b"session=alice")
 EVIL = (b"origin", b"https://evil.example")
+PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 """The scope of a server that can deny a WebSocket with a response."""
+REFUSALS = {
+    "Authentication credentials required": 401,
+    "Conflicting Authorization headers": 400,
+    "Conflicting cookies": 400,
+    "Malformed credentials": 400,
+    "Credentials too large": 431,
+    "Cross-site request refused": 403,
+}
+"""The details of all refusals, and their statuses."""
 
 
 def case(name: str, *values: Any) -> Any:
@@ -74,11 +84,6 @@ def metadata() -> dict[str, str]:
     return dict(get_auth_metadata())
 
 
-def who() -> str:
-    """Return the Authorization that a call to Flyte would have here, or "nobody"."""
-    return metadata().get("authorization", "nobody")
-
-
 def get(*headers: Header, path: str = "/", method: str = "GET", **more: Any) -> dict[str, Any]:
     """Return an ASGI 3 HTTP scope as a server would make it."""
     scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1"}
@@ -99,12 +104,31 @@ def websocket(*headers: Header, **more: Any) -> dict[str, Any]:
     return {**scope, "type": "websocket"}
 
 
+async def reply(send: Send, body: bytes, *headers: Header) -> None:
+    all_headers = [(b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, as an application, with the credentials that a call to Flyte has here."""
+    told = json.dumps(metadata())
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": told})
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    while (await receive()).get("more_body"):
+        pass
+    await reply(send, told.encode())
+
+
 @dataclass
 class Answer:
-    """The messages that an application sent, and the credentials it saw."""
+    """The messages that an application sent."""
 
-    messages: list[Message] = field(default_factory=list)
-    seen: list[dict[str, str]] = field(default_factory=list)
+    messages: list[Message]
 
     @property
     def status(self) -> int:
@@ -116,50 +140,26 @@ class Answer:
     def headers(self) -> list[Header]:
         return list(self.messages[0]["headers"])
 
-    def header(self, name: bytes) -> list[bytes]:
-        return [value for key, value in self.headers if key.lower() == name]
-
     @property
     def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.messages[1:])
+        """The response's body; the first text of an accepted WebSocket."""
+        text = self.messages[1].get("text", "").encode()
+        return text or b"".join(message.get("body", b"") for message in self.messages[1:])
 
     @property
-    def credentials(self) -> dict[str, str]:
-        """The credentials that the application saw; fails unless it ran exactly once."""
-        assert len(self.seen) == 1, f"the application ran {len(self.seen)} times"
-        return self.seen[0]
+    def credentials(self) -> dict[str, str] | None:
+        """The credentials that `tell` saw; None if the request was refused."""
+        return json.loads(self.body) if self.status in (200, 101) else None
 
     def refused(self, detail: str) -> bool:
-        """Tell whether the application never ran, and the answer has this detail."""
-        return not self.seen and self.body == b'{"detail":"%b"}' % detail.encode()
-
-
-class Probe:
-    """An application that answers 200 (or accepts) and records its credentials."""
-
-    def __init__(self, *response_headers: Header) -> None:
-        self.seen: list[dict[str, str]] = []
-        self.response_headers = response_headers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.seen.append(metadata())
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": 1000})
-        else:
-            await reply(send, b"ok", *self.response_headers)
-
-
-async def reply(send: Send, body: bytes, *headers: Header) -> None:
-    all_headers = [(b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": 200, "headers": all_headers})
-    await send({"type": "http.response.body", "body": body})
+        """Tell whether this is the refusal with that detail."""
+        body = b'{"detail":"%b"}' % detail.encode()
+        return (self.status, self.body) == (REFUSALS[detail], body)
 
 
 async def request(app: ASGIApp, scope: Scope) -> Answer:
     """Run one scope through the application as a server would; a WebSocket only connects."""
-    answer = Answer()
+    messages: list[Message] = []
     body = {"type": "http.request", "body": b"", "more_body": False}
     inbox = [{"type": "websocket.connect"} if scope["type"] == "websocket" else body]
 
@@ -167,79 +167,26 @@ async def request(app: ASGIApp, scope: Scope) -> Answer:
         return inbox.pop() if inbox else {"type": f"{scope['type']}.disconnect"}
 
     async def send(message: Message) -> None:
-        answer.messages.append(message)
+        messages.append(message)
 
     await app(scope, receive, send)
-    return answer
+    return Answer(messages)
 
 
 def ask(make: Class, scope: Scope, /, *arguments: Any, **options: Any) -> Answer:
-    """Wrap a fresh probe in the middleware with these arguments and send it one scope."""
-    probe = Probe()
-    answer = asyncio.run(request(make(probe, *arguments, **options), scope))
-    answer.seen = probe.seen
+    """Send one scope to `tell` in the middleware with these arguments.
+
+    It must run exactly once, or not at all if the request is refused.
+    """
+    runs = []
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        runs.append(scope)
+        await tell(scope, receive, send)
+
+    answer = asyncio.run(request(make(counted, *arguments, **options), scope))
+    assert len(runs) == (answer.status in (200, 101))
     return answer
-
-
-class Response(NamedTuple):
-    """A response received over a socket."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Connection:
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._socket.close()
-
-    def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def read_exactly(self, length: int) -> bytes:
-        data = self._file.read(length)
-        assert len(data) == length, f"connection closed; got {data!r}"
-        return data
-
-    def read_response(self) -> Response:
-        status = self._file.readline().split()[1]
-        headers = {name.lower(): value for name, value in parse_headers(self._file).items()}
-        body = self.read_exactly(int(headers.get("content-length", "0")))
-        return Response(int(status), headers, body)
-
-    def ask(self, method: str, path: str, *lines: str, body: bytes = b"") -> Response:
-        """Send one request, headers given as lines, and read the response."""
-        self.send(message(method, path, *lines, body=body))
-        return self.read_response()
-
-    def open_websocket(self, path: str, *lines: str) -> Response:
-        """Send a WebSocket handshake and read the answer to it."""
-        handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
-        handshake.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
-        return self.ask("GET", path, *handshake, *lines)
-
-    def read_text_frame(self) -> str:
-        """Read one short unmasked WebSocket text frame (RFC 6455 5.2)."""
-        first, length = self.read_exactly(2)
-        assert first == 0x81
-        return self.read_exactly(length).decode()
-
-
-def message(method: str, path: str, *lines: str, body: bytes = b"") -> bytes:
-    """Return an HTTP/1.1 request as bytes; header lines are Latin-1."""
-    if body:
-        lines = (*lines, f"Content-Length: {len(body)}")
-    head = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: app.example.com", *lines, "", ""])
-    return head.encode("latin-1") + body
 
 
 @contextlib.contextmanager
@@ -248,8 +195,7 @@ def serve(app: ASGIApp, *, loop: str, http: str, **options: Any) -> Iterator[int
     options |= {"loop": loop, "http": http, "lifespan": "off", "log_level": "critical"}
     options |= {"timeout_keep_alive": 120}  # longer than clients', so that they close first
     server = uvicorn.Server(uvicorn.Config(app, **options))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:

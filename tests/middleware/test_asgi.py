@@ -1,41 +1,31 @@
 """What the server, the application, subclasses and callers of dispatch see; and WebSockets."""
 
-import asyncio
 import contextvars
+import json
 from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from .harness import (
-    ALICE,
-    COOKIE,
-    IS_ALICE,
-    Class,
-    Probe,
-    ask,
-    get,
-    metadata,
-    websocket,
-)
+from .harness import ALICE, COOKIE, IS_ALICE, Class, ask, get, metadata, tell, websocket
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "something.else"])
-def test_other_scopes_pass_untouched(cls: Class, kind: str) -> None:
-    passed: list[tuple[Any, ...]] = []
+async def test_other_scopes_pass_untouched(cls: Class, kind: str) -> None:
+    passed: list[object] = []
 
-    async def app(*arguments: Any) -> None:
-        passed.append(arguments)
+    async def app(*arguments: object) -> None:
+        passed.extend(arguments)
 
     given = ({"type": kind}, object(), object())
-    asyncio.run(cls(app)(*given))
-    assert [all(a is b for a, b in zip(passed[0], given, strict=True))] == [True]
+    await cls(app)(*given)
+    assert [*map(id, passed)] == [*map(id, given)]
 
 
-def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None:
+async def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     sent: list[Message] = [
         {"type": "http.response.start", "status": 200, "headers": [], "trailers": True},
@@ -59,31 +49,21 @@ def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None:
         assert variable.get() == "endpoint"
         arrived.append(message)
 
-    async def run() -> None:
-        await cls(app)(get(ALICE), receive, send)
-        assert variable.get() == "endpoint"
-
-    asyncio.run(run())
-    assert [a is b for a, b in zip(arrived, sent, strict=True)] == [True] * 4
+    await cls(app)(get(ALICE), receive, send)
+    assert variable.get() == "endpoint"
+    assert [*map(id, arrived)] == [*map(id, sent)]
 
 
-def test_dispatch_may_be_called_directly(cls: Class) -> None:
-    app = cls(Probe(), None, {"/health"})
-    seen = []
+async def test_dispatch_may_be_called_directly(cls: Class) -> None:
+    app = cls(tell, None, {"/health"})
 
     async def call_next(request: Request) -> Response:
-        seen.append((request.url.path, metadata()))
-        return PlainTextResponse("next")
-
-    async def run(*scopes: Scope) -> list[Response]:
-        responses = [await app.dispatch(Request(scope), call_next) for scope in scopes]
-        assert metadata() == {}
-        return responses
+        return JSONResponse(metadata())
 
     scopes = get(ALICE), get(ALICE, path="/health"), get()
-    with_alice, health, nobody = asyncio.run(run(*scopes))
-    assert (with_alice.body, health.body) == (b"next", b"next")
-    assert seen == [("/", IS_ALICE), ("/health", {})]
+    alice, health, nobody = [await app.dispatch(Request(scope), call_next) for scope in scopes]
+    assert metadata() == {}
+    assert (json.loads(alice.body), health.body) == (IS_ALICE, b"{}")
     assert nobody.status_code == 401
     assert nobody.body == b'{"detail":"Authentication credentials required"}'
     assert nobody.headers["www-authenticate"] == "Bearer"
@@ -101,32 +81,27 @@ def test_a_subclass_may_override_dispatch(cls: Class) -> None:
 
     answer = ask(Stamping, get(ALICE))
     assert answer.credentials == IS_ALICE
-    assert answer.header(b"x-stamp") == [b"1"]
+    stamp = (b"x-stamp", b"1")
+    assert answer.headers[1:] == [stamp]
+    assert ask(Stamping, get(COOKIE)).headers[1:] == [stamp, (b"vary", b"Cookie")]
     assert ask(Stamping, get()).status == 401
     assert ask(Stamping, get(path="/teapot")).status == 418
 
 
-def test_an_accepted_websocket_has_its_callers_credentials(cls: Class) -> None:
-    def from_query(connection: Any) -> tuple[str, str] | None:
+def test_an_accepted_websocket_has_its_callers_credentials(either: Class) -> None:
+    """An overridden ``dispatch`` is for HTTP only."""
+    assert ask(either, websocket()).status == 1008
+    both = IS_ALICE | {"cookie": "session=alice"}
+    assert ask(either, websocket(ALICE, COOKIE)).credentials == both
+
+    def from_query(connection: Any) -> tuple[str, str]:
         return ("x-token", connection.query_params["t"])
 
-    answer = ask(cls, websocket(ALICE, COOKIE))
-    assert answer.status == 101
-    assert answer.credentials == IS_ALICE | {"cookie": "session=alice"}
-    assert ask(cls, websocket(query_string=b"t=5"), [from_query]).credentials == {"x-token": "5"}
-
-
-def test_a_websocket_of_a_subclass_with_its_own_dispatch_is_checked(cls: Class) -> None:
-    class Overriding(cls):  # type: ignore[misc]
-        async def dispatch(self, *_: Any) -> Response:
-            raise AssertionError("not for WebSockets")
-
-    assert ask(Overriding, websocket()).seen == []
-    assert ask(Overriding, websocket(ALICE)).credentials == IS_ALICE
+    assert ask(either, websocket(query_string=b"t=5"), [from_query]).credentials == {"x-token": "5"}
 
 
 def test_credentials_are_those_that_a_request_would_be_served_with(cls: Class) -> None:
-    app = cls(Probe(), None, {"/health"})
+    app = cls(tell, None, {"/health"})
     assert app.credentials(get(ALICE, COOKIE)) == IS_ALICE | {"cookie": "session=alice"}
     assert app.credentials(get(ALICE, path="/health")) == {}
     with pytest.raises(HTTPException) as refusal:

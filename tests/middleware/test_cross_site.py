@@ -16,91 +16,82 @@ from .harness import (
     DENIAL,
     EVIL,
     IS_ALICE,
+    PREFLIGHT,
+    Answer,
     Class,
     Header,
-    Probe,
     ask,
     get,
     post,
     request,
+    tell,
     websocket,
 )
 
+SITE, ORIGIN = b"sec-fetch-site", b"origin"
 HERE, TRUSTED = b"https://app.example.com", b"https://ui.example"
-Sources = list[tuple[bytes | None, bytes | None]]
-"""The values of Sec-Fetch-Site and Origin, which say where a request comes from."""
-FOREIGN: Sources = [(b"cross-site", None), (b"same-site", None), (b"same-site", HERE)]
-FOREIGN += [(b"same-origin, cross-site", None), (b"Same-Origin", None)]
-FOREIGN += [(None, b"null"), (None, b"https://evil.example"), (None, b"https://x.app.example.com")]
-FOREIGN += [(None, HERE + b".evil.example"), (None, HERE + b":8443"), (None, b"https://x://app")]
-FOREIGN += [(b"cross-site", b"http://ui.example"), (b"cross-site", TRUSTED + b", " + HERE)]
-OWN: Sources = [(None, None), (b"same-origin", b"https://evil.example"), (b"none", None)]
-OWN += [(None, HERE), (None, HERE.upper()), (None, b"http://app.example.com")]
-OWN += [(b"cross-site", TRUSTED)]
-OTHERS = [COOKIE, (b"authorization", b"Basic YTpi"), (b"authorization", b"Negotiate YII=")]
-OTHERS += [(b"authorization", b"DPoP x"), (b"authorization", b"Bearers x"), (b"x-api-key", b"k")]
+FOREIGN = [
+    *([(SITE, site)] for site in (b"cross-site", b"same-site", b"Same-Origin")),
+    *([(ORIGIN, origin)] for origin in (b"null", b"https://x.app.example.com", b"https://x://app")),
+    *([(ORIGIN, HERE + more)] for more in (b".evil.example", b":8443", b", " + HERE)),
+    [EVIL],
+    [(SITE, b"same-site"), (ORIGIN, HERE)],
+    [(SITE, b"cross-site"), (ORIGIN, b"http://ui.example")],
+    [(SITE, b"cross-site"), (ORIGIN, TRUSTED + b", " + HERE)],
+    [(SITE, b"cross-site"), (SITE, b"same-origin")],  # of two, neither counts
+    [(ORIGIN, b"null"), (ORIGIN, HERE)],
+]
+OWN = [
+    [],
+    [(SITE, b"none")],
+    *([(ORIGIN, origin)] for origin in (HERE, HERE.upper(), b"http://app.example.com")),
+    [(SITE, b"same-origin"), EVIL],
+    [(SITE, b"cross-site"), (ORIGIN, TRUSTED)],
+]
+OTHERS = [COOKIE, (b"x-api-key", b"k")]
+OTHERS += [(b"authorization", value) for value in (b"Basic YTpi", b"DPoP x", b"Bearers x")]
 BEARERS = [ALICE, (b"authorization", b"bearer alice")]
-Scopes = Callable[..., dict[str, Any]]
 both_kinds = pytest.mark.parametrize("scope", [post, websocket])
+Scopes = Callable[..., dict[str, Any]]
 
 
-def source(site: bytes | None, origin: bytes | None) -> list[Header]:
-    found = [(b"sec-fetch-site", site), (b"origin", origin)]
-    return [(name, value) for name, value in found if value is not None]
-
-
-def send(cls: Class, scope: dict[str, Any], **options: Any) -> Any:
+def send(cls: Class, scope: dict[str, Any], ambient: bool = False) -> Answer:
     extractors = [cls.extract_authorization_header, cls.extract_cookie_header]
     extractors.append(cls.extract_custom_header("x-api-key"))
-    return ask(
-        cls, scope, extractors, trusted_origins=["https://ui.example", "http://a"], **options
-    )
+    origins = ["https://ui.example", "http://a"]
+    return ask(cls, scope, extractors, trusted_origins=origins, assume_ambient=ambient)
 
 
 @pytest.mark.parametrize("where", FOREIGN)
 @both_kinds
 def test_an_unsafe_request_from_another_site_cannot_use_ambient_credentials(
-    cls: Class, scope: Scopes, where: tuple[bytes, bytes]
+    cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
-    answer = send(cls, scope(COOKIE, *source(*where), **DENIAL))
-    assert answer.status == 403
-    assert answer.refused("Cross-site request refused")
+    for credential in OTHERS:
+        answer = send(cls, scope(credential, *where, **DENIAL))
+        assert answer.refused("Cross-site request refused")
+        assert send(cls, get(credential, *where)).status == 200
+    for bearer in BEARERS:  # no page can send one without a preflight
+        for headers in ([bearer], [COOKIE, bearer]):
+            assert send(cls, scope(*headers, *where)).credentials
+            answer = send(cls, scope(*headers, *where, **DENIAL), ambient=True)
+            assert answer.refused("Cross-site request refused")
 
 
 @pytest.mark.parametrize("where", OWN)
 @both_kinds
 def test_own_and_trusted_pages_and_other_clients_may_use_all_credentials(
-    cls: Class, scope: Scopes, where: tuple[bytes, bytes]
+    cls: Class, scope: Scopes, where: list[Header]
 ) -> None:
     for credential in (*OTHERS, *BEARERS):
         for ambient in (True, False):
-            answer = send(cls, scope(credential, *source(*where)), assume_ambient=ambient)
-            assert answer.status in (200, 101)
-
-
-@pytest.mark.parametrize("bearer", BEARERS)
-def test_a_page_of_another_site_needs_a_bearer_token(cls: Class, bearer: Header) -> None:
-    for more in ([], [COOKIE], source(b"cross-site", None)):
-        assert send(cls, post(bearer, EVIL, *more)).status == 200
-        assert send(cls, post(bearer, EVIL, *more), assume_ambient=True).status == 403
-
-
-@pytest.mark.parametrize("credential", OTHERS)
-def test_no_other_credential_will_do(cls: Class, credential: Header) -> None:
-    assert send(cls, post(credential, EVIL)).status == 403
-    assert send(cls, get(credential, EVIL)).status == 200
+            assert send(cls, scope(credential, *where), ambient).credentials
 
 
 def test_a_bearer_token_that_an_extractor_makes_will_not_do(cls: Class) -> None:
     made = [lambda _: ("authorization", "Bearer service")]
     assert ask(cls, post(EVIL), made).status == 403
     assert ask(cls, post(), made).status == 200
-
-
-@pytest.mark.parametrize("twice", [b"sec-fetch-site", b"origin"])
-def test_of_two_sources_neither_counts(cls: Class, twice: bytes) -> None:
-    values = (b"cross-site", b"same-origin") if twice == b"sec-fetch-site" else (b"null", HERE)
-    assert send(cls, post(COOKIE, *((twice, value) for value in values))).status == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "get", "QUERY", ""])
@@ -111,7 +102,7 @@ def test_every_method_but_the_safe_ones_is_unsafe(cls: Class, method: str) -> No
 
 
 def test_an_origin_is_refused_if_there_is_no_host_to_compare(cls: Class) -> None:
-    scope = post() | {"headers": [COOKIE, (b"origin", b"null")]}
+    scope = post() | {"headers": [COOKIE, (ORIGIN, b"null")]}
     assert ask(cls, scope).status == 403
 
 
@@ -123,28 +114,23 @@ INVALID += ["https://UI.example", "https://", "https://user@ui.example", "https:
 def test_an_invalid_origin_is_refused_at_construction(cls: Class, invalid: str) -> None:
     expected = re.escape(f"not an origin such as 'https://example.com': {invalid!r}")
     with pytest.raises(ValueError, match=expected):
-        cls(Probe(), trusted_origins=[invalid])
-
-
-PREFLIGHT = [(b"origin", b"https://ui.example"), (b"access-control-request-method", b"POST")]
-
-
-def test_an_incomplete_preflight_is_refused(cls: Class) -> None:
-    for headers in (PREFLIGHT[:1], PREFLIGHT[1:], [PREFLIGHT[0], (PREFLIGHT[1][0], b"")]):
-        assert ask(cls, get(*headers, method="OPTIONS")).status == 401
-    for method in ("options", "POST"):
-        assert ask(cls, get(*PREFLIGHT, method=method)).status == 401
-
-
-def test_a_preflight_with_credentials_is_an_ordinary_request(cls: Class) -> None:
-    assert ask(cls, get(*PREFLIGHT, ALICE, method="OPTIONS")).credentials == IS_ALICE
+        cls(tell, trusted_origins=[invalid])
 
 
 def test_a_preflight_passes_to_cors_middleware_inside_without_credentials(cls: Class) -> None:
-    assert ask(cls, get(*PREFLIGHT, method="OPTIONS")).credentials == {}
+    preflight = get(*PREFLIGHT, method="OPTIONS")
+    assert ask(cls, preflight).credentials == {}
     origins = ["https://ui.example"]
     inside = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["POST"])
-    app = Starlette(middleware=[Middleware(cls), inside])
-    answer = asyncio.run(request(app, get(*PREFLIGHT, method="OPTIONS")))
+    answer = asyncio.run(request(Starlette(middleware=[Middleware(cls), inside]), preflight))
     assert answer.status == 200
     assert (b"access-control-allow-origin", b"https://ui.example") in answer.headers
+
+
+def test_only_a_complete_preflight_without_credentials_is_one(cls: Class) -> None:
+    origin, method = PREFLIGHT
+    for headers in ([origin], [method], [origin, (method[0], b"")]):
+        assert ask(cls, get(*headers, method="OPTIONS")).status == 401
+    for other in ("options", "POST"):
+        assert ask(cls, get(*PREFLIGHT, method=other)).status == 401
+    assert ask(cls, get(*PREFLIGHT, ALICE, method="OPTIONS")).credentials == IS_ALICE

@@ -9,90 +9,58 @@ import pytest
 from flyte import remote
 from starlette.types import Message, Receive, Scope, Send
 
-from .harness import (
-    ALICE,
-    COOKIE,
-    IS_ALICE,
-    Class,
-    Probe,
-    get,
-    metadata,
-    reply,
-    request,
-)
+from .harness import ALICE, COOKIE, IS_ALICE, Class, get, metadata, request, tell
 
 
-def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> None:
-    probe = Probe()
-    app = cls(probe, None, {"/health"})
-
-    async def run() -> None:
-        with remote.auth_metadata(("x-ambient", "1")):
-            await request(app, get(path="/health"))
-            await request(app, get(ALICE))
-            assert metadata() == {"x-ambient": "1"}
-        assert metadata() == {}
-
-    asyncio.run(run())
-    assert probe.seen == [{"x-ambient": "1"}, IS_ALICE]
+async def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> None:
+    app, ambient = cls(tell, None, {"/health"}), {"x-ambient": "1"}
+    with remote.auth_metadata(*ambient.items()):
+        assert (await request(app, get(path="/health"))).credentials == ambient
+        assert (await request(app, get(ALICE))).credentials == IS_ALICE
+        assert metadata() == ambient
+    assert metadata() == {}
 
 
-def test_the_inner_of_two_instances_wins(cls: Class) -> None:
-    probe = Probe()
-    inner = cls(probe, [lambda _: ("x-inner", "1")], {"/inner-excluded"})
-    app = cls(inner)
-    asyncio.run(request(app, get(ALICE)))
-    asyncio.run(request(app, get(ALICE, path="/inner-excluded")))
-    assert probe.seen == [{"x-inner": "1"}, IS_ALICE]
+async def test_the_inner_of_two_instances_wins(cls: Class) -> None:
+    app = cls(cls(tell, [lambda _: ("x-inner", "1")], {"/inner-excluded"}))
+    assert (await request(app, get(ALICE))).credentials == {"x-inner": "1"}
+    assert (await request(app, get(ALICE, path="/inner-excluded"))).credentials == IS_ALICE
 
 
-def test_cancellation_propagates_and_leaves_the_context_clean(cls: Class) -> None:
-    seen = []
+async def test_cancellation_propagates_and_leaves_the_context_clean(cls: Class) -> None:
+    seen: list[dict[str, str]] = []
 
-    async def run() -> None:
-        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
-            deadline.reschedule(0)
-            try:
-                await asyncio.Event().wait()
-            finally:
-                seen.append(metadata())
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        deadline.reschedule(0)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append(metadata())
 
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as deadline:
-                await request(cls(waiting), get(ALICE))
-        seen.append(metadata())
-
-    asyncio.run(run())
-    assert seen == [IS_ALICE, {}]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(None) as deadline:
+            await request(cls(waiting), get(ALICE))
+    assert seen == [IS_ALICE]
+    assert metadata() == {}
 
 
-def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
-    mixed = []
-
+async def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         mine = dict(scope["headers"])[b"authorization"].decode()
         for _ in range(3):
             await asyncio.sleep(0)
-            if metadata() != {"authorization": mine}:
-                mixed.append(mine)
-        await reply(send, mine.encode())
+            assert metadata() == {"authorization": mine}
+        await tell(scope, receive, send)
 
     app = cls(slow)
-
-    async def one(number: int) -> None:
-        token = b"Bearer %d" % number
-        answer = await request(app, get((b"authorization", token)))
-        assert answer.body == token
-
-    async def run() -> None:
-        await asyncio.gather(*(one(number) for number in range(2000)))
-
-    asyncio.run(run())
-    assert mixed == []
+    tokens = [f"Bearer {number}" for number in range(2000)]
+    scopes = [get((b"authorization", token.encode())) for token in tokens]
+    answers = await asyncio.gather(*(request(app, scope) for scope in scopes))
+    assert [answer.credentials for answer in answers] == [{"authorization": t} for t in tokens]
 
 
 @pytest.mark.parametrize("ambient", [{}, {"x-ambient": "1"}], ids=["bare", "ambient"])
-def test_the_server_callables_never_run_with_the_callers_credentials(
+async def test_the_server_callables_never_run_with_the_callers_credentials(
     either: Class, ambient: dict[str, str]
 ) -> None:
     in_app, in_server = [], []
@@ -116,17 +84,14 @@ def test_the_server_callables_never_run_with_the_callers_credentials(
     async def send(message: Message) -> None:
         await receive()
 
-    async def run() -> None:
-        with remote.auth_metadata(*ambient.items()) if ambient else nullcontext():
-            await either(app)(get(ALICE), receive, send)
-
-    asyncio.run(run())
+    with remote.auth_metadata(*ambient.items()) if ambient else nullcontext():
+        await either(app)(get(ALICE), receive, send)
     assert in_app == [IS_ALICE] * 3
     assert len(in_server) >= 6
     assert all(found == ambient for found in in_server)
 
 
-def test_the_credentials_are_back_after_a_server_callable_raised(cls: Class) -> None:
+async def test_the_credentials_are_back_after_a_server_callable_raised(cls: Class) -> None:
     seen = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,13 +103,13 @@ def test_the_credentials_are_back_after_a_server_callable_raised(cls: Class) -> 
     async def broken(*_: Any) -> Any:
         raise asyncio.CancelledError
 
-    asyncio.run(cls(app)(get(ALICE), broken, broken))
+    await cls(app)(get(ALICE), broken, broken)
     assert seen == [IS_ALICE] * 2
 
 
-def test_the_class_keeps_nothing_of_a_request(cls: Class) -> None:
-    app = cls(Probe())
+async def test_the_class_keeps_nothing_of_a_request(cls: Class) -> None:
+    app = cls(tell)
     before = dict(vars(app))
-    asyncio.run(request(app, get(ALICE, COOKIE)))
+    await request(app, get(ALICE, COOKIE))
     assert vars(app) == before
     assert "alice" not in repr(vars(app))

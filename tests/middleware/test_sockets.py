@@ -1,36 +1,20 @@
-"""Tests on a real server: uvicorn, with both parsers, on both event loops, byte by byte."""
+"""Tests on a real server: uvicorn, with both parsers, on both event loops."""
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
-from .harness import (
-    Class,
-    Connection,
-    message,
-    reply,
-    serve,
-    who,
-)
+from .harness import DEADLINE, IS_ALICE, Class, serve, tell
 
-ALICE = "Authorization: Bearer alice"
-BOB = "Authorization: Bearer bob"
 LARGE = b"x" * 300_000
 """More than uvicorn buffers before it stops reading from the socket (64 KiB)."""
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer every request with its own credentials, after reading the whole body."""
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": who()})
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    while (await receive()).get("more_body", False):
-        pass
-    await reply(send, who().encode())
 
 
 @pytest.fixture(
@@ -41,46 +25,59 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 def port(either: Class, request: pytest.FixtureRequest) -> Iterator[int]:
     """The class on each combination of event loop and parser in uvicorn."""
     loop, http = request.param
-    covered = either(app, None, {"/health", "/open-websocket"})
+    covered = either(tell, None, {"/health", "/open-websocket"})
 
     async def siblings(scope: Scope, receive: Receive, send: Send) -> None:
-        await (app if scope["path"] == "/beside" else covered)(scope, receive, send)
+        await (tell if scope["path"] == "/beside" else covered)(scope, receive, send)
 
     with serve(siblings, loop=loop, http=http) as port:
         yield port
 
 
+@pytest.fixture
+def connection(port: int) -> Iterator[HTTPConnection]:
+    """One connection, which is not opened again if the server closes it."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
+        connection.connect()
+        connection.auto_open = False
+        yield connection
+
+
 @pytest.mark.parametrize("path", ["/health", "/beside", "/open-websocket"])
-def test_after_a_large_upload_the_next_request_has_no_credentials(port: int, path: str) -> None:
-    with Connection(port) as connection:
-        upload = connection.ask("POST", "/upload", ALICE, body=LARGE)
-        assert (upload.status, upload.body) == (200, b"Bearer alice")
-        if path == "/open-websocket":
-            assert connection.open_websocket(path).status == 101
-            assert connection.read_text_frame() == "nobody"
-        else:
-            assert connection.ask("GET", path).body == b"nobody"
+def test_after_a_large_upload_the_next_request_has_no_credentials(
+    connection: HTTPConnection, path: str
+) -> None:
+    def ask(method: str, path: str, *rest: Any) -> Any:
+        connection.request(method, path, *rest)
+        return json.load(connection.getresponse())
+
+    assert ask("POST", "/upload", LARGE, IS_ALICE) == IS_ALICE
+    if path == "/open-websocket":
+        with connect("ws://app.example.com/open-websocket", sock=connection.sock) as websocket:
+            assert websocket.recv() == "{}"
+    else:
+        assert ask("GET", path) == {}
 
 
-def test_a_pipelined_request_has_no_credentials(port: int) -> None:
-    with Connection(port) as connection:
-        connection.send(message("GET", "/", ALICE) + message("GET", "/health"))
-        assert connection.read_response().body == b"Bearer alice"
-        assert connection.read_response().body == b"nobody"
+def test_a_pipelined_request_has_no_credentials(connection: HTTPConnection) -> None:
+    def message(path: str, *lines: str, body: bytes = b"") -> bytes:
+        lines = (f"POST {path} HTTP/1.1", "Host: a", f"Content-Length: {len(body)}", *lines, "", "")
+        return "\r\n".join(lines).encode() + body
 
-
-def test_a_pipelined_request_behind_an_upload_has_no_credentials(port: int) -> None:
-    with Connection(port) as connection:
-        connection.send(message("POST", "/", ALICE, body=LARGE))
-        connection.send(message("GET", "/health") + message("GET", "/", BOB))
-        bodies = [connection.read_response().body for _ in range(3)]
-        bodies += [connection.ask("GET", "/health").body]
-        assert bodies == [b"Bearer alice", b"nobody", b"Bearer bob", b"nobody"]
+    alice, bob = "Authorization: Bearer alice", "Authorization: Bearer bob"
+    requests = [message("/", alice), message("/health")]
+    requests += [message("/", alice, body=LARGE), message("/health")]
+    requests += [message("/", bob), message("/health", "Connection: close")]
+    connection.sock.sendall(b"".join(requests))
+    with connection.sock.makefile("rb") as file:
+        answers = file.read().split(b"HTTP/1.1 200")[1:]
+    told = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
+    assert told == [IS_ALICE, {}, IS_ALICE, {}, {"authorization": "Bearer bob"}, {}]
 
 
 def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
-    with Connection(port) as connection:
-        answer = connection.open_websocket("/ws")
-        assert answer.status == 401
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert answer.body == b'{"detail":"Authentication credentials required"}'
+    with pytest.raises(InvalidStatus) as refusal, connect(f"ws://127.0.0.1:{port}/ws"):
+        pass
+    answer = refusal.value.response
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.body == b'{"detail":"Authentication credentials required"}'
