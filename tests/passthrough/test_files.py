@@ -39,18 +39,15 @@ def begin(url: str, length: int, person: str = "alice") -> socket.socket:
     return connection
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_read(
-    url: str, local_flyte: LocalFlyte
-) -> None:
+def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
     local_flyte.clear_calls()
-    with closing(begin(url, Limits().file_bytes + 1)) as connection:
-        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    for length, person, status in (
+        (Limits().file_bytes + 1, "alice", b"413"),
+        (1000, "expired", b"401"),
+    ):
+        with closing(begin(url, length, person)) as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 %b " % status)
     assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
-
-
-def test_invalid_credentials_are_refused_before_the_file_is_read(url: str) -> None:
-    with closing(begin(url, 1000, "expired")) as connection:
-        assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
 def test_the_temporary_file_goes_when_the_client_leaves(url: str, temporary: Path) -> None:
