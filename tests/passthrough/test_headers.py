@@ -213,7 +213,6 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client, origin: s
         "mcp-method, mcp-name, mcp-protocol-version",
     }
     preflight = alice.options("/things", headers=headers)
-    assert of_everywhere(preflight.headers) == HEADERS
     allowed = preflight.headers.get("Access-Control-Allow-Origin")
     assert (preflight.status_code, allowed) == (
         (200, TRUSTED) if origin == TRUSTED else (400, None)

@@ -18,10 +18,9 @@ from websockets.sync.client import connect
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.http import exchange
+from passthrough.http import client as client_module
+from passthrough.http import stopping
 from passthrough.http.exchange import Exchange
-from passthrough.http.stopping import Stopping
-from passthrough.settings import Settings
 
 from . import naive_endpoints
 from .faulty import connected, head
@@ -266,7 +265,7 @@ async def upload(request: Request) -> None:
 def test_a_request_ends_with_its_client_also_after_a_slow_upload(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)  # while the app reads
+    monkeypatch.setattr(client_module, "LISTEN_AFTER", 0)  # while the app reads
     begin = head("/slow-upload", "Content-Length: 2").replace(b"GET", b"POST", 1)
     with connected(url, begin + b"x") as client:
         client.sendall(b"y")
@@ -274,21 +273,23 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(
     wait_until(lambda: heard == ["2", "ended"])
 
 
-async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops() -> None:
+    done = []
+
     async def server(*_: Any) -> Any:
         return {"type": "http.request"}
 
-    monkeypatch.setattr(exchange, "stopping", stopping := Stopping())
-    request = Exchange({"type": "http"}, server, server, Settings(), "")
-    events = [(b"content-type", b"text/event-stream")]
-    await request.send({"type": "http.response.start", "status": 200, "headers": events})
-    await request.send({"type": "http.response.body"})
-    with request:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        events = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": events})
+        await send({"type": "http.response.body"})
         stopping._cancel()
         await asyncio.sleep(0.01)
-    assert not request._scope.cancel_called
+        done.append(app)
+
+    request = Exchange({"type": "http"}, server, server, 30.0, "")
+    assert await request.run(app) is None
+    assert done == [app]
 
 
 # Blocking calls

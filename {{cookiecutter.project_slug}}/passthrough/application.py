@@ -22,17 +22,18 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .http import docs
 from .http.bodies import LargeBodies
-from .http.callers import ExceptPublic, OpenRequests, is_public
-from .http.door import Door
+from .http.callers import OpenRequests
+from .http.door import Door, for_trusted_origins
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .http.stopping import stopping
+from .http.public import ExceptPublic, is_public
+from .http.stopping import listen
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -90,16 +91,11 @@ class App(FastAPI):
             options: Passed on to FastAPI.
         """
         self.settings, self.public = settings, {*docs.PATHS, *public}
-        inner = [*middleware, Middleware(OpenRequests, settings), Middleware(LargeBodies)]
+        self._inner = [*middleware, Middleware(OpenRequests, settings), Middleware(LargeBodies)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             openapi_url=None,  # http/docs.py serves it
             redirect_slashes=False,  # a redirect would contain the client's Host header
-            middleware=[
-                Middleware(Door, settings=settings, public=self.public),
-                Middleware(RequestBodyLimitMiddleware, max_body_size=settings.largest_body),
-                Middleware(ExceptPublic, inner),
-            ],
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},
             responses={"default": PROBLEM},
@@ -109,10 +105,16 @@ class App(FastAPI):
         """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
         self.include_router(docs.router)
 
-    def add_middleware(self, middleware_class: Any, *args: Any, **options: Any) -> None:
-        """Add middleware inside the door, which makes problems of its exceptions, too."""
-        super().add_middleware(middleware_class, *args, **options)
-        self.user_middleware.insert(1, self.user_middleware.pop(0))
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the door around the owner's middleware: it makes problems of its exceptions, too."""
+        self.user_middleware = [
+            *for_trusted_origins(self.settings),
+            Middleware(Door, settings=self.settings, public=self.public),
+            *self.user_middleware,
+            Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
+            Middleware(ExceptPublic, self._inner),
+        ]
+        return super().build_middleware_stack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope; the owner's lifespan runs in an SDK that is safe."""
@@ -203,7 +205,7 @@ def prepare_the_process(settings: Settings) -> None:
 
     1. About 45 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
-    3. The handlers of SIGINT and SIGTERM (`stopping`): streams end before the server stops.
+    3. The handlers of SIGINT and SIGTERM (``stopping.py``): streams end before the server stops.
     4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`): no text
        forges a record.
     5. The garbage collector skips what exists from the start, which is never garbage, and runs less
@@ -214,7 +216,7 @@ def prepare_the_process(settings: Settings) -> None:
     many threads as one caller may have requests open, for endpoints that are a plain ``def`` and
     for ``asyncio.to_thread``: no caller can hold all of them.
     """
-    stopping.listen()
+    listen()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers
     gc.freeze()
     gc.set_threshold(10_000)

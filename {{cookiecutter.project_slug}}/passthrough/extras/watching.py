@@ -19,7 +19,7 @@ from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from ..calls.caller import initialised
 from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import request_calls
-from ..http.stopping import stopping
+from ..http.stopping import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
 from .lists import call_each, listed_details, read_details
@@ -81,11 +81,11 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
         suppress(*FLYTE_ERRORS),
         anyio.move_on_after(min(seconds, calls.deadline.timeout, left)) as limit,
     ):
-        stopping.cancel_at_stop(limit)
+        cancelled_at_stop.add(limit)
         try:
             yield
         finally:
-            stopping.forget(limit)
+            cancelled_at_stop.discard(limit)
 
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:

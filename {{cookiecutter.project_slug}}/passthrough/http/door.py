@@ -1,16 +1,27 @@
-"""The door: what happens to every request, before anything is known about its caller."""
+"""The door: what happens to every request, before anything is known about its caller.
 
-import asyncio
+A request is refused by the first of these that it meets:
+
+- here, with 431 if its headers are too large, and 403 if a page of another site sent it;
+- ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
+- ``callers.py``, with 429 if its caller has too many requests open;
+- ``bodies.py``, with 413 if its JSON has too many values, and Starlette, if the body is too large;
+- FastAPI, with 404, 405, or 422 for invalid values; then the endpoint, and Flyte.
+
+``problems.py`` has the answers, and what each status means.
+"""
+
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,9 +30,9 @@ from starlette.websockets import WebSocketClose
 from ..calls.request_calls import current_calls
 from ..limits import current_limits, limits
 from ..settings import SETTINGS, Settings
-from .callers import IS_PUBLIC, is_public
-from .exchange import Exchange, bug_in
-from .problems import Problem, problem_for, problem_response, route_of
+from .exchange import Exchange
+from .problems import problem_for, problem_response, route_of
+from .public import IS_PUBLIC, is_public
 
 logger = logging.getLogger("app.access")
 
@@ -29,6 +40,24 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 SENT = ("Authorization", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
 """Headers that pages of trusted origins may send, besides those with credentials."""
+READ = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
+"""Headers that they may read."""
+
+
+def for_trusted_origins(settings: Settings) -> list[Middleware]:
+    """Return the middleware that lets pages of trusted origins read what the door answers."""
+    if not settings.trusted_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.trusted_origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=[*SENT, *settings.credential_headers],
+            expose_headers=READ,
+        )
+    ]
 
 
 class Door:
@@ -43,27 +72,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
         """Wrap an application; pages of other sites may request its public paths."""
-        self.settings, self.public = settings, public
-        self.app = self._with_cors(app)
-
-    def _with_cors(self, app: ASGIApp) -> ASGIApp:
-        """Let pages of trusted origins read the answers."""
-        if not self.settings.trusted_origins:
-            return app
-        return CORSMiddleware(
-            app,
-            allow_origins=self.settings.trusted_origins,
-            allow_credentials=True,
-            allow_methods=["*"],
-            allow_headers=[*SENT, *self.settings.credential_headers],
-            expose_headers=[
-                "Location",
-                "Retry-After",
-                "WWW-Authenticate",
-                "X-Left-Out",
-                "X-Request-ID",
-            ],
-        )
+        self.app, self.settings, self.public = app, settings, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -74,22 +83,17 @@ class Door:
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
         sent = dict(scope["headers"])
         named = sent.get(b"x-request-id", b"")
-        request_id = named.decode() if REQUEST_ID.fullmatch(named) else str(uuid.uuid4())
+        request_id = named.decode() if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
-        exchange = Exchange(scope, receive, send, self.settings, request_id)
+        exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
         token = current_calls.set(exchange.calls)
         try:
-            with exchange:
-                if refusal := self._refusal(scope, sent):
-                    raise refusal
-                await self.app(scope, exchange.client.receive, exchange.send)
-            await exchange.finish()
-        except BaseException as error:  # servers print tracebacks, which may hold a token
-            if not _is_the_apps(error):
-                raise
             with suppress(ClientDisconnect):
-                await self._tell(scope, exchange, error)
+                if error := self._refusal(scope, sent) or await exchange.run(self.app):
+                    await self._tell(scope, exchange, error)
+                elif exchange.is_event_stream:
+                    await exchange.end_events()
         finally:
             current_calls.reset(token)
             if self.settings.access_log:
@@ -100,9 +104,7 @@ class Door:
         size += len(scope["path"]) + len(scope.get("query_string", b""))
         if size > limits().header_bytes:
             return HTTPException(431, "the headers of the request are too large")
-        if scope[IS_PUBLIC]:
-            return None
-        if self._is_cross_origin(sent):
+        if not scope[IS_PUBLIC] and self._is_cross_origin(sent):
             return HTTPException(403, "Cross-site request refused")
         return None
 
@@ -121,31 +123,28 @@ class Door:
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Tell the client about an error, if the client is still there, and log a bug."""
-        error, connection = _first(error), HTTPConnection(scope)
+        connection = HTTPConnection(scope)
         if exchange.client.has_left:
-            exchange.status = exchange.status or CLIENT_HAS_LEFT
-            if bug_in(error):
+            if not isinstance(error, ClientDisconnect):
                 problem_for(connection, error)  # logs it
-            return
-        if not exchange.status:
-            exchange.withdraw()
-            answer = self._with_cors(problem_response(connection, error))
+        elif not exchange.status:
+            answer = problem_response(connection, error)
             await answer(scope, exchange.client.receive, exchange.send)
-            return
-        problem = problem_for(connection, error)
-        if exchange.is_event_stream:
-            data = bytes(problem.response().body)
-            await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
-        elif scope["type"] == "websocket":
-            close = WebSocketClose(1011, problem.title)
-            await close(scope, exchange.client.receive, exchange.send)
+        else:
+            problem = problem_for(connection, error)
+            if exchange.is_event_stream:
+                data = bytes(problem.response().body)
+                await exchange.end_events(b"event: problem\ndata: %b\n\n" % data)
+            elif scope["type"] == "websocket":
+                close = WebSocketClose(1011, problem.title)
+                await close(scope, exchange.client.receive, exchange.send)
 
     def _log(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         calls = exchange.calls
         line: dict[str, Any] = {
             "method": scope.get("method", "WEBSOCKET"),
             "route": route_of(scope),
-            "status": exchange.status,
+            "status": exchange.status or CLIENT_HAS_LEFT,
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * calls.seconds, 1),
             "request_id": calls.request_id,
@@ -153,19 +152,3 @@ class Door:
             "subject": calls.sender.subject or "-",
         }
         logger.info("%s", " ".join(map(str, line.values())), extra={"fields": line})
-
-
-def _is_the_apps(error: BaseException) -> bool:
-    """Tell whether an exception is to be answered: not if the server cancels or stops."""
-    task = asyncio.current_task()
-    is_cancelled = isinstance(error, asyncio.CancelledError) and not (task and task.cancelling())
-    return is_cancelled or isinstance(error, Exception)
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return what to answer: of a group of errors, such as a stream's, a bug if there is one."""
-    while isinstance(error, BaseExceptionGroup):
-        rest = bug_in(error)
-        told = rest.exceptions if isinstance(rest, BaseExceptionGroup) else [ClientDisconnect()]
-        error = max(told, key=lambda one: Problem.of_exception(one).status == 500)
-    return error
