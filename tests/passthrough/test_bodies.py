@@ -17,7 +17,7 @@ from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents.serve import serve_agents
 from passthrough.dependencies import Inputs, RequestBody
-from passthrough.http import bodies
+from passthrough.http import callers
 from passthrough.limits import DEFAULTS
 
 from .support import build_app
@@ -127,7 +127,7 @@ def test_what_json_does_not_have_is_refused(alice: httpx.Client, body: str, wron
 def test_two_large_bodies_are_held_at_once_and_small_ones_do_not_wait(
     alice: httpx.Client, held: type[Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(callers, "TURN_SECONDS", 60.0)
     with ThreadPoolExecutor(4) as threads:
         large = [threads.submit(alice.post, "/held", json=LARGE) for _ in range(4)]
         wait_until(lambda: held.now == 2)
@@ -142,7 +142,7 @@ def test_two_large_bodies_are_held_at_once_and_small_ones_do_not_wait(
 def test_one_that_takes_long_lets_the_next_in(
     alice: httpx.Client, held: type[Held], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.01)
+    monkeypatch.setattr(callers, "TURN_SECONDS", 0.01)
     with ThreadPoolExecutor(4) as threads:
         large = [threads.submit(alice.post, "/held", json=LARGE) for _ in range(4)]
         wait_until(lambda: held.now == 4)

@@ -27,12 +27,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .http import docs
-from .http.bodies import LargeBodies
-from .http.callers import OpenRequests
+from .http.callers import LargeBodies, OpenRequests
+from .http.credentials import ExceptPublic, is_public
 from .http.door import Door, for_trusted_origins
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .http.public import ExceptPublic, is_public
 from .http.stopping import listen
 from .settings import Settings
 

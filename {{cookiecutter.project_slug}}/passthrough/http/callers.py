@@ -1,21 +1,35 @@
-"""How many requests one caller may have open: beyond, the answer is 429."""
+"""What one caller may take: requests that are open at once (429), and values in a body (413).
 
+FastAPI parses a body before it asks Flyte who sent it, and holds it until the endpoint returns. A
+megabyte of small values takes 20 MB and 50 ms. So values are counted before they are parsed, and
+large bodies wait for each other.
+"""
+
+import asyncio
 import hashlib
 import math
+import re
 import secrets
 from collections import Counter
 
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.caller import forwarded_credentials
 from ..calls.redaction import secrets_in
 from ..calls.request_calls import request_calls
+from ..calls.turns import Turns
+from ..limits import limits
 from ..settings import Settings
 
 OF_ONE_PERSON = ("authorization", "cookie")
 IS_PART = "passthrough.is_part"
 """The key of ASGI's scope for a request that is a part of another one, which is counted."""
+LARGE = 64 * 1024  # bytes of a body
+AT_ONCE = 2  # large bodies
+TURN_SECONDS = 1.0
+"""After which the next large body is parsed, although Flyte has not answered for this one."""
+ESCAPES, TEXTS = re.compile(rb"\\."), re.compile(rb'"[^"]*"')
 
 
 class OpenRequests:
@@ -68,3 +82,61 @@ class OpenRequests:
 
     def _hash(self, secret: str) -> str:
         return hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
+
+
+class LargeBodies:
+    """Middleware that counts the values in JSON bodies, and lets in two large ones at a time.
+
+    The turn ends with the response, or after a second.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+        self._turns = Turns()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        sent = scope.get("headers", ())
+        if not any(name == b"content-type" and b"json" in value.lower() for name, value in sent):
+            await self._app(scope, receive, send)
+            return
+        unread = [await _whole_body(receive)]
+
+        async def replay() -> Message:
+            return unread.pop() if unread else await receive()
+
+        # An agent's message has had its turn when it makes a request.
+        if len(unread[0].get("body", b"")) <= LARGE or IS_PART in scope:
+            await self._app(scope, replay, send)
+            return
+        end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
+        timer = asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
+        try:
+            await self._app(scope, replay, send)
+        finally:
+            timer.cancel()
+            end_turn()
+
+
+async def _whole_body(receive: Receive) -> Message:
+    """Return a request's body as one message, or the message that its client has left.
+
+    Raises:
+        HTTPException: It has more than ``Limits.values``, by the commas and brackets outside of
+            texts.
+    """
+    parts, message = bytearray(), await receive()
+    while message.get("more_body"):
+        parts += message.get("body", b"")
+        message = await receive()
+    if message["type"] != "http.request":
+        return message
+    body, most = bytes(parts) + message.get("body", b""), limits().values
+    if _count(body) > most and _count(TEXTS.sub(b"", ESCAPES.sub(b"", body))) > most:
+        raise HTTPException(413, f"JSON may have up to {most:,} values")
+    return {"type": "http.request", "body": body}
+
+
+def _count(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")

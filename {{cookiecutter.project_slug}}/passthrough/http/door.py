@@ -5,7 +5,7 @@ A request is refused by the first of these that it meets:
 - here, with 431 if its headers are too large, and 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
-- ``bodies.py``, with 413 if its JSON has too many values, and Starlette, if the body is too large;
+- with 413, Starlette if its body is too large, and ``callers.py`` if that has too many values;
 - FastAPI, with 404, 405, or 422 for invalid values; then the endpoint, and Flyte.
 
 ``problems.py`` has the answers, and what each status means.
@@ -30,9 +30,9 @@ from starlette.websockets import WebSocketClose
 from ..calls.request_calls import current_calls
 from ..limits import current_limits, limits
 from ..settings import SETTINGS, Settings
+from .credentials import IS_PUBLIC, is_public
 from .exchange import Exchange
 from .problems import problem_for, problem_response, route_of
-from .public import IS_PUBLIC, is_public
 
 logger = logging.getLogger("app.access")
 
