@@ -17,9 +17,8 @@ from .harness import TEMPLATE
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
 FINDINGS = {
-    "the next request on a connection runs as the previous caller, also behind nginx": """
+    "the next request on a connection runs as the previous caller": """
         test_after_a_large_upload_the_next_request_has_no_credentials
-        test_the_next_person_through_nginx_is_not_the_previous_one
         test_the_server_callables_never_run_with_the_callers_credentials
         test_the_credentials_are_back_after_a_server_callable_raised""",
     "clean-up after one caller's stream calls Flyte as another caller": """
