@@ -3,6 +3,8 @@
 Each row of ``docs/values.md`` is true.
 """
 
+import asyncio
+import inspect
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -12,22 +14,25 @@ from pprint import pformat
 from typing import Annotated, Any
 
 import flyte
+import flyte._internal.runtime.convert as flyte_convert
 import httpx
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Request
 from flyte import remote
+from flyte.models import NativeInterface
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as, bearer, client_of, ended, serving
 from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
-from passthrough.values import to_json, to_literals, translated
+from passthrough.values import InvalidInputs, to_json, to_literals, translated
 
 from ..image_builder import deploy_builder
 from ..value_table import PAGE, REFUSED, ROWS, Row, page
 from .deployed_tasks import greet
 from .support import as_a_task_reads, build_app
+from .test_literals import Leveled
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
@@ -58,6 +63,11 @@ async def rerun(name: str, changed: dict[str, Any]) -> Any:
 @router.post("/greet")
 async def run_the_module_level_task() -> str:
     return (await flyte.run.aio(GREET, name="Ada")).name
+
+
+@router.post("/positional")
+async def run_it_without_names() -> str:
+    return (await flyte.run.aio(GREET, "Ada")).name
 
 
 @router.post("/greet/for/{name}")
@@ -129,24 +139,52 @@ def test_the_page_has_the_table_of_these_rows() -> None:
 @pytest.mark.parametrize(
     ("path", "inputs", "wrong"),
     [
-        ("/rerun/{run}", {"name": 1, "excited": "very"}, "excited name"),
-        ("/tasks/greet/run", {"excited": 1, "loud": True}, "excited loud name"),
+        ("/rerun/{run}", {"name": 1, "excited": "very"}, [["name"], ["excited"]]),
+        ("/tasks/greet/run", {"excited": 1, "loud": True}, [["loud"], ["name"], ["excited"]]),
+        ("/rerun/{run}", {"inputs": 1, "name": "Bob"}, [[]]),  # named in the text
+        ("/positional", {}, None),
     ],
 )
 def test_all_invalid_inputs_are_reported_at_once_with_their_locations(
-    alice: httpx.Client, greeting: str, path: str, inputs: dict[str, Any], wrong: str
+    alice: httpx.Client, greeting: str, path: str, inputs: dict[str, Any], wrong: Any
 ) -> None:
     answer = alice.post(path.format(run=greeting), json=inputs)
-    assert answer.status_code == 422, answer.text
-    locations = [error["location"] for error in answer.json()["errors"]]
-    assert sorted(locations) == [["inputs", name] for name in wrong.split()]
+    assert answer.status_code == (422 if wrong else 500), answer.text
+    found = [error["location"] for error in answer.json().get("errors", [])]
+    assert sorted(found) == sorted(["inputs", *location] for location in wrong or [])
 
 
-def test_an_unknown_input_of_a_rerun_is_named(alice: httpx.Client, greeting: str) -> None:
-    answer = alice.post(f"/rerun/{greeting}", json={"inputs": 1, "name": "Bob"})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["location"] == ["inputs"]
-    assert "'inputs'" in answer.json()["errors"][0]["detail"]
+def converted(kind: Any, **values: Any) -> list[Literal]:
+    """Convert the inputs of a task function with the parameter ``x``, as ``flyte.run`` does."""
+    interface = NativeInterface({"x": (kind, inspect.Parameter.empty)}, {})
+    convert = flyte_convert.convert_from_native_to_inputs_binding_artifacts
+    made = asyncio.run(convert(interface, (), values))
+    return [literal.value for literal in made.proto_inputs.literals]
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "location"),
+    [
+        (int, {"x": "1"}, ()),
+        (int, {}, ()),
+        (int, {"x": 1, "y": 1}, ("y",)),
+        (Leveled, {"x": 1}, ()),
+        (dict, {"x": 2**70}, ()),
+        (dict, {"x": json.loads("[" * 100 + "]" * 100)}, ()),
+    ],
+)
+@pytest.mark.usefixtures("local_flyte")
+def test_wrong_inputs_of_a_task_function_are_invalid(
+    kind: Any, inputs: dict[str, Any], location: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInputs) as caught:
+        converted(kind, **inputs)
+    assert [at for at, _ in caught.value.errors] == [location]
+
+
+@pytest.mark.usefixtures("local_flyte")
+def test_large_pickles_are_not_written_to_the_disk() -> None:
+    assert len(converted(bytes, x=bytes(2**20))[0].scalar.binary.value) > 2**20
 
 
 def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeting: str) -> None:
