@@ -28,7 +28,6 @@ Error = tuple[Location, str]
 
 TEXT, NULL = SIMPLE[STRING], SIMPLE[SimpleType.NONE]
 NOTHING, ANYTHING = Literal(), Schema()
-URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S|/")  # the local Flyte stores files in a folder
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Numbers that JSON does not have, as they are shown and taken."""
 LONGEST = timedelta(days=3_652_500)  # of protobuf
@@ -47,12 +46,14 @@ def _duration(text: str) -> timedelta:
     return duration
 
 
+URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # the local Flyte stores files in a folder
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
     "date": (DAY, date.fromisoformat, "2026-01-31"),
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
     "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
+    "uri": (URI, str, "s3://bucket/key"),
     "uuid": ("[^_]+", UUID, "0c8f2c3e-2b36-4b5c-9d4c-5d2a8e6f1a77"),
 }
 """Patterns of texts that are read in one way only, their parsers, and examples.
@@ -113,8 +114,9 @@ def to_literals(
         if name in values:
             try:
                 literal, wrong = _attempt(converter.convert(name, values[name], kind), most)
-                literals |= {name: literal} if literal else {}
                 errors += wrong
+                if literal is not None:
+                    literals[name] = literal
             except TooComplexError:
                 errors.append(((name,), TOO_LARGE))
         elif name not in optional:
@@ -222,10 +224,8 @@ class Converter:
 
     def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Steps:
         """Convert fields. The task knows the defaults of those left out."""
-        properties, rest = (
-            schema.get("properties", {}),
-            schema.get("additionalProperties", ANYTHING),
-        )
+        properties = schema.get("properties", {})
+        rest = schema.get("additionalProperties", ANYTHING)
         may_be_numbers = not properties and not schema.kind.HasField("map_value_type")
         literals: dict[str, Literal | None] = {}
         for name in schema.get("required", []):
@@ -308,8 +308,6 @@ def _fault_of_text(text: str, form: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # JSON strings may contain lone surrogates
         return "must be Unicode text"
-    if form == "uri" and not URI.match(text):
-        return "must be of the format uri"
     if form in FORMATS:
         pattern, parse, example = FORMATS[form]
         try:
@@ -346,7 +344,7 @@ def _as_json(value: Any, kind: LiteralType) -> Any:
         return value.name if kind.HasField("enum_type") else value.value
     with suppress(ValueError):
         made = PYTHON.dump_python(value, mode="json")
-        if kind.HasField("blob") and "path" in made:  # a File, or a Dir
+        if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # a File, or a Dir
             return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
         return made
     return value

@@ -6,7 +6,6 @@ since matching a regular expression can take for ever, and of ``default`` no num
 been rounded. References stay references, so a schema never grows beyond its source.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -167,13 +166,10 @@ class SchemaBuilder:
 
     def _of_document(self, given: dict[str, Any], depth: int) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
-        known: dict[str, Any] = {}
-        for definitions in (given.get("definitions"), given.get("$defs")):
-            known |= definitions if isinstance(definitions, dict) else {}
-        names = {
-            name: f"{re.sub(r'[^A-Za-z0-9_.]', '_', name)[:64]}-{number}"
-            for number, name in enumerate(sorted(known), len(self.definitions) + 1)
-        }
+        known = given.get("$defs")
+        known = known if isinstance(known, dict) else {}
+        first = len(self.definitions) + 1  # of the inputs before
+        names = {name: str(number) for number, name in enumerate(known, first)}
         made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
         for name, schema in made.items():
             # An Enum. A model takes its names or its values, a dataclass in it only its values.
@@ -201,7 +197,7 @@ class SchemaBuilder:
         if "enum" not in kept and _is_list_of(kinds, (str,)) and NAMES.issuperset(kinds):
             kept["type"] = given["type"] if kinds != given["type"] else [*dict.fromkeys(kinds)]
         prefix, _, name = str(given.get("$ref")).rpartition("/")
-        if prefix in {"#/$defs", "#/definitions"} and name in names:
+        if prefix == "#/$defs" and name in names:
             kept["$ref"] = f"#/$defs/{names[name]}"
 
         def copy(schema: Any) -> Schema:
