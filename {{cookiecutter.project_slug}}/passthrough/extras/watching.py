@@ -15,6 +15,7 @@ from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
 from flyteidl2.workflow.run_definition_pb2 import Action, Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
+from google.protobuf.message import Message
 
 from ..calls.caller import initialised
 from ..calls.errors import FLYTE_ERRORS
@@ -102,12 +103,13 @@ async def watch_action(
     action: remote.Action, read: Callable[[remote.ActionDetails], Result]
 ) -> AsyncGenerator[Result]:
     """Yield what is read from an action's details, now and whenever its state changes."""
-    seen = None
+    seen = 0
     async with aclosing(_watch(action.action_id.run)) as messages:
         async for actions in messages:
             for found in actions:
                 if found.id.name == action.name:
-                    if seen != (seen := found.status):
+                    before, seen = seen, _hash_of(found.status)
+                    if seen != before:
                         yield await read_details(remote.Action(found), read)
                     if remote.Action(found).done():
                         return
@@ -156,6 +158,11 @@ async def watch_details(
         await asyncio.gather(listening, return_exceptions=True)
 
 
+def _hash_of(message: Message) -> int:
+    """Return a hash of what Flyte has sent: a part of a message would keep all of it in memory."""
+    return hash(message.SerializeToString(deterministic=True))
+
+
 def _waits(action: remote.Action) -> bool:
     """Tell whether an action waits for the cluster: what happens there is not in its state."""
     return phase_of(action.raw_phase) in WAITING
@@ -170,7 +177,7 @@ class _Watched:
 
     def notice(self, action: remote.Action) -> bool:
         """Take a notification, and tell whether anything of the action may be new."""
-        before, self._state = self._state, hash(action.pb2.SerializeToString(deterministic=True))
+        before, self._state = self._state, _hash_of(action.pb2)
         return self._state != before or _waits(action)
 
     def is_due(self, action: remote.Action) -> bool:
@@ -213,7 +220,7 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
                     if message is None:
                         break
                     has_begun = True
-                    actions = [_copied(enriched.action) for enriched in message.enriched_actions]
+                    actions = [enriched.action for enriched in message.enriched_actions]
                     has_ended |= any(
                         action.id.name == ROOT and remote.Action(action).done()
                         for action in actions
@@ -227,9 +234,3 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
             if not (has_begun and is_cut):
                 raise
         await asyncio.sleep(REOPEN_SECONDS)
-
-
-def _copied(action: Action) -> Action:
-    copy = Action()  # a part of a message keeps all of it in memory
-    copy.CopyFrom(action)
-    return copy
