@@ -193,9 +193,10 @@ class Person:
         return self.runs.get_action_details(request).details
 
     def until(self, phase: str, run: RunIdentifier, name: str = "a0") -> ActionDetails:
-        """Wait until an action of a run is in a phase, and return it."""
+        """Wait until an action of a run, and its last attempt, are in a phase; return the action."""
         return self.flyte.until(
-            lambda: self.action(run, name), lambda action: phase_of(action) == phase
+            lambda: self.action(run, name),
+            lambda known: {phase_of(known), *map(phase_of, known.attempts[-1:])} == {phase},
         )
 
     def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
