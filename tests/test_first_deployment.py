@@ -4,10 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -31,45 +31,34 @@ class Trouble(NamedTuple):
     """A row of the table in docs/deploying.md, and what is wrong."""
 
     message: str
-    kind: Mapping[str, Any] = MappingProxyType({})
-    prepare: Callable[[LocalFlyte], None] = lambda _: None
+    mode: Mode = Mode.UNION
     change: tuple[str, str] = ("", "")
     """What to replace in the config, and by what."""
-    tools: tuple[str, ...] = ("uv",)
+    docker: bool = False
     person: str = "alice"
     environment: Mapping[str, str] = MappingProxyType({})
 
 
-def build_fails(flyte: LocalFlyte) -> None:
-    deploy_builder(flyte)
-    flyte.fail_next("GetImage", Code.NOT_FOUND, times=9)
-
-
-OPEN_SOURCE: dict[str, Any] = {"mode": Mode.OPEN_SOURCE}
 PUSHED = (REMOTE, '"builder": "local", "registry": "registry.example/me"')
 WITHOUT_DOCKER_IO = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+BUILD_FAILS = "Build failed in ... at ..."
 UNAVAILABLE = "Initialization failed ... Service is unavailable"
 TROUBLES = [
-    Trouble("remote image builder is not enabled", OPEN_SOURCE),
-    Trouble("Build failed in ... at ...", prepare=build_fails),
+    Trouble("remote image builder is not enabled", Mode.OPEN_SOURCE),
+    Trouble(BUILD_FAILS),
     Trouble(
         "All checkers failed to check existence of ... assuming it exists",
-        OPEN_SOURCE,
-        change=PUSHED,
+        Mode.OPEN_SOURCE,
+        PUSHED,
         environment=WITHOUT_DOCKER_IO,
     ),
     Trouble(
         "no container registry is configured to push to",
-        OPEN_SOURCE,
-        change=(REMOTE, '"builder": "local"'),
-        tools=("uv", "docker"),
+        Mode.OPEN_SOURCE,
+        (REMOTE, '"builder": "local"'),
+        docker=True,
     ),
-    Trouble(
-        "`docker` ... returned non-zero exit status",
-        OPEN_SOURCE,
-        change=PUSHED,
-        tools=("uv", "docker"),
-    ),
+    Trouble("`docker` ... returned non-zero exit status", Mode.OPEN_SOURCE, PUSHED, docker=True),
     Trouble("permission denied for ... project ... domain", person="victor"),
     Trouble("project ... not found", change=("flytesnacks", "elsewhere")),
     Trouble(UNAVAILABLE, change=("127.0.0.1:", '127.0.0.1:1", "other": "')),
@@ -105,15 +94,17 @@ def test_the_message_is_as_in_the_table(
 ) -> None:
     tools, config = tmp_path / "bin", tmp_path / "flyte.yaml"
     tools.mkdir()
-    docker, uv, cat = tmp_path / "docker", BIN / "uv", shutil.which("cat") or ""
-    docker.write_text(DOCKER, "utf-8")
-    docker.chmod(0o755)
-    for tool in (*(each for each in (docker, uv) if each.name in trouble.tools), Path(cat)):
-        (tools / tool.name).symlink_to(tool)
+    for tool in ("uv", "cat"):
+        (tools / tool).symlink_to(shutil.which(tool, path=f"{BIN}:/usr/bin:/bin") or "")
+    if trouble.docker:
+        (tools / "docker").write_text(DOCKER, "utf-8")
+        (tools / "docker").chmod(0o755)
     variables = {"PATH": str(tools), "UV_PYTHON": sys.executable, "HOME": str(tmp_path)}
     variables |= {"FLYTECTL_CONFIG": str(config), **trouble.environment}
-    with LocalFlyte(**trouble.kind) as flyte:
-        trouble.prepare(flyte)
+    with LocalFlyte(mode=trouble.mode) as flyte:
+        if trouble.message == BUILD_FAILS:
+            deploy_builder(flyte)
+            flyte.fail_next("GetImage", Code.NOT_FOUND, times=9)
         known = flyte.config_file(trouble.person).read_text("utf-8")
         config.write_text(known.replace(*trouble.change), "utf-8")
         done = subprocess.run(

@@ -193,7 +193,7 @@ class Person:
         return self.runs.get_action_details(request).details
 
     def until(self, phase: str, run: RunIdentifier, name: str = "a0") -> ActionDetails:
-        """Wait until an action of a run, and its last attempt, are in a phase; return the action."""
+        """Wait until an action of a run, and its last attempt, are in a phase; return it."""
         return self.flyte.until(
             lambda: self.action(run, name),
             lambda known: {phase_of(known), *map(phase_of, known.attempts[-1:])} == {phase},

@@ -35,11 +35,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 async def run_in(
-    programs: Path,
-    program: str,
-    *codes: str,
-    output: Callable[[str], None],
-    **environment: str,
+    programs: Path, program: str, *codes: str, output: Callable[[str], None], **environment: str
 ) -> int:
     """Run pieces of Python code one after another; return the last one's exit code."""
     with contextlib.closing(Containers(programs, programs / "home")) as containers:
@@ -55,36 +51,39 @@ async def run_in(
 
 
 def output_of(programs: Path, program: str, *codes: str, **environment: str) -> list[str]:
+    """Run pieces of Python code, and return the lines of output and last the exit code."""
     lines: list[str] = []
     code = asyncio.run(run_in(programs, program, *codes, output=lines.append, **environment))
-    return [*lines, *([f"exit code {code}"] if code else [])]
+    return [*lines, f"exit code {code}"]
 
 
-def test_a_process_gets_only_the_containers_variables(
+def test_a_process_has_only_its_own_variables_and_its_output_and_end_arrive(
     programs: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_OURS", "1")
-    code = "import os; print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'], os.getcwd())"
-    assert output_of(programs, program, code, GIVEN="yes") == [f"False yes {programs}\n"]
-
-
-def test_a_process_ends_with_its_own_code(programs: Path, program: str) -> None:
-    *_, error, code = output_of(programs, program, "1 / 0")
-    assert (error, code) == ("ZeroDivisionError: division by zero\n", "exit code 1")
-    killed = "import os; os.kill(os.getpid(), 9)"
-    assert output_of(programs, program, killed) == ["exit code -9"]
+    code = """import os
+print('SECRET_OF_OURS' in os.environ, os.environ['GIVEN'], os.getcwd())
+print('x' * 3_000_000)
+print(end='no line break')
+os.kill(os.getpid(), 9)"""
+    told = output_of(programs, program, code, GIVEN="yes")
+    assert told[0] == f"False yes {programs}\n"
+    assert told[1] == "x" * 3_000_000 + "\n"
+    assert told[2:] == ["no line break", "exit code -9"]
+    *_, error, end = output_of(programs, program, "1 / 0")
+    assert (error, end) == ("ZeroDivisionError: division by zero\n", "exit code 1")
 
 
 def test_an_action_gets_the_variables_that_a_process_reads_when_it_starts(programs: Path) -> None:
     code = "import time; print(time.tzname[0])"
-    assert output_of(programs, "a0", code, TZ="Asia/Tokyo") == ["JST\n"]
+    assert output_of(programs, "a0", code, TZ="Asia/Tokyo") == ["JST\n", "exit code 0"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="actions are forked on Linux only")
 def test_actions_start_after_the_process_that_forks_them_was_killed(programs: Path) -> None:
     grandparent = "open(f'/proc/{os.getppid()}/stat').read().split()[3]"
     kill = f"import os; os.kill(int({grandparent}), 9)"
-    assert output_of(programs, "a0", kill, "print('started')") == ["started\n"]
+    assert output_of(programs, "a0", kill, "print('started')") == ["started\n", "exit code 0"]
 
 
 # An editable install makes a source tree importable in one of two ways: a path or an import hook.
@@ -111,14 +110,7 @@ def test_an_installed_source_tree_cannot_be_imported(
     (packages / "__editable__.pth").write_text(f"{line}\n")
     code = "import importlib.util as find; print(bool(find.find_spec('left_out')))"
     assert subprocess.check_output([programs / "python", "-c", code], text=True) == "True\n"
-    assert output_of(programs, program, code) == ["False\n"]
-
-
-def test_output_arrives_in_lines_of_any_length(programs: Path, program: str) -> None:
-    code = "print('x' * 3_000_000); print('short'); print(end='no line break')"
-    lines = output_of(programs, program, code)
-    assert [len(line) for line in lines] == [3_000_001, 6, 13]
-    assert lines[1:] == ["short\n", "no line break"]
+    assert output_of(programs, program, code) == ["False\n", "exit code 0"]
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="processes are looked up with ps")
