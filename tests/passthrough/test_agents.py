@@ -37,8 +37,7 @@ from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import JSON, result_of
-from passthrough.application import App, operations_by_id
-from passthrough.calls.errors import StartError
+from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
 from passthrough.extras.action_log import PART_CHARS
 from passthrough.limits import DEFAULTS, Limits
@@ -249,18 +248,6 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
     assert names >= {"me", "list_runs", "abort_run"}
     assert not names & {"list_tasks", "echo", "list_projects"}
     assert other["error"]["message"] == "Unknown tool"
-
-
-def test_two_operations_with_one_name_are_refused_at_the_start() -> None:
-    second, several = APIRouter(), APIRouter()
-    second.delete("/echo")(echo)
-    several.api_route("/two", methods=["GET", "POST"])(echo_twice)
-    for routers, told in (
-        ((router, second), r"GET /echo/{text} and DELETE /echo would be one operation, echo"),
-        ((several,), r"GET, POST /two would be one operation"),
-    ):
-        with pytest.raises(StartError, match=told):
-            operations_by_id(build_app(*routers).routes)
 
 
 # Calls

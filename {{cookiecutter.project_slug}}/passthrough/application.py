@@ -8,20 +8,18 @@ import asyncio
 import gc
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .calls.errors import StartError
@@ -130,7 +128,6 @@ class App(FastAPI):
 
         set_up_logging(self.settings)
         try:
-            operations_by_id(self.routes)  # of two with one name, one would be in no document
             make_safe()
             await super().__call__(scope, receive, noting_send)
         except StartError as error:
@@ -164,37 +161,6 @@ class App(FastAPI):
                     # OpenAPI before 3.2 cannot describe the events of a stream.
                     response.get("content", {}).get("text/event-stream", {}).clear()
         return document
-
-
-def operation_id(route: RouteContext) -> str | None:
-    """Return the id of a route's operation, or None if it is in no OpenAPI document."""
-    if isinstance(route.original_route, APIRoute) and route.include_in_schema:
-        name: str = route.operation_id or route.unique_id
-        return name
-    return None
-
-
-def operations_by_id(routes: Iterable[BaseRoute]) -> dict[str, RouteContext]:
-    """Return the operations of an OpenAPI document by their ids, which are names of functions.
-
-    Raises:
-        StartError: Several have one id.
-    """
-    found: dict[str, RouteContext] = {}
-    for route in iter_route_contexts([*routes]):
-        if name := operation_id(route):
-            places = [
-                f"{', '.join(sorted(one.methods or ()))} {one.path}"
-                for one in (found.get(name), route)
-                if one
-            ]
-            if len(places) > 1 or len(route.methods or ()) > 1:
-                raise StartError(
-                    f"cannot start: {' and '.join(places)} would be one operation, {name}. Write a"
-                    " function for each, with a name of its own, or set include_in_schema=False."
-                )
-            found[name] = route
-    return found
 
 
 def prepare_the_process(settings: Settings) -> None:

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from ..application import App, operation_id
+from ..application import App
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..http.callers import IS_PART
@@ -125,7 +125,8 @@ class Agents:
         scope[IS_PART] = True
         for route in iter_route_contexts(self._app.routes):
             if route.matches(scope)[0] is Match.FULL:
-                if operation_id(route) == tool.definition["name"]:
+                operation = isinstance(route.original_route, APIRoute) and route.include_in_schema
+                if operation and (route.operation_id or route.unique_id) == tool.definition["name"]:
                     return scope
                 break
         raise HTTPException(422, NOT_IN_SCHEMA)
