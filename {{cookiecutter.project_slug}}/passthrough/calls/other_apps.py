@@ -12,6 +12,7 @@ from .caller import initialised
 from .errors import DeadlineExceededError
 from .interceptor import callers_credentials
 from .request_calls import request_calls
+from .transport import require_tls
 
 
 async def call_app(app: remote.App, method: str, path: str, **options: Any) -> pyqwest.FullResponse:
@@ -35,10 +36,10 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
     if not path.startswith("/"):
         raise ValueError(f"the path must begin with a slash: {path!r}")
     address = app.endpoint.rstrip("/")
+    require_tls(address)
     headers = pyqwest.Headers(options.pop("headers", None) or {})
     headers.update(callers_credentials())
     client, calls = initialised().client.session_config.http_client, request_calls()
-    host = address.split("/")[2]
     try:
         with calls.include():
             async with asyncio.timeout(calls.deadline.timeout):
@@ -47,9 +48,8 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
                 )
                 return response
     except TimeoutError:
-        raise DeadlineExceededError(host) from None
-    except (ConnectionError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
-        raise ConnectError(Code.UNAVAILABLE, f"{host} cannot be reached") from None
+        raise DeadlineExceededError(address) from None
+    except (OSError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
+        raise ConnectError(Code.UNAVAILABLE, f"{address} cannot be reached") from None
     except ValueError:  # its text may quote a header
-        invalid = f"{host!r} cannot be called: it, or a header of the request, is invalid"
-        raise ConnectError(Code.INTERNAL, invalid) from None
+        raise ConnectError(Code.INTERNAL, f"a header or {address!r} is invalid") from None

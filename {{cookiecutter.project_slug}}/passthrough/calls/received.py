@@ -64,14 +64,12 @@ class Received:
         finally:
             self._waiting -= 1
         self._has_had_a_turn = True
+        self._kept.append(end_turn)
         try:
             yield
-        except BaseException:
-            end_turn()
-            raise
-        self._kept.append(end_turn)
-        if self._waiting or self._has_ended:
-            self.release()
+        finally:
+            if self._waiting or self._has_ended:
+                self.release()
 
     def release(self) -> None:
         """End the turns that are kept: the messages have been used."""

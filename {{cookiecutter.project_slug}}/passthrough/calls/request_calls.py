@@ -43,13 +43,7 @@ class Deadline:
         return self._scope.deadline - self._loop.time() if self._scope and self._loop else math.inf
 
     def extend(self) -> None:
-        """Leave as much time as at the beginning. May be called in any thread.
-
-        Raises:
-            asyncio.CancelledError: The deadline has passed.
-        """
-        if self.seconds_left() < 0:
-            raise asyncio.CancelledError("there is no time left to answer this request")
+        """Leave as much time as at the beginning, if any is left. May be called in any thread."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._begin_again)
 

@@ -6,11 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pyqwest
 
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .sdk import sdk_object
-from .transport import HttpClient
+from .transport import Transport
 
 
 def change_sessions() -> None:
@@ -49,7 +50,7 @@ def change_sessions() -> None:
         session = dataclasses.replace(
             made,
             interceptors=(CallerInterceptor(made.insecure),),
-            http_client=HttpClient(made.tls_ca_cert, is_plaintext=made.insecure),
+            http_client=pyqwest.Client(Transport(made.tls_ca_cert, made.insecure)),
         )
         clusters[made.endpoint, auth_endpoint or made.endpoint] = session
         return session

@@ -1,8 +1,6 @@
-"""The HTTP client of calls to Flyte."""
+"""How calls to Flyte are sent, and their answers received."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pyqwest
 from connectrpc.code import Code
@@ -16,7 +14,7 @@ END_OF_STREAM = 2
 """The flag of the last message of a stream, in the Connect protocol."""
 
 
-class HttpClient:
+class Transport:
     """Sends requests with TLS, follows no redirects, and stops reading what is too large.
 
     All that is received is counted as that of the request that makes the call (`Received`).
@@ -33,7 +31,7 @@ class HttpClient:
             is_plaintext: Whether Flyte and its clusters may be called without TLS.
         """
         self._is_plaintext = is_plaintext
-        transport = pyqwest.HTTPTransport(
+        self._http = pyqwest.HTTPTransport(
             http_version=pyqwest.HTTPVersion.HTTP1,
             pool_max_idle_per_host=100,  # the default of 2 would make new ones for most calls
             pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
@@ -44,51 +42,28 @@ class HttpClient:
             use_system_dns=True,
             enable_otel=False,  # its spans would hold URLs, which may be signed
         )
-        self._client = pyqwest.Client(transport)
 
-    async def post(self, url: str, **options: Any) -> pyqwest.FullResponse:
-        """Send a request with one message to Flyte, and return its response."""
-        return await self._read("POST", url, options)
-
-    async def execute(self, method: str, url: str, **options: Any) -> pyqwest.FullResponse:
-        """Send a request to another app, with TLS, and return its response.
-
-        Raises:
-            ConnectError: The address has no TLS.
-            TooLargeError: The response is too large.
-        """
-        _require_tls(url)
-        return await self._read(method, url, options)
-
-    async def _read(self, method: str, url: str, options: dict[str, Any]) -> pyqwest.FullResponse:
-        async with self._open(method, url, options) as response:
-            content = await _Content(response).whole()
-            return pyqwest.FullResponse(
-                response.status, response.headers, content, response.trailers
-            )
-
-    @asynccontextmanager
-    async def stream(
-        self, method: str, url: str, **options: Any
-    ) -> AsyncGenerator[pyqwest.Response]:
-        """Send a request, and yield its response; reading it raises if a message is too large."""
-        async with self._open(method, url, options) as response:
-            kind = response.headers.get("content-type", "")
-            is_stream = response.status == 200 and kind.startswith("application/connect+")
-            yield pyqwest.Response(
-                status=response.status,
-                headers=response.headers,
-                content=(_messages if is_stream else _error)(_Content(response)),
-                trailers=response.trailers,
-            )
-
-    def _open(self, method: str, url: str, options: dict[str, Any]) -> Any:
+    async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
+        """Send a request, and return its response, whose content raises if it is too large."""
         if not self._is_plaintext:
-            _require_tls(url)
-        return self._client.stream(method, url, **options)
+            require_tls(request.url)
+        response = await self._http.execute(request)
+        kind = response.headers.get("content-type", "")
+        is_stream = response.status == 200 and kind.startswith("application/connect+")
+        return pyqwest.Response(
+            status=response.status,
+            headers=response.headers,
+            content=(_messages if is_stream else _whole)(response),
+            trailers=response.trailers,
+        )
 
 
-def _require_tls(url: str) -> None:
+def require_tls(url: str) -> None:
+    """Refuse an address without TLS.
+
+    Raises:
+        ConnectError: It is one.
+    """
     if not url.startswith("https://"):
         address = "/".join(url.split("/")[:3])
         raise ConnectError(
@@ -112,21 +87,24 @@ class _Content:
         del self._ahead[:size]
         return found
 
-    async def whole(self) -> bytes:
-        """Return all of the content."""
-        content = await self.read(LARGE_BYTES + 1)
-        async with self.received.turn(len(content)):
-            if len(content) > LARGE_BYTES:
-                content += await self.read(limits().answer_bytes)
-            check_size(len(content))
-        return content
+
+async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield all of a content at once.
+
+    Raises:
+        TooLargeError: It is too large, or all that the request has received.
+    """
+    async with response:
+        content = _Content(response)
+        message = await content.read(LARGE_BYTES + 1)
+        async with content.received.turn(len(message)):
+            if len(message) > LARGE_BYTES:
+                message += await content.read(limits().answer_bytes)
+            check_size(len(message))
+        yield message
 
 
-async def _error(content: _Content) -> AsyncGenerator[bytes]:
-    yield await content.whole()
-
-
-async def _messages(content: _Content) -> AsyncGenerator[bytes]:
+async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield the messages of a stream, in the Connect protocol.
 
     A message starts with its flags and its length, 1 + 4 bytes. The last message has a flag. The
@@ -136,16 +114,17 @@ async def _messages(content: _Content) -> AsyncGenerator[bytes]:
         TooLargeError: A message is too large, or all that the request has received.
         ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
-    is_last = False
-    while not is_last:
-        message = await content.read(5)
-        size = 5 + int.from_bytes(message[1:])
-        async with content.received.turn(size):
-            message += await content.read(size - len(message))
-        if len(message) < size:
-            raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
-        is_last = bool(message[0] & END_OF_STREAM)
-        yield message
-        del message
-        content.received.release()  # whoever reads the stream has used its message
-    await content.read(1)  # to the end, so that the connection can be used again
+    async with response:
+        content, is_last = _Content(response), False
+        while not is_last:
+            message = await content.read(5)
+            size = 5 + int.from_bytes(message[1:])
+            async with content.received.turn(size):
+                message += await content.read(size - len(message))
+            if len(message) < size:
+                raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
+            is_last = bool(message[0] & END_OF_STREAM)
+            yield message
+            del message
+            content.received.release()  # whoever reads the stream has used its message
+        await content.read(1)  # to the end, so that the connection can be used again

@@ -43,36 +43,30 @@ async def call_each(
     """Call a function with each argument, some at once, and return the results in order.
 
     All lists of a process together make at most `Limits.calls_at_once` such calls at a time, and
-    take turns: a short list does not wait for the end of a long one. If one call fails, the others
-    are cancelled.
+    take turns. If one call fails, the others are cancelled.
     """
     if _has_a_turn.get():  # the caller is such a call itself: a second turn might never come
         return [await function(argument) for argument in arguments]
-    caller = request_calls().sender.short_hash
-    calls: list[asyncio.Task[Result]] = []
-    has_failed = False
+    at_once, caller = limits().calls_at_once, request_calls().sender.short_hash
+    results, todo = dict[int, Result](), enumerate(arguments)
 
-    async def call(argument: T) -> Result:
+    async def work() -> None:
         _has_a_turn.set(True)
-        return await function(argument)
-
-    def note(task: asyncio.Task[Result]) -> None:
-        nonlocal has_failed
-        has_failed = has_failed or task.cancelled() or task.exception() is not None
+        for place, argument in todo:
+            end_turn = await _turns.begin(at_once, caller)
+            try:
+                results[place] = await function(argument)
+            finally:
+                end_turn()
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
+    workers = [asyncio.create_task(work()) for _ in range(at_once)]
     try:
-        for argument in arguments:
-            end_turn = await _turns.begin(limits().calls_at_once, caller)
-            calls.append(asyncio.create_task(call(argument)))
-            calls[-1].add_done_callback(end_turn)
-            calls[-1].add_done_callback(note)
-            if has_failed:
-                break
-        return await asyncio.gather(*calls)
+        await asyncio.gather(*workers)
     finally:
-        for task in calls:
-            task.cancel()
+        for worker in workers:
+            worker.cancel()
+    return [results[place] for place in sorted(results)]
 
 
 @contextmanager
