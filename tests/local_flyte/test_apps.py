@@ -1,6 +1,6 @@
-import re
+"""Apps on the local Flyte: each runs in a process of its own, from its code bundle."""
+
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -45,58 +45,44 @@ env = FastAPIAppEnvironment(
 """
 
 
-@pytest.fixture(scope="module")
-def tiny(
-    local_flyte: LocalFlyte,
-    flyte_variables: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The source tree of a small app that is deployed."""
-    root = tmp_path_factory.mktemp("tiny")
-    (root / "tiny.py").write_text(APP)
-    (root / "page.txt").write_text("a page")
-    local_flyte.deploy(root, "tiny.py", "env")
-    return root
-
-
-@pytest.fixture
-def http() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=60) as client:
-        yield client
+def deploy(flyte: LocalFlyte, name: str, folder: Path, source: str, page: str) -> None:
+    (folder / "page.txt").write_text(page)
+    (folder / f"{name}.py").write_text(source)
+    flyte.deploy(folder, f"{name}.py", "env")
 
 
 def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
-    tiny: Path, local_flyte: LocalFlyte, http: httpx.Client
+    local_flyte: LocalFlyte, flyte_variables: dict[str, str], tmp_path: Path
 ) -> None:
-    url = local_flyte.wait_app("tiny")
-    assert http.get(url).json() == {
-        "version": "1",
-        "page": "a page",
-        "endpoint": local_flyte.url,
-        "trusted": str(local_flyte.ca_file),
-        "declared": "yes",
-    }
-    (tiny / "page.txt").write_text("another page")
-    assert http.get(url).json()["page"] == "a page"  # its process does not see the source tree
-    (tiny / "tiny.py").write_text(APP.replace('"1"', '"2"'))
-    local_flyte.deploy(tiny, "tiny.py", "env")
-    assert local_flyte.wait_app("tiny") == url
-    assert http.get(url).json()["version"] == "2"
-    tiny_id = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "tiny"}
-    shown = call(local_flyte, "app.AppService/Get", {"appId": tiny_id}, person="bob").json()["app"]
-    assert "revision" not in shown["metadata"]  # it is always 0
-    public = shown["status"]["ingress"]["publicUrl"]  # Flyte's gate in front of it speaks TLS
     trusted = ssl.create_default_context(cafile=str(local_flyte.ca_file))
-    assert public.startswith("https://")
-    assert httpx.get(public, verify=trusted, trust_env=False, timeout=60).json()["version"] == "2"
+    with httpx.Client(trust_env=False, timeout=60, verify=trusted) as http:
+        deploy(local_flyte, "tiny", tmp_path, APP, "a page")
+        url = local_flyte.wait_app("tiny")
+        (tmp_path / "page.txt").write_text("not deployed")
+        assert http.get(url).json() == {
+            "version": "1",
+            "page": "a page",
+            "endpoint": local_flyte.url,
+            "trusted": str(local_flyte.ca_file),
+            "declared": "yes",
+        }
+        deploy(local_flyte, "tiny", tmp_path, APP.replace('"1"', '"2"'), "another page")
+        assert local_flyte.wait_app("tiny") == url
+        assert http.get(url).json()["version"] == "2"
+        app_id = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "tiny"}
+        got = call(local_flyte, "app.AppService/Get", {"appId": app_id}, person="bob").json()["app"]
+        assert "revision" not in got["metadata"]  # it is always 0
+        public = got["status"]["ingress"]["publicUrl"]  # Flyte's gate in front of it speaks TLS
+        assert public.startswith("https://")
+        assert http.get(public).json()["version"] == "2"
 
-    with acting_as("alice"):
-        remote.App.get("tiny").deactivate()
-        with pytest.raises(httpx.ConnectError):
-            http.get(url)
-        remote.App.get("tiny").activate()
-        assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "another page"
-        remote.App.delete("tiny")
+        with acting_as("alice"):
+            remote.App.get("tiny").deactivate()
+            with pytest.raises(httpx.ConnectError):
+                http.get(url)
+            remote.App.get("tiny").activate()
+            assert http.get(local_flyte.wait_app("tiny")).json()["page"] == "another page"
+            remote.App.delete("tiny")
     with pytest.raises(ConnectError):
         local_flyte.wait_app("tiny")
 
@@ -106,9 +92,7 @@ def test_an_app_that_exits_at_once_fails_with_the_reason(
 ) -> None:
     # Deployed in good health, it breaks where only this file's import in the container goes wrong.
     broken = 'import os\nif "_U_EP_OVERRIDE" in os.environ:\n    import no_such_module\n'
-    (tmp_path / "broken.py").write_text(broken + re.sub("tiny", "broken", APP))
-    (tmp_path / "page.txt").write_text("")
-    local_flyte.deploy(tmp_path, "broken.py", "env")
+    deploy(local_flyte, "broken", tmp_path, broken + APP.replace("tiny", "broken"), "")
     with pytest.raises(RuntimeError, match="no_such_module"):
         local_flyte.wait_app("broken")
     assert "no_such_module" in cli(local_flyte, "get", "app", "broken")
