@@ -88,30 +88,30 @@ WEBSOCKET = (
 
 
 class Attack(NamedTuple):
-    """What is sent on each connection; nothing is read."""
+    """What is sent on each connection."""
 
     first: bytes
-    pause: float = 0  # seconds after the first part, and after each of the following
-    following: bytes = b""  # again and again; without it, the client leaves
+    following: bytes = b""  # again and again, without reading an answer
+    pause: float = 0  # seconds after each part; without it, a client leaves once it is answered
 
 
 ATTACKS = {
     "pipelining": Attack(b"GET /health HTTP/1.1\r\nHost: app\r\n\r\n" * 500),
-    "endless headers": Attack(ME + b"x: ", 0, b"x" * 65_536),
+    "endless headers": Attack(ME + b"x: ", b"x" * 65_536),
     "many headers": Attack(ME + b"".join(b"x%d: y\r\n" % n for n in range(20_000)) + b"\r\n"),
-    "slow headers": Attack(ME + b"x: ", 0.01, b"x"),
-    "slow bodies": Attack(POST + b"Content-Length: 1000000\r\n\r\n[", 0.01, b" "),
-    "chunked bodies": Attack(CHUNKED, 0, b"1\r\n \r\n" * 10_000),
-    "frames": Attack(ME + WEBSOCKET, 0, b"\x89\x80\0\0\0\0" * 10_000),
-    "reading nothing": Attack(LARGE, 0, LARGE * 10),
-    "trailers": Attack(CHUNKED + b"2\r\n{}\r\n0\r\n" + b"x: y\r\n" * 2000 + b"\r\n", 0.05),
-    "leaving": Attack(LARGE, 0.05),
+    "slow headers": Attack(ME + b"x: ", b"x", 0.01),
+    "slow bodies": Attack(POST + b"Content-Length: 1000000\r\n\r\n[", b" ", 0.01),
+    "chunked bodies": Attack(CHUNKED, b"1\r\n \r\n" * 10_000),
+    "frames": Attack(ME + WEBSOCKET, b"\x89\x80\0\0\0\0" * 10_000),
+    "reading nothing": Attack(LARGE, LARGE * 10),
+    "trailers": Attack(CHUNKED + b"2\r\n{}\r\n0\r\n" + b"x: y\r\n" * 2000 + b"\r\n"),
+    "leaving": Attack(LARGE, pause=0.05),
 }
 
 
 def attack_on(name: str, port: int, has_begun: Any) -> None:
     """Attack over many connections at once, until this process is ended."""
-    first, pause, following = ATTACKS[name]
+    first, following, pause = ATTACKS[name]
 
     def attack_again() -> None:
         while True:
@@ -123,6 +123,8 @@ def attack_on(name: str, port: int, has_begun: Any) -> None:
                 while following:
                     client.sendall(following)
                     time.sleep(pause)
+                if not pause:
+                    client.recv(1)
 
     for _ in range(ATTACKERS):
         threading.Thread(target=attack_again).start()
