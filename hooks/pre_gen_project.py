@@ -12,7 +12,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -132,7 +131,7 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
 
 
 def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the same for each answer to no question, which cookiecutter ignores silently.
+    """Yield the same, without a value, for each answer to no question, which cookiecutter ignores.
 
     Args:
         answers: The answers to the questions.
@@ -140,21 +139,16 @@ def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, st
     """
     if not any(Path(word).name in {"cookiecutter", "cruft"} for word in words[:3]):
         return  # a program that calls cookiecutter
-    given: dict[str, object] = {}
+    names: list[str] = []
     for word in words:
         if word.startswith("{"):
             with contextlib.suppress(ValueError, TypeError):
-                given.update(json.loads(word))
-        elif pair := re.fullmatch(r"([A-Za-z]\w*)=(.*)", word, re.DOTALL):
-            given[pair[1]] = pair[2]
-    for name, value in given.items():
+                names += json.loads(word)
+        elif pair := re.fullmatch(r"([A-Za-z]\w*)=.*", word, re.DOTALL):
+            names.append(pair[1])
+    for name in names:
         if name not in answers:
-            told = f"  {name}: there is no such question, only {', '.join(QUESTIONS)}.\n"
-            close = get_close_matches(name, QUESTIONS, n=1)
-            if close and re.fullmatch(QUESTIONS[close[0]].valid, str(value)):
-                yield close[0], str(value), f"{told}      Try: {close[0]}={value}\n"
-            else:
-                yield name, "", told
+            yield name, "", f"  {name}: there is no such question, only {', '.join(QUESTIONS)}.\n"
 
 
 def words_of_the_command() -> list[str]:

@@ -148,6 +148,13 @@ def _is_python(path: str, version: str) -> bool:
     return told.stdout.strip() == version
 
 
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace a text in a file, wherever it occurs."""
+    text = file.read_text("utf-8")
+    assert old in text, f"{file.name} has no {old!r}"
+    file.write_text(text.replace(old, new), "utf-8")
+
+
 def texts(project: Path) -> Iterator[tuple[str, str]]:
     """Yield the path and the text of each file of a project."""
     for name in files_in(project):

@@ -1,5 +1,6 @@
 """Shared fixtures: a clean copy of the template, and a way to generate projects from it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def default_project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> I
     files = files_in(project)
     yield project
     assert files_in(project) == files, "a test has changed the default project"
+
+
+@pytest.fixture
+def project(default_project: Path, tmp_path: Path) -> Path:
+    """A copy of the project with the default answers, to be changed."""
+    return Path(shutil.copytree(default_project, tmp_path / default_project.name))
 
 
 @pytest.fixture(scope="session")

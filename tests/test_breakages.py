@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .baking import BIN, Baker, run
+from .baking import BIN, edit, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
@@ -38,13 +38,9 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
-def test_the_projects_tests_fail_for_each_breakage(what: str, baker: Baker, tmp_path: Path) -> None:
+def test_the_projects_tests_fail_for_each_breakage(what: str, project: Path) -> None:
     file, old, new, tests = BREAKAGES[what]
-    project = baker(tmp_path)
-    path = project / file
-    text = path.read_text("utf-8")
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new), "utf-8")
+    edit(project / file, old, new)
     command: list[str | Path] = [BIN / "python", "-m", "pytest", "-x", "-q", tests]
     with pytest.raises(AssertionError, match=r"\n    (FAILED|ERROR) "):
         run(command, project)

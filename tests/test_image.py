@@ -9,7 +9,7 @@ import pytest
 
 from local_flyte import PEOPLE, LocalFlyte
 
-from .baking import Baker, run
+from .baking import run
 
 pytestmark = pytest.mark.slow
 
@@ -40,9 +40,9 @@ if sys.argv[1:3] == ["buildx", "build"]:
 
 
 def test_the_deployed_app_and_its_tasks_run_on_what_docker_installs(
-    baker: Baker, tmp_path: Path
+    project: Path, tmp_path: Path
 ) -> None:
-    project, image = baker(tmp_path), tmp_path / "image"
+    image = tmp_path / "image"
     uv = [sys.executable, "-m", "uv"]
     run([*uv, "venv", "--quiet", "--python", sys.executable, image], project)
     tools, build = tmp_path / "bin", tmp_path / "build"

@@ -8,29 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from .baking import BIN, Baker, run
+from .baking import BIN, Baker, edit, run
 from .test_recipes import PROMISES, Recipe, recipes_of
 from .walkthrough import code_blocks
 
 pytestmark = pytest.mark.slow
 
 PYTEST: list[str | Path] = [BIN / "python", "-m", "pytest", "-q"]
-
-
-def cut(file: Path, *texts: str) -> None:
-    """Remove texts from a file."""
-    content = file.read_text("utf-8")
-    for text in texts:
-        assert text in content, f"{file.name} has no {text!r}"
-        content = content.replace(text, "")
-    file.write_text(content, "utf-8")
-
-
-def put(file: Path, before: str, text: str) -> None:
-    """Insert a text into a file, before another."""
-    content = file.read_text("utf-8")
-    assert content.count(before) == 1, f"{file.name} has {before!r} {content.count(before)} times"
-    file.write_text(content.replace(before, text + before), "utf-8")
 
 
 def make(target: str, project: Path) -> str:
@@ -55,32 +39,28 @@ async def shout(text: str) -> str:
 '''
 
 
-IMPORTS = "from .routers import"
-
-
 def add_router(project: Path, name: str, code: str) -> None:
     (project / f"app/routers/{name}.py").write_text(code, "utf-8")
-    main = project / "app/main.py"
-    main.write_text(main.read_text("utf-8").replace("    me,\n", f"    {name},\n    me,\n"))
+    edit(project / "app/main.py", "    me,\n", f"    {name},\n    me,\n")
 
 
 def add_everything(project: Path) -> None:
+    """Add an endpoint, a setting, a task, a folder and a file."""
     router, test = code_blocks(project / "README.md", "Add an endpoint", "python")
     add_router(project, "usage", router)
     (project / "tests/test_usage.py").write_text(test, "utf-8")
     (setting,) = code_blocks(project / "docs/settings.md", "A setting of your own", "python")
-    imports = "from typing import Annotated\n\nfrom pydantic import Field\n"
-    put(project / "app/settings.py", "from passthrough import Cred", imports)
+    settings = "from passthrough import Cred"
+    imports = f"from typing import Annotated\n\nfrom pydantic import Field\n{settings}"
+    edit(project / "app/settings.py", settings, imports)
     for name, text in (("tasks", TASK), ("settings", f"\n{setting}")):
         with (project / f"app/{name}.py").open("a", encoding="utf-8") as file:
             file.write(text)
     (project / "data").mkdir()
     (project / "data/words.txt").write_text("one\ntwo\n", "utf-8")
     (project / "words.json").write_text("[]\n", "utf-8")
-    deployment = project / "deployment.py"
-    cut(deployment, "    include=page.FILES.paths(),\n")
-    include = '    include=(*page.FILES.paths(), "data/words.txt", "words.json"),\n'
-    put(deployment, "    resources=", include)
+    paths = '(*page.FILES.paths(), "data/words.txt", "words.json")'
+    edit(project / "deployment.py", "page.FILES.paths()", paths)
 
 
 def paste(recipe: Recipe, project: Path) -> None:
@@ -89,13 +69,14 @@ def paste(recipe: Recipe, project: Path) -> None:
         target = project / path
         if path == "app/tasks.py":
             imports, _, code = text.partition("\n\n\n")
-            put(target, "import flyte\n", imports + "\n")
+            edit(target, "import flyte\n", f"{imports}\nimport flyte\n")
             with target.open("a", encoding="utf-8") as file:
                 file.write("\n\n" + code)
         elif path.startswith("app/routers/"):
             add_router(project, target.stem, text)
         elif path == PROMISES:
-            put(target, '    ("POST", "/tasks/{name}/runs"): ', text)
+            example = '    ("POST", "/tasks/{name}/runs"): '
+            edit(target, example, text + example)
         else:
             assert not target.exists(), path
             target.parent.mkdir(exist_ok=True)
@@ -114,36 +95,35 @@ def test_a_parameter_of_another_name_is_refused_as_well(alice):
 
 @pytest.mark.parametrize("runs_all_tests", [False, pytest.param(True, marks=pytest.mark.weekly)])
 def test_all_tests_pass_after_an_owner_adds_every_recipe_an_endpoint_a_task_a_setting_and_a_file(
-    runs_all_tests: bool, baker: Baker, tmp_path: Path
+    runs_all_tests: bool, project: Path
 ) -> None:
-    project = baker(tmp_path)
     add_everything(project)
     pages = sorted((project / "docs/recipes").glob("*.md"))
     pages.remove(project / "docs/recipes/gradio.md")  # browser/test_gradio.py installs it
-    told = "".join(page.read_text("utf-8") for page in pages)
     recipes = [recipe for page in pages for recipe in recipes_of(page)]
     recipes = [recipe for recipe in recipes if recipe.title != ONLY_PAGE]
     for recipe in recipes:
         paste(recipe, project)
-    main = project / "app/main.py"
-    conditions = project / "app/routers/conditions.py"
-    put(conditions, "from passthrough import", "from ..approver import Approver\n")
-    put(conditions, "    responses={202", "    dependencies=[Approver],\n")
+    main, conditions = project / "app/main.py", project / "app/routers/conditions.py"
+    face, responses = "from passthrough import", "    responses={202"
+    edit(conditions, face, f"from ..approver import Approver\n{face}")
+    edit(conditions, responses, f"    dependencies=[Approver],\n{responses}")
+    told = "".join(page.read_text("utf-8") for page in pages)
     (link,) = re.findall(r'`(<a href="page/.+</a>)`', told)
-    put(project / "app/page/index.html", '        <a href="docs">', f"        {link}\n")
-    put(main, IMPORTS, "from .allowed_people import AllowedPeople\n")
-    main.write_text(
-        main.read_text("utf-8").replace("[ProjectDomain]", "[ProjectDomain, AllowedPeople]")
-    )
+    docs = '        <a href="docs">'
+    edit(project / "app/page/index.html", docs, f"        {link}\n{docs}")
+    imports = "from .routers import"
+    edit(main, imports, f"from .allowed_people import AllowedPeople\n{imports}")
+    edit(main, "[ProjectDomain]", "[ProjectDomain, AllowedPeople]")
     check(project)
     new = [path for recipe in recipes for path in recipe.tests if path != ALLOWED]
     wanted = [] if runs_all_tests else [*new, PROMISES, "tests/test_usage.py"]
     said = run([*PYTEST, f"--ignore={ALLOWED}", *wanted], project)
     assert re.search(r"\d{2} passed", said), said
 
-    cut(main, " ProjectDomain,")
-    put(main, IMPORTS, "from .allowed import Allowed\n")
-    main.write_text(main.read_text("utf-8").replace("[ProjectDomain", "[Allowed"), "utf-8")
+    edit(main, " ProjectDomain,", "")
+    edit(main, imports, f"from .allowed import Allowed\n{imports}")
+    edit(main, "[ProjectDomain", "[Allowed")
     (project / "tests/test_other_names.py").write_text(OTHER_NAMES, "utf-8")
     run([*PYTEST, ALLOWED, "tests/test_other_names.py"], project)
 
@@ -152,14 +132,10 @@ def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
     baker: Baker, tmp_path: Path
 ) -> None:
     project = baker(tmp_path, page="no")
-    (recipe,) = (
-        recipe
-        for recipe in recipes_of(project / "docs/recipes/pages.md")
-        if recipe.title == ONLY_PAGE
-    )
-    paste(recipe, project)
+    recipes = {recipe.title: recipe for recipe in recipes_of(project / "docs/recipes/pages.md")}
+    paste(recipes[ONLY_PAGE], project)
     check(project)
-    wanted = [*recipe.tests, PROMISES, "-k", "page_at_the_root or public_paths"]
+    wanted = [*recipes[ONLY_PAGE].tests, PROMISES, "-k", "page_at_the_root or public_paths"]
     assert re.search(r"\d passed", run([*PYTEST, *wanted], project))
 
 
@@ -174,7 +150,8 @@ def taken_out(project: Path, *things: str) -> None:
         for file, text in re.findall(r"`([^`]+)`: `([^`]+)`", lines):
             found = re.findall(rf".*\b{text}.*\n", (project / file).read_text("utf-8"))
             assert 0 < len(found) < 3, (thing, found)
-            cut(project / file, *{*found})
+            for line in {*found}:
+                edit(project / file, line, "")
         if thing == "agents":  # the environment still has the package: it must not be used
             (project / "mcp.py").write_text('"""Not installed."""\n\nraise ImportError(__name__)\n')
 
@@ -188,9 +165,8 @@ def taken_out(project: Path, *things: str) -> None:
     ],
 )
 def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_its_tests(
-    things: tuple[str, ...], baker: Baker, tmp_path: Path
+    things: tuple[str, ...], project: Path
 ) -> None:
-    project = baker(tmp_path)
     taken_out(project, *things)
     check(project)
     assert re.search(r"\d passed", run(PYTEST, project))
@@ -221,54 +197,53 @@ async def hello(_: CallerDep) -> str:
     \"\"\"Greet whoever is known to Flyte.\"\"\"
     return "Hello"
 
-
-"""
-ASKS_NOTHING = {
-    "GET /greet accepts any token. If it": """@router.get("/greet")
+@router.get("/greet")
 async def greet() -> str:
     return "Hello"
-""",
-    "GET /careless accepts any token. If it calls Flyte,": """@router.get("/careless")
+
+@router.get("/careless")
 async def careless() -> str:
     try:
         return (await remote.User.get.aio()).subject()
     except Exception:
         return "nobody"
-""",
-    "GET /add refused its parameters": """@router.get("/add")
+
+@router.get("/add")
 async def add(a: int, b: int) -> int:
     return a + b
-""",
-    "POST /echo refused its parameters": """@router.post("/echo")
+
+@router.post("/echo")
 async def echo(body: list[str]) -> list[str]:
     return body
-""",
-    "POST /form refused its parameters": """@router.post("/form")
+
+@router.post("/form")
 async def form(file: UploadFile, title: Annotated[str, Form()]) -> str:
     return title
-""",
-}
+"""
+TOLD = [
+    r"\d passed, 1 skipped",  # it calls GET /me
+    "GET /greet accepts any token. If it.* give it the parameter `_: CallerDep`",
+    "GET /careless accepts any token. If it calls Flyte,.* give it the parameter `_: CallerDep`",
+    "GET /add refused its parameters.* give it the parameter `_: CallerDep`",
+    "POST /echo refused its parameters.* give it the parameter `_: CallerDep`",
+    "POST /form refused its parameters.* give it the parameter `_: CallerDep`",
+    re.escape("{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"),
+    re.escape("{('POST', '/form'): {'files': {'file': '<file>'}, 'data': {'title': '<title>'}}}"),
+    re.escape("such as {('GET', '/absent'): {'status': 404}}"),
+    re.escape("such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}"),
+    r"GET /broken answered 500: .*This is a bug in the endpoint",
+]
 
 
 def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_absent_one_does_not(
-    baker: Baker, tmp_path: Path
+    project: Path,
 ) -> None:
-    project = baker(tmp_path)
-    add_router(project, "ours", OURS + "\n\n".join(ASKS_NOTHING.values()))
+    add_router(project, "ours", OURS)
     taken_out(project, "questions", "who I am, projects", "runs, actions", "streams, logs", "tasks")
     some = "invalid_credentials or mixed_up or (quotes and (add or form)) or agents"
     options = ["--tb=short", "--show-capture=no", "-k", some, PROMISES, "tests/test_agents.py"]
     with pytest.raises(AssertionError) as failed:
         run([*PYTEST, *options], project)
     told = str(failed.value)
-    assert re.search(r"\d passed, 1 skipped", told)  # it calls GET /me
-    for said in ASKS_NOTHING:
-        assert re.search(rf"{said}.* give it the parameter `_: CallerDep`", told, re.DOTALL)
-    example = "{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"
-    assert re.search(f"GET /add answered 422: .*\n.*such as {re.escape(example)}", told)
-    form = "{('POST', '/form'): {'files': {'file': '<file>'}, 'data': {'title': '<title>'}}}"
-    assert f"such as {form}" in told
-    assert "such as {('GET', '/absent'): {'status': 404}}" in told
-    assert "such as {('GET', '/items/{number}'): {'path': '/items/<number that exists>'}}" in told
-    assert re.search(r"GET /broken answered 500: .*\n.*This is a bug in the endpoint", told)
+    assert [text for text in TOLD if not re.search(text, told, re.DOTALL)] == []
     assert not re.search("FAILED .*hello", told)

@@ -11,7 +11,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, wait_until
 from passthrough.http.stopping import COME_BACK
 
-from .baking import Baker
+from .baking import edit
 from .served import TASKS
 
 pytestmark = pytest.mark.slow
@@ -35,16 +35,12 @@ def fserve(port: str) -> int:
 
 
 def test_short_requests_finish_and_streams_ask_to_reconnect(
-    flyte: LocalFlyte, baker: Baker, tmp_path: Path
+    flyte: LocalFlyte, project: Path
 ) -> None:
     def is_open(calls: dict[str, int]) -> bool:
         return {method: flyte.open_calls(method) for method in OPEN} == calls
 
-    project = baker(tmp_path)
-    deployment = (project / "deployment.py").read_text("utf-8")
-    patient = deployment.replace('"DO_NOT_TRACK": "1",', f"**{PATIENT},")
-    assert patient != deployment
-    (project / "deployment.py").write_text(patient, "utf-8")
+    edit(project / "deployment.py", '"DO_NOT_TRACK": "1",', f"**{PATIENT},")
     flyte.deploy(project, "deployment.py", "app_env")
     url = flyte.wait_app("my-flyte-app", seconds=300)
     app = fserve(url.rpartition(":")[2])

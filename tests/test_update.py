@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from template import ROOT, copy_template
 
-from .baking import PROJECT, Baker, files_in
+from .baking import PROJECT, Baker, edit, files_in
 from .baking import run as run_in
-from .test_owner import cut
 from .walkthrough import code_block, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
@@ -72,10 +71,8 @@ def earlier(destination: Path) -> None:
     makefile.write_text("".join(["# An old first line\n", *lines[1:-1], "\t@echo old\n"]), "utf-8")
     (destination / PROJECT / ".gitignore").unlink()
     (destination / PROJECT / "old.py").write_text('NAME = "{{ cookiecutter.project_slug }}"\n')
-    main = destination / PACKAGE / "main.py"
-    cut(main, "    tasks,\n")
-    tasks = destination / PACKAGE / "tasks.py"
-    tasks.write_text(tasks.read_text("utf-8").replace("@task_env.task\n", "", 1), "utf-8")
+    edit(destination / PACKAGE / "main.py", "    tasks,\n", "")
+    edit(destination / PACKAGE / "tasks.py", "@task_env.task\n", "")
 
 
 def release(commit: str, destination: Path) -> None:

@@ -9,9 +9,9 @@ from playwright.sync_api import Page, expect
 
 from local_flyte import LocalFlyte
 
-from ..baking import BIN, Baker, run
+from ..baking import BIN, Baker, edit, run
 from ..served import App, serving_app
-from ..test_owner import paste, put
+from ..test_owner import paste
 from ..test_recipes import recipes_of
 from .visiting import Visitors
 
@@ -25,8 +25,8 @@ def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for recipe in recipes_of(project / "docs/recipes/gradio.md"):
         paste(recipe, project)
     main = project / "app/main.py"
-    put(main, "from .routers import", "from . import ui\n")
-    put(main, "    return app", "    ui.mount(app)\n")
+    edit(main, "from .routers import", "from . import ui\nfrom .routers import")
+    edit(main, "    return app", "    ui.mount(app)\n    return app")
     return project
 
 

@@ -181,7 +181,11 @@ def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_i
     page: Page,
 ) -> None:
     (recipe,) = (each for each in RECIPES if each.title == "A second page")
-    answers = {path.removeprefix("app"): text for path, text in recipe.code.items()}
+    answers = {
+        path.removeprefix("app"): text
+        for path, text in recipe.files.items()
+        if path.startswith("app")
+    }
     answers["/me"] = json.dumps({"name": "Ada"})
     types = TYPES | {".html": "text/html", "": "application/json"}
     for path, text in answers.items():
