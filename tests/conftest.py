@@ -33,12 +33,12 @@ LONGEST_FIRST = [
         "command",
         "inflate",
         "demo",
-        "walkthrough",
+        "tasks",
         "runs",
         "contract",
     ),
-    *("actions", "looks", "runs_of_others", "image", "faults", "conditions", "apps", "agents"),
-    *("attacks", "update", "logs", "watching", "ingress", "lives_of_runs", "values", "parts"),
+    *("actions", "looks", "image", "faults", "conditions", "apps", "agents"),
+    *("attacks", "update", "large", "watching", "ingress", "lives_of_runs", "values", "parts"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import get_chromium
 import httpx
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from local_flyte import PEOPLE
 
 from ..served import App
-from .visiting import Visitors
+from .visiting import Visit, Visitor
 
 FLAGS = [
     "--headless",
@@ -56,11 +57,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser: Browser, app: App) -> Iterator[Visitors]:
+def visit(browser: Browser, app: App) -> Iterator[Visit]:
     """Open a browser window as someone: ``visit("alice")``."""
-    visitors = Visitors(browser, app)
-    yield visitors
-    assert visitors.close() == []
+    visitors: list[Visitor] = []
+
+    def visit(name: str | None, **options: Any) -> Visitor:
+        settings = {"locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
+        visitors.append(Visitor(browser.new_context(**settings), app, name))
+        return visitors[-1]
+
+    yield visit
+    for visitor in visitors:
+        visitor.page.context.close()
+    assert [each.complaints for each in visitors] == [[] for _ in visitors]
 
 
 @pytest.fixture

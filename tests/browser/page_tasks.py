@@ -54,12 +54,6 @@ async def count(to: int = 5, pause: float = 0.2) -> int:
 
 
 @env.task
-async def talk(lines: int) -> None:
-    """Write a long log at once."""
-    print("\n".join(f"line {number} of {lines}" for number in range(1, lines + 1)), flush=True)
-
-
-@env.task
 async def echo(text: str, fail: bool = False) -> str:
     """Write a text to the log, and return it or raise it as an error."""
     print(text)
@@ -83,22 +77,16 @@ async def survey(
     source: File | None = None,
     since: datetime = datetime(1970, 1, 1, tzinfo=UTC),
     share: float = 0.5,
-    either: int | str = 1,
+    either: float | str = 1.5,
     more: list[dict[str, int]] | None = None,
-) -> tuple[str, dict[str, float], list[Person], Person, int | str, datetime]:
+) -> tuple[str, dict[str, float], list[Person], Person, datetime]:
     """Take one input of each kind, and return a description of them, and some of them."""
     await flyte.report.replace.aio("<h1>A survey</h1>", do_flush=True)
     uri = source.path if source else None
     told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
-    told += [person.age, person.born, colour.value, note, uri, since]
+    told += [person.age, person.born, colour.value, note, uri, since, type(either).__name__, either]
     text = await echo(" ".join(map(str, told)))
-    return text, weights, [person], person, either, at
-
-
-@env.task
-async def hostile(text: str) -> tuple[list[dict[str, str]], File]:
-    """Return a text as a table's header and cell, and a file whose URL is a script."""
-    return [{text: text}], File(path="javascript:alert(1)")
+    return text, weights, [person], person, at
 
 
 @env.task
@@ -117,12 +105,6 @@ async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
 
 
 @env.task
-async def measure(size: float | str) -> str:
-    """Tell a number from a text."""
-    return f"{type(size).__name__} {size}"
-
-
-@env.task
 async def publish(text: str) -> str:
     """Ask whether to publish a text."""
     approval = await flyte.new_condition.aio("approval", prompt=f"Publish {text!r}?")
@@ -130,11 +112,10 @@ async def publish(text: str) -> str:
 
 
 @env.task
-async def ask(prompt: str, kind: str) -> str:
-    """Ask for a value of some type, and return it."""
-    types = {"whole": int, "number": float, "text": str}
-    question = await flyte.new_condition.aio("question", prompt=prompt, data_type=types[kind])
-    return repr(await question.wait.aio())
+async def ask() -> int:
+    """Ask for a number, and return it."""
+    question = await flyte.new_condition.aio("question", prompt="How many?", data_type=int)
+    return int(await question.wait.aio())
 
 
 @env.task(retries=1)

@@ -13,7 +13,7 @@ from ..baking import BIN, Baker, edit, run
 from ..served import App, serving_app
 from ..test_owner import paste
 from ..test_recipes import recipes_of
-from .visiting import Visitors
+from .visiting import Visit
 
 pytestmark = pytest.mark.weekly
 
@@ -62,7 +62,7 @@ def test_the_recipe_passes_its_own_test(project: Path, search_path: str) -> None
 
 
 def test_two_people_on_one_page_are_not_mixed_up_and_a_failure_stays_with_its_visitor(
-    visit: Visitors, app: App
+    visit: Visit, app: App
 ) -> None:
     pages: dict[str, Page] = {name: visit(name).page for name in ("alice", "bob", "victor")}
     for page in pages.values():

@@ -1,11 +1,80 @@
-"""A run of very many actions on the page: memory, and how long the browser does nothing else."""
+"""Long logs, and a run of very many actions: memory, and how long the browser does nothing else."""
+
+import json
 
 import httpx
 import pytest
+from playwright.sync_api import Page, expect
 
 from local_flyte.testing import wait_until
 
-from .visiting import Visitors, finished, started, stream
+from .visiting import Visit, finished, started
+
+# The page's own scripts get what the app would send, in parts, as fast as they take it; meanwhile
+# it is noted how long the browser can do nothing else.
+_STREAM = """(path, parts) => {
+    const real = window.fetch;
+    window.fetch = (url, options) => {
+        if (!String(url).includes(path)) return real(url, options);
+        const texts = window.sent ? [].values() : parts(); // all of it, once
+        const pull = (stream) => {
+            const { value, done } = texts.next();
+            if (!done) stream.enqueue(new TextEncoder().encode(value));
+            else (stream.close(), window.sent = true);
+        };
+        return Promise.resolve(new Response(new ReadableStream({ pull }, { highWaterMark: 0 })));
+    };
+    let before = performance.now();
+    window.longest = 0;
+    setInterval(() => {
+        const now = performance.now();
+        window.longest = Math.max(window.longest, now - before);
+        before = now;
+    });
+}"""
+
+
+def stream(page: Page, path: str, parts: str) -> None:
+    """Let the page get a stream from this generator in JavaScript, instead of the app's."""
+    page.add_init_script(f"({_STREAM})({json.dumps(path)}, {parts})")
+
+
+@pytest.mark.parametrize(
+    ("lines", "text", "kept"),
+    [(100_400, "", 100_000), (1_000, "long " * 1200, 800)],
+    ids=["many lines", "many characters"],
+)
+def test_a_log_that_is_too_long_for_a_page_says_what_is_missing_and_its_end_can_be_reached(
+    *, lines: int, text: str, kept: int, visit: Visit, api: httpx.Client
+) -> None:
+    name = started(api, "greet", name="Ada")
+    finished(api, name)
+    visitor = visit("alice", viewport={"width": 320, "height": 640})
+    page = visitor.page
+    parts = """function* () {
+        let part = "";
+        for (let line = 1; line <= LINES; line++) {
+            part += `id: 1-${line}\\ndata: ${line} TEXT\\n\\n`;
+            if (part.length > 60000 || line === LINES) { yield part; part = ""; }
+        }
+    }""".replace("LINES", str(lines)).replace("TEXT", text)
+    stream(page, "/logs", parts)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visitor.go(f"runs/{name}")
+    wait_until(lambda: page.evaluate("window.sent"))
+    log = page.get_by_role("log")
+    wait_until(lambda: log.evaluate("log => log.lastChild.textContent").count(f"\n{lines} "))
+    page.get_by_role("button", name="Copy log").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert copied[0] == f"― The first {lines - kept} lines are not kept here ―"
+    assert [line.split(" ")[0] for line in copied[1:]] == [
+        *map(str, range(lines - kept + 1, lines + 1))
+    ]
+    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
+    wait_until(lambda: log.evaluate(at_its_end))
+    assert log.evaluate("log => log.scrollHeight") < 33_554_432
+
 
 ACTIONS = 5_000
 MOST_SHOWN = 1_000
@@ -36,7 +105,7 @@ RUN = """function* () {
 @pytest.mark.weekly
 @pytest.mark.parametrize("failed", ["false", "true"], ids=["succeeded", "failed"])
 def test_a_run_of_5000_actions_leaves_memory_and_time_for_other_things(
-    failed: str, visit: Visitors, api: httpx.Client
+    failed: str, visit: Visit, api: httpx.Client
 ) -> None:
     name = started(api, "greet", name="Ada")
     finished(api, name)

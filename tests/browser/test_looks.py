@@ -13,7 +13,7 @@ from template import ROOT
 from local_flyte import LocalFlyte, sign_in
 
 from ..served import SECRET, TASKS
-from .visiting import Visitors, finished, send_actions, started
+from .visiting import Visit, finished, send_actions, started
 
 SCREENSHOTS = ROOT / "screenshots"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
@@ -91,7 +91,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     scheme: str,
     *,
     flyte: LocalFlyte,
-    visit: Visitors,
+    visit: Visit,
     api: httpx.Client,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -150,7 +150,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     expect(tree).to_contain_text("from the cache")
     album.add("run-bars")
     page.unroute_all()
-    asking = started(api, "ask", prompt="How many?", kind="whole")
+    asking = started(api, "ask")
     visitor.go(f"runs/{asking}")
     expect(page.get_by_role("region", name="Actions").get_by_role("listitem")).to_have_count(2)
     page.get_by_role("button", name="Send the answer").click()
@@ -178,7 +178,7 @@ def test_every_view_is_accessible_and_fits_every_screen(
     assert {place: found for place, found in album.faults.items() if found} == {}
 
 
-def test_the_documentation_of_the_api_is_shown(visit: Visitors) -> None:
+def test_the_documentation_of_the_api_is_shown(visit: Visit) -> None:
     visitor = visit("alice")
     page = visitor.page
     problems: list[str] = []

@@ -1,4 +1,4 @@
-"""Parts of the page without an app: forms for untrusted schemas, and untrusted outputs."""
+"""Parts of the page without an app: values and forms, and the questions of runs."""
 
 import json
 import re
@@ -8,51 +8,64 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from template import ROOT
 
 from ..test_recipes import RECIPES
+from .visiting import MARKUP, check_harmless
 
 FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 EMPTY = """<!doctype html><link rel=stylesheet href=/style.css>
-<main></main><p id=asking><output></output>"""
+<body onsubmit="return false"><main></main><p id=asking><output></output>"""
 MOST_ROWS = 4_000
 WIDE = [f"p{number}" for number in range(12)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser: Browser) -> Iterator[Page]:
-    """An empty page with the app's files."""
+    """A page with the app's files, and nothing else on it."""
+
+    def serve(route: Route) -> None:
+        file = FILES / route.request.url.rpartition("/")[2]
+        if file.is_file():
+            route.fulfill(path=file, content_type=TYPES[file.suffix])
+        else:
+            route.fulfill(body=EMPTY, content_type="text/html")
+
+    errors: list[str] = []
     with browser.new_context() as context:
-        context.set_default_timeout(120_000)
+        context.route("**/*", serve)
         page = context.new_page()
-
-        def serve(route: Route) -> None:
-            file = FILES / route.request.url.rpartition("/")[2]
-            if file.is_file():
-                route.fulfill(path=file, content_type=TYPES[file.suffix])
-            else:
-                route.fulfill(body=EMPTY, content_type="text/html")
-
-        page.route("**/*", serve)
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto("http://form.example/")
         yield page
+    assert errors == []
+
+
+def make(page: Page, script: str, *given: object) -> None:
+    """Show what a function in JavaScript makes of the modules and these values."""
+    page.evaluate(  # which has no timeout
+        f"""(given) => setTimeout(async () => {{
+            document.querySelector("output").value = "";
+            const all = ["api", "dom", "form", "questions", "session"];
+            const modules = await Promise.all(all.map((each) => import(`/${{each}}.js`)));
+            const made = ({script})(Object.assign({{}}, ...modules), ...given);
+            document.querySelector("main").replaceChildren(...[made].flat());
+            document.querySelector("output").value = "made";
+        }})""",
+        given,
+    )
+    expect(page.locator("output")).to_have_text("made")
 
 
 def show(page: Page, schema: dict[str, Any], values: str | None = None) -> None:
-    """Make a form, with values in JSON, and wait for it; `evaluate` has no timeout."""
-    page.evaluate(
-        """([schema, values]) => setTimeout(async () => {
-            const { parse } = await import("/api.js");
-            const { schemaForm } = await import("/form.js");
-            window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
-            document.querySelector("main").replaceChildren(form.node);
-            document.querySelector("output").value = "made";
-        })""",
-        [json.dumps(schema), values],
-    )
-    expect(page.locator("output")).to_have_text("made")
+    """Show a form, with values in JSON."""
+    script = """({ parse, schemaForm }, schema, values) => {
+        window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
+        return form.node;
+    }"""
+    make(page, script, json.dumps(schema), values)
 
 
 def record(properties: dict[str, Any]) -> dict[str, Any]:
@@ -108,37 +121,52 @@ def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: 
 def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> None:
     many = {"type": "array", "items": {"type": "integer"}}
     show(page, record({"many": many}), json.dumps({"many": [7] * 9_000}))
-    assert page.evaluate("form.read().many.length") == 9_000
+    assert entered(page) == {"many": f"[{','.join('7' * 9_000)}]"}
     assert page.locator("textarea").count() == 1
 
 
 NAMES = ["constructor", "toString", "hasOwnProperty", "__proto__"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_input_may_have_the_name_of_an_object_property(name: str, page: Page) -> None:
-    schema = record({name: {"type": "integer"}, "other": {"$ref": f"#/$defs/{name}"}})
-    show(page, {**schema, "required": [*NAMES, "other"]})
-    assert page.locator("main .stack > .field").count() == 2
-    field = page.get_by_label(name)
-    expect(field).to_have_value("")
-    expect(page.locator("label").first).to_contain_text("whole number, required")
-    field.fill("3")
+def test_an_input_may_have_the_name_of_an_object_property(page: Page) -> None:
+    whole: dict[str, Any] = {"type": "integer"}
+    schema = record({**dict.fromkeys(NAMES, whole), "other": refer("constructor")})
+    show(page, {**schema, "required": [*schema["required"], "valueOf"]})
+    assert page.locator("main .stack > .field").count() == len(NAMES) + 1
+    for name in NAMES:
+        expect(page.get_by_label(f"{name} whole number, required")).to_have_value("")
+        page.get_by_label(name).fill("3")
     page.get_by_label("other").fill("[]")
-    assert page.evaluate("JSON.stringify(form.read())") == f'{{"{name}":3,"other":[]}}'
+    sent = page.evaluate("JSON.stringify(form.read())")
+    assert json.loads(sent) == {**dict.fromkeys(NAMES, 3), "other": []}
+
+
+def test_titles_and_descriptions_of_a_schema_are_text(page: Page) -> None:
+    field = {"title": MARKUP, "description": MARKUP, "type": "string", "default": MARKUP}
+    either = {"anyOf": [field, {"type": "integer", "title": MARKUP}]}
+    show(page, record({MARKUP: field, "either": either}))
+    expect(page.locator("label").first).to_contain_text(MARKUP)
+    expect(page.locator(".hint").nth(1)).to_have_text(MARKUP)
+    expect(page.get_by_role("option").first).to_have_text(MARKUP)
+    check_harmless(page)
+
+
+def test_values_are_text_whatever_they_contain(page: Page) -> None:
+    script = "{kind: 'file', uri: 'javascript:alert(1)'}"
+    make(
+        page,
+        f"({{ values }}, text) => values({{ text, table: [{{ [text]: text }}], file: {script} }})",
+        MARKUP,
+    )
+    for place in (".text", "th", "td"):
+        expect(page.locator(place)).to_have_text(MARKUP)
+    expect(page.get_by_role("link")).to_have_count(0)
+    check_harmless(page)
 
 
 def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
     records = [{f"column {number}": number for number in range(20_000)}, *[{} for _ in range(99)]]
-    page.evaluate(
-        """records => setTimeout(async () => {
-            const { values } = await import("/dom.js");
-            document.querySelector("main").replaceChildren(values({ records }));
-            document.querySelector("output").value = "made";
-        })""",
-        records,
-    )
-    expect(page.locator("output")).to_have_text("made")
+    make(page, "({ values }, records) => values({ records })", records)
     assert page.locator("td").count() == 0
     expect(page.locator("pre")).to_contain_text('"column 0": 0')
 
@@ -146,12 +174,9 @@ def test_a_table_has_a_limited_number_of_columns(page: Page) -> None:
 def test_only_addresses_of_the_web_are_linked(page: Page) -> None:
     """Such as that of a run in Flyte's console, which Flyte sends."""
     console = "https://flyte.example.com/v2/runs/x"
-    linked = page.evaluate(
-        "async (all) => { const { webLink } = await import('/dom.js');"
-        " return all.map((each) => webLink(each)); }",
-        [None, console, "javascript:alert(1)", "data:text/html,x", "//"],
-    )
-    assert linked == [None, console, None, None, None]
+    addresses = [None, console, "javascript:alert(1)", "data:text/html,x", "//"]
+    make(page, "({ webLink }, all) => all.map((each) => `${webLink(each)} `)", addresses)
+    assert page.locator("main").inner_text().split() == ["null", console, "null", "null", "null"]
 
 
 PEOPLE: list[tuple[str, str, str]] = [
@@ -164,22 +189,20 @@ PEOPLE: list[tuple[str, str, str]] = [
 
 
 def test_a_name_is_told_apart_from_the_same_name_of_somebody_else(page: Page) -> None:
-    page.evaluate(
-        """async (people) => {
-            const { person } = await import("/session.js");
-            const made = people.map(([subject, name]) => person({ subject, name }));
-            document.querySelector("main").append(...made);
-        }""",
+    make(
+        page,
+        "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))",
         PEOPLE,
     )
     names = page.locator("main > bdi")
-    expect(names).to_have_text([told for _, _, told in PEOPLE])
+    expect(names).to_have_text([told for _, _, told in PEOPLE])  # once the first ones know the last
     assert [each.get_attribute("title") for each in names.all()] == [each[0] for each in PEOPLE]
 
 
 def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_is(
     page: Page,
 ) -> None:
+    page = page.context.new_page()
     (recipe,) = (each for each in RECIPES if each.title == "A second page")
     answers = {
         path.removeprefix("app"): text
@@ -341,3 +364,99 @@ def test_values_are_shown_as_one_would_write_them(page: Page) -> None:
     page.get_by_label("i03 ").fill("2026-07-02T08:30:05")
     sent = entered(page)
     assert (sent["i03"], sent["i04"]) == ('"2026-07-02T08:30:05.000Z"', '"2026-07-02T08:30:05"')
+
+
+# Questions of runs
+
+
+def question(name: str, **facts: object) -> dict[str, Any]:
+    """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
+    unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
+    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_is_cut": False}
+    return {**unknown, **told, "phase": "paused", "type": "boolean", **facts}
+
+
+def ask(page: Page, *conditions: dict[str, Any], over: bool = False) -> Locator:
+    """Show questions, of a run that may be over, and return their elements."""
+    script = """({ questionsPanel }, conditions, over) => {
+        window.panel = questionsPanel("Questions", {});
+        panel.draw(conditions, over);
+        return panel.node;
+    }"""
+    make(page, script, conditions, over)
+    return page.locator(".question")
+
+
+def test_questions_are_in_order_and_answers_are_what_they_are(page: Page) -> None:
+    """Times of different precisions: as text, the second one would come after the first."""
+    told: dict[object, str] = {"constructor": "“constructor”", "true": "“true”"}
+    told |= {True: "Yes", False: "No", 2: "2"}
+    answers = [
+        question(str(number), value=value, asked_at=f"2026-01-31T09:30:0{number}Z")
+        for number, value in enumerate(told)
+    ]
+    newest = question("newest", asked_at="2026-01-31T09:30:08.847Z")
+    asked = ask(page, *answers, newest, question("older", asked_at="2026-01-31T09:30:08Z"))
+    expect(asked.locator(".told")).to_have_text(["newest", "older", "4", "3", "2", "1", "0"])
+    words = [f"Somebody answered: {each}" for each in reversed(told.values())]
+    expect(asked.locator(".text")).to_have_text(words)
+
+
+def test_an_answer_that_is_refused_is_told_and_can_be_sent_again(page: Page) -> None:
+    wanted = {"name": "How many?", "type": "number"}
+    asked = ask(page, question(**wanted))
+    send = asked.get_by_role("button", name="Send the answer")
+    asked.get_by_label("Answer").fill("x")
+    send.click()
+    expect(asked.get_by_label("Answer")).to_have_accessible_description(re.compile("Give a number"))
+    asked.get_by_label("Answer").fill("2")
+    conflict = {"title": "Conflict", "status": 409}  # somebody else has answered
+    page.route("**/conditions/*", lambda route: route.fulfill(status=409, json=conflict))
+    send.press("Enter")
+    expect(asked.get_by_role("alert")).to_contain_text(re.compile("That can.t be done"))
+    expect(send).to_be_focused()
+    made = question(**wanted, value=2.0, answered_by={"subject": "dan-subject", "name": "Dan"})
+    page.route("**/runs/r/conditions/*", lambda route: route.fulfill(json=made))
+    with page.expect_request("**/conditions/*") as sent:
+        send.click()
+    assert sent.value.post_data == '{"value":2.0}'
+    expect(asked).to_contain_text("Dan answered: 2.0")
+    page.unroute_all()
+
+
+def test_a_question_that_was_cut_off_has_no_buttons_until_all_of_it_is_shown(page: Page) -> None:
+    whole = question("a1", prompt="really " * 3000 + "not?")
+    page.route("**/runs/r/conditions?*", lambda route: route.fulfill(json=[whole]))
+    asked = ask(page, whole | {"prompt": "really … (cut off)", "prompt_is_cut": True})
+    expect(asked.get_by_role("button")).to_have_text(["Show the whole question"])
+    asked.get_by_role("button").click()
+    expect(asked.get_by_role("button")).to_have_text(["Yes", "No"])
+    expect(asked.locator(".told")).to_have_text(whole["prompt"])
+    expect(asked.locator(".told")).to_be_focused()
+    page.unroute_all()
+
+
+CLOSED = {
+    "Aborted without an answer": (question("a1", phase="aborted"), False),
+    "The run has ended without an answer": (question("a1"), True),
+    "Its type is unknown here": (question("a1", type=None), False),
+}
+
+
+def test_a_question_that_cannot_be_answered_has_no_controls(page: Page) -> None:
+    for told, (condition, over) in CLOSED.items():
+        asked = ask(page, condition, over=over)
+        expect(asked).to_contain_text(told)
+        expect(asked.get_by_role("button")).to_have_count(0)
+    asked = ask(page, question("a1"))
+    asked.get_by_role("button", name="Yes").focus()
+    page.evaluate("condition => panel.draw([condition])", question("a1", phase="aborted"))
+    expect(asked).to_contain_text("without an answer")
+    assert page.evaluate("document.activeElement.role") == "status"  # where it is told
+
+
+def test_a_prompt_is_text_and_fits_the_window(page: Page) -> None:
+    prompt = MARKUP + "long" * 1000
+    expect(ask(page, question("a1", prompt=prompt)).locator(".told")).to_have_text(prompt)
+    check_harmless(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,14 +1,21 @@
 """Visitors of the generated app's page, and runs for them to view."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page
 
 from local_flyte import sign_in
 
 from ..served import SECRET, TASKS, App
+
+MARKUP = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>"
+    "<a href=javascript:alert(4)>x</a>\"'><iframe srcdoc='<script>parent.alert(5)</script>'>"
+    "{{ 7 * 7 }}${alert(6)}\u202ereversed"
+)
 
 
 class Visitor:
@@ -32,6 +39,10 @@ class Visitor:
         return self.page
 
 
+Visit = Callable[..., Visitor]
+"""Opens a window as a person, or anonymously; options are those of a browser context."""
+
+
 def look_again(page: Page) -> None:
     """Do what a browser does when its user returns to the tab: a headless one has no tabs."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -51,61 +62,6 @@ def send_actions(page: Page, *actions: dict[str, Any]) -> None:
         "**/actions/events*",
         lambda route: route.fulfill(body=body, content_type="text/event-stream"),
     )
-
-
-# The page's own scripts get what the app would send, in parts, as fast as they take it; meanwhile
-# it is noted how long the browser can do nothing else.
-_STREAM = """(path, parts) => {
-    const real = window.fetch;
-    window.fetch = (url, options) => {
-        if (!String(url).includes(path)) return real(url, options);
-        const texts = window.sent ? [].values() : parts(); // all of it, once
-        const pull = (stream) => {
-            const { value, done } = texts.next();
-            if (!done) stream.enqueue(new TextEncoder().encode(value));
-            else (stream.close(), window.sent = true);
-        };
-        return Promise.resolve(new Response(new ReadableStream({ pull }, { highWaterMark: 0 })));
-    };
-    let before = performance.now();
-    window.longest = 0;
-    setInterval(() => {
-        const now = performance.now();
-        window.longest = Math.max(window.longest, now - before);
-        before = now;
-    });
-}"""
-
-
-def stream(page: Page, path: str, parts: str) -> None:
-    """Let the page get a stream from this generator in JavaScript, instead of the app's."""
-    page.add_init_script(f"({_STREAM})({json.dumps(path)}, {parts})")
-
-
-class Visitors:
-    """Opens browser windows, and closes them all."""
-
-    def __init__(self, browser: Browser, app: App) -> None:
-        self._browser = browser
-        self._app = app
-        self._opened: list[Visitor] = []
-
-    def __call__(self, name: str | None, **options: object) -> Visitor:
-        """Open a window as a person, or anonymously; options are those of a browser context."""
-        settings = {
-            "locale": "en-GB",
-            "timezone_id": "Europe/Berlin",
-            **options,
-        }
-        visitor = Visitor(self._browser.new_context(**settings), self._app, name)  # type: ignore[arg-type]
-        self._opened.append(visitor)
-        return visitor
-
-    def close(self) -> list[str]:
-        """Close the windows, and return the errors in them."""
-        for visitor in self._opened:
-            visitor.page.context.close()
-        return [complaint for visitor in self._opened for complaint in visitor.complaints]
 
 
 def started(api: httpx.Client, task: str, **inputs: object) -> str:
@@ -128,3 +84,13 @@ def log_lines(page: Page) -> list[str]:
     """Return the task's lines in the log on the page."""
     shown = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
     return [line for line in shown if not line.startswith("[flyte]")]
+
+
+def check_harmless(page: Page) -> None:
+    """Require that no text has become markup."""
+    made = page.evaluate(
+        """() => document.querySelectorAll(
+            "main img, main script, main svg, main iframe, [onerror], a[href^='javascript']"
+        ).length"""
+    )
+    assert made == 0

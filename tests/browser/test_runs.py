@@ -1,0 +1,269 @@
+"""Runs on the page: their list, what they ask, what they consist of, and their logs."""
+
+import json
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Page, Request, Route, expect
+
+from local_flyte import LocalFlyte
+from local_flyte.testing import wait_until
+
+from ..served import TASKS
+from .visiting import Visit, finished, log_lines, look_again, started
+
+
+def hide(page: Page, is_hidden: str) -> None:
+    """Hide or show a tab, as far as its page can tell."""
+    getter = f"{{get: () => {is_hidden}, configurable: true}}"
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {getter})")
+    look_again(page)
+
+
+def shorten(route: Route) -> None:
+    """Make a few runs fill more than one page."""
+    answer = route.fetch()
+    route.fulfill(response=answer, body=answer.text().replace("PAGE = 25", "PAGE = 3"))
+
+
+def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: httpx.Client) -> None:
+    oldest = started(api, "count", to=0)
+    second = int(time.time())
+    wait_until(lambda: int(time.time()) > second)  # Flyte rounds the start time of a run
+    names = [started(api, "count", to=0) for _ in range(2)]
+    assert {finished(api, name) for name in (oldest, *names)} == {"failed"}
+    visitor = visit("bob")
+    visitor.page.route("**/page/runs.js", shorten)
+    page = visitor.go("runs")
+    runs = page.get_by_role("listitem")
+    expect(page.get_by_text("You have run nothing here yet.")).to_be_visible()
+    page.get_by_label("Everyone").check()
+    for name in (oldest, *names):
+        expect(runs.filter(has_text=name)).to_contain_text(re.compile("Failed.*Alice Adams"))
+    new = started(api, "count", to=6000)
+    wait_until(lambda: api.get(f"/runs/{new}").json()["phase"] == "running")
+    look_again(page)
+    expect(runs.filter(has_text=new)).to_contain_text("Running")
+    for task, found in (("greet", 0), ("count", 3)):
+        page.get_by_label("Task", exact=True).fill(f"{TASKS}.{task}")
+        page.get_by_label("Task", exact=True).press("Enter")
+        expect(runs).to_have_count(found)
+    page.get_by_label("Phase").select_option("Failed")
+    expect(runs.filter(has_text=new)).to_have_count(0)
+    expect(runs).to_have_count(3)
+    page.get_by_label("Phase").select_option("Not ended")
+    expect(runs).to_have_count(1)
+    api.post(f"/runs/{new}/abort", json={})
+    assert finished(api, new) == "aborted"
+    look_again(page)
+    expect(page.get_by_text("No matching runs.")).to_be_visible()
+    page.get_by_label("Phase").select_option("Any phase")
+    expect(runs).to_have_count(3)
+    expect(runs.first).to_contain_text(new)
+    expect(runs.filter(has_text=oldest)).to_have_count(0)
+    page.get_by_role("link", name="Older runs").click()
+    expect(runs).to_have_count(1)
+    runs.filter(has_text=oldest).get_by_role("link").click()
+    expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
+    page.route("**/me", lambda route: route.fulfill(status=404, json={}))  # its router is removed
+    visitor.go("runs")
+    expect(runs.first).to_contain_text("Alice Adams")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#who")).to_be_hidden()
+
+
+def test_a_list_of_runs_asks_at_most_15_times_a_minute(
+    visit: Visit, api: httpx.Client, flyte: LocalFlyte
+) -> None:
+    """While something of one's own runs, and something asks."""
+    name = started(api, "publish", text="x")
+    visitor = visit("alice")
+    visitor.page.clock.install()
+    page = visitor.go("runs")
+    waiting = page.get_by_role("region", name="Waiting for an answer")
+    expect(waiting.get_by_role("button", name="Yes")).to_be_visible()
+    pending = set[Request]()
+    page.on("request", lambda request: pending.add(request))  # noqa: PLW0108 - it gets an attribute
+    page.on("requestfinished", lambda request: pending.discard(request))  # noqa: PLW0108
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
+    wait_until(lambda: page.title() and not pending)
+    flyte.clear_calls()
+    for _ in range(30):
+        page.clock.run_for(2000)
+        wait_until(lambda: page.title() and not pending)
+    methods = Counter(call.method for call in flyte.calls)
+    assert methods["ListRuns"] >= 8
+    assert methods.total() <= 15
+    expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("Running")
+
+
+def test_a_run_is_aborted_after_confirmation_and_asks_nothing_more(
+    visit: Visit, api: httpx.Client
+) -> None:
+    page = visit("alice").go(f"runs/{started(api, 'publish', text='x')}")
+    asked = page.get_by_role("region", name="Questions")
+    expect(asked.get_by_role("button", name="Yes")).to_be_visible()
+    expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
+    page.get_by_role("button", name="Abort").click()
+    expect(page.get_by_role("button", name="Let it run")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Abort")).to_be_focused()
+    page.get_by_role("button", name="Abort").click()
+    page.get_by_role("button", name="Abort the run").click()
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text("Aborted")
+    expect(heading).to_be_focused()  # the button is gone
+    expect(page.get_by_role("term").filter(has_text="Took")).to_be_visible()
+    expect(asked).to_contain_text("Aborted without an answer")
+
+
+def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
+    visit: Visit, api: httpx.Client
+) -> None:
+    name = started(api, "publish", text="the news")
+    alice = visit("alice").go(f"runs/{name}")
+    asked = alice.get_by_role("region", name="Questions")
+    expect(asked.get_by_role("group")).to_contain_text("Publish 'the news'?")
+    expect(asked.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
+    bob = visit("bob").go("tasks")
+    words = "A run of Alice Adams waits for an answer"
+    expect(bob.get_by_role("link", name=words).last).to_have_text(words)
+    bob.get_by_role("link", name=f"Runs 1 ({words}").click()
+    look_again(alice)
+    expect(alice.get_by_role("link", name="Runs 1")).to_be_visible()
+    for page in (alice, bob):  # from now on, only the answer can tell
+        page.route("**/runs?*phase=paused*", lambda route: route.abort())
+    waiting = bob.get_by_role("region", name="Waiting for an answer")
+    expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (1)")
+    whose = f"Publish 'the news'?Run {name} of Alice Adams, {TASKS}.publish · Asked"
+    expect(waiting).to_contain_text(whose)
+    waiting.get_by_role("button", name="Yes").click()
+    expect(waiting.get_by_role("group")).to_contain_text("Bob Brown answered: Yes")
+    expect(asked).to_contain_text("Bob Brown answered: Yes")
+    expect(alice.get_by_role("region", name="Outputs")).to_contain_text("published: the news")
+    expect(waiting.get_by_role("heading")).to_have_text("Waiting for an answer (0)")
+    expect(asked.get_by_title("bob-subject").last).to_have_text("Bob Brown")
+    for page in (alice, bob):
+        expect(page.get_by_role("link", name="Runs", exact=True)).to_be_visible()
+
+
+STREAMS = ("WatchActions", "TailLogs")
+
+
+def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_two_streams(
+    visit: Visit, api: httpx.Client, flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    """One action fails once, one asks; bob is cut off while alice answers."""
+    name = started(api, "family", folder=str(tmp_path))
+    visitors = [visit(person) for person in ("alice", "bob")]
+    for each in visitors:
+        each.page.clock.install()
+    alice, bob = (each.go(f"runs/{name}") for each in visitors)
+    wait_until((tmp_path / "failed").exists)
+    for page in (alice, bob):  # while it runs
+        outputs = page.get_by_role("region", name="Outputs")
+        expect(outputs).to_contain_text("once the run has succeeded")
+        tree = page.get_by_role("region", name="Actions")
+        expect(tree.get_by_role("button", name="note")).to_have_count(8)
+        expect(tree.get_by_role("button", name="child")).to_have_count(3)
+        expect(tree.get_by_role("listitem").first.get_by_role("listitem")).to_have_count(12)
+        expect(tree).to_contain_text("children")
+        row = tree.get_by_role("listitem").filter(has_text="2 attempts").last
+        expect(row).to_contain_text(re.compile(r"Running .+ s, Attempt 2: .*Running .+ s"))
+        asks = tree.get_by_role("listitem").filter(has_text="permission").last
+        expect(asks).to_contain_text(re.compile("Paused.*Waiting for an answer"))
+        expect(page.get_by_role("region", name="Questions")).to_contain_text("May they end?")
+        row.get_by_role("button").focus()
+        page.keyboard.press("Enter")
+        expect(row.get_by_role("button")).to_have_attribute("aria-pressed", "true")
+        log = page.get_by_role("log")
+        wait_until(lambda: log.evaluate("log => log.textContent").count("b begins") == 2)  # noqa: B023
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [2, 2])
+    # It has settled. A minute of the page's own time costs this, and a hidden tab costs nothing.
+    flyte.clear_calls()
+    alice.clock.run_for(60_000)
+    wait_until(lambda: alice.title() and flyte.calls)
+    assert {call.method for call in flyte.calls} == {"ListRuns"}
+    assert len(flyte.calls) <= 10
+    hide(alice, "true")
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [1, 1])
+    flyte.clear_calls()
+    alice.clock.run_for(60_000)
+    assert (alice.title(), flyte.calls) == (alice.title(), [])
+    hide(alice, "false")
+    wait_until(lambda: [flyte.open_calls(method) for method in STREAMS] == [2, 2])
+
+    bob.context.set_offline(True)
+    alice.get_by_role("button", name="Yes").click()
+    for page in (alice, bob):
+        expect(page.get_by_role("region", name="Questions")).to_contain_text(
+            "Alice Adams answered: Yes" if page is alice else "May they end?"
+        )
+    (tmp_path / "gate").touch()
+    expect(alice.get_by_role("log")).to_contain_text("b ends")
+    bob.context.set_offline(False)
+    bob.clock.run_for(20_000)
+    assert finished(api, name) == "succeeded"
+    for page in (alice, bob):
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Succeeded")
+        expect(page.get_by_text("Alice Adams answered: Yes").last).to_be_visible()
+        rows = page.get_by_role("region", name="Actions").get_by_role("listitem")
+        expect(rows.filter(has_text="permission").last).to_contain_text("Succeeded")
+        expect(page.get_by_role("log")).to_contain_text("b ends")
+        lines = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
+        own = [line for line in lines if line.startswith(("b ", "―"))]
+        assert own == ["b begins", "― Attempt 2 ―", "b begins", "b ends"]
+        page.get_by_role("button", name="family").click()
+    with alice.context.expect_page() as opened:
+        alice.get_by_role("link", name="Report").click()
+    expect(opened.value.get_by_text("A family of three")).to_be_visible()
+
+
+def test_an_interrupted_log_resumes_without_losing_a_line(visit: Visit, api: httpx.Client) -> None:
+    name = started(api, "count", to=3)
+    finished(api, name)
+    events = api.get(f"/runs/{name}/logs").text.split("\n\n")
+    first = next(position for position, event in enumerate(events) if "1 of 3" in event)
+    late = {"title": "Gateway Timeout", "status": 504}
+    events[first + 1 :] = [f"event: problem\ndata: {json.dumps(late)}", ""]
+    again: list[Route] = []
+
+    def break_off(route: Route) -> None:
+        if not route.request.headers.get("last-event-id"):
+            route.fulfill(body="\n\n".join(events), content_type="text/event-stream")
+        elif not again:
+            again.append(route)
+        else:
+            route.continue_()
+
+    visitor = visit("alice")
+    visitor.page.route("**/logs*", break_off)
+    page = visitor.go(f"runs/{name}")
+    expect(page.get_by_text("Gateway Timeout. The log will continue")).to_be_visible()
+    wait_until(lambda: page.title() and again)
+    again[0].continue_()
+    wait_until(lambda: log_lines(page) == ["1 of 3", "2 of 3", "3 of 3"])
+    expect(page.get_by_text("The log will continue")).to_have_count(0)
+
+
+def test_a_log_is_followed_until_the_user_scrolls_up(visit: Visit, api: httpx.Client) -> None:
+    lines = [f"line {number}" for number in range(3_000)]
+    name = started(api, "echo", text="\n".join(lines))
+    page = visit("alice").go(f"runs/{name}")
+    wait_until(lambda: log_lines(page) == lines)
+    log = page.get_by_role("log")
+    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
+    for width in (320, 1280):  # rewrapping makes the log longer or shorter
+        page.set_viewport_size({"width": width, "height": 800})
+        page.get_by_label("Wrap lines").click()
+        wait_until(lambda: log.evaluate(at_its_end))
+        expect(page.get_by_label("Follow")).to_be_checked()
+    log.evaluate("log => { log.scrollTop -= 2000 }")
+    expect(page.get_by_label("Follow")).not_to_be_checked()
+    page.get_by_label("Wrap lines").uncheck()
+    assert log.evaluate("log => getComputedStyle(log).whiteSpace") == "pre"

@@ -1,0 +1,349 @@
+"""Tasks on the page: who sees them, their forms, files for them, and what happens to their runs."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
+from local_flyte.testing import wait_until
+from passthrough.limits import Limits
+
+from ..served import SECRET, TASKS, App, serving_app
+from .visiting import Visit, Visitor, finished, look_again, started
+
+
+def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Visit) -> None:
+    visitor = visit("alice")
+    complaints: list[str] = []
+    visitor.page.on("console", lambda message: complaints.append(message.text))
+    page = visitor.go()
+    who = page.get_by_role("group", name="Who you are")
+    expect(who).to_contain_text("Alice Adams")
+    switch = who.get_by_role("link", name="Switch user")
+    expect(switch).to_have_attribute("href", f"{visitor.app.url}/sign-in")
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("searchbox", name="Search tasks")).to_be_focused()
+    page.keyboard.type("greet")
+    expect(page.get_by_role("link", name=f"{TASKS}.count")).to_have_count(0)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(page.get_by_text("The name to greet.")).to_be_visible()
+    expect(page.get_by_role("group", name="Inputs", exact=True)).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    name = page.get_by_label("name text, required")
+    expect(name).to_be_focused()
+    page.keyboard.press("Enter")  # runs no form whose text is empty or has several lines
+    expect(name).to_have_accessible_description(re.compile("This text is empty"))
+    page.keyboard.type("Ada")
+    for key in ("Shift+Enter", "Enter"):
+        page.keyboard.press(key)
+    expect(name).to_have_value("Ada\n\n")
+    for key in ("Backspace", "Backspace", "Tab", "Tab"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("button", name="Run")).to_be_focused()
+    for key in ("Shift+Tab", "Shift+Tab", "Enter"):  # which runs it from a field as well
+        page.keyboard.press(key)
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+    expect(page.get_by_role("region", name="Inputs")).to_contain_text("Ada")
+    expect(page.get_by_role("log")).to_contain_text("greeting Ada")
+    expect(page.get_by_role("button", name="Abort")).to_be_hidden()
+    assert complaints == []  # such as about a report that does not exist
+
+
+def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
+    visit: Visit, api: httpx.Client
+) -> None:
+    name = started(api, "greet", name="two\r\nlines", excited=True)
+    page = visit("alice").go(f"runs/{name}")
+    for shown, edited, output in (
+        ("two\nlines", {}, "Hello, two\r\nlines!"),
+        ("two\nlines", {"name": "Ada"}, "Hello, Ada!"),
+    ):
+        page.get_by_role("link", name="Run again").click()
+        field = page.get_by_label("name text")
+        expect(field).to_have_value(shown)
+        expect(page.get_by_label("excited")).to_be_checked()
+        if edited:
+            field.fill(edited["name"])
+        with page.expect_response(lambda answer: answer.request.method == "POST") as sent:
+            page.get_by_role("button", name="Run").click()
+        assert sent.value.url.endswith(f"/runs/{name}/rerun")
+        assert sent.value.request.post_data_json == {"inputs": edited}
+        name = sent.value.json()["name"]
+        assert finished(api, name) == "succeeded"
+        assert api.get(f"/runs/{name}/io").json()["outputs"] == {"o0": output}
+
+
+def test_victor_may_only_view(visit: Visit, api: httpx.Client) -> None:
+    name = started(api, "count", to=6000)
+    visitor = visit("victor")
+    page = visitor.go(f"tasks/{TASKS}.greet")
+    page.get_by_label("name").fill("Victor")
+    run = page.get_by_role("button", name="Run")
+    run.click()
+    refusal = page.get_by_role("alert")
+    expect(refusal).to_contain_text("Flyte does not let you do this")
+    expect(refusal).to_contain_text("Administrators of the project in Flyte can change that.")
+    expect(refusal).not_to_contain_text("may have started")
+    expect(page.get_by_label("name")).to_have_value("Victor")
+    expect(run).to_be_enabled()  # rights may be granted in the meantime
+    visitor.go(f"runs/{name}")
+    expect(page.get_by_role("log")).to_contain_text("1 of 6000")
+    page.get_by_role("button", name="Abort").click()
+    page.get_by_role("button", name="Abort the run").click()
+    expect(refusal).to_contain_text("Flyte does not let you do this")
+    assert api.get(f"/runs/{name}").json()["phase"] == "running"
+    api.post(f"/runs/{name}/abort", json={})
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
+    expect(refusal).to_have_count(0)  # the run has ended
+
+
+def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visit) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.greet")
+    page.get_by_label("name").fill("Ada")
+    page.route("**/runs*", lambda route: (route.fetch(), route.abort()))
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("The run may have started anyway.")).to_be_visible()
+    page.unroute_all()
+    page.get_by_role("link", name="its runs", exact=True).click()
+    expect(page.get_by_role("listitem")).to_have_count(1)
+
+
+def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit) -> None:
+    visitor = visit(None)
+    page = visitor.go(f"tasks/{TASKS}.greet")
+    who, sign_in_link = (
+        page.get_by_role("group", name="Who you are"),
+        page.get_by_role("link", name="Sign in"),
+    )
+    expect(page.get_by_role("alert").first).to_contain_text("You are not signed in")
+    expect(sign_in_link).to_have_count(1)
+    with page.expect_popup() as opened:
+        sign_in_link.click()
+    other_tab = opened.value
+    expect(other_tab).to_have_url(f"{visitor.app.url}/sign-in")
+    expect(other_tab.get_by_text("printed in the terminal")).to_be_visible()
+    other_tab.goto(sign_in.choice(visitor.app.url, SECRET))  # as printed
+    other_tab.get_by_role("link", name="alice").click()
+    expect(other_tab.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+    look_again(page)
+    expect(who).to_contain_text("Alice Adams")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.get_by_label("name").fill("Ada")
+    other_tab.goto(sign_in.link(visitor.app.url, "expired", SECRET))
+    page.bring_to_front()
+    page.get_by_role("button", name="Run").click()
+    expect(sign_in_link).to_have_count(1)
+    expect(who).to_have_text("not signed in")
+    expect(page.get_by_label("name")).to_have_value("Ada")
+    other_tab.goto(sign_in.link(visitor.app.url, "alice", SECRET))
+    page.bring_to_front()
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+
+
+def test_a_form_takes_every_kind_of_input_and_shows_what_is_refused_at_its_field(
+    visit: Visit,
+) -> None:
+    page = visit("alice").go(f"tasks/{TASKS}.survey")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
+    big = page.get_by_label("big whole number")
+    big.fill("99999999999999999999")  # too large for Flyte
+    page.get_by_label("at date and time", exact=False).fill("2026-07-01T12:00:00")
+    # Flyte stores a date as a point in time. In Berlin, this one begins on the day before in UTC.
+    page.get_by_label("day", exact=False).first.fill("2026-07-02T00:00:00")
+    expect(page.get_by_label("since", exact=False)).to_have_value(re.compile("1970-01-01T00:00"))
+    page.get_by_label("pause", exact=False).first.fill("1 h 30 min")
+    names = page.get_by_role("group", name="names")
+    for text in ("one", "two\nlines"):
+        names.get_by_role("button", name="Add item").click()
+        names.get_by_role("textbox").last.fill(text)
+    weights = page.get_by_role("group", name="weights")
+    weights.get_by_role("button", name="Add entry").click()
+    weights.get_by_label("Key").fill("x")
+    weights.get_by_label("Value").fill("1.5")
+    person = page.get_by_role("group", name="person")
+    for label, text in {"name": "Ada", "age": "36", "born": "1815-12-10"}.items():
+        person.get_by_label(label).fill(text)
+    page.get_by_label("colour", exact=False).select_option("RED")
+    unions = {"note": ("text", "hello"), "source": ("URI", "s3://bucket/file.csv")}
+    for union, (kind, text) in {**unions, "either": ("number", "NaN")}.items():
+        group = page.get_by_role("group", name=union)
+        group.get_by_label("Kind of value").select_option(kind)
+        group.get_by_label("Value", exact=True).fill(text)
+    page.get_by_role("button", name="Run").click()
+    ambiguous = re.compile("a number or a text|ambiguous")
+    expect(group.get_by_label("Kind of value")).to_have_accessible_description(ambiguous)
+    group.get_by_label("Value", exact=True).fill("-0.0")
+    page.get_by_role("button", name="Run").click()
+    expect(big).to_have_attribute("aria-invalid", "true")
+    expect(big).to_be_focused()
+    expect(big).to_have_value("99999999999999999999")
+    big.fill("9007199254740993")
+    page.get_by_role("button", name="Run").click()
+    outputs = page.get_by_role("region", name="Outputs")
+    expect(outputs).to_contain_text("9007199254740994 2026-07-01T12:00:00")
+    expect(outputs).to_contain_text(
+        "2026-07-02 5400.0 ['one', 'two\\nlines'] {'x': 1.5} Ada 36 1815-12-10"
+    )
+    expect(outputs).to_contain_text("red hello s3://bucket/file.csv 1970-01-01")
+    expect(outputs).to_contain_text("float -0.0")
+
+
+def test_a_task_with_a_slash_in_its_name_is_opened_and_run_under_a_proxys_path_prefix(
+    visit: Visit, app: App
+) -> None:
+    page = visit(None).page
+    prefix = "http://proxy.example/some/path"
+    odd, real = "odd/name.greet", f"{TASKS}.greet"
+
+    def hand_on(route: Route) -> None:
+        """Do what such a proxy does: sign people in, and pass on its own host name."""
+        alice = {"authorization": f"Bearer {PEOPLE['alice'].token}", "origin": app.url}
+        url = route.request.url.replace(prefix, app.url).replace("odd%2Fname.greet", real)
+        answer = route.fetch(url=url, headers=route.request.headers | alice)
+        if "/tasks" in url:
+            route.fulfill(response=answer, body=answer.text().replace(real, odd))
+        else:
+            route.fulfill(response=answer)
+
+    page.route(f"{prefix}/**", hand_on)
+    page.goto(f"{prefix}/")
+    page.get_by_role("link", name=odd).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(odd)
+    page.get_by_label("name").fill("Ada")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
+    assert page.url.startswith(f"{prefix}/#/runs/")
+    api_docs = page.get_by_role("link", name="API")
+    assert api_docs.evaluate("link => link.href") == f"{prefix}/docs"
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
+    default_project: Path, tmp_path: Path, browser: Browser
+) -> None:
+    with (
+        LocalFlyte(mode=Mode.DEVBOX) as flyte,
+        serving_app(default_project, tmp_path / "log", flyte, ALLOW_ANONYMOUS="true") as app,
+    ):
+        bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
+        me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
+        assert (me["anonymous"], me["subject"]) == (True, None)
+        visitor = Visitor(browser.new_context(), app, None)
+        page = visitor.go("tasks")
+        expect(page.get_by_text("You are anonymous.")).to_be_visible()
+        expect(page.get_by_role("group", name="Who you are")).to_contain_text("anonymous")
+        expect(page.get_by_role("alert")).to_have_count(0)
+        page.context.close()
+
+
+def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit) -> None:
+    visitor = visit("alice")
+    problem = {"title": "Service Unavailable", "status": 503}
+    visitor.page.route(
+        re.compile(r"/(me|tasks)(\?|$)"), lambda route: route.fulfill(status=503, json=problem)
+    )
+    page = visitor.go("tasks")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text(re.compile("Flyte can.t be reached"))
+    expect(page.locator("#banners .problem")).to_have_count(1)
+    page.unroute_all()
+    problem = {"title": "Forbidden", "status": 403, "detail": "only on Mondays"}  # an owner's own
+    page.route("**/tasks?*", lambda route: route.fulfill(status=403, json=problem))
+    page.get_by_role("button", name="Try again").click()
+    expect(alert).to_contain_text("only on Mondays")
+    expect(alert).not_to_contain_text("Flyte")
+    page.unroute_all()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
+
+
+# Files
+
+
+ROW = b"Berlin,Spree,3677472\n"
+LINES = 1_000_000  # 21 MB
+
+
+@pytest.fixture
+def files(visit: Visit) -> Page:
+    """The form of a task that takes two files, shown to alice."""
+    return visit("alice").go(f"tasks/{TASKS}.count_lines")
+
+
+def choose(page: Page, file: Path, content: bytes = ROW) -> None:
+    """Choose a file for the input that is a text."""
+    file.write_bytes(content)
+    page.locator("[type=file]").last.set_input_files(file)
+
+
+def drop(page: Page, file: Path, target: str) -> None:
+    """Drop a file of the machine on an element, as a person does with the mouse."""
+    box = page.locator(target).first.bounding_box()
+    assert box
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
+
+
+def test_a_file_of_20_mb_is_chosen_or_dropped_and_its_task_counts_the_lines(
+    files: Page, tmp_path: Path
+) -> None:
+    text = files.get_by_label("text URI, required")
+    choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON
+    expect(text).to_have_value(re.compile("/odd.json$"))
+    choose(files, rivers := tmp_path / "rivers 2026.csv", ROW * LINES)
+    drop(files, rivers, "[type=file]")
+    expect(files.get_by_text("Uploaded.")).to_have_count(2)
+    expect(text).to_have_value(re.compile("/rivers_2026.csv$"))
+    files.get_by_role("button", name="Run").click()
+    outputs = files.get_by_role("region", name="Outputs")
+    for told in (str(LINES), "csv", "/rivers_2026.csv"):
+        expect(outputs).to_contain_text(told)
+
+
+def test_a_file_that_is_not_uploaded_says_why(files: Page, visit: Visit, tmp_path: Path) -> None:
+    sent: list[str] = []
+    files.on("request", lambda request: sent.append(request.url))
+    with (large := tmp_path / "large.csv").open("wb") as file:
+        file.truncate(Limits().file_bytes + 1)
+    files.locator("[type=file]").last.set_input_files(large)
+    too_large = re.compile("A file may have up to 100 MB")
+    expect(files.get_by_label("text URI")).to_have_accessible_description(too_large)
+    expect(files.locator("[type=file]").last).to_have_value("")
+    assert not [url for url in sent if "/files" in url]
+    page = visit("victor").go(f"tasks/{TASKS}.count_lines")
+    choose(page, tmp_path / "small.csv")
+    refused = re.compile("The file was not uploaded: .*victor")
+    expect(page.get_by_label("text URI")).to_have_accessible_description(refused)
+
+
+def test_an_upload_that_goes_on_holds_the_run_back_and_a_typed_uri_ends_it(
+    files: Page, flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    text, progress = files.get_by_label("text URI"), files.get_by_role("progressbar", name="Upload")
+    with flyte.hang("CreateUploadLocation"):
+        choose(files, tmp_path / "small.csv")
+        expect(progress).to_be_visible()
+        files.get_by_role("button", name="Run").click()
+        uploading = re.compile("The file is still being uploaded")
+        expect(text).to_have_accessible_description(uploading)
+        text.fill("s3://bucket/other.csv")
+        expect(progress).to_be_hidden()
+        wait_until(lambda: not flyte.open_calls("CreateUploadLocation"))
+    expect(text).to_have_value("s3://bucket/other.csv")
+    expect(text).not_to_have_attribute("aria-invalid", "true")
