@@ -6,10 +6,7 @@ Each row of ``docs/values.md`` is true.
 import asyncio
 import inspect
 import json
-import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
 from pprint import pformat
 from typing import Annotated, Any
 
@@ -17,21 +14,21 @@ import flyte
 import flyte._internal.runtime.convert as flyte_convert
 import httpx
 import pytest
-from fastapi import APIRouter, Body, FastAPI, Request
+from fastapi import APIRouter, Body, Request
 from flyte import remote
 from flyte.models import NativeInterface
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, bearer, client_of, ended, serving
+from local_flyte.testing import acting_as, bearer, ended
 from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
 from passthrough.values import InvalidInputs, to_json, to_literals, translated
 
 from ..image_builder import deploy_builder
 from ..value_table import PAGE, REFUSED, ROWS, Row, page
 from .deployed_tasks import greet
-from .support import as_a_task_reads, build_app
+from .support import as_a_task_reads
 from .test_literals import Leveled
 
 Received = Callable[[], list[ReceivedCall]]
@@ -194,24 +191,6 @@ def test_a_run_is_run_again_with_some_inputs_changed(alice: httpx.Client, greeti
     assert other == {"name": "Ada", "excited": True, "o0": "Hello, Ada!"}
 
 
-@router.post("/upload")
-async def upload() -> str:
-    return (await remote.upload_file.aio(Path(__file__)))[1]
-
-
-def test_a_signed_url_is_not_logged(alice: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
-    sdk = logging.getLogger("flyte")
-    level = sdk.level
-    with caplog.at_level(logging.DEBUG):
-        sdk.setLevel(logging.DEBUG)
-        sdk.addHandler(caplog.handler)
-        assert alice.post("/upload").is_success
-        sdk.setLevel(level)
-        sdk.removeHandler(caplog.handler)
-    assert "Uploading to" in caplog.text
-    assert "signature=" not in caplog.text.lower()
-
-
 def test_a_task_at_module_level_is_fetched_by_each_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
@@ -269,21 +248,6 @@ def test_each_caller_asks_for_the_image_and_builds_it_if_they_may_run_tasks(
     executors = [run.pb2.action.metadata.executed_by.user.id.subject for run in runs]
     assert executors == ["alice-subject", "bob-subject"]
     assert victor.post("/build", params=forced).status_code == 403
-
-
-def test_initialising_again_in_a_lifespan_changes_nothing(
-    local_flyte: LocalFlyte, greeting: str
-) -> None:
-    app = build_app(router)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await flyte.init_passthrough.aio(project=local_flyte.project, domain=local_flyte.domain)
-        yield
-
-    app.router.lifespan_context = lifespan
-    with serving(app) as url, client_of(url, "alice") as alice:
-        assert alice.post(f"/rerun/{greeting}", json={}).json()["o0"] == "Hello, Ada."
 
 
 def test_the_project_and_the_domain_are_those_of_the_query_or_the_apps(

@@ -4,14 +4,12 @@ A node is a value or a type; one that a type multiplies (the variants of a union
 is referred to) counts again. So no type, however small, can multiply the work on a value.
 """
 
-import asyncio
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from ..limits import limits
 
@@ -19,7 +17,7 @@ T = TypeVar("T")
 
 TEXT = 32  # characters that count as much as a node
 IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
-WORKERS = ThreadPoolExecutor(2, "values")
+THREADS = CapacityLimiter(2)
 TOO_LARGE = "too large, or nested too deep"
 
 
@@ -66,8 +64,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     try:
         return translate(Budget(IN_THE_LOOP, _MoreWorkError))
     except _MoreWorkError:
-        work = partial(copy_context().run, translate, Budget())
-        return await asyncio.get_running_loop().run_in_executor(WORKERS, work)
+        return await to_thread.run_sync(translate, Budget(), limiter=THREADS)
 
 
 def check_json(value: Any) -> None:
