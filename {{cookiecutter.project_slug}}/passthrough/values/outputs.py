@@ -1,4 +1,9 @@
-"""Literals to JSON."""
+"""Literals to JSON.
+
+Of what JSON cannot hold, a reference is shown, which is an object with a ``kind``. Those of files
+and dataframes can be inputs. The kind "map" is of a map whose keys are not texts and integers, each
+once; its ``entries`` are pairs of a key and a value.
+"""
 
 import base64
 import json
@@ -18,14 +23,6 @@ from .budget import Budget, TooComplexError
 PICKLE_FORMAT = "PythonPickle"
 
 
-class Reference(dict[str, Any]):
-    """Stands for a value that JSON cannot hold. Of these, files and dataframes can be inputs.
-
-    It has a ``kind``. That of a map whose keys are not texts and integers, each once, is "map", and
-    its ``entries`` are pairs of a key and a value.
-    """
-
-
 class _Pairs(list[tuple[Any, Any]]):
     """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
 
@@ -35,7 +32,7 @@ def to_json(
 ) -> dict[str, Any]:
     """Convert a run's inputs or outputs, by name, to what any JSON encoder accepts.
 
-    One for which too little of the budget is left becomes a `Reference` of the kind "too large".
+    Where too little of the budget is left, a reference of the kind "too large" is shown.
     """
     reader = Reader(budget or Budget())
     shown: dict[str, Any] = {}
@@ -43,7 +40,7 @@ def to_json(
         try:
             shown[name] = reader.read(literal)
         except TooComplexError:
-            shown[name] = Reference(kind="too large", size=literal.ByteSize())
+            shown[name] = {"kind": "too large", "size": literal.ByteSize()}
     return shown
 
 
@@ -64,7 +61,7 @@ class Reader:
                 return [self.read(item, depth + 1) for item in value.literals]
             case "map":
                 items = value.literals  # sorted: the table's order tells the process's address
-                return {self._text(key): self.read(items[key], depth + 1) for key in sorted(items)}
+                return {self.plain(key): self.read(items[key], depth + 1) for key in sorted(items)}
             case "union":
                 return self.read(value.value, depth + 1)
             case "primitive" if kind := value.WhichOneof("value"):
@@ -84,10 +81,6 @@ class Reader:
             case "offloaded_metadata":
                 return self._reference("offloaded", uri=value.uri, size=value.size_bytes)
         return self._reference("empty" if which in {None, "primitive"} else which)
-
-    def _text(self, text: str) -> str:
-        self._spend(0, len(text))
-        return text
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
@@ -117,7 +110,7 @@ class Reader:
                 point = f".{fraction:09}".rstrip("0") if fraction else ""
                 return f"{'-' if nanos < 0 else ''}PT{seconds}{point}S"
             case Struct(fields=items):
-                return {self._text(key): self.plain(items[key], depth + 1) for key in sorted(items)}
+                return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
             case _Pairs():
@@ -126,15 +119,15 @@ class Reader:
                     named = {str(key): item for key, item in pairs}
                     if len(named) == len(pairs):  # unlike {1: "a", "1": "b"}
                         return named
-                return Reference(kind="map", entries=pairs)
+                return {"kind": "map", "entries": pairs}
             case list():
                 return [self.plain(item, depth + 1) for item in value]
         return self._reference("binary")  # an extension of msgpack
 
-    def _reference(self, kind: str, **details: str | int) -> Reference:
+    def _reference(self, kind: str, **details: str | int) -> dict[str, str | int]:
         known = {name: value for name, value in details.items() if value}
         self._spend(0, sum(len(str(detail)) for detail in known.values()))
-        return Reference({"kind": kind, **known})
+        return {"kind": kind, **known}
 
     def _binary(self, binary: Binary, depth: int) -> Any:
         size = len(binary.value)
