@@ -1,4 +1,4 @@
-"""Every endpoint as a tool for AI agents: the official client calls them over real connections."""
+"""Every endpoint as a tool for AI agents, over real connections."""
 
 import asyncio
 import json
@@ -9,16 +9,14 @@ import re
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import httpx2
 import jsonschema
 import pytest
-from anyio.from_thread import start_blocking_portal
 from connectrpc.errors import ConnectError
 from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
@@ -47,7 +45,7 @@ from ..walkthrough import code_blocks
 from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
-Agent = Callable[..., Any]
+Agent = Callable[..., tuple[list[str], bool]]
 ROUTERS = [
     import_module(f"app.routers.{module.name}").router
     for module in pkgutil.iter_modules(app.routers.__path__)
@@ -163,52 +161,42 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         yield url
 
 
-@asynccontextmanager
-async def agent_of(
-    url: str, authorization: str = bearer("alice"), mode: str = MODES[0]
-) -> AsyncIterator[Client]:
-    headers = {"Authorization": authorization}
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=120, trust_env=False, verify=False) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as agent,
-    ):
-        yield agent
-
-
-@contextmanager
-def calling(url: str, **options: Any) -> Iterator[Agent]:
-    """Yield a function that calls a tool as alice, in one session."""
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(agent_of(url, **options)) as client,
-    ):
-        yield lambda tool, /, **arguments: portal.call(client.call_tool, tool, arguments)
-
-
-@pytest.fixture(scope="module")
-def agent(url: str) -> Iterator[Agent]:
-    with calling(url) as call:
-        yield call
-
-
 def message(method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
-def called(tool: str, headers: dict[str, str], **changed: Any) -> Any:
-    """Return the result of a tool of an app with other settings."""
-    with TestClient(app_with_agents(**changed)) as client:
-        sent = message("tools/call", name=tool)
-        return client.post("/mcp", json=sent, headers=ACCEPT | headers).json()["result"]
+def calling(client: Any) -> Agent:
+    """Return a function that calls a tool: texts of the result, and whether it is an error."""
+
+    def call(tool: str, /, **arguments: Any) -> tuple[list[str], bool]:
+        sent = message("tools/call", name=tool, arguments=arguments)
+        result = client.post("/mcp", json=sent, headers=ACCEPT).json()["result"]
+        return [content["text"] for content in result["content"]], result["isError"]
+
+    return call
 
 
-def texts(result: Any) -> list[str]:
-    return [content.text for content in result.content]
+@pytest.fixture(scope="module")
+def agent(url: str) -> Iterator[Agent]:
+    with client_of(url, "alice") as client:
+        yield calling(client)
 
 
-def answer(result: Any) -> Any:
+@asynccontextmanager
+async def official(url: str, token: str, mode: str) -> AsyncIterator[Client]:
+    """The protocol's own client."""
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=120, trust_env=False) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def answer(result: tuple[list[str], bool], *, is_error: bool = False) -> Any:
     """Return the JSON of a result that is all."""
-    [text] = texts(result)
+    [text], failed = result
+    assert failed is is_error, text
     return json.loads(text)
 
 
@@ -223,7 +211,7 @@ async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         for method, operation in path.items()
         if operation["security"]
     }
-    async with agent_of(url) as client:
+    async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
         tools: Any = (await client.list_tools()).tools
     assert [tool.name for tool in tools] == [name for name in operations if name != "form"]
     for tool in tools:
@@ -250,42 +238,7 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
     assert other["error"]["message"] == "Unknown tool"
 
 
-# Calls
-
-
-def test_an_agent_runs_a_task_waits_reads_and_aborts(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with calling(url, mode="legacy") as call:
-        greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
-        run = answer(call("run_task", **greeting))
-        assert run["outputs"] == {"o0": "Hello, Ada."}
-        assert run["executed_by"]["subject"] == "alice-subject"
-        read = answer(call("get_run_io", name=run["name"]))
-        assert read["inputs"] == {"name": "Ada", "excited": False}
-        log, end = texts(call("run_logs", name=run["name"]))
-        assert "greeting Ada" in log.splitlines()
-        assert end == END
-        listed = answer(call("list_runs", phase=["succeeded", "failed"], limit=9))
-        assert run["name"] in [each["name"] for each in listed]
-        run = answer(call("run_task", name=f"{TASKS}.count", inputs={"to": 9999}))
-        with monkeypatch.context() as patch:
-            patch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
-            action, more = texts(call("watch_actions", name=run["name"]))
-        assert json.loads(action.splitlines()[0].removeprefix("action: "))["name"] == "a0"
-        assert more == ANEW
-        assert not call("abort_run", name=run["name"], reason="enough").is_error
-        assert answer(call("get_run", name=run["name"], wait=60))["phase"] == "aborted"
-        action, end = texts(call("watch_actions", name=run["name"]))
-        assert json.loads(action.removeprefix("action: "))["phase"] == "aborted"
-        assert end == END
-
-
-def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
-    uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
-    assert uri.endswith("/towns.txt")
-    assert Path(uri).read_text("utf-8") == "Köln\n"
-    assert agent("upload_file", body={"no": "text"}).is_error
+# Arguments
 
 
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
@@ -304,15 +257,14 @@ def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
         ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
     ]
     for tool, arguments in cases:
-        result = agent(tool, **arguments)
-        assert result.is_error, arguments
-        assert "as the tool's inputSchema says" in answer(result)["detail"], arguments
+        refused = answer(agent(tool, **arguments), is_error=True)
+        assert "as the tool's inputSchema says" in refused["detail"], arguments
 
 
 def test_no_argument_is_a_credential(agent: Agent) -> None:
     for name in ("authorization", "x_api_key", "cookie", "host", "x-request-id"):
-        refused = agent("see_headers", **{name: bearer("bob")})
-        assert "as the tool's inputSchema says" in answer(refused)["detail"]
+        refused = answer(agent("see_headers", **{name: bearer("bob")}), is_error=True)
+        assert "as the tool's inputSchema says" in refused["detail"]
     seen = answer(agent("see_headers", last_event_id="7"))
     assert (seen["last-event-id"], seen["opened"]) == ("7", "by the app")
     assert {"host", "user-agent", "x-request-id"} <= seen.keys()  # the agent's own
@@ -324,7 +276,8 @@ def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Ag
     made = answer(agent("make", number=3, loud=True, body=things))
     assert made == [*things, {"text": "3 True", "more": []}]
     assert answer(agent("make_thing")) == {"text": "", "more": []}
-    assert not agent("make_thing", text="語" * 80_000).is_error
+    _, is_error = agent("make_thing", text="語" * 80_000)
+    assert not is_error
     nobody = {"author": None, "text": None}
     assert answer(agent("make_if_given", **nobody)) == nobody
     assert answer(agent("make_if_given")) is None
@@ -334,60 +287,89 @@ def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Ag
     *seen, query = answer(agent("put_note", **places, **note))
     assert seen == ["p", "c", {"author": "a", "text": "b"}, "e"]
     assert query == [["author", "e"], ["project", "flytesnacks"]]
-    assert agent("put_note", project="p", text="c").is_error
+    answer(agent("put_note", project="p", text="c"), is_error=True)
+
+
+def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
+    uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
+    assert uri.endswith("/towns.txt")
+    assert Path(uri).read_text("utf-8") == "Köln\n"
+    answer(agent("upload_file", body={"no": "text"}), is_error=True)
 
 
 # Results
-
-
-@pytest.mark.parametrize("letter", ["x", "語"])
-def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
-    whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
-    assert answer(agent("make_thing", **whole)) == whole
-    shown, note = texts(agent("make_thing", text=letter * 51_000))
-    assert 49_990 < len(shown.encode()) <= 50_000
-    assert "This is not all" in note
-
-
-def test_half_a_text_is_an_error_and_an_endpoints_own_401_a_result(agent: Agent) -> None:
-    result = agent("respond", kind="half")
-    assert (texts(result)[0], result.is_error) == ("half", True)
-    result = agent("respond", kind="refusal")
-    assert result.is_error
-    assert answer(result)["detail"] == "the other service says no"
 
 
 END, ANEW = "This is the end.", "This is not the end: another call begins anew."
 AFTER_1 = "This is not the end: call again with last_event_id=1."
 
 
+def test_an_agent_runs_a_task_waits_reads_and_aborts(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
+    run = answer(agent("run_task", **greeting))
+    assert run["outputs"] == {"o0": "Hello, Ada."}
+    assert run["executed_by"]["subject"] == "alice-subject"
+    read = answer(agent("get_run_io", name=run["name"]))
+    assert read["inputs"] == {"name": "Ada", "excited": False}
+    (log, end), _ = agent("run_logs", name=run["name"])
+    assert "greeting Ada" in log.splitlines()
+    assert end == END
+    listed = answer(agent("list_runs", phase=["succeeded", "failed"], limit=9))
+    assert run["name"] in [each["name"] for each in listed]
+    run = answer(agent("run_task", name=f"{TASKS}.count", inputs={"to": 9999}))
+    with monkeypatch.context() as patch:
+        patch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
+        (action, more), _ = agent("watch_actions", name=run["name"])
+    assert json.loads(action.splitlines()[0].removeprefix("action: "))["name"] == "a0"
+    assert more == ANEW
+    answer(agent("abort_run", name=run["name"], reason="enough"))
+    assert answer(agent("get_run", name=run["name"], wait=60))["phase"] == "aborted"
+    (action, end), _ = agent("watch_actions", name=run["name"])
+    assert json.loads(action.removeprefix("action: "))["phase"] == "aborted"
+    assert end == END
+
+
+@pytest.mark.parametrize("letter", ["x", "語"])
+def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
+    whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
+    assert answer(agent("make_thing", **whole)) == whole
+    (shown, note), _ = agent("make_thing", text=letter * 51_000)
+    assert 49_990 < len(shown.encode()) <= 50_000
+    assert "This is not all" in note
+
+
+def test_half_a_text_is_an_error_and_an_endpoints_own_401_a_result(agent: Agent) -> None:
+    (text, _), is_error = agent("respond", kind="half")
+    assert (text, is_error) == ("half", True)
+    refused = answer(agent("respond", kind="refusal"), is_error=True)
+    assert refused["detail"] == "the other service says no"
+
+
+EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+
+
 @pytest.mark.parametrize(
-    ("is_whole", "stream", "told"),
+    ("is_whole", "headers", "body", "told"),
     [
-        (True, b"id: 1\ndata: a\n\n", ["a", END]),
-        (True, b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", ["a", END]),
-        (True, b"id: 1\ndata: a\n\nretry: 1000\n\n", ["a", AFTER_1]),
-        (True, b"data: a\n\nevent: problem\ndata: {}\n\n", ["a\nproblem: {}", ANEW]),
-        (True, b"event: attempt\ndata: 2\nid: 2-0\n\n", ["attempt: 2", END]),
-        (True, b"data: event: problem\n\n", ["event: problem", END]),
-        (False, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["a", AFTER_1]),
-        (False, b"id: 1\ndata: ab", ["", ANEW]),
+        (True, EVENTS, b"id: 1\ndata: a\n\n", ["a", END]),
+        (True, EVENTS, b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", ["a", END]),
+        (True, EVENTS, b"id: 1\ndata: a\n\nretry: 1000\n\n", ["a", AFTER_1]),
+        (True, EVENTS, b"data: a\n\nevent: problem\ndata: {}\n\n", ["a\nproblem: {}", ANEW]),
+        (True, EVENTS, b"event: attempt\ndata: 2\nid: 2-0\n\n", ["attempt: 2", END]),
+        (True, EVENTS, b"data: event: problem\n\n", ["event: problem", END]),
+        (False, EVENTS, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["a", AFTER_1]),
+        (False, EVENTS, b"id: 1\ndata: ab", ["", ANEW]),
+        (True, {"location": "https://a.example/b"}, b"", ["303 See Other  https://a.example/b"]),
     ],
 )
-def test_events_are_told_as_text(*, is_whole: bool, stream: bytes, told: list[str]) -> None:
-    kind = Headers({"content-type": "text/event-stream; charset=utf-8"})
-    result = result_of(200, kind, stream, is_whole=is_whole)
+def test_a_result_is_text_and_a_true_note(
+    *, is_whole: bool, headers: dict[str, str], body: bytes, told: list[str]
+) -> None:
+    result = result_of(303, Headers(headers), body, is_whole=is_whole)
     assert [part["text"] for part in result["content"]] == told
-    assert result["isError"] == (b"\nevent: problem" in stream)
-
-
-def test_what_is_neither_json_nor_text_is_described() -> None:
-    for status, headers, text in (
-        (200, {"content-type": "image/png"}, "200 OK image/png "),
-        (303, {"location": "https://a.example/b"}, "303 See Other  https://a.example/b"),
-    ):
-        result = result_of(status, Headers(headers), b"\0", is_whole=True)
-        assert (result["content"], result["isError"]) == ([{"type": "text", "text": text}], False)
+    assert result["isError"] == (b"\nevent: problem" in body)
 
 
 def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
@@ -398,7 +380,7 @@ def test_a_log_is_read_in_parts_without_missing_or_repeating_a_line(
     lines: list[str] = []
     last = None
     while len(lines) < 6:
-        log, note = texts(agent("run_logs", name=counting, last_event_id=last))
+        (log, note), _ = agent("run_logs", name=counting, last_event_id=last)
         lines += log.splitlines()
         found = re.fullmatch(r"This is not the end: (?:.* last_event_id=(.+)|.* anew)\.", note)
         assert found, note
@@ -412,7 +394,7 @@ def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gon
 ) -> None:
     local_flyte.delete_pods()
     begun = time.monotonic()
-    assert texts(agent("run_logs", name=greeting)) == ['unavailable: {"attempt": 1}', END]
+    assert agent("run_logs", name=greeting)[0] == ['unavailable: {"attempt": 1}', END]
     assert time.monotonic() - begun < 2
 
 
@@ -425,10 +407,10 @@ async def test_forty_agents_at_once_are_each_their_own_person(
     crowd = [local_flyte.add_person(f"agent-{number}") for number in range(40)]
 
     async def work(number: int) -> None:
-        person = crowd[number]
-        async with agent_of(url, f"Bearer {person.token}", MODES[number % 2]) as agent:
+        async with official(url, crowd[number].token, MODES[number % 2]) as client:
             for _ in range(3):
-                assert answer(await agent.call_tool("me", {}))["subject"] == person.subject
+                seen: Any = await client.call_tool("me", {})
+                assert json.loads(seen.content[0].text)["subject"] == crowd[number].subject
 
     await asyncio.gather(*map(work, range(40)))
 
@@ -441,20 +423,21 @@ async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyt
         return local_flyte.open_calls("ListProjects")
 
     with local_flyte.hang("ListProjects"):
-        async with agent_of(url, mode=mode) as client:
-            calling = asyncio.create_task(client.call_tool("list_projects", {}))
+        async with official(url, PEOPLE["alice"].token, mode) as client:
+            call = asyncio.create_task(client.call_tool("list_projects", {}))
             await asyncio.to_thread(wait_until, hangs)
-            calling.cancel()
+            call.cancel()
         wait_until(lambda: not hangs(), seconds=20)
 
 
 def test_a_call_that_takes_too_long_is_answered_as_the_endpoint_would(
     local_flyte: LocalFlyte,
 ) -> None:
-    with local_flyte.hang("ListProjects"):
-        result = called("list_projects", {"Authorization": bearer("alice")}, flyte_timeout=1.0)
-    [content] = result["content"]
-    assert (result["isError"], json.loads(content["text"])["status"]) == (True, 504)
+    with TestClient(app_with_agents(flyte_timeout=1.0)) as client:
+        client.headers["Authorization"] = bearer("alice")
+        with local_flyte.hang("ListProjects"):
+            told = answer(calling(client)("list_projects"), is_error=True)
+    assert told["status"] == 504
 
 
 def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
@@ -512,10 +495,13 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     names = ("Mcp-Key", "If-Tenant")
     sent = {"Accept-Token": PEOPLE["alice"].token, **dict.fromkeys(names, "k")}
-    called("me", sent, token_header="Accept-Token", credential_headers=names)
+    with TestClient(
+        app_with_agents(token_header="Accept-Token", credential_headers=names), headers=sent
+    ) as client:
+        calling(client)("me")
     assert all([call.headers[name.lower()] for name in names] == ["k", "k"] for call in received())
     records = [record for record in caplog.records if record.name == "app.access"]
-    inner, outer = (vars(record)["fields"] for record in records)
+    inner, outer = (vars(record)["fields"] for record in records[-2:])
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
     assert (outer["status"], inner["status"]) == (200, 200)
@@ -540,12 +526,14 @@ def test_without_valid_credentials_agents_learn_where_to_sign_in(
             place = f'Bearer resource_metadata="{url}{METADATA}"'
             assert refused.headers["WWW-Authenticate"] == place
         assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
-        forwarded = {**ACCEPT, "Host": "app.example"}
-        refused = client.post("/mcp", json=start, headers=forwarded)
-        assert f'"https://app.example{METADATA}"' in refused.headers["WWW-Authenticate"]
-        for host in ("[", 'a"b', "é", ""):
-            odd = client.post("/mcp", json=start, headers=[(b"Host", host.encode())])
-            assert odd.status_code in {400, 401}, host
+        for host, statuses, place in (
+            ("app.example", {401}, f'"https://app.example{METADATA}"'),
+            *[(odd, {400, 401}, "") for odd in ("[", 'a"b', "é", "")],
+        ):
+            headers = [(b"Host", host.encode()), (b"Accept", b"*/*")]
+            refused = client.post("/mcp", json=start, headers=headers)
+            assert refused.status_code in statuses, host
+            assert place in refused.headers.get("WWW-Authenticate", "")
 
 
 @pytest.mark.parametrize("public_url", [None, "https://api.example:8443/flyte"])
@@ -556,30 +544,27 @@ def test_agents_are_served_under_a_prefix_and_sign_in_where_the_settings_say(
     app = app_with_agents(public_url=public_url, oauth_issuer=issuer)
     with serving(app, root_path="/pre") as url:
         known = public_url or f"{url}/pre"
-        with client_of(url, None) as client:
-            with httpx2.Client(trust_env=False) as other:
-                refused = other.post(f"{url}/mcp", headers=ACCEPT)
-            assert extract_resource_metadata_from_www_auth(refused) == f"{known}{METADATA}"
-            told = ProtectedResourceMetadata.model_validate_json(client.get(METADATA).text)
-        assert str(told.resource) == f"{known}/mcp"
-        assert [*map(str, told.authorization_servers)] == [issuer]
-        with calling(url) as call:
-            assert answer(call("me"))["subject"] == "alice-subject"
+        refused = httpx2.post(f"{url}/mcp", headers=ACCEPT, trust_env=False)
+        assert extract_resource_metadata_from_www_auth(refused) == f"{known}{METADATA}"
+        with client_of(url, "alice") as alice:
+            told = ProtectedResourceMetadata.model_validate_json(alice.get(METADATA).text)
+            assert answer(calling(alice)("me"))["subject"] == "alice-subject"
+    assert str(told.resource) == f"{known}/mcp"
+    assert [*map(str, told.authorization_servers)] == [issuer]
 
 
 def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
-    url: str, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+    url: str, local_flyte: LocalFlyte
 ) -> None:
     with client_of(url, None) as client:
         client.get(METADATA)
-        before = len(received())
-        document = client.get(METADATA, headers={"Host": "app.example"}).json()
-    assert document == {
-        "resource": "https://app.example/mcp",
-        "authorization_servers": [local_flyte.url],
-        "scopes_supported": ["all"],
-    }
-    assert len(received()) == before
+        local_flyte.clear_calls()
+        assert client.get(METADATA, headers={"Host": "app.example"}).json() == {
+            "resource": "https://app.example/mcp",
+            "authorization_servers": [local_flyte.url],
+            "scopes_supported": ["all"],
+        }
+    assert not local_flyte.calls
 
 
 def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
@@ -588,8 +573,6 @@ def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
     def unknown(**_: Any) -> None:
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
-    monkeypatch.setattr(
-        server, "auth_service_pb2", SimpleNamespace(GetOAuth2MetadataResponse=unknown)
-    )
+    monkeypatch.setattr(server.auth_service_pb2, "GetOAuth2MetadataResponse", unknown)
     with TestClient(app_with_agents()) as client:
         assert "OAUTH_ISSUER" in client.get(METADATA).text

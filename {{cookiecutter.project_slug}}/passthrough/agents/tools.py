@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Collection
 from http.client import responses
 from typing import Any, NamedTuple
@@ -18,7 +19,6 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 KINDS = {JSON, OCTETS}
 REF = "#/components/schemas/"
-PLACES = ("path", "query", "header", "field", "body")
 NOT_IN_SCHEMA = "the arguments are not as the tool's inputSchema says"
 
 
@@ -44,7 +44,7 @@ class Tool(NamedTuple):
             HTTPException: Some are unknown, one of the path is missing, or one outside of the body
                 is an object.
         """
-        at: dict[str, dict[str, Any]] = {place: {} for place in PLACES}
+        at = defaultdict[str, dict[str, Any]](dict)
         try:
             for argument, value in given.items():
                 place, name = self.places[argument]
