@@ -21,6 +21,7 @@ from connectrpc.errors import ConnectError
 from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
+from flyteidl2.auth import auth_service_pb2
 from mcp.client import Client
 from mcp.client.auth.utils import extract_resource_metadata_from_www_auth
 from mcp.client.streamable_http import streamable_http_client
@@ -30,7 +31,7 @@ from starlette.datastructures import Headers
 from template import ROOT
 
 import app.routers
-from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall, server
+from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents.serve import serve_agents
 from passthrough.agents.sign_in import METADATA
@@ -573,6 +574,6 @@ def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
     def unknown(**_: Any) -> None:
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
-    monkeypatch.setattr(server.auth_service_pb2, "GetOAuth2MetadataResponse", unknown)
+    monkeypatch.setattr(auth_service_pb2, "GetOAuth2MetadataResponse", unknown)
     with TestClient(app_with_agents()) as client:
         assert "OAUTH_ISSUER" in client.get(METADATA).text
