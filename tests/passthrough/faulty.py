@@ -3,14 +3,13 @@
 import asyncio
 import socket
 import ssl
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import trustme
+from anyio.from_thread import start_blocking_portal
 
 from local_flyte.apps import free_port
 from local_flyte.testing import bearer
@@ -43,6 +42,7 @@ def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket
     return client
 
 
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Fault = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 """A function that gets each part of an answer, instead of it being sent on."""
 
@@ -91,33 +91,27 @@ class Proxy:
         """Decides by a request's head whether the fault applies to its answer."""
         self._to_port, self._to_tls = to_port, to_tls
         self._open = set[asyncio.StreamWriter]()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
         self._server: asyncio.Server | None = None
+        self._in_thread = start_blocking_portal()
+        self._portal = self._in_thread.__enter__()
 
     def listen(self, tls: ssl.SSLContext | None = None) -> None:
         """Listen, and forward requests; close existing connections."""
         self.fault = None
-        self._run(self._serve(self._connected, tls))
+        self._portal.call(self._serve, self._connected, tls)
 
     def refuse_connections(self) -> None:
         """Stop listening, and close existing connections."""
-        self._run(self._close())
+        self._portal.call(self._close)
 
     def never_answer_hellos(self) -> None:
         """Accept connections, and never answer."""
-        self._run(self._serve(self._keep))
+        self._portal.call(self._serve, self._keep)
 
     def close(self) -> None:
         """Close everything."""
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        self._portal.call(self._close)
+        self._in_thread.__exit__(None, None, None)
 
     async def _close(self) -> None:
         if self._server:
@@ -125,14 +119,8 @@ class Proxy:
             for writer in [*self._open]:
                 writer.transport.abort()
             await self._server.wait_closed()
-            this = asyncio.current_task()
-            await asyncio.gather(*asyncio.all_tasks() - {this}, return_exceptions=True)
 
-    async def _serve(
-        self,
-        connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
+    async def _serve(self, connected: Connected, tls: ssl.SSLContext | None = None) -> None:
         await self._close()
         while True:
             try:
@@ -146,6 +134,7 @@ class Proxy:
         self._open.add(writer)
         with suppress(OSError):
             await reader.read()
+        self._open.remove(writer)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, requests = await asyncio.open_connection(HOST, self._to_port, ssl=self._to_tls)

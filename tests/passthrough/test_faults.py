@@ -10,7 +10,6 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from flyte import remote
-from flyteidl2.project.project_service_pb2 import Domain, ListProjectsResponse, Project, Projects
 
 from app.routers import me, runs, streams, tasks
 from local_flyte import LocalFlyte, ReceivedCall
@@ -45,7 +44,6 @@ FLYTE = "requests that the fault does not affect"
 NO_FLYTE = "requests that do not call Flyte"
 STARTS = ["does not reach Flyte", "reaches Flyte once"]
 UNRESOLVED = "has no address"
-A_PAGE = b"<!doctype html><title>Bad Gateway</title>"
 FAULTS: dict[str, Callable[[FaultyWay], None]] = {
     "refuses connections": FaultyWay.refuse_connections,
     "accepts connections but never answers": FaultyWay.never_answer_hellos,
@@ -54,7 +52,7 @@ FAULTS: dict[str, Callable[[FaultyWay], None]] = {
     "hangs": answers(faulty.hang),
     "answers a byte at a time": answers(faulty.answer_slowly),
     "dies before its answer": answers(faulty.die),
-    "answers with a proxy's page": answers(answer_with(A_PAGE, "text/html", "502 Bad Gateway")),
+    "answers with a proxy's page": answers(answer_with(b"<p>", "text/html", "502 Bad Gateway")),
     "answers with an invalid message": answers(answer_with(b"\xff")),
 }
 
@@ -143,17 +141,15 @@ def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Rece
     assert (status, NO_FLYTE, STARTS[len(received())]) == ROWS[UNRESOLVED]
 
 
-@pytest.mark.parametrize(
-    ("path", "method"), [("events", "WatchActions"), ("actions/events", "WatchActions")]
-)
+@pytest.mark.parametrize("path", ["events", "actions/events"])
 def test_a_viewer_does_not_notice_an_interrupted_watch(
-    way: FaultyWay, received: Received, path: str, method: str
+    way: FaultyWay, received: Received, path: str
 ) -> None:
     def watches() -> int:
-        return sum(call.method == method for call in received())
+        return sum(call.method == "WatchActions" for call in received())
 
     cuts = iter(range(CUTS))
-    way.meets = lambda head: f"/{method} ".encode() in head and next(cuts, None) is not None
+    way.meets = lambda head: b"/WatchActions " in head and next(cuts, None) is not None
     way.fault = faulty.cut
     with (
         long_run("tests.count", to=100_000) as run,
@@ -167,35 +163,13 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
         assert b'"phase":"aborted"' in stream.read()
 
 
-# Answers that are valid messages, but not what Flyte's services return
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        answer_with(A_PAGE, "text/html"),
-        answer_with(b'{"code": "internal"}', "application/json", "500 Internal Server Error"),
-        answer_with(b'{"code": "resource_exhausted"}', "application/json", "429 Too Many Requests"),
-    ],
-)
 def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
-    url: str, way: FaultyWay, greeting: str, fault: faulty.Fault
+    url: str, way: FaultyWay, greeting: str
 ) -> None:
     way.meets = lambda head: b"/GetActionDetails " in head
-    way.fault = fault
+    way.fault = answer_with(b'{"code": "internal"}', "application/json", "500 Internal Error")
     with client_of(url, "alice") as alice:
         (listed,) = alice.get(f"/runs/{greeting}/actions").json()
         watched = alice.get(f"/runs/{greeting}/actions/events").text
     assert (listed["name"], listed["phase"], listed["phases"]) == ("a0", "succeeded", [])
     assert watched.count("event: ") == watched.count('"name":"a0"') == 1
-
-
-def test_a_list_of_projects_without_an_end_has_one_in_the_app(url: str, way: FaultyWay) -> None:
-    many = [Project(id=f"p{number}", domains=[Domain(id="d")]) for number in range(700)]
-    page = ListProjectsResponse(projects=Projects(projects=many, token="more"))
-    way.meets = lambda head: b"/ListProjects " in head
-    way.fault = answer_with(page.SerializeToString())
-    with client_of(url, "alice") as alice:
-        found = alice.get("/projects").json()
-    assert [each["id"] for each in found[-2:]] == ["p298", "p299"]
-    assert len(found) == 1000

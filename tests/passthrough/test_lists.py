@@ -1,9 +1,10 @@
-"""How many calls the lists of a process make at once."""
+"""How many calls the lists of a process make at once, and whose turn it is."""
 
 import asyncio
 
 import pytest
 
+from passthrough.calls.turns import Turns
 from passthrough.extras.lists import call_each
 from passthrough.limits import DEFAULTS
 
@@ -42,7 +43,7 @@ async def test_all_lists_share_one_limit_and_take_turns() -> None:
     assert calls.most == MOST
 
 
-async def test_a_call_that_fails_ends_its_list_and_gives_its_turns_back() -> None:
+async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
     for _ in range(2 * MOST):
         calls = Calls()
         with pytest.raises(KeyError):
@@ -60,3 +61,24 @@ async def test_a_list_in_a_list_does_not_wait_for_itself() -> None:
     found = await call_each(lambda number: call_each(calls, [number] * 3), range(4 * MOST))
     assert found == [[number] * 3 for number in range(4 * MOST)]
     assert calls.most <= MOST
+
+
+async def test_a_caller_with_many_requests_delays_another_by_one() -> None:
+    turns, order, others = Turns(), list[str](), asyncio.Lock()
+
+    async def work(caller: str) -> None:
+        end_turn = await turns.begin(1, caller)
+        assert not others.locked()
+        async with others:
+            order.append(caller)
+            await asyncio.sleep(0)
+        end_turn()
+        end_turn()  # once too often, which gives nobody a turn
+
+    async with asyncio.TaskGroup() as group:
+        alices = [group.create_task(work("alice")) for _ in range(50)]
+        await asyncio.sleep(0)
+        group.create_task(work("bob"))
+        alices[1].cancel()  # while it waits
+    assert order.index("bob") <= 3
+    assert len(order) == 50

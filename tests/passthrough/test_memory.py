@@ -8,17 +8,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
-from websockets.sync.client import connect
 
 from local_flyte import LocalFlyte
-from local_flyte.testing import bearer, client_of, ended, start, wait_until
+from local_flyte.testing import client_of, ended, start, wait_until
 
 from .elsewhere import Elsewhere, lines
+from .faulty import WEBSOCKET, connected, head
 from .support import environment
 
 
@@ -53,22 +54,12 @@ def messages(client: httpx.Client) -> Counter[str]:
 
 def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_for: bytes) -> None:
     """Send a request, and leave while its call to Flyte is open and once this has been answered."""
-    address = client.base_url.host, client.base_url.port
-    with socket.create_connection(address) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer('alice')}"
-        connection.sendall(request.encode() + b"\r\n\r\n")
+    headers = WEBSOCKET if path.endswith("/live") else ()
+    with connected(str(client.base_url), head(path, *headers)) as connection:
         answer = b""
         while waits_for not in answer:
             answer += connection.recv(1 << 16)
         wait_until(lambda: not call or flyte.open_calls(call) == 1)
-    wait_until(lambda: flyte.open_calls(call) == 0)
-
-
-def leave_websocket(client: httpx.Client, path: str, flyte: LocalFlyte, call: str) -> None:
-    """Open a WebSocket, read a message, and leave."""
-    url = str(client.base_url.copy_with(scheme="ws", raw_path=path.encode()))
-    with connect(url, additional_headers={"Authorization": bearer("alice")}) as websocket:
-        websocket.recv()
     wait_until(lambda: flyte.open_calls(call) == 0)
 
 
@@ -82,7 +73,7 @@ def leave_websocket(client: httpx.Client, path: str, flyte: LocalFlyte, call: st
         ("/runs/{run}/events", "WatchActions", b"data: "),
         ("/runs/{run}/actions/events", "WatchActions", b"data: "),
         ("/naive/runs/{run}/log", "TailLogs", b""),
-        ("/naive/runs/{run}/live", "WatchActionDetails", None),
+        ("/naive/runs/{run}/live", "WatchActionDetails", b'"phase"'),
     ],
 )
 def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
@@ -92,23 +83,15 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     counting: str,
     path: str,
     call: str,
-    waits_for: bytes | None,
+    waits_for: bytes,
 ) -> None:
-    path = path.format(run=counting)
-
     def request_and_leave() -> None:
-        if waits_for is None:
-            leave_websocket(counted, path, local_flyte, call)
-        elif waits_for:
-            leave(counted, path, local_flyte, call, waits_for)
-        else:
-            with local_flyte.hang(call):
-                leave(counted, path, local_flyte, call, waits_for)
+        with nullcontext() if waits_for else local_flyte.hang(call):
+            leave(counted, path.format(run=counting), local_flyte, call, waits_for)
 
     request_and_leave()  # what is imported or cached at the first request
     before = messages(counted)
-    for _ in range(3):
-        request_and_leave()
+    request_and_leave()
     wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
@@ -140,22 +123,17 @@ def numbers(count: int) -> bytes:
     return data.SerializeToString()
 
 
-@pytest.mark.parametrize("path", ["/runs/{run}/io", "/naive/runs/{run}/io"])
-def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
-    *,
-    served: tuple[int, httpx.Client],
-    local_flyte: LocalFlyte,
-    elsewhere: Elsewhere,
-    greeting: str,
-    path: str,
+def test_large_messages_that_threads_read_are_in_memory_one_after_the_other(
+    served: tuple[int, httpx.Client], local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str
 ) -> None:
+    """``test_weight`` measures endpoints that are coroutines."""
     process, client = served
 
     def peak(times: int) -> int:
         Path(f"/proc/{process}/clear_refs").write_text("5")  # forget the peak
         before = memory(process, "VmRSS")
         with ThreadPoolExecutor(times) as threads:
-            asked = [threads.submit(client.get, path.format(run=greeting)) for _ in range(times)]
+            asked = [threads.submit(client.get, f"/naive/runs/{greeting}/io") for _ in range(times)]
             assert {answer.result().status_code for answer in asked} == {200}
         return memory(process, "VmHWM") - before
 
@@ -165,12 +143,9 @@ def test_large_messages_of_many_callers_are_in_memory_one_after_the_other(
         assert peak(8) < 70_000_000  # all eight at once would take 140 MB
 
 
-@pytest.mark.parametrize("path", ["/runs/{run}/io", "/naive/runs/{run}/io"])
-def test_the_largest_inputs_and_outputs_are_readable_together(
-    counted: httpx.Client, path: str
-) -> None:
+def test_the_largest_inputs_and_outputs_are_readable_together(counted: httpx.Client) -> None:
     name = "x" * (2 * 2**20 - 64)  # Flyte returns up to 2 MiB of either
     run = ended(start("tests.greet", name=name))
-    shown = counted.get(path.format(run=run)).json()
+    shown = counted.get(f"/runs/{run}/io").json()
     assert shown["inputs"]["name"] == name
     assert f"Hello, {name}." in str(shown["outputs"])

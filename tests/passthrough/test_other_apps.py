@@ -1,18 +1,16 @@
 """Calls to other apps: destination, caller and deadline."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import trustme
 from connectrpc.errors import ConnectError
 from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.app import app_definition_pb2
 
-from local_flyte.testing import acting_as, bearer, serving, wait_until
+from local_flyte.testing import acting_as, bearer, wait_until
 from passthrough.calls.other_apps import call_app
 from passthrough.calls.request_calls import RequestCalls, current_calls
 
@@ -73,17 +71,6 @@ def test_a_path_cannot_change_the_address_and_a_redirect_is_not_followed(
     assert elsewhere.received == []
     assert post(alice, elsewhere.address).json() == [307, ""]
     assert plain.received == []
-
-
-def test_nothing_is_sent_to_an_untrusted_certificate(
-    alice: httpx.Client, elsewhere: Elsewhere, tmp_path: Path
-) -> None:
-    elsewhere.answers()
-    certificate = tmp_path / "server.pem"
-    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-    with serving(elsewhere, lifespan="off", ssl_certfile=certificate) as url:
-        assert post(alice, url).status_code == 503
-    assert elsewhere.received == []
 
 
 def test_an_app_that_hangs_is_left_at_the_deadline(

@@ -96,19 +96,14 @@ class CallerInterceptor:
         Flyte gets the ``traceparent`` header, which holds only random numbers, so that its own
         spans can join the trace. Baggage is not sent on: clients write it.
         """
-        request_calls().received.release()
-        self._authenticate(ctx)
-        self._propagator.inject(ctx.request_headers())
-        return f"{ctx.method().service_name}/{ctx.method().name}"
-
-    def _authenticate(self, ctx: Context) -> None:
-        """Add the caller's credentials."""
-        headers = ctx.request_headers()
-        headers["x-request-id"] = request_calls().request_id or str(uuid.uuid4())
+        calls, headers, service = request_calls(), ctx.request_headers(), ctx.method().service_name
+        calls.received.release()
+        headers["x-request-id"] = calls.request_id or str(uuid.uuid4())
         # Where to sign in is asked without credentials.
-        is_asked_by_all = ctx.method().service_name == "flyteidl2.auth.AuthMetadataService"
-        if not (self._is_plaintext or is_asked_by_all):
+        if not (self._is_plaintext or service == "flyteidl2.auth.AuthMetadataService"):
             headers.update(callers_credentials())
+        self._propagator.inject(headers)
+        return f"{service}/{ctx.method().name}"
 
 
 async def _retry(call: Callable[[], Awaitable[Any]]) -> Any:

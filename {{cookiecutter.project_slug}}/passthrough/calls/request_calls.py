@@ -104,6 +104,7 @@ class RequestCalls:
 
     @contextmanager
     def _ending(self, end: Callable[[], object]) -> Iterator[None]:
+        """Call this in the current event loop if the request ends while it is in the block."""
         self._open.append(entry := (asyncio.get_running_loop(), end))
         try:
             yield

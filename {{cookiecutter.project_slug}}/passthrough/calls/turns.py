@@ -17,7 +17,7 @@ class Turns:
         self._free = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
         self._lines = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
 
-    async def begin(self, at_once: int, caller: str | None) -> Callable[..., None]:
+    async def begin(self, at_once: int, caller: str | None) -> Callable[[], None]:
         """Wait for one of so many turns, and return what ends it, in any thread."""
         loop = asyncio.get_running_loop()
         free = self._free.setdefault(loop, asyncio.Semaphore(at_once))
@@ -26,7 +26,7 @@ class Turns:
             await free.acquire()
         turns = [free]
 
-        def end(*_: object) -> None:
+        def end() -> None:
             while turns:
                 with suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(turns.pop().release)
