@@ -1,13 +1,14 @@
-"""What one caller may have open at once, and how the log shows whose requests they are."""
+"""What one caller may take: open requests, threads, values in bodies; and its name in the log."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+import flyte
 import httpx
 import pytest
 from fastapi import APIRouter, Response
@@ -15,13 +16,17 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
 
-from local_flyte import PEOPLE, LocalFlyte
+from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough.agents.serve import serve_agents
+from passthrough.dependencies import Inputs, RequestBody
+from passthrough.http import callers
+from passthrough.limits import DEFAULTS
 
 from .faulty import connected, head
 from .support import build_app
 
-MOST = 3
+MOST = 5
 router = APIRouter()
 go_on = threading.Event()
 entered = threading.Semaphore(0)
@@ -33,30 +38,53 @@ async def events() -> AsyncGenerator[ServerSentEvent]:
     await remote.User.get.aio()  # which the test makes hang
 
 
-@router.get("/thread")
-def thread() -> None:
-    entered.release()
-    go_on.wait()
-
-
-@router.get("/thread-of-asyncio")
-async def thread_of_asyncio() -> None:
-    await asyncio.to_thread(thread)
-
-
-@router.get("/other-thread-of-asyncio")
-async def other_thread_of_asyncio() -> str:
-    return await asyncio.to_thread(other_thread)
-
-
 @router.get("/large")
 async def large() -> Response:
     return Response(bytes(50_000_000))  # more than the buffers of both sockets
 
 
-@router.get("/other-thread")
-def other_thread() -> str:
+@router.get("/thread")
+def thread() -> str:
     return "served"
+
+
+@router.get("/thread-of-asyncio")
+async def thread_of_asyncio() -> str:
+    return await asyncio.to_thread(thread)
+
+
+@router.get("/held-thread")
+def held_thread() -> None:
+    entered.release()
+    go_on.wait()
+
+
+@router.get("/held-thread-of-asyncio")
+async def held_thread_of_asyncio() -> None:
+    await asyncio.to_thread(held_thread)
+
+
+class Given(RequestBody):
+    values: list[Any]
+
+
+@router.post("/length")
+async def length(given: Given) -> int:
+    return len(given.values)
+
+
+@router.post("/held-body")
+async def held_body(given: Given) -> int:
+    await held_thread_of_asyncio()
+    return len(given.values)
+
+
+@router.post("/same")
+async def run_same(inputs: Inputs) -> dict[str, Any]:
+    task = remote.Task.get("tests.same", auto_version="latest")
+    run = await flyte.run.aio(task, **inputs)
+    await run.abort.aio()  # the SDK takes 10 s to read 100,000 numbers in a task
+    return dict(await run.inputs.aio())
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +92,8 @@ def _nothing_waits() -> Iterator[None]:
     go_on.clear()
     yield
     go_on.set()
+    while entered.acquire(blocking=False):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -72,62 +102,50 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         yield url
 
 
-def test_a_caller_has_a_limited_number_of_open_requests(url: str, local_flyte: LocalFlyte) -> None:
-    with (
-        local_flyte.hang("UserInfo"),
-        client_of(url, "alice") as alice,
-        client_of(url, "bob") as bob,
-        ExitStack() as streams,
-    ):
-        for _ in range(MOST):
-            stream = streams.enter_context(alice.stream("GET", "/events"))
-            assert stream.status_code == 200
-        refused = alice.get("/other-thread")
-        assert refused.status_code == refused.json()["status"] == 429
-        assert refused.headers["Content-Type"] == "application/problem+json"
-        assert int(refused.headers["Retry-After"]) > 0
-        assert alice.get("/health").is_success  # which needs no credentials
-        assert bob.get("/other-thread").json() == "served"
-        streams.close()
-        wait_until(lambda: alice.get("/other-thread").status_code == 200)
+# Open requests
 
 
 @pytest.mark.parametrize(
     "headers",
     [
+        {},
         {"Cookie": "flyte_at_2=invented-{0}"},
         {"Authorization": "bearer   {token}"},
         {"Authorization": "", "Cookie": "flyte_at={token}; flyte_at_2=invented-{0}"},
     ],
+    ids=["", "a further cookie", "another spelling", "two cookies"],
 )
-def test_further_cookies_and_other_spellings_make_no_other_caller(
-    url: str, local_flyte: LocalFlyte, headers: dict[str, str]
+def test_a_caller_has_a_limited_number_of_open_requests(
+    url: str, bob: httpx.Client, local_flyte: LocalFlyte, headers: dict[str, str]
 ) -> None:
     token = PEOPLE["alice"].token
-    with (
-        local_flyte.hang("UserInfo"),
-        client_of(url, "alice") as alice,
-        ExitStack() as streams,
-    ):
+    with local_flyte.hang("UserInfo"), client_of(url, "alice") as alice, ExitStack() as streams:
         for number in range(MOST):
-            others = {name: text.format(number, token=token) for name, text in headers.items()}
-            stream = streams.enter_context(alice.stream("GET", "/events", headers=others))
+            sent = {name: text.format(number, token=token) for name, text in headers.items()}
+            stream = streams.enter_context(alice.stream("GET", "/events", headers=sent))
             assert stream.status_code == 200
-        assert alice.get("/other-thread").status_code == 429
+        refused = alice.get("/thread")
+        assert refused.status_code == refused.json()["status"] == 429
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert alice.get("/health").is_success  # which needs no credentials
+        assert bob.get("/thread").json() == "served"
+        streams.close()
+        wait_until(lambda: alice.get("/thread").status_code == 200)
 
 
-def test_an_answer_that_nobody_reads_is_an_open_request(url: str) -> None:
-    with client_of(url, "alice") as alice, ExitStack() as clients:
+def test_an_answer_that_nobody_reads_is_an_open_request(url: str, alice: httpx.Client) -> None:
+    with ExitStack() as clients:
         for _ in range(MOST):
             client = clients.enter_context(connected(url, head("/large")))
             assert client.recv(12) == b"HTTP/1.1 200"
-        assert alice.get("/other-thread").status_code == 429
+        assert alice.get("/thread").status_code == 429
         clients.close()
-        wait_until(lambda: alice.get("/other-thread").status_code == 200)
+        wait_until(lambda: alice.get("/thread").status_code == 200)
         assert len(alice.get("/large").content) == 50_000_000
 
 
-@pytest.mark.parametrize("path", ["/thread", "/thread-of-asyncio"])
+@pytest.mark.parametrize("path", ["/held-thread", "/held-thread-of-asyncio"])
 def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) -> None:
     most = 60  # more than the 40 threads that there are by default
     app = build_app(router, open_requests_per_caller=most)
@@ -146,29 +164,108 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
         waiting = [do.submit(alice.get, path) for _ in range(most)]
         for _ in range(most):
             assert entered.acquire(timeout=60)
-        assert bob.get("/other-thread").json() == "served"
-        assert bob.get("/other-thread-of-asyncio").json() == "served"
+        assert bob.get("/thread").json() == "served"
+        assert bob.get("/thread-of-asyncio").json() == "served"
         go_on.set()
         assert {answer.result().status_code for answer in waiting} == {200}
-
-
-def logged(app: Any, caplog: pytest.LogCaptureFixture, token: str) -> str:
-    """Return how the log shows a caller."""
-    caplog.clear()
-    with TestClient(app) as client:
-        client.get("/other-thread", headers={"Authorization": f"Bearer {token}"})
-    (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
-    caller: str = fields["caller"]
-    return caller
 
 
 def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_restart(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def logged(app: Any, token: str) -> str:
+        caplog.clear()
+        with TestClient(app) as client:
+            client.get("/thread", headers={"Authorization": f"Bearer {token}"})
+        (fields,) = (vars(one)["fields"] for one in caplog.records if one.name == "app.access")
+        return str(fields["caller"])
+
     monkeypatch.setattr(logging.getLogger("app.access"), "propagate", True)
     caplog.set_level(logging.INFO, "app.access")
     app, restarted = build_app(router), build_app(router)
-    alice, bob = logged(app, caplog, "alices-token"), logged(app, caplog, "bobs-token")
+    alice, bob = logged(app, "alices-token"), logged(app, "bobs-token")
     assert len(alice) == len(bob) == 12
-    assert alice == logged(app, caplog, "alices-token")
-    assert len({alice, bob, logged(restarted, caplog, "alices-token")}) == 3
+    assert alice == logged(app, "alices-token")
+    assert len({alice, bob, logged(restarted, "alices-token")}) == 3
+
+
+# Bodies
+
+
+def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) -> None:
+    inputs = {"values": [*range(100_000)]}
+    assert alice.post("/same", json=inputs).json() == inputs
+
+
+def test_too_many_values_are_refused_before_flyte_is_asked(
+    alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    body = b'{"values": [' + b",".join([b"[0]"] * 200_000) + b"]}"
+    sent = {"Content-Type": "application/JSON", "Authorization": "Bearer invented"}
+    for content in (body, (part for part in [body])):
+        answer = alice.post("/same", content=content, headers=sent)
+        assert answer.status_code == 413
+        assert answer.json()["detail"] == "JSON may have up to 250,000 values"
+    assert received() == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1] * (DEFAULTS.values - 10),
+        ['",[{' * 100_000, "\\" * 100_000, '\\"' * 50_000],
+        ["x" * 1_000_000],
+    ],
+    ids=["numbers", "signs in texts", "a text"],
+)
+def test_what_stands_in_texts_does_not_count(alice: httpx.Client, values: list[Any]) -> None:
+    assert alice.post("/length", json={"values": values}).json() == len(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ("[1e400]", "a number is too large for JSON"),
+        ("[-1e400, {}]", "a number is too large for JSON"),
+        ("[Infinity]", "a number is too large for JSON"),
+        ("[" * 60 + "]" * 60, "nested up to 40 levels"),
+    ],
+)
+def test_what_json_does_not_have_is_refused(alice: httpx.Client, values: str, wrong: str) -> None:
+    kind = {"Content-Type": "application/json"}
+    answer = alice.post("/length", content=f'{{"values": {values}}}', headers=kind)
+    assert answer.status_code == 422
+    assert wrong in answer.json()["errors"][0]["detail"]
+
+
+LARGE = {"values": ["x" * 80_000]}
+
+
+@pytest.mark.parametrize(("seconds", "at_once"), [(60.0, 2), (0.01, 4)])
+def test_large_bodies_wait_for_each_other_but_not_for_long(
+    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch, seconds: float, at_once: int
+) -> None:
+    monkeypatch.setattr(callers, "TURN_SECONDS", seconds)
+    with ThreadPoolExecutor(4) as threads:
+        large = [threads.submit(alice.post, "/held-body", json=LARGE) for _ in range(4)]
+        for _ in range(at_once):
+            assert entered.acquire(timeout=60)
+        for _ in range(20):  # small ones do not wait
+            assert alice.post("/length", json={"values": []}).json() == 0
+        assert not entered.acquire(blocking=False)
+        go_on.set()
+        assert [answer.result().json() for answer in large] == [1] * 4
+
+
+def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
+    local_flyte: LocalFlyte,
+) -> None:
+    app = build_app(router)
+    serve_agents(app)
+    call = {"name": "length", "arguments": LARGE}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    accept = {"Accept": "application/json, text/event-stream"}
+    with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
+        sent = [threads.submit(alice.post, "/mcp", json=message, headers=accept) for _ in "abcd"]
+        results = [answer.result().json()["result"] for answer in sent]
+    assert [result["content"][0]["text"] for result in results] == ["1"] * 4
