@@ -57,18 +57,12 @@ def test_credentials_are_those_that_the_settings_name(
     assert (call.headers["x-tenant"], call.headers["cookie"]) == ("t", PEOPLE["bob"].cookie)
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 401),
-        ({"Cookie": "theme=dark"}, 401),
-        (Headers(raw=[(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]), 400),
-    ],
-)
-def test_what_the_app_would_refuse_is_refused(headers: Any, status: int) -> None:
-    with pytest.raises(HTTPException) as refused, acting_as(request(headers), SETTINGS):
-        pass
-    assert refused.value.status_code == status
+def test_what_the_app_would_refuse_is_refused() -> None:
+    twice = Headers(raw=[(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")])
+    for headers, status in (({"Cookie": "theme=dark"}, 401), (twice, 400)):
+        with pytest.raises(HTTPException) as refused, acting_as(request(headers), SETTINGS):
+            pass
+        assert refused.value.status_code == status
 
 
 async def test_nothing_acts_after_the_block_even_if_it_fails(local_flyte: LocalFlyte) -> None:

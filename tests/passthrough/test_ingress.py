@@ -82,7 +82,7 @@ def test_viewers_who_do_not_read_a_log_stop_nobody_else(
     long_log: str,
     received: Callable[[], list[ReceivedCall]],
 ) -> None:
-    viewers = 12  # three use up the window of an HTTP/2 connection
+    viewers = 4  # three use up the window of an HTTP/2 connection
     with client_of(url, "alice") as alice:
         assert alice.get("/me").is_success  # so that there is a connection to share
         with ExitStack() as stack:
