@@ -26,6 +26,7 @@ Call = Callable[[Mapping[str, bytes]], list[Header]]
 
 def serve_app(listener: socket.socket, endpoint: str, authority: str) -> None:
     """Serve an app that asks Flyte who calls it, until killed."""
+    ours = import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware
     os.environ.clear()  # a proxy or a configuration of this machine does not count
 
     async def me(request: Request) -> PlainTextResponse:
@@ -37,7 +38,6 @@ def serve_app(listener: socket.socket, endpoint: str, authority: str) -> None:
         await flyte.init.aio(auth_type="Passthrough", **connection)
         yield
 
-    ours = import_copy("passthrough_auth").FastAPIPassthroughAuthMiddleware
     app = Starlette(routes=[Route("/", me)], middleware=[Middleware(ours)], lifespan=lifespan)
     config = uvicorn.Config(app, http="httptools", log_level="warning")
     uvicorn.Server(config).run(sockets=[listener])
