@@ -261,7 +261,7 @@ NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep the
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_INTEGER = "must be named by an integer, such as 10"
 TWO_KEYS = "would be the same key as another, if they are numbers"
-NO_TYPE = "matches none of the types of the union"
+NO_TYPE = "matches none of the types"
 TWO_TYPES = "matches 2 types of the union: ambiguous"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     *((int, wrong, {(): "must be of type integer"}) for wrong in (True, None)),

@@ -157,11 +157,10 @@ class Converter:
         return self._literal(value, self._schemas.of_type(kind), (name,), 1)
 
     def _literal(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
-        value, which = _as_json(value, schema.kind), schema.kind.WhichOneof("type")
-        if which == "union_type" and "anyOf" in schema:
-            return (yield from self._union(value, schema, at, depth))
-        self._spend_on(value, depth)
+        """Convert a value. ``made`` is the literal, unless Flyte stores the value as a whole."""
         made: Literal | None = None
+        value = _as_json(value, schema.kind)
+        self._spend_on(value, depth)
         if "not" in schema:
             yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
         elif "$ref" in schema:
@@ -177,7 +176,8 @@ class Converter:
             made = yield from self._fields(value, schema, at, depth)
         else:
             made = NOTHING
-        if made is None or which in {"collection_type", "map_value_type"}:
+        which = schema.kind.WhichOneof("type")
+        if made is None or which in {"collection_type", "map_value_type", "union_type"}:
             return made
         return self._stored(value, schema.kind)
 
@@ -189,31 +189,28 @@ class Converter:
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
         beside_null = [of for of in variants if of != NULL]
-        # The errors of a single variant say more than that none matches.
-        is_single, failed = len(beside_null) == 1, list[Error]()
+        if value is not None and len(beside_null) == 1:  # its errors say more than the one below
+            return (yield from self._variant(value, beside_null[0], at, depth + 1))
         fitting: list[Literal] = []
         for of in variants:
-            steps = self._literal(value, of, at, depth + 1)
-            literal, errors = _attempt(steps, self._most_errors if is_single else 1)
-            if literal is None:
-                failed = errors if of != NULL else failed
-                continue
-            if is_declared:
-                self._spend(0, of.kind.ByteSize())  # it is copied into the literal
-                literal = Literal(scalar={"union": {"value": literal, "type": of.kind}})
-            fitting.append(literal)
-            is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
-            if is_exact and value not in NOT_FINITE:
-                return literal
+            literal, _ = _attempt(self._variant(value, of, at, depth + 1), 1)
+            if literal is not None:
+                is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
+                if is_exact and value not in NOT_FINITE:
+                    return literal
+                fitting.append(literal)
         if len(fitting) == 1:
             return fitting[0]
-        if fitting:
-            yield at, f"matches {len(fitting)} types of the union: ambiguous"
-        elif is_single:
-            yield from failed
-        else:
-            yield at, "matches none of the types of the union"
+        which = f"{len(fitting)} types of the union: ambiguous" if fitting else "none of the types"
+        yield at, f"matches {which}"
         return None
+
+    def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
+        literal = yield from self._literal(value, schema, at, depth)
+        if literal is None or not schema.kind.WhichOneof("type"):
+            return literal
+        self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
+        return Literal(scalar={"union": {"value": literal, "type": schema.kind}})
 
     def _items(self, items: list[Any], schema: Schema, at: Location, depth: int) -> Steps:
         first, rest, literals = schema.get("prefixItems", []), schema.get("items", ANYTHING), []
