@@ -22,6 +22,7 @@ REFUSED = "refused: "
 
 class Color(enum.Enum):
     RED = "red"
+    BLUE = "blue"
 
 
 @dataclass
@@ -93,7 +94,7 @@ ROWS = (
     Row("duration", dt.timedelta, '"P1M"', NO_DURATION),
     Row("duration", dt.timedelta, '"PT1H30"', NO_DURATION),
     Row("choice", Color, '"RED"', Color.RED),
-    Row("choice", Color, '"red"', f"{REFUSED}must be RED"),
+    Row("choice", Color, '"red"', f"{REFUSED}must be RED or BLUE"),
     Row("list", list[int], "[1, 2]", [1, 2]),
     Row("map", dict[str, int], '{"b": 1, "a": 2}', {"a": 2, "b": 1}, '{"a": 2, "b": 1}'),
     Row("dataclass", Point, '{"x": 1}', Point(1)),

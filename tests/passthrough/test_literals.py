@@ -24,13 +24,9 @@ from pydantic import BaseModel, Field, create_model
 
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
 
+from ..value_table import Color, Point
 from .support import as_a_task_reads
 from .test_hostile_literals import interface_of, struct
-
-
-class Color(enum.Enum):
-    RED = "red"
-    BLUE = "blue"
 
 
 class Level(enum.IntEnum):
@@ -43,12 +39,6 @@ class Swapped(enum.Enum):
 
     A = "B"
     B = "A"
-
-
-@dataclass
-class Point:
-    x: int
-    y: float = 2.0
 
 
 Named = NamedTuple("Named", [("number", int), ("color", Color)])  # noqa: UP014
@@ -117,14 +107,12 @@ NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
     (float, 1e20, 10**20),
-    *((kind, -math.inf, "-Infinity") for kind in (float, float | None, int | float)),
-    (dict, {"a": -0.0}, {"a": -0.0}),
+    *((kind, -math.inf, "-Infinity") for kind in (float | None, int | float)),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
     (list[dt.timedelta], [dt.timedelta(microseconds=1)], ["PT0.000001S"]),
-    (dict, {"z": [1.5, None, True], "a": {"b": "c"}}, {"z": [1.5, None, True], "a": {"b": "c"}}),
+    (dict, {"z": [-0.0, None, True], "a": {"b": "c"}}, {"z": [-0.0, None, True], "a": {"b": "c"}}),
     (dt.datetime | str, "2024-01-02", "2024-01-02"),
     (Point | Square, Square(2.0), {"side": 2.0}),
-    (Annotated[str, Field(max_length=3, pattern="^a")] | None, "a", "a"),
     (Owner, Owner(pet=Dog(kind="dog", tricks=[])), {"pet": {"kind": "dog", "tricks": []}}),
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),
         {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
