@@ -63,31 +63,26 @@ def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
 
 @pytest.mark.weekly
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("person", "project", "code", "said"),
     [
-        ("", pytest.ExitCode.OK, "no token of victor"),
-        ("--project=other", 2, "does not return the project: not_found"),
-        ("--image=", 2, "The SDK could not deploy the tasks"),
+        ("alice", "flytesnacks", 0, "no token of victor"),
+        ("alice", "another", 2, "does not return the project: not_found"),
+        ("victor", "flytesnacks", 2, "The tasks of the cases cannot be deployed"),
     ],
 )
 def test_the_conformance_cases_run_as_their_page_says(
-    local_flyte: LocalFlyte, options: str, code: int, said: str
+    local_flyte: LocalFlyte, tmp_path: Path, *, person: str, project: str, code: int, said: str
 ) -> None:
     page = (ROOT / "tests" / "conformance" / "README.md").read_text("utf-8")
     (command,) = re.findall(r"^uv (run .*?)\n```", page, re.MULTILINE | re.DOTALL)
-    command = command.replace("\\\n", "").replace("https://flyte.example.com", local_flyte.url)
+    config = tmp_path / "config.yaml"
+    text = local_flyte.config_file(person).read_text("utf-8")
+    config.write_text(text.replace("flytesnacks", project))
+    command = command.replace("\\\n", "").replace("~/.flyte/config.yaml", str(config))
     tokens = {name: local_flyte.token(name) for name in ("alice", "bob")}
     variables = {f"FLYTE_TEST_TOKEN_{name.upper()}": token for name, token in tokens.items()}
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "uv",
-            *command.split(),
-            "--ca",
-            local_flyte.ca_file,
-            *options.split(),
-        ],
+        [sys.executable, "-m", "uv", *command.split()],
         cwd=ROOT,
         env=clean_environment(**variables),
         stdout=subprocess.PIPE,

@@ -1,11 +1,10 @@
 """A Flyte, and people who call it with the stubs of the SDK alone."""
 
-import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
+from flyte.config import Config, auto
 from flyteidl2.app.app_service_connect import AppServiceClientSync
 from flyteidl2.auth.identity_connect import IdentityServiceClientSync
 from flyteidl2.cluster.service_connect import ClusterServiceClientSync
@@ -42,79 +42,81 @@ from flyteidl2.workflow.run_service_connect import RunServiceClientSync
 from google.protobuf.message import Message
 from pyqwest import SyncClient, SyncHTTPTransport
 
-KINDS = ("union", "open-source", "devbox")
 CALL_MILLISECONDS = 60_000
-POLL_SECONDS = 0.2
-TASKS = Path(__file__).with_name("tasks.py")
+WAIT_SECONDS, POLL_SECONDS = 300, 0.2
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Flyte:
-    """A Flyte, and the place in it where the cases run."""
+    """A Flyte, and the project in it where the cases run."""
 
-    url: str
+    file: Path
+    """The config of the ``flyte`` command, whose person deploys the tasks."""
     kind: str
     tokens: Mapping[str, str] = field(repr=False)
     """Tokens by the name of the person: alice, bob, victor, carol, expired."""
-    ca_cert: bytes | None = field(default=None, repr=False)
-    """The authority to trust; None for those of this machine."""
-    project: str = "flytesnacks"
-    domain: str = "development"
-    org: str = "any"
-    """The organization, which Union checks and the open-source Flyte ignores."""
-    image: str = "auto"
-    """The image for the tasks: any image with the SDK, or the SDK's own."""
-    wait_seconds: float = 300
-    """Seconds to wait for an expected state."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables for the ``flyte`` command."""
+
+    @cached_property
+    def _config(self) -> Config:
+        return auto(self.file)
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        scheme = "http" if self._config.platform.insecure else "https"
+        return f"{scheme}://{(self._config.platform.endpoint or '').rpartition('/')[2]}"
 
     @cached_property
     def http(self) -> SyncClient:
-        """The client of all people."""
-        known = self.ca_cert is None
+        """The client of all people, which trusts the config's authorities, or the machine's."""
+        file = self._config.platform.ca_cert_file_path
+        trusted = Path(file).read_bytes() if file else None
         return SyncClient(
-            SyncHTTPTransport(tls_ca_cert=self.ca_cert, tls_include_system_certs=known)
+            SyncHTTPTransport(tls_ca_cert=trusted, tls_include_system_certs=trusted is None)
         )
 
-    @cached_property
+    @property
     def place(self) -> dict[str, str]:
         """The fields that the identifiers of runs, tasks and apps have in common."""
-        return {"org": self.org, "project": self.project, "domain": self.domain}
+        place = self._config.task
+        return {
+            "org": place.org or "",
+            "project": place.project or "",
+            "domain": place.domain or "",
+        }
 
     @property
     def scope(self) -> ProjectIdentifier:
         """The project and its domain."""
-        return ProjectIdentifier(organization=self.org, name=self.project, domain=self.domain)
+        org, project, domain = self.place.values()
+        return ProjectIdentifier(organization=org, name=project, domain=domain)
 
     @cached_property
     def version(self) -> str:
         """The version of the tasks of ``tasks.py``, which are deployed at the first use.
 
         Raises:
-            ValueError: With the SDK's message.
+            ValueError: With the command's output.
         """
-        token = self.tokens.get("alice", "")
-        # The SDK caches its uploads in the home folder, and must not use that cache.
-        with tempfile.TemporaryDirectory() as home:
-            options: dict[str, object] = {**self.place, "endpoint": self.url}
-            options["insecure"] = self.url.startswith("http:")
-            if self.ca_cert is not None:
-                (authority := Path(home, "ca.pem")).write_bytes(self.ca_cert)
-                options["ca_cert_file_path"] = str(authority)
-            variables = {"CONFORMANCE_IMAGE": self.image, "CONFORMANCE_TOKEN": token}
-            result = subprocess.run(
-                [sys.executable, str(TASKS), json.dumps(options)],
-                env={**os.environ, "HOME": home, **variables},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+        version = secrets.token_hex(8)
+        program = Path(sys.executable).with_name("flyte")
+        result = subprocess.run(
+            [program, "-c", self.file, "deploy", "--version", version, "tasks.py", "env"],
+            cwd=Path(__file__).parent,
+            env={**os.environ, **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         # The SDK's HTTP client sometimes aborts the process while Python exits.
         if result.returncode not in {0, -signal.SIGABRT}:
-            said = result.stderr.replace(token or "no token", "...").strip()
-            raise ValueError(f"The SDK could not deploy the tasks of the cases:\n{said}")
-        return result.stdout.splitlines()[-1]
+            raise ValueError(f"The tasks of the cases cannot be deployed:\n{result.stdout}")
+        return version
 
     def task(self, name: str) -> TaskIdentifier:
         """Return the identifier of a task of ``tasks.py``."""
@@ -127,10 +129,10 @@ class Flyte:
     def until(self, ask: Callable[[], T], expected: Callable[[T], object] = bool) -> T:
         """Ask until the answer is as expected; return it, or fail."""
         __tracebackhide__ = True
-        deadline = time.monotonic() + self.wait_seconds
+        deadline = time.monotonic() + WAIT_SECONDS
         while not expected(answer := ask()):
             if time.monotonic() > deadline:
-                pytest.fail(f"not as expected after {self.wait_seconds} seconds: {answer}")
+                pytest.fail(f"not as expected after {WAIT_SECONDS} seconds: {answer}")
             time.sleep(POLL_SECONDS)
         return answer
 

@@ -11,21 +11,16 @@ import pytest
 from connectrpc.errors import ConnectError
 from flyteidl2.project.project_service_pb2 import GetProjectRequest
 
-from .client import KINDS, Flyte, Person
+from .client import Flyte, Person
 
+KINDS = ("union", "open-source", "devbox")
 PEOPLE = ("alice", "bob", "victor", "carol", "expired")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("conformance", "which Flyte")
-    group.addoption("--url", help="its address, https://...; without it, local Flytes")
-    group.addoption("--kind", choices=KINDS, help="the kind of Flyte")
-    group.addoption("--ca", type=Path, help="PEM file of the authority to trust")
-    group.addoption("--org", default="any", help="your organization on Union")
-    group.addoption("--project", default="flytesnacks")
-    group.addoption("--domain", default="development")
-    group.addoption("--image", default="auto", help="for tasks, with the SDK; the default is its")
-    group.addoption("--wait", type=float, default=300, help="seconds to wait for a run")
+    group = parser.getgroup("conformance")
+    group.addoption("--flyte", type=Path, help="a config of the flyte command, of a real Flyte")
+    group.addoption("--kind", choices=KINDS, help="the kind of that Flyte")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,43 +46,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def flyte_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Flyte]]:
     """Return a function that returns the Flyte of a kind."""
     with ExitStack() as stack:
-        if request.config.getoption("url", None):
-            yield functools.cache(lambda kind: _real(kind, request.config))
+        if (config := request.config.getoption("flyte", None)) is not None:
+            yield functools.cache(lambda kind: _real(kind, config))
         else:
             yield functools.cache(lambda kind: _local(kind, stack))
 
 
 def _local(kind: str, stack: ExitStack) -> Flyte:
     """Start a local Flyte."""
-    from local_flyte import PEOPLE, LocalFlyte, Mode  # noqa: PLC0415 - not for a real Flyte
+    from local_flyte import LocalFlyte, Mode  # noqa: PLC0415 - not for a real Flyte
 
     flyte = stack.enter_context(LocalFlyte(mode=Mode(kind)))
     tokens = {name: flyte.token(name) for name in PEOPLE}
-    return Flyte(flyte.url, kind, tokens, ca_cert=flyte.ca_file.read_bytes())
+    # The SDK remembers uploads there by the address, which an earlier local Flyte may have had.
+    home = {"HOME": str(flyte.home)}
+    return Flyte(flyte.config_file(), kind, tokens, home)
 
 
-def _real(kind: str, config: pytest.Config) -> Flyte:
-    """Return the Flyte of the options, if it answers."""
+def _real(kind: str, config: Path) -> Flyte:
+    """Return the Flyte of the options, if it answers and has the tasks."""
     tokens = {name: os.environ.get(f"FLYTE_TEST_TOKEN_{name.upper()}", "") for name in PEOPLE}
-    option = config.getoption
-    flyte = Flyte(
-        url=option("url").rstrip("/"),
-        kind=kind,
-        tokens={name: token for name, token in tokens.items() if token},
-        ca_cert=option("ca").read_bytes() if option("ca") else None,
-        org=option("org"),
-        project=option("project"),
-        domain=option("domain"),
-        image=option("image"),
-        wait_seconds=option("wait"),
-    )
+    flyte = Flyte(config, kind, {name: token for name, token in tokens.items() if token})
     try:
         alice = Person(flyte, flyte.tokens.get("alice"))
-        alice.projects.get_project(GetProjectRequest(id=flyte.project))
+        alice.projects.get_project(GetProjectRequest(id=flyte.place["project"]))
         _ = flyte.version
     except ConnectError as error:
         reason = f"{flyte.url} does not return the project: {error.code.value}: {error.message}"
-        pytest.exit(f"{reason}. Check --url, --ca, --project and the tokens.", returncode=2)
+        pytest.exit(f"{reason}. Check the config and the tokens.", returncode=2)
     except ValueError as error:
         pytest.exit(str(error), returncode=2)
     return flyte

@@ -1,14 +1,10 @@
-"""The tasks for the cases, written with the SDK. As a script, it deploys them."""
+"""The tasks for the cases, written with the SDK."""
 
 import asyncio
-import json
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import flyte
-from flyte.remote import auth_metadata
 
 env = flyte.TaskEnvironment("conformance", image=os.environ.get("CONFORMANCE_IMAGE", "auto"))
 
@@ -78,11 +74,3 @@ async def asks_and_fails() -> None:
     asking = asyncio.ensure_future(condition.wait.aio())
     await asyncio.wait({asking}, timeout=2)
     raise ValueError("on purpose")
-
-
-if __name__ == "__main__":
-    flyte.init(**json.loads(sys.argv[1]), root_dir=Path(__file__).parent, auth_type="Passthrough")
-    with auth_metadata(("authorization", f"Bearer {os.environ['CONFORMANCE_TOKEN']}")):
-        (deployment,) = flyte.deploy(env)
-    deployed: Any = deployment.envs[env.name]
-    print(deployed.deployed_entities[0].deployed_task.task_template.id.version, flush=True)

@@ -29,7 +29,7 @@ def test_a_list_of_actions_has_parents_and_groups_and_a_watch_also_tasks(
     details = flyte.until(
         lambda: alice.action(run, child.id.name), lambda known: known.attempts[0].cluster_events
     )
-    assert details.id.run.org == flyte.org
+    assert details.id.run.org == flyte.place["org"]
     known = details.metadata
     assert (known.parent, known.group, known.action_type) == ("a0", "pair", ACTION_TYPE_TASK)
     assert (known.task.short_name, known.task.id.name) == ("succeeds", "conformance.succeeds")

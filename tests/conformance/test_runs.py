@@ -27,7 +27,7 @@ def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
     (again,) = alice.watch(run)
     assert phase_of(again) == "SUCCEEDED"
     action = alice.action(run)
-    assert (action.id.name, action.id.run.org) == ("a0", flyte.org)
+    assert (action.id.name, action.id.run.org) == ("a0", flyte.place["org"])
     assert fields(action.status) >= {"start_time", "end_time", "duration_ms"}
     assert (action.status.attempts, action.attempts[0].attempt) == (1, 1)
     assert not fields(action) & {"error_info", "abort_info"}

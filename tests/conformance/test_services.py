@@ -55,8 +55,8 @@ def list_projects(person: Person, **request: Any) -> tuple[list[str], str]:
 
 
 def test_a_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
-    project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
-    assert project.id == flyte.project
+    project = alice.projects.get_project(GetProjectRequest(id=flyte.place["project"])).project
+    assert project.id == flyte.place["project"]
     assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
     assert code_of(alice.projects.get_project, GetProjectRequest(id=unique)) == "not_found"
 
@@ -65,17 +65,17 @@ def test_projects_are_found_as_the_sdk_asks_for_them(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
     first = {"key": "created_at", "direction": "ASCENDING"}
-    assert flyte.project in list_projects(alice, filters="eq(state, 0)", sort_by=first)[0]
-    assert flyte.project not in list_projects(alice, filters="eq(state, 1)")[0]  # archived
+    assert flyte.place["project"] in list_projects(alice, filters="eq(state, 0)", sort_by=first)[0]
+    assert flyte.place["project"] not in list_projects(alice, filters="eq(state, 1)")[0]  # archived
     assert list_projects(alice, filters=f"eq(name,{unique})+eq(state, 0)") == ([], "")
 
 
 def test_a_page_of_projects_that_is_full_has_a_token_even_if_it_is_the_last(
     flyte: Flyte, alice: Person
 ) -> None:
-    project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
+    project = alice.projects.get_project(GetProjectRequest(id=flyte.place["project"])).project
     one: dict[str, Any] = {"limit": 1, "filters": f"eq(name,{project.name})"}
-    assert list_projects(alice, **one) == ([flyte.project], "1")
+    assert list_projects(alice, **one) == ([flyte.place["project"]], "1")
     assert list_projects(alice, **one, token="1") == ([], "")
     list_projects(alice, limit=201)
     assert code_of(list_projects, alice, token="x") == "invalid_argument"
@@ -83,7 +83,7 @@ def test_a_page_of_projects_that_is_full_has_a_token_even_if_it_is_the_last(
 
 @pytest.mark.only("union")
 def test_without_rights_a_project_and_its_runs_are_not_seen(flyte: Flyte, carol: Person) -> None:
-    assert flyte.project not in list_projects(carol)[0]
+    assert flyte.place["project"] not in list_projects(carol)[0]
     assert code_of(carol.list_runs) == "permission_denied"
 
 
