@@ -171,13 +171,14 @@ class Person:
         self.tasks = TaskServiceClientSync(flyte.url, **options)
         self.started: list[RunIdentifier] = []
 
-    def start(self, task: str, **request: Any) -> RunIdentifier:
-        """Start a run of a task of ``tasks.py``, by default in this project, and without inputs."""
-        of = {} if "run_id" in request else {"project_id": self.flyte.scope}
-        defaults = {**of, "task_id": self.flyte.task(task), "inputs": inputs()}
-        if "offloaded_input_data" in request:
-            del defaults["inputs"]
-        answer = self.runs.create_run(runs.CreateRunRequest(**defaults | request))
+    def start(self, task: str, **values: int | float | str) -> RunIdentifier:
+        """Start a run of a task of ``tasks.py`` with these inputs."""
+        scope = self.flyte.scope
+        return self.create(project_id=scope, task_id=self.flyte.task(task), inputs=inputs(**values))
+
+    def create(self, **request: Any) -> RunIdentifier:
+        """Start a run, and return its identifier."""
+        answer = self.runs.create_run(runs.CreateRunRequest(**request))
         self.started.append(self.flyte.run(answer.run.action.id.run.name))
         return self.started[-1]
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("deployed")
 def test_a_list_of_actions_has_parents_and_groups_and_a_watch_also_tasks(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("family", inputs=inputs(x=1))
+    run = alice.start("family", x=1)
     alice.until("SUCCEEDED", run)
     root, child = alice.actions(run)
     assert root.id.name == "a0"
@@ -57,7 +57,7 @@ def test_a_list_of_actions_has_parents_and_groups_and_a_watch_also_tasks(
 def test_a_report_has_a_signed_address_for_everybody_who_may_see_the_run(
     flyte: Flyte, alice: Person, request: pytest.FixtureRequest
 ) -> None:
-    run = alice.start("family", inputs=inputs(x=1))
+    run = alice.start("family", x=1)
     alice.until("SUCCEEDED", run)
 
     def link(person: Person, action: str = "a0", attempt: int = 1, kind: str = "REPORT") -> Any:
@@ -83,11 +83,16 @@ def test_a_report_has_a_signed_address_for_everybody_who_may_see_the_run(
 def test_recovering_a_run_takes_over_what_has_succeeded_only_on_union(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("family", inputs=inputs(x=0))
+    run = alice.start("family", x=0)
     alice.until("FAILED", run)
     child = alice.actions(run)[1].id.name
     relation = {"related_to": run, "relation_type": "RELATION_TYPE_RECOVER"}
-    again = alice.start("family", inputs=inputs(x=0), run_spec={"relation": relation})
+    again = alice.create(
+        project_id=flyte.scope,
+        task_id=flyte.task("family"),
+        inputs=inputs(x=0),
+        run_spec={"relation": relation},
+    )
     alice.until("FAILED", again)
     action = alice.action(again, child)
     if flyte.kind == "union":

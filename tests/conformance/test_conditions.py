@@ -12,7 +12,7 @@ from flyteidl2.workflow.run_definition_pb2 import (
 )
 from flyteidl2.workflow.run_service_pb2 import SignalEventRequest
 
-from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, where
+from .client import Flyte, Person, code_of, fields, literal, phase_of, where
 
 pytestmark = pytest.mark.usefixtures("deployed")
 
@@ -23,7 +23,7 @@ OF_CONDITIONS = where("action_type", str(ACTION_TYPE_CONDITION))
 
 def ask(person: Person, kind: str = "bool", seconds: float = 0) -> RunIdentifier:
     """Start a run that asks for an answer of this type, for this time if it is not 0."""
-    return person.start("asks", inputs=inputs(kind=kind, seconds=float(seconds)))
+    return person.start("asks", kind=kind, seconds=float(seconds))
 
 
 def asked(person: Person, run: RunIdentifier, phase: str = "PAUSED") -> str:

@@ -19,14 +19,14 @@ LARGE = 2 * 2**20
 
 
 def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
-    run = alice.start("succeeds", inputs=inputs(x=1))
+    run = alice.start("succeeds", x=1)
     assert re.fullmatch("r[a-z0-9]{19}", run.name)
     *_, last = alice.watch(run)  # it ends when the last attempt has
     assert [phase_of(attempt) for attempt in last.attempts] == ["SUCCEEDED"]
     alice.until("SUCCEEDED", run)
     (again,) = alice.watch(run)
     assert phase_of(again) == "SUCCEEDED"
-    action = alice.action(run)
+    action = alice.details(run).action
     assert (action.id.name, action.id.run.org) == ("a0", flyte.place["org"])
     assert fields(action.status) >= {"start_time", "end_time", "duration_ms"}
     assert (action.status.attempts, action.attempts[0].attempt) == (1, 1)
@@ -44,7 +44,7 @@ def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
 def test_runs_are_found_by_name_parts_of_it_phase_task_and_time(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("succeeds", inputs=inputs(x=1))
+    run = alice.start("succeeds", x=1)
     alice.until("SUCCEEDED", run)
     (found,), token = alice.list_runs(
         where("run_name", run.name),
@@ -104,7 +104,7 @@ def test_an_abort_has_its_reason_but_not_who_did_it(alice: Person) -> None:
 def test_an_abort_after_the_end_hides_the_outputs_and_deletes_the_log(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("succeeds", inputs=inputs(x=1))
+    run = alice.start("succeeds", x=1)
     alice.until("SUCCEEDED", run)
     assert "hello" in alice.log(run)
     alice.abort(run)
@@ -117,7 +117,7 @@ def test_an_abort_after_the_end_hides_the_outputs_and_deletes_the_log(
 
 
 def test_a_run_that_has_failed_has_the_error_of_its_last_attempt(alice: Person) -> None:
-    run = alice.start("retries", inputs=inputs(failures=9))
+    run = alice.start("retries", failures=9)
     action = alice.until("FAILED", run)
     assert "on purpose" in action.error_info.message
     assert (action.error_info.kind, action.error_info.code) == (ErrorInfo.KIND_USER, "")
@@ -133,7 +133,7 @@ def test_a_run_that_has_failed_has_the_error_of_its_last_attempt(alice: Person) 
 def test_each_attempt_has_its_own_log_and_an_earlier_one_neither_end_nor_error(
     flyte: Flyte, alice: Person
 ) -> None:
-    run = alice.start("retries", inputs=inputs(failures=1))
+    run = alice.start("retries", failures=1)
     action = alice.until("SUCCEEDED", run)
     first, second = action.attempts
     assert (first.attempt, second.attempt, action.status.attempts) == (1, 2, 2)
@@ -153,9 +153,10 @@ def test_each_attempt_has_its_own_log_and_an_earlier_one_neither_end_nor_error(
 def test_a_name_that_is_in_use_returns_the_existing_run_to_any_caller(
     flyte: Flyte, alice: Person, bob: Person, unique: str
 ) -> None:
-    run = alice.start("endless", run_id=flyte.run(unique))
+    named = {"run_id": flyte.run(unique), "task_id": flyte.task("endless"), "inputs": inputs()}
+    run = alice.create(**named)
     started = alice.until("RUNNING", run).status.start_time
-    assert bob.start("endless", run_id=run) == run
+    assert bob.create(**named) == run
     action = bob.action(run)
     assert (phase_of(action), action.status.start_time) == ("RUNNING", started)
 
@@ -163,12 +164,16 @@ def test_a_name_that_is_in_use_returns_the_existing_run_to_any_caller(
 def test_a_run_needs_a_correct_name_a_project_and_a_task(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
+    def refusal(**request: Any) -> str:
+        usual = {"task_id": flyte.task("endless"), "inputs": inputs()}
+        return code_of(alice.create, **usual | request)
+
     for name in ("a234567890123456789012345678901", "1a", "a-"):
-        assert code_of(alice.start, "endless", run_id=flyte.run(name)) == "invalid_argument"
-    project, unknown = flyte.scope, flyte.task("endless")
-    project.name = unknown.name = unique
-    assert code_of(alice.start, "endless", project_id=project) == "not_found"
-    assert code_of(alice.start, "endless", task_id=unknown) == "unknown"
+        assert refusal(run_id=flyte.run(name)) == "invalid_argument"
+    project, task = flyte.scope, flyte.task(unique)
+    assert refusal(project_id=project, task_id=task) == "unknown"
+    project.name = unique
+    assert refusal(project_id=project) == "not_found"
 
 
 def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
@@ -180,7 +185,7 @@ def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
     uploaded = alice.data.upload_inputs(request).offloaded_input_data
     assert not uploaded.uri.endswith("b")  # a folder, not inputs.pb
     assert re.fullmatch("[-_A-Za-z0-9]{11}", uploaded.inputs_hash)
-    run = alice.start("endless", offloaded_input_data=uploaded)
+    run = alice.create(project_id=flyte.scope, task_id=task, offloaded_input_data=uploaded)
     assert code_of(alice.values, run) == "internal"
     request.task_id.name = unique
     assert code_of(alice.data.upload_inputs, request) == "not_found"

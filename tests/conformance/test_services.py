@@ -177,18 +177,13 @@ def test_a_version_that_is_deployed_again_does_not_become_the_latest(
     assert list_tasks(alice, of_this_name, limit=1, token="1") == ([], "")
 
 
-def test_a_task_has_no_organization_and_no_record_of_who_deployed_it(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
+def test_a_task_is_found_once_it_is_deployed(flyte: Flyte, alice: Person, unique: str) -> None:
     request = deployment(flyte, unique)
     ask = tasks.GetTaskDetailsRequest(task_id=request.task_id)
     assert code_of(alice.tasks.get_task_details, ask) == "not_found"
     alice.tasks.deploy_task(request)
     task = alice.tasks.get_task_details(ask).details
     assert (task.task_id.org, task.task_id.name, task.task_id.version) == ("", unique, "v1")
-    assert task.metadata.HasField("deployed_at")
-    assert not task.metadata.HasField("deployed_by")
-    assert task.metadata.environment_name == "conformance"
     assert task.spec.task_template.type == "raw-container"
     elsewhere = deployment(flyte, unique, project=unique)
     assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
