@@ -205,7 +205,7 @@ class Person:
     def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
         """Return the actions of a run, those that were created first at the beginning."""
         oldest_first = {"key": "created_at", "direction": "ASCENDING"}
-        request = ListRequest(sort_by_fields=[oldest_first], filters=filters)
+        request = ListRequest(sort_by=oldest_first, filters=filters)
         return list(
             self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=request)).actions
         )

@@ -131,22 +131,6 @@ def test_only_conditions_that_exist_can_be_answered_and_with_their_type(
     alice.until("SUCCEEDED", run)
 
 
-@pytest.mark.parametrize(
-    ("kind", "payload", "said"),
-    [
-        ("int", {"int_value": 2**40}, "1099511627776"),
-        ("str", {"string_value": "two\nlines 🌊"}, r"'two\nlines 🌊'"),
-    ],
-)
-def test_large_integers_and_texts_arrive_whole(
-    alice: Person, kind: str, payload: dict[str, object], said: str
-) -> None:
-    run = ask(alice, kind)
-    answer(alice, run, asked(alice, run), **payload)
-    alice.until("SUCCEEDED", run)
-    assert alice.values(run).outputs.literals[0].value == literal(said)
-
-
 def test_a_condition_that_nobody_answers_in_time_is_timed_out_and_its_task_is_told(
     alice: Person,
 ) -> None:

@@ -41,26 +41,20 @@ def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
     assert values.outputs_uri.endswith("/outputs.pb")
 
 
-def test_runs_are_found_by_name_parts_of_it_phase_task_and_time(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_runs_are_found_by_name_phase_task_and_time(flyte: Flyte, alice: Person) -> None:
     run = alice.start("succeeds", x=1)
     alice.until("SUCCEEDED", run)
     (found,), token = alice.list_runs(
         where("run_name", run.name),
-        where("run_name", run.name, function="CONTAINS_CASE_INSENSITIVE"),
-        where("run_name", run.name, function="ENDS_WITH"),
-        where("run_name", "UPPER", function="NOT_ENDS_WITH"),
         where("phase", "5", "6", function="VALUE_IN"),
         where("task_name", "conformance.succeeds"),
         where("task_version", flyte.version),
-        where("created_at", "2026-01-01T00:00:00Z", function="GREATER_THAN"),
-        where("updated_at", "2026-01-01T00:00:00Z", function="GREATER_THAN"),
+        where("created_at", "2026-01-01T00:00:00Z", function="GREATER_THAN_OR_EQUAL"),
+        where("updated_at", "2126-01-01T00:00:00Z", function="LESS_THAN"),
         limit=1,
     )
     assert (found.id.run.name, token) == (run.name, "")  # there is no page after the last
-    without = where("run_name", run.name, function="NOT_ENDS_WITH")
-    assert alice.list_runs(where("run_name", run.name), without) == ([], "")
+    assert alice.list_runs(where("run_name", run.name), where("phase", "6")) == ([], "")
 
 
 def test_the_newest_runs_come_first(flyte: Flyte, alice: Person) -> None:
@@ -72,7 +66,7 @@ def test_the_newest_runs_come_first(flyte: Flyte, alice: Person) -> None:
     alice.until("RUNNING", second)
     both = where("run_name", first.name, second.name, function="VALUE_IN")
     newest_first = {"key": "created_at", "direction": "DESCENDING"}
-    page: dict[str, Any] = {"limit": 1, "sort_by_fields": [newest_first]}
+    page: dict[str, Any] = {"limit": 1, "sort_by": newest_first}
     (newest,), token = alice.list_runs(both, **page)
     (oldest,), last = alice.list_runs(both, **page, token=token)
     assert (newest.id.run.name, oldest.id.run.name) == (second.name, first.name)

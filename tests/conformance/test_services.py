@@ -151,7 +151,7 @@ def deployment(flyte: Flyte, name: str, version: str = "v1", **place: str) -> An
     template = {"type": "raw-container", "interface": {}, "container": container}
     return tasks.DeployTaskRequest(
         task_id=TaskIdentifier(**flyte.place | place, name=name, version=version),
-        spec={"task_template": template, "environment": {"name": "conformance"}},
+        spec={"task_template": template},
     )
 
 
@@ -189,18 +189,15 @@ def test_a_task_is_found_once_it_is_deployed(flyte: Flyte, alice: Person, unique
     assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
 
 
-def test_tasks_are_listed_from_the_most_recently_deployed(
+def test_tasks_are_found_by_a_part_of_their_name_and_sorted(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
     for name in (f"{unique}-a", f"{unique}-b"):
         alice.tasks.deploy_task(deployment(flyte, name))
-    both, _ = list_tasks(alice, where("name", unique, function="CONTAINS"))
+    newest_first = {"key": "created_at", "direction": "DESCENDING"}
+    of_both = where("name", unique, function="CONTAINS")
+    both, _ = list_tasks(alice, of_both, sort_by=newest_first)
     assert both == [(f"{unique}-b", "v1"), (f"{unique}-a", "v1")]
-    filters = (
-        where("name", f"{unique}-a", function="ENDS_WITH"),
-        where("environment", "conformance"),
-    )
-    assert list_tasks(alice, *filters) == ([(f"{unique}-a", "v1")], "")
 
 
 @pytest.mark.parametrize(
@@ -208,15 +205,11 @@ def test_tasks_are_listed_from_the_most_recently_deployed(
     [
         lambda person: list_tasks(person, limit=201),
         lambda person: list_tasks(person, token="x"),
-        lambda person: list_tasks(person, where("colour", "red")),
         lambda person: person.list_runs(limit=201),
         lambda person: person.list_runs(token="x"),
-        lambda person: person.list_runs(where("name", "x")),
         lambda person: person.list_runs(where("created_by", "x")),
         lambda person: person.list_runs(where("labels.a", "x")),
-        lambda person: person.list_runs(where("run_name", "x", function="EXISTS")),
-        lambda person: person.list_runs(where("run_name", "x", function="NOT_EXISTS")),
-        lambda person: person.list_runs(where("run_name", "x", function="VALUE_NOT_IN")),
+        lambda person: person.list_runs(where("labels.a", function="EXISTS")),
         lambda person: person.actions(person.flyte.run("x"), where("parent_name", "x")),
     ],
 )

@@ -1,6 +1,6 @@
-"""Filters, sorting and pages for a ``flyteidl2.common.ListRequest``."""
+"""Filters, sorting and pages for a ``flyteidl2.common.ListRequest``, as the SDK asks for them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -24,13 +24,12 @@ def page(
     fields: Fields[Item],
     *,
     name: Callable[[Item], str],
-    default: Sequence[list_pb2.Sort] = (),
     eager: bool = False,
 ) -> tuple[list[Item], str]:
     """Filter and sort items; return a page, and the token for the next ("" on the last one).
 
-    Items that are equal in the requested or the default order are sorted by name. In an eager list,
-    a full page has a token even if it is the last one.
+    Items that are equal in the requested order are sorted by name. In an eager list, a full page
+    has a token even if it is the last one.
 
     Raises:
         ConnectError: INVALID_ARGUMENT for an invalid field, function, limit or token.
@@ -39,10 +38,9 @@ def page(
         raise invalid(f"limit {request.limit} exceeds the maximum of {MAX_PAGE}")
     limit = request.limit or PAGE
     found = sorted(matching(items, request, fields), key=name)
-    asked = request.sort_by_fields or ([request.sort_by] if request.sort_by.key else default)
-    for sort in reversed(asked):  # stable sorts, least significant first
-        key = _sort_key(_field(sort.key, fields))
-        found.sort(key=key, reverse=sort.direction == list_pb2.Sort.DESCENDING)
+    if (sort := request.sort_by).key:
+        descending = sort.direction == list_pb2.Sort.DESCENDING
+        found.sort(key=_sort_key(_field(sort.key, fields)), reverse=descending)
     start = offset_of(request.token)
     end = start + limit
     more = end < len(found) or (eager and end == len(found))
@@ -92,14 +90,8 @@ def _parsed(text: str, like: Value) -> Value:
 
 _COMPARISONS: dict[int, Callable[..., bool]] = {
     _Filter.EQUAL: lambda value, wanted: value == wanted,
-    _Filter.NOT_EQUAL: lambda value, wanted: value != wanted,
-    _Filter.GREATER_THAN: lambda value, wanted: value > wanted,
     _Filter.GREATER_THAN_OR_EQUAL: lambda value, wanted: value >= wanted,
     _Filter.LESS_THAN: lambda value, wanted: value < wanted,
-    _Filter.LESS_THAN_OR_EQUAL: lambda value, wanted: value <= wanted,
     _Filter.CONTAINS: lambda value, wanted: wanted in value,
     _Filter.VALUE_IN: lambda value, wanted: value == wanted,
-    _Filter.ENDS_WITH: lambda value, wanted: value.endswith(wanted),
-    _Filter.NOT_ENDS_WITH: lambda value, wanted: not value.endswith(wanted),
-    _Filter.CONTAINS_CASE_INSENSITIVE: lambda value, wanted: wanted.lower() in value.lower(),
 }

@@ -25,8 +25,6 @@ from .listing import Fields, page
 from .tasks import ProjectService, TaskService
 
 FIELDS: Fields[Action] = {
-    "project": lambda action: action.details.id.run.project,
-    "domain": lambda action: action.details.id.run.domain,
     "run_name": lambda action: action.details.id.run.name,
     "created_by_subject": lambda action: (
         action.details.metadata.executed_by.user.id.subject or None
@@ -39,13 +37,7 @@ FIELDS: Fields[Action] = {
     "updated_at": lambda action: action.updated_at.ToDatetime(UTC),
 }
 """As on the real one, there are no filters for labels, a parent's name or ``created_by``. The real
-one also has ``ended_at``, ``duration_ms``, ``run_source`` and ``trigger_name``."""
-
-
-NON_TERMINAL_THEN_NEWEST = (
-    list_pb2.Sort(key="phase", direction=list_pb2.Sort.ASCENDING),
-    list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING),
-)
+one has further fields, which the SDK does not use."""
 
 WATCHED_AT_ONCE = 1000  # actions in a message
 NO_REASON = "User requested abort"
@@ -336,7 +328,7 @@ def _page(actions: Iterable[Action], request: list_pb2.ListRequest) -> tuple[lis
     def name(action: Action) -> str:
         return f"{action.details.id.run.name} {action.name}"
 
-    return page(actions, request, FIELDS, name=name, default=NON_TERMINAL_THEN_NEWEST)
+    return page(actions, request, FIELDS, name=name)
 
 
 def _in_scope(run: Run, request: pb.ListRunsRequest) -> bool:

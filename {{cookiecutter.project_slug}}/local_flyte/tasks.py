@@ -6,7 +6,7 @@ from datetime import UTC
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from flyteidl2.common import identifier_pb2, list_pb2
+from flyteidl2.common import identifier_pb2
 from flyteidl2.project import project_service_connect
 from flyteidl2.project import project_service_pb2 as project_pb2
 from flyteidl2.task import task_definition_pb2, task_service_connect
@@ -22,12 +22,8 @@ _Task = task_definition_pb2.TaskDetails
 _Trigger = trigger_definition_pb2.TriggerDetails
 DOMAINS = ("development", "production", "staging")
 FIELDS: Fields[_Task] = {
-    "project": lambda task: task.task_id.project,
-    "domain": lambda task: task.task_id.domain,
     "name": lambda task: task.task_id.name,
     "version": lambda task: task.task_id.version,
-    "environment": lambda task: task.metadata.environment_name,
-    "deployed_by": lambda _: None,  # Flyte does not store who deployed a task
     "created_at": lambda task: task.metadata.deployed_at.ToDatetime(UTC),
 }
 
@@ -122,7 +118,7 @@ class TaskService(task_service_connect.TaskService):
     async def list_tasks(
         self, request: task_pb2.ListTasksRequest, ctx: Context
     ) -> task_pb2.ListTasksResponse:
-        """List the tasks of a project and domain, each in its latest version, newest first."""
+        """List the tasks of a project and domain, each in its latest version."""
         scope = (request.project_id.name, request.project_id.domain)
         versions = (
             version
@@ -133,10 +129,8 @@ class TaskService(task_service_connect.TaskService):
         # As in the real one: for each task, the newest of the requested versions.
         wanted = matching(versions, request.request, FIELDS)
         latest = {version.task_id.name: version for version in wanted}.values()
-        newest = [list_pb2.Sort(key="created_at", direction=list_pb2.Sort.DESCENDING)]
         name = operator.attrgetter("task_id.name")
-        asked = request.request
-        details, token = page(latest, asked, FIELDS, name=name, default=newest, eager=True)
+        details, token = page(latest, request.request, FIELDS, name=name, eager=True)
         listed = task_pb2.ListTasksResponse(token=token)
         listed.metadata.total = len(latest)
         for task in details:
