@@ -1,15 +1,10 @@
-"""Helpers to call the local Flyte: plain HTTP, and the real ``flyte`` command."""
+"""Calls of the local Flyte with plain HTTP."""
 
-import os
 import ssl
-import subprocess
-import sys
-from pathlib import Path
 
 import httpx
 
 from local_flyte import PEOPLE, LocalFlyte
-from local_flyte.processes import DONE
 
 PROJECT = {"name": "flytesnacks", "domain": "development"}
 
@@ -32,18 +27,3 @@ def call(
         trust_env=False,
         timeout=60,
     )
-
-
-def cli(flyte: LocalFlyte, *arguments: str) -> str:
-    """Run the real ``flyte`` command as alice; return what it prints, or fail."""
-    program = Path(sys.executable).with_name("flyte")
-    plain = {"HOME": str(flyte.home), "DO_NOT_TRACK": "1", "TERM": "dumb", "FORCE_COLOR": ""}
-    result = subprocess.run(
-        [program, "--config", flyte.config_file("alice"), *arguments],
-        env=os.environ | plain,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode in DONE, result.stdout + result.stderr
-    return result.stdout

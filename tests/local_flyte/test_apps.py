@@ -11,8 +11,6 @@ from flyte import remote
 from local_flyte import LocalFlyte
 from local_flyte.testing import acting_as
 
-from .on_the_wire import PROJECT, call, cli
-
 pytestmark = pytest.mark.slow
 
 APP = """
@@ -69,14 +67,11 @@ def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
         deploy(local_flyte, "tiny", tmp_path, APP.replace('"1"', '"2"'), "another page")
         assert local_flyte.wait_app("tiny") == url
         assert http.get(url).json()["version"] == "2"
-        app_id = {"project": PROJECT["name"], "domain": PROJECT["domain"], "name": "tiny"}
-        got = call(local_flyte, "app.AppService/Get", {"appId": app_id}, person="bob").json()["app"]
-        assert "revision" not in got["metadata"]  # it is always 0
-        public = got["status"]["ingress"]["publicUrl"]  # Flyte's gate in front of it speaks TLS
-        assert public.startswith("https://")
-        assert http.get(public).json()["version"] == "2"
 
         with acting_as("alice"):
+            public = remote.App.get("tiny").endpoint  # Flyte's gate in front of it speaks TLS
+            assert public.startswith("https://")
+            assert http.get(public).json()["version"] == "2"
             remote.App.get("tiny").deactivate()
             with pytest.raises(httpx.ConnectError):
                 http.get(url)
@@ -88,11 +83,13 @@ def test_an_app_runs_what_was_deployed_last_until_it_is_stopped_or_deleted(
 
 
 def test_an_app_that_exits_at_once_fails_with_the_reason(
-    local_flyte: LocalFlyte, tmp_path: Path
+    local_flyte: LocalFlyte, flyte_variables: dict[str, str], tmp_path: Path
 ) -> None:
     # Deployed in good health, it breaks where only this file's import in the container goes wrong.
     broken = 'import os\nif "_U_EP_OVERRIDE" in os.environ:\n    import no_such_module\n'
     deploy(local_flyte, "broken", tmp_path, broken + APP.replace("tiny", "broken"), "")
     with pytest.raises(RuntimeError, match="no_such_module"):
         local_flyte.wait_app("broken")
-    assert "no_such_module" in cli(local_flyte, "get", "app", "broken")
+    with acting_as("alice"):
+        last = remote.App.get("broken").pb2.status.conditions[-1]
+    assert "no_such_module" in last.message
