@@ -5,10 +5,11 @@ import re
 import shlex
 import signal
 import subprocess
-import threading
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from local_flyte.testing import wait_until
@@ -19,40 +20,20 @@ MARK = "WALKTHROUGH_MARK"
 READY = "Press Ctrl-C to stop."
 
 
+@dataclass(frozen=True)
 class Running:
-    """A running command."""
+    """A running command; its processes have the mark in their environment."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, environment: dict[str, str]) -> None:
-        self.mark = uuid.uuid4().hex
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=clean_environment(**environment, **{MARK: self.mark}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            start_new_session=True,
-        )
-        self._lines: list[str] = []
-        self._ready = threading.Event()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self._lines.append(line)
-            if READY in line:
-                self._ready.set()
-        self._ready.set()
+    process: subprocess.Popen[bytes]
+    output: Path
+    mark: str
 
     def printed(self) -> str:
-        return "".join(self._lines)
+        return self.output.read_text("utf-8")
 
-    def wait_until_ready(self, seconds: float = 300) -> str:
+    def wait_until_ready(self) -> str:
         """Return its output up to the line that says how to stop it."""
-        assert self._ready.wait(seconds), f"not ready after {seconds} s:\n{self.printed()}"
+        wait_until(lambda: READY in self.printed() or self.process.poll() is not None)
         assert READY in self.printed(), f"ended:\n{self.printed()}"
         return self.printed()
 
@@ -70,30 +51,33 @@ class Running:
     def _still_there(self) -> list[str]:
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
-            try:
+            with suppress(OSError):
                 if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
                     found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
         return [command for command in found if command]
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(300)
-        self._reader.join(300)
-        assert self.process.stdout
-        self.process.stdout.close()
 
 
 @contextmanager
 def running(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[Running]:
     """Run a command until the block ends."""
-    started = Running(command, cwd, environment)
-    try:
-        yield started
-    finally:
-        started.close()
+    mark = uuid.uuid4().hex
+    with (
+        tempfile.NamedTemporaryFile() as output,
+        subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=clean_environment(**environment, **{MARK: mark}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield Running(process, Path(output.name), mark)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def curl_lines(printed: str) -> list[list[str]]:

@@ -2,20 +2,20 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import demo
 import pytest
+from template import ROOT
 
 from local_flyte.__main__ import PORT
 
 from .baking import run
-from .long_running import running
+from .long_running import Running, curl_lines, running
 from .walkthrough import (
-    check_two_people_and_end,
     clone,
     code_block,
-    devcontainer,
     for_make,
     path_with_tools,
 )
@@ -52,10 +52,25 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("demo") / "cookiecutter-flyte-app")
 
 
+def check_two_people_and_end(app: Running) -> None:
+    """Run the printed ``curl`` lines, of alice, bob and one without rights, and press Ctrl-C."""
+    quiet = ["--silent", "--show-error", "--noproxy", "*"]
+    lines = curl_lines(app.wait_until_ready())
+    told = [(line[-1], json.loads(run([*line, *quiet], ROOT))) for line in lines]
+    assert len({answer["subject"] for url, answer in told if url.endswith("/me")}) == 2, told
+    runs = [answer for url, answer in told if url.endswith("/runs")]
+    assert len({answer["name"] for answer in runs if "name" in answer}) == 2, runs
+    assert [answer["status"] for answer in runs if "status" in answer] == [403], runs
+    # An interrupted make fails or is killed by the signal; its command exits cleanly.
+    assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
+    assert "Traceback" not in app.printed()
+    assert app.left_over() == []
+
+
 @pytest.mark.slow
 def test_make_demo_in_a_fresh_clone_shows_two_people_and_leaves_nothing(cloned: Path) -> None:
     (command,) = code_block("Try it")
-    editor = devcontainer(cloned)
+    editor = json.loads((cloned / ".devcontainer" / "devcontainer.json").read_text("utf-8"))
     assert (editor["postAttachCommand"], editor["forwardPorts"]) == (command, [PORT])
     assert editor["postCreateCommand"] == "make .venv/installed"  # which `make test` also does
     with running(command.split(), cloned, PWD=str(cloned), **for_make()) as app:

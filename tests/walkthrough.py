@@ -1,21 +1,17 @@
 """Runs the commands in the documentation, on real installs."""
 
-import json
 import os
 import re
 import shutil
-import signal
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from template import ROOT, tracked_files
 
 from .baking import BIN, find_python, run
-from .long_running import Running, curl_lines
 
 
 @cache
@@ -29,13 +25,6 @@ def code_blocks(readme: Path, heading: str, language: str) -> list[str]:
     section = readme.read_text("utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     block = rf"^```{language}\b[^\n]*\n(.*?)^```$"
     return re.findall(block, section, re.MULTILINE | re.DOTALL)
-
-
-def devcontainer(project: Path) -> dict[str, Any]:
-    """Return how an editor is told to open a project in a container."""
-    file = project / ".devcontainer" / "devcontainer.json"
-    told: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return told
 
 
 def code_block(heading: str, number: int = 0) -> list[str]:
@@ -69,21 +58,6 @@ def path_with_tools(folder: Path, python: str = f"{sys.base_prefix}/bin/python3"
     (folder / "python3").write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
     (folder / "python3").chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
-
-
-def check_two_people_and_end(app: Running) -> None:
-    """Run the printed ``curl`` lines, of alice, bob and one without rights, and press Ctrl-C."""
-    quiet = ["--silent", "--show-error", "--noproxy", "*"]
-    lines = curl_lines(app.wait_until_ready())
-    told = [(line[-1], json.loads(run([*line, *quiet], ROOT))) for line in lines]
-    assert len({answer["subject"] for url, answer in told if url.endswith("/me")}) == 2, told
-    runs = [answer for url, answer in told if url.endswith("/runs")]
-    assert len({answer["name"] for answer in runs if "name" in answer}) == 2, runs
-    assert [answer["status"] for answer in runs if "status" in answer] == [403], runs
-    # An interrupted make fails or is killed by the signal; its command exits cleanly.
-    assert app.interrupt() in {0, 2, 130, -signal.SIGINT}, app.printed()
-    assert "Traceback" not in app.printed()
-    assert app.left_over() == []
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 import get_chromium
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from local_flyte import PEOPLE
+from local_flyte import PEOPLE, sign_in
 
-from ..served import App
-from .visiting import Visit, Visitor
+from ..served import SECRET, App
+from .visiting import Visit, go
 
 FLAGS = [
     "--headless",
@@ -58,18 +58,28 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, app: App) -> Iterator[Visit]:
-    """Open a browser window as someone: ``visit("alice")``."""
-    visitors: list[Visitor] = []
+    """Open a browser window as someone: ``visit("alice", "tasks")``."""
+    pages: list[Page] = []
+    complaints: list[str] = []
 
-    def visit(name: str | None, **options: Any) -> Visitor:
+    def visit(name: str | None, view: str | None = None, **options: Any) -> Page:
         settings = {"locale": "en-GB", "timezone_id": "Europe/Berlin", **options}
-        visitors.append(Visitor(browser.new_context(**settings), app, name))
-        return visitors[-1]
+        context = browser.new_context(base_url=app.url, **settings)
+        context.set_default_timeout(120_000)
+        if name:  # without the page that it leads to, which takes longer than most tests
+            answer = context.request.get(sign_in.link(app.url, name, SECRET), max_redirects=0)
+            assert answer.headers["location"] == "/"
+        pages.append(page := context.new_page())
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        if view is not None:
+            go(page, view)
+        return page
 
     yield visit
-    for visitor in visitors:
-        visitor.page.context.close()
-    assert [each.complaints for each in visitors] == [[] for _ in visitors]
+    for page in pages:
+        page.context.close()
+    assert complaints == []
 
 
 @pytest.fixture

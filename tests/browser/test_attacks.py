@@ -2,11 +2,6 @@
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,30 +11,9 @@ from playwright.sync_api import expect
 from local_flyte.testing import wait_until
 
 from ..served import TASKS, App
-from .visiting import MARKUP, Visit, check_harmless, finished, log_lines, send_actions, started
+from .visiting import MARKUP, Visit, check_harmless, finished, go, log_lines, send_actions, started
 
-Attacker = Callable[[str], str]
-"""Puts a page on another site; returns its URL."""
-
-
-# Another port is another origin on the same site, so the browser sends the cookie even with a
-# strict SameSite; another host is another site.
-@pytest.fixture(params=["127.0.0.1", "localhost"], ids=["same site", "other site"])
-def attacker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attacker]:
-    """A site that alice visits with the browser that she is signed in with."""
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-
-        def add(content: str) -> str:
-            name = f"{len([*tmp_path.iterdir()])}.html"
-            (tmp_path / name).write_text(f"<!doctype html>{content}", "utf-8")
-            return f"http://{request.param}:{server.server_port}/{name}"
-
-        yield add
-        server.shutdown()
-
-
+HTML = "text/html"
 STYLES = """() => [...document.styleSheets].map(sheet => {
     try { return sheet.cssRules.length } catch { return "unreadable" }
 })"""
@@ -61,25 +35,30 @@ FETCHED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+# Another port is another origin on the same site, so the browser sends the cookie even with a
+# strict SameSite, and the app refuses the other origin; another host is another site.
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 403), ("localhost", 401)])
 def test_a_page_of_another_site_cannot_start_abort_or_read_anything(
-    attacker: Attacker, visit: Visit, app: App, api: httpx.Client
+    host: str, status: int, *, visit: Visit, app: App, api: httpx.Client
 ) -> None:
     name = started(api, "count", to=6000)
-    page = visit("alice").page
+    page, me = visit("alice"), f"{app.url}/me"  # she is signed in, and visits the attacker's site
+
+    def attack(content: str) -> None:
+        answer = f"<!doctype html>{content}"
+        page.route("http://*/attack", lambda route: route.fulfill(body=answer, content_type=HTML))
+        page.goto(f"http://{host}:2000/attack")
+
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         for path in (f"tasks/{TASKS}.greet/runs", f"runs/{name}/abort"):
-            url = attacker(
-                f'<form method=post enctype="{kind}" action="{app.url}/{path}">'
-                """<input name='{"inputs": {"name": "' value='form"}}'></form>"""
-                "<script>document.forms[0].submit()</script>"
-            )
             with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
-                page.goto(url)
-            # Without the cookie the answer is 401; with it, 403 because of the other site.
-            assert answered.value.status in {401, 403}, kind
-    me = f"{app.url}/me"
-    loads = f'<script src="{me}"></script><img src="{me}"><link rel=stylesheet href="{me}">'
-    page.goto(attacker(loads))
+                attack(
+                    f'<form method=post enctype="{kind}" action="{app.url}/{path}">'
+                    """<input name='{"inputs": {"name": "' value='form"}}'></form>"""
+                    "<script>document.forms[0].submit()</script>"
+                )
+            assert answered.value.status == status, kind
+    attack(f'<script src="{me}"></script><img src="{me}"><link rel=stylesheet href="{me}">')
     assert page.evaluate("document.images[0].naturalWidth") == 0
     assert [sheet for sheet in page.evaluate(STYLES) if sheet != "unreadable"] == []
     for path, options in FETCHED:
@@ -105,7 +84,7 @@ def test_inputs_errors_and_logs_are_text_and_logs_are_what_a_terminal_would_leav
     visit: Visit, api: httpx.Client
 ) -> None:
     name = started(api, "echo", text=f"{MARKUP}\n{TERMINAL}", fail=True)
-    page = visit("alice").go(f"runs/{name}")
+    page = visit("alice", f"runs/{name}")
     for region in ("Inputs", "Error"):
         expect(page.get_by_role("region", name=region)).to_contain_text(MARKUP)
     wait_until(lambda: log_lines(page)[:4] == [MARKUP, *SHOWN])
@@ -121,13 +100,13 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
 ) -> None:
     name = started(api, "greet", name="Ada")
     finished(api, name)
-    visitor = visit("alice")
-    page, asked = visitor.page, list[str]()
+    page = visit("alice")
+    asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     event = {"message": MARKUP, "count": 12, "last_at": None}
     texts = {"title": MARKUP, "task": MARKUP, "group": MARKUP, "error": MARKUP, "events": [event]}
     send_actions(page, {"phase": "queued", "has_report": True, "events": [event]}, texts)
-    visitor.go(f"runs/{name}")
+    go(page, f"runs/{name}")
     tree = page.get_by_role("region", name="Actions")
     for part in (tree.get_by_role("button").nth(1), tree.locator("pre")):
         expect(part).to_have_text(MARKUP)
@@ -140,13 +119,13 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     waits = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
     waits |= {"run": name, "action": "a1", "name": "Go on?", "prompt": "Go on?", "phase": "paused"}
     send_actions(page, {"phase": "failed"}, {"type": "condition", "condition": waits})
-    visitor.go(f"runs/{name}")
+    go(page, f"runs/{name}")
     questions = page.get_by_role("region", name="Questions")
     expect(questions).to_contain_text("The run has ended without an answer")
 
 
 def test_a_malicious_url_of_the_page_does_no_harm(visit: Visit) -> None:
-    visitor = visit("alice")
+    page = visit("alice")
     for place in (
         "tasks/%3Cimg%20src=x%20onerror=alert(1)%3E",
         "runs/%2e%2e%2fme",
@@ -156,7 +135,7 @@ def test_a_malicious_url_of_the_page_does_no_harm(visit: Visit) -> None:
         "tasks?project=%3Cscript%3Ealert(1)%3C/script%3E",
         "runs?phase=__proto__&task=%3Cb%3E",
     ):
-        page = visitor.go(place)
+        go(page, place)
         shown = page.locator("main .problem, main .hint:not(:empty):not(:text('Loading'))")
         expect(shown.first).to_be_visible()
         check_harmless(page)

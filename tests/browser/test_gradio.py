@@ -64,7 +64,7 @@ def test_the_recipe_passes_its_own_test(project: Path, search_path: str) -> None
 def test_two_people_on_one_page_are_not_mixed_up_and_a_failure_stays_with_its_visitor(
     visit: Visit, app: App
 ) -> None:
-    pages: dict[str, Page] = {name: visit(name).page for name in ("alice", "bob", "victor")}
+    pages: dict[str, Page] = {name: visit(name) for name in ("alice", "bob", "victor")}
     for page in pages.values():
         page.goto(f"{app.url}/ui/")
     for number in range(2):

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from local_flyte.testing import wait_until
 
-from .visiting import Visit, finished, started
+from .visiting import Visit, finished, go, started
 
 # The page's own scripts get what the app would send, in parts, as fast as they take it; meanwhile
 # it is noted how long the browser can do nothing else.
@@ -49,8 +49,7 @@ def test_a_log_that_is_too_long_for_a_page_says_what_is_missing_and_its_end_can_
 ) -> None:
     name = started(api, "greet", name="Ada")
     finished(api, name)
-    visitor = visit("alice", viewport={"width": 320, "height": 640})
-    page = visitor.page
+    page = visit("alice", viewport={"width": 320, "height": 640})
     parts = """function* () {
         let part = "";
         for (let line = 1; line <= LINES; line++) {
@@ -60,7 +59,7 @@ def test_a_log_that_is_too_long_for_a_page_says_what_is_missing_and_its_end_can_
     }""".replace("LINES", str(lines)).replace("TEXT", text)
     stream(page, "/logs", parts)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    visitor.go(f"runs/{name}")
+    go(page, f"runs/{name}")
     wait_until(lambda: page.evaluate("window.sent"))
     log = page.get_by_role("log")
     wait_until(lambda: log.evaluate("log => log.lastChild.textContent").count(f"\n{lines} "))
@@ -109,15 +108,14 @@ def test_a_run_of_5000_actions_leaves_memory_and_time_for_other_things(
 ) -> None:
     name = started(api, "greet", name="Ada")
     finished(api, name)
-    visitor = visit("alice")
+    page = visit("alice")
     parts = RUN.replace("ACTIONS", str(ACTIONS)).replace("FAILED", failed)
-    stream(visitor.page, "/actions/events", parts)
+    stream(page, "/actions/events", parts)
     blocks = []
-    page = visitor.page
     # Looking for an element by its text would take the browser long.
     shown = "window.sent && document.querySelectorAll('.action').length"
     for _ in range(TRIES):
-        visitor.go(f"runs/{name}")
+        go(page, f"runs/{name}")
         wait_until(lambda: page.evaluate(shown) == MOST_SHOWN)
         heap = page.context.new_cdp_session(page).send("Runtime.getHeapUsage")
         assert heap["usedSize"] + heap["embedderHeapUsedSize"] < MOST_BYTES

@@ -14,7 +14,7 @@ from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
 from ..served import TASKS
-from .visiting import Visit, finished, log_lines, look_again, started
+from .visiting import Visit, finished, go, log_lines, look_again, started
 
 
 def hide(page: Page, is_hidden: str) -> None:
@@ -36,9 +36,9 @@ def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: http
     wait_until(lambda: int(time.time()) > second)  # Flyte rounds the start time of a run
     names = [started(api, "count", to=0) for _ in range(2)]
     assert {finished(api, name) for name in (oldest, *names)} == {"failed"}
-    visitor = visit("bob")
-    visitor.page.route("**/page/runs.js", shorten)
-    page = visitor.go("runs")
+    page = visit("bob")
+    page.route("**/page/runs.js", shorten)
+    go(page, "runs")
     runs = page.get_by_role("listitem")
     expect(page.get_by_text("You have run nothing here yet.")).to_be_visible()
     page.get_by_label("Everyone").check()
@@ -70,7 +70,7 @@ def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: http
     runs.filter(has_text=oldest).get_by_role("link").click()
     expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
     page.route("**/me", lambda route: route.fulfill(status=404, json={}))  # its router is removed
-    visitor.go("runs")
+    go(page, "runs")
     expect(runs.first).to_contain_text("Alice Adams")
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.locator("#who")).to_be_hidden()
@@ -81,9 +81,9 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
 ) -> None:
     """While something of one's own runs, and something asks."""
     name = started(api, "publish", text="x")
-    visitor = visit("alice")
-    visitor.page.clock.install()
-    page = visitor.go("runs")
+    page = visit("alice")
+    page.clock.install()
+    go(page, "runs")
     waiting = page.get_by_role("region", name="Waiting for an answer")
     expect(waiting.get_by_role("button", name="Yes")).to_be_visible()
     pending = set[Request]()
@@ -104,7 +104,7 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
 def test_a_run_is_aborted_after_confirmation_and_asks_nothing_more(
     visit: Visit, api: httpx.Client
 ) -> None:
-    page = visit("alice").go(f"runs/{started(api, 'publish', text='x')}")
+    page = visit("alice", f"runs/{started(api, 'publish', text='x')}")
     asked = page.get_by_role("region", name="Questions")
     expect(asked.get_by_role("button", name="Yes")).to_be_visible()
     expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
@@ -126,11 +126,11 @@ def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
     visit: Visit, api: httpx.Client
 ) -> None:
     name = started(api, "publish", text="the news")
-    alice = visit("alice").go(f"runs/{name}")
+    alice = visit("alice", f"runs/{name}")
     asked = alice.get_by_role("region", name="Questions")
     expect(asked.get_by_role("group")).to_contain_text("Publish 'the news'?")
     expect(asked.get_by_role("status")).to_contain_text("asks: Publish 'the news'?")
-    bob = visit("bob").go("tasks")
+    bob = visit("bob", "tasks")
     words = "A run of Alice Adams waits for an answer"
     expect(bob.get_by_role("link", name=words).last).to_have_text(words)
     bob.get_by_role("link", name=f"Runs 1 ({words}").click()
@@ -160,10 +160,10 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
 ) -> None:
     """One action fails once, one asks; bob is cut off while alice answers."""
     name = started(api, "family", folder=str(tmp_path))
-    visitors = [visit(person) for person in ("alice", "bob")]
-    for each in visitors:
-        each.page.clock.install()
-    alice, bob = (each.go(f"runs/{name}") for each in visitors)
+    alice, bob = visit("alice"), visit("bob")
+    for page in (alice, bob):
+        page.clock.install()
+        go(page, f"runs/{name}")
     wait_until((tmp_path / "failed").exists)
     for page in (alice, bob):  # while it runs
         outputs = page.get_by_role("region", name="Outputs")
@@ -241,9 +241,9 @@ def test_an_interrupted_log_resumes_without_losing_a_line(visit: Visit, api: htt
         else:
             route.continue_()
 
-    visitor = visit("alice")
-    visitor.page.route("**/logs*", break_off)
-    page = visitor.go(f"runs/{name}")
+    page = visit("alice")
+    page.route("**/logs*", break_off)
+    go(page, f"runs/{name}")
     expect(page.get_by_text("Gateway Timeout. The log will continue")).to_be_visible()
     wait_until(lambda: page.title() and again)
     again[0].continue_()
@@ -254,7 +254,7 @@ def test_an_interrupted_log_resumes_without_losing_a_line(visit: Visit, api: htt
 def test_a_log_is_followed_until_the_user_scrolls_up(visit: Visit, api: httpx.Client) -> None:
     lines = [f"line {number}" for number in range(3_000)]
     name = started(api, "echo", text="\n".join(lines))
-    page = visit("alice").go(f"runs/{name}")
+    page = visit("alice", f"runs/{name}")
     wait_until(lambda: log_lines(page) == lines)
     log = page.get_by_role("log")
     at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"

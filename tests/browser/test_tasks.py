@@ -5,57 +5,53 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from local_flyte import PEOPLE, LocalFlyte, Mode, sign_in
 from local_flyte.testing import wait_until
 from passthrough.limits import Limits
 
 from ..served import SECRET, TASKS, App, serving_app
-from .visiting import Visit, Visitor, finished, look_again, started
+from .visiting import Visit, finished, go, look_again, started
 
 
-def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(visit: Visit) -> None:
-    visitor = visit("alice")
+def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(
+    visit: Visit, app: App
+) -> None:
+    page = visit("alice")
     complaints: list[str] = []
-    visitor.page.on("console", lambda message: complaints.append(message.text))
-    page = visitor.go()
-    who = page.get_by_role("group", name="Who you are")
-    expect(who).to_contain_text("Alice Adams")
-    switch = who.get_by_role("link", name="Switch user")
-    expect(switch).to_have_attribute("href", f"{visitor.app.url}/sign-in")
-    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("searchbox", name="Search tasks")).to_be_focused()
+    page.on("console", lambda message: complaints.append(message.text))
+    go(page)
+    greet = page.get_by_role("link", name=f"{TASKS}.greet")
+    name = page.get_by_label("name text, required")
+    expect(greet).to_be_visible()
+    expect(page.get_by_role("link", name="Switch user")).to_have_attribute(
+        "href", f"{app.url}/sign-in"
+    )
+
+    def press(keys: str, focused: Locator) -> None:
+        for key in keys.split():
+            page.keyboard.press(key)
+        expect(focused).to_be_focused()
+
+    press("Tab", page.get_by_role("link", name="Skip to content"))
+    press("Enter Tab", page.get_by_role("searchbox", name="Search tasks"))
     page.keyboard.type("greet")
     expect(page.get_by_role("link", name=f"{TASKS}.count")).to_have_count(0)
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name=f"{TASKS}.greet")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    press("Tab", greet)
+    press("Enter", page.get_by_role("heading", level=1))
     expect(page.get_by_text("The name to greet.")).to_be_visible()
     expect(page.get_by_role("group", name="Inputs", exact=True)).to_be_visible()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
-    name = page.get_by_label("name text, required")
-    expect(name).to_be_focused()
-    page.keyboard.press("Enter")  # runs no form whose text is empty or has several lines
+    press("Tab Tab Enter", name)  # Enter runs no form whose text is empty or has several lines
     expect(name).to_have_accessible_description(re.compile("This text is empty"))
     page.keyboard.type("Ada")
-    for key in ("Shift+Enter", "Enter"):
-        page.keyboard.press(key)
+    press("Shift+Enter Enter", name)
     expect(name).to_have_value("Ada\n\n")
-    for key in ("Backspace", "Backspace", "Tab", "Tab"):
-        page.keyboard.press(key)
-    expect(page.get_by_role("button", name="Run")).to_be_focused()
-    for key in ("Shift+Tab", "Shift+Tab", "Enter"):  # which runs it from a field as well
-        page.keyboard.press(key)
-    expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
-    expect(page.get_by_role("region", name="Inputs")).to_contain_text("Ada")
-    expect(page.get_by_role("log")).to_contain_text("greeting Ada")
+    press("Backspace Backspace Tab Tab", page.get_by_role("button", name="Run"))
+    press("Shift+Tab Shift+Tab", name)
+    page.keyboard.press("Enter")  # it runs this one
+    for region, text in {"Outputs": "Hello, Ada.", "Inputs": "Ada", "Log": "greeting Ada"}.items():
+        expect(page.get_by_role("region", name=region)).to_contain_text(text)
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
     assert complaints == []  # such as about a report that does not exist
 
@@ -64,17 +60,17 @@ def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
     visit: Visit, api: httpx.Client
 ) -> None:
     name = started(api, "greet", name="two\r\nlines", excited=True)
-    page = visit("alice").go(f"runs/{name}")
-    for shown, edited, output in (
-        ("two\nlines", {}, "Hello, two\r\nlines!"),
-        ("two\nlines", {"name": "Ada"}, "Hello, Ada!"),
-    ):
+    page = visit("alice", f"runs/{name}")
+    edits: dict[str, dict[str, str]] = {
+        "Hello, two\r\nlines!": {},
+        "Hello, Ada!": {"name": "Ada"},
+    }
+    for output, edited in edits.items():
         page.get_by_role("link", name="Run again").click()
-        field = page.get_by_label("name text")
-        expect(field).to_have_value(shown)
+        expect(page.get_by_label("name text")).to_have_value("two\nlines")
         expect(page.get_by_label("excited")).to_be_checked()
-        if edited:
-            field.fill(edited["name"])
+        for label, text in edited.items():
+            page.get_by_label(label).fill(text)
         with page.expect_response(lambda answer: answer.request.method == "POST") as sent:
             page.get_by_role("button", name="Run").click()
         assert sent.value.url.endswith(f"/runs/{name}/rerun")
@@ -86,8 +82,7 @@ def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
 
 def test_victor_may_only_view(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "count", to=6000)
-    visitor = visit("victor")
-    page = visitor.go(f"tasks/{TASKS}.greet")
+    page = visit("victor", f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Victor")
     run = page.get_by_role("button", name="Run")
     run.click()
@@ -97,7 +92,7 @@ def test_victor_may_only_view(visit: Visit, api: httpx.Client) -> None:
     expect(refusal).not_to_contain_text("may have started")
     expect(page.get_by_label("name")).to_have_value("Victor")
     expect(run).to_be_enabled()  # rights may be granted in the meantime
-    visitor.go(f"runs/{name}")
+    go(page, f"runs/{name}")
     expect(page.get_by_role("log")).to_contain_text("1 of 6000")
     page.get_by_role("button", name="Abort").click()
     page.get_by_role("button", name="Abort the run").click()
@@ -109,7 +104,7 @@ def test_victor_may_only_view(visit: Visit, api: httpx.Client) -> None:
 
 
 def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visit) -> None:
-    page = visit("alice").go(f"tasks/{TASKS}.greet")
+    page = visit("alice", f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Ada")
     page.route("**/runs*", lambda route: (route.fetch(), route.abort()))
     page.get_by_role("button", name="Run").click()
@@ -119,9 +114,8 @@ def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visit) -> 
     expect(page.get_by_role("listitem")).to_have_count(1)
 
 
-def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit) -> None:
-    visitor = visit(None)
-    page = visitor.go(f"tasks/{TASKS}.greet")
+def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit, app: App) -> None:
+    page = visit(None, f"tasks/{TASKS}.greet")
     who, sign_in_link = (
         page.get_by_role("group", name="Who you are"),
         page.get_by_role("link", name="Sign in"),
@@ -131,22 +125,22 @@ def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit) -> None:
     with page.expect_popup() as opened:
         sign_in_link.click()
     other_tab = opened.value
-    expect(other_tab).to_have_url(f"{visitor.app.url}/sign-in")
+    expect(other_tab).to_have_url(f"{app.url}/sign-in")
     expect(other_tab.get_by_text("printed in the terminal")).to_be_visible()
-    other_tab.goto(sign_in.choice(visitor.app.url, SECRET))  # as printed
+    other_tab.goto(sign_in.choice(app.url, SECRET))  # as printed
     other_tab.get_by_role("link", name="alice").click()
     expect(other_tab.get_by_role("link", name=f"{TASKS}.greet")).to_be_visible()
     look_again(page)
     expect(who).to_contain_text("Alice Adams")
     expect(page.get_by_role("alert")).to_have_count(0)
     page.get_by_label("name").fill("Ada")
-    other_tab.goto(sign_in.link(visitor.app.url, "expired", SECRET))
+    other_tab.goto(sign_in.link(app.url, "expired", SECRET))
     page.bring_to_front()
     page.get_by_role("button", name="Run").click()
     expect(sign_in_link).to_have_count(1)
     expect(who).to_have_text("not signed in")
     expect(page.get_by_label("name")).to_have_value("Ada")
-    other_tab.goto(sign_in.link(visitor.app.url, "alice", SECRET))
+    other_tab.goto(sign_in.link(app.url, "alice", SECRET))
     page.bring_to_front()
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
@@ -155,7 +149,7 @@ def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit) -> None:
 def test_a_form_takes_every_kind_of_input_and_shows_what_is_refused_at_its_field(
     visit: Visit,
 ) -> None:
-    page = visit("alice").go(f"tasks/{TASKS}.survey")
+    page = visit("alice", f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
     big = page.get_by_label("big whole number")
@@ -204,7 +198,7 @@ def test_a_form_takes_every_kind_of_input_and_shows_what_is_refused_at_its_field
 def test_a_task_with_a_slash_in_its_name_is_opened_and_run_under_a_proxys_path_prefix(
     visit: Visit, app: App
 ) -> None:
-    page = visit(None).page
+    page = visit(None)
     prefix = "http://proxy.example/some/path"
     odd, real = "odd/name.greet", f"{TASKS}.greet"
 
@@ -241,21 +235,21 @@ def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
         bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
         me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
         assert (me["anonymous"], me["subject"]) == (True, None)
-        visitor = Visitor(browser.new_context(), app, None)
-        page = visitor.go("tasks")
+        page = browser.new_page(base_url=app.url)
+        go(page, "tasks")
         expect(page.get_by_text("You are anonymous.")).to_be_visible()
         expect(page.get_by_role("group", name="Who you are")).to_contain_text("anonymous")
         expect(page.get_by_role("alert")).to_have_count(0)
-        page.context.close()
+        page.close()
 
 
 def test_a_problem_is_shown_once_and_what_failed_can_be_tried_again(visit: Visit) -> None:
-    visitor = visit("alice")
+    page = visit("alice")
     problem = {"title": "Service Unavailable", "status": 503}
-    visitor.page.route(
+    page.route(
         re.compile(r"/(me|tasks)(\?|$)"), lambda route: route.fulfill(status=503, json=problem)
     )
-    page = visitor.go("tasks")
+    go(page, "tasks")
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text(re.compile("Flyte can.t be reached"))
     expect(page.locator("#banners .problem")).to_have_count(1)
@@ -280,7 +274,7 @@ LINES = 1_000_000  # 21 MB
 @pytest.fixture
 def files(visit: Visit) -> Page:
     """The form of a task that takes two files, shown to alice."""
-    return visit("alice").go(f"tasks/{TASKS}.count_lines")
+    return visit("alice", f"tasks/{TASKS}.count_lines")
 
 
 def choose(page: Page, file: Path, content: bytes = ROW) -> None:
@@ -326,7 +320,7 @@ def test_a_file_that_is_not_uploaded_says_why(files: Page, visit: Visit, tmp_pat
     expect(files.get_by_label("text URI")).to_have_accessible_description(too_large)
     expect(files.locator("[type=file]").last).to_have_value("")
     assert not [url for url in sent if "/files" in url]
-    page = visit("victor").go(f"tasks/{TASKS}.count_lines")
+    page = visit("victor", f"tasks/{TASKS}.count_lines")
     choose(page, tmp_path / "small.csv")
     refused = re.compile("The file was not uploaded: .*victor")
     expect(page.get_by_label("text URI")).to_have_accessible_description(refused)

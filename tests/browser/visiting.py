@@ -5,11 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import Page
 
-from local_flyte import sign_in
-
-from ..served import SECRET, TASKS, App
+from ..served import TASKS
 
 MARKUP = (
     "<img src=x onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>"
@@ -18,29 +16,17 @@ MARKUP = (
 )
 
 
-class Visitor:
-    """A person with their own browser window; any error in it fails the test."""
+Visit = Callable[..., Page]
+"""Opens a window as a person or, for None, anonymously, and a view of the page if it is given.
 
-    def __init__(self, context: BrowserContext, app: App, name: str | None) -> None:
-        context.set_default_timeout(120_000)
-        self.page: Page = context.new_page()
-        self.app = app
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-        if name:  # without the page that it leads to, which takes longer than most tests
-            answer = context.request.get(sign_in.link(app.url, name, SECRET), max_redirects=0)
-            assert answer.headers["location"] == "/"
-
-    def go(self, path: str = "") -> Page:
-        """Open a view of the page, as a link to it would."""
-        self.page.goto("about:blank")
-        self.page.goto(f"{self.app.url}/#/{path}")
-        return self.page
+Any error in the window fails the test. Options are those of a browser context.
+"""
 
 
-Visit = Callable[..., Visitor]
-"""Opens a window as a person, or anonymously; options are those of a browser context."""
+def go(page: Page, view: str = "") -> None:
+    """Open a view of the page, as a link to it would."""
+    page.goto("about:blank")
+    page.goto(f"/#/{view}")
 
 
 def look_again(page: Page) -> None:
