@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Keeps the order of tests/conftest.py.
 IN_ORDER := --dist loadfile --no-loadscope-reorder
-# Three processes on two cores, because tests often wait. Each takes 8 seconds of a core to begin.
-PARALLEL := -n 3 $(IN_ORDER)
+# Four processes on two cores, because tests often wait. Each takes 4 seconds of a core to begin.
+PARALLEL := -n 4 $(IN_ORDER)
 
-.PHONY: help demo test test-fast test-all coverage mutants bench load pictures check format
+.PHONY: help demo test test-fast test-all mutants bench load pictures check format
 
 help:  ## List what there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -22,9 +22,6 @@ test-fast: .venv/installed  ## Run the tests that install and start nothing
 
 test-all: .venv/installed  ## Run every test, as CI does once a week: other Pythons, oldest versions
 	$(BIN)/python -m pytest $(PARALLEL)
-
-coverage: .venv/installed  ## Run a generated project's tests and show the lines of its app that they miss
-	$(BIN)/python -m pytest tests/test_readme.py -k make_test_passes -rP
 
 mutants: .venv/installed  ## Mutate the middleware, and check that tests fail (minutes)
 	$(BIN)/python -m tests.mutants.run

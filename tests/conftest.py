@@ -26,19 +26,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    *(
-        "weight",
-        "owner",
-        "readme",
-        "command",
-        "inflate",
-        "demo",
-        "tasks",
-        "runs",
-        "contract",
-    ),
-    *("actions", "looks", "image", "faults", "conditions", "apps", "agents"),
-    *("attacks", "update", "large", "watching", "ingress", "lives_of_runs", "values", "parts"),
+    *("weight", "command", "readme", "owner", "runs", "memory", "apps", "conditions", "contract"),
+    *("demo", "image", "actions", "faults", "tasks", "calls", "looks", "redaction", "shutdown"),
+    *("generated_files", "page_files", "naive_endpoints", "values", "flyte_serve", "conformance"),
+    *("first_deployment", "real_flyte", "names", "process"),
 ]
 
 

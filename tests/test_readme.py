@@ -58,20 +58,8 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
     assert set(code_block("Generate your own")[1:]) <= set(printed)
 
 
-def test_make_test_passes_in_the_generated_project_and_covers_its_app(
-    installed: Project,
-) -> None:
-    installed.run("uv", "pip", "install", "--quiet", "--python", ".venv", "pytest-cov")
-    said = installed.run(
-        *("make", "test"),
-        PYTEST_ADDOPTS="--cov=app --cov-report=term-missing:skip-covered",
-        COVERAGE_FILE=str(installed.path.parent / "coverage"),
-        COVERAGE_CORE="sysmon",  # from Python 3.12 on; adds almost no time
-    )
-    total = re.search(r"^TOTAL .* (\d+)%$", said, re.MULTILINE)
-    assert total, said
-    print(said[said.rindex("Name ") : total.end()])  # make coverage shows it
-    assert int(total[1]) >= 90
+def test_make_test_passes_in_the_generated_project(installed: Project) -> None:
+    said = installed.run("make", "test")
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
 
 
