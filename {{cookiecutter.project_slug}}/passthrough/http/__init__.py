@@ -1,11 +1,12 @@
-"""What happens to a request.
+"""What happens to a request, in the order of its questions.
 
-- ``door``: where it is refused, its errors are answered, and it is logged.
-- ``credentials``: what is public, and what the caller's credentials are in other requests.
-- ``callers``: how many requests one may have open (429), and what a body may have (413).
-- ``exchange``: its response, and how it ends early. Its deadline is in ``calls/request_calls``.
-- ``client``: what its client sends, and whether the client has left.
-- ``problems``: what an error is answered with, and what each status means.
-- ``logging_setup``: the log. ``docs``: files, and the documentation.
-- ``stopping``: what ends when the server is asked to stop.
+- Where is it refused, and with which status? ``door`` lists all places, and logs each request.
+- What is public, and which headers are the caller's credentials? ``credentials``.
+- How much may one caller take? ``callers``: open requests (429), and values in a body (413).
+- When does it end? ``exchange``. Its deadline is the class in ``calls/request_calls``.
+- Has its client left? ``client``.
+- What is an error answered with, and what does a 413 mean? ``problems``.
+- What does the log show? ``logging_setup``.
+- What is served without calling Flyte? ``docs``: the probe, the documentation, a page's files.
+- What ends when the server is asked to stop? ``stopping``.
 """

@@ -1,7 +1,12 @@
-"""Turns exceptions into RFC 9457 problem responses.
+"""What an error is answered with, and what each status means. Problems are those of RFC 9457.
 
 Endpoints don't catch the SDK's exceptions. Here they become responses; those that are not the
 caller's fault are logged, once. Neither contains a credential of the request.
+
+- 401, 403, 404 and 409: Flyte says so, or the app about its own paths.
+- 413: too large. A body is (``LARGEST_BODY``), or has too many values (``callers.py``), or Flyte
+  has sent too much (`TooLargeError`); 422: invalid; 429: too many requests. See docs/limits.md.
+- 502, 503: Flyte's fault; 504: there was no time left (`Deadline`); 500: a bug of the app.
 """
 
 import json
