@@ -5,7 +5,6 @@ A test module defines its endpoints as ``router``; ``alice`` and the other clien
 
 import functools
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -50,10 +49,8 @@ def _safe_sdk() -> Iterator[None]:
     }
     owners = [*modules, *(each for each in classes if each.__module__.startswith("flyte"))]
     before = [(owner, dict(vars(owner))) for owner in owners]
-    make_record = logging.getLogRecordFactory()
     sdk.make_safe()
     yield
-    logging.setLogRecordFactory(make_record)
     for owner, attributes in before:
         for name in vars(owner).keys() & attributes.keys():
             if vars(owner)[name] is not attributes[name]:

@@ -11,7 +11,7 @@ from passthrough.application import prepare_the_process
 from .support import environment
 
 COMPARE = """
-import asyncio, builtins, gc, json, logging, os, signal, socket, sys, threading
+import asyncio, gc, json, logging, os, signal, sys, threading
 import flyte, flyte.remote
 from fastapi.testclient import TestClient
 from tests.passthrough.support import build_app
@@ -20,7 +20,6 @@ def state():
     loop, root = asyncio.get_running_loop(), logging.getLogger()
     return {
         "SIGINT and SIGTERM": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
-        "other signals": [signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGUSR1)],
         "DO_NOT_TRACK": os.environ.get("DO_NOT_TRACK"),
         "other variables": {k: v for k, v in os.environ.items() if k != "DO_NOT_TRACK"},
         "garbage collector": gc.get_threshold(),
@@ -30,17 +29,13 @@ def state():
             ([type(one) for one in logger.handlers], logger.level)
             for logger in map(logging.getLogger, (None, "app", "passthrough", "uvicorn", "flyte"))
         ],
-        "other loggers": [logging.getLogger(n).level for n in ("asyncio", "httpx", "connectrpc")],
         "the root's level and filters": (root.level, [*root.filters]),
         "record factory": logging.getLogRecordFactory(),
         "filters": [[*logging.getLogger(n).filters] for n in ("uvicorn.error", "asyncio")],
         "hooks": (sys.excepthook, sys.unraisablehook, threading.excepthook, sys.displayhook),
-        "tracing": (sys.gettrace(), sys.getprofile()),
         "the loop's exception handler": loop.get_exception_handler(),
         "the loop's task factory": loop.get_task_factory(),
         "policy": asyncio.get_event_loop_policy(),
-        "sockets' timeout": socket.getdefaulttimeout(),
-        "built-in functions": dict(vars(builtins)),
         "threads": threading.active_count(),
         "flyte": flyte.remote.Run.get_report,
     }
