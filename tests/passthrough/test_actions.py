@@ -93,22 +93,6 @@ def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_
     assert len({json.dumps(each) for each in told}) == len(told)
 
 
-def test_a_question_is_sent_when_it_is_asked_and_when_it_is_answered(
-    alice: httpx.Client, bob: httpx.Client
-) -> None:
-    run = start("tests.ask", prompts=["Publish?"])
-    with ThreadPoolExecutor(1) as thread:
-        told = thread.submit(lambda: [*changes(alice, run)])
-        wait_until(lambda: bob.get(f"/runs/{run}/conditions").json())
-        (condition,) = bob.get(f"/runs/{run}/conditions").json()
-        bob.post(f"/runs/{run}/conditions/{condition['action']}", json={"value": True})
-        seen = [each["condition"] for each in told.result() if each["condition"]]
-    assert seen[0] == condition
-    assert (seen[0]["prompt"], seen[0]["phase"]) == ("Publish?", "paused")
-    assert seen[-1] == bob.get(f"/runs/{run}/conditions").json()[0]
-    assert (seen[-1]["value"], seen[-1]["answered_by"]["subject"]) == (True, "bob-subject")
-
-
 def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     run = start("tests.ask", prompts=[str(number) for number in range(25)])
     wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)

@@ -67,7 +67,8 @@ class Agents:
             self._tools = tools_of(self._app.openapi(), self._only)
             self._new_manager = await asyncio.to_thread(self._load)
         manager = self._new_manager()
-        async with anyio.create_task_group() as scope[TASKS], manager.run():
+        async with anyio.create_task_group() as tasks, manager.run():
+            scope[TASKS] = tasks
             await manager.handle_request(scope, receive, send)
 
     def _load(self) -> Callable[[], Any]:
