@@ -130,22 +130,12 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
 
 def find_python(version: str) -> str | None:
     """Return an installed Python of this version ("3.12"), if there is one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for path in pyenv.glob(f"versions/{version}.*/bin/python"):  # uv knows only those on PATH
+        return str(path)
     finder = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", version]
-    managed = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
-    candidates = [str(path) for path in Path(managed).glob(f"versions/{version}.*/bin/python")]
     found = subprocess.run(finder, capture_output=True, text=True, check=False)
-    if found.returncode == 0:
-        candidates.append(found.stdout.strip())
-    return next((path for path in candidates if _is_python(path, version)), None)
-
-
-def _is_python(path: str, version: str) -> bool:
-    code = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
-    try:
-        told = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
-    except OSError:
-        return False
-    return told.stdout.strip() == version
+    return found.stdout.strip() or None
 
 
 def edit(file: Path, old: str, new: str) -> None:

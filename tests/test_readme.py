@@ -58,12 +58,11 @@ def test_the_next_steps_printed_are_those_of_the_readme(generated: Project) -> N
     assert set(code_block("Generate your own")[1:]) <= set(printed)
 
 
-def test_make_test_passes_in_the_generated_project(installed: Project) -> None:
+def test_make_test_passes_in_the_generated_project_and_git_has_nothing_to_add(
+    installed: Project,
+) -> None:
     said = installed.run("make", "test")
     assert re.search(r"^=+ \d{2,} passed[^a-z]*( \d+ skipped[^a-z]*)? in .* =+$", said, re.M), said
-
-
-def test_git_has_nothing_to_add(installed: Project) -> None:
     assert installed.run("git", "status", "--porcelain") == ""
 
 
