@@ -27,8 +27,12 @@ class Elsewhere:
         self.headers = {"content-type": f"application/{kind}", **headers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = await receive()
-        self.received.append({**scope, **message, "headers": Headers(scope=scope)})
+        message, body = await receive(), b""
+        while message.get("more_body"):
+            body += message["body"]
+            message = await receive()
+        body += message.get("body", b"")
+        self.received.append({**scope, "headers": Headers(scope=scope), "body": body})
         while scope["path"] == "/hang" and message["type"] != "http.disconnect":
             message = await receive()
         self.was_left = message["type"] == "http.disconnect"

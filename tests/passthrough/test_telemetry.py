@@ -1,11 +1,9 @@
 """OpenTelemetry: a span for each request, without credentials."""
 
-import http.server
 import re
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +17,7 @@ from local_flyte.testing import client_of, serving
 from passthrough.agents.serve import serve_agents
 
 from . import naive_endpoints
+from .elsewhere import Elsewhere
 from .support import build_app
 
 TOKEN = PEOPLE["alice"].token
@@ -34,55 +33,44 @@ async def raises(request: Request) -> None:
     raise RuntimeError(f"no good: {request.url} {dict(request.headers)}")
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """What receives spans and metrics by HTTP."""
-
-    received: ClassVar[dict[str, bytes]] = defaultdict(bytes)
-
-    def do_POST(self) -> None:
-        self.received[self.path] += self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
-def alice(local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
+def alice(local_flyte: LocalFlyte, plain: Elsewhere) -> Iterator[httpx.Client]:
     """Her client of an app that exports, as do later ones in this process, but to nobody."""
     app = build_app(router, credential_headers=("x-api-key",))
     serve_agents(app)
-    with (
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    plain.answers(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", plain.address)
         with serving(app) as url, client_of(url, "alice") as client:
             yield client
         _runtime._shutdown()  # what FastAPI also calls at exit, once for each exporter
-        server.shutdown()
 
 
-def spans(name: str) -> list[Any]:
-    """Return the exported spans of a request, such as ``GET /me``."""
+def exported(plain: Elsewhere) -> dict[str, bytes]:
+    """Return what has been exported, by path."""
     providers: list[Any] = [trace.get_tracer_provider(), metrics.get_meter_provider()]
     for provider in providers:
         provider.force_flush()
+    found = defaultdict[str, bytes](bytes)
+    for sent in plain.received:
+        found[sent["path"]] += sent["body"]
+    return found
+
+
+def spans(plain: Elsewhere, name: str) -> list[Any]:
+    """Return the exported spans of a request, such as ``GET /me``."""
     # One after the other, messages of protobuf are one message with all of their items.
-    exported = ExportTraceServiceRequest.FromString(Collector.received["/v1/traces"])
-    scopes = [scope for resource in exported.resource_spans for scope in resource.scope_spans]
+    traces = ExportTraceServiceRequest.FromString(exported(plain)["/v1/traces"])
+    scopes = [scope for resource in traces.resource_spans for scope in resource.scope_spans]
     return [span for scope in scopes for span in scope.spans if span.name == name]
 
 
 def test_a_request_is_a_span_that_flytes_own_can_join(
-    alice: httpx.Client, local_flyte: LocalFlyte
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
 ) -> None:
     local_flyte.clear_calls()
     response = alice.get("/whoami?token=of-nobody")
-    (span,) = spans("GET /whoami")
+    (span,) = spans(plain, "GET /whoami")
     attributes = {pair.key: pair.value.string_value for pair in span.attributes}
     assert attributes["http.route"] == "/whoami"
     assert attributes["request_id"] == response.headers["x-request-id"]
@@ -92,7 +80,7 @@ def test_a_request_is_a_span_that_flytes_own_can_join(
 
 
 def test_no_span_metric_or_call_contains_a_credential(
-    alice: httpx.Client, local_flyte: LocalFlyte
+    alice: httpx.Client, local_flyte: LocalFlyte, plain: Elsewhere
 ) -> None:
     local_flyte.clear_calls()
     everywhere = {
@@ -115,12 +103,13 @@ def test_no_span_metric_or_call_contains_a_credential(
             alice.post("/mcp", json=message, headers=headers)
     alice.get("/projects")  # without a trace of its own
 
-    (last,) = spans("GET /projects")
+    (last,) = spans(plain, "GET /projects")
     assert not last.parent_span_id
-    assert spans("GET /whoami")[-1].trace_id.hex() == "1" * 32
-    assert b"pyqwest" not in Collector.received["/v1/traces"]  # their URLs may be signed
-    assert Collector.received.keys() == {"/v1/traces", "/v1/metrics"}
-    exported = b"".join(Collector.received.values())
-    assert not re.search(rb"%b|%b|x{100}" % (SECRET.encode(), TOKEN.encode()), exported)
+    assert spans(plain, "GET /whoami")[-1].trace_id.hex() == "1" * 32
+    everything = exported(plain)
+    assert everything.keys() == {"/v1/traces", "/v1/metrics"}
+    assert b"pyqwest" not in everything["/v1/traces"]  # their URLs may be signed
+    secrets = rb"%b|%b|x{100}" % (SECRET.encode(), TOKEN.encode())
+    assert not re.search(secrets, b"".join(everything.values()))
     assert local_flyte.calls
     assert not [call for call in local_flyte.calls if BAGGAGE in str(call.headers)]
