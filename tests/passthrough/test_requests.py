@@ -118,17 +118,28 @@ def test_a_call_that_hangs_or_streams_ends_with_its_request(
     assert logged() == []
 
 
-def test_a_log_that_is_silent_for_longer_than_the_timeout_goes_on(
-    short_timeout: httpx.Client, local_flyte: LocalFlyte, counting: str
+@pytest.mark.parametrize(
+    ("path", "call", "after"), [("logs-sync", "TailLogs", 0), ("events", "WatchActions", 1)]
+)
+def test_a_stream_may_be_silent_for_longer_than_the_timeout(
+    *,
+    short_timeout: httpx.Client,
+    local_flyte: LocalFlyte,
+    counting: str,
+    received: Received,
+    path: str,
+    call: str,
+    after: int,
 ) -> None:
-    with ExitStack() as hanging:
-        hanging.enter_context(local_flyte.hang("TailLogs"))
-        with short_timeout.stream("GET", f"/runs/{counting}/logs-sync") as response:
-            wait_until(lambda: local_flyte.open_calls("TailLogs"))
-            with local_flyte.hang("UserInfo"):
-                assert short_timeout.get("/whoami").status_code == 504  # after the timeout
-            hanging.close()
-            assert next(response.iter_bytes())
+    with (
+        local_flyte.hang(call, after=after),
+        short_timeout.stream("GET", f"/runs/{counting}/{path}"),
+    ):
+        wait_until(lambda: local_flyte.open_calls(call))
+        with local_flyte.hang("UserInfo"):
+            assert short_timeout.get("/whoami").status_code == 504  # after the timeout
+        assert [each.method for each in received()].count(call) == 1
+        assert local_flyte.open_calls(call) == 1
 
 
 @router.websocket("/conversation")
