@@ -12,11 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgpack
 import pytest
-from flyteidl2.common.phase_pb2 import ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
+from flyteidl2.common.phase_pb2 import (
+    ACTION_PHASE_FAILED,
+    ACTION_PHASE_PAUSED,
+    ACTION_PHASE_RUNNING,
+    ACTION_PHASE_SUCCEEDED,
+)
 from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse, TailLogsResponse
+from flyteidl2.project.project_service_pb2 import ListProjectsResponse
+from flyteidl2.task.task_service_pb2 import GetTaskDetailsResponse
 from flyteidl2.workflow import run_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import ActionDetails
 from google.protobuf.message import Message
@@ -131,6 +140,33 @@ class Large:
         return serve
 
 
+def task(*inputs: Any, description: str = "") -> Answers:
+    """Return the answer about a task with these inputs and this description."""
+    template = {"interface": {"inputs": {"variables": inputs}}}
+    spec = {"documentation": {"short_description": description}, "task_template": template}
+    return {"GetTaskDetails": [GetTaskDetailsResponse(details={"spec": spec})]}
+
+
+def action(**filled: Any) -> Answers:
+    """Return the answers about the run and its only action, with what was filled in."""
+    given = {"id": {"run": RUN, "name": "a0"}, "status": {"phase": ACTION_PHASE_FAILED}} | filled
+    listed = {name: given[name] for name in ("id", "status")}
+    return run(ACTION_PHASE_SUCCEEDED) | {
+        "ListActions": [pb.ListActionsResponse(actions=[listed])],
+        "GetActionDetails": [pb.GetActionDetailsResponse(details=given)],
+    }
+
+
+def value(**literal: Any) -> Answers:
+    """Return the answers about the run, whose input is this literal."""
+    data = GetActionDataResponse(inputs={"literals": [{"name": "x", "value": literal}]})
+    return run(ACTION_PHASE_SUCCEEDED) | {"GetActionData": [data]}
+
+
+def packed(stored: bytes) -> Answers:
+    return value(scalar={"binary": {"value": stored, "tag": "msgpack"}})
+
+
 def slowness() -> float:
     """Return how much slower this machine is now than two idle cores."""
     took = []
@@ -230,6 +266,51 @@ KINDS = {
     ),
 }
 
+OK = {200, 413}
+TASK, IO, ACTIONS = "/tasks/t?version=1", "/runs/large/io", "/runs/large/actions"
+TEXT = "\x01\u202e<b>" + "x" * 2 * MEGABYTE
+PROJECT, LABELED = {"description": TEXT}, {"action": {"id": {"run": RUN}}, "labels": {"a": TEXT}}
+ASKS = {"status": {"phase": ACTION_PHASE_PAUSED}, "condition": {"prompt": TEXT}}
+INTEGER: Any = {"type": {"simple": "INTEGER"}}
+FIELDS = {"properties": {f"field {number}": {"type": "integer"} for number in range(20_000)}}
+STRUCT = {"type": {"simple": "STRUCT", "metadata": FIELDS}}
+NONE: Any = {"scalar": {"none_type": {}}}
+ONE: Any = {"scalar": {"primitive": {"integer": 1}}}
+MAPS = b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000
+FILLED = {
+    "a project's description": Kind(
+        *("/projects", OK),
+        lambda: {"ListProjects": [ListProjectsResponse(projects={"projects": [PROJECT]})]},
+    ),
+    "a run's labels": Kind(
+        "/runs", OK, lambda: {"ListRuns": [pb.ListRunsResponse(runs=[LABELED])]}
+    ),
+    "a task's description": Kind(TASK, OK, lambda: task(description=TEXT)),
+    "a task's inputs": Kind(
+        *(TASK, OK),
+        lambda: task(*({"key": f"input {number}", "value": INTEGER} for number in range(100_000))),
+    ),
+    "a schema": Kind(TASK, OK, lambda: task({"key": "x", "value": STRUCT})),
+    "a question": Kind("/runs/large/conditions", OK, lambda: action(**ASKS)),
+    "an error": Kind(ACTIONS, OK, lambda: action(error_info={"message": TEXT})),
+    "events": Kind(
+        *(ACTIONS, OK), lambda: action(attempts=[{"cluster_events": [{"message": TEXT}]}])
+    ),
+    "attempts": Kind(ACTIONS, OK, lambda: action(attempts=[{"attempt": 1}] * 20_000)),
+    "a text": Kind(IO, OK, lambda: value(scalar={"primitive": {"string_value": TEXT}})),
+    "a map": Kind(
+        IO, OK, lambda: value(map={"literals": dict.fromkeys(map(str, range(100_000)), NONE)})
+    ),
+    "numbers": Kind(IO, OK, lambda: value(collection={"literals": [ONE] * 200_000})),
+    "lists": Kind(IO, OK, lambda: value(collection={"literals": [{"collection": {}}] * 400_000})),
+    "maps in msgpack": Kind(IO, OK, lambda: packed(MAPS)),
+    "depth in msgpack": Kind(IO, OK, lambda: packed(b"\x91" * 900 + b"\xc0")),
+    "a table in msgpack": Kind(
+        *(IO, OK), lambda: packed(msgpack.packb([{"a": 1, "b": "x"}] * 100_000))
+    ),
+}
+"""What people can fill."""
+
 
 def send(process: App, kind: Kind, all_answered: threading.Barrier) -> httpx.Response:
     """Return the answer, read to its end; of a stream, what comes within some seconds.
@@ -288,3 +369,13 @@ def test_a_caller_who_opens_a_hundred_streams_at_once_is_refused_the_rest(
     assert len(refused) == 100 - OPEN_REQUESTS
     assert all(int(answer.headers["retry-after"]) for answer in refused)
     assert {answer.status_code for answer in answers} == {200, 429}
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("kind", FILLED.values(), ids=FILLED)
+def test_what_people_fill_delays_and_fills_nothing(large: Large, process: App, kind: Kind) -> None:
+    large.give(kind.answers())
+    with nobody_else_notices(process):
+        (answer,) = send_at_once(process, kind, 1)
+    assert answer.status_code in kind.statuses, answer.text[:1000]
+    assert 10 < len(answer.content) < 15 * MEGABYTE  # a control character is six bytes in JSON

@@ -149,7 +149,6 @@ class Converter:
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self._spend_on = budget.spend, budget.spend_on
-        self._most_errors = limits().errors
         self._schemas = SchemaBuilder(budget)
 
     def convert(self, name: str, value: Any, kind: LiteralType) -> Steps:
