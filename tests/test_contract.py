@@ -1,0 +1,59 @@
+"""The promises of the app's OpenAPI document, checked by tools that only read that document."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from local_flyte import PEOPLE, LocalFlyte
+
+from .baking import BIN, run
+from .served import App, serving_app
+
+# A schema can't describe which tokens are valid, or which inputs the task in the path takes. The
+# stream of a run's actions takes two seconds each time.
+SCHEMATHESIS = """
+seed = 1
+color = false
+continue-on-failure = true
+suppress-health-check = ["all"]
+warnings = false
+generation.max-examples = 5
+generation.database = "none"
+request-timeout = 120
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 422, 429]
+[parameters."path.name"]
+dictionary = "existing"
+probability = 0.5
+[[operations]]
+include-path = "/runs/{name}/actions/events"
+enabled = false
+"""
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_document_is_valid_and_the_app_keeps_it(default_project: Path, tmp_path: Path) -> None:
+    with LocalFlyte() as flyte:
+        flyte.deploy(Path(__file__).parent / "passthrough", "deployed_tasks.py", "env")
+        with serving_app(default_project, tmp_path / "log", flyte) as app:
+            document = f"{app.url}/openapi.json"
+            validate(httpx.get(document, trust_env=False, timeout=60).json())
+            said = schemathesis(app, document, tmp_path)
+    summary = said[said.index("SUMMARY") :]
+    print(summary)
+    # A request without an answer does not fail a check.
+    assert "errored" not in summary
+
+
+def schemathesis(app: App, document: str, folder: Path) -> str:
+    """Run all of its checks: statuses, media types, headers, schemas, 405 with Allow, no 5xx."""
+    alice, path = f"Bearer {PEOPLE['alice'].token}", f"{app.url}/tasks/tests.greet/runs"
+    with httpx.Client(headers={"Authorization": alice}, trust_env=False, timeout=60) as client:
+        name = client.post(path, json={"inputs": {"name": "Ada"}}).json()["name"]
+    existing = f'[dictionaries.existing]\nvalues = ["{name}", "tests.greet"]\n'
+    headers = f'[headers]\nAuthorization = "{alice}"\n'
+    (folder / "schemathesis.toml").write_text(SCHEMATHESIS + existing + headers, "utf-8")
+    return run([BIN / "schemathesis", "run", document], folder)
