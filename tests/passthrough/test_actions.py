@@ -17,7 +17,7 @@ from local_flyte import Code, LocalFlyte
 from local_flyte import runs as local_runs
 from local_flyte.testing import client_of, ended, events, serving, start, wait_until
 from passthrough import Limits
-from passthrough.extras import action_log, watching
+from passthrough.extras import watching
 from passthrough.extras.action_log import PART_CHARS
 
 from ..baking import PROJECT
@@ -157,28 +157,6 @@ def test_that_an_attempts_log_is_gone_is_told_once(
             assert any(event.data == "attempt 1, line 2" for event in told)
         (tmp_path / "end").touch()
         assert {event.type for event in told} <= {"message"}
-
-
-def test_a_log_that_ends_before_its_attempt_is_read_again(
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(action_log, "PAUSE_SECONDS", 0.1)
-    run = start("tests.stumble", times=0, until=str(tmp_path / "end"))
-    (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
-    with alice.stream("GET", f"/runs/{run}/logs") as log:
-        told = events(log)
-        assert any(event.data == "waiting" for event in told)
-        root.pods[1].running = False  # then Flyte ends the log, as for its own reasons
-        wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)
-        local_flyte.clear_calls()
-        wait_until(lambda: len(local_flyte.calls) > 2)  # looks at the attempt's state
-        (tmp_path / "end").touch()
-        ids = [event.id for event in told]
-    assert ids[-1] == f"1-{len(root.pods[1].log)}"
-    assert len({*ids}) == len(ids)
 
 
 def test_a_log_that_disappears_while_it_is_read_is_not_read_from_its_start(

@@ -29,8 +29,7 @@ LINES_AT_ONCE = 20
 """Then other requests have their turn: Flyte may send 100,000 lines in one message."""
 
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0
-"""Flyte ends a log with its pod, and records the attempt's end later. If it takes longer than this,
-the log is read again, after longer pauses each time: it may have ended for another reason."""
+"""Until a log that Flyte does not have is asked for again; longer each time."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class _Log:
         if seen == "gone":
             await self._watch_until(has_ended)
             return
-        shown, pause, is_whole = int(seen), PAUSE_SECONDS, False
+        shown, pause = int(seen), PAUSE_SECONDS
         while True:
             await self._watch_until(lambda: self._is_running or has_ended())
             was_over, place = has_ended(), 0
@@ -103,25 +102,25 @@ class _Log:
                         if place > shown:
                             shown = place
                             yield LogEvent("line", f"{number}-{shown}", number, text)
-                is_whole = True
             except ConnectError as error:
-                if error.code is not Code.NOT_FOUND:  # its pod is gone, or has not begun
+                if error.code is not Code.NOT_FOUND:
                     raise
-            if was_over:
-                break
-            ends_soon = await self._watch_until(has_ended, pause)
-            if ends_soon and is_whole and pause == PAUSE_SECONDS:
-                break
+                if was_over:
+                    yield LogEvent("unavailable", f"{number}-gone", number)
+                    return
+            else:
+                await self._watch_until(has_ended)
+                return
+            # Its pod has not begun, or has just gone.
+            await self._watch_until(has_ended, pause)
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
-        if not is_whole:
-            yield LogEvent("unavailable", f"{number}-gone", number)
 
     async def _watch_until(
         self, condition: Callable[[], bool], seconds: float | None = None
-    ) -> bool:
-        """Watch the action until its state meets a condition; tell whether it does, in time."""
+    ) -> None:
+        """Watch the action until its state meets a condition, or until the time is over."""
         if condition():
-            return True
+            return
         with suppress(TimeoutError):
             async with (
                 asyncio.timeout(seconds),
@@ -129,9 +128,8 @@ class _Log:
             ):
                 async for _ in states:
                     if condition():
-                        return True
+                        return
             self._is_done = True  # nothing more will come
-        return condition()
 
 
 async def _texts(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
