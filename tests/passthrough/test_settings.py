@@ -6,7 +6,8 @@ import pytest
 from starlette.types import Message
 from template import ROOT
 
-from passthrough.settings import Settings, SettingsError, connect, setting, validated
+from passthrough.calls.errors import StartError
+from passthrough.settings import Settings, connect, setting, validated
 from passthrough.settings import load_settings as load
 
 from ..baking import PROJECT
@@ -52,7 +53,7 @@ def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
     name: str, values: str, remedy: str
 ) -> None:
     for value in values.split():
-        with pytest.raises(SettingsError, match=rf"\n  {name}(, entry \d)?: ") as refused:
+        with pytest.raises(StartError, match=rf"\n  {name}(, entry \d)?: ") as refused:
             load_settings(**{name: value})
         assert remedy in str(refused.value), value
         assert "s3cret" not in str(refused.value)
@@ -82,7 +83,7 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 
 
 def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_are_not() -> None:
-    with pytest.raises(SettingsError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES, entry 1: "):
+    with pytest.raises(StartError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES, entry 1: "):
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
     load_settings(
         PUBLIC_URL="https://app.example:8443/pre/fix",
@@ -93,7 +94,7 @@ def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
     assert "env_vars=validated(" in (ROOT / PROJECT / "deployment.py").read_text("utf-8")
     for name, meant in {"TRUSTED_ORIGIN": "TRUSTED_ORIGINS", "COLORS": "COLOURS"}.items():
-        with pytest.raises(SettingsError, match=f"{name} is not .* did you mean {meant}"):
+        with pytest.raises(StartError, match=f"{name} is not .* did you mean {meant}"):
             validated(OwnSettings, {name: "5"})
     others = dict.fromkeys(("DO_NOT_TRACK", "FLYTE_INTERNAL_TASK_PROJECT", "PATH", "_U_ORG"), "1")
     assert validated(Settings, others) == others
@@ -113,7 +114,7 @@ def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> N
 def test_a_plaintext_connection_is_refused_because_it_drops_credentials(
     variables: dict[str, str], problem: str
 ) -> None:
-    with pytest.raises(SettingsError, match=problem) as refused:
+    with pytest.raises(StartError, match=problem) as refused:
         asyncio.run(connect(load_settings(**variables)))
     assert "deployment.py" in str(refused.value)  # which says what Union and others need
 

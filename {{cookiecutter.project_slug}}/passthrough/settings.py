@@ -193,10 +193,6 @@ class Settings(BaseModel):
         return [item.strip() for item in value.split(",") if item.strip()]
 
 
-class SettingsError(StartError):
-    """The app cannot work with this environment; the message says which variables to change."""
-
-
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -204,7 +200,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: Lists every variable that is wrong and what to give instead. Values are not
+        StartError: Lists every variable that is wrong and what to give instead. Values are not
             shown: they may be credentials, given by mistake.
     """
     try:
@@ -215,19 +211,19 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
             name, *place = wrong["loc"]
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
             lines.append(f"  {name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
-        raise SettingsError("\n".join(dict.fromkeys(lines))) from None
+        raise StartError("\n".join(dict.fromkeys(lines))) from None
 
 
 def validated(kind: type[Settings], variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of a deployment if the app will start with them.
 
     Raises:
-        SettingsError: One has a wrong value, or looks like a misspelt setting.
+        StartError: One has a wrong value, or looks like a misspelt setting.
     """
     known = {name for field in kind.model_fields.values() for name in names(field)}
     for name in variables.keys() - known:
         for meant in get_close_matches(name, known, n=1, cutoff=0.87):
-            raise SettingsError(f"{name} is not a setting of the app; did you mean {meant}?")
+            raise StartError(f"{name} is not a setting of the app; did you mean {meant}?")
     load_settings(kind, variables)
     return variables
 
@@ -241,16 +237,16 @@ async def connect(settings: Settings) -> None:
     """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
 
     Raises:
-        SettingsError: If there is no address for Flyte, or the connection would be plaintext. The
+        StartError: If there is no address for Flyte, or the connection would be plaintext. The
             SDK silently drops the caller's credentials on plaintext connections
             (github.com/flyteorg/flyte-sdk, pull request 761).
     """
     if not settings.flyte_endpoint:
         wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
-        raise SettingsError(f"cannot start: {wrong}. {WHERE}")
+        raise StartError(f"cannot start: {wrong}. {WHERE}")
     if settings.flyte_plaintext:
         if not settings.allow_anonymous:
-            raise SettingsError(
+            raise StartError(
                 "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
                 " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK"
                 " drops the caller's credentials. Use an address with TLS, or set"
