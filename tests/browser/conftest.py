@@ -14,17 +14,8 @@ from local_flyte import PEOPLE, sign_in
 from ..served import SECRET, App
 from .visiting import Visit, go
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--renderer-process-limit=1",  # a new process for each page takes a quarter of the CPU
-]
+# A new process for each page takes a quarter of the CPU.
+FLAGS = ["--disable-gpu", "--renderer-process-limit=1"]
 
 expect.set_options(timeout=120_000)
 

@@ -105,13 +105,17 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     page.on("request", lambda request: asked.append(request.url))
     event = {"message": MARKUP, "count": 12, "last_at": None}
     texts = {"title": MARKUP, "task": MARKUP, "group": MARKUP, "error": MARKUP, "events": [event]}
-    send_actions(page, {"phase": "queued", "has_report": True, "events": [event]}, texts)
+    late = f"event: problem\ndata: {json.dumps({'status': 504, 'detail': MARKUP})}\n\n"
+    root = {"phase": "queued", "has_report": True, "events": [event]}
+    send_actions(page, root, texts, ends=late)
     go(page, f"runs/{name}")
     tree = page.get_by_role("region", name="Actions")
     for part in (tree.get_by_role("button").nth(1), tree.locator("pre")):
         expect(part).to_have_text(MARKUP)
     said = f"{MARKUP} (seen 12 times)"  # why it waits
     expect(page.get_by_label("What the cluster says")).to_have_text([said, said])
+    expect(page.get_by_role("alert").locator(".told")).to_have_text(MARKUP)
+    expect(page.get_by_text("The page will continue as soon as this is over.")).to_be_visible()
     check_harmless(page)
     expect(page.get_by_role("region", name="Log")).to_contain_text("It begins when the task does.")
     expect(page.get_by_role("link", name="Report")).to_have_count(0)

@@ -18,55 +18,37 @@ from .visiting import Visit
 pytestmark = pytest.mark.weekly
 
 
-@pytest.fixture(scope="module")
-def project(baker: Baker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the recipe."""
-    project = baker(tmp_path_factory.mktemp("gradio"))
-    for recipe in recipes_of(project / "docs/recipes/gradio.md"):
+@pytest.fixture
+def app(
+    flyte: LocalFlyte, baker: Baker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[App]:
+    """A project's app with the recipe, whose own test passes, instead of the one without."""
+    project = baker(tmp_path)
+    page = project / "docs/recipes/gradio.md"
+    for recipe in recipes_of(page):
         paste(recipe, project)
     main = project / "app/main.py"
     edit(main, "from .routers import", "from . import ui\nfrom .routers import")
     edit(main, "    return app", "    ui.mount(app)\n    return app")
-    return project
-
-
-@pytest.fixture(scope="module")
-def search_path(project: Path) -> str:
-    """Where Python finds the project and Gradio, which would be deployed if it were inside."""
-    page = (project / "docs/recipes/gradio.md").read_text("utf-8")
-    (package,) = re.findall(r'`"(gradio[^"`]+)"`', page)
-    folder = project.parent / "packages"
-    command = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
-    run([*command, "--compile-bytecode", "--target", folder], project)
-    return f"{project}:{folder}"
-
-
-@pytest.fixture
-def app(
-    flyte: LocalFlyte,
-    project: Path,
-    search_path: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[App]:
-    """The app with the recipe, instead of the one without."""
-    monkeypatch.setenv("PYTHONPATH", search_path)
+    (package,) = re.findall(r'`"(gradio[^"`]+)"`', page.read_text("utf-8"))
+    packages = tmp_path / "packages"  # which would be deployed if it were inside
+    install = [BIN / "uv", "pip", "install", "--quiet", "--python", BIN / "python", package]
+    run([*install, "--compile-bytecode", "--target", packages], project)
+    path = f"{project}:{packages}"
+    test: list[str | Path] = [BIN / "python", "-m", "pytest", "-q", "tests/test_ui.py"]
+    assert "2 passed" in run(test, project, PYTHONPATH=path)
+    monkeypatch.setenv("PYTHONPATH", path)
     flyte.register(project)
-    with serving_app(project, tmp_path / "log", flyte, PYTHONPATH=search_path) as app:
+    with serving_app(project, tmp_path / "log", flyte, PYTHONPATH=path) as app:
         yield app
 
 
-def test_the_recipe_passes_its_own_test(project: Path, search_path: str) -> None:
-    command: list[str | Path] = [BIN / "python", "-m", "pytest", "-q", "tests/test_ui.py"]
-    assert "2 passed" in run(command, project, PYTHONPATH=search_path)
-
-
 def test_two_people_on_one_page_are_not_mixed_up_and_a_failure_stays_with_its_visitor(
-    visit: Visit, app: App
+    visit: Visit,
 ) -> None:
     pages: dict[str, Page] = {name: visit(name) for name in ("alice", "bob", "victor")}
     for page in pages.values():
-        page.goto(f"{app.url}/ui/")
+        page.goto("/ui/")
     for number in range(2):
         for name, page in pages.items():
             page.get_by_label("Name").fill(f"{name} {number}")

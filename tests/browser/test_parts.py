@@ -20,6 +20,7 @@ EMPTY = """<!doctype html><link rel=stylesheet href=/style.css>
 <body onsubmit="return false"><main></main><p id=asking><output></output>"""
 MOST_ROWS = 4_000
 WIDE = [f"p{number}" for number in range(12)]
+TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +60,36 @@ def make(page: Page, script: str, *given: object) -> None:
     expect(page.locator("output")).to_have_text("made")
 
 
-def show(page: Page, schema: dict[str, Any], values: str | None = None) -> None:
-    """Show a form, with values in JSON."""
-    script = """({ parse, schemaForm }, schema, values) => {
-        window.form = schemaForm(parse(schema), values ? parse(values) : undefined);
-        return form.node;
-    }"""
-    make(page, script, json.dumps(schema), values)
-
-
 def record(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def show(
+    page: Page, inputs: dict[str, Any], values: dict[str, str] | None = None, **schema: Any
+) -> None:
+    """Show a form for these inputs, with values in JSON."""
+    script = """({ parse, schemaForm }, schema, values) => {
+        window.form = schemaForm(parse(schema), values.map(parse)[0]);
+        return form.node;
+    }"""
+    given = [f'"{name}":{value}' for name, value in (values or {}).items()]
+    texts = ["{" + ",".join(given) + "}"] if given else []
+    make(page, script, json.dumps(record(inputs) | schema), texts)
+
+
+def entered(page: Page) -> dict[str, str]:
+    """Return what the form returns, each value as JSON."""
+    found: dict[str, str] = page.evaluate(
+        """async () => {
+            const { stringify } = await import("/api.js");
+            const all = Object.entries(form.read() ?? {});
+            return Object.fromEntries(all.map(([name, value]) => [name, stringify(value)]));
+        }"""
+    )
+    return found
+
+
+# Schemas and values that are meant to harm
 
 
 def level(name: str, deeper: dict[str, Any]) -> dict[str, Any]:
@@ -81,47 +101,33 @@ def refer(name: str) -> dict[str, Any]:
 
 
 LONG = "x" * 300_000
+LEVELS = {f"l{number}": level("last", refer(f"l{number + 1}")) for number in range(7)}
 HOSTILE: dict[str, dict[str, Any]] = {
-    "references that multiply": {
-        f"l{number}": level("last", refer(f"l{number + 1}")) for number in range(7)
-    }
-    | {"l7": {"type": "string"}},
-    "unions that multiply": {
-        f"l{number}": {"anyOf": [level("last", refer(f"l{number + 1}"))]} for number in range(7)
-    },
+    "references that multiply": LEVELS | {"l7": TEXT},
+    "unions that multiply": {name: {"anyOf": [each]} for name, each in LEVELS.items()},
     "unions in a circle": {
         "l0": {"anyOf": [refer("l0"), refer("l1")]},
         "l1": {"anyOf": [refer("l0")]},
     },
-    "long names and defaults": {
-        "l0": level("last", refer("l1")),
-        "l1": level("last", refer("l2")),
-        "l2": level(LONG, {"type": "string", "default": LONG}),
-    },
-    "lists of many": {
-        "l0": level("last", refer("l1")),
-        "l1": {"type": "array", "items": {"type": "integer"}, "default": [*range(20_000)]},
-    },
-    "choices of many": {
-        "l0": level("last", refer("l1")),
-        "l1": level("last", refer("l2")),
-        "l2": {"enum": [*range(20_000)]},
-    },
+    "long names and defaults": LEVELS | {"l2": level(LONG, TEXT | {"default": LONG})},
+    "lists of many": LEVELS
+    | {"l1": {"type": "array", "items": INTEGER, "default": [*range(20_000)]}},
+    "choices of many": LEVELS | {"l2": {"enum": [*range(20_000)]}},
 }
 
 
 @pytest.mark.parametrize("definitions", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: Page) -> None:
-    show(page, {**record({"first": refer("l0"), "last": {"type": "string"}}), "$defs": definitions})
+    show(page, {"first": refer("l0"), "last": TEXT}, **{"$defs": definitions})
     assert page.locator(".field").count() < MOST_ROWS
     assert len(page.content()) < 10_000_000
     expect(page.get_by_label("last", exact=False).last).to_be_editable()
 
 
 def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> None:
-    many = {"type": "array", "items": {"type": "integer"}}
-    show(page, record({"many": many}), json.dumps({"many": [7] * 9_000}))
-    assert entered(page) == {"many": f"[{','.join('7' * 9_000)}]"}
+    many = f"[{','.join('7' * 9_000)}]"
+    show(page, {"many": {"type": "array", "items": INTEGER}}, {"many": many})
+    assert entered(page) == {"many": many}
     assert page.locator("textarea").count() == 1
 
 
@@ -129,9 +135,8 @@ NAMES = ["constructor", "toString", "hasOwnProperty", "__proto__"]
 
 
 def test_an_input_may_have_the_name_of_an_object_property(page: Page) -> None:
-    whole: dict[str, Any] = {"type": "integer"}
-    schema = record({**dict.fromkeys(NAMES, whole), "other": refer("constructor")})
-    show(page, {**schema, "required": [*schema["required"], "valueOf"]})
+    inputs = {**dict.fromkeys(NAMES, INTEGER), "other": refer("constructor")}
+    show(page, inputs, required=[*inputs, "valueOf"])
     assert page.locator("main .stack > .field").count() == len(NAMES) + 1
     for name in NAMES:
         expect(page.get_by_label(f"{name} whole number, required")).to_have_value("")
@@ -144,7 +149,7 @@ def test_an_input_may_have_the_name_of_an_object_property(page: Page) -> None:
 def test_titles_and_descriptions_of_a_schema_are_text(page: Page) -> None:
     field = {"title": MARKUP, "description": MARKUP, "type": "string", "default": MARKUP}
     either = {"anyOf": [field, {"type": "integer", "title": MARKUP}]}
-    show(page, record({MARKUP: field, "either": either}))
+    show(page, {MARKUP: field, "either": either})
     expect(page.locator("label").first).to_contain_text(MARKUP)
     expect(page.locator(".hint").nth(1)).to_have_text(MARKUP)
     expect(page.get_by_role("option").first).to_have_text(MARKUP)
@@ -222,7 +227,6 @@ def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_i
 # Values on their way through a form
 
 
-TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 EITHER = {"anyOf": [INTEGER, NUMBER]}
 URI = {
     "type": ["string", "object"],
@@ -247,54 +251,33 @@ UNTOUCHED = {
 }
 
 
-def entered(page: Page) -> dict[str, str]:
-    """Return what the form returns, each value as JSON."""
-    found: dict[str, str] = page.evaluate(
-        """async () => {
-            const { stringify } = await import("/api.js");
-            const all = Object.entries(form.read() ?? {});
-            return Object.fromEntries(all.map(([name, value]) => [name, stringify(value)]));
-        }"""
-    )
-    return found
-
-
-def given(page: Page, of: dict[str, Any], values: dict[str, str]) -> None:
-    """Show a form for these inputs, whose values are JSON."""
-    show(page, record(of), "{" + ",".join(f'"{k}":{v}' for k, v in values.items()) + "}")
-
-
 def test_what_nobody_has_edited_is_returned_as_it_was_given(page: Page) -> None:
     values = {name: value for name, (_, value) in UNTOUCHED.items()}
-    given(page, {name: schema for name, (schema, _) in UNTOUCHED.items()}, values)
+    show(page, {name: schema for name, (schema, _) in UNTOUCHED.items()}, values)
     assert entered(page) == values
 
 
-def test_beside_an_edited_entry_the_others_are_returned_as_they_were_given(page: Page) -> None:
-    value = '{"a\\nb":"x\\r\\n","c":"old"}'
-    given(page, {"key": UNTOUCHED["key"][0], "any": {}}, {"key": value, "any": '{"a":1.0,"b":2}'})
+def test_beside_what_is_edited_the_rest_is_returned_as_it_was_given(page: Page) -> None:
+    """But for a default that nobody has edited, which is left to the task."""
+    inputs = {name: NUMBER | {"default": 0.5} for name in ("kept", "edited")}
+    key = '{"a\\nb":"x\\r\\n","c":"old"}'
+    values = {"key": key, "any": '{"a":1.0,"b":2}'}
+    show(page, {"key": UNTOUCHED["key"][0], "any": {}, **inputs}, values, required=["key", "any"])
     page.get_by_label("Value").last.fill("new")
     page.get_by_label("any").fill('{"a": 1.0, "b": 3}')
-    assert entered(page) == {"key": value.replace("old", "new"), "any": '{"a":1.0,"b":3}'}
-
-
-def test_a_default_that_nobody_has_edited_is_left_to_the_task(page: Page) -> None:
-    inputs = {name: NUMBER | {"default": 0.5} for name in ("kept", "edited")}
-    show(page, record(inputs) | {"required": []})
     expect(page.get_by_label("kept")).to_have_value("0.5")
     page.get_by_label("edited").fill("-0")
-    assert entered(page) == {"edited": "-0.0"}
+    sent = {"key": key.replace("old", "new"), "any": '{"a":1.0,"b":3}', "edited": "-0.0"}
+    assert entered(page) == sent
 
 
 def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one(page: Page) -> None:
-    when = TEXT | {"format": "date-time"}
-    given(
-        page, {"when": {"anyOf": [when, {"enum": ["RED"], **TEXT}, NUMBER, TEXT]}}, {"when": "1.0"}
-    )
-    expect(page.get_by_label("Kind of value").locator("option")).to_have_text(["number", "text"])
-    given(page, {"when": {"anyOf": [when, NUMBER]}}, {"when": "1.0"})
-    kinds = ["date and time", "number"]
-    expect(page.get_by_label("Kind of value").locator("option")).to_have_text(kinds)
+    when, colour = TEXT | {"format": "date-time"}, {"enum": ["RED"], **TEXT}
+    offered = page.get_by_label("Kind of value").locator("option")
+    show(page, {"when": {"anyOf": [when, colour, NUMBER, TEXT]}}, {"when": "1.0"})
+    expect(offered).to_have_text(["number", "text"])
+    show(page, {"when": {"anyOf": [when, NUMBER]}}, {"when": "1.0"})
+    expect(offered).to_have_text(["date and time", "number"])
 
 
 SENT = {
@@ -325,7 +308,7 @@ def typed(page: Page, texts: Iterable[tuple[str, str]]) -> None:
     """Show a form with a field for each kind and text, and type the text."""
     formats = {"duration": TEXT | {"format": "duration"}, "json": {}}
     cases = {f"i{number:02} ": case for number, case in enumerate(texts)}
-    given(page, {n: formats.get(kind, {"type": kind}) for n, (kind, _) in cases.items()}, {})
+    show(page, {name: formats.get(kind, {"type": kind}) for name, (kind, _) in cases.items()})
     for name, (_, text) in cases.items():
         page.get_by_label(name).fill(text)
 
@@ -355,7 +338,7 @@ SHOWN = {
 
 def test_values_are_shown_as_one_would_write_them(page: Page) -> None:
     inputs = {f"i{n:02}": TEXT | {"format": kind} for n, (kind, _) in enumerate(SHOWN)}
-    given(page, inputs, {f"i{n:02}": value for n, (_, value) in enumerate(SHOWN)})
+    show(page, inputs, {f"i{n:02}": value for n, (_, value) in enumerate(SHOWN)})
     for number, shown in enumerate(SHOWN.values()):
         expect(page.get_by_label(f"i{number:02} ")).to_have_value(shown)
     naive = page.get_by_label("i04 ")

@@ -34,8 +34,11 @@ def look_again(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def send_actions(page: Page, *actions: dict[str, Any]) -> None:
-    """Let the page get these actions instead of a run's own; the first one is the root."""
+def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
+    """Let the page get these actions instead of a run's own; the first one is the root.
+
+    ``ends`` is the event after them: the app tells a problem by one.
+    """
     default = dict.fromkeys(("parent", "group", "started_at", "ended_at", "error", "condition"))
     default |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False}
     default |= {"phases": [], "events": [], "has_report": False}
@@ -43,7 +46,7 @@ def send_actions(page: Page, *actions: dict[str, Any]) -> None:
     for number, action in enumerate(actions):
         name = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
         sent.append(json.dumps(default | name | {"parent": "a0" if number else None} | action))
-    body = "".join(f"event: action\ndata: {each}\n\n" for each in sent)
+    body = "".join(f"event: action\ndata: {each}\n\n" for each in sent) + ends
     page.route(
         "**/actions/events*",
         lambda route: route.fulfill(body=body, content_type="text/event-stream"),
