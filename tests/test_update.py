@@ -1,11 +1,8 @@
 """The update path: ``cruft create``, work on the project, a newer template, ``cruft update``."""
 
-import io
 import json
 import os
-import subprocess
 import sys
-import tarfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +12,7 @@ from template import ROOT, copy_template
 
 from .baking import PROJECT, Baker, edit, files_in
 from .baking import run as run_in
-from .walkthrough import code_block, path_with_tools
+from .walkthrough import code_block, commit, path_with_tools
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
 
@@ -27,32 +24,19 @@ ANSWERS = {
     "license": "MIT",
     "credential_headers": "X-Api-Key",
 }
-GIT = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "Ada",
-    "GIT_AUTHOR_EMAIL": "ada@example.org",
-    "GIT_COMMITTER_NAME": "Ada",
-    "GIT_COMMITTER_EMAIL": "ada@example.org",
-}
+WITHOUT_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+TEMPLATE = "cookiecutter-flyte-app"
 PACKAGE = f"{PROJECT}/app"
 RELEASES = tomllib.loads((ROOT / "releases.toml").read_text("utf-8"))
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
-    return run_in(cwd=cwd, command=command, **GIT, PYTHONUTF8="1", **environment)
+    return run_in(cwd=cwd, command=command, **WITHOUT_CONFIG, PYTHONUTF8="1", **environment)
 
 
 def cruft(*arguments: str, cwd: Path) -> str:
     # There is no `python -m cruft`.
     return run(sys.executable, "-c", "from cruft._cli import app; app()", *arguments, cwd=cwd)
-
-
-def commit(repository: Path, message: str) -> None:
-    run("git", "init", "--quiet", "--initial-branch=main", cwd=repository)
-    run("git", "add", "--all", cwd=repository)
-    # May be empty: right after a release nothing has changed.
-    run("git", "commit", "--quiet", "--allow-empty", f"--message={message}", cwd=repository)
 
 
 def status(repository: Path) -> list[str]:
@@ -79,10 +63,9 @@ def release(commit: str, destination: Path) -> None:
     """Write the template of a release to ``destination``."""
     if run("git", "rev-parse", "--is-shallow-repository", cwd=ROOT).strip() == "true":
         pytest.skip("the commits of releases are not in this shallow clone: git fetch --unshallow")
-    archive = ["git", "archive", "--format=tar", commit, "cookiecutter.json", "hooks", PROJECT]
-    done = subprocess.run(archive, cwd=ROOT, check=True, capture_output=True)
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        tar.extractall(destination, filter="data")
+    destination.mkdir()
+    archive = f"git archive {commit} cookiecutter.json hooks '{PROJECT}'"
+    run("sh", "-c", f"{archive} | tar --extract --directory '{destination}'", cwd=ROOT)
 
 
 def create(template: Path, baker: Baker) -> Path:
@@ -97,20 +80,14 @@ def present(template: Path) -> None:
     """Commit the present version, with nothing of the earlier one."""
     run("git", "rm", "-r", "--quiet", ".", cwd=template)
     copy_template(template)
-    commit(template, "the present version")
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> Path:
-    """A folder for the template."""
-    return tmp_path / "cookiecutter-flyte-app"
+    commit(template)
 
 
 ADDED = {"app/ours.py": 'OURS = "ours"\n', "docs/notes.md": "# Ours\n"}
 EDITED = {
     "app/main.py": (']\n"""The modules', '    ours,\n]\n"""The modules'),
     "app/tasks.py": ("from .image import", "import app.ours\nfrom .image import"),
-    "README.md": ("\n## ", "\nOur own paragraph.\n\n## "),
+    "README.md": ("## Add an endpoint\n", "Our own paragraph.\n\n## Add an endpoint\n"),
     "pyproject.toml": ('version = "0.1.0"', 'version = "7.0.0"'),
 }
 """Additions and edits of an owner, which do not touch what the template changes."""
@@ -122,26 +99,25 @@ def work_on(project: Path, edited: Mapping[str, tuple[str, str]]) -> None:
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(text, "utf-8")
     for name, (old, new) in edited.items():
-        text = (project / name).read_text("utf-8")
-        assert old in text
-        (project / name).write_text(text.replace(old, new, 1), "utf-8")
+        edit(project / name, old, new)
 
 
 @pytest.mark.parametrize(
     "before", ["everything", *(pytest.param(each, marks=pytest.mark.slow) for each in RELEASES)]
 )
 def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
-    before: str, template: Path, baker: Baker, tmp_path: Path
+    before: str, baker: Baker, tmp_path: Path
 ) -> None:
     """From a version in which everything differs, and from each release."""
+    template = tmp_path / TEMPLATE
     if before in RELEASES:
         release(RELEASES[before], template)
     else:
         earlier(template)
-    commit(template, before)
+    commit(template)
     project, edited = create(template, baker), {} if before in RELEASES else EDITED
     work_on(project, edited)
-    commit(project, "our app")
+    commit(project)
     present(template)
     said = cruft("update", "--skip-apply-ask", "--refresh-private-variables", cwd=project)
 
@@ -157,18 +133,17 @@ def test_an_update_brings_the_present_version_and_keeps_what_is_the_owners(
 
 
 @pytest.mark.slow
-def test_the_printed_update_works_and_so_does_a_conflict(
-    template: Path, baker: Baker, tmp_path: Path
-) -> None:
+def test_the_printed_update_works_and_so_does_a_conflict(baker: Baker, tmp_path: Path) -> None:
     """An owner and the template have changed the same line; uvx fetches cruft."""
+    template = tmp_path / TEMPLATE
     earlier(template)
-    commit(template, "an earlier version")
+    commit(template)
     project = create(template, baker)
-    commit(project, "as it was generated")  # git merges within a file whose origin it knows
+    commit(project)  # git merges within a file whose origin it knows
     makefile = project / "Makefile"
-    ours = makefile.read_text("utf-8").replace("# An old first line\n", "# Our first line\n")
-    makefile.write_text(ours, "utf-8")
-    commit(project, "our app")
+    edit(makefile, "# An old first line\n", "# Our first line\n")
+    ours = makefile.read_text("utf-8")
+    commit(project)
     present(template)
 
     (command,) = code_block("Updating a generated project")

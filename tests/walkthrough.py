@@ -44,10 +44,11 @@ def clone(destination: Path) -> Path:
 
 
 def commit(folder: Path) -> None:
+    """Commit all that is in a folder, also for the first time, or if nothing has changed."""
     identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     run(["git", "init", "--quiet", "--initial-branch=main"], folder)
     run(["git", "add", "--all"], folder)
-    run(["git", *identity, "commit", "--quiet", "--message=first"], folder)
+    run(["git", *identity, "commit", "--quiet", "--allow-empty", "--message=changes"], folder)
 
 
 def path_with_tools(folder: Path, python: str = f"{sys.base_prefix}/bin/python3") -> str:
