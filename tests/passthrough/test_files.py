@@ -50,16 +50,13 @@ def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: Loc
     assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
 
 
-def test_the_temporary_file_goes_when_the_client_leaves(url: str, temporary: Path) -> None:
+def test_a_client_who_leaves_leaves_nothing(
+    url: str, local_flyte: LocalFlyte, temporary: Path
+) -> None:
     with closing(begin(url, 1000)) as connection:
         connection.sendall(b"x" * 10)
         wait_until(lambda: [*temporary.iterdir()])
     wait_until(lambda: not [*temporary.iterdir()])
-
-
-def test_a_client_who_leaves_while_flyte_is_asked_leaves_nothing(
-    url: str, local_flyte: LocalFlyte, temporary: Path
-) -> None:
     with local_flyte.hang("CreateUploadLocation"):
         with closing(begin(url, 1)) as connection:
             connection.sendall(b"x")

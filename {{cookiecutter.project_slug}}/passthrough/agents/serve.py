@@ -62,7 +62,7 @@ class Agents:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        await find_caller(HTTPConnection(scope))  # a 401 of Flyte's is a 401: the agent signs in
+        await find_caller(HTTPConnection(scope))  # a 401 tells the agent to sign in
         if self._new_manager is None:
             self._tools = tools_of(self._app.openapi(), self._only)
             self._new_manager = await asyncio.to_thread(self._load)
@@ -72,7 +72,7 @@ class Agents:
             await manager.handle_request(scope, receive, send)
 
     def _load(self) -> Callable[[], Any]:
-        """Import the package, which takes a third of a second; return what makes a manager."""
+        """Import the package, which takes a third of a second; return what makes its manager."""
         from mcp.server.lowlevel import Server  # noqa: PLC0415
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
 
@@ -153,7 +153,7 @@ class InnerRequest:
         try:
             await self._left.wait()
         finally:
-            self._left.set()  # the agent has left, too
+            self._left.set()  # also if the agent leaves
         return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
 
     async def _receive(self) -> Message:

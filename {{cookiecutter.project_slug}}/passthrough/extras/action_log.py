@@ -111,7 +111,7 @@ class _Log:
             else:
                 await self._watch_until(has_ended)
                 return
-            # Its pod has not begun, or has just gone.
+            # The attempt's pod has not begun, or has just gone.
             await self._watch_until(has_ended, pause)
             pause = min(3 * pause, MAX_PAUSE_SECONDS)
 

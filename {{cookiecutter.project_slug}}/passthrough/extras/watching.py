@@ -35,7 +35,7 @@ MERGED_SECONDS = 0.5
 """Between two looks at an action, which Flyte notifies of several times; an end is read at once."""
 
 WAITING_SECONDS = 10.0
-"""The same for an action that waits for the cluster: then its state says nothing new."""
+"""The same for an action that waits for the cluster: its state does not say what happens there."""
 
 QUIET_SECONDS = 2.0
 """Without news, from a run's end until its watch ends: Flyte may record an answer late."""
