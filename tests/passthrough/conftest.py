@@ -19,6 +19,7 @@ import trustme
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls import make_safe as sdk
+from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
 from .support import FOLDER, build_app
@@ -64,6 +65,7 @@ def local_flyte(_started_flyte: LocalFlyte, _safe_sdk: None) -> Iterator[LocalFl
     _started_flyte.reset()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FLYTE_ENDPOINT", raising=False)  # it would take precedence
+        patch.setattr(watching, "QUIET_SECONDS", 0.5)  # until a watch ends, after its run
         for name, value in _started_flyte.app_environment().items():
             patch.setenv(name, value)
         yield _started_flyte

@@ -43,12 +43,6 @@ def log_of(client: httpx.Client, run: str, seen: str | None = None) -> list[Any]
     return [*events(client.get(f"/runs/{run}/logs", headers=headers))]
 
 
-@pytest.fixture(autouse=True)
-def _ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let watches end soon after their run."""
-    monkeypatch.setattr(watching, "QUIET_SECONDS", 0.5)
-
-
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that makes `family` fail as long as it exists."""
