@@ -80,14 +80,15 @@ class Flyte:
         )
 
     @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._config.task.project or ""
+
+    @property
     def place(self) -> dict[str, str]:
         """The fields that the identifiers of runs, tasks and apps have in common."""
-        place = self._config.task
-        return {
-            "org": place.org or "",
-            "project": place.project or "",
-            "domain": place.domain or "",
-        }
+        of = self._config.task
+        return {"org": of.org or "", "project": self.project, "domain": of.domain or ""}
 
     @property
     def scope(self) -> ProjectIdentifier:

@@ -69,7 +69,7 @@ def _real(kind: str, config: Path) -> Flyte:
     flyte = Flyte(config, kind, {name: token for name, token in tokens.items() if token})
     try:
         alice = Person(flyte, flyte.tokens.get("alice"))
-        alice.projects.get_project(GetProjectRequest(id=flyte.place["project"]))
+        alice.projects.get_project(GetProjectRequest(id=flyte.project))
         _ = flyte.version
     except ConnectError as error:
         reason = f"{flyte.url} does not return the project: {error.code.value}: {error.message}"

@@ -54,28 +54,20 @@ def list_projects(person: Person, **request: Any) -> tuple[list[str], str]:
     return [project.id for project in answer.projects.projects], answer.projects.token
 
 
-def test_a_project_has_three_domains(flyte: Flyte, alice: Person, unique: str) -> None:
-    project = alice.projects.get_project(GetProjectRequest(id=flyte.place["project"])).project
-    assert project.id == flyte.place["project"]
-    assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
-    assert code_of(alice.projects.get_project, GetProjectRequest(id=unique)) == "not_found"
-
-
-def test_projects_are_found_as_the_sdk_asks_for_them(
+def test_the_project_has_three_domains_and_is_found_as_the_sdk_asks_for_it(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
+    project = alice.projects.get_project(GetProjectRequest(id=flyte.project)).project
+    assert project.id == flyte.project
+    assert {domain.id for domain in project.domains} >= {"development", "production", "staging"}
+    assert code_of(alice.projects.get_project, GetProjectRequest(id=unique)) == "not_found"
     first = {"key": "created_at", "direction": "ASCENDING"}
-    assert flyte.place["project"] in list_projects(alice, filters="eq(state, 0)", sort_by=first)[0]
-    assert flyte.place["project"] not in list_projects(alice, filters="eq(state, 1)")[0]  # archived
+    assert flyte.project in list_projects(alice, filters="eq(state, 0)", sort_by=first)[0]
+    assert flyte.project not in list_projects(alice, filters="eq(state, 1)")[0]  # archived
     assert list_projects(alice, filters=f"eq(name,{unique})+eq(state, 0)") == ([], "")
-
-
-def test_a_page_of_projects_that_is_full_has_a_token_even_if_it_is_the_last(
-    flyte: Flyte, alice: Person
-) -> None:
-    project = alice.projects.get_project(GetProjectRequest(id=flyte.place["project"])).project
+    # A full page has a token even if it is the last.
     one: dict[str, Any] = {"limit": 1, "filters": f"eq(name,{project.name})"}
-    assert list_projects(alice, **one) == ([flyte.place["project"]], "1")
+    assert list_projects(alice, **one) == ([flyte.project], "1")
     assert list_projects(alice, **one, token="1") == ([], "")
     list_projects(alice, limit=201)
     assert code_of(list_projects, alice, token="x") == "invalid_argument"
@@ -83,7 +75,7 @@ def test_a_page_of_projects_that_is_full_has_a_token_even_if_it_is_the_last(
 
 @pytest.mark.only("union")
 def test_without_rights_a_project_and_its_runs_are_not_seen(flyte: Flyte, carol: Person) -> None:
-    assert flyte.place["project"] not in list_projects(carol)[0]
+    assert flyte.project not in list_projects(carol)[0]
     assert code_of(carol.list_runs) == "permission_denied"
 
 
@@ -167,37 +159,32 @@ def list_tasks(person: Person, *filters: Filter, **page: Any) -> tuple[list[tupl
 def test_a_version_that_is_deployed_again_does_not_become_the_latest(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
-    for version in ("v1", "v2", "v1"):
-        alice.tasks.deploy_task(deployment(flyte, unique, version))
-    of_this_name = where("name", unique)
-    assert list_tasks(alice, of_this_name) == ([(unique, "v2")], "")
-    assert list_tasks(alice, of_this_name, where("version", "v1")) == ([(unique, "v1")], "")
-    # A full page has a token even if it is the last.
-    assert list_tasks(alice, of_this_name, limit=1) == ([(unique, "v2")], "1")
-    assert list_tasks(alice, of_this_name, limit=1, token="1") == ([], "")
-
-
-def test_a_task_is_found_once_it_is_deployed(flyte: Flyte, alice: Person, unique: str) -> None:
     request = deployment(flyte, unique)
     ask = tasks.GetTaskDetailsRequest(task_id=request.task_id)
     assert code_of(alice.tasks.get_task_details, ask) == "not_found"
-    alice.tasks.deploy_task(request)
+    for version in ("v1", "v2", "v1"):
+        alice.tasks.deploy_task(deployment(flyte, unique, version))
     task = alice.tasks.get_task_details(ask).details
     assert (task.task_id.org, task.task_id.name, task.task_id.version) == ("", unique, "v1")
-    assert task.spec.task_template.type == "raw-container"
+    of_this_name = where("name", unique)
+    assert list_tasks(alice, of_this_name) == ([(unique, "v2")], "")
+    assert list_tasks(alice, of_this_name, where("version", "v1")) == ([(unique, "v1")], "")
     elsewhere = deployment(flyte, unique, project=unique)
     assert code_of(alice.tasks.deploy_task, elsewhere) == "not_found"
 
 
-def test_tasks_are_found_by_a_part_of_their_name_and_sorted(
+def test_tasks_are_found_by_a_part_of_their_name_and_sorted_in_pages(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
     for name in (f"{unique}-a", f"{unique}-b"):
         alice.tasks.deploy_task(deployment(flyte, name))
-    newest_first = {"key": "created_at", "direction": "DESCENDING"}
     of_both = where("name", unique, function="CONTAINS")
-    both, _ = list_tasks(alice, of_both, sort_by=newest_first)
-    assert both == [(f"{unique}-b", "v1"), (f"{unique}-a", "v1")]
+    newest_first = {"key": "created_at", "direction": "DESCENDING"}
+    page: dict[str, Any] = {"limit": 1, "sort_by": newest_first}
+    assert list_tasks(alice, of_both, **page) == ([(f"{unique}-b", "v1")], "1")
+    # A full page has a token even if it is the last.
+    assert list_tasks(alice, of_both, **page, token="1") == ([(f"{unique}-a", "v1")], "2")
+    assert list_tasks(alice, of_both, **page, token="2") == ([], "")
 
 
 @pytest.mark.parametrize(
