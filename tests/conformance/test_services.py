@@ -176,7 +176,7 @@ def test_a_version_that_is_deployed_again_does_not_become_the_latest(
 def test_tasks_are_found_by_a_part_of_their_name_and_sorted_in_pages(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
-    for name in (f"{unique}-a", f"{unique}-b"):
+    for name in (f"{unique}-a", f"{unique}-b", f"{unique}-a"):
         alice.tasks.deploy_task(deployment(flyte, name))
     of_both = where("name", unique, function="CONTAINS")
     newest_first = {"key": "created_at", "direction": "DESCENDING"}
