@@ -58,12 +58,13 @@ async def test_dispatch_may_be_called_directly(cls: Class) -> None:
     app = cls(tell, None, {"/health"})
 
     async def call_next(request: Request) -> Response:
-        return JSONResponse(metadata())
+        return JSONResponse([request.url.path, metadata()])
 
     scopes = get(ALICE), get(ALICE, path="/health"), get()
     alice, health, nobody = [await app.dispatch(Request(scope), call_next) for scope in scopes]
     assert metadata() == {}
-    assert (json.loads(alice.body), health.body) == (IS_ALICE, b"{}")
+    assert json.loads(alice.body) == ["/", IS_ALICE]
+    assert json.loads(health.body) == ["/health", {}]
     assert nobody.status_code == 401
     assert nobody.body == b'{"detail":"Authentication credentials required"}'
     assert nobody.headers["www-authenticate"] == "Bearer"
