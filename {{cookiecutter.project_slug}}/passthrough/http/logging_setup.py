@@ -4,6 +4,7 @@ import json
 import logging
 import traceback
 from datetime import UTC, datetime
+from itertools import dropwhile
 from pathlib import PurePath
 from typing import TextIO
 
@@ -12,7 +13,7 @@ from ..settings import Settings
 
 OURS = ("app", "passthrough")
 WITH_OWN_HANDLERS = ("uvicorn", "flyte")
-LEFT_OUT = {"anyio", "fastapi", "starlette", "uvicorn"}
+LEFT_OUT = {"anyio", "fastapi", "passthrough", "starlette", "uvicorn"}
 """Packages whose frames, around an endpoint's, are the same in every traceback."""
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def _printable(text: str) -> str:
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of an exception, and of those behind it.
 
-    The frames of packages in `LEFT_OUT` are shown only with ``LOG_LEVEL=DEBUG``.
+    The frames of packages in `LEFT_OUT` that come first are shown only with ``LOG_LEVEL=DEBUG``.
     """
     told = traceback.TracebackException.from_exception(error)
     if not logger.isEnabledFor(logging.DEBUG):
@@ -62,8 +63,8 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _shorten(told: traceback.TracebackException) -> None:
-    own = [frame for frame in told.stack if not LEFT_OUT & {*PurePath(frame.filename).parts}]
-    told.stack = traceback.StackSummary.from_list(own or told.stack)
+    own = dropwhile(lambda frame: LEFT_OUT & {*PurePath(frame.filename).parts}, told.stack)
+    told.stack = traceback.StackSummary.from_list([*own] or told.stack)
     for inner in (told.__cause__, told.__context__, *(told.exceptions or ())):
         if inner is not None:
             _shorten(inner)
