@@ -27,19 +27,6 @@ from . import other_user
 
 pytestmark = pytest.mark.slow
 
-SECOND = """
-import flyte
-
-from .image import image
-
-more_env = flyte.TaskEnvironment(name="my-flyte-app-more", image=image)
-
-
-@more_env.task
-async def nap() -> None:
-    pass
-"""
-
 
 @contextmanager
 def started(project: Path, *options: str, **environment: str) -> Iterator[tuple[Running, str]]:
@@ -198,16 +185,11 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
     (root / ".env").write_text(settings)
     run(["git", "init", "--quiet"], root)
     assert run(["git", "check-ignore", ".env"], root) == ".env\n"
-    more, main, deployment = root / "app/more.py", root / "app/main.py", root / "deployment.py"
-    more.write_text(SECOND)
-    text = deployment.read_text().replace("[task_env]", "[task_env, more_env]")
-    deployment.write_text(
-        text.replace("from app.routers", "from app.more import more_env\nfrom app.routers")
+    tasks, streams, main = (
+        root / "app" / name for name in ("tasks.py", "routers/streams.py", "main.py")
     )
     (root / "app" / "routers" / "me.py").unlink()
-    correct = (
-        main.read_text().replace("    me,\n", "").replace(" me,", "") + "from app import more\n"
-    )
+    correct = main.read_text().replace("    me,\n", "")
     main.write_text(correct)
     with started(root) as (command, printed):
         assert "Not used by make dev: FLYTE_ENDPOINT\n" in printed
@@ -220,14 +202,15 @@ def test_what_changes_is_registered_again_and_an_app_that_does_not_start_says_wh
         assert "my-flyte-app-tasks.greet" in run([*line, "--silent", "--noproxy", "*"], root)
         wait_until(lambda: '"route": "/tasks"' in command.printed())
         url = str(link_to(printed).join("/")).rstrip("/")
-        more.write_text("a mistake")
+        text = streams.read_text()
+        streams.write_text("a mistake")
         wait_until(lambda: health(browser, url, 503, "SyntaxError: invalid syntax"))
-        wait_until(lambda: "\napp/more.py, line 1: SyntaxError: " in command.printed())
-        more.write_text(SECOND.replace("nap", "siesta"))
+        wait_until(lambda: "\napp/routers/streams.py, line 1: SyntaxError: " in command.printed())
+        tasks.write_text(tasks.read_text().replace("async def count(", "async def count_on("))
+        streams.write_text(text)
         wait_until(lambda: "Registered the tasks again." in command.printed())
         said = flyte([*flyte_lines(printed)[0][:3], "get", "task"], root, tmp_path)
-        assert "my-flyte-app-tasks.greet" in said
-        assert "my-flyte-app-more.siesta" in said
+        assert "my-flyte-app-tasks.count_on" in said
         wait_until(lambda: health(browser, url, 200))
 
         main.write_text(correct.replace("await connect(", "int("))
