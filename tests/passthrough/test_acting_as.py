@@ -12,9 +12,8 @@ from connectrpc.errors import ConnectError
 from fastapi import APIRouter
 from flyte import remote
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 
-from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
+from local_flyte import LocalFlyte
 from local_flyte.testing import bearer, wait_until
 from passthrough.acting_as import acting_as
 from passthrough.calls.errors import DeadlineExceededError
@@ -41,28 +40,6 @@ def test_each_thread_acts_as_the_sender_of_its_own_request(kind: Callable[..., A
     with ThreadPoolExecutor(4) as pool:
         seen = [*pool.map(subject, [kind(ALICE), kind(BOB)] * 8)]
     assert seen == ["alice-subject", "bob-subject"] * 8
-
-
-def test_credentials_are_those_that_the_settings_name(
-    received: Callable[[], list[ReceivedCall]],
-) -> None:
-    settings = SETTINGS.model_copy(
-        update={"token_header": "X-Token", "credential_headers": ("X-Tenant",)}
-    )
-    cookies = f"theme=dark; {PEOPLE['bob'].cookie}"
-    sent = {**ALICE, "X-Token": PEOPLE["bob"].token, "X-Tenant": "t", "Cookie": cookies}
-    with acting_as(request(sent), settings):
-        assert remote.User.get().subject() == "bob-subject"
-    (call,) = received()
-    assert (call.headers["x-tenant"], call.headers["cookie"]) == ("t", PEOPLE["bob"].cookie)
-
-
-def test_what_the_app_would_refuse_is_refused() -> None:
-    twice = Headers(raw=[(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")])
-    for headers, status in (({"Cookie": "theme=dark"}, 401), (twice, 400)):
-        with pytest.raises(HTTPException) as refused, acting_as(request(headers), SETTINGS):
-            pass
-        assert refused.value.status_code == status
 
 
 async def test_nothing_acts_after_the_block_even_if_it_fails(local_flyte: LocalFlyte) -> None:

@@ -1,40 +1,32 @@
-"""Sources of the caller's credentials besides Authorization and Cookie."""
+"""Which headers and cookies are the caller's credentials: in a request, and in `acting_as`."""
 
+from types import SimpleNamespace
 from typing import Any
 
-import flyte
 import pytest
-from fastapi.testclient import TestClient
-from starlette.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
+from passthrough.acting_as import acting_as
 from passthrough.calls.caller import forwarded_credentials
-from passthrough.http.credentials import passthrough_middleware
-from passthrough.http.door import Door
 from passthrough.settings import Settings
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _initialised(_safe_sdk: None) -> None:
-    """Initialise Flyte anew: other tests in this process may have, before it was made safe."""
-    flyte.init(endpoint="dns:///flyte.example.com", auth_type="Passthrough")
+pytestmark = pytest.mark.usefixtures("_safe_sdk")
 
 
-async def forwarded(*of_asgi: Any) -> None:
-    """Answer with the credentials that are forwarded."""
-    await JSONResponse(dict(forwarded_credentials()))(*of_asgi)
-
-
-def answer(settings: dict[str, Any], headers: Any) -> Any:
-    known = Settings.model_construct(**settings)
-    kind, args, options = passthrough_middleware(known)
-    app = kind(forwarded, *args, **options)
-    client = TestClient(Door(app, known, ()), "http://localhost")
-    return client.get("/", headers=headers)
+def forwarded(settings: dict[str, Any], sent: list[tuple[str, str]]) -> Any:
+    """Return the credentials that are forwarded, or the status of the refusal."""
+    headers = Headers(raw=[(name.encode(), value.encode()) for name, value in sent])
+    try:
+        with acting_as(SimpleNamespace(headers=headers), Settings.model_construct(**settings)):
+            return dict(forwarded_credentials())
+    except HTTPException as refused:
+        return refused.status_code
 
 
 SENT = [
     ("cookie", "theme=dark; flyte_at=one"),
-    ("authorization", "Bearer two"),
+    ("Authorization", "Bearer two"),
     ("x-key", "three"),
     ("x-token", " four "),
     ("x-token", ""),
@@ -57,23 +49,21 @@ DEFAULT = {"cookie": "flyte_at=one", "authorization": "Bearer two"}
 def test_the_settings_decide_where_credentials_come_from(
     settings: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    assert answer(settings, SENT).json() == expected
+    assert forwarded(settings, SENT) == expected
 
 
 @pytest.mark.parametrize("tokens", [["five"], ["six, seven"]])
 def test_two_different_tokens_of_a_proxy_are_refused(tokens: list[str]) -> None:
-    refused = answer(
-        {"token_header": "x-token"}, [*SENT, *(("x-token", token) for token in tokens)]
-    )
-    assert refused.status_code == 400
-    assert refused.headers["Content-Type"] == "application/problem+json"
+    sent = [*SENT, *(("x-token", token) for token in tokens)]
+    assert forwarded({"token_header": "x-token"}, sent) == 400
 
 
 @pytest.mark.parametrize("values", [[], [""]])
 def test_without_the_proxys_header_authorization_is_ignored(values: list[str]) -> None:
-    headers = [("Authorization", "Bearer two"), *(("X-Token", value) for value in values)]
-    assert answer({"token_header": "X-Token"}, headers).status_code == 401
+    sent = [("authorization", "Bearer two"), *(("X-Token", value) for value in values)]
+    assert forwarded({"token_header": "X-Token"}, sent) == 401
 
 
 def test_by_default_no_proxy_is_trusted() -> None:
-    assert answer({}, {"X-Forwarded-Access-Token": "four"}).status_code == 401
+    assert forwarded({}, [("X-Forwarded-Access-Token", "four")]) == 401
+    assert forwarded({}, []) == 401
