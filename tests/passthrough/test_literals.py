@@ -134,6 +134,7 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Odd, Odd(dt.time(1, 2), uuid.UUID(int=5), decimal.Decimal("0.1"), {1, 2}, (1, 2)),
         {"at": "01:02:00", "id": str(uuid.UUID(int=5)), "amount": "0.1", "numbers": [1, 2],
          "more": [1, 2]}),
+    (dict[str, int], {"1": 1, "01": 2}, {"1": 1, "01": 2}),
     (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
 ]  # fmt: skip
 
@@ -264,6 +265,7 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (dict[str, int], {"k": "v"}, {("k",): "must be of type integer"}),
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
     (dict, {"k": 2**63}, {("k",): "must be an integer of 64 bits"}),
+    (dict, [], {(): "must be of type object"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
     (Square | Point, {}, {(): NO_TYPE}),
     (list[int] | list[str], [], {(): TWO_TYPES}),

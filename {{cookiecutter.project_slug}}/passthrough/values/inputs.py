@@ -233,7 +233,6 @@ class Converter:
         for name, item in fields.items():
             place = (*at, name)
             literals[name] = None
-            self._spend_on(name, depth)
             if name not in properties and rest is False:
                 yield place, "there is no such field"
             elif wrong := self._fault(name, TEXT):
@@ -294,7 +293,7 @@ class Converter:
         if name == "string":
             return _fault_of_text(value, schema.get("format", ""))
         first = schema.get("prefixItems", [])
-        if name == "array" and first and "items" not in schema and len(value) != len(first):
+        if name == "array" and first and len(value) != len(first):
             return f"must have {len(first)} items"
         return ""
 
@@ -307,7 +306,7 @@ def _fault_of_text(text: str, form: str) -> str:
     if form in FORMATS:
         pattern, parse, example = FORMATS[form]
         try:
-            if not re.fullmatch(pattern, text, re.ASCII):
+            if not re.fullmatch(pattern, text):
                 raise ValueError
             parse(text)
         except (ValueError, OverflowError):

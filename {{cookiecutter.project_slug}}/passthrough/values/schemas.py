@@ -89,7 +89,7 @@ def inputs_schema(
     for entry in interface.inputs.variables:
         properties[entry.key] = schema = builder.of_type(entry.value.type)
         if entry.value.description and "description" not in schema:
-            schema["description"] = entry.value.description[:1000]
+            schema["description"] = entry.value.description
         if entry.key in literals and "not" not in schema:
             try:
                 schema["default"] = reader.read(literals[entry.key])
@@ -135,7 +135,7 @@ class SchemaBuilder:
         elif "pb_type" in given:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
-            schema = self._of_document(given, depth)
+            schema = self._of_document(given)
             if not schema.keys() & {"type", "$ref", "anyOf", "not"}:
                 schema["type"] = "object"
         schema.kind = kind
@@ -164,25 +164,24 @@ class SchemaBuilder:
                 return Schema(anyOf=variants) if can_be_given else _unsupported(PICKLE)
         return _unsupported("a type that cannot be written as JSON")
 
-    def _of_document(self, given: dict[str, Any], depth: int) -> Schema:
+    def _of_document(self, given: dict[str, Any]) -> Schema:
         """Return a copy of a whole schema; add copies of its definitions to ``definitions``."""
         known = given.get("$defs")
         known = known if isinstance(known, dict) else {}
         first = len(self.definitions) + 1  # of the inputs before
         names = {name: str(number) for number, name in enumerate(known, first)}
-        made = {names[name]: self._of_schema(known[name], names, 0) for name in known}
+        made = {names[name]: self._of_schema(known[name], names) for name in known}
         for name, schema in made.items():
             # An Enum. A model takes its names or its values, a dataclass in it only its values.
             if "enum" in schema:
                 title = schema.pop("title", "")
                 made[name] = Schema(title=title, anyOf=[schema, ANY_VALUE])
-        schema = self._of_schema(given, names, depth)
+        schema = self._of_schema(given, names)
         self.definitions |= made
         return schema
 
-    def _of_schema(self, given: Any, names: Mapping[str, str], depth: int) -> Schema:
+    def _of_schema(self, given: Any, names: Mapping[str, str]) -> Schema:
         """Copy the known keywords of a schema; ``names`` are its definitions' new names."""
-        self._spend(depth)
         if not isinstance(given, dict):
             return Schema({"not": {}} if given is False else {})
         kept = Schema(_plain_keywords(given))
@@ -201,7 +200,7 @@ class SchemaBuilder:
             kept["$ref"] = f"#/$defs/{names[name]}"
 
         def copy(schema: Any) -> Schema:
-            return self._of_schema(schema, names, depth + 1)
+            return self._of_schema(schema, names)
 
         if isinstance(items := given.get("items"), dict):
             kept["items"] = copy(items)
@@ -218,8 +217,7 @@ class SchemaBuilder:
             kept["propertyNames"] = INTEGERS
         for keyword in ("anyOf", "oneOf", "allOf"):
             variants = given.get(keyword)
-            # Several schemas in allOf would have to hold at once; the SDK writes only one.
-            if isinstance(variants, list) and variants and (keyword != "allOf" or not variants[1:]):
+            if isinstance(variants, list) and variants:  # in allOf, the SDK writes only one
                 kept["anyOf"] = [*map(copy, variants)]
         return kept
 
