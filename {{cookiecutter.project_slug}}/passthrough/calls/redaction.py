@@ -69,6 +69,7 @@ def safe_errors(method: str) -> Iterator[None]:
         yield
     except ConnectError as error:
         cause = error.__cause__  # the SDK recognises a reset stream by it
+        error.__traceback__ = None  # this frame is in it, and refers to the error: a cycle
         if isinstance(cause, asyncio.CancelledError):
             # anyio recognises its own cancellations by their text. One without another behind it
             # would be in a cycle of anyio's, with all messages that its traceback refers to.
