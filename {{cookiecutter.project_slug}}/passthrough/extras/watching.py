@@ -155,7 +155,10 @@ async def watch_details(
         await listening  # it may have failed
     finally:
         listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+        try:
+            await asyncio.gather(listening, return_exceptions=True)
+        finally:
+            del listening  # its exception may be in a cycle with this frame
 
 
 def _hash_of(message: Message) -> int:
