@@ -119,6 +119,7 @@ CASES: list[tuple[Any, Any, Any]] = [
     (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
         {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
     (DataFrame, DataFrame(uri="s3://b/t", format="csv"), {"uri": "s3://b/t", "format": "csv"}),
+    (Annotated[DataFrame, "csv"], DataFrame(uri="s3://b/t"), "s3://b/t"),
     (Defaults, Defaults("n"), {"name": "n"}),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),

@@ -265,7 +265,7 @@ class Converter:
         given = {"uri": value} if isinstance(value, str) else value
         name, stored = given.get("format", ""), {"uri": given["uri"]}
         if kind.HasField("blob"):
-            of = {"format": name or kind.blob.format, "dimensionality": kind.blob.dimensionality}
+            of = {"format": name, "dimensionality": kind.blob.dimensionality}
             scalar: Any = {"blob": stored | {"metadata": {"type": of}}}
         else:
             table = TableType(format=name)
