@@ -253,6 +253,12 @@ TYPES: dict[str, LiteralType] = {
         {"properties": {CODE: {"title": CODE, "properties": {"x": {"type": "integer"}}}}}
     ),
     "a reference to itself": struct({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}),
+    "a union that is a reference to itself": struct(
+        {
+            "$ref": "#/$defs/A",
+            "$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}], "$ref": "#/$defs/A"}},
+        }
+    ),
     "a type 300,000 times": struct({"type": ["string"] * 300_000}),
     "list of 100,000 required fields": listed(struct({"required": ["a"] * 100_000})),
     "references to what is not there": struct(NOWHERE),

@@ -1,4 +1,4 @@
-"""JSON to literals.
+"""JSON to literals: a value and the schema of its type are walked together.
 
 A value is not changed: the task's own decoder converts it, and refuses what it cannot read. Checked
 here is what that decoder would read as another value, such as a text that is no date as a number.
@@ -159,14 +159,15 @@ class Converter:
         """Convert a value. ``made`` is the literal, unless Flyte stores the value as a whole."""
         made: Literal | None = None
         value = _as_json(value, schema.kind)
-        self._spend_on(value, depth)
+        if "anyOf" not in schema:  # each variant is charged
+            self._spend_on(value, depth)
         if "not" in schema:
             yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
+        elif "anyOf" in schema:
+            made = yield from self._union(value, schema, at, depth)
         elif "$ref" in schema:
             target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
             made = yield from self._literal(value, target, at, depth + 1)
-        elif "anyOf" in schema:
-            made = yield from self._union(value, schema, at, depth)
         elif wrong := self._fault(value, schema):
             yield at, wrong
         elif isinstance(value, list):
