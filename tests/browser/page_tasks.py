@@ -76,9 +76,7 @@ async def survey(
     note: str | None = None,
     source: File | None = None,
     since: datetime = datetime(1970, 1, 1, tzinfo=UTC),
-    share: float = 0.5,
     either: float | str = 1.5,
-    more: list[dict[str, int]] | None = None,
 ) -> tuple[str, dict[str, float], list[Person], Person, datetime]:
     """Take one input of each kind, and return a description of them, and some of them."""
     await flyte.report.replace.aio("<h1>A survey</h1>", do_flush=True)

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from local_flyte.testing import wait_until
 
 from ..served import TASKS, App
-from .visiting import MARKUP, Visit, check_harmless, finished, go, log_lines, send_actions, started
+from .visiting import MARKUP, Visit, check_harmless, go, log_lines, send_actions, started
 
 HTML = "text/html"
 STYLES = """() => [...document.styleSheets].map(sheet => {
@@ -99,7 +99,6 @@ def test_what_a_run_consists_of_is_text_and_nothing_is_asked_for_that_is_not_the
     visit: Visit, api: httpx.Client
 ) -> None:
     name = started(api, "greet", name="Ada")
-    finished(api, name)
     page = visit("alice")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -1,7 +1,6 @@
 """The page's appearance: at each width, in both colour schemes, and for screen readers."""
 
 import json
-import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,28 +51,22 @@ def spent(attempt: int, *seconds: float) -> list[dict[str, Any]]:
 
 
 EVENT = {"message": "Back-off pulling image", "count": 5, "last_at": at(40)}
-WAITING = {"attempt": 1, "phase": "queued", "started_at": at(45), "ended_at": None}
 TIMED: list[dict[str, Any]] = [
     {"phase": "failed", "error": "no memory", "phases": spent(1, 0.4, 5, 9, 50)},
     {"phase": "recovered", "started_at": at(10), "ended_at": at(10), "cached": True},
     {
-        "phase": "failed",
-        "attempts": 2,
-        "error": "out of memory",
-        "group": "folds",
+        **{"phase": "failed", "attempts": 2, "error": "out of memory", "group": "folds"},
         "phases": [*spent(1, 12, 15, 20, 30), *spent(2, 30, 36, 37, 45)],
         "events": [EVENT],
     },
     {"type": "condition", "started_at": at(0), "ended_at": at(8)},
-    {"phase": "queued", "phases": [WAITING], "events": [EVENT | {"count": 1}]},
 ]
-TOLD: list[str | re.Pattern[str]] = [
-    re.compile("^Queued 4.6 s, Initializing 4.0 s, Running 41 s$"),
+TOLD = [
+    "Queued 4.6 s, Initializing 4.0 s, Running 41 s",
     "Has not run",
     "Queued 3.0 s, Initializing 5.0 s, Running 10 s, "
     "Attempt 2: Queued 6.0 s, Initializing 1.0 s, Running 8.0 s",
     "Waiting for an answer 7.6 s",  # rounded
-    re.compile("^Queued .* d .* h$"),
 ]
 
 

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import wait_until
 
 from ..served import TASKS
-from .visiting import Visit, finished, go, log_lines, look_again, started
+from .visiting import Visit, finished, go, look_again, started
 
 
 def hide(page: Page, is_hidden: str) -> None:
@@ -101,25 +102,32 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
     expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("Running")
 
 
-def test_a_run_is_aborted_after_confirmation_and_asks_nothing_more(
+def test_a_run_is_aborted_after_confirmation_by_those_who_may_and_asks_nothing_more(
     visit: Visit, api: httpx.Client
 ) -> None:
-    page = visit("alice", f"runs/{started(api, 'publish', text='x')}")
+    name = started(api, "publish", text="x")
+    victor = visit("victor", f"runs/{name}")
+    victor.get_by_role("button", name="Abort").click()
+    victor.get_by_role("button", name="Abort the run").click()
+    refusal = victor.get_by_role("alert")
+    expect(refusal).to_contain_text("Flyte does not let you do this")
+    page = visit("alice", f"runs/{name}")
     asked = page.get_by_role("region", name="Questions")
     expect(asked.get_by_role("button", name="Yes")).to_be_visible()
     expect(page.get_by_role("term").filter(has_text="So far")).to_be_visible()
-    page.get_by_role("button", name="Abort").click()
+    abort, heading = page.get_by_role("button", name="Abort"), page.get_by_role("heading", level=1)
+    abort.click()
     expect(page.get_by_role("button", name="Let it run")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(page.get_by_role("button", name="Abort")).to_be_focused()
-    page.get_by_role("button", name="Abort").click()
+    expect(abort).to_be_focused()
+    abort.click()
     page.get_by_role("button", name="Abort the run").click()
-    heading = page.get_by_role("heading", level=1)
     expect(heading).to_contain_text("Aborted")
     expect(heading).to_be_focused()  # the button is gone
     expect(page.get_by_role("term").filter(has_text="Took")).to_be_visible()
     expect(asked).to_contain_text("Aborted without an answer")
+    expect(refusal).to_have_count(0)  # the run has ended
 
 
 def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
@@ -226,18 +234,38 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
     expect(opened.value.get_by_text("A family of three")).to_be_visible()
 
 
-def test_a_log_is_followed_until_the_user_scrolls_up(visit: Visit, api: httpx.Client) -> None:
-    lines = [f"line {number}" for number in range(3_000)]
-    name = started(api, "echo", text="\n".join(lines))
-    page = visit("alice", f"runs/{name}")
-    wait_until(lambda: log_lines(page) == lines)
+AT_ITS_END = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
+
+
+@pytest.mark.parametrize(
+    ("lines", "text", "kept"),
+    [(100_400, "", 100_000), (1_000, "long " * 1200, 800)],
+)
+def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_scrolls_up(
+    *, lines: int, text: str, kept: int, visit: Visit, api: httpx.Client
+) -> None:
+    name = started(api, "greet", name="Ada")
+    finished(api, name)
+    page = visit("alice", viewport={"width": 320, "height": 640})
+    answers = ["", "".join(f"id: 1-{n}\ndata: {n} {text}\n\n" for n in range(1, lines + 1))]
+    page.route(
+        "**/logs*",
+        lambda route: route.fulfill(body=answers.pop(), content_type="text/event-stream"),
+    )
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    go(page, f"runs/{name}")
     log = page.get_by_role("log")
-    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
-    for width in (320, 1280):  # rewrapping makes the log longer or shorter
-        page.set_viewport_size({"width": width, "height": 800})
+    wait_until(lambda: log.evaluate("log => log.lastChild.textContent").count(f"\n{lines} "))
+    page.get_by_role("button", name="Copy log").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    missing, *copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert missing == f"― The first {lines - kept} lines are not kept here ―"
+    assert [int(line.split(" ")[0]) for line in copied] == [*range(lines - kept + 1, lines + 1)]
+    assert log.evaluate("log => log.scrollHeight") < 33_554_432  # no browser shows what is below
+    page.set_viewport_size({"width": 1280, "height": 640})
+    for _ in "no", "yes":  # wrapping makes the log longer or shorter
         page.get_by_label("Wrap lines").click()
-        wait_until(lambda: log.evaluate(at_its_end))
-        expect(page.get_by_label("Follow")).to_be_checked()
+        wait_until(lambda: log.evaluate(AT_ITS_END))
     log.evaluate("log => { log.scrollTop -= 2000 }")
     expect(page.get_by_label("Follow")).not_to_be_checked()
     page.get_by_label("Wrap lines").uncheck()

@@ -80,30 +80,15 @@ def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
         assert api.get(f"/runs/{name}/io").json()["outputs"] == {"o0": output}
 
 
-def test_victor_may_only_view(visit: Visit, api: httpx.Client) -> None:
-    name = started(api, "count", to=6000)
-    page = visit("victor", f"tasks/{TASKS}.greet")
+def test_a_run_that_is_refused_or_may_have_started_is_told_so(visit: Visit) -> None:
+    page = visit("victor", f"tasks/{TASKS}.greet")  # who may only view
     page.get_by_label("name").fill("Victor")
-    run = page.get_by_role("button", name="Run")
-    run.click()
+    page.get_by_role("button", name="Run").click()
     refusal = page.get_by_role("alert")
     expect(refusal).to_contain_text("Flyte does not let you do this")
     expect(refusal).to_contain_text("Administrators of the project in Flyte can change that.")
     expect(refusal).not_to_contain_text("may have started")
     expect(page.get_by_label("name")).to_have_value("Victor")
-    expect(run).to_be_enabled()  # rights may be granted in the meantime
-    go(page, f"runs/{name}")
-    expect(page.get_by_role("log")).to_contain_text("1 of 6000")
-    page.get_by_role("button", name="Abort").click()
-    page.get_by_role("button", name="Abort the run").click()
-    expect(refusal).to_contain_text("Flyte does not let you do this")
-    assert api.get(f"/runs/{name}").json()["phase"] == "running"
-    api.post(f"/runs/{name}/abort", json={})
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Aborted")
-    expect(refusal).to_have_count(0)  # the run has ended
-
-
-def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visit) -> None:
     page = visit("alice", f"tasks/{TASKS}.greet")
     page.get_by_label("name").fill("Ada")
     page.route("**/runs*", lambda route: (route.fetch(), route.abort()))
@@ -116,10 +101,8 @@ def test_a_run_that_may_have_started_is_not_reported_as_failed(visit: Visit) -> 
 
 def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit, app: App) -> None:
     page = visit(None, f"tasks/{TASKS}.greet")
-    who, sign_in_link = (
-        page.get_by_role("group", name="Who you are"),
-        page.get_by_role("link", name="Sign in"),
-    )
+    who = page.get_by_role("group", name="Who you are")
+    sign_in_link = page.get_by_role("link", name="Sign in")
     expect(page.get_by_role("alert").first).to_contain_text("You are not signed in")
     expect(sign_in_link).to_have_count(1)
     with page.expect_popup() as opened:

@@ -76,10 +76,7 @@ def log_lines(page: Page) -> list[str]:
 
 
 def check_harmless(page: Page) -> None:
-    """Require that no text has become markup."""
-    made = page.evaluate(
-        """() => document.querySelectorAll(
-            "main img, main script, main svg, main iframe, [onerror], a[href^='javascript']"
-        ).length"""
-    )
-    assert made == 0
+    """Require that no text has become markup, or is wider than the window."""
+    made = page.locator("main").locator("img, script, svg, iframe, [onerror], [href^=javascript]")
+    assert made.count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
