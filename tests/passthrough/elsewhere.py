@@ -1,7 +1,5 @@
 """A server that plays Flyte, a cluster of Flyte's, or another app, and answers what a test says."""
 
-import asyncio
-
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
@@ -21,8 +19,6 @@ class Elsewhere:
     ) -> None:
         """Forget what was received, and from now on send this answer, if there is one."""
         self.received: list[Message] = []
-        self.all_have_come = asyncio.Condition()
-        self.together = 1  # the answers to so many requests are sent when all have come
         self.answer, self.status = answer, status
         self.headers = {"content-type": f"application/{kind}", **headers}
 
@@ -36,9 +32,6 @@ class Elsewhere:
         while scope["path"] == "/hang" and message["type"] != "http.disconnect":
             message = await receive()
         self.was_left = message["type"] == "http.disconnect"
-        async with self.all_have_come:
-            self.all_have_come.notify_all()
-            await self.all_have_come.wait_for(lambda: len(self.received) % self.together == 0)
         headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
         status = 307 if "location" in self.headers else self.status if self.answer else 404
         await send({"type": "http.response.start", "status": status, "headers": headers})
