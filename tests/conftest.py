@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
     *("weight", "command", "readme", "owner", "runs", "memory", "apps", "conditions", "contract"),
-    *("demo", "image", "actions", "faults", "tasks", "calls", "looks", "redaction", "shutdown"),
+    *("demo", "deployed", "actions", "faults", "tasks", "calls", "looks", "redaction"),
     *("generated_files", "page_files", "naive_endpoints", "values", "flyte_serve", "conformance"),
     *("first_deployment", "real_flyte", "names", "process"),
 ]
