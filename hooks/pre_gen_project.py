@@ -8,11 +8,8 @@ import contextlib
 import json
 import os
 import re
-import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,8 +107,8 @@ QUESTIONS = {
 }
 
 
-def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tuple[str, str, str]]:
-    """Yield the name of each answer that cannot be used, a value to suggest, and the message."""
+def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each answer that cannot be used, and what to say: it suggests another."""
     for key, question in QUESTIONS.items():
         given = str(typed.get(key, ""))
         value = given if re.search(JINJA, given) else answers[key]
@@ -121,17 +118,17 @@ def problems(answers: dict[str, str], typed: dict[str, object]) -> Iterator[tupl
             more = f"… ({len(value)} characters)" if len(value) > 60 else ""
             reason = question.reason if value else f"it may not be empty; {question.reason}"
             told = f"  {question.prompt}: {value[:60]!r}{more}\n      {reason}."
-            yield key, suggestion, f"{told}\n      Try: {suggestion or 'no header'}\n"
+            yield key, f"{told}\n      Try: {suggestion or 'no header'}\n"
     escaped = {key: re.sub(r'(["\\])', r"\\\1", answers[key]) for key in ("description", "author")}
     private = {f"__{key}_escaped": value for key, value in escaped.items()}
     private["__license_expression"] = re.sub("^none$", "LicenseRef-Proprietary", answers["license"])
     for key, value in private.items():
         if answers[key] != value:
-            yield key, value, f"  {key}: leave it out; the template makes it from the answers.\n"
+            yield key, f"  {key}: leave it out; the template makes it from the answers.\n"
 
 
-def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the same, without a value, for each answer to no question, which cookiecutter ignores.
+def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the same for each answer to no question, which cookiecutter ignores silently.
 
     Args:
         answers: The answers to the questions.
@@ -148,7 +145,7 @@ def unknown(answers: dict[str, str], words: list[str]) -> Iterator[tuple[str, st
             names.append(pair[1])
     for name in names:
         if name not in answers:
-            yield name, "", f"  {name}: there is no such question, only {', '.join(QUESTIONS)}.\n"
+            yield name, f"  {name}: there is no such question, only {', '.join(QUESTIONS)}.\n"
 
 
 def words_of_the_command() -> list[str]:
@@ -171,38 +168,12 @@ def remove_folders_of(slug: str) -> None:
                 folder.rmdir()
 
 
-def output_of(words: list[str]) -> str | None:
-    """Return the folder that a command names with --output-dir, or -o."""
-    for word, following in pairwise(words):
-        if word in {"-o", "--output-dir"}:
-            return following
-    return None
-
-
-def command(answers: dict[str, str], *, cruft: bool) -> str:
-    """Return the command that generates with these answers, without those that are defaults."""
-    given = {key: answers[key] for key, each in QUESTIONS.items() if answers[key] != each.default}
-    uvx = "uvx" if shutil.which("uvx") else str(Path(os.environ.get("UV", "uv")).with_name("uvx"))
-    words = [uvx] if "uv" in Path(sys.prefix).parts else []
-    words += ["cruft", "create"] if cruft else ["cookiecutter"]
-    words += [answers.get("_template", "TEMPLATE"), "--no-input"]
-    output = answers.get("_output_dir") or output_of(words_of_the_command())  # cruft sets none
-    if output and output != os.environ.get("PWD"):
-        words += ["--output-dir", output]
-    as_json = ["--extra-context", json.dumps(given, ensure_ascii=False)] if given else []
-    return shlex.join(words + (as_json if cruft else [f"{key}={given[key]}" for key in given]))
-
-
 if __name__ == "__main__":
-    found = list(problems(ANSWERS, TYPED))
-    found += unknown(ANSWERS, words_of_the_command())
+    found = [*problems(ANSWERS, TYPED), *unknown(ANSWERS, words_of_the_command())]
     if found:
-        corrected = ANSWERS | {key: suggestion for key, suggestion, _ in found}
-        told = "\n".join(message for *_, message in found)
+        told = "\n".join(message for _, message in found)
         remove_folders_of(ANSWERS["project_slug"])
         sys.exit(
             f"\nNothing was generated. Please change:\n\n{told}\n"
-            "With the suggested values, the command is:\n\n"
-            f"  {command(corrected, cruft=not TYPED)}\n\n"
             "What follows is cookiecutter saying that it stopped; it adds nothing to the above.\n"
         )

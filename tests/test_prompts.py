@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -68,8 +67,8 @@ def hook() -> ModuleType:
     return load_hook("pre_gen_project.py")
 
 
-def problems(hook: ModuleType, **answers: str) -> list[tuple[str, str, str]]:
-    """Return the name, the suggestion and the message of each answer that is refused."""
+def problems(hook: ModuleType, **answers: str) -> list[tuple[str, str]]:
+    """Return the name and the message of each answer that is refused."""
     return list(hook.problems(DEFAULTS | PRIVATE | answers, {}))
 
 
@@ -88,15 +87,31 @@ def test_the_hook_knows_the_questions_which_the_terminal_shows_as_written(hook: 
 def test_a_refusal_shows_the_prompt_the_value_the_reason_and_a_valid_value(
     hook: ModuleType, key: str, value: str
 ) -> None:
-    [(refused, suggestion, message), *_] = problems(hook, **{key: value})
+    [(refused, message), *_] = problems(hook, **{key: value})
     assert refused == key
     assert message.startswith(f"  {PROMPTS[key]}: {value[:60]!r}")
     assert (f"({len(value)} characters)" in message) == (len(value) > 60)
     assert hook.QUESTIONS[key].reason in message
-    assert f"Try: {suggestion or 'no header'}\n" in message
     assert ("it may not be empty; " in message) == (not value)
+    suggestion = message.rpartition("Try: ")[2].removesuffix("\n").replace("no header", "")
     assert re.fullmatch(hook.QUESTIONS[key].valid, suggestion)
     assert len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "suggestion"),
+    [
+        ("project_slug", "My App", "my-app"),
+        ("project_slug", "con", DEFAULTS["project_slug"]),
+        ("description", "a\ttab", "atab"),
+        ("credential_headers", "Host, X Api Key, x-api-key, X-T: it", "x-api-key, X-T"),
+    ],
+)
+def test_a_suggestion_is_as_near_as_can_be(
+    hook: ModuleType, key: str, value: str, suggestion: str
+) -> None:
+    [(_, message), *_] = problems(hook, **{key: value})
+    assert message.endswith(f"Try: {suggestion}\n")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +119,7 @@ def test_a_refusal_shows_the_prompt_the_value_the_reason_and_a_valid_value(
     [(key, value) for key, values in ACCEPTED.items() for value in values.split("|")],
 )
 def test_valid_answers_are_accepted(hook: ModuleType, key: str, value: str) -> None:
-    assert key not in [refused for refused, *_ in problems(hook, **{key: value})]
+    assert key not in [refused for refused, _ in problems(hook, **{key: value})]
 
 
 HEADERS = [
@@ -129,37 +144,32 @@ def test_a_header_is_refused_if_and_only_if_the_app_would_not_start_with_it(
     assert (problems(hook, credential_headers=name) == []) == started
 
 
-def generate(baker: Baker, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run cookiecutter in a process."""
-    command = [sys.executable, "-m", "cookiecutter", "--no-input"]
-    return subprocess.run(
-        [*command, "--config-file", baker.config(), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 WITH_PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux's /proc")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message", "suggested"),
+    ("wrong", "message"),
     [
-        ("author={{ 'Ada' }}", "would be run as a template", " author=Ada"),
-        *((f'{key}="; import os', f"  {key}: leave it out", "") for key in PRIVATE),
-        pytest.param(*("nothing=a", "nothing: there is no such question", ""), marks=WITH_PROC),
-        ("project_slug=a/b", "Name of the app and its folder: 'a/b'", " project_slug=a-b"),
+        ("author={{ 'Ada' }}", "would be run as a template"),
+        *((f'{key}="; import os', f"  {key}: leave it out") for key in PRIVATE),
+        pytest.param(*("nothing=a", "nothing: there is no such question"), marks=WITH_PROC),
+        ("project_slug=a/b", "Name of the app and its folder: 'a/b'"),
     ],
 )
 def test_a_wrong_answer_on_the_command_line_is_refused_and_leaves_no_folder(
-    wrong: str, message: str, suggested: str, baker: Baker, tmp_path: Path
+    wrong: str, message: str, baker: Baker, tmp_path: Path
 ) -> None:
     """Cookiecutter renders answers, ignores unknown names, and leaves a folder of a/b."""
-    refused = generate(baker, baker.template, "--output-dir", tmp_path, wrong)
+    command: list[str | Path] = [sys.executable, "-m", "cookiecutter", "--no-input"]
+    command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path]
+    command += ["flyte_domain=dev_1", wrong]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert message in refused.stderr
-    assert f" --no-input --output-dir {tmp_path}{suggested}\n" in refused.stderr
+    told, _, rest = refused.stderr.partition("ERROR: Stopping generation")
+    assert told.startswith("\nNothing was generated. Please change:\n")
+    assert message in told
+    assert "  Flyte domain: 'dev_1'\n" in told  # all problems at once
+    assert "pre_gen_project.py" not in rest
     assert not list(tmp_path.iterdir())
 
 
@@ -182,42 +192,16 @@ def test_a_choice_in_a_replay_file_that_is_none_is_refused(
     assert not list(output.iterdir())
 
 
-def test_the_command_that_a_refusal_prints_generates_the_project(
-    baker: Baker, tmp_path: Path
-) -> None:
-    answers = ["project_slug=con", 'author=Ada\'s "own"', "license=MIT"]
-    folder = tmp_path / "a folder"
-    wrong = "credential_headers=Host, X Api Key, x-api-key, X-Tenant: it"
-    refused = generate(baker, baker.template, "--output-dir", folder, *answers, wrong)
-    message, _, rest = refused.stderr.partition("ERROR: Stopping generation")
-    assert "Traceback" not in message
-    assert message.startswith("\nNothing was generated. Please change:\n")
-    for value in ("con", wrong.partition("=")[2]):  # all problems at once
-        assert f": {value!r}\n" in message
-    assert message.count("Try: ") == 2
-    assert "pre_gen_project.py" not in rest
-    *_, line, _, last = message.strip().splitlines()
-    assert last.startswith("What follows is cookiecutter saying that it stopped")
-    told = shlex.split(line)
-    arguments = told[told.index("cookiecutter") + 1 :]
-    *given, headers, licence = arguments[-3:]
-    assert [*given, licence] == answers[1:]  # the suggested name is the default
-    assert headers == "credential_headers=x-api-key, X-Tenant"
-    done = generate(baker, *arguments)
-    assert re.search(r"\n    cd '\S*a folder/my-flyte-app'\n", done.stdout), done.stderr
-    assert 'Ada\'s \\"own\\"' in (folder / "my-flyte-app" / "pyproject.toml").read_text("utf-8")
-
-
-def test_under_cruft_an_answer_to_no_question_is_refused_with_a_cruft_command() -> None:
-    """Cruft passes hooks neither the typed answers nor the template's address."""
-    answers = {"_template": "https://example.org/template.git", "author": "Ada"}
-    hook = load_hook("pre_gen_project.py", **answers)
-    *command, context = shlex.split(hook.command(hook.ANSWERS, cruft=True))
-    options = [answers["_template"], "--no-input", "--extra-context"]
-    assert command[-5:] == ["cruft", "create", *options]
-    assert json.loads(context) == {"author": "Ada"}
+def test_under_cruft_an_answer_to_no_question_is_refused(hook: ModuleType) -> None:
     words = ["/bin/cruft", "create", "URL", "--extra-context", '{"project_name": "x", "ci": "y"}']
-    assert [key for key, *_ in hook.unknown(hook.ANSWERS, words)] == ["project_name"]
+    assert [name for name, _ in hook.unknown(DEFAULTS, words)] == ["project_name"]
+
+
+def test_a_folder_in_the_next_steps_is_quoted() -> None:
+    hook = load_hook("post_gen_project.py")
+    assert "\n    cd 'a folder/x'\n" in hook.next_steps(
+        hook.ANSWERS, "a folder/x", make=True, git=True
+    )
 
 
 def test_hooks_use_nothing_but_the_standard_library_and_no_shell() -> None:
