@@ -16,7 +16,6 @@ import pytest
 from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from flyte.config import Config, auto
-from flyteidl2.app.app_service_connect import AppServiceClientSync
 from flyteidl2.auth.identity_connect import IdentityServiceClientSync
 from flyteidl2.cluster.service_connect import ClusterServiceClientSync
 from flyteidl2.common.identifier_pb2 import ActionIdentifier, ProjectIdentifier, RunIdentifier
@@ -68,7 +67,8 @@ class Flyte:
     def url(self) -> str:
         """The address."""
         scheme = "http" if self._config.platform.insecure else "https"
-        return f"{scheme}://{(self._config.platform.endpoint or '').rpartition('/')[2]}"
+        host = (self._config.platform.endpoint or "").rstrip("/").rpartition("/")[2]
+        return f"{scheme}://{host}"
 
     @cached_property
     def http(self) -> SyncClient:
@@ -86,7 +86,7 @@ class Flyte:
 
     @property
     def place(self) -> dict[str, str]:
-        """The fields that the identifiers of runs, tasks and apps have in common."""
+        """The fields that the identifiers of runs and tasks have in common."""
         of = self._config.task
         return {"org": of.org or "", "project": self.project, "domain": of.domain or ""}
 
@@ -163,7 +163,6 @@ class Person:
             "interceptors": [_Credentials(token)] if token else [],
         }
         self.flyte = flyte
-        self.apps = AppServiceClientSync(flyte.url, **options)
         self.clusters = ClusterServiceClientSync(flyte.url, **options)
         self.data = DataProxyServiceClientSync(flyte.url, **options)
         self.identity = IdentityServiceClientSync(flyte.url, **options)

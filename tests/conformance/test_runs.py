@@ -46,7 +46,7 @@ def test_runs_are_found_by_name_phase_task_and_time(flyte: Flyte, alice: Person)
     alice.until("SUCCEEDED", run)
     (found,), token = alice.list_runs(
         where("run_name", run.name),
-        where("phase", "5", "6", function="VALUE_IN"),
+        where("phase", "5", "6", function="VALUE_IN"),  # succeeded, failed
         where("task_name", "conformance.succeeds"),
         where("task_version", flyte.version),
         where("created_at", "2026-01-01T00:00:00Z", function="GREATER_THAN_OR_EQUAL"),

@@ -1,4 +1,4 @@
-"""What needs no run: who calls, projects, tasks, apps, uploads."""
+"""What needs no run: who calls, projects, tasks, uploads, lists."""
 
 import re
 from collections.abc import Callable
@@ -6,8 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from flyteidl2.app import app_payload_pb2 as apps
-from flyteidl2.app.app_definition_pb2 import Identifier
 from flyteidl2.auth.identity_pb2 import UserInfoRequest
 from flyteidl2.cluster.payload_pb2 import SelectClusterRequest
 from flyteidl2.common.list_pb2 import Filter, ListRequest
@@ -87,31 +85,6 @@ def test_the_cluster_has_the_host_that_the_caller_used(flyte: Flyte, alice: Pers
     assert cluster.netloc == urlsplit(flyte.url).netloc
 
 
-def new_app(flyte: Flyte, name: str) -> apps.CreateRequest:
-    """Return an app that is not started."""
-    container = {
-        "image": "busybox:1.37",
-        "command": ["fserve", "--"],
-        "ports": [{"container_port": 8080}],
-    }
-    spec = {"desired_state": "DESIRED_STATE_STOPPED", "container": container}
-    return apps.CreateRequest(
-        app={"metadata": {"id": Identifier(**flyte.place, name=name)}, "spec": spec}
-    )
-
-
-def test_an_app_may_be_created_again_and_deleted_again(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
-    app_id = Identifier(**flyte.place, name=unique)
-    assert code_of(alice.apps.get, apps.GetRequest(app_id=app_id)) == "not_found"
-    for _ in range(2):
-        app = alice.apps.create(new_app(flyte, unique)).app
-        assert (app.metadata.id.name, app.metadata.revision) == (unique, 0)
-    for _ in range(2):
-        alice.apps.delete(apps.DeleteRequest(app_id=app_id))
-
-
 def upload(flyte: Flyte, **fields: Any) -> data.CreateUploadLocationRequest:
     request = {**flyte.place, "filename": "a.txt", "content_md5": OF_NOTHING}
     return data.CreateUploadLocationRequest(**request | fields)
@@ -131,7 +104,6 @@ def test_an_upload_has_a_signed_address_headers_and_limits(
     for fields, code in (
         ({"content_md5": b""}, "invalid_argument"),
         ({"expires_in": {"seconds": 3601}}, "invalid_argument"),
-        ({"content_length": 100 * 2**20 + 1}, "invalid_argument"),
         ({"project": unique}, "not_found"),
     ):
         assert code_of(alice.data.create_upload_location, upload(flyte, **fields)) == code
@@ -226,6 +198,5 @@ def test_a_run_that_does_not_exist_is_not_found_and_has_no_actions(
 
 @pytest.mark.only("union")
 def test_a_viewer_cannot_deploy_or_upload(flyte: Flyte, victor: Person, unique: str) -> None:
-    assert code_of(victor.apps.create, new_app(flyte, unique)) == "permission_denied"
     assert code_of(victor.tasks.deploy_task, deployment(flyte, unique)) == "permission_denied"
     assert code_of(victor.data.create_upload_location, upload(flyte)) == "permission_denied"

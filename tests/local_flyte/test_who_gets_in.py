@@ -50,12 +50,6 @@ def test_dns_rebinding_is_refused(flyte: LocalFlyte, host: str, tmp_path: Path) 
     assert runs(flyte) is None
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_its_own_host_names_are_accepted(flyte: LocalFlyte, host: str) -> None:
-    own = {"Host": f"{host}:{flyte.port}"}
-    assert call(flyte, "project.ProjectService/ListProjects", headers=own).status_code == 200
-
-
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_simple_requests_of_other_sites_are_refused(
     flyte: LocalFlyte, kind: str, tmp_path: Path

@@ -28,7 +28,6 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_MESSAGE = 2 * 2**20
 """The most bytes of inputs or outputs that the control plane returns."""
-MAX_UPLOAD = 100 * 2**20
 MAX_SECONDS = 3600
 LINES = 1000
 """The most lines of a log in one message."""
@@ -115,8 +114,8 @@ class DataProxyService(dataproxy_service_connect.DataProxyService):
         if not md5 and not request.filename_root:
             raise invalid("either filename_root or content_md5 must be given")
         seconds = request.expires_in.ToSeconds() if request.HasField("expires_in") else MAX_SECONDS
-        if seconds > MAX_SECONDS or request.content_length > MAX_UPLOAD:
-            raise invalid(f"an upload takes at most {MAX_SECONDS} s and {MAX_UPLOAD} bytes")
+        if seconds > MAX_SECONDS:
+            raise invalid(f"an address for an upload expires after at most {MAX_SECONDS} s")
         root = request.filename_root or b32encode(md5).decode().rstrip("=")
         path = Path(root, request.filename or "upload")
         if path.is_absolute() or ".." in path.parts:
