@@ -12,12 +12,7 @@ from flyteidl2.core.catalog_pb2 import CACHE_HIT
 from flyteidl2.workflow import run_definition_pb2 as pb
 
 from local_flyte.actions import _EVENTS as USUAL_EVENTS
-from passthrough.models import (
-    Action,
-    Caller,
-    Condition,
-    Identity,
-)
+from passthrough.models import Action, Caller, Condition, Identity
 
 
 def details(phase: str, **more: Any) -> remote.ActionDetails:
@@ -25,55 +20,47 @@ def details(phase: str, **more: Any) -> remote.ActionDetails:
     return remote.ActionDetails(pb.ActionDetails(status=status, **more))
 
 
-def test_an_action_shows_its_last_phases_and_what_happened_to_it_on_the_cluster() -> None:
-    def attempt(number: int, *messages: str, **more: Any) -> pb.ActionAttempt:
-        events = [pb.ClusterEvent(message=each) for each in messages]
-        return pb.ActionAttempt(attempt=number, cluster_events=events, **more)
+def attempt(number: int, *messages: str, **more: Any) -> pb.ActionAttempt:
+    events = [pb.ClusterEvent(message=message) for message in messages]
+    return pb.ActionAttempt(attempt=number, cluster_events=events, **more)
 
+
+def test_an_action_shows_its_last_phases() -> None:
     phase = pb.PhaseTransition(phase=phase_pb2.ACTION_PHASE_RUNNING)
     phase.start_time.seconds = 1
-    attempts = [attempt(number, phase_transitions=[phase] * 2) for number in range(1, 23)]
-    attempts += [
-        attempt(23, *(f"old {number}" for number in range(100))),
-        attempt(24, "Pulling", "Back-off", "Evicted", "Pulling", "Back-off"),
-    ]
-    events = attempts[-1].cluster_events
-    events[2].count = 7
-    events.add(reason="x")
-    for waits in ("INITIALIZING", "QUEUED", "FAILED"):
-        shown = Action.of(details(f"ACTION_PHASE_{waits}", attempts=attempts))
-        assert [(each.message, each.count) for each in shown.events] == [
-            ("old 99", 1), ("Evicted", 7), ("Pulling", 2), ("Back-off", 2), ("x", 1),
-        ]  # fmt: skip
+    attempts = [attempt(number, phase_transitions=[phase] * 2) for number in range(1, 13)]
     shown = Action.of(details("ACTION_PHASE_RUNNING", attempts=attempts))
-    assert (shown.events, shown.attempts, shown.cached) == ([], 24, False)
-    assert [each.attempt for each in shown.phases] == [n for n in range(13, 23) for _ in "ab"]
+    assert (shown.attempts, shown.cached) == (12, False)
+    assert [one.attempt for one in shown.phases] == [n for n in range(3, 13) for _ in "ab"]
     last = shown.phases[-1]
     assert (last.started_at, last.ended_at) == (datetime.fromtimestamp(1, UTC), None)
     assert last.phase == "running"
     assert Action.of(details("ACTION_PHASE_SUCCEEDED", cache_status=CACHE_HIT)).cached
 
 
-def test_what_always_happens_explains_no_failure() -> None:
+def test_an_action_that_waits_or_fails_shows_what_happened_to_it_on_the_cluster() -> None:
     usual = [message for said in USUAL_EVENTS.values() for message in said]
-    events = [pb.ClusterEvent(message=each) for each in (*usual, "Back-off", *usual)]
-    attempts = [pb.ActionAttempt(attempt=1, cluster_events=events)]
-    failed, waiting = (
-        Action.of(details(f"ACTION_PHASE_{phase}", attempts=attempts)).events
-        for phase in ("FAILED", "INITIALIZING")
-    )
-    assert [each.message for each in failed] == ["Back-off"]
-    assert [each.message for each in waiting] == usual[-5:]
+    last = attempt(24, *usual, "Pulling", "Back-off", "Evicted", "Pulling", "Back-off")
+    last.cluster_events[-3].count = 7
+    last.cluster_events.add(reason="x")
+    attempts = [attempt(23, *(f"old {number}" for number in range(100))), last]
+    found = {
+        phase: Action.of(details(f"ACTION_PHASE_{phase}", attempts=attempts)).events
+        for phase in ("FAILED", "INITIALIZING", "QUEUED", "RUNNING")
+    }
+    events = [("Evicted", 7), ("Pulling", 2), ("Back-off", 2), ("x", 1)]
+    shown = {phase: [(one.message, one.count) for one in some] for phase, some in found.items()}
+    assert shown["FAILED"] == [("old 99", 1), *events]  # what always happens explains nothing
+    assert shown["INITIALIZING"] == shown["QUEUED"] == [(usual[-1], 1), *events]
+    assert shown["RUNNING"] == []
 
 
-def failed(message: str) -> Action:
-    return Action.of(details("ACTION_PHASE_FAILED", error_info=pb.ErrorInfo(message=message)))
-
-
-def test_a_text_that_is_cut_off_says_so() -> None:
-    assert failed("x" * 20_000).error == "x" * 20_000
-    end = "… (cut off, 31,000 characters)"
-    assert failed("x" * 31_000).error == "x" * (20_000 - len(end)) + end
+@pytest.mark.parametrize("length", [20_000, 31_000])
+def test_a_text_that_is_cut_off_says_so(length: int) -> None:
+    error = pb.ErrorInfo(message="x" * length)
+    end = "… (cut off, 31,000 characters)" if length > 20_000 else ""
+    shown = Action.of(details("ACTION_PHASE_FAILED", error_info=error)).error
+    assert shown == "x" * (20_000 - len(end)) + end
 
 
 def test_a_condition_says_whether_its_question_is_whole() -> None:

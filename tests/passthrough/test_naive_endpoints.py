@@ -74,8 +74,7 @@ def test_values_that_a_stranger_stored_are_data(
     run = ended(start("tests.gifts"))
     UNPICKLED.unlink(missing_ok=True)
     found = alice.get(f"/runs/{run}/io").json()["outputs"]
-    for each in found[0], found[3]:
-        assert each.pop("size") > 0
+    assert all(found[number].pop("size") > 0 for number in (0, 3))
     assert found == [
         {"kind": "pickle"},
         {"kind": "file", "uri": "file:///etc/passwd"},

@@ -244,7 +244,7 @@ def test_each_caller_asks_for_the_image_and_builds_it_if_they_may_run_tasks(
     forced = {"force": True}
     built = [client.post("/build", params=forced).json() for client in (alice, bob)]
     with acting_as("alice"):
-        runs = [remote.Run.get(name=each["run"]) for each in built]
+        runs = [remote.Run.get(name=one["run"]) for one in built]
     executors = [run.pb2.action.metadata.executed_by.user.id.subject for run in runs]
     assert executors == ["alice-subject", "bob-subject"]
     assert victor.post("/build", params=forced).status_code == 403

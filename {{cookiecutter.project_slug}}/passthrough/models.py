@@ -241,16 +241,18 @@ class Action(BaseModel):
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
+    all_phases = [
+        (attempt.attempt, phase) for attempt in attempts for phase in attempt.phase_transitions
+    ]
     return [
         PhaseOfAttempt(
-            attempt=attempt.attempt,
-            phase=phase_of(transition.phase),
-            started_at=time_of(transition.start_time),
-            ended_at=time_of(transition.end_time),
+            attempt=number,
+            phase=phase_of(phase.phase),
+            started_at=time_of(phase.start_time),
+            ended_at=time_of(phase.end_time),
         )
-        for attempt in attempts[-20:]
-        for transition in attempt.phase_transitions[-20:]
-    ][-20:]
+        for number, phase in all_phases[-20:]
+    ]
 
 
 def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event]:
