@@ -16,11 +16,6 @@ from .walkthrough import needs_python, path_with_tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.weekly]
 
-TELL_VERSIONS = """
-import importlib.metadata, json, sys
-print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))
-"""
-
 
 def test_the_oldest_versions_of_everything_on_the_oldest_python(
     baker: Baker, tmp_path: Path
@@ -42,9 +37,9 @@ def test_the_oldest_versions_of_everything_on_the_oldest_python(
         if specifier.operator == ">="
     }
     assert "flyte" in oldest
-    told = run([".venv/bin/python", "-c", TELL_VERSIONS, *oldest], project)
-    installed = {name: Version(version) for name, version in json.loads(told).items()}
-    assert installed == oldest
+    told = json.loads(run(["uv", "pip", "list", "--format", "json"], project, PATH=path))
+    installed = {package["name"]: Version(package["version"]) for package in told}
+    assert {name: installed[name] for name in oldest} == oldest
 
 
 # Tests that depend on the answers: names, metadata, credentials. test_readme.py runs all.
