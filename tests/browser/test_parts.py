@@ -49,8 +49,8 @@ def make(page: Page, script: str, *given: object) -> None:
     page.evaluate(  # which has no timeout
         f"""(given) => setTimeout(async () => {{
             document.querySelector("output").value = "";
-            const all = ["api", "dom", "form", "questions", "session"];
-            const modules = await Promise.all(all.map((each) => import(`/${{each}}.js`)));
+            const files = ["api", "dom", "form", "questions", "session"];
+            const modules = await Promise.all(files.map((file) => import(`/${{file}}.js`)));
             const made = ({script})(Object.assign({{}}, ...modules), ...given);
             document.querySelector("main").replaceChildren(...[made].flat());
             document.querySelector("output").value = "made";
@@ -104,7 +104,7 @@ LONG = "x" * 300_000
 LEVELS = {f"l{number}": level("last", refer(f"l{number + 1}")) for number in range(7)}
 HOSTILE: dict[str, dict[str, Any]] = {
     "references that multiply": LEVELS | {"l7": TEXT},
-    "unions that multiply": {name: {"anyOf": [each]} for name, each in LEVELS.items()},
+    "unions that multiply": {name: {"anyOf": [schema]} for name, schema in LEVELS.items()},
     "unions in a circle": {
         "l0": {"anyOf": [refer("l0"), refer("l1")]},
         "l1": {"anyOf": [refer("l0")]},
@@ -176,7 +176,7 @@ def test_only_addresses_of_the_web_are_linked(page: Page) -> None:
     """Such as that of a run in Flyte's console, which Flyte sends."""
     console = "https://flyte.example.com/v2/runs/x"
     addresses = [None, console, "javascript:alert(1)", "data:text/html,x", "//"]
-    make(page, "({ webLink }, all) => all.map((each) => `${webLink(each)} `)", addresses)
+    make(page, "({ webLink }, all) => all.map((url) => `${webLink(url)} `)", addresses)
     assert page.locator("main").inner_text().split() == ["null", console, "null", "null", "null"]
 
 
@@ -197,14 +197,14 @@ def test_a_name_is_told_apart_from_the_same_name_of_somebody_else(page: Page) ->
     )
     names = page.locator("main > bdi")
     expect(names).to_have_text([told for _, _, told in PEOPLE])  # once the first ones know the last
-    assert [each.get_attribute("title") for each in names.all()] == [each[0] for each in PEOPLE]
+    assert [name.get_attribute("title") for name in names.all()] == [who for who, *_ in PEOPLE]
 
 
 def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_is(
     page: Page,
 ) -> None:
     page = page.context.new_page()
-    (recipe,) = (each for each in RECIPES if each.title == "A second page")
+    (recipe,) = (recipe for recipe in RECIPES if recipe.title == "A second page")
     answers = {
         path.removeprefix("app"): text
         for path, text in recipe.files.items()
@@ -377,7 +377,7 @@ def test_questions_are_in_order_and_answers_are_what_they_are(page: Page) -> Non
     newest = question("newest", asked_at="2026-01-31T09:30:08.847Z")
     asked = ask(page, *answers, newest, question("older", asked_at="2026-01-31T09:30:08Z"))
     expect(asked.locator(".told")).to_have_text(["newest", "older", "4", "3", "2", "1", "0"])
-    words = [f"Somebody answered: {each}" for each in reversed(told.values())]
+    words = [f"Somebody answered: {value}" for value in reversed(told.values())]
     expect(asked.locator(".text")).to_have_text(words)
 
 

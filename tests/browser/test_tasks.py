@@ -293,34 +293,32 @@ def test_a_file_of_20_mb_is_chosen_or_dropped_and_its_task_counts_the_lines(
         expect(outputs).to_contain_text(told)
 
 
-def test_a_file_that_is_not_uploaded_says_why(files: Page, visit: Visit, tmp_path: Path) -> None:
+def test_a_file_that_is_not_uploaded_or_not_yet_says_so(
+    files: Page, visit: Visit, flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    text, progress = files.get_by_label("text URI"), files.get_by_role("progressbar", name="Upload")
+
+    def says(words: str, field: Locator = text) -> None:
+        expect(field).to_have_accessible_description(re.compile(words))
+
     sent: list[str] = []
     files.on("request", lambda request: sent.append(request.url))
     with (large := tmp_path / "large.csv").open("wb") as file:
         file.truncate(Limits().file_bytes + 1)
     files.locator("[type=file]").last.set_input_files(large)
-    too_large = re.compile("A file may have up to 100 MB")
-    expect(files.get_by_label("text URI")).to_have_accessible_description(too_large)
+    says("A file may have up to 100 MB")
     expect(files.locator("[type=file]").last).to_have_value("")
     assert not [url for url in sent if "/files" in url]
-    page = visit("victor", f"tasks/{TASKS}.count_lines")
-    choose(page, tmp_path / "small.csv")
-    refused = re.compile("The file was not uploaded: .*victor")
-    expect(page.get_by_label("text URI")).to_have_accessible_description(refused)
-
-
-def test_an_upload_that_goes_on_holds_the_run_back_and_a_typed_uri_ends_it(
-    files: Page, flyte: LocalFlyte, tmp_path: Path
-) -> None:
-    text, progress = files.get_by_label("text URI"), files.get_by_role("progressbar", name="Upload")
     with flyte.hang("CreateUploadLocation"):
         choose(files, tmp_path / "small.csv")
         expect(progress).to_be_visible()
         files.get_by_role("button", name="Run").click()
-        uploading = re.compile("The file is still being uploaded")
-        expect(text).to_have_accessible_description(uploading)
-        text.fill("s3://bucket/other.csv")
+        says("The file is still being uploaded")
+        text.fill("s3://bucket/other.csv")  # which ends it
         expect(progress).to_be_hidden()
         wait_until(lambda: not flyte.open_calls("CreateUploadLocation"))
     expect(text).to_have_value("s3://bucket/other.csv")
     expect(text).not_to_have_attribute("aria-invalid", "true")
+    page = visit("victor", f"tasks/{TASKS}.count_lines")
+    choose(page, tmp_path / "small.csv")
+    says("The file was not uploaded: .*victor", page.get_by_label("text URI"))

@@ -46,7 +46,7 @@ def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
     for number, action in enumerate(actions):
         name = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
         sent.append(json.dumps(default | name | {"parent": "a0" if number else None} | action))
-    body = "".join(f"event: action\ndata: {each}\n\n" for each in sent) + ends
+    body = "".join(f"event: action\ndata: {action}\n\n" for action in sent) + ends
     page.route(
         "**/actions/events*",
         lambda route: route.fulfill(body=body, content_type="text/event-stream"),
