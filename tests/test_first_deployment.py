@@ -75,18 +75,18 @@ def test_each_row_of_the_table_of_troubles_is_tried(default_project: Path) -> No
     page = (default_project / "docs" / "deploying.md").read_text("utf-8")
     section = page.split("\n## If the first deployment fails\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
-    assert rows == ["message", *dict.fromkeys(each.message for each in TROUBLES)]
+    assert rows == ["message", *dict.fromkeys(trouble.message for trouble in TROUBLES)]
 
 
 @pytest.mark.parametrize(
     "trouble",
     [
         pytest.param(
-            each,
-            id=each.message,
-            marks=() if each.environment is WITHOUT_DOCKER_IO else pytest.mark.weekly,
+            trouble,
+            id=trouble.message,
+            marks=[pytest.mark.weekly] * (trouble.environment is not WITHOUT_DOCKER_IO),
         )
-        for each in TROUBLES
+        for trouble in TROUBLES
     ],
 )
 def test_the_message_is_as_in_the_table(

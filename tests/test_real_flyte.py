@@ -4,7 +4,6 @@ No cluster is available here. A local Flyte stands in for one.
 """
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,31 +14,24 @@ from template import ROOT
 from local_flyte import LocalFlyte
 
 from .baking import BIN, Baker, clean_environment, run
-from .long_running import running
 
 pytestmark = pytest.mark.slow
 
 
 # With Union's rights they also run in test_readme.py, without the variables.
 @pytest.mark.weekly
-def test_the_projects_tests_run_against_another_flyte(baker: Baker, tmp_path: Path) -> None:
-    project, python = baker(tmp_path), BIN / "python"
-    flyte = [str(python), "-m", "local_flyte", "--flyte-only"]
-    with running(flyte, project, PYTHONPATH=str(project)) as server:
-        printed = server.wait_until_ready()
-        exports = re.findall(r"^ *export (\w+)=(.*)$", printed, re.MULTILINE)
-        tokens = dict(re.findall(r"^ *(alice|bob) +(\S+)", printed, re.MULTILINE))
-        variables = {name: shlex.split(value)[0] for name, value in exports}
-        (config,) = re.findall(r"flyte -c (\S+)", printed)
-        deploy = ["deploy", "tests/deployed_tasks.py", "env"]
-        run([BIN / "flyte", "-c", config, *deploy], project)
-        given = {
-            "FLYTE_TEST_ENDPOINT": variables["_U_EP_OVERRIDE"],
-            "FLYTE_TEST_TOKEN_ALICE": tokens["alice"],
-            "FLYTE_TEST_TOKEN_BOB": tokens["bob"],
-            "SSL_CERT_FILE": variables["SSL_CERT_FILE"],
-        }
-        said = run([python, "-m", "pytest", "tests"], project, **given)
+def test_the_projects_tests_run_against_another_flyte(
+    baker: Baker, local_flyte: LocalFlyte, tmp_path: Path
+) -> None:
+    project = baker(tmp_path)
+    local_flyte.deploy(project, "tests/deployed_tasks.py", "env")
+    given = {
+        "FLYTE_TEST_ENDPOINT": local_flyte.endpoint,
+        "FLYTE_TEST_TOKEN_ALICE": local_flyte.token("alice"),
+        "FLYTE_TEST_TOKEN_BOB": local_flyte.token("bob"),
+        "SSL_CERT_FILE": str(local_flyte.ca_file),
+    }
+    said = run([BIN / "python", "-m", "pytest", "tests"], project, **given)
     passed = re.search(r"(\d+) passed, (\d+) skipped", said)
     assert passed, said
     assert int(passed[1]) >= 40

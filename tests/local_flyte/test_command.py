@@ -272,6 +272,7 @@ def test_the_app_runs_on_the_flyte_of_a_config_as_its_person(
     deployment.write_text(text.replace("from app.tasks import task_env\n", ""))
     with started(there, "--flyte-only") as (flyte_command, printed):
         assert "names no tasks in depends_on" in printed
+        assert "\n  export _U_EP_OVERRIDE=dns:///127.0.0.1:" in printed
         people = re.findall(r"^  (\w+) +\S+  \((.*)\)$", printed, re.MULTILINE)
         assert [name for name, _ in people] == ["alice", "bob", "victor", "carol", "expired"]
         assert people[-1][1].startswith("is refused")
