@@ -53,6 +53,16 @@ def test_data_is_read_and_written_at_the_address_that_flyte_names(
     assert sent == {bearer("alice")}
 
 
+@pytest.mark.parametrize("scheme", ["https://", "", "dns:///"])
+def test_calls_to_a_cluster_share_a_connection(
+    alice: httpx.Client, local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str, scheme: str
+) -> None:
+    elsewhere.answers()
+    with local_flyte.cluster_at(elsewhere.address.replace("https://", scheme)):
+        ask(alice, greeting)
+    assert len({call["client"] for call in elsewhere.received}) == 1
+
+
 def test_nothing_is_sent_to_a_cluster_without_tls(
     *,
     alice: httpx.Client,

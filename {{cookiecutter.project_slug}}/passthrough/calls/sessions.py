@@ -19,14 +19,14 @@ def change_sessions() -> None:
     controlplane = sdk_object("flyte.remote._client.controlplane")
     create, kind = controlplane.create_session_config, controlplane.SessionConfig
     connect_kwargs = kind.connect_kwargs
-    clusters: dict[tuple[str, str], Any] = {}  # the sessions, by their address and Flyte's
+    sessions: dict[tuple[str, str], Any] = {}  # by the address that is asked for, and Flyte's
 
     def uncompressed(self: Any) -> dict[str, Any]:
         # A message then has its size in front, and small ones are sent sooner.
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
-        endpoint: str,
+        address: str,
         api_key: str | None = None,
         /,
         *,
@@ -38,21 +38,22 @@ def change_sessions() -> None:
                 "with an identity of its own the app would act as itself for everybody; initialise"
                 " Flyte with flyte.init_passthrough.aio()"
             )
-        if auth_endpoint:  # for a cluster
+        if flyte := auth_endpoint:  # the address is a cluster's
             # The open-source Flyte names its own host with http:// behind a TLS proxy.
-            if urlsplit(endpoint).netloc == urlsplit(auth_endpoint).netloc:
-                endpoint = auth_endpoint
-            if known := clusters.get((endpoint, auth_endpoint)):
+            if urlsplit(address).netloc == urlsplit(flyte).netloc:
+                address = flyte
+            if known := sessions.get((address, flyte)):
                 return known
         # No retries, and no HTTP client for signing in: loading its certificates takes 50 ms.
         unused = {"rpc_retries": None, "transport": httpx.AsyncBaseTransport()}
-        made = await create(endpoint, **(options | unused))
+        made = await create(address, **(options | unused))
         session = dataclasses.replace(
             made,
             interceptors=(CallerInterceptor(made.insecure),),
             http_client=pyqwest.Client(Transport(made.tls_ca_cert, made.insecure)),
         )
-        clusters[made.endpoint, auth_endpoint or made.endpoint] = session
+        asked = (address, flyte) if flyte else (made.endpoint, made.endpoint)
+        sessions[asked] = session
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:
