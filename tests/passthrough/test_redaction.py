@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
 from passthrough.calls.errors import TooLargeError
-from passthrough.calls.redaction import REDACTED, redact, safe_errors
+from passthrough.calls.redaction import REDACTED, redact, with_safe_errors
 from passthrough.http.logging_setup import LogFormatter, set_up_logging
 from passthrough.limits import DEFAULTS
 from passthrough.settings import Settings
@@ -43,12 +43,15 @@ LONG = "x" * 2 * DEFAULTS.error_chars
 
 def told(error: ConnectError, method: str = GET_DATA) -> Any:
     """Return what is raised instead of an error of the Connect client."""
+
+    async def fail() -> None:
+        raise error
+
     with (
         remote.auth_metadata(("authorization", f"Bearer {TOKEN}")),
         pytest.raises((ConnectError, asyncio.CancelledError)) as raised,
-        safe_errors(method),
     ):
-        raise error
+        asyncio.run(with_safe_errors(fail(), method))
     return raised.value
 
 

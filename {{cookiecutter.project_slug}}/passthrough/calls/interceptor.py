@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from .caller import forwarded_credentials
 from .errors import DeadlineExceededError
 from .large_lists import correct_filters, list_in_parts
-from .redaction import safe_errors
+from .redaction import with_safe_errors
 from .request_calls import request_calls
 
 Context = RequestContext[Any, Any]
@@ -45,13 +45,11 @@ class CallerInterceptor:
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         method = self._begin(ctx)
 
-        async def call() -> Any:
-            with safe_errors(method):
-                return await call_next(request, ctx)
+        def ask() -> Awaitable[Any]:
+            return with_safe_errors(call_next(request, ctx), method)
 
-        ask = call
         if re.match(r"Get|List|Select|User", name):
-            ask = functools.partial(_retry, call)
+            ask = functools.partial(_retry, ask)
         if name.startswith("List"):
             ask = functools.partial(list_in_parts, ask, request, ctx.method().output)
         if name in {"ListRuns", "ListActions"}:
@@ -80,8 +78,8 @@ class CallerInterceptor:
             while True:
                 try:
                     async with asyncio.timeout(seconds):
-                        with calls.include(), safe_errors(method):
-                            message = await anext(stream, None)
+                        with calls.include():
+                            message = await with_safe_errors(anext(stream, None), method)
                 except TimeoutError:
                     raise DeadlineExceededError(method) from None
                 if message is None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -13,6 +13,8 @@ from ..limits import limits
 from .caller import forwarded_credentials
 from .errors import TooLargeError
 from .request_calls import request_calls
+
+T = TypeVar("T")
 
 REDACTED = "***"
 MIN_SECRET_CHARS = 8
@@ -55,21 +57,20 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
-@contextmanager
-def safe_errors(method: str) -> Iterator[None]:
-    """Make errors of a call safe to show: short, without credentials or details.
+async def with_safe_errors(call: Awaitable[T], method: str) -> T:
+    """Make a call whose errors are safe to show: short, without credentials or details.
 
     Args:
-        method: The call, as ``service/method``. The errors have it as their attribute ``method``.
+        call: The call, not yet begun.
+        method: Its ``service/method``. The errors have it as their attribute ``method``.
 
     Raises:
         asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
     """
     try:
-        yield
+        return await call
     except ConnectError as error:
         cause = error.__cause__  # the SDK recognises a reset stream by it
-        error.__traceback__ = None  # this frame is in it, and refers to the error: a cycle
         if isinstance(cause, asyncio.CancelledError):
             # anyio recognises its own cancellations by their text. One without another behind it
             # would be in a cycle of anyio's, with all messages that its traceback refers to.
