@@ -69,12 +69,6 @@ def finished(api: httpx.Client, name: str) -> str:
     return phase
 
 
-def log_lines(page: Page) -> list[str]:
-    """Return the task's lines in the log on the page."""
-    shown = page.get_by_role("log").evaluate("log => log.textContent").splitlines()
-    return [line for line in shown if not line.startswith("[flyte]")]
-
-
 def check_harmless(page: Page) -> None:
     """Require that no text has become markup, or is wider than the window."""
     made = page.locator("main").locator("img, script, svg, iframe, [onerror], [href^=javascript]")

@@ -17,7 +17,7 @@ export function link(path, query = {}) {
 const names = new Map(); // of people, by their subjects
 
 /** What to call somebody; with their subject if another one has this name, or is in it. */
-export function nameOf(identity, otherwise = "nobody") {
+function nameOf(identity, otherwise = "nobody") {
   const { subject, name } = identity ?? {};
   if (subject && name) names.set(subject, name);
   const called = name || names.get(subject);
