@@ -173,22 +173,6 @@ def sync_keep(name: str) -> str:
     return str(next(lines))
 
 
-@router.get("/leftover-later")
-async def leave_a_task_that_calls_later() -> str:
-    async def later() -> None:
-        try:
-            await answered.wait()
-            heard.append((await remote.User.get.aio()).name())
-        except asyncio.CancelledError:
-            heard.append("cancelled")
-            raise
-
-    answered = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    kept.append((asyncio.create_task(later()), lambda: loop.call_soon_threadsafe(answered.set)))
-    return "answered"
-
-
 @router.get("/background")
 async def background(tasks: BackgroundTasks) -> str:
     async def after() -> None:
@@ -213,17 +197,6 @@ def test_an_unfinished_iterator_ends_with_the_request(
 ) -> None:
     assert alice.get(path.format(run=counting)).text
     all_is_quiet(local_flyte, "TailLogs")
-
-
-def test_a_task_that_outlives_its_request_cannot_call_flyte(
-    alice: httpx.Client, received: Received
-) -> None:
-    assert alice.get("/leftover-later").json() == "answered"
-    task, go_on = kept[0]
-    go_on()
-    wait_until(task.done)
-    assert heard == ["cancelled"]
-    assert received() == []
 
 
 def test_a_background_task_still_acts_as_the_caller(url: str) -> None:
