@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 MEGABYTE = 1_000_000
 WAIT = 1.0  # seconds, on a machine with two idle cores
-WORK = 0.024  # seconds that such a machine takes for `work`
+WORK = 0.024  # seconds that such a machine takes for the sum in `slowness`
 MEMORY = 250 * MEGABYTE  # at most, while they are served
 LEFT = 150 * MEGABYTE  # afterwards
 STREAM_SECONDS, QUIET_SECONDS = 1.0, 0.3  # that a stream is read, and that it is waited for more
@@ -168,13 +168,13 @@ def packed(stored: bytes) -> Answers:
 
 
 def slowness() -> float:
-    """Return how much slower this machine is now than two idle cores."""
+    """Return how much slower this machine is now than two idle cores: others may use them."""
     took = []
     for _ in range(5):
         began = time.perf_counter()
         sum(range(2_000_000))
         took.append(time.perf_counter() - began)
-    return max(1.0, min(took) / WORK)
+    return max(1.0, max(took) / WORK)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def nobody_else_notices(process: App) -> Iterator[None]:
             while not done.is_set():
                 waits.append(ask())
 
-        usually = max(ask() for _ in range(10))
+        slow, usually = slowness(), max(ask() for _ in range(10))
         process.forget_the_peak()
         before = process.memory("VmRSS")
         with ThreadPoolExecutor(1) as pool:
@@ -224,7 +224,7 @@ def nobody_else_notices(process: App) -> Iterator[None]:
     peak, left = (process.memory(name) - before for name in ("VmHWM", "VmRSS"))
     cost = f"{max(waits):.2f} s, usually {usually:.3f}; {peak=:,} {left=:,} bytes"
     print(cost)
-    assert max(waits) < WAIT * slowness() + usually, cost
+    assert max(waits) < WAIT * max(slow, slowness()) + usually, cost
     assert peak < MEMORY, cost
     assert left < LEFT, cost
 
