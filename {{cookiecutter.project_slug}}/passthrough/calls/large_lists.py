@@ -28,12 +28,10 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
         TooLargeError: An entry is too large, and Flyte's token does not tell how to go on after it.
     """
     calls, page = request_calls(), getattr(request, "request", request)
-    before = calls.received.bytes
     while True:
         try:
             return await call()
         except TooLargeError:
-            calls.received.bytes = before  # the page is not kept
             if page.limit > 1:
                 page.limit //= 2
                 continue

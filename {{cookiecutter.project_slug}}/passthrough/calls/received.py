@@ -46,6 +46,10 @@ class Received:
         if self.bytes > (most := limits().request_bytes):
             raise TooLargeError(f"Flyte sent more than {most} bytes for this")
 
+    def forget(self, size: int) -> None:
+        """Count these bytes no longer: their message is too large, and is not kept."""
+        self.bytes = max(0, self.bytes - size)
+
     @asynccontextmanager
     async def turn(self, size: int) -> AsyncGenerator[None]:
         """Wait until a message of this size may be read, in the block; it may be in any thread.

@@ -7,6 +7,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from ..limits import limits
+from .errors import TooLargeError
 from .received import LARGE_BYTES, check_size
 from .request_calls import request_calls
 
@@ -75,12 +76,13 @@ class _Content:
     """The content of a response of Flyte's, which is counted as the request's."""
 
     def __init__(self, response: pyqwest.Response) -> None:
-        self.received = request_calls().received
+        self.received, self.bytes = request_calls().received, 0
         self._chunks, self._ahead = aiter(response.content), bytearray()
 
     async def read(self, size: int) -> bytes:
         """Return the next bytes: as many as this, or all there are."""
         while len(self._ahead) < size and (chunk := await anext(self._chunks, None)) is not None:
+            self.bytes += len(chunk)
             self.received.add(len(chunk))
             self._ahead += chunk
         found = bytes(self._ahead[:size])
@@ -96,11 +98,15 @@ async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """
     async with response:
         content = _Content(response)
-        message = await content.read(LARGE_BYTES + 1)
-        async with content.received.turn(len(message)):
-            if len(message) > LARGE_BYTES:
-                message += await content.read(limits().answer_bytes)
-            check_size(len(message))
+        try:
+            message = await content.read(LARGE_BYTES + 1)
+            async with content.received.turn(len(message)):
+                if len(message) > LARGE_BYTES:
+                    message += await content.read(limits().answer_bytes)
+                check_size(len(message))
+        except TooLargeError:
+            content.received.forget(content.bytes)
+            raise
         yield message
 
 
