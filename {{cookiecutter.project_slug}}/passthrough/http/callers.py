@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 from collections import Counter
+from contextlib import ExitStack
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,7 +88,8 @@ class OpenRequests:
 class LargeBodies:
     """Middleware that counts the values in JSON bodies, and lets in two large ones at a time.
 
-    The turn ends with the response, or after a second.
+    A body is read when the app asks for it, which has then found its route, with the route's own
+    ``max_body_size``. The turn ends with the response, or after a second.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -101,22 +103,24 @@ class LargeBodies:
         if not any(name == b"content-type" and b"json" in value.lower() for name, value in sent):
             await self._app(scope, receive, send)
             return
-        unread = [await _whole_body(receive)]
+        is_read = False
 
-        async def replay() -> Message:
-            return unread.pop() if unread else await receive()
+        async def receive_whole() -> Message:
+            nonlocal is_read
+            if is_read:
+                return await receive()
+            is_read = True
+            message = await _whole_body(receive)
+            # An agent's message has had its turn when it makes a request.
+            if len(message.get("body", b"")) > LARGE and IS_PART not in scope:
+                end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
+                after.callback(end_turn)
+                timer = asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
+                after.callback(timer.cancel)
+            return message
 
-        # An agent's message has had its turn when it makes a request.
-        if len(unread[0].get("body", b"")) <= LARGE or IS_PART in scope:
-            await self._app(scope, replay, send)
-            return
-        end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
-        timer = asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)
-        try:
-            await self._app(scope, replay, send)
-        finally:
-            timer.cancel()
-            end_turn()
+        with ExitStack() as after:
+            await self._app(scope, receive_whole, send)
 
 
 async def _whole_body(receive: Receive) -> Message:
