@@ -206,6 +206,7 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
         ("GET", "/things", {"headers": {"Authorization": ""}}, 401),
         ("GET", "/things", {"headers": {f"X-{n}": "x" * 8000 for n in range(9)}}, 431),
         ("POST", "/things", {"content": bytes(LARGEST + 1)}, 413),  # which nobody reads
+        ("POST", "/things", {"content": bytes(LARGEST + 1), "headers": {"Authorization": ""}}, 401),
         ("GET", "/none", {}, 404),
         ("GET", "/events", {}, 200),
     ],

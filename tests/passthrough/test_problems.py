@@ -163,6 +163,11 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
 # The app's own errors
 
 
+def with_cause(error: Exception) -> Exception:
+    error.__cause__ = ConnectError(Code.NOT_FOUND, "the cause")
+    return error
+
+
 NO_TASK = "no such task t in project None, domain None"
 
 
@@ -181,7 +186,7 @@ NO_TASK = "no such task t in project None, domain None"
         (ConnectError(Code.UNAVAILABLE, "so"), 503, "so"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
         (ConnectError(Code.INTERNAL, "odd"), 502, "odd"),
-        (HTTPException(403, "not you"), 403, "not you"),
+        (with_cause(HTTPException(403, "not you")), 403, "not you"),
         (TooLargeError("larger"), 413, "larger"),
         # An owner's own function called `run` that is called wrongly is a bug.
         (TypeError("run() got multiple values for argument 'a'"), 500, None),

@@ -13,6 +13,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, Request, WebSocket, WebSocketDisconnect
 from flyte import remote
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 from websockets.sync.client import connect
 
 from app.routers import streams
@@ -25,6 +26,7 @@ from .faulty import connected, head
 from .support import build_app
 
 VIEWERS = 20
+LENGTH = (b"content-length", b"2")
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
@@ -246,6 +248,32 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])
     wait_until(lambda: heard == ["2", "ended"])
+
+
+async def waits_for_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
+    """A mounted app that lasts until the server says that its client has left."""
+    while (await receive()).get("more_body"):
+        pass
+    receives = scope["path"].endswith("/before")
+    last = asyncio.create_task(receive()) if receives else None
+    for _ in range(10):  # the loop's turns, in which messages begin to be received ahead
+        await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
+    await send({"type": "http.response.body", "body": b"ok"})
+    heard.append((await (last or receive()))["type"])
+
+
+@pytest.mark.parametrize("listen_after", [0.0, 3600.0])
+def test_an_app_hears_after_its_response_that_its_client_has_left(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, listen_after: float
+) -> None:
+    monkeypatch.setattr(client_module, "LISTEN_AFTER", listen_after)
+    app = build_app(router)
+    app.mount("/raw", waits_for_the_disconnect)
+    with serving(app) as url, client_of(url, "alice") as alice:
+        for number, when in enumerate(("/before", "/later")):
+            assert alice.get(f"/raw{when}").text == "ok"
+            wait_until(lambda count=number + 1: heard == ["http.disconnect"] * count)
 
 
 # Blocking calls

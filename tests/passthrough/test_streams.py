@@ -72,13 +72,13 @@ def test_a_further_attempt_is_an_event_also_after_a_pause(alice: httpx.Client) -
 def test_a_task_that_takes_too_long_is_answered_with_its_run_and_where_to_watch_it(
     short_timeout: httpx.Client,
 ) -> None:
-    answer = short_timeout.post("/tasks/tests.count")
+    answer = short_timeout.post("/tasks/tests.count?project=flytesnacks")
     assert answer.status_code == 504
     found = re.fullmatch(
         "this took too long; the run (.+) goes on: watch it at (.+)", answer.json()["detail"]
     )
     assert found
-    assert found[2] == f"/runs/{found[1]}/events"
+    assert found[2] == f"/runs/{found[1]}/events?project=flytesnacks"
     with acting_as("alice"):
         remote.Run.get(found[1]).abort()
     assert [*events(short_timeout.get(found[2]))][-1].id == "1-aborted"

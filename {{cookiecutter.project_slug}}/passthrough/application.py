@@ -88,7 +88,7 @@ class App(FastAPI):
             options: Passed on to FastAPI.
         """
         self.settings, self.public = settings, {*docs.PATHS, *public}
-        self._inner = [*middleware, Middleware(OpenRequests, settings), Middleware(LargeBodies)]
+        self._inner = [*middleware, Middleware(OpenRequests, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
             openapi_url=None,  # http/docs.py serves it
@@ -108,8 +108,9 @@ class App(FastAPI):
             *for_trusted_origins(self.settings),
             Middleware(Door, settings=self.settings, public=self.public),
             *self.user_middleware,
-            Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
             Middleware(ExceptPublic, self._inner),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=self.settings.largest_body),
+            Middleware(LargeBodies),
         ]
         return super().build_middleware_stack()
 

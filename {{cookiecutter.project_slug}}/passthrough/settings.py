@@ -166,12 +166,6 @@ class Settings(BaseModel):
     sign_in_url: Page | None = setting("SIGN_IN_URL", default=None)
     """Where people sign in; every 401 contains it."""
 
-    @property
-    def secret_headers(self) -> tuple[str, ...]:
-        """All headers, in lower case, that may hold a credential, besides Cookie."""
-        names = ("authorization", self.token_header or "", *self.credential_headers)
-        return tuple(name.lower() for name in names if name)
-
     @model_validator(mode="before")
     @classmethod
     def _an_explicit_endpoint_outranks_what_is_injected(cls, values: Any) -> Any:

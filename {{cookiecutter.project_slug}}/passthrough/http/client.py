@@ -66,12 +66,17 @@ class Client:
     async def _listen(self, ahead: asyncio.Queue[Message]) -> None:
         while not self.has_left:
             message = await self._next()
-            if self.has_left and not (self._is_receiving and ahead.empty()):
+            app_gets_it = self._is_receiving and ahead.empty()
+            if self.has_left and not app_gets_it:
                 self._scope.cancel()
             await ahead.put(message)
 
-    def stop_listening(self) -> None:
+    def may_leave(self) -> None:
         """Let what comes next, such as background tasks, go on after the client has left."""
         self._is_over = True
+
+    def stop_listening(self) -> None:
+        """Receive nothing more: the app has returned."""
+        self.may_leave()
         if self._listener:
             self._listener.cancel()

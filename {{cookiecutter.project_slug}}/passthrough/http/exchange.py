@@ -38,7 +38,7 @@ HEADERS = {
 """Added to every response that does not set them itself."""
 RAW_HEADERS = {name.encode(): value.encode() for name, value in HEADERS.items()}
 NO_CACHE = (b"cache-control", b"no-cache")
-"""Set by FastAPI on event streams; replaced, because it lets caches store them."""
+"""FastAPI sets it on event streams. It lets caches store a response, so it is replaced."""
 PART_BYTES = 256 * 1024  # of a body
 ENDED = (
     ClientDisconnect,
@@ -54,8 +54,9 @@ class Exchange:
     """Has the app answer a request, and ends it early if the request does.
 
     The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
-    An event stream also ends when the server is asked to stop; its start is held back until its
-    first event, and its end until the app returns, because the app may raise before either.
+    An event stream also ends when the server is asked to stop. Its start is sent with its first
+    event, so that an error before that is an ordinary problem. Its end is sent when the app has
+    returned, so that a later error is its last event.
     """
 
     def __init__(
@@ -65,22 +66,23 @@ class Exchange:
         self.status = 0
         """Of the response; 101 for a WebSocket; 0 before it has begun."""
         self.is_event_stream = False
-        self._request, self._send = scope, send
-        self._scope = anyio.CancelScope()
-        self.calls = RequestCalls(Deadline(timeout, self._scope), request_id)
-        self.client = Client(receive, self._scope, self.calls)
+        self._scope, self._send = scope, send
+        self._cancel_scope = anyio.CancelScope()
+        self.calls = RequestCalls(Deadline(timeout, self._cancel_scope), request_id)
+        self.client = Client(receive, self._cancel_scope, self.calls)
         self._held: list[Message] = []
 
     async def run(self, app: ASGIApp) -> BaseException | None:
         """Have the app answer; return the error that the client must still be told, if any."""
-        if self._request["type"] == "http":
+        if self._scope["type"] == "http":
             self.client.listen_later()
         try:
-            with self._scope:
+            with self._cancel_scope:
                 try:
-                    await app(self._request, self.client.receive, self.send)
+                    await app(self._scope, self.client.receive, self.send)
                 finally:
-                    self.stop_listening()
+                    self._let_go()
+                    self.client.stop_listening()
                     self.calls.end()
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
             return self._to_tell(error)
@@ -93,11 +95,13 @@ class Exchange:
             asyncio.CancelledError: The server cancels the request.
         """
         raised = _parts(error) if error else []
-        if bugs := [one for one in raised if not isinstance(one, ENDED)]:
-            return max(bugs, key=lambda one: not isinstance(one, (HTTPException, *FLYTE_ERRORS)))
+        if failures := [one for one in raised if not isinstance(one, ENDED)]:
+            expected = (HTTPException, *FLYTE_ERRORS)
+            bugs = [one for one in failures if not isinstance(one, expected)]
+            return (bugs or failures)[0]
         if self.client.has_left:
             return ClientDisconnect()
-        if self._scope.cancel_called:
+        if self._cancel_scope.cancel_called:
             return None if self.is_event_stream else TimeoutError()
         if error is None:
             has_answered = self.status or self.is_event_stream
@@ -128,7 +132,7 @@ class Exchange:
         elif kind == "websocket.close" and not self.status:
             self.status = 403  # which the server makes of it
         elif kind == "http.response.body" and not message.get("more_body"):
-            self.stop_listening()
+            self._let_go()
         if self.is_event_stream:  # whose end is not sent yet
             if not message.get("body"):
                 return
@@ -151,13 +155,13 @@ class Exchange:
         self.calls.deadline.remove()
         self.is_event_stream = content.startswith(b"text/event-stream")
         if self.is_event_stream:
-            cancelled_at_stop.add(self._scope)
+            cancelled_at_stop.add(self._cancel_scope)
         return {**start, "headers": headers}
 
-    def stop_listening(self) -> None:
+    def _let_go(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
-        cancelled_at_stop.discard(self._scope)
-        self.client.stop_listening()
+        cancelled_at_stop.discard(self._cancel_scope)
+        self.client.may_leave()
 
     async def end_events(self, last_event: bytes = b"") -> None:
         """Send the end of an event stream; it says so if the server stops before the app is done.
@@ -165,7 +169,7 @@ class Exchange:
         Raises:
             ClientDisconnect: The client has left.
         """
-        last = last_event or (COME_BACK if self._scope.cancel_called else b"")
+        last = last_event or (COME_BACK if self._cancel_scope.cancel_called else b"")
         await self._pass_on({"type": "http.response.body", "body": last})
 
     async def _pass_on(self, message: Message) -> None:
@@ -177,7 +181,7 @@ class Exchange:
             except (OSError, RuntimeError) as error:
                 # uvicorn and uvloop raise a RuntimeError, too, if the client has left: a
                 # WebSocket's always means that, HTTP's only if it says so.
-                is_http = self._request["type"] == "http"
+                is_http = self._scope["type"] == "http"
                 if isinstance(error, RuntimeError) and is_http and "closed" not in str(error):
                     raise
                 self.client.has_left = True

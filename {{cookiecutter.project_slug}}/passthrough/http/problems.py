@@ -16,6 +16,7 @@ from contextlib import suppress
 from http.client import responses
 from itertools import islice
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import flyte.errors
 import httpx
@@ -107,6 +108,12 @@ class Problem(BaseModel):
                 status, detail = 413, error.message
             case ConnectError():
                 status, detail = STATUS_OF_CODE.get(error.code, 502), error.message
+            case HTTPException():
+                status, detail = error.status_code, error.detail
+                if detail == "Content Too Large":  # Starlette's
+                    detail = "the body of the request is too large"
+                if not isinstance(detail, str):
+                    detail = json.dumps(jsonable_encoder(detail))
             case (
                 BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause)
                 # Starlette wraps what it would have answered, if the response has begun.
@@ -121,12 +128,6 @@ class Problem(BaseModel):
                 status = 502
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
-            case HTTPException():
-                status, detail = error.status_code, error.detail
-                if detail == "Content Too Large":  # Starlette's
-                    detail = "the body of the request is too large"
-                if not isinstance(detail, str):
-                    detail = json.dumps(jsonable_encoder(detail))
         title = responses.get(status, "Error")
         return cls(
             title=title,
@@ -149,7 +150,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
-    to the log only. Neither has a credential of the caller.
+    to the log only. What an endpoint says in an HTTPException is returned. None has a credential of the caller.
     """
     settings: Settings = connection.scope[SETTINGS]
     problem = Problem.of_exception(error)
@@ -157,21 +158,24 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
         problem.detail = redact(problem.detail)[: limits().error_chars]
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem)
-    if problem.status in {500, 501, 502, 503}:
+    if problem.status in {500, 501, 502, 503} and not isinstance(error, HTTPException):
         problem.detail = None
     if problem.status == 401:
         problem.sign_in = settings.sign_in_url
     if problem.status == 504 and (run := request_calls().run):
         what = (problem.detail or "this took too long").partition(";")[0]
-        problem.detail = f"{what}; the run {run} goes on{_where(connection.scope, run)}"
+        problem.detail = f"{what}; the run {run} goes on{_where(connection, run)}"
     return problem
 
 
-def _where(scope: Scope, run: str) -> str:
+def _where(connection: HTTPConnection, run: str) -> str:
     """Say where a run can be watched, if the app has such an endpoint."""
+    asked = connection.query_params
+    query = {name: asked[name] for name in ("project", "domain") if name in asked}
     with suppress(NoMatchFound):
-        path = scope["app"].url_path_for("run_events", name=run)
-        return f": watch it at {scope.get('root_path', '')}{path}"
+        path = connection.scope["app"].url_path_for("run_events", name=run)
+        path = f"{connection.scope.get('root_path', '')}{path}"
+        return f": watch it at {path}?{urlencode(query)}" if query else f": watch it at {path}"
     return ""
 
 
