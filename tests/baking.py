@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,6 @@ BIN = Path(sys.executable).parent
 """This environment has what a generated project needs; test_readme.py installs a project's own."""
 
 PROJECT = "{{cookiecutter.project_slug}}"
-
-# Two values for each free text that changes what is generated; all values of each choice.
-VARIANTS: dict[str, list[str]] = {
-    **{key: values for key, values in QUESTIONS.items() if isinstance(values, list)},
-    "credential_headers": ["", "X-Api-Key, X-Tenant"],
-}
-COMBINATIONS = [
-    {key: values[number % len(values)] for key, values in VARIANTS.items()}
-    for number in range(max(map(len, VARIANTS.values())))
-]
-"""Each value at least once."""
-
-
-def name_of(answers: Mapping[str, str]) -> str:
-    """Return a readable name for a combination of answers."""
-    return ",".join(value or "-" for value in answers.values())
 
 
 @dataclass(frozen=True)
@@ -143,9 +127,3 @@ def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text("utf-8")
     assert old in text, f"{file.name} has no {old!r}"
     file.write_text(text.replace(old, new), "utf-8")
-
-
-def texts(project: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path and the text of each file of a project."""
-    for name in files_in(project):
-        yield name, (project / name).read_text("utf-8")

@@ -5,6 +5,7 @@ import filecmp
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 from template import ROOT, copy_template, tracked_files
 
-from .baking import COMBINATIONS, PROJECT, Baker, files_in, name_of, texts
+from .baking import PROJECT, QUESTIONS, Baker, files_in
 from .test_prompts import load_hook
 
 # The template folder's files, under their generated names: no caches, and nothing missing.
@@ -24,6 +25,24 @@ FILES = {
 # Text of GitHub Actions and of Flyte that looks like Jinja.
 NOT_JINJA = re.compile(r"\$\{\{.*?\}\}|\{\{\.\w+\}\}")
 JINJA = re.compile(r"\{[{%#]|cookiecutter\.")
+
+
+# Two values for each free text that changes what is generated; all values of each choice.
+VARIANTS: dict[str, list[str]] = {
+    **{key: values for key, values in QUESTIONS.items() if isinstance(values, list)},
+    "credential_headers": ["", "X-Api-Key, X-Tenant"],
+}
+COMBINATIONS = [
+    {key: values[number % len(values)] for key, values in VARIANTS.items()}
+    for number in range(max(map(len, VARIANTS.values())))
+]
+"""Each value at least once."""
+
+
+def texts(project: Path) -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each file of a project."""
+    for name in files_in(project):
+        yield name, (project / name).read_text("utf-8")
 
 
 def expected_files(answers: dict[str, str]) -> list[str]:
@@ -39,7 +58,7 @@ def expected_files(answers: dict[str, str]) -> list[str]:
     return sorted(FILES - left_out)
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: ",".join(answers.values()))
 def test_every_answer(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> None:
     project = baker(tmp_path, **answers)
     assert files_in(project) == expected_files(answers)

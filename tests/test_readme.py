@@ -7,13 +7,7 @@ import sys
 
 import pytest
 
-from .walkthrough import (
-    Project,
-    clone,
-    code_block,
-    commit,
-    path_with_tools,
-)
+from .walkthrough import Project, clone, code_block, commit, path_with_tools
 
 pytestmark = pytest.mark.slow
 
