@@ -87,6 +87,15 @@ def test_a_watch_begins_anew_if_a_childs_notification_overtakes_its_parents_and_
     assert len({json.dumps(each) for each in told}) == len(told)
 
 
+def test_a_watch_that_is_closed_after_its_run_has_ended_is_over_at_once(
+    alice: httpx.Client, local_flyte: LocalFlyte, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended(family)
+    monkeypatch.delattr(watching, "REOPEN_SECONDS")  # waiting to open it again would fail
+    local_flyte.fail_next("WatchActions", Code.UNAVAILABLE, after=1)
+    assert "a0" in [each["name"] for each in changes(alice, family)]
+
+
 def test_details_are_fetched_ten_at_once(alice: httpx.Client, local_flyte: LocalFlyte) -> None:
     run = start("tests.ask", prompts=[str(number) for number in range(25)])
     wait_until(lambda: len(alice.get(f"/runs/{run}/conditions").json()) == 25)

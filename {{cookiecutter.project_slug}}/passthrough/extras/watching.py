@@ -236,4 +236,5 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
             is_cut = error.code is Code.UNAVAILABLE or "parent node" in str(error.message)
             if not (has_begun and is_cut):
                 raise
-        await asyncio.sleep(REOPEN_SECONDS)
+        if not has_ended:
+            await asyncio.sleep(REOPEN_SECONDS)
