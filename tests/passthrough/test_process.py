@@ -1,14 +1,11 @@
 """What the app changes in the process around it: what `prepare_the_process` lists, and no more."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 from passthrough.application import prepare_the_process
 
-from .support import environment
+from .support import run_python
 
 COMPARE = """
 import asyncio, gc, json, logging, os, signal, sys, threading
@@ -64,16 +61,7 @@ asyncio.run(main())
 
 
 def test_the_app_changes_five_things_of_its_process() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE],
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
     changed = ["SIGINT and SIGTERM", "DO_NOT_TRACK", "garbage collector", "what it skips"]
-    assert json.loads(done.stdout) == [*changed, "loggers", "flyte"]
+    assert json.loads(run_python(COMPARE).stdout) == [*changed, "loggers", "flyte"]
     listed = re.findall(r"^ +(\d)\. ", prepare_the_process.__doc__ or "", re.MULTILINE)
     assert listed == ["1", "2", "3", "4", "5"]

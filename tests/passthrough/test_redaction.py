@@ -3,10 +3,7 @@
 import asyncio
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from typing import Any
 
 import httpx
@@ -26,7 +23,7 @@ from passthrough.http.logging_setup import LogFormatter, set_up_logging
 from passthrough.limits import DEFAULTS
 from passthrough.settings import Settings
 
-from .support import build_app, environment
+from .support import build_app, run_python
 
 TOKEN = "a-token-of-somebody"
 
@@ -189,18 +186,10 @@ TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 "
 
 
 def printed(form: str, level: str) -> list[str]:
-    code = APP.format(token=TOKEN, form=form, level=level)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    assert "hidden" not in done.stderr
-    assert TOKEN not in done.stderr
-    return done.stderr.splitlines()
+    said = run_python(APP.format(token=TOKEN, form=form, level=level)).stderr
+    assert "hidden" not in said
+    assert TOKEN not in said
+    return said.splitlines()
 
 
 def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
