@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> App:
 
     app = App(
         settings,
-        public=page.PATHS,  # which need no credentials
+        public=page.PATHS,  # need no credentials; for more: {*page.PATHS, "/more"}
         title="{{ cookiecutter.project_slug }}",
         version="0.1.0",
         description="""{{ cookiecutter.__description_escaped }}""",

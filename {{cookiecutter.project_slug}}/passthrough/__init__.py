@@ -4,6 +4,22 @@
 be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a call to Flyte, and
 ``values`` to a value; ``extras`` has what the SDK lacks; ``agents`` makes tools of endpoints.
 
+What one asks first:
+
+- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, and those of the
+  documentation. Such requests have no caller, and no limits of one.
+- Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
+- Where is its deadline? `Deadline`, in ``calls/request_calls.py``: twice ``FLYTE_TIMEOUT`` until the
+  response begins. Then the endpoint is cancelled, its calls to Flyte end, and the answer is a 504.
+- Who notices that its client has left? ``http/client.py``; the endpoint and its calls end, too.
+- What does a 413 mean? That a body, or what Flyte has sent for the request, is too large:
+  ``docs/limits.md`` lists all of them, and what to do.
+- Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
+  that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
+- How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
+  calls ``flyte.run`` or ``flyte.rerun``, which ``calls/json_values.py`` changes.
+- Where do I add an endpoint? In ``app/routers``: the README shows how.
+
 The package knows of ``app/`` only ``app.main:app``, to pickle it, and the names of some endpoints,
 to point to them.
 """

@@ -34,8 +34,8 @@ def acting_as(request: HasHeaders, settings: Settings) -> Iterator[None]:
             run = await flyte.run.aio(task, ...)
 
     Credentials are found as in any request to the app, and each call has the same timeout. The
-    block has none, like a stream that has begun. At its end, calls that are still open are
-    cancelled; later ones are refused, also in tasks and threads that were started in the block.
+    block as a whole has none. At its end, calls that are still open are cancelled; later ones are
+    refused, also in tasks and threads that were started in the block.
 
     Don't ``yield`` in the block: a generator's next step may run elsewhere. Open a block for each.
 

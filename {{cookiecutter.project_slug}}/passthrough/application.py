@@ -169,7 +169,7 @@ def prepare_the_process(settings: Settings) -> None:
 
     These are all of the app's effects on the process around it:
 
-    1. About 45 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
+    1. Some 40 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM (``stopping.py``): streams end before the server stops.
     4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`): no text

@@ -79,9 +79,9 @@ PublicUrl = Annotated[str, rule(PUBLIC_URL, "https://host[:port][/prefix], witho
 Page = Annotated[str, rule(PAGE, "https://host[/path] or /path")]
 
 
-def setting(*names: str, **kwargs: Any) -> Any:
+def setting(*variables: str, **kwargs: Any) -> Any:
     """Declare a setting; the first of these environment variables that is set gives its value."""
-    return Field(validation_alias=AliasChoices(*names), **kwargs)
+    return Field(validation_alias=AliasChoices(*variables), **kwargs)
 
 
 class Settings(BaseModel):

@@ -38,7 +38,8 @@ async def upload_file(
     _: CallerDep,  # asks Flyte who it is before the file is read
     name: Annotated[str, Query(description="Its last part ends the URI.")] = "file",
 ) -> StoredFile:
-    """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
+    """Upload a file as the caller. Its URI can be the input of a task. The body is its content, and not of
+    the type JSON, which has other limits.
 
     Flyte keeps it as long as it keeps other uploads.
     """
