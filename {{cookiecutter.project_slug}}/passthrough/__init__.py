@@ -9,8 +9,8 @@ What one asks first:
 - What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, and those of the
   documentation. Such requests have no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
-- Where is its deadline? `Deadline`, in ``calls/request_calls.py``: twice ``FLYTE_TIMEOUT`` until the
-  response begins. Then the endpoint is cancelled, its calls to Flyte end, and the answer is a 504.
+- Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
+  ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
 - Who notices that its client has left? ``http/client.py``; the endpoint and its calls end, too.
 - What does a 413 mean? That a body, or what Flyte has sent for the request, is too large:
   ``docs/limits.md`` lists all of them, and what to do.

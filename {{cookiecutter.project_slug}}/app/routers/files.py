@@ -38,10 +38,9 @@ async def upload_file(
     _: CallerDep,  # asks Flyte who it is before the file is read
     name: Annotated[str, Query(description="Its last part ends the URI.")] = "file",
 ) -> StoredFile:
-    """Upload a file as the caller. Its URI can be the input of a task. The body is its content, and not of
-    the type JSON, which has other limits.
+    """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
 
-    Flyte keeps it as long as it keeps other uploads.
+    JSON has other limits: send it as `application/octet-stream`, too. Flyte keeps it as long as it keeps other uploads.
     """
     if request.headers.get("content-type", "").startswith("multipart/"):
         raise HTTPException(415, "send the file itself, such as with `curl --data-binary @file`")
