@@ -21,8 +21,8 @@ class Client:
     def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
         """Begin.
 
-        When the client leaves, the calls end. The scope is cancelled, too, unless the app is
-        receiving: then it gets the disconnect.
+        When the client leaves, the calls end. The scope is cancelled, too, unless the app of a
+        WebSocket is receiving: then it gets the disconnect.
         """
         self.has_left = False
         self._receive, self._scope, self._calls = receive, scope, calls
@@ -45,6 +45,9 @@ class Client:
         message = await self._receive()
         if message["type"].endswith(".disconnect") and not self._is_over:
             self.has_left = True
+            if message["type"] == "http.disconnect":
+                # Before the calls end: FastAPI takes a call's cancellation for one of its own.
+                self._scope.cancel()
             # The calls end now: the request can't end while one of its threads waits for them.
             self._calls.end()
         if message.get("more_body"):  # the deadline is for the response, once the body has come
