@@ -40,7 +40,8 @@ async def upload_file(
 ) -> StoredFile:
     """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
 
-    JSON has other limits: send it as `application/octet-stream`, too. Flyte keeps it as long as it keeps other uploads.
+    JSON has other limits: send it as `application/octet-stream`, too. Flyte keeps it as long as
+    other uploads.
     """
     if request.headers.get("content-type", "").startswith("multipart/"):
         raise HTTPException(415, "send the file itself, such as with `curl --data-binary @file`")
