@@ -1,7 +1,6 @@
 """Makes each call to Flyte as the request's caller."""
 
 import asyncio
-import functools
 import re
 import time
 import uuid
@@ -45,13 +44,13 @@ class CallerInterceptor:
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         method = self._begin(ctx)
 
-        def ask() -> Awaitable[Any]:
+        def call() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
 
-        if re.match(r"Get|List|Select|User", name):
-            ask = functools.partial(_retry, ask)
-        if name.startswith("List"):
-            ask = functools.partial(list_in_parts, ask, request, ctx.method().output)
+        def ask() -> Awaitable[Any]:
+            return _retry(call) if re.match(r"Get|List|Select|User", name) else call()
+
+        is_list, output = name.startswith("List"), ctx.method().output
         if name in {"ListRuns", "ListActions"}:
             correct_filters(request.request.filters)
         try:
@@ -59,7 +58,7 @@ class CallerInterceptor:
                 if name == "CreateRun":
                     calls.deadline.extend()
                 async with asyncio.timeout(calls.deadline.timeout):
-                    answer = await ask()
+                    answer = await (list_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
             raise DeadlineExceededError(method) from None
         finally:

@@ -57,7 +57,7 @@ def _change_inputs() -> None:
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}
-            literals = await translated(lambda todo: to_literals(kwargs, kinds, optional, todo))
+            literals = await translated(lambda budget: to_literals(kwargs, kinds, optional, budget))
             return await add_defaults(interface, (), custom_context, {}, literals)
         if unknown := unknown_inputs(kwargs, interface.inputs):  # the SDK would leave them out
             raise InvalidInputs(unknown)
@@ -107,7 +107,7 @@ def _change_outputs() -> None:
     async def outputs_to_native(interface: Any, outputs: Any) -> dict[str, Any]:
         shown = await _shown(outputs.proto_outputs)
         if not shown or not interface.outputs:
-            return {"o0": None}  # the SDK's own returns None here, which becomes (None,)
+            return {"o0": None}  # the SDK returns (None,) for a task without outputs
         return {name: shown.get(name) for name in interface.outputs}
 
     def new(cls: Any, pb2: Any, data: Any) -> Any:

@@ -3,7 +3,7 @@
 The SDK is made for one user per process. `make_safe` changes it once, when the app starts, in the
 few places that everything passes through; after that, use ``flyte.remote``, ``flyte.run`` and
 ``flyte.rerun`` as Flyte's documentation shows. The app does not start with a version of flyte that
-lacks one of the names in `SDK_NAMES`.
+lacks one of the names in `SDK_NAMES` and `REFUSED`.
 """
 
 import functools
@@ -96,7 +96,7 @@ def _change_lazy_tasks() -> None:
     lazy = sdk_object("flyte.remote._task:LazyEntity")
 
     async def fetch(self: Any) -> Any:
-        tasks, config = request_calls().tasks, initialised()
+        tasks, config = request_calls().fetched_tasks, initialised()
         key = (self, config.project, config.domain, forwarded_credentials())
         if key not in tasks:
             tasks[key] = await self._getter()

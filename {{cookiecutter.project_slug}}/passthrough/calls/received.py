@@ -1,4 +1,4 @@
-"""What Flyte sends for a request: it is counted, and large messages are read one by one."""
+"""What comes from Flyte, or other apps, for a request: it is counted, and what is large waits."""
 
 import asyncio
 import gc
@@ -17,10 +17,10 @@ _turns = Turns()
 
 
 class Received:
-    """Counts what one request has received from Flyte, and has its turns to read large messages.
+    """Counts what one request has received, and has its turns to read large messages.
 
-    A decoded message may take 60 times its size in memory. So one request of an event loop has a
-    turn at a time, until it has used the message: until it calls Flyte again, sends something to
+    A decoded message may take 60 times its size in memory. So in each event loop, one request at a
+    time may hold a large message: from reading it until it calls Flyte again, sends something to
     its client, or ends. The SDK has a loop of its own for calls from threads, so at most two large
     messages are in memory at once, besides those that an endpoint keeps for longer.
 
@@ -44,7 +44,7 @@ class Received:
         """
         self.bytes += size
         if self.bytes > (most := limits().request_bytes):
-            raise TooLargeError(f"Flyte sent more than {most} bytes for this")
+            raise TooLargeError(f"what was asked for has more than {most} bytes")
 
     def forget(self, size: int) -> None:
         """Count these bytes no longer: their message is too large, and is not kept."""
@@ -72,6 +72,7 @@ class Received:
         try:
             yield
         finally:
+            # Another call of this request may be waiting: it would wait for this one for ever.
             if self._waiting or self._has_ended:
                 self.release()
 
@@ -98,4 +99,4 @@ def check_size(size: int) -> None:
         TooLargeError: It is too large to be read.
     """
     if size > (most := limits().answer_bytes):
-        raise TooLargeError(f"a message from Flyte has more than {most} bytes")
+        raise TooLargeError(f"a message has more than {most} bytes")

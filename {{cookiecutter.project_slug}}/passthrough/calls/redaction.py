@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -21,7 +21,7 @@ MIN_SECRET_CHARS = 8
 """Shorter values of headers and cookies are words of other texts, too, and no credentials."""
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]+=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
-TOO_LARGE = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
+EXCEEDS_LIMIT = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
 
@@ -72,20 +72,26 @@ async def with_safe_errors(call: Awaitable[T], method: str) -> T:
     except ConnectError as error:
         cause = error.__cause__  # the SDK recognises a reset stream by it
         if isinstance(cause, asyncio.CancelledError):
-            # anyio recognises its own cancellations by their text. One without another behind it
-            # would be in a cycle of anyio's, with all messages that its traceback refers to.
-            cancelled = asyncio.CancelledError(*cause.args)
-            try:
-                raise cancelled from None
-            finally:
-                cancelled.__context__ = cause.with_traceback(None)
-                del cancelled
+            _cancel_again(cause)
         raise _safe(error, method) from cause
+
+
+def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
+    """Raise a cancellation again, with its text, by which anyio recognises its own."""
+    cancelled = asyncio.CancelledError(*cause.args)
+    try:
+        raise cancelled from None
+    finally:
+        # Without a context, anyio would put it into a cycle, with all messages that its traceback
+        # refers to. This comes after `raise`, which sets the context, too.
+        cancelled.__context__ = cause.with_traceback(None)
+        del cancelled  # this frame is in its traceback
 
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
     safe, text = error, redact(str(error.message or ""))[: limits().error_chars]  # may be a null
-    if error.code is Code.INTERNAL and method.endswith("/GetActionData") and TOO_LARGE.search(text):
+    reads_data = method.endswith("/GetActionData")
+    if error.code is Code.INTERNAL and reads_data and EXCEEDS_LIMIT.search(text):
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")

@@ -22,9 +22,10 @@ CALLS = 2
 class Deadline:
     """The time by which the response to a request must have begun.
 
-    A call to Flyte may take ``FLYTE_TIMEOUT``, and a response twice that to begin. When a run is
-    started there is as much time again, because the caller must learn that it was. The deadline is
-    removed when the response has begun, or when an agent's tool call makes a request of its own.
+    A call to Flyte may take ``FLYTE_TIMEOUT``, and a response twice that to begin. The time begins
+    anew with each part of a body before its last, and when a run is started, because the caller
+    must learn that it was. The deadline is removed when the response has begun, or when an agent's
+    tool call makes a request of its own.
     """
 
     def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:
@@ -65,8 +66,7 @@ class RequestCalls:
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.sender = Sender()
         self.received = Received(self.sender)
-        self.tasks: dict[Any, remote.TaskDetails] = {}
-        """Those that have been fetched."""
+        self.fetched_tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0
         """Total time spent in calls with a single answer."""
         self.left_out = 0
@@ -95,7 +95,7 @@ class RequestCalls:
         """Close a stream after the block, or if the request ends while nobody is reading it."""
 
         async def close() -> None:
-            with suppress(RuntimeError):  # whoever is reading is cancelled
+            with suppress(RuntimeError):  # it is being read: `include` cancels the reader
                 await messages.aclose()
 
         with self._ending(lambda: asyncio.create_task(close())):
@@ -104,7 +104,7 @@ class RequestCalls:
 
     @contextmanager
     def _ending(self, end: Callable[[], object]) -> Iterator[None]:
-        """Call this in the current event loop if the request ends while it is in the block."""
+        """While in the block, `end` also calls this, in the event loop that has entered it."""
         self._open.append(entry := (asyncio.get_running_loop(), end))
         try:
             yield

@@ -1,4 +1,4 @@
-"""How calls to Flyte are sent, and their answers received."""
+"""How calls to Flyte, and to other apps, are sent, and their answers received."""
 
 from collections.abc import AsyncGenerator
 
@@ -73,7 +73,7 @@ def require_tls(url: str) -> None:
 
 
 class _Content:
-    """The content of a response of Flyte's, which is counted as the request's."""
+    """The content of a response, whose bytes count for the request that made the call."""
 
     def __init__(self, response: pyqwest.Response) -> None:
         self.received, self.bytes = request_calls().received, 0
@@ -100,6 +100,7 @@ async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
         content = _Content(response)
         try:
             message = await content.read(LARGE_BYTES + 1)
+            # More than LARGE_BYTES have come only if it is large.
             async with content.received.turn(len(message)):
                 if len(message) > LARGE_BYTES:
                     message += await content.read(limits().answer_bytes)
