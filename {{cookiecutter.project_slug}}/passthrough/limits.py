@@ -25,12 +25,14 @@ class Limits:
     agent_result_seconds: float = 5.0
     """For reading what an endpoint streams, as a tool."""
     answer_bytes: int = 5_000_000
-    """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
+    """Of one message of Flyte's, or of another app's: Flyte's inputs and outputs have up to 2 MiB
+    each. Beyond: 413."""
     request_bytes: int = 8_000_000
-    """Of all that Flyte sends for a request, between two messages to its client. Beyond: 413."""
+    """Of all that comes for a request from Flyte, or from other apps, between two messages to its
+    client. What is refused as too large does not count. Beyond: 413."""
     values: int = 250_000
-    """In a body. Beyond: 413. Inputs may have as many, and twice as many in unions, beyond: 422; of
-    outputs with more, a reference of the kind "too large" is shown."""
+    """In a JSON body. Beyond: 413. A translation may take twice as many, because a value of a union
+    is tried as several types. Beyond: 422 for inputs, a reference instead of an output."""
     levels: int = 30
     """Of nesting, of a value or a type. Beyond: 422, or a reference instead of the value."""
     text_chars: int = 20_000

@@ -134,44 +134,44 @@ class Agents:
 
 
 class InnerRequest:
-    """A request to the app, and its client, who leaves with what has come in time."""
+    """A request to the app, and its client, who is done with what has come in time."""
 
     def __init__(self, body: bytes) -> None:
         self._status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
         self._unread = [body]
-        self._left = asyncio.Event()
+        self._done = asyncio.Event()
 
     async def run(self, app: App, scope: Scope) -> None:
         """Let the app answer the request."""
         await app(scope, self._receive, self._send)
-        if not self._left.is_set():
+        if not self._done.is_set():
             self._status = 500  # the response broke off
-            self._left.set()
+            self._done.set()
 
     async def result(self) -> dict[str, Any]:
         """Wait for the response, or as much of it as comes in time, and return it as a result."""
         try:
-            await self._left.wait()
+            await self._done.wait()
         finally:
-            self._left.set()  # also if the agent leaves
+            self._done.set()  # also if the agent leaves
         return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
 
     async def _receive(self) -> Message:
         if self._unread:
             return {"type": "http.request", "body": self._unread.pop()}
-        await self._left.wait()
+        await self._done.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if self._left.is_set():
+        if self._done.is_set():
             raise OSError("the agent reads no more of this")
         if message["type"] == "http.response.start":
             self._status, self._headers = message["status"], Headers(raw=message["headers"])
             seconds = limits().agent_result_seconds
-            asyncio.get_running_loop().call_later(seconds, self._left.set)
+            asyncio.get_running_loop().call_later(seconds, self._done.set)
             return
         read, most = self._body + message.get("body", b""), limits().agent_result_bytes
         self._body = read[:most]
         self._is_whole = read == self._body and not message.get("more_body")
         if self._is_whole or len(read) > most:
-            self._left.set()
+            self._done.set()

@@ -73,8 +73,9 @@ async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetai
 async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     """Run the block for what it may add to an answer, which is given in any case.
 
-    It is left when this time is over or the request's, when the server is asked to stop, or when
-    Flyte fails: its errors are swallowed, also that the caller may not do it.
+    It is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's deadline,
+    when the server is asked to stop, or when Flyte fails: its errors are swallowed, also that the
+    caller may not do it.
     """
     calls = request_calls()
     left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer

@@ -15,7 +15,7 @@ from ..limits import limits
 
 T = TypeVar("T")
 
-TEXT = 32  # characters that count as much as a node
+CHARS_OF_NODE = 32  # as many count as much as a node
 IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
 THREADS = CapacityLimiter(2)
 TOO_LARGE = "too large, or nested too deep"
@@ -45,7 +45,7 @@ class Budget:
         Raises:
             TooComplexError: It is nested deeper than ``Limits.levels``, or no nodes are left.
         """
-        self._left -= 1 + size // TEXT
+        self._left -= 1 + size // CHARS_OF_NODE
         if depth > self._levels:
             raise TooComplexError
         if self._left < 0:
@@ -68,7 +68,7 @@ async def translated(translate: Callable[[Budget], T]) -> T:
 
 
 def check_json(value: Any) -> None:
-    """Check parsed JSON: a body, or a message of an agent's, which has inputs some levels deep.
+    """Check parsed JSON, in which a task's inputs may be some levels deep.
 
     Raises:
         ValueError: It is nested too deep, or has a number such as 1e400: infinity in Python.

@@ -142,10 +142,7 @@ def _attempt(steps: Steps, most: int) -> tuple[Literal | None, list[Error]]:
 
 
 class Converter:
-    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up.
-
-    A part of a dataclass or of a model, which Flyte stores as a whole, has `NOTHING` for a literal.
-    """
+    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up."""
 
     def __init__(self, budget: Budget) -> None:
         self._spend, self._spend_on = budget.spend, budget.spend_on
@@ -156,7 +153,10 @@ class Converter:
         return self._literal(value, self._schemas.of_type(kind), (name,), 1)
 
     def _literal(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
-        """Convert a value. ``made`` is the literal, unless Flyte stores the value as a whole."""
+        """Return the literal of a value, or None if something is wrong.
+
+        It is `NOTHING` for a part of a dataclass or of a model, which Flyte stores as a whole.
+        """
         made: Literal | None = None
         value = _as_json(value, schema.kind)
         if "anyOf" not in schema:  # each variant is charged
@@ -195,6 +195,7 @@ class Converter:
         for of in variants:
             literal, _ = _attempt(self._variant(value, of, at, depth + 1), 1)
             if literal is not None:
+                # In a dataclass or a model, the first variant that accepts the value will do.
                 is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
                 if is_exact and value not in NOT_FINITE:
                     return literal
