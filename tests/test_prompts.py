@@ -37,8 +37,7 @@ REFUSED = {
     "flyte_project": f"|My Project|a/b|{'p' * 64}",
     "flyte_domain": 'dev_1|-dev|dev"|None',
     "credential_headers": 'X Api Key|X-Api-Key:|X-"Key|X-Clé|X-Key,,X-Other|X-Key, x-key|X-*|,'
-    "|Authorization|COOKIE|Connection|Transfer-Encoding|X-Ok, Content-Length|grpc-timeout"
-    "|Connect-Protocol-Version|Proxy-Foo|HTTP2-Settings|a, b, a|A,b,a",
+    "|X-Ok, Content-Length|a, b, a|A,b,a",
     "python_version": "3.10|3.130|3.13\n",
     "page": "maybe|",
     "license": "GPL",
@@ -144,50 +143,37 @@ def test_a_header_is_refused_if_and_only_if_the_app_would_not_start_with_it(
     assert (problems(hook, credential_headers=name) == []) == started
 
 
-WITH_PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="needs Linux's /proc")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ("author={{ 'Ada' }}", "would be run as a template"),
-        *((f'{key}="; import os', f"  {key}: leave it out") for key in PRIVATE),
-        pytest.param(*("nothing=a", "nothing: there is no such question"), marks=WITH_PROC),
-        ("project_slug=a/b", "Name of the app and its folder: 'a/b'"),
-    ],
-)
 def test_a_wrong_answer_on_the_command_line_is_refused_and_leaves_no_folder(
-    wrong: str, message: str, baker: Baker, tmp_path: Path
+    baker: Baker, tmp_path: Path
 ) -> None:
     """Cookiecutter renders answers, ignores unknown names, and leaves a folder of a/b."""
+    wrong = {
+        "project_slug=a/b": "  Name of the app and its folder: 'a/b'",
+        "author={{ 'Ada' }}": "would be run as a template",
+        **{f'{key}="; import os': f"  {key}: leave it out" for key in PRIVATE},
+    }
+    if Path("/proc").exists():
+        wrong["nothing=a"] = "  nothing: there is no such question"
     command: list[str | Path] = [sys.executable, "-m", "cookiecutter", "--no-input"]
-    command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path]
-    command += ["flyte_domain=dev_1", wrong]
+    command += ["--config-file", baker.config(), baker.template, "--output-dir", tmp_path, *wrong]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     told, _, rest = refused.stderr.partition("ERROR: Stopping generation")
     assert told.startswith("\nNothing was generated. Please change:\n")
-    assert message in told
-    assert "  Flyte domain: 'dev_1'\n" in told  # all problems at once
+    assert [message for message in wrong.values() if message not in told] == []
     assert "pre_gen_project.py" not in rest
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("ci", "Jenkins"), ("python_version", '3.13"\n      - run: "x')]
-)
 def test_a_choice_in_a_replay_file_that_is_none_is_refused(
-    key: str, value: str, baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    baker: Baker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    baker(tmp_path / "first")
-    replay = baker.scratch / "replay" / f"{baker.template.name}.json"
-    context = json.loads(replay.read_text("utf-8"))
-    context["cookiecutter"][key] = value
-    changed, output = tmp_path / "changed.json", tmp_path / "refused"
-    changed.write_text(json.dumps(context), "utf-8")
+    answers = DEFAULTS | PRIVATE | {"python_version": '3.13"\n      - run: "x'}
+    replay, output = tmp_path / "replay.json", tmp_path / "refused"
+    replay.write_text(json.dumps({"cookiecutter": answers}), "utf-8")
     options = {"output_dir": str(output), "config_file": str(baker.config())}
     with pytest.raises(FailedHookException):
-        cookiecutter(str(baker.template), replay=str(changed), **options)
+        cookiecutter(str(baker.template), replay=str(replay), **options)
     assert "choose one of: " in capfd.readouterr().err
     assert not list(output.iterdir())
 
