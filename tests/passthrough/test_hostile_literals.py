@@ -169,8 +169,8 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
 @pytest.fixture(autouse=True, scope="module")
 def whatever_is_imported_once_is_imported() -> None:
     kind = LiteralType(simple=SimpleType.DURATION)
-    inputs_schema(interface_of(a=kind))
-    to_json(to_literals({"a": "PT1S"}, {"a": kind}).items())
+    inputs_schema(interface_of(a=kind), (), Budget())
+    to_json(to_literals({"a": "PT1S"}, {"a": kind}, (), Budget()).items())
 
 
 @pytest.mark.parametrize("name", LITERALS)
@@ -180,7 +180,7 @@ def test_a_hostile_literal_is_shown_without_side_effects(name: str) -> None:
     with only_data():
         shown = to_json([("a", literal)])["a"]
     with only_data():
-        schema = inputs_schema(interface_of(a=SIMPLE), [default])
+        schema = inputs_schema(interface_of(a=SIMPLE), [default], Budget())
     assert len(as_sent([shown, schema])) < 4 * MEBIBYTE
     assert schema["required"] == []
     if isinstance(expected, dict) and "kind" in expected:
@@ -299,7 +299,7 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
     kind = TYPES[name]
     interface = interface_of(a=kind)
     with only_data():
-        schema = inputs_schema(interface)
+        schema = inputs_schema(interface, (), Budget())
     sent = as_sent(schema)
     assert len(sent) < MEBIBYTE
     assert "pattern" not in sent.replace(CODE, "")
@@ -308,7 +308,7 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
     assert sent.count('"$ref": "') == sent.count('"$ref": "#/$defs/')
     for value in VALUES:
         with only_data(), suppress(InvalidInputs):
-            to_literals({"a": value}, {"a": kind})
+            to_literals({"a": value}, {"a": kind}, (), Budget())
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_hostile_type_is_described_and_takes_any_value_without_side_effects(na
 )
 def test_a_value_is_too_large_if_its_type_makes_it_so(name: str, value: Any) -> None:
     with pytest.raises(InvalidInputs, match="too large"):
-        to_literals({"a": value}, {"a": TYPES[name]})
+        to_literals({"a": value}, {"a": TYPES[name]}, (), Budget())
 
 
 def test_a_map_is_shown_in_the_order_of_its_names() -> None:
@@ -333,7 +333,9 @@ def test_a_map_is_shown_in_the_order_of_its_names() -> None:
     literals = dict.fromkeys(shuffled, INTEGER)
     for literal in (Literal(map={"literals": literals}), generic(dict.fromkeys(shuffled, 1))):
         assert [*to_json([("a", literal)])["a"]] == names
-    of = inputs_schema(interface_of(a=struct({"properties": {key: {} for key in shuffled}})))
+    of = inputs_schema(
+        interface_of(a=struct({"properties": {key: {} for key in shuffled}})), (), Budget()
+    )
     assert [*of["properties"]["a"]["properties"]] == names
 
 

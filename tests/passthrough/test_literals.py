@@ -23,6 +23,7 @@ from google.protobuf import struct_pb2
 from pydantic import BaseModel, Field, create_model
 
 from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals
+from passthrough.values.budget import Budget
 
 from ..value_table import Color, Point
 from .support import as_a_task_reads
@@ -145,7 +146,7 @@ def type_of(kind: Any) -> LiteralType:
 
 
 def to_literal(given: Any, kind: Any) -> Literal:
-    return to_literals({"a": given}, {"a": type_of(kind)})["a"]
+    return to_literals({"a": given}, {"a": type_of(kind)}, (), Budget())["a"]
 
 
 def as_the_sdk(value: Any, kind: Any) -> Literal:
@@ -184,7 +185,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
         NamedParameter(name="g", parameter=Parameter(default=as_the_sdk(b"x", bytes))),
         NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int))),
     ]
-    schema = inputs_schema(task, defaults)
+    schema = inputs_schema(task, defaults, Budget())
     assert [*schema["properties"]] == ["a", "c", "d", "e", "f", "h", "i", "g", "b"]
     integer = {"type": "integer", "format": "int64"}
     assert schema == {
@@ -221,13 +222,14 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
 @pytest.mark.parametrize(("number", "is_kept"), [(2**53 - 1, True), (2**53, False)])
 def test_a_default_is_left_out_if_it_may_have_been_rounded(number: int, is_kept: bool) -> None:
     of = struct({"properties": {"x": {"type": "integer", "default": number}}})
-    schema = inputs_schema(interface_of(a=of))["properties"]["a"]
+    schema = inputs_schema(interface_of(a=of), (), Budget())["properties"]["a"]
     assert ("default" in schema["properties"]["x"]) == is_kept
 
 
 def test_references_in_a_schema_stay_references() -> None:
     kinds = {"a": Tree, "b": Owner, "c": Tree, "d": Wall}
-    schema = inputs_schema(interface_of(**{name: type_of(kind) for name, kind in kinds.items()}))
+    interface = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})
+    schema = inputs_schema(interface, (), Budget())
     pet = {"title": "Pet", "anyOf": [{"$ref": "#/$defs/2"}, {"$ref": "#/$defs/3"}]}
     assert schema["properties"]["b"]["properties"] == {"pet": pet}
     assert schema["properties"]["a"] == {"$ref": "#/$defs/1"}

@@ -25,7 +25,8 @@ class DeclaredType:
 
 def change_values() -> None:
     """Turn stored values into JSON and nothing else, and open nothing that they refer to."""
-    _change_types()
+    # The SDK would make Python types of what a task declares.
+    sdk_object("flyte.types:TypeEngine").guess_python_type = DeclaredType
     _change_inputs()
     _change_reruns()
     _change_outputs()
@@ -35,15 +36,6 @@ def kinds_of(interface: Any) -> dict[str, LiteralType]:
     """Return the declared types of a remote task's inputs, or none if the task is the app's own."""
     types = interface.get_input_types()
     return {name: of.kind for name, of in types.items() if isinstance(of, DeclaredType)}
-
-
-def _change_types() -> None:
-    """Make no Python types of what a task declares."""
-
-    def guess_python_type(_: Any, flyte_type: LiteralType) -> Any:
-        return DeclaredType(flyte_type)
-
-    sdk_object("flyte.types:TypeEngine").guess_python_type = classmethod(guess_python_type)
 
 
 def _change_inputs() -> None:

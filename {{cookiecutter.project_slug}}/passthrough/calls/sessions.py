@@ -52,8 +52,7 @@ def change_sessions() -> None:
             interceptors=(CallerInterceptor(made.insecure),),
             http_client=pyqwest.Client(Transport(made.tls_ca_cert, made.insecure)),
         )
-        asked = (address, flyte) if flyte else (made.endpoint, made.endpoint)
-        sessions[asked] = session
+        sessions[(address, flyte) if flyte else (made.endpoint, made.endpoint)] = session
         return session
 
     async def get_or_compute(_: Any, __: Any, factory: Callable[[], Awaitable[Any]]) -> Any:

@@ -93,8 +93,8 @@ def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
 def to_literals(
     values: Mapping[str, Any],
     kinds: Mapping[str, LiteralType],
-    optional: Collection[str] = (),
-    budget: Budget | None = None,
+    optional: Collection[str],
+    budget: Budget,
 ) -> dict[str, Literal]:
     """Convert JSON values, and Python values that Pydantic writes as JSON, to a task's inputs.
 
@@ -107,7 +107,7 @@ def to_literals(
     Raises:
         InvalidInputs: With all errors, but at most ``Limits.errors``.
     """
-    converter, most = Converter(budget or Budget()), limits().errors
+    converter, most = Converter(budget), limits().errors
     literals: dict[str, Literal] = {}
     errors = unknown_inputs(values, kinds)
     for name, kind in kinds.items():

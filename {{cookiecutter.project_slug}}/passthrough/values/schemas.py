@@ -71,15 +71,12 @@ KEYWORDS: Mapping[str, tuple[type, ...]] = {
 
 
 def inputs_schema(
-    interface: TypedInterface,
-    defaults: Iterable[NamedParameter] = (),
-    budget: Budget | None = None,
+    interface: TypedInterface, defaults: Iterable[NamedParameter], budget: Budget
 ) -> dict[str, Any]:
     """Return the schema of an object with a task's inputs; those with a default are optional.
 
     Those come last, in the task's order. Flyte does not keep the order of the others.
     """
-    budget = budget or Budget()
     literals = {
         named.name: named.parameter.default
         for named in defaults
