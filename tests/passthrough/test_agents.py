@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
-import jsonschema
 import pytest
 from connectrpc.errors import ConnectError
-from fastapi import APIRouter, Form, Header, HTTPException, Request, Response, WebSocket
+from fastapi import APIRouter, Form, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from flyteidl2.auth import auth_service_pb2
@@ -66,11 +65,6 @@ class Note(BaseModel):
     text: str | None = "nothing"
 
 
-@router.websocket("/echo/{text}")
-async def echo_socket(websocket: WebSocket, text: str) -> None:
-    """Not a tool, and not in the way of one."""
-
-
 @router.get("/echo/{text}")
 async def echo(text: str, request: Request) -> dict[str, Any]:
     return {"text": text, "query": str(request.query_params)}
@@ -93,16 +87,6 @@ async def put_note(
     return [project, text, note, author, sorted(request.query_params.items())]
 
 
-@router.get("/items/{number:int}", include_in_schema=False)
-async def item_by_number(number: int) -> int:
-    return number
-
-
-@router.get("/items/{number}")
-async def item_by_name(number: str) -> str:
-    return number
-
-
 @router.get("/headers/all")
 async def see_headers(
     request: Request,
@@ -120,16 +104,13 @@ async def make(number: int, things: list[Thing], *, loud: bool = False) -> list[
     return [*things, Thing(text=f"{number} {loud}")]
 
 
-async def half() -> AsyncIterator[str]:
-    yield "half"
-    raise ValueError("no other half")
+@router.get("/half")
+async def break_off() -> Response:
+    async def half() -> AsyncIterator[str]:
+        yield "half"
+        raise ValueError("no other half")
 
-
-@router.get("/responses/{kind}")
-async def respond(kind: str) -> Response:
-    if kind == "half":
-        return StreamingResponse(half(), media_type="text/plain")
-    raise HTTPException(401, "the other service says no")
+    return StreamingResponse(half(), media_type="text/plain")
 
 
 @router.post("/new/thing")
@@ -221,7 +202,6 @@ async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(
         assert tool.title == operation["summary"]
         assert tool.description == operation.get("description", "")
         schema = tool.input_schema
-        jsonschema.Draft202012Validator.check_schema(schema)
         used = {*re.findall(r'"#/\$defs/(.+?)"', json.dumps(schema))}
         assert used == schema.get("$defs", {}).keys()
         assert "#/components" not in json.dumps(schema)
@@ -253,9 +233,7 @@ def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
         *[("echo", {"text": text}) for text in ("a/twice", "../me", "", None, ["a"], {"a": 1})],
         ("echo", {}),
         ("make", {"number": 3, "loud": {"true": 1}, "body": []}),
-        ("item_by_name", {"number": "5"}),
         ("catch_all", {"anything": "mcp"}),  # itself
-        ("catch_all", {"anything": ".well-known/oauth-protected-resource/mcp"}),
     ]
     for tool, arguments in cases:
         refused = answer(agent(tool, **arguments), is_error=True)
@@ -272,13 +250,11 @@ def test_no_argument_is_a_credential(agent: Agent) -> None:
     assert not {"accept", "accept-encoding", "content-type"} & seen.keys()
 
 
-def test_a_body_is_sent_by_its_fields_or_as_a_whole_with_as_many_bytes(agent: Agent) -> None:
+def test_a_body_is_sent_by_its_fields_or_as_a_whole(agent: Agent) -> None:
     things = [{"text": "a", "more": [{"text": "b", "more": []}]}]
     made = answer(agent("make", number=3, loud=True, body=things))
     assert made == [*things, {"text": "3 True", "more": []}]
     assert answer(agent("make_thing")) == {"text": "", "more": []}
-    _, is_error = agent("make_thing", text="語" * 80_000)
-    assert not is_error
     nobody = {"author": None, "text": None}
     assert answer(agent("make_if_given", **nobody)) == nobody
     assert answer(agent("make_if_given")) is None
@@ -305,47 +281,28 @@ END, ANEW = "This is the end.", "This is not the end: another call begins anew."
 AFTER_1 = "This is not the end: call again with last_event_id=1."
 
 
-def test_an_agent_runs_a_task_waits_reads_and_aborts(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> None:
     greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
     run = answer(agent("run_task", **greeting))
     assert run["outputs"] == {"o0": "Hello, Ada."}
-    assert run["executed_by"]["subject"] == "alice-subject"
-    read = answer(agent("get_run_io", name=run["name"]))
-    assert read["inputs"] == {"name": "Ada", "excited": False}
     (log, end), _ = agent("run_logs", name=run["name"])
     assert "greeting Ada" in log.splitlines()
     assert end == END
     listed = answer(agent("list_runs", phase=["succeeded", "failed"], limit=9))
     assert run["name"] in [each["name"] for each in listed]
-    run = answer(agent("run_task", name=f"{TASKS}.count", inputs={"to": 9999}))
-    with monkeypatch.context() as patch:
-        patch.setattr(Settings, "limits", Limits(agent_result_seconds=1.0))
-        (action, more), _ = agent("watch_actions", name=run["name"])
-    assert json.loads(action.splitlines()[0].removeprefix("action: "))["name"] == "a0"
-    assert more == ANEW
-    answer(agent("abort_run", name=run["name"], reason="enough"))
-    assert answer(agent("get_run", name=run["name"], wait=60))["phase"] == "aborted"
-    (action, end), _ = agent("watch_actions", name=run["name"])
-    assert json.loads(action.removeprefix("action: "))["phase"] == "aborted"
-    assert end == END
 
 
-@pytest.mark.parametrize("letter", ["x", "語"])
-def test_what_is_too_long_is_cut_and_says_so(agent: Agent, letter: str) -> None:
-    whole = {"text": letter * (48_000 // len(letter.encode())), "more": []}
+def test_what_is_too_long_is_cut_and_says_so(agent: Agent) -> None:
+    whole = {"text": "語" * 16_000, "more": []}
     assert answer(agent("make_thing", **whole)) == whole
-    (shown, note), _ = agent("make_thing", text=letter * 51_000)
+    (shown, note), _ = agent("make_thing", text="語" * 51_000)
     assert 49_990 < len(shown.encode()) <= 50_000
     assert "This is not all" in note
 
 
-def test_half_a_text_is_an_error_and_an_endpoints_own_401_a_result(agent: Agent) -> None:
-    (text, _), is_error = agent("respond", kind="half")
+def test_half_a_text_is_an_error(agent: Agent) -> None:
+    (text, _), is_error = agent("break_off")
     assert (text, is_error) == ("half", True)
-    refused = answer(agent("respond", kind="refusal"), is_error=True)
-    assert refused["detail"] == "the other service says no"
 
 
 EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
@@ -358,10 +315,8 @@ EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
         (True, EVENTS, b"data:a\r\nid:1\r\n\r\n: ping\r\n\r\n", ["a", END]),
         (True, EVENTS, b"id: 1\ndata: a\n\nretry: 1000\n\n", ["a", AFTER_1]),
         (True, EVENTS, b"data: a\n\nevent: problem\ndata: {}\n\n", ["a\nproblem: {}", ANEW]),
-        (True, EVENTS, b"event: attempt\ndata: 2\nid: 2-0\n\n", ["attempt: 2", END]),
         (True, EVENTS, b"data: event: problem\n\n", ["event: problem", END]),
         (False, EVENTS, b"id: 1\ndata: a\n\nid: 2\ndata: b", ["a", AFTER_1]),
-        (False, EVENTS, b"id: 1\ndata: ab", ["", ANEW]),
         (True, {"location": "https://a.example/b"}, b"", ["303 See Other  https://a.example/b"]),
     ],
 )
@@ -409,22 +364,21 @@ async def test_forty_agents_at_once_are_each_their_own_person(
 
     async def work(number: int) -> None:
         async with official(url, crowd[number].token, MODES[number % 2]) as client:
-            for _ in range(3):
+            for _ in range(2):
                 seen: Any = await client.call_tool("me", {})
                 assert json.loads(seen.content[0].text)["subject"] == crowd[number].subject
 
     await asyncio.gather(*map(work, range(40)))
 
 
-@pytest.mark.parametrize("mode", MODES)
 async def test_an_agent_that_leaves_during_a_hanging_call_leaves_nothing_at_flyte(
-    url: str, local_flyte: LocalFlyte, mode: str
+    url: str, local_flyte: LocalFlyte
 ) -> None:
     def hangs() -> int:
         return local_flyte.open_calls("ListProjects")
 
     with local_flyte.hang("ListProjects"):
-        async with official(url, PEOPLE["alice"].token, mode) as client:
+        async with official(url, PEOPLE["alice"].token, MODES[0]) as client:
             call = asyncio.create_task(client.call_tool("list_projects", {}))
             await asyncio.to_thread(wait_until, hangs)
             call.cancel()
@@ -455,9 +409,6 @@ def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
 def test_a_message_is_bounded_and_no_agent_can_subscribe(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nested: list[Any] = []
-    for _ in range(150):
-        nested = [nested]
     batch = [message("tools/call", name="me")] * 2000
     known = {"protocolVersion": MODES[0], "clientCapabilities": {}}
     meta = {f"io.modelcontextprotocol/{name}": value for name, value in known.items()}
@@ -469,7 +420,6 @@ def test_a_message_is_bounded_and_no_agent_can_subscribe(
         assert alice.get("/mcp").status_code == 405
         assert alice.post("/mcp", json="y" * 2**18).json()["status"] == 413
         assert alice.post("/mcp", json=batch).status_code == 400
-        answer(calling(alice)("make", number=1, body=nested), is_error=True)
         refused = alice.post("/mcp", json=listen, headers=modern)
         assert refused.json()["error"]["code"] == -32601
     assert "Traceback" not in caplog.text
@@ -507,23 +457,18 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
 def test_without_valid_credentials_agents_learn_where_to_sign_in(
     url: str, person: str | None
 ) -> None:
-    known = {"protocolVersion": "2025-06-18", "capabilities": {}}
-    start = message("initialize", **known, clientInfo={"name": "agent", "version": "1"})
     with client_of(url, person) as client:
-        for sent in (start, message("tools/list"), message("tools/call", name="me")):
-            refused = client.post("/mcp", json=sent, headers=ACCEPT)
-            assert refused.status_code == 401
-            place = f'Bearer resource_metadata="{url}{METADATA}"'
-            assert refused.headers["WWW-Authenticate"] == place
-        assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
-        for host, statuses, place in (
-            ("app.example", {401}, f'"https://app.example{METADATA}"'),
-            *[(odd, {400, 401}, "") for odd in ("[", 'a"b', "é", "")],
+        for host, address in (
+            (url.removeprefix("http://"), url),
+            ("app.example", "https://app.example"),
         ):
-            headers = [(b"Host", host.encode()), (b"Accept", b"*/*")]
-            refused = client.post("/mcp", json=start, headers=headers)
-            assert refused.status_code in statuses, host
-            assert place in refused.headers.get("WWW-Authenticate", "")
+            refused = client.post("/mcp", json=message("tools/list"), headers={"Host": host})
+            assert refused.status_code == 401
+            place = f'Bearer resource_metadata="{address}{METADATA}"'
+            assert refused.headers["WWW-Authenticate"] == place
+        for odd in (b"[", b'a"b', b"\xe9"):
+            assert client.post("/mcp", headers={b"Host": odd}).status_code in {400, 401}, odd
+        assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("public_url", [None, "https://api.example:8443/flyte"])
