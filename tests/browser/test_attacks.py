@@ -28,10 +28,8 @@ FETCH = """async ([target, options]) => {
 STARTING = {"method": "POST", "body": json.dumps({"inputs": {"name": "script"}})}
 FETCHED: list[tuple[str, dict[str, Any]]] = [
     ("me", {"method": "GET"}),
-    (f"tasks/{TASKS}.greet/runs", STARTING | {"headers": {"Content-Type": "text/plain"}}),
     (f"tasks/{TASKS}.greet/runs", STARTING | {"headers": {"Content-Type": "application/json"}}),
     (f"tasks/{TASKS}.greet/runs", STARTING | {"mode": "no-cors"}),
-    (f"tasks/{TASKS}.greet/runs", STARTING | {"method": "DELETE"}),
 ]
 
 
@@ -49,15 +47,14 @@ def test_a_page_of_another_site_cannot_start_abort_or_read_anything(
         page.route("http://*/attack", lambda route: route.fulfill(body=answer, content_type=HTML))
         page.goto(f"http://{host}:2000/attack")
 
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        for path in (f"tasks/{TASKS}.greet/runs", f"runs/{name}/abort"):
-            with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
-                attack(
-                    f'<form method=post enctype="{kind}" action="{app.url}/{path}">'
-                    """<input name='{"inputs": {"name": "' value='form"}}'></form>"""
-                    "<script>document.forms[0].submit()</script>"
-                )
-            assert answered.value.status == status, kind
+    for path in (f"tasks/{TASKS}.greet/runs", f"runs/{name}/abort"):
+        with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
+            attack(
+                f'<form method=post enctype="text/plain" action="{app.url}/{path}">'
+                """<input name='{"inputs": {"name": "' value='form"}}'></form>"""
+                "<script>document.forms[0].submit()</script>"
+            )
+        assert answered.value.status == status, path
     attack(f'<script src="{me}"></script><img src="{me}"><link rel=stylesheet href="{me}">')
     assert page.evaluate("document.images[0].naturalWidth") == 0
     assert [sheet for sheet in page.evaluate(STYLES) if sheet != "unreadable"] == []
@@ -133,7 +130,6 @@ def test_a_malicious_url_of_the_page_does_no_harm(visit: Visit) -> None:
     for place in (
         "tasks/%3Cimg%20src=x%20onerror=alert(1)%3E",
         "runs/%2e%2e%2fme",
-        "runs/..",
         "runs/%E0%A4%A",
         "constructor/x",
         "tasks?project=%3Cscript%3Ealert(1)%3C/script%3E",

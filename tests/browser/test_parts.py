@@ -104,14 +104,11 @@ LONG = "x" * 300_000
 LEVELS = {f"l{number}": level("last", refer(f"l{number + 1}")) for number in range(7)}
 HOSTILE: dict[str, dict[str, Any]] = {
     "references that multiply": LEVELS | {"l7": TEXT},
-    "unions that multiply": {name: {"anyOf": [schema]} for name, schema in LEVELS.items()},
     "unions in a circle": {
         "l0": {"anyOf": [refer("l0"), refer("l1")]},
         "l1": {"anyOf": [refer("l0")]},
     },
     "long names and defaults": LEVELS | {"l2": level(LONG, TEXT | {"default": LONG})},
-    "lists of many": LEVELS
-    | {"l1": {"type": "array", "items": INTEGER, "default": [*range(20_000)]}},
     "choices of many": LEVELS | {"l2": {"enum": [*range(20_000)]}},
 }
 
@@ -232,10 +229,7 @@ URI = {
 UNTOUCHED = {
     "text": (TEXT, '"a\\r\\nb\\rc"'),
     "key": ({"type": "object", "additionalProperties": TEXT}, '{"a\\nb":"x\\r\\n","c":""}'),
-    "zero": (NUMBER, "-0.0"),
-    "one": (NUMBER, "1.0"),
     "small": (NUMBER, "1e-07"),
-    "large": (INTEGER, "9007199254740993"),
     "either": (EITHER, "1.0"),
     "nan": (NUMBER, '"NaN"'),
     "nan or text": ({"anyOf": [NUMBER, TEXT]}, '"NaN"'),
@@ -282,7 +276,6 @@ SENT = {
     ("duration", "pt1h30m"): '"PT5400S"',
     ("duration", "P1W"): '"PT604800S"',
     ("number", "1"): "1.0",
-    ("number", "1e3"): "1000.0",
     ("number", "-0.0"): "-0.0",
     ("number", "NaN"): '"NaN"',
     ("integer", "+007"): "7",
@@ -292,7 +285,6 @@ SENT = {
 REFUSED = {
     ("duration", "P1M"): "Give w, d, h, min and s",
     ("duration", "1 h 30"): "Give w, d, h, min and s",
-    ("duration", "90"): "Give w, d, h, min and s",
     ("number", "1e400"): "Give a number",
     ("integer", "1.0"): "Give a whole number",
     ("json", "[1e400]"): "1e400 is too large for a number",
@@ -326,9 +318,8 @@ SHOWN = {
     ("duration", '"PT3600S"'): "1 h",
     ("duration", '"-PT93784.25S"'): "-1 d 2 h 3 min 4.25 s",
     ("duration", '"PT0S"'): "0 s",
-    ("date-time", '"2026-07-01T12:00:30+02:00"'): "2026-07-01T10:00:30",
+    ("date-time", '"2026-07-01T12:00:30.250000+02:00"'): "2026-07-01T10:00:30.25",
     ("date-time", '"2026-07-01T12:00:30"'): "2026-07-01T12:00:30",
-    ("date-time", '"2026-07-01T12:00:00.250000Z"'): "2026-07-01T12:00:00.25",
 }
 
 

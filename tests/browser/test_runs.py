@@ -236,7 +236,11 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
         page.get_by_role("button", name="family").click()
     with alice.context.expect_page() as opened:
         alice.get_by_role("link", name="Report").click()
-    expect(opened.value.get_by_text("A family of three")).to_be_visible()
+    report, request = opened.value, alice.context.request
+    expect(report.get_by_text("A family of three")).to_be_visible()
+    assert report.evaluate("origin") == "null"  # an origin of its own, whose scripts reach no other
+    assert request.get(f"{report.url}x").status == 403  # not signed
+    assert request.put(report.url).status == 403
 
 
 AT_ITS_END = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"

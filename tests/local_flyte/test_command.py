@@ -141,9 +141,8 @@ def test_the_printed_links_sign_people_in(printed: str, browser: httpx.Client) -
     assert refusal.status_code == 401
     assert refusal.json()["sign_in"] == "/sign-in"
     first = link_to(printed)
-    assert "/sign-in?secret=" in str(first)
     assert browser.get(first.copy_with(query=None)).is_success == sign_in.is_private()
-    assert "/sign-in/carol?" in browser.get(first).text
+    assert browser.get(first).is_success
     assert printed.rindex(str(first)) > printed.rindex("curl")  # again, after everything else
 
 

@@ -39,24 +39,21 @@ def runs(flyte: LocalFlyte, person: str = "") -> object:
     return answer.json().get("runs")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example"])
-def test_dns_rebinding_is_refused(flyte: LocalFlyte, host: str, tmp_path: Path) -> None:
+def test_dns_rebinding_is_refused(flyte: LocalFlyte, tmp_path: Path) -> None:
     location = {"project": PROJECT["name"], "domain": PROJECT["domain"], "filename": "x"}
     method = "dataproxy.DataProxyService/CreateUploadLocation"
     upload = call(flyte, method, {**location, "filenameRoot": "r"}).json()["signedUrl"]
     for url in (flyte.url + CREATE, flyte.url, upload):
-        sent = attack(url, tmp_path, Host=host.format(port=urlsplit(url).port))
-        assert sent.status_code == 400
+        for host in ("localhost.evil.example", f"evil.example:{urlsplit(url).port}"):
+            assert attack(url, tmp_path, Host=host).status_code == 400
     assert runs(flyte) is None
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_simple_requests_of_other_sites_are_refused(
-    flyte: LocalFlyte, kind: str, tmp_path: Path
-) -> None:
+def test_simple_requests_of_other_sites_are_refused(flyte: LocalFlyte, tmp_path: Path) -> None:
     """A page of another site can send these without a preflight (simple requests in CORS)."""
-    sent = attack(flyte.url + CREATE, tmp_path, **{"Content-Type": kind})
-    assert sent.status_code == 415
+    for kind in ("text/plain", ""):
+        sent = attack(flyte.url + CREATE, tmp_path, **{"Content-Type": kind})
+        assert sent.status_code == 415
     assert runs(flyte) is None
 
 
