@@ -32,12 +32,6 @@ def change_values() -> None:
     _change_outputs()
 
 
-def kinds_of(interface: Any) -> dict[str, LiteralType]:
-    """Return the declared types of a remote task's inputs, or none if the task is the app's own."""
-    types = interface.get_input_types()
-    return {name: of.kind for name, of in types.items() if isinstance(of, DeclaredType)}
-
-
 def _change_inputs() -> None:
     """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
     convert = sdk_object("flyte._internal.runtime.convert")
@@ -45,7 +39,8 @@ def _change_inputs() -> None:
     add_defaults = convert._convert_from_native_to_inputs_impl
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
-        if kinds := kinds_of(interface):
+        types = interface.get_input_types().items()
+        if kinds := {name: of.kind for name, of in types if isinstance(of, DeclaredType)}:
             if args:
                 raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
             optional = kinds.keys() - {*interface.required_inputs()}

@@ -21,7 +21,7 @@ MIN_SECRET_CHARS = 8
 """Shorter values of headers and cookies are words of other texts, too, and no credentials."""
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]+=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
-EXCEEDS_LIMIT = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
+EXCEEDED = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
 
@@ -90,8 +90,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
     safe, text = error, redact(str(error.message or ""))[: limits().error_chars]  # may be a null
-    reads_data = method.endswith("/GetActionData")
-    if error.code is Code.INTERNAL and reads_data and EXCEEDS_LIMIT.search(text):
+    if error.code is Code.INTERNAL and method.endswith("/GetActionData") and EXCEEDED.search(text):
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")
