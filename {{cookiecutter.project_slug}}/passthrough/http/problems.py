@@ -59,9 +59,7 @@ STATUS_OF_CODE = {
 """Statuses for Flyte's error codes; any other code is a fault in Flyte: 502."""
 
 STATUS_OF_SDK_ERROR = {
-    "DataValidationError": 422,
     "DeadlineExceeded": 504,
-    "InlineIOMaxBytesBreached": 413,
     "InvalidArgumentError": 400,
     "LogsNotYetAvailable": 404,
     "RemoteTaskNotFoundError": 404,
