@@ -43,10 +43,8 @@ class Baker:
     def config(self) -> Path:
         """Return a cookiecutter configuration whose folders are temporary."""
         config = self.scratch / "cookiecutter.yaml"
-        folders = {"cookiecutters_dir": "clones", "replay_dir": "replay"}
-        config.write_text(
-            "".join(f"{key}: {self.scratch / name}\n" for key, name in folders.items()), "utf-8"
-        )
+        clones, replay = self.scratch / "clones", self.scratch / "replay"
+        config.write_text(f"cookiecutters_dir: {clones}\nreplay_dir: {replay}\n", "utf-8")
         return config
 
     def __call__(self, output: Path, **answers: str) -> Path:

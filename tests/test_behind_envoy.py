@@ -109,9 +109,9 @@ ATTACKS = {
 }
 
 
-def attack_on(name: str, port: int, has_begun: Any) -> None:
+def attack_on(port: int, attack: Attack, has_begun: Any) -> None:
     """Attack over many connections at once, until this process is ended."""
-    first, following, pause = ATTACKS[name]
+    first, following, pause = attack
 
     def attack_again() -> None:
         while True:
@@ -131,11 +131,11 @@ def attack_on(name: str, port: int, has_begun: Any) -> None:
 
 
 @contextmanager
-def under(attack: str, port: int) -> Iterator[None]:
+def under(attack: Attack, port: int) -> Iterator[None]:
     """Attack during the block, from a process of its own."""
     spawn = multiprocessing.get_context("spawn")
     has_begun = spawn.Event()
-    attacker = spawn.Process(target=attack_on, args=(attack, port, has_begun))
+    attacker = spawn.Process(target=attack_on, args=(port, attack, has_begun))
     attacker.start()
     try:
         assert has_begun.wait(60)
@@ -156,14 +156,14 @@ def longest_wait(alice: httpx.Client) -> float:
     return max(seconds)
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_attacks_on_connections_stop_nobody_else(attack: str, port: int) -> None:
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_attacks_on_connections_stop_nobody_else(attack: Attack, port: int) -> None:
     with client_of(f"http://{HOST}:{port}", "alice") as alice:
         longest_wait(alice)  # the first requests open connections
         alone = longest_wait(alice)
         with under(attack, port):
             beside = longest_wait(alice)
-        print(f"{attack}: at worst {alone:.3f} s alone, {beside:.3f} s beside the attack")
+        print(f"at worst {alone:.3f} s alone, {beside:.3f} s beside the attack")
         # On two cores, the attackers' threads, Envoy, Flyte and the app share the processor.
         assert beside < 20 * alone + 2
         longest_wait(alice)  # and afterwards

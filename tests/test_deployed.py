@@ -16,7 +16,7 @@ from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, wait_until
 from passthrough.http.stopping import COME_BACK
 
-from .baking import edit, run
+from .baking import BIN, edit, run
 
 pytestmark = pytest.mark.slow
 
@@ -45,8 +45,6 @@ if sys.argv[1:3] == ["buildx", "build"]:
     subprocess.run(command, shell=True, cwd=build, env=environment, check=True)
 """
 
-
-UV = [sys.executable, "-m", "uv"]
 TASKS = "/tasks/my-flyte-app-tasks"
 OPEN = {"WatchActions": 1, "WatchActionDetails": 1, "TailLogs": 1, "UserInfo": 1}
 """The calls to Flyte that are open when the app gets the signal."""
@@ -66,7 +64,7 @@ def deployed(default_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The app, which `make deploy` has deployed; it runs on what the image contains."""
     folder = tmp_path_factory.mktemp("deployed")
     image, tools, build = folder / "image", folder / "bin", folder / "build"
-    run([*UV, "venv", "--quiet", "--python", sys.executable, image], folder)
+    run([BIN / "uv", "venv", "--quiet", "--python", sys.executable, image], folder)
     tools.mkdir()
     build.mkdir()
     docker = DOCKER.format(python=sys.executable, build=str(build), image=str(image))
@@ -105,7 +103,7 @@ def test_make_deploy_builds_the_image_and_deploys_the_app_and_its_tasks(
     assert re.search(r"ran in the image: .* --no-dev\b.* --no-install-project", printed)
     assert "Commit uv.lock" in printed
     assert re.search(r"^Address: https?://\S+$", printed.splitlines()[-1])
-    installed = run([*UV, "pip", "list", "--python", deployed.image], default_project)
+    installed = run([BIN / "uv", "pip", "list", "--python", deployed.image], default_project)
     assert "uvicorn" in installed
     assert not {"pytest", "mypy", "trustme"} & set(installed.split())
 

@@ -12,7 +12,7 @@ import yaml
 from markdown_it import MarkdownIt
 from template import ROOT, copy_template, tracked_files
 
-from .baking import PROJECT, QUESTIONS, Baker, files_in
+from .baking import BIN, PROJECT, QUESTIONS, Baker, files_in, run
 from .test_prompts import load_hook
 
 # The template folder's files, under their generated names: no caches, and nothing missing.
@@ -29,12 +29,15 @@ HOSTILE = [
     "it's \"both\" 'quotes', '''triple''' \"\"\"quotes\"\"\" and back\\slash \\n \\x41 \\",
     "emoji 🚀 👩‍🚀, ünïcödé 漢字, braces { } }} %} #} ${HOME} ${ {",
     "# heading, ``` fence, *stars* | table | [link](http://example.org) <script>alert(1)</script>",
-    "- ! tag & anchor * alias % directive @ ` reserved, yaml: value # comment:",
+    "- ! tag & anchor * alias % directive @ ` reserved, yaml: value # comment:".ljust(100, "x"),
 ]
 """Free text that is hard to quote in TOML, Python or Markdown."""
 VARIANTS: dict[str, list[str]] = {
     **{key: values for key, values in QUESTIONS.items() if isinstance(values, list)},
-    "credential_headers": ["", "X-Api-Key, X-Tenant"],
+    "project_slug": ["a", "z" + "-z" * 14 + "z"],  # as short as can be, and as long
+    "flyte_project": ["p", "p" * 63],
+    "flyte_domain": ["d", "d" * 63],
+    "credential_headers": ["", ", ".join(f"X-Header-Number-{number}" for number in range(9))],
     "description": HOSTILE,
     "author": HOSTILE,
 }
@@ -73,6 +76,8 @@ def test_every_answer(baker: Baker, tmp_path: Path, answers: dict[str, str]) -> 
         assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name}: blanks at the end of a line"
         parse(name, text)
     check_answers(project, answers)
+    run([BIN / "ruff", "format", "--check", "--diff", "--no-cache"], project)
+    run([BIN / "ruff", "check", "--no-cache"], project)
 
 
 def parse(name: str, text: str) -> None:

@@ -1,12 +1,11 @@
-"""Workflows, generated files with any names, and Makefiles. `make check` lints our code."""
+"""Workflows, Makefiles, and what the files of the repository have in common."""
 
 import re
 from pathlib import Path
 
-import pytest
 from template import ROOT, tracked_files
 
-from .baking import BIN, Baker, files_in, run
+from .baking import BIN, files_in, run
 
 
 def test_workflows_pass_actionlint_and_zizmor(default_project: Path) -> None:
@@ -24,26 +23,6 @@ def test_the_generated_workflow_uses_the_actions_that_ours_uses(default_project:
     theirs = used.findall((default_project / ".github/workflows/ci.yml").read_text("utf-8"))
     assert theirs
     assert set(theirs) <= set(ours)
-
-
-SHORTEST = {"project_slug": "a", "license": "none", "flyte_project": "p", "flyte_domain": "d"}
-LONGEST = {
-    "project_slug": "z" + "-z" * 14 + "z",
-    "flyte_project": "p" * 63,
-    "flyte_domain": "d" * 63,
-    "credential_headers": ", ".join(f"X-Header-Number-{number}" for number in range(9)),
-    "description": "d" * 100,
-    "author": "a" * 100,
-}
-
-
-@pytest.mark.parametrize("answers", [SHORTEST, LONGEST], ids=["shortest", "longest"])
-def test_untouched_output_is_formatted_and_linted_with_any_names(
-    baker: Baker, tmp_path: Path, answers: dict[str, str]
-) -> None:
-    project = baker(tmp_path, **answers)
-    run([BIN / "ruff", "format", "--check", "--diff", "--no-cache"], project)
-    run([BIN / "ruff", "check", "--no-cache"], project)
 
 
 def test_make_lists_its_targets_which_set_themselves_up_and_are_the_ones_in_pages(

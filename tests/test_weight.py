@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgpack
 import pytest
 from flyteidl2.common.phase_pb2 import (
     ACTION_PHASE_FAILED,
@@ -69,7 +68,7 @@ def run(phase: int, parts: int = 0) -> Answers:
     return {
         "GetRunDetails": [pb.GetRunDetailsResponse(details={"action": action})],
         "GetActionDetails": [pb.GetActionDetailsResponse(details=action)],
-        "WatchActions": actions(1),
+        **actions(1),
     }
 
 
@@ -80,7 +79,7 @@ def data() -> Answers:
     return {"GetActionData": [GetActionDataResponse(inputs=literals, outputs=literals)]}
 
 
-def actions(count: int) -> list[Message]:
+def actions(count: int) -> Answers:
     """Return what a watch of a run with that many actions begins with."""
     made = [
         {
@@ -91,10 +90,8 @@ def actions(count: int) -> list[Message]:
         for number in range(count)
     ]
     enriched = [{"action": action} for action in made]
-    return [
-        pb.WatchActionsResponse(enriched_actions=enriched[start : start + 1000])
-        for start in range(0, count, 1000)
-    ]
+    parts = [enriched[start : start + 1000] for start in range(0, count, 1000)]
+    return {"WatchActions": [pb.WatchActionsResponse(enriched_actions=part) for part in parts]}
 
 
 def log() -> Answers:
@@ -160,10 +157,6 @@ def value(**literal: Any) -> Answers:
     """Return the answers about the run, whose input is this literal."""
     data = GetActionDataResponse(inputs={"literals": [{"name": "x", "value": literal}]})
     return run(ACTION_PHASE_SUCCEEDED) | {"GetActionData": [data]}
-
-
-def packed(stored: bytes) -> Answers:
-    return value(scalar={"binary": {"value": stored, "tag": "msgpack"}})
 
 
 def slowness() -> float:
@@ -260,8 +253,7 @@ KINDS = {
     "events": Kind("/runs/large/events", {200}, lambda: run(RUNNING, LARGEST)),
     "a log": Kind("/runs/large/logs", {200}, lambda: run(RUNNING) | log()),
     "5,000 actions": Kind(
-        *("/runs/large/actions/events", {200}),
-        lambda: run(RUNNING) | {"WatchActions": actions(5000)},
+        "/runs/large/actions/events", {200}, lambda: run(RUNNING) | actions(5000)
     ),
 }
 
@@ -275,7 +267,6 @@ STRUCT = {"type": {"simple": "STRUCT", "metadata": FIELDS}}
 ONE: Any = {"scalar": {"primitive": {"integer": 1}}}
 NAMED_ONES = {f"name {number}": ONE for number in range(100_000)}
 MAPS = b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000
-ROWS = [{"a": 1, "b": "x"}] * 100_000
 FILLED: dict[str, tuple[str, Callable[[], Answers]]] = {
     "a description": (TASK, lambda: task(description=TEXT)),
     "inputs": (TASK, lambda: task(*INPUTS)),
@@ -285,10 +276,7 @@ FILLED: dict[str, tuple[str, Callable[[], Answers]]] = {
     "attempts": (ACTIONS, lambda: action(attempts=[{"attempt": 1}] * 20_000)),
     "a text": (IO, lambda: value(scalar={"primitive": {"string_value": TEXT}})),
     "a map": (IO, lambda: value(map={"literals": NAMED_ONES})),
-    "numbers": (IO, lambda: value(collection={"literals": [ONE] * 200_000})),
-    "maps in msgpack": (IO, lambda: packed(MAPS)),
-    "depth in msgpack": (IO, lambda: packed(b"\x91" * 900 + b"\xc0")),
-    "a table in msgpack": (IO, lambda: packed(msgpack.packb(ROWS))),
+    "msgpack": (IO, lambda: value(scalar={"binary": {"value": MAPS, "tag": "msgpack"}})),
 }
 """What people can fill: what is asked for, and what Flyte answers."""
 
