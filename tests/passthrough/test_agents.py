@@ -118,11 +118,6 @@ async def make_thing(thing: Thing) -> Thing:
     return thing
 
 
-@router.post("/new/optional")
-async def make_if_given(note: Note | None = None) -> Note | None:
-    return note
-
-
 @router.post("/form")
 async def form(text: Annotated[str, Form()]) -> str:
     return text
@@ -255,9 +250,6 @@ def test_a_body_is_sent_by_its_fields_or_as_a_whole(agent: Agent) -> None:
     made = answer(agent("make", number=3, loud=True, body=things))
     assert made == [*things, {"text": "3 True", "more": []}]
     assert answer(agent("make_thing")) == {"text": "", "more": []}
-    nobody = {"author": None, "text": None}
-    assert answer(agent("make_if_given", **nobody)) == nobody
-    assert answer(agent("make_if_given")) is None
     # An argument with a name that is taken begins with its place.
     places = {"project": "p", "query_project": "flytesnacks", "text": "c"}
     note = {"field_author": "a", "field_text": "b", "author": "e"}
@@ -285,6 +277,8 @@ def test_an_agent_runs_a_task_and_finds_its_run_and_its_log(agent: Agent) -> Non
     greeting = {"name": f"{TASKS}.greet", "inputs": {"name": "Ada"}, "wait": 100}
     run = answer(agent("run_task", **greeting))
     assert run["outputs"] == {"o0": "Hello, Ada."}
+    for changed in ({}, {"inputs": {"name": "Eve"}}):
+        assert answer(agent("rerun", name=run["name"], **changed))["name"] != run["name"]
     (log, end), _ = agent("run_logs", name=run["name"])
     assert "greeting Ada" in log.splitlines()
     assert end == END

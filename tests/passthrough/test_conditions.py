@@ -1,19 +1,19 @@
 """What runs ask: odd answers, many conditions, and people who answer at once."""
 
+from ast import literal_eval
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import APIRouter
-from flyte import remote
 from flyteidl2.common import phase_pb2
 
 from app.routers import conditions, runs
 from local_flyte import Code, LocalFlyte
 from local_flyte.actions import Action
 from local_flyte.execution import RECORDING
-from local_flyte.testing import acting_as, ended, start, wait_until
+from local_flyte.testing import ended, start, wait_until
 
 router = APIRouter()
 router.include_router(conditions.router)
@@ -22,9 +22,9 @@ router.include_router(runs.router)
 
 def asked(client: httpx.Client, count: int = 1, **inputs: Any) -> list[dict[str, Any]]:
     """Start a run that asks, and return its conditions, by name."""
-    prompts = inputs.pop("prompts", [f"{number}?" for number in range(count)])
-    path = f"/runs/{start('tests.ask', prompts=prompts, **inputs)}/conditions"
-    wait_until(lambda: len(client.get(path).json()) == len(prompts))
+    inputs = {"prompts": [f"{number}?" for number in range(count)]} | inputs
+    path = f"/runs/{start('tests.ask', **inputs)}/conditions"
+    wait_until(lambda: len(client.get(path).json()) == len(inputs["prompts"]))
     return sorted(client.get(path).json(), key=lambda each: str(each["name"]))
 
 
@@ -37,11 +37,6 @@ def record_of(local_flyte: LocalFlyte, condition: dict[str, Any]) -> Action:
     """Return Flyte's own record of a condition."""
     (run,) = (each for each in local_flyte._services.runs if each.id.name == condition["run"])
     return run.actions[condition["action"]]
-
-
-def output(client: httpx.Client, run: str) -> str:
-    """Return what a run has been answered."""
-    return str(client.get(f"/runs/{ended(run)}/io").json()["outputs"]["o0"])
 
 
 @pytest.mark.parametrize(
@@ -59,12 +54,9 @@ def test_an_answer_has_the_type_that_is_asked_for_and_arrives_whole(
     assert condition["type"] == type_
     for value in bad:
         assert answer(alice, condition, value).status_code == 422, value
-    recorded = answer(alice, condition, good)
-    shown = recorded.json()["value"]
-    if kind == "str":
-        assert shown.endswith("… (cut off, 90,005 characters)")
-    assert (recorded.status_code, shown == good) == (200, kind != "str")
-    assert output(alice, condition["run"]) == str([float(7) if kind == "float" else good])
+    assert answer(alice, condition, good).status_code == 200
+    outputs = alice.get(f"/runs/{ended(condition['run'])}/io").json()["outputs"]
+    assert literal_eval(outputs["o0"]) == [good]
 
 
 def test_a_question_that_is_cut_off_says_so_and_its_run_has_the_whole(alice: httpx.Client) -> None:
@@ -128,8 +120,8 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
 
     large, aborted = (each["run"] for each in found)
     assert {large, aborted} <= waiting()
-    newest = alice.get("/conditions?limit=1").json()
-    assert [each["run"] for each in newest] == [aborted]
+    (newest,) = alice.get("/conditions?limit=1").json()
+    assert newest["run"] == aborted
     local_flyte.fail_next("ListActions", Code.NOT_FOUND)
     assert len({large, aborted} - waiting()) == 1
     local_flyte.fail_next("ListActions", Code.UNAUTHENTICATED)  # of no single run
@@ -137,13 +129,10 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
     record_of(local_flyte, found[0]).details.condition.prompt = "x" * 9_000_000  # more than is read
     failed = ended(asked(alice, fails_after=2)[0]["run"])
     assert waiting() & {large, aborted, failed} == {aborted}
+    asking = {each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()}
+    assert asking & {large, aborted, failed} == {large, aborted}
     alice.post(f"/runs/{aborted}/abort")
     wait_until(lambda: aborted not in waiting())
-    with acting_as("alice"):  # Flyte goes on listing what has failed
-        asking = [run.name for run in remote.Run.listall(paused_actions_only=True, limit=200)]
-    assert (aborted in asking, failed in asking) == (False, True)
-    runs = [each["name"] for each in alice.get("/runs?phase=paused&limit=200").json()]
-    assert (large in runs, failed in runs) == (True, False)
 
 
 def test_what_waits_comes_first_and_the_rest_on_further_pages(
