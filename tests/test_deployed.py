@@ -115,20 +115,9 @@ def test_the_app_and_its_tasks_run_on_what_the_image_contains(deployed: Deployed
         assert bob.get(f"/runs/{made}/io").json()["outputs"] == {"o0": "Hello, Ada."}
 
 
-def fserve(port: str) -> int:
-    """Return the process that serves a deployed app on a port (Linux)."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes()
-            if b"fserve" in command and f"={port}\0".encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError("there is no such process")
-
-
 def test_short_requests_finish_and_streams_ask_to_reconnect(deployed: Deployed) -> None:
-    flyte, app = deployed.flyte, fserve(deployed.url.rpartition(":")[2])
+    flyte, program = deployed.flyte, deployed.image / "bin/fserve"
+    app = int(run(["pgrep", "--full", program], deployed.image))
 
     def is_open(calls: dict[str, int]) -> bool:
         return {method: flyte.open_calls(method) for method in OPEN} == calls

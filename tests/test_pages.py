@@ -55,6 +55,7 @@ def test_the_readme_lists_the_questions() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for key, value in QUESTIONS.items():
         default = value[0] if isinstance(value, list) else value
+        assert f"`{key}`" in readme
         assert default in readme or key in {"description", "author"}, key
 
 
