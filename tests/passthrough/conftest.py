@@ -39,23 +39,31 @@ def _started_flyte() -> Iterator[LocalFlyte]:
 
 
 @pytest.fixture(scope="package")
-def _safe_sdk() -> Iterator[None]:
-    """Make the SDK safe, and restore it for other tests."""
+def _safe_sdk() -> Iterator[list[tuple[object, str]]]:
+    """Make the SDK safe, and restore it for other tests; yields owners and names of all changes."""
     for name in flyte.remote.__all__:
         getattr(flyte.remote, name)
-    importlib.import_module("flyte.remote._client.controlplane")
+    for name in (*sdk.SDK_NAMES, *sdk.REFUSED):
+        importlib.import_module(name.partition(":")[0])
     modules = [module for name, module in [*sys.modules.items()] if name.startswith("flyte")]
     classes = {
         each for module in modules for each in vars(module).values() if issubclass(type(each), type)
     }
     owners = [*modules, *(each for each in classes if each.__module__.startswith("flyte"))]
     before = [(owner, dict(vars(owner))) for owner in owners]
+
+    def changed() -> list[tuple[object, str, Any]]:
+        return [
+            (owner, name, attributes[name])
+            for owner, attributes in before
+            for name in vars(owner).keys() & attributes.keys()
+            if vars(owner)[name] is not attributes[name]
+        ]
+
     sdk.make_safe()
-    yield
-    for owner, attributes in before:
-        for name in vars(owner).keys() & attributes.keys():
-            if vars(owner)[name] is not attributes[name]:
-                setattr(owner, name, attributes[name])
+    yield [(owner, name) for owner, name, _ in changed()]
+    for owner, name, value in changed():
+        setattr(owner, name, value)
     sdk.make_safe.cache_clear()
 
 
