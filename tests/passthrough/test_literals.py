@@ -9,7 +9,7 @@ import math
 import uuid
 from dataclasses import dataclass, make_dataclass
 from pprint import pformat
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any
 from typing import Literal as Constant
 
 import pytest
@@ -42,8 +42,6 @@ class Swapped(enum.Enum):
     B = "A"
 
 
-Named = NamedTuple("Named", [("number", int), ("color", Color)])  # noqa: UP014
-Typed = TypedDict("Typed", {"share": float, "levels": list[Level]})  # noqa: UP013
 ODD = {"at": dt.time, "id": uuid.UUID, "amount": decimal.Decimal, "numbers": set[int]}
 Odd = make_dataclass("Odd", [*ODD.items(), ("more", tuple[int, ...])])
 
@@ -84,60 +82,41 @@ class Tree(BaseModel):
     children: list["Tree"]
 
 
-@dataclass
-class Defaults:
-    """A schema, all of whose numbers are floats, does not hold its default exactly."""
-
-    name: str
-    size: int = 1234567890123456789
-
-
 Square = make_dataclass("Square", [("side", float)])
 Raw = make_dataclass("Raw", [("content", bytes)])
 Flags = make_dataclass("Flags", [("names", dict[bool, str])])
 Due = make_dataclass("Due", [("day", bool | int | dt.date | None)])  # tries all with any text
 WithFiles = make_dataclass("WithFiles", [("file", File), ("folder", Dir)])
 Numbered = create_model("Numbered", numbers=dict[int, int])  # without a word on keys in its schema
-Shared = create_model("Shared", share=(float | str, ...))
-KINDS: Any = (Constant["cat"], Constant["dog"])
-Cat = create_model("Cat", kind=KINDS[0], lives=int)
-Dog = create_model("Dog", kind=KINDS[1], tricks=list[str])
-PET: Any = Annotated[Cat | Dog, Field(discriminator="kind")]
-Owner = create_model("Owner", pet=PET)
+Cat = create_model("Cat", kind=(Constant["cat"], ...))
+Dog = create_model("Dog", kind=(Constant["dog"], ...))
+Owner = create_model("Owner", pet=(Annotated[Cat | Dog, Field(discriminator="kind")], ...))
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
     (float, 1e20, 10**20),
-    *((kind, -math.inf, "-Infinity") for kind in (float | None, int | float)),
+    (int | float, -math.inf, "-Infinity"),
     (dt.datetime, NOW, "2024-01-02T04:04:05.678+01:00"),
-    (list[dt.timedelta], [dt.timedelta(microseconds=1)], ["PT0.000001S"]),
     (dict, {"z": [-0.0, None, True], "a": {"b": "c"}}, {"z": [-0.0, None, True], "a": {"b": "c"}}),
-    (dt.datetime | str, "2024-01-02", "2024-01-02"),
     (Point | Square, Square(2.0), {"side": 2.0}),
-    (Owner, Owner(pet=Dog(kind="dog", tricks=[])), {"pet": {"kind": "dog", "tricks": []}}),
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),
         {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
     (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
         {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
     (DataFrame, DataFrame(uri="s3://b/t", format="csv"), {"uri": "s3://b/t", "format": "csv"}),
     (Annotated[DataFrame, "csv"], DataFrame(uri="s3://b/t"), "s3://b/t"),
-    (Defaults, Defaults("n"), {"name": "n"}),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
         {"color": "RED", "painted": {"color": "blue", "swapped": "B"}, "maybe": "red"}),
     (Leveled, Leveled(level=Level.LOW, by=Color.RED, since=NOW.date()),
         {"level": 1, "by": "red", "since": "2024-01-02"}),
     (Due, Due(NOW.date()), {"day": "2024-01-02"}),
-    (int | float | bool | None, True, True),
-    (int | float | bool | None, 1.0, 1.0),
+    (int | float | bool | None, 1, 1),
     (dict[str, list[Swapped]], {"a": [Swapped.A]}, {"a": ["A"]}),
-    (dict[str, Point | None], {"a": Point(1), "b": None}, {"a": {"x": 1}, "b": None}),
-    (Named, Named(1, Color.RED), {"number": 1, "color": "RED"}),
-    (Typed, {"share": 1.0, "levels": [Level.LOW]}, {"share": 1, "levels": ["LOW"]}),
     (Odd, Odd(dt.time(1, 2), uuid.UUID(int=5), decimal.Decimal("0.1"), {1, 2}, (1, 2)),
         {"at": "01:02:00", "id": str(uuid.UUID(int=5)), "amount": "0.1", "numbers": [1, 2],
          "more": [1, 2]}),
     (dict[str, int], {"1": 1, "01": 2}, {"1": 1, "01": 2}),
-    (dict[int, str], {1: "one", 10**18: "many"}, {"1": "one", str(10**18): "many"}),
+    (dict[int, str], {2**53: "a", 2**53 + 1: "b"}, {str(2**53): "a", str(2**53 + 1): "b"}),
 ]  # fmt: skip
 
 
@@ -165,7 +144,7 @@ def test_a_task_receives_what_was_given_and_what_is_shown(
     expected = read(as_the_sdk(native, kind), kind)
     made = to_literal(given, kind)
     assert read(made, kind) == expected
-    if kind not in (Named, dict[int, str]):  # which JSON writes otherwise
+    if kind != dict[int, str]:  # whose keys JSON writes as texts
         assert read(to_literal(native, kind), kind) == expected
     if type_of(kind).simple == SimpleType.STRUCT:  # nothing is converted or added
         assert to_json([("a", made)]) == {"a": given}
@@ -179,14 +158,15 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
         "a": str, "b": int, "c": Color, "d": list[int], "e": Color | None, "f": File, "g": bytes,
         "h": Annotated[int, Field(ge=1, description="some")], "i": struct_pb2.Struct,
     }  # fmt: skip
-    task = interface_of(**{name: type_of(kind) for name, kind in kinds.items()})
+    named = {name: type_of(kind) for name, kind in kinds.items()}
+    task = interface_of(**named, j=struct({"type": ["string"] * 9}))
     task.inputs.variables[0].value.description = "who"
     defaults = [
         NamedParameter(name="g", parameter=Parameter(default=as_the_sdk(b"x", bytes))),
         NamedParameter(name="b", parameter=Parameter(default=as_the_sdk(5, int))),
     ]
     schema = inputs_schema(task, defaults, Budget())
-    assert [*schema["properties"]] == ["a", "c", "d", "e", "f", "h", "i", "g", "b"]
+    assert [*schema["properties"]] == ["a", "c", "d", "e", "f", "h", "i", "j", "g", "b"]
     integer = {"type": "integer", "format": "int64"}
     assert schema == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -213,8 +193,9 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
             "g": {"not": {}, "description": "a Python object, which Flyte stores as a pickle"},
             "h": integer | {"minimum": 1, "description": "some"},
             "i": {"not": {}, "description": "a message, whose fields Flyte does not describe"},
+            "j": {"type": ["string"]},
         },
-        "required": ["a", "c", "d", "e", "f", "h", "i"],
+        "required": ["a", "c", "d", "e", "f", "h", "i", "j"],
         "additionalProperties": False,
     }
 
@@ -243,10 +224,7 @@ def test_references_in_a_schema_stay_references() -> None:
 
 
 LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
-DURATIONS = (
-    *("soon", "P", "PT", "1", "P1Y", "P1DT", "PT1.5H", "1 h 30", "p1d", " PT1S", "P3652501D"),
-    *("PT0.0000001S", "PT1S\n", "PT\u0661S", "-P999999999DT1S"),
-)
+DURATIONS = "P", "P1DT", "PT1.5H", "1 h 30", "P3652501D", "PT0.0000001S", "PT1S\n", "PT\u0661S"
 NO_TIME = "must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DURATION = "must be of the format duration, such as P1DT2H30M"
 NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
@@ -256,53 +234,34 @@ TWO_KEYS = "would be the same key as another, if they are numbers"
 NO_TYPE = "matches none of the types"
 TWO_TYPES = "matches 2 types of the union: ambiguous"
 WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
-    *((int, wrong, {(): "must be of type integer"}) for wrong in (True, None)),
     (float, 10**400, {(): "must be an integer of 64 bits"}),
-    *((dt.datetime, wrong, {(): NO_TIME}) for wrong in ("soon", LATE)),
+    (dt.datetime, LATE, {(): NO_TIME}),
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),
-    *((Due, {"day": wrong}, {("day",): NO_TYPE}) for wrong in ("", "12", "false", "20240102")),
+    (Due, {"day": "20240102"}, {("day",): NO_TYPE}),
     (list[int], [1, "a", 2, None],
         {(1,): "must be of type integer", (3,): "must be of type integer"}),
-    (list[int], {}, {(): "must be of type array"}),
-    (dict[str, int], {"k": "v"}, {("k",): "must be of type integer"}),
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
-    (dict, {"k": 2**63}, {("k",): "must be an integer of 64 bits"}),
     (dict, [], {(): "must be of type object"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
-    (Square | Point, {}, {(): NO_TYPE}),
-    (list[int] | list[str], [], {(): TWO_TYPES}),
     (Point, {"y": "a", "z": 1},
         {("x",): "must be given", ("y",): "must be of type number",
          ("z",): "there is no such field"}),
-    (Point, {"x": 1.0}, {("x",): "must be of type integer"}),
     (Raw, {"content": "AAA="}, {("content",): NOT_BYTES}),
-    (Parts, PARTS_JSON | {"level": 3}, {("level",): "must be 1 or 2"}),
     (Parts, PARTS_JSON | {"level": True}, {("level",): "must be 1 or 2"}),
-    (Parts, PARTS_JSON | {"choice": "c"}, {("choice",): "must be a or b"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
-    (Parts, PARTS_JSON | {"pair": [1.5, "a"]}, {("pair", 0): "must be of type integer"}),
     *(
         (Parts, PARTS_JSON | {"names": {"1": "a", name: "b"}}, {("names", name): NO_INTEGER})
-        for name in ("01", "+1", "1\n")
+        for name in ("01", "1\n")
     ),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
-    (Painted, {"color": "RED", "swapped": "B"}, {("color",): "must be red or blue"}),
     (Leveled, {"level": True}, {("level",): NO_TYPE}),
     *(
         (Numbered, {"numbers": {"10": 1, name: 2}}, {("numbers", name): TWO_KEYS})
-        for name in ("010", "+10", " 10 ", "1_0", "\u0661\u0660", "10.0")
+        for name in ("1_0", "10.0")
     ),
-    (dict, {"10": 1, "1_0": 2}, {("1_0",): TWO_KEYS}),
-    (Shared, {"share": "Infinity"}, {("share",): TWO_TYPES}),
-    (Owner, {"pet": {"kind": "cow"}}, {("pet",): NO_TYPE}),
-    (Tree, {"value": 1, "children": [{}]},
-        {("children", 0, name): "must be given" for name in ("value", "children")}),
-    (File, {"uri": "s3://b", "path": "x"}, {("path",): "there is no such field"}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
     # Values of the app's own:
-    (int, NOW, {(): "must be of type integer"}),
-    (str, Swapped, {(): "must be of type string"}),
     (Color | str, Color.RED, {(): TWO_TYPES}),
     (dict, {"k": [object()]}, {("k", 0): "must be of type JSON"}),
     (Square, Point(1), {("side",): "must be given", ("x",): "there is no such field",
