@@ -47,6 +47,12 @@ class Row(NamedTuple):
     shown: str = ""
     """JSON, as it stands in an answer; the same as what was sent if it is empty."""
 
+    @property
+    def refusal(self) -> str:
+        """Why it is refused; empty if it is not."""
+        is_refused = isinstance(self.received, str) and self.received.startswith(REFUSED)
+        return self.received.removeprefix(REFUSED) if is_refused else ""
+
 
 HALF_PAST_NINE = dt.datetime(2026, 1, 31, 9, 30, tzinfo=dt.UTC)
 HALF_PAST_SEVEN = HALF_PAST_NINE - dt.timedelta(hours=2)
@@ -113,9 +119,8 @@ def table() -> str:
     """Return the table in Markdown."""
     lines = ["| Type | Sent | Arrives in the task as | Shown |", "|---|---|---|---|"]
     for row in ROWS:
-        is_refused = isinstance(row.received, str) and row.received.startswith(REFUSED)
-        received = row.received if is_refused else f"`{_written(row.received)}`"
-        shown = "" if is_refused else f"`{row.shown or row.sent}`"
+        received = row.received if row.refusal else f"`{_written(row.received)}`"
+        shown = "" if row.refusal else f"`{row.shown or row.sent}`"
         lines.append(f"| {row.called} | `{row.sent}` | {received} | {shown} |")
     return "\n".join(lines)
 

@@ -85,10 +85,6 @@ def binary(value: bytes, tag: str = "msgpack") -> Literal:
     return scalar(binary={"value": value, "tag": tag})
 
 
-def blob(uri: str, kind: str = "") -> Literal:
-    return scalar(blob={"uri": uri, "metadata": {"type": {"format": kind}}})
-
-
 def generic(values: dict[str, Any], **metadata: str) -> Literal:
     struct = Struct()
     struct.update(values)
@@ -99,7 +95,6 @@ def deep_list(levels: int) -> Literal:
     return Literal(collection={"literals": [deep_list(levels - 1)] if levels else []})
 
 
-INTEGER = scalar(primitive={"integer": 1})
 IN_UNION = scalar(union={"value": binary(PICKLE, "")})
 
 # Literals, and how they are shown: completely, or at least these parts of a reference.
@@ -108,7 +103,7 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "untagged pickle": (binary(PICKLE, ""), {"kind": "pickle", "size": SIZE}),
     "pickle of another tag": (binary(PICKLE, "cloudpickle"), {"kind": "binary", "size": SIZE}),
     "pickle in storage": (
-        blob("file:///p", "PythonPickle"),
+        scalar(blob={"uri": "file:///p", "metadata": {"type": {"format": "PythonPickle"}}}),
         {"kind": "pickle", "uri": "file:///p"},
     ),
     "pickle in a union in a list in a map": (
@@ -311,7 +306,7 @@ def test_a_value_is_too_large_if_its_type_makes_it_so(name: str, value: Any) -> 
 def test_a_map_is_shown_in_the_order_of_its_names() -> None:
     names = [f"{number:03}" for number in range(200)]
     shuffled = random.sample(names, len(names))
-    literals = dict.fromkeys(shuffled, INTEGER)
+    literals = dict.fromkeys(shuffled, scalar(primitive={"integer": 1}))
     for literal in (Literal(map={"literals": literals}), generic(dict.fromkeys(shuffled, 1))):
         assert [*to_json([("a", literal)])["a"]] == names
     of = inputs_schema(

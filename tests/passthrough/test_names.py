@@ -13,7 +13,6 @@ import pytest
 from flyte import remote
 from template import ROOT
 
-import passthrough
 from local_flyte.testing import acting_as
 from passthrough.calls import make_safe
 from passthrough.calls.errors import NotForManyCallersError, StartError
@@ -27,7 +26,6 @@ PAGE = (ROOT / PROJECT / "docs/flyte-remote.md").read_text("utf-8")
 AS_DOCUMENTED = Path(__file__).with_name("names_as_documented.txt")
 FUNCTIONS = ("build", "run", "rerun", "with_runcontext")
 """The functions of ``flyte`` itself with which apps build images and start runs."""
-TEMPLATE = Path(passthrough.__file__).parents[1]
 
 
 def installed() -> Iterator[str]:
@@ -95,7 +93,7 @@ def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
 
 def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
     used = set[str]()
-    for file in (TEMPLATE / "passthrough").rglob("*.py"):
+    for file in (ROOT / PROJECT / "passthrough").rglob("*.py"):
         used |= {*re.findall(r'sdk_object\("(flyte[^"]+)"\)', text := file.read_text("utf-8"))}
         assert file.name == "passthrough_auth.py" or not re.search(
             r"^(from|import) flyte\S*\._", text, re.M
