@@ -19,6 +19,7 @@ import trustme
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, long_run, serving, start
 from passthrough.calls import make_safe as sdk
+from passthrough.calls.sdk import SDK_NAMES
 from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
@@ -43,7 +44,7 @@ def _safe_sdk() -> Iterator[list[tuple[object, str]]]:
     """Make the SDK safe, and restore it for other tests; yields owners and names of all changes."""
     for name in flyte.remote.__all__:
         getattr(flyte.remote, name)
-    for name in (*sdk.SDK_NAMES, *sdk.REFUSED):
+    for name in (*SDK_NAMES, *sdk.REFUSED):
         importlib.import_module(name.partition(":")[0])
     modules = [module for name, module in [*sys.modules.items()] if name.startswith("flyte")]
     classes = {

@@ -86,11 +86,11 @@ Square = make_dataclass("Square", [("side", float)])
 Raw = make_dataclass("Raw", [("content", bytes)])
 Flags = make_dataclass("Flags", [("names", dict[bool, str])])
 Due = make_dataclass("Due", [("day", bool | int | dt.date | None)])  # tries all with any text
-WithFiles = make_dataclass("WithFiles", [("file", File), ("folder", Dir)])
 Numbered = create_model("Numbered", numbers=dict[int, int])  # without a word on keys in its schema
-Cat = create_model("Cat", kind=(Constant["cat"], ...))
-Dog = create_model("Dog", kind=(Constant["dog"], ...))
-Owner = create_model("Owner", pet=(Annotated[Cat | Dog, Field(discriminator="kind")], ...))
+KINDS: Any = (Constant["cat"], Constant["dog"])
+Cat, Dog = create_model("Cat", kind=KINDS[0]), create_model("Dog", kind=KINDS[1])
+PET: Any = Annotated[Cat | Dog, Field(discriminator="kind")]
+Owner = create_model("Owner", pet=PET)
 NOW = dt.datetime(2024, 1, 2, 3, 4, 5, 678000, tzinfo=dt.UTC)
 PARTS_JSON = {"point": {"x": 1}, "level": 2, "pair": [1, "p"], "choice": "b", "names": {"1": "one"}}
 CASES: list[tuple[Any, Any, Any]] = [
@@ -101,8 +101,7 @@ CASES: list[tuple[Any, Any, Any]] = [
     (Point | Square, Square(2.0), {"side": 2.0}),
     (File, File(path="s3://b/k.csv", format="csv", hash="h"),
         {"kind": "file", "uri": "s3://b/k.csv", "format": "csv", "hash": "h"}),
-    (WithFiles, WithFiles(File(path="s3://b/f.csv"), Dir(path="s3://b/d")),
-        {"file": {"path": "s3://b/f.csv"}, "folder": {"path": "s3://b/d"}}),
+    (Dir, Dir(path="s3://b/d"), {"kind": "directory", "uri": "s3://b/d"}),
     (DataFrame, DataFrame(uri="s3://b/t", format="csv"), {"uri": "s3://b/t", "format": "csv"}),
     (Annotated[DataFrame, "csv"], DataFrame(uri="s3://b/t"), "s3://b/t"),
     (Wall, Wall(color=Color.RED, painted=Painted(Color.BLUE, Swapped.A), maybe=Color.RED),
@@ -239,8 +238,6 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (dt.datetime | str | None, 1, {(): NO_TYPE}),
     *((dt.timedelta, wrong, {(): NO_DURATION}) for wrong in DURATIONS),
     (Due, {"day": "20240102"}, {("day",): NO_TYPE}),
-    (list[int], [1, "a", 2, None],
-        {(1,): "must be of type integer", (3,): "must be of type integer"}),
     (dict[str, int], {"\ud800": 1}, {("\ud800",): "must be Unicode text"}),
     (dict, [], {(): "must be of type object"}),
     (list[int] | None, ["a"], {(0,): "must be of type integer"}),
@@ -264,8 +261,6 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     # Values of the app's own:
     (Color | str, Color.RED, {(): TWO_TYPES}),
     (dict, {"k": [object()]}, {("k", 0): "must be of type JSON"}),
-    (Square, Point(1), {("side",): "must be given", ("x",): "there is no such field",
-        ("y",): "there is no such field"}),
 ]  # fmt: skip
 
 

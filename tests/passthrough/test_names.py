@@ -83,8 +83,8 @@ def test_no_task_runs_in_the_app(mode: Any) -> None:
 def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
     monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
 ) -> None:
-    for each in ("SDK_NAMES", "REFUSED"):
-        monkeypatch.setattr(make_safe, each, {name: parameters} if each == table else {})
+    for names in ("SDK_NAMES", "REFUSED"):
+        monkeypatch.setattr(make_safe, names, {name: parameters} if names == table else {})
     with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
         make_safe.make_safe.__wrapped__()
     assert f"flyte {flyte.__version__} cannot be made safe" in str(raised.value)
@@ -98,7 +98,7 @@ def test_every_part_of_the_sdk_that_is_used_is_checked_at_start_up() -> None:
         assert file.name == "passthrough_auth.py" or not re.search(
             r"^(from|import) flyte\S*\._", text, re.M
         )
-    unchecked = [name for name in used if not any(each.startswith(name) for each in SDK_NAMES)]
+    unchecked = [name for name in used if not any(listed.startswith(name) for listed in SDK_NAMES)]
     assert len(used) > 10
     assert unchecked == []
 
