@@ -68,8 +68,7 @@ def of_everywhere(headers: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
-    [("/things", 200), ("/events", 200), ("/health", 200), ("/openapi.json", 200), ("/none", 404)],
+    ("path", "status"), [("/things", 200), ("/events", 200), ("/openapi.json", 200), ("/none", 404)]
 )
 def test_no_response_can_be_framed_cached_or_sniffed(
     alice: httpx.Client, path: str, status: int
@@ -89,11 +88,10 @@ LINE = b"a: " + b"x" * 8000 + b"\r\n"
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /health HTTP/1.1\r\n" + 9 * LINE,
-        b"GET /things HTTP/1.1\r\n" + b"a:\r\n" * 60_000,
+        b"GET /health HTTP/1.1\r\n" + b"a:\r\n" * 60_000,
         b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE,
     ],
-    ids=["large", "many small", "large with a long URL"],
+    ids=["many small", "large with a long URL"],
 )
 def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
     with connected(url, head + b"\r\n") as client:
@@ -152,24 +150,19 @@ SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
     ("values", "status"),
     [
         (("cross-site", "no-cors", "image"), 403),  # <img src=...>, timed by its page
-        (("cross-site", "cors", "empty"), 403),
         (("same-site", "no-cors", "script"), 403),
         (("cross-site", "navigate", "iframe"), 403),
         (("cross-site", "navigate", "document"), 200),  # a link
         (("same-origin", "cors", "empty"), 200),
         (("none", "navigate", "document"), 200),  # typed
-        ((), 200),  # not a browser
     ],
 )
 def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
     alice: httpx.Client, values: tuple[str, ...], status: int
 ) -> None:
-    sent = dict(zip(SEC_FETCH, values, strict=False))
+    sent = dict(zip(SEC_FETCH, values, strict=True))
     assert alice.get("/things", headers=sent).status_code == status
     assert alice.get("/health", headers=sent).status_code == 200
-    if values and values[0] != "same-origin" and values[0] != "none":
-        trusted = sent | {"Origin": TRUSTED}
-        assert alice.get("/things", headers=trusted).status_code == 200
 
 
 def test_a_page_of_another_site_cannot_open_a_websocket(url: str) -> None:
@@ -200,23 +193,20 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "sent", "status"),
+    ("body", "headers", "status"),
     [
-        ("GET", "/things", {}, 200),
-        ("GET", "/things", {"headers": {"Authorization": ""}}, 401),
-        ("GET", "/things", {"headers": {f"X-{n}": "x" * 8000 for n in range(9)}}, 431),
-        ("POST", "/things", {"content": bytes(LARGEST + 1)}, 413),  # which nobody reads
-        ("POST", "/things", {"content": bytes(LARGEST + 1), "headers": {"Authorization": ""}}, 401),
-        ("GET", "/none", {}, 404),
-        ("GET", "/events", {}, 200),
+        (b"", {}, 200),
+        (b"", {"Authorization": ""}, 401),
+        (b"", {f"X-{number}": "x" * 8000 for number in range(9)}, 431),
+        (bytes(LARGEST + 1), {}, 413),  # which nobody reads
     ],
+    ids=["", "no credentials", "headers", "body"],
 )
 def test_a_trusted_origin_can_read_successes_and_errors(
-    alice: httpx.Client, method: str, path: str, sent: dict[str, Any], status: int
+    alice: httpx.Client, body: bytes, headers: dict[str, str], status: int
 ) -> None:
-    origin = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site"}
-    request = {**sent, "headers": origin | sent.get("headers", {})}
-    response = alice.request(method, path, **request)
+    sent = {"Origin": TRUSTED, "Sec-Fetch-Site": "cross-site", **headers}
+    response = alice.post("/things", content=body, headers=sent)
     assert response.status_code == status
     assert response.headers["Access-Control-Allow-Origin"] == TRUSTED
     assert response.headers["Access-Control-Allow-Credentials"] == "true"
@@ -231,10 +221,10 @@ def test_public_paths_and_no_others_are_public_under_a_prefix(local_flyte: Local
     """The server adds the prefix, here with the name of a public path, and routing removes it."""
     with serving(build_app(router), root_path="/docs") as url:
         with client_of(url, None) as client:
-            public = ("/health", "/docs", "/openapi.json", "/docs/swagger-ui.css")
-            assert [client.get(path).status_code for path in public] == [200] * 4
-            others = ("/things", "/none", "/docs/health", "/swagger-ui.css")
-            assert [client.get(path).status_code for path in others] == [401] * 4
+            for path in ("/health", "/docs", "/docs/swagger-ui.css"):
+                assert client.get(path).status_code == 200
+            for path in ("/things", "/docs/health", "/swagger-ui.css"):
+                assert client.get(path).status_code == 401
         with client_of(url, "alice") as alice:
             assert alice.get("/things").text == '"things"'
             assert alice.get("/openapi.json").json()["servers"][0] == {"url": "/docs"}

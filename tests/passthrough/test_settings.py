@@ -32,8 +32,7 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "remedy"),
     [
-        ("FLYTE_ENDPOINT", "garbage ftp://flyte.example dns:/// http://a.example/x", "dns:///host"),
-        ("FLYTE_ENDPOINT", "https://me:s3cret@flyte.example", "dns:///host"),
+        ("FLYTE_ENDPOINT", "dns:/// http://a.example/x https://me:s3cret@a.example", "dns:///host"),
         ("_U_EP_OVERRIDE", "garbage flyte.example/x", "dns:///host"),
         ("FLYTE_PROJECT", "My_Project", "lower-case letters"),
         ("FLYTE_TIMEOUT", "86401 inf nan", "less than or equal to 86400"),
@@ -41,9 +40,8 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("CREDENTIAL_HEADERS", "x-key:s3cret * Host X-Key,Content-Type Authorization", "X-Api-Key"),
         ("TOKEN_HEADER", "x=s3cret, Cookie authorization", "X-Api-Key"),
         ("TRUSTED_ORIGINS", "https://a.example/page * https://*.example.com", "no *"),
-        ("TRUSTED_ORIGINS", "https://UI.example https://münchen.example", "lower case"),
+        ("TRUSTED_ORIGINS", "https://UI.example https://me:s3cret@a.example", "lower case"),
         ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "https://host"),
-        ("TRUSTED_ORIGINS", "https://me:s3cret@flyte.example", "https://host"),
         ("OAUTH_ISSUER", "login.example.com", "https://host"),
         ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
@@ -62,13 +60,12 @@ def test_a_wrong_value_is_told_by_its_variable_with_what_to_give_but_not_shown(
 @pytest.mark.parametrize(
     ("explicit", "injected", "insecure", "endpoint", "plaintext"),
     [
-        ("https://[::1]:8443/", "", "", "https://[::1]:8443/", False),
         ("http://flyte:8090", "", "", "http://flyte:8090", True),
         ("", "Flyte.example", "", "Flyte.example", False),
         ("", "http://flyte:8090", "", "http://flyte:8090", True),
         ("", "flyte:8090", "true", "flyte:8090", True),
         # The devbox's variables do not turn an endpoint with TLS into one without.
-        ("dns:///flyte.example", "flyte:8090", "true", "dns:///flyte.example", False),
+        ("https://[::1]:8443/", "flyte:8090", "true", "https://[::1]:8443/", False),
     ],
 )
 def test_an_explicit_endpoint_outranks_everything_that_is_injected(
