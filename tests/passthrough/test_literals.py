@@ -247,16 +247,12 @@ WRONG: list[tuple[Any, Any, dict[Any, str]]] = [
     (Raw, {"content": "AAA="}, {("content",): NOT_BYTES}),
     (Parts, PARTS_JSON | {"level": True}, {("level",): "must be 1 or 2"}),
     (Parts, PARTS_JSON | {"pair": [1, "a", 2]}, {("pair",): "must have 2 items"}),
-    *(
-        (Parts, PARTS_JSON | {"names": {"1": "a", name: "b"}}, {("names", name): NO_INTEGER})
-        for name in ("01", "1\n")
-    ),
+    (Parts, PARTS_JSON | {"names": {"01": "a"}}, {("names", "01"): NO_INTEGER}),
+    (Parts, PARTS_JSON | {"names": {"1\n": "a"}}, {("names", "1\n"): NO_INTEGER}),
     (Flags, {"names": {"false": "a"}}, {("names",): NOT_KEYS}),
     (Leveled, {"level": True}, {("level",): NO_TYPE}),
-    *(
-        (Numbered, {"numbers": {"10": 1, name: 2}}, {("numbers", name): TWO_KEYS})
-        for name in ("1_0", "10.0")
-    ),
+    (Numbered, {"numbers": {"10": 1, "1_0": 2}}, {("numbers", "1_0"): TWO_KEYS}),
+    (Numbered, {"numbers": {"10": 1, "10.0": 2}}, {("numbers", "10.0"): TWO_KEYS}),
     (File, {"kind": "pickle", "uri": "s3://b"}, {("kind",): "must be file"}),
     # Values of the app's own:
     (Color | str, Color.RED, {(): TWO_TYPES}),
