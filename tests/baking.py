@@ -17,12 +17,9 @@ from template import ROOT
 
 from local_flyte.processes import DONE
 
-QUESTIONS: dict[str, Any] = {
-    key: value
-    for key, value in json.loads((ROOT / "cookiecutter.json").read_text("utf-8")).items()
-    if not key.startswith("_")
-}
-PROMPTS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))["__prompts__"]
+ASKED: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8"))
+QUESTIONS = {key: value for key, value in ASKED.items() if not key.startswith("_")}
+PROMPTS = ASKED["__prompts__"]
 
 LONGEST_COMMAND = 1800  # seconds, on a busy machine
 ABORTED = re.compile(r"^make: \*\*\* .*\] (Aborted|Error 134)", re.MULTILINE)
