@@ -13,12 +13,7 @@ from local_flyte.__main__ import PORT
 
 from .baking import run
 from .long_running import Running, curl_lines, running
-from .walkthrough import (
-    clone,
-    code_block,
-    for_make,
-    path_with_tools,
-)
+from .walkthrough import clone, code_block, for_make, path_with_tools
 
 
 def test_a_changed_demo_is_kept_and_an_unchanged_one_is_generated_anew(

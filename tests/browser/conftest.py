@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from local_flyte import PEOPLE, sign_in
+from local_flyte import sign_in
+from local_flyte.testing import client_of
 
 from ..served import SECRET, App
 from .visiting import Visit, go
@@ -76,6 +77,5 @@ def visit(browser: Browser, app: App) -> Iterator[Visit]:
 @pytest.fixture
 def api(app: App) -> Iterator[httpx.Client]:
     """The API, called by alice without a browser."""
-    headers = {"Authorization": f"Bearer {PEOPLE['alice'].token}"}
-    with httpx.Client(base_url=app.url, headers=headers, trust_env=False, timeout=60) as client:
+    with client_of(app.url, "alice") as client:
         yield client

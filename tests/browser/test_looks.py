@@ -72,13 +72,7 @@ TOLD = [
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_every_view_is_accessible_and_fits_every_screen(
-    width: int,
-    scheme: str,
-    *,
-    flyte: LocalFlyte,
-    app: App,
-    visit: Visit,
-    api: httpx.Client,
+    width: int, scheme: str, *, flyte: LocalFlyte, app: App, visit: Visit, api: httpx.Client
 ) -> None:
     failed, ended = started(api, "count", to=0), started(api, "report")
     running, asking = started(api, "count", to=6000), started(api, "ask")

@@ -128,7 +128,7 @@ def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> Non
     assert page.locator("textarea").count() == 1
 
 
-NAMES = ["constructor", "toString", "hasOwnProperty", "__proto__"]
+NAMES = ["constructor", "__proto__"]
 
 
 def test_an_input_may_have_the_name_of_an_object_property(page: Page) -> None:
@@ -188,9 +188,7 @@ PEOPLE: list[tuple[str, str, str]] = [
 
 def test_a_name_is_told_apart_from_the_same_name_of_somebody_else(page: Page) -> None:
     make(
-        page,
-        "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))",
-        PEOPLE,
+        page, "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))", PEOPLE
     )
     names = page.locator("main > bdi")
     expect(names).to_have_text([told for _, _, told in PEOPLE])  # once the first ones know the last

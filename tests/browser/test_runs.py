@@ -247,8 +247,7 @@ AT_ITS_END = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
 
 
 @pytest.mark.parametrize(
-    ("lines", "text", "kept"),
-    [(10_400, "", 10_000), (1_000, "long " * 120, 800)],
+    ("lines", "text", "kept"), [(10_400, "", 10_000), (1_000, "long " * 120, 800)]
 )
 def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_scrolls_up(
     *, lines: int, text: str, kept: int, visit: Visit, api: httpx.Client

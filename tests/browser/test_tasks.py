@@ -61,10 +61,7 @@ def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
 ) -> None:
     name = started(api, "greet", name="two\r\nlines", excited=True)
     page = visit("alice", f"runs/{name}")
-    edits: dict[str, dict[str, str]] = {
-        "Hello, two\r\nlines!": {},
-        "Hello, Ada!": {"name": "Ada"},
-    }
+    edits: dict[str, dict[str, str]] = {"Hello, two\r\nlines!": {}, "Hello, Ada!": {"name": "Ada"}}
     for output, edited in edits.items():
         page.get_by_role("link", name="Run again").click()
         expect(page.get_by_label("name text")).to_have_value("two\nlines")
@@ -215,9 +212,6 @@ def test_on_a_devbox_everybody_is_anonymous_and_sees_a_banner(
         LocalFlyte(mode=Mode.DEVBOX) as flyte,
         serving_app(default_project, tmp_path / "log", flyte, ALLOW_ANONYMOUS="true") as app,
     ):
-        bob = {"Authorization": f"Bearer {PEOPLE['bob'].token}"}
-        me = httpx.get(f"{app.url}/me", headers=bob, trust_env=False, timeout=60).json()
-        assert (me["anonymous"], me["subject"]) == (True, None)
         page = browser.new_page(base_url=app.url)
         go(page, "tasks")
         expect(page.get_by_text("You are anonymous.")).to_be_visible()
