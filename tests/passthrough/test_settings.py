@@ -1,8 +1,10 @@
 """Valid settings in the environment, and the messages about invalid ones."""
 
 import asyncio
+from typing import Self
 
 import pytest
+from pydantic import model_validator
 from starlette.types import Message
 from template import ROOT
 
@@ -16,6 +18,12 @@ from .support import build_app
 
 class OwnSettings(Settings):
     colours: tuple[str, ...] = setting("COLOURS", default=())
+
+    @model_validator(mode="after")
+    def _are_few(self) -> Self:
+        if len(self.colours) > 2:
+            raise ValueError("give two COLOURS")
+        return self
 
 
 def load_settings(**variables: str) -> Settings:
@@ -82,6 +90,8 @@ def test_an_explicit_endpoint_outranks_everything_that_is_injected(
 def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_are_not() -> None:
     with pytest.raises(StartError, match=r"(?s)FLYTE_TIMEOUT: .*COOKIE_NAMES, entry 1: "):
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
+    with pytest.raises(StartError, match="together: give two COLOURS"):
+        load(OwnSettings, {"COLOURS": "a,b,c"})
     load_settings(
         PUBLIC_URL="https://app.example:8443/pre/fix",
         TRUSTED_ORIGINS="http://[::1]:443,https://ui.example:80,https://a.example:8443",

@@ -6,8 +6,8 @@ be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a c
 
 What one asks first:
 
-- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, and those of the
-  documentation. Such requests have no caller, and no limits of one.
+- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, of the probe, of the
+  documentation, and of agents' sign-in. Such requests have no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
@@ -17,7 +17,7 @@ What one asks first:
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
-  calls ``flyte.run`` or ``flyte.rerun``, which ``calls/json_values.py`` changes.
+  runs a registered task: ``calls/json_values.py`` changes ``flyte.run`` and ``flyte.rerun``.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
 
 The package knows of ``app/`` only ``app.main:app``, to pickle it, and the names of some endpoints,

@@ -202,7 +202,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     except ValidationError as error:
         lines = ["cannot start with these environment variables:"]
         for wrong in error.errors(include_url=False):
-            name, *place = wrong["loc"]
+            name, *place = wrong["loc"] or ("together",)  # of a check of several settings
             entry = "".join(f", entry {index + 1}" for index in place if isinstance(index, int))
             lines.append(f"  {name}{entry}: {wrong['msg'].removeprefix('Value error, ')}")
         raise StartError("\n".join(dict.fromkeys(lines))) from None

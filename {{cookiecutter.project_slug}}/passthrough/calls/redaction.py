@@ -17,9 +17,11 @@ from .request_calls import request_calls
 T = TypeVar("T")
 
 REDACTED = "***"
+MOST_SECRETS = 100
+"""Only invented credentials have more words or cookies, and looking for each of them takes time."""
 MIN_SECRET_CHARS = 8
 """Shorter values of headers and cookies are words of other texts, too, and no credentials."""
-SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]+=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
+SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
 EXCEEDED = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 """Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
@@ -30,7 +32,8 @@ def redact(text: str) -> str:
 
     Whole values are replaced. The work grows with the length of the text.
     """
-    for secret in secrets_in(forwarded_credentials() or request_calls().sender.credentials):
+    credentials = forwarded_credentials() or request_calls().sender.credentials
+    for secret in secrets_in(credentials)[:MOST_SECRETS]:
         text = text.replace(secret, REDACTED)
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
     return re.sub(SIGNED, rf"\1{REDACTED}", text)
@@ -65,7 +68,8 @@ async def with_safe_errors(call: Awaitable[T], method: str) -> T:
         method: Its ``service/method``. The errors have it as their attribute ``method``.
 
     Raises:
-        asyncio.CancelledError: The Connect client turns it into CANCELED; the SDK would go on.
+        asyncio.CancelledError: Raised again, because the Connect client makes a CANCELED of it, at
+            which the SDK would go on.
     """
     try:
         return await call
@@ -83,7 +87,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
         raise cancelled from None
     finally:
         # Without a context, anyio would put it into a cycle, with all messages that its traceback
-        # refers to. This comes after `raise`, which sets the context, too.
+        # refers to. `raise` sets one, which is replaced here.
         cancelled.__context__ = cause.with_traceback(None)
         del cancelled  # this frame is in its traceback
 

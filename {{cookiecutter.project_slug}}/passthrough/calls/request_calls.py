@@ -24,8 +24,8 @@ class Deadline:
 
     A call to Flyte may take ``FLYTE_TIMEOUT``, and a response twice that to begin. The time begins
     anew with each part of a body before its last, and when a run is started, because the caller
-    must learn that it was. The deadline is removed when the response has begun, or when an agent's
-    tool call makes a request of its own.
+    must learn that it was. The deadline is removed when the app begins its response, also if that
+    is an event stream, or when an agent's tool call makes a request of its own.
     """
 
     def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:

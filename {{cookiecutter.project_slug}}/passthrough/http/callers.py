@@ -38,7 +38,7 @@ class OpenRequests:
 
     It stands inside the passthrough middleware, which has chosen the credentials. A request counts
     for each secret in them, so that further cookies make no other caller of a person. Headers that
-    are not ``Authorization`` or ``Cookie`` count only alone: many people may share their value.
+    are not ``Authorization`` or ``Cookie`` count only without those: many people may share one.
 
     A caller is a hash with a key that is new at each start: nobody can find credentials by it. A
     person with several tokens counts as several callers.

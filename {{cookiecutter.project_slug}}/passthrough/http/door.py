@@ -1,5 +1,7 @@
 """The door: what happens to every request, before anything is known about its caller.
 
+Only preflights of other origins don't get here, if the owner trusts any: see `for_trusted_origins`.
+
 A request is refused by the first of these that it meets:
 
 - here, with 431 if its headers are too large, and 403 if a page of another site sent it;
@@ -45,7 +47,10 @@ READ = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-
 
 
 def for_trusted_origins(settings: Settings) -> list[Middleware]:
-    """Return the middleware that lets pages of trusted origins read what the door answers."""
+    """Return middleware that answers preflights, and lets trusted pages read what the door answers.
+
+    It stands outside the door: preflights are not logged.
+    """
     if not settings.trusted_origins:
         return []
     return [
@@ -111,8 +116,8 @@ class Door:
     def _is_cross_origin(self, sent: Mapping[bytes, bytes]) -> bool:
         """Tell whether a page of another origin sent the request, other than by following a link.
 
-        Even the time that a GET takes can tell another site something about its visitor. The
-        middleware's rule is for unsafe methods, but also for browsers without Sec-Fetch-Site.
+        Even the time that a GET takes can tell another site something about its visitor.
+        ``passthrough_auth.py`` checks unsafe methods only, but for older browsers, too.
         """
         if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return False

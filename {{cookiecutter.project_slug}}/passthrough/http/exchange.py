@@ -116,12 +116,13 @@ class Exchange:
 
         Raises:
             ClientDisconnect: The client has left.
-            HTTPException: Starlette answers that the body is too large.
+            HTTPException: The answer is a 413 in plain text: Starlette's, for a body.
         """
         self.calls.has_sent()
         kind = message["type"]
         if kind.endswith(".start"):
-            await checkpoint_if_cancelled()  # or what was cut off, such as a log, would look whole
+            # An answer that was cut off, such as a log, must not begin as if it were whole.
+            await checkpoint_if_cancelled()
             message, self._held = self._begin(message), []
             if self.is_event_stream:
                 self._held = [message]
@@ -133,7 +134,7 @@ class Exchange:
             self.status = 403  # which the server makes of it
         elif kind == "http.response.body" and not message.get("more_body"):
             self._let_go()
-        if self.is_event_stream:  # whose end is not sent yet
+        if self.is_event_stream:  # only `end_events` sends its end
             if not message.get("body"):
                 return
             message = {**message, "more_body": True}

@@ -147,9 +147,9 @@ class Problem(BaseModel):
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
-    Flyte's message about a caller's mistake is returned; its message about a fault of its own goes
-    to the log only. What an endpoint says in an HTTPException is returned. None has a credential of
-    the caller.
+    Flyte's message about a caller's mistake, or a lack of time, is returned; its message about a
+    fault of its own goes to the log only. What an endpoint says in an HTTPException is returned.
+    None has a credential of the caller.
     """
     settings: Settings = connection.scope[SETTINGS]
     problem = Problem.of_exception(error)
