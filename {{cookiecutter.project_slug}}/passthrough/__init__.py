@@ -6,8 +6,8 @@ be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a c
 
 What one asks first:
 
-- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, of the probe, of the
-  documentation, and of agents' sign-in. Such requests have no caller, and no limits of one.
+- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, and those of the
+  probe, the documentation and agents' sign-in. Such requests have no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
