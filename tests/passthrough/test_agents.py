@@ -61,18 +61,13 @@ class Thing(BaseModel):
 
 
 class Note(BaseModel):
-    author: str | None
-    text: str | None = "nothing"
+    author: str
+    text: str
 
 
 @router.get("/echo/{text}")
 async def echo(text: str, request: Request) -> dict[str, Any]:
     return {"text": text, "query": str(request.query_params)}
-
-
-@router.get("/echo/{text}/twice")
-async def echo_twice(text: str) -> str:
-    return 2 * text
 
 
 @router.post("/{anything}")
@@ -225,8 +220,9 @@ def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
 
 def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
     cases: list[tuple[str, dict[str, Any]]] = [
-        *[("echo", {"text": text}) for text in ("a/twice", "../me", "", None, ["a"], {"a": 1})],
+        *[("echo", {"text": text}) for text in ("../me", "", None, ["a"], {"a": 1})],
         ("echo", {}),
+        ("get_run", {"name": "a/io"}),
         ("make", {"number": 3, "loud": {"true": 1}, "body": []}),
         ("catch_all", {"anything": "mcp"}),  # itself
     ]
