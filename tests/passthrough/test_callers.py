@@ -210,12 +210,8 @@ def test_too_many_values_are_refused_before_flyte_is_asked(
 
 @pytest.mark.parametrize(
     "values",
-    [
-        [1] * (DEFAULTS.values - 10),
-        ['",[{' * 100_000, "\\" * 100_000, '\\"' * 50_000],
-        ["x" * 1_000_000],
-    ],
-    ids=["numbers", "signs in texts", "a text"],
+    [[1] * (DEFAULTS.values - 10), ['",[{' * 100_000, "\\" * 100_000, '\\"' * 50_000]],
+    ids=["numbers", "signs in texts"],
 )
 def test_what_stands_in_texts_does_not_count(alice: httpx.Client, values: list[Any]) -> None:
     assert alice.post("/length", json={"values": values}).json() == len(values)
