@@ -63,16 +63,9 @@ def test_a_text_that_is_cut_off_says_so(length: int) -> None:
     assert shown == "x" * (20_000 - len(end)) + end
 
 
-def test_a_condition_says_whether_its_question_is_whole() -> None:
-    def asked(**texts: Any) -> remote.ActionDetails:
-        return details("ACTION_PHASE_PAUSED", condition=pb.ConditionAction(**texts))
-
-    short, long = asked(prompt="May I?"), asked(prompt="May I? " * 10_000)
-    assert not Condition.of(short).prompt_is_cut
-    assert Condition.of(long).prompt_is_cut
-    assert Condition.of(asked(prompt="May I?", description="x" * 30_000)).prompt_is_cut
-    whole = Condition.of(long, whole=True)
-    assert (whole.prompt, whole.prompt_is_cut) == ("May I? " * 10_000, False)
+def test_a_question_is_cut_off_if_its_description_is() -> None:
+    asked = pb.ConditionAction(prompt="May I?", description="x" * 30_000)
+    assert Condition.of(details("ACTION_PHASE_PAUSED", condition=asked)).prompt_is_cut
 
 
 @pytest.mark.parametrize(
