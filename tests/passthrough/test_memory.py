@@ -1,7 +1,6 @@
 """What requests leave in memory, and what large messages of Flyte need of it."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -18,14 +17,15 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, start, wait_until
 
+from ..served import App
 from .elsewhere import Elsewhere, lines
 from .faulty import WEBSOCKET, connected, head
 from .support import environment
 
 
 @pytest.fixture(scope="module")
-def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[int, httpx.Client]]:
-    """An app in a process of its own, which counts Flyte's messages: its id, and alice's client."""
+def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[App, httpx.Client]]:
+    """An app in a process of its own, which counts Flyte's messages; and alice's client."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         subprocess.Popen(
@@ -36,13 +36,13 @@ def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[int, ht
         client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,
     ):
         try:
-            yield process.pid, client
+            yield App(str(client.base_url), process.pid), client
         finally:
             process.terminate()
 
 
 @pytest.fixture(scope="module")
-def counted(served: tuple[int, httpx.Client]) -> httpx.Client:
+def counted(served: tuple[App, httpx.Client]) -> httpx.Client:
     """Alice's client of that app."""
     return served[1]
 
@@ -107,13 +107,6 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
-def memory(process: int, name: str) -> int:
-    """Return one of the sizes that the system knows of a process, in bytes."""
-    found = re.search(rf"{name}:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    assert found
-    return 1024 * int(found[1])
-
-
 def numbers(count: int) -> bytes:
     """Return the outputs of a run, with many small parts: protobuf takes 20 times their size."""
     data = GetActionDataResponse()
@@ -124,18 +117,18 @@ def numbers(count: int) -> bytes:
 
 
 def test_large_messages_that_threads_read_are_in_memory_one_after_the_other(
-    served: tuple[int, httpx.Client], local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str
+    served: tuple[App, httpx.Client], local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str
 ) -> None:
     """``test_weight`` measures endpoints that are coroutines."""
-    process, client = served
+    app, client = served
 
     def peak(times: int) -> int:
-        Path(f"/proc/{process}/clear_refs").write_text("5")  # forget the peak
-        before = memory(process, "VmRSS")
+        app.forget_the_peak()
+        before = app.memory("VmRSS")
         with ThreadPoolExecutor(times) as threads:
             asked = [threads.submit(client.get, f"/naive/runs/{greeting}/io") for _ in range(times)]
             assert {answer.result().status_code for answer in asked} == {200}
-        return memory(process, "VmHWM") - before
+        return app.memory("VmHWM") - before
 
     elsewhere.answers(numbers(200_000))
     with local_flyte.cluster_at(elsewhere.address):
