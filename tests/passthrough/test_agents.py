@@ -434,10 +434,8 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     inner, outer = (vars(record)["fields"] for record in records[-2:])
     assert (inner["route"], outer["route"]) == ("/me", "/mcp#me")
     assert outer["request_id"] == inner["request_id"]
-    assert (outer["status"], inner["status"]) == (200, 200)
-    assert inner["subject"] == "alice-subject"
     assert inner["caller"] == outer["caller"]
-    assert inner["flyte_ms"] > 0
+    assert inner["subject"] == "alice-subject"
 
 
 # Sign-in

@@ -79,11 +79,10 @@ def test_every_operation_is_in_the_table() -> None:
     assert operations == {(method, path.partition("?")[0]) for method, path, *_ in ROWS}
 
 
-def viewing(client: httpx.Client, run: str, kind: str, seen: list[Event]) -> None:
+def view(client: httpx.Client, run: str, kind: str) -> list[Event]:
     """Read a stream of a run to its end, as the page does, with a request id of its own."""
     headers = {"x-request-id": f"{run}-viewer"}
-    with client.stream("GET", f"/runs/{run}/{kind}", headers=headers) as stream:
-        seen.extend(events(stream))
+    return [*events(client.get(f"/runs/{run}/{kind}", headers=headers))]
 
 
 def calls_of_viewer(local_flyte: LocalFlyte, run: str) -> Counter[str]:
@@ -104,12 +103,9 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
     run = start("tests.greet", name="Ada")
     (root,) = (each.root for each in local_flyte._services.runs if each.id.name == run)
     wait_until(lambda: root.details.attempts)
-    actions, log = list[Event](), list[Event]()
     with ThreadPoolExecutor(2) as threads:
-        viewers = [
-            threads.submit(viewing, alice, run, "actions/events", actions),
-            threads.submit(viewing, alice, run, "logs", log),
-        ]
+        actions = threads.submit(view, alice, run, "actions/events")
+        log = threads.submit(view, alice, run, "logs")
         wait_until(lambda: local_flyte.open_calls("WatchActions") == 2)
         for number in range(91):  # as in a minute of an image that cannot be pulled
             local_flyte._background.call(partial(root.happens, f"Back-off {number}"))
@@ -117,27 +113,24 @@ def test_a_viewer_of_a_run_whose_pod_waits_makes_at_most_ten_calls_a_minute(
         assert made.total() <= 10, made
         assert "TailLogs" not in made
         local_flyte._background.call(may_start.set)
-        for viewer in viewers:
-            viewer.result()
-    assert "greeting Ada" in [event.data for event in log]
-    states = [json.loads(event.data) for event in actions]
+    assert "greeting Ada" in [event.data for event in log.result()]
+    states = [json.loads(event.data) for event in actions.result()]
     assert (states[0]["phase"], states[-1]["phase"]) == ("initializing", "succeeded")
 
 
 def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_action(
     alice: httpx.Client, local_flyte: LocalFlyte
 ) -> None:
-    run, actions = start("tests.crowd", size=11), list[Event]()
-    viewing(alice, run, "actions/events", actions)
+    run = start("tests.crowd", size=11)
+    actions = view(alice, run, "actions/events")
     (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
     assert len(found.changed.notified) > 12 * len(found.actions) == 12 * 12
     made = calls_of_viewer(local_flyte, run)
     assert made.pop("GetActionDetails") <= 4 * 12
     assert made == {"GetRunDetails": 1, "WatchActions": 1}
     states = [json.loads(event.data) for event in actions]
-    assert {each["name"]: each["phase"] for each in states} == dict.fromkeys(
-        found.actions, "succeeded"
-    )
+    phases = {each["name"]: each["phase"] for each in states}
+    assert phases == dict.fromkeys(found.actions, "succeeded")
     assert len({*(event.data for event in actions)}) == len(actions)
     with ThreadPoolExecutor(1) as thread, local_flyte.hang("GetActionDetails"):
         thread.submit(alice.get, f"/runs/{run}/actions")
