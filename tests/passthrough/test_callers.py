@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from flyte import remote
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from local_flyte.testing import bearer, client_of, serving, wait_until
+from local_flyte.testing import client_of, serving, wait_until
 from passthrough.agents.serve import serve_agents
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
@@ -150,16 +150,12 @@ def test_a_caller_cannot_hold_all_threads(local_flyte: LocalFlyte, path: str) ->
     app = build_app(router, open_requests_per_caller=most)
     with (
         serving(app) as url,
-        httpx.Client(
-            base_url=url,
-            headers={"Authorization": bearer("alice")},
-            trust_env=False,
-            timeout=300,
-            limits=httpx.Limits(max_connections=None),
-        ) as alice,
+        client_of(url, "alice") as alice,
         client_of(url, "bob") as bob,
         ThreadPoolExecutor(most) as do,
+        ExitStack() as at_the_end,
     ):
+        at_the_end.callback(go_on.set)  # also if this test fails
         waiting = [do.submit(alice.get, path) for _ in range(most)]
         for _ in range(most):
             assert entered.acquire(timeout=60)
