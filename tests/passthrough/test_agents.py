@@ -436,6 +436,7 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     assert outer["request_id"] == inner["request_id"]
     assert inner["caller"] == outer["caller"]
     assert inner["subject"] == "alice-subject"
+    assert inner["flyte_ms"] > 0
 
 
 # Sign-in

@@ -118,6 +118,8 @@ def test_a_run_that_cannot_be_read_hides_no_other_and_one_that_has_ended_asks_no
 
     large, aborted = (each["run"] for each in found)
     assert {large, aborted} <= waiting()
+    older = record_of(local_flyte, found[0] | {"action": "a0"}).details
+    older.status.start_time.seconds -= 60  # Flyte rounds it to seconds
     (newest,) = alice.get("/conditions?limit=1").json()
     assert newest["run"] == aborted
     local_flyte.fail_next("ListActions", Code.NOT_FOUND)
