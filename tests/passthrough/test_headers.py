@@ -197,6 +197,7 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
         (b"", {"Authorization": ""}, 401),
         (b"", {f"X-{number}": "x" * 8000 for number in range(9)}, 431),
         (bytes(LARGEST + 1), {}, 413),  # which nobody reads
+        (bytes(LARGEST + 1), {"Authorization": ""}, 401),
     ],
     ids=["", "no credentials", "headers", "body"],
 )
