@@ -199,7 +199,7 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
         (bytes(LARGEST + 1), {}, 413),  # which nobody reads
         (bytes(LARGEST + 1), {"Authorization": ""}, 401),
     ],
-    ids=["", "no credentials", "headers", "body"],
+    ids=["", "no credentials", "headers", "body", "body without credentials"],
 )
 def test_a_trusted_origin_can_read_successes_and_errors(
     alice: httpx.Client, body: bytes, headers: dict[str, str], status: int
