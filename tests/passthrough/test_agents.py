@@ -488,12 +488,19 @@ def test_everybody_may_read_where_to_sign_in_and_flyte_is_asked_once(
     assert not local_flyte.calls
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("GetOAuth2MetadataResponse", "see OAUTH_ISSUER"),
+        ("GetPublicClientConfigResponse", '"authorization_servers":["https'),
+    ],
+)
 def test_where_nobody_says_where_to_sign_in_the_setting_is_named(
-    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, answer: str, told: str
 ) -> None:
     def unknown(**_: Any) -> None:
         raise ConnectError(Code.UNIMPLEMENTED, "")
 
-    monkeypatch.setattr(auth_service_pb2, "GetOAuth2MetadataResponse", unknown)
+    monkeypatch.setattr(auth_service_pb2, answer, unknown)
     with TestClient(app_with_agents()) as client:
-        assert "OAUTH_ISSUER" in client.get(METADATA).text
+        assert told in client.get(METADATA).text

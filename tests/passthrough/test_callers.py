@@ -195,9 +195,10 @@ def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) 
 def test_too_many_values_are_refused_before_flyte_is_asked(
     alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    body = b'{"values": [' + b",".join([b"[0]"] * 200_000) + b"]}"
+    text = '{"values": ["Ģ", ' + "[], " * 126_000 + '"Ģ"]}'  # in UTF-16, that has a quote
+    body = text.encode()
     sent = {"Content-Type": "application/JSON", "Authorization": "Bearer invented"}
-    for content in (body, (part for part in [body])):
+    for content in (body, (part for part in [body]), text.encode("utf-16-le")):
         answer = alice.post("/same", content=content, headers=sent)
         assert answer.status_code == 413
         assert answer.json()["detail"] == "JSON may have up to 250,000 values"

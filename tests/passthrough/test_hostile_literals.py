@@ -177,6 +177,8 @@ def test_the_total_work_on_shown_literals_is_limited() -> None:
     assert shown == {"a": [{}] * 600, "b": too_large, "c": too_large}
     unread = to_json([("a", binary(b"\xc1" * 64_000))], Budget(1000))["a"]  # is no msgpack
     assert unread["kind"] == "too large"
+    text = to_json([("a", generic({"text": "x" * 64_000}))], Budget(1000))["a"]
+    assert text["kind"] == "too large"
 
 
 @pytest.mark.anyio

@@ -1,11 +1,14 @@
 """How many calls the lists of a process make at once, and whose turn it is."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import pytest
 
+from passthrough.calls.caller import Sender
+from passthrough.calls.received import LARGE_BYTES, Received
 from passthrough.calls.turns import Turns
-from passthrough.extras.lists import call_each
+from passthrough.extras.lists import call_each, take
 from passthrough.limits import DEFAULTS
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +85,32 @@ async def test_a_caller_with_many_requests_delays_another_by_one() -> None:
         alices[1].cancel()  # while it waits
     assert order.index("bob") <= 3
     assert len(order) == 50
+
+
+async def test_large_messages_are_read_one_after_the_other_whatever_calls_begin() -> None:
+    reading = asyncio.Lock()
+
+    async def read(received: Received) -> None:
+        async with received.turn(LARGE_BYTES + 1):
+            assert not reading.locked()
+            async with reading:
+                received.release()  # as a further call of the request does when it begins
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+    async def request(caller: str) -> None:
+        received = Received(Sender(short_hash=caller))
+        await asyncio.gather(*(read(received) for _ in range(3)))
+        received.end()
+
+    await asyncio.gather(request("alice"), request("bob"))
+
+
+async def test_as_many_entries_are_taken_as_are_asked_for_and_no_further_one_is_read() -> None:
+    async def entries() -> AsyncGenerator[int]:
+        for number in range(count + skip):
+            yield number
+        pytest.fail("a further entry was read")
+
+    for count, skip in ((0, 0), (2, 0), (2, 3)):
+        assert await take(entries(), count, skip) == [*range(skip, skip + count)]

@@ -136,7 +136,9 @@ class Condition(BaseModel):
     name: TruncatedText
     prompt: str = Field(description="Other people's text: never show it as HTML")
     prompt_type: Literal["text", "markdown"]
-    prompt_is_cut: bool = Field(description="Then `GET /runs/{name}/conditions` has the whole")
+    prompt_is_cut: bool = Field(
+        description="Or the description is: `GET /runs/{name}/conditions` has both"
+    )
     description: str | None
     type: AnswerType | None
     phase: ActionPhase | None

@@ -58,8 +58,9 @@ class SignIn:
         issuer, scopes = self._settings.oauth_issuer, []
         try:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
+            issuer = issuer or metadata.issuer
             config = await service.get_public_client_config(pb.GetPublicClientConfigRequest())
-            issuer, scopes = issuer or metadata.issuer, [*config.scopes]
+            scopes = [*config.scopes]
         except ConnectError as error:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:

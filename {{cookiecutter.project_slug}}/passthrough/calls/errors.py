@@ -14,10 +14,13 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not answer in time. Not a ``TimeoutError``: the SDK would subscribe again."""
+    """Flyte, or another app, did not answer in time.
 
-    def __init__(self, method: str) -> None:
-        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+    It is no ``TimeoutError``, after which the SDK would subscribe again.
+    """
+
+    def __init__(self, method: str, who: str = "Flyte") -> None:
+        super().__init__("DeadlineExceeded", f"{who} did not answer in time")
         self.method = method
 
 
@@ -26,6 +29,10 @@ class TooLargeError(ConnectError):
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)
+
+
+class MessageTooLargeError(TooLargeError):
+    """One message is too large by itself, so a part of it may be asked for."""
 
 
 FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)

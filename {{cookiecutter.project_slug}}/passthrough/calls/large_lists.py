@@ -6,7 +6,7 @@ from typing import Any
 
 from flyteidl2.common.list_pb2 import Filter
 
-from .errors import TooLargeError
+from .errors import MessageTooLargeError
 from .request_calls import request_calls
 
 logger = logging.getLogger(__name__)
@@ -25,13 +25,15 @@ async def list_in_parts(call: Callable[[], Awaitable[Any]], request: Any, answer
         answer: The class of Flyte's answer.
 
     Raises:
-        TooLargeError: An entry is too large, and Flyte's token does not tell how to go on after it.
+        MessageTooLargeError: An entry is too large, and Flyte's token does not tell how to go on
+            after it.
+        TooLargeError: All that the request has received is too large.
     """
     calls, page = request_calls(), getattr(request, "request", request)
     while True:
         try:
             return await call()
-        except TooLargeError:
+        except MessageTooLargeError:
             if page.limit > 1:
                 page.limit //= 2
                 continue

@@ -116,7 +116,7 @@ def _change_caches() -> None:
     # hash_file caches by path, and the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
     data.hash_file = _uncached(data.hash_file)
-    # Unless the progress of uploads is watched, a file is sent line by line: 10 s for a megabyte.
+    # With a progress handler the SDK sends chunks; without one, lines: 10 s for a megabyte.
     sdk_object("flyte.remote._progress:_Installed").handler = _Watcher
     # The cache of uploaded code would answer the next caller without asking Flyte.
     bundles = sdk_object("flyte._code_bundle.bundle")

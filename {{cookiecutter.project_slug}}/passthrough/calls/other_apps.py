@@ -48,6 +48,6 @@ async def call_app(app: remote.App, method: str, path: str, **options: Any) -> p
                 )
                 return response
     except TimeoutError:
-        raise DeadlineExceededError(address) from None
+        raise DeadlineExceededError(address, "another app") from None
     except (OSError, pyqwest.ReadError, pyqwest.WriteError, pyqwest.RemoteProtocolError):
         raise ConnectError(Code.UNAVAILABLE, f"{address} cannot be reached") from None

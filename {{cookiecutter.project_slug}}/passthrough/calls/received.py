@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from ..limits import limits
 from .caller import Sender
-from .errors import TooLargeError
+from .errors import MessageTooLargeError, TooLargeError
 from .turns import Turns
 
 LARGE_BYTES = 256 * 1024
@@ -21,11 +21,11 @@ class Received:
 
     A decoded message may take 60 times its size in memory. So in each event loop, one request at a
     time may hold a large message: from reading it until it calls Flyte again, sends something to
-    its client, or ends. The SDK has a loop of its own for calls from threads, so at most two large
-    messages are in memory at once, besides those that an endpoint keeps for longer.
+    its client, or ends; or only while reading it, if another call of the request waits for a turn.
+    The SDK has a loop of its own for calls from threads, so at most two large messages are in
+    memory at once, besides those that an endpoint keeps for longer.
 
-    A request never waits while it keeps a turn for a message that it has read, so no two requests
-    wait for each other, and none for itself.
+    Turns are given back before waiting, so there is no deadlock.
     """
 
     def __init__(self, sender: Sender) -> None:
@@ -37,25 +37,21 @@ class Received:
         self._has_had_a_turn = self._has_ended = False
 
     def add(self, size: int) -> None:
-        """Count these bytes.
+        """Count the bytes of a message.
 
         Raises:
-            TooLargeError: They are more than `Limits.request_bytes` together.
+            TooLargeError: With them it would be more than `Limits.request_bytes`. They don't count.
         """
-        self.bytes += size
-        if self.bytes > (most := limits().request_bytes):
+        if self.bytes + size > (most := limits().request_bytes):
             raise TooLargeError(f"what was asked for has more than {most} bytes")
-
-    def forget(self, size: int) -> None:
-        """Count these bytes no longer: their message is too large, and is not kept."""
-        self.bytes = max(0, self.bytes - size)
+        self.bytes += size
 
     @asynccontextmanager
     async def turn(self, size: int) -> AsyncGenerator[None]:
         """Wait until a message of this size may be read, in the block; it may be in any thread.
 
         Raises:
-            TooLargeError: It may never be read.
+            MessageTooLargeError: It may never be read.
         """
         check_size(size)
         if size <= LARGE_BYTES:
@@ -68,10 +64,10 @@ class Received:
         finally:
             self._waiting -= 1
         self._has_had_a_turn = True
-        self._kept.append(end_turn)
         try:
             yield
         finally:
+            self._kept.append(end_turn)  # only now: `release` ends no turn of what is being read
             # Another call of this request may be waiting: it would wait for this one for ever.
             if self._waiting or self._has_ended:
                 self.release()
@@ -96,7 +92,7 @@ def check_size(size: int) -> None:
     """Check the size of a message, in bytes.
 
     Raises:
-        TooLargeError: It is too large to be read.
+        MessageTooLargeError: It is too large to be read.
     """
     if size > (most := limits().answer_bytes):
-        raise TooLargeError(f"a message has more than {most} bytes")
+        raise MessageTooLargeError(f"a message has more than {most} bytes")

@@ -7,7 +7,6 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from ..limits import limits
-from .errors import TooLargeError
 from .received import LARGE_BYTES, check_size
 from .request_calls import request_calls
 
@@ -73,17 +72,15 @@ def require_tls(url: str) -> None:
 
 
 class _Content:
-    """The content of a response, whose bytes count for the request that made the call."""
+    """The content of a response, whose messages count for the request that made the call."""
 
     def __init__(self, response: pyqwest.Response) -> None:
-        self.received, self.bytes = request_calls().received, 0
+        self.received = request_calls().received
         self._chunks, self._ahead = aiter(response.content), bytearray()
 
     async def read(self, size: int) -> bytes:
         """Return the next bytes: as many as this, or all there are."""
         while len(self._ahead) < size and (chunk := await anext(self._chunks, None)) is not None:
-            self.bytes += len(chunk)
-            self.received.add(len(chunk))
             self._ahead += chunk
         found = bytes(self._ahead[:size])
         del self._ahead[:size]
@@ -98,16 +95,13 @@ async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """
     async with response:
         content = _Content(response)
-        try:
-            message = await content.read(LARGE_BYTES + 1)
-            # More than LARGE_BYTES have come only if it is large.
-            async with content.received.turn(len(message)):
-                if len(message) > LARGE_BYTES:
-                    message += await content.read(limits().answer_bytes)
-                check_size(len(message))
-        except TooLargeError:
-            content.received.forget(content.bytes)
-            raise
+        message = await content.read(LARGE_BYTES + 1)
+        # More than LARGE_BYTES have come only if it is large.
+        async with content.received.turn(len(message)):
+            if len(message) > LARGE_BYTES:
+                message += await content.read(limits().answer_bytes)
+            check_size(len(message))
+            content.received.add(len(message))
         yield message
 
 
@@ -127,6 +121,7 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
             message = await content.read(5)
             size = 5 + int.from_bytes(message[1:])
             async with content.received.turn(size):
+                content.received.add(size)
                 message += await content.read(size - len(message))
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")

@@ -26,14 +26,12 @@ _has_a_turn: ContextVar[bool] = ContextVar("_has_a_turn", default=False)
 
 async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
     """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
-    taken: list[T] = []
-    async for entry in found:
+    entries, taken = aiter(found), list[T]()
+    while len(taken) < count and (entry := await anext(entries, None)) is not None:
         if skip:
             skip -= 1
-            continue
-        taken.append(entry)
-        if len(taken) == count:
-            break
+        else:
+            taken.append(entry)
     return taken
 
 

@@ -74,8 +74,8 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     """Run the block for what it may add to an answer, which is given in any case.
 
     It is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's deadline,
-    when the server is asked to stop, or when Flyte fails: its errors are swallowed, also that the
-    caller may not do it.
+    when the server is asked to stop, or when Flyte fails: its errors are swallowed, including
+    PERMISSION_DENIED.
     """
     calls = request_calls()
     left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer

@@ -57,9 +57,10 @@ class Budget:
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Return a translation: a small one is made in the event loop, others in two threads.
+    """Return a translation, which begins in the event loop.
 
-    While a thread works, other requests wait for the interpreter's 5 ms at most.
+    A larger one starts again in one of two threads. While a thread works, other
+    requests wait for the interpreter's 5 ms at most.
     """
     try:
         return translate(Budget(IN_THE_LOOP, _MoreWorkError))

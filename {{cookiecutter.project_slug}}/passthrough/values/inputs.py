@@ -185,7 +185,7 @@ class Converter:
         """Choose the variant of a union as the SDK does.
 
         This is the variant with the value's exact type, or else the only one that accepts it. In a
-        dataclass or a model, any may accept it: the task chooses.
+        dataclass or a model, the first that fits validates; the task decides later.
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
         beside_null = [of for of in variants if of != NULL]
@@ -195,7 +195,7 @@ class Converter:
         for of in variants:
             literal, _ = _attempt(self._variant(value, of, at, depth + 1), 1)
             if literal is not None:
-                # In a dataclass or a model, the first variant that accepts the value will do.
+                # "NaN" may be shown for a number, and a dataclass would read it as a text.
                 is_exact = not is_declared or EXACT.get(type(value)) == of.kind.simple
                 if is_exact and value not in NOT_FINITE:
                     return literal
@@ -224,6 +224,7 @@ class Converter:
         """Convert fields. The task knows the defaults of those left out."""
         properties = schema.get("properties", {})
         rest = schema.get("additionalProperties", ANYTHING)
+        # An untyped map: the task may read its keys as numbers.
         may_be_numbers = not properties and not schema.kind.HasField("map_value_type")
         literals: dict[str, Literal | None] = {}
         for name in schema.get("required", []):

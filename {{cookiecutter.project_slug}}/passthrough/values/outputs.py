@@ -84,13 +84,13 @@ class Reader:
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """Convert a value of msgpack, or of a primitive or a struct of protobuf."""
-        self._spend_on(value, depth)
         if isinstance(value, Value):  # all its numbers are floats; whole ones become integers
             kind = value.WhichOneof("kind")
             value = None if kind in {None, "null_value"} else getattr(value, kind)
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
             if is_whole and str(value) != "-0.0":
-                return int(value)
+                value = int(value)
+        self._spend_on(value, depth)
         match value:
             case None | bool() | int() | str():
                 return value

@@ -237,6 +237,7 @@ def _unsupported(why: str) -> Schema:
 
 
 def _plain_keywords(given: dict[str, Any]) -> dict[str, Any]:
+    # `{}` has no allowed type, so missing keys drop out.
     kept = {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
     default = kept.get("default")
     if isinstance(default, int | float) and not abs(default) < 2**53:  # rounded, or NaN
