@@ -68,9 +68,9 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
 class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
-    A request keeps its ``X-Request-ID`` if that is well-formed, or gets one, for the response, the
-    calls to Flyte and the request's span. Every response has `HEADERS`. An exception of the app
-    becomes a problem; if an event stream has begun, the problem is its last event. Any other
+    A request keeps its ``X-Request-ID`` if that is well-formed and no credential, or gets one, for
+    the response, the calls to Flyte and the request's span. Every response has `HEADERS`. An
+    exception of the app becomes a problem; if an event stream has begun, the problem is its last event. Any other
     response that has begun is left unfinished: the server cuts it off, so that the client does not
     take it for complete. `Exchange` ends the request when its client leaves or its deadline passes.
     """
@@ -88,7 +88,9 @@ class Door:
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
         sent = dict(scope["headers"])
         named = sent.get(b"x-request-id", b"")
-        request_id = named.decode() if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
+        is_secret = any(named in sent.get(name, b"") for name in (b"authorization", b"cookie"))
+        is_taken = REQUEST_ID.fullmatch(named) and not is_secret
+        request_id = named.decode() if is_taken else secrets.token_hex(16)
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
         exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
