@@ -270,6 +270,13 @@ def test_an_app_hears_after_its_response_that_its_client_has_left(
         wait_until(lambda: heard == ["http.disconnect"] * 2)
 
 
+def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
+    local_flyte: LocalFlyte, counting: str
+) -> None:
+    with serving(build_app(router, flyte_timeout=0.5)) as url, client_of(url, "alice") as alice:
+        assert alice.get(f"/runs/{counting}/wait-sync").status_code == 504
+
+
 # Blocking calls
 
 

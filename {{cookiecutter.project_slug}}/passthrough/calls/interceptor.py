@@ -1,6 +1,7 @@
 """Makes each call to Flyte as the request's caller."""
 
 import asyncio
+import math
 import re
 import time
 import uuid
@@ -72,11 +73,13 @@ class CallerInterceptor:
     ) -> AsyncGenerator[Any]:
         """Make a call that returns a stream. A watch sends the state at once, or Flyte hangs."""
         calls, method = request_calls(), self._begin(ctx)
-        seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else None
+        seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
         async with calls.closing(call_next(request, ctx)) as stream:
             while True:
+                # The request's deadline cancels tasks, but no thread: its call ends a second later.
+                left = min(seconds, calls.deadline.seconds_left() + 1.0)
                 try:
-                    async with asyncio.timeout(seconds):
+                    async with asyncio.timeout(left if left < math.inf else None):
                         with calls.include():
                             message = await with_safe_errors(anext(stream, None), method)
                 except TimeoutError:
@@ -85,7 +88,7 @@ class CallerInterceptor:
                     return
                 yield message
                 del message  # or it would be in memory until the next one comes
-                seconds = None
+                seconds = math.inf
 
     def _begin(self, ctx: Context) -> str:
         """Make a call the caller's. Returns its method, as ``service/method``.
