@@ -65,7 +65,6 @@ class Flyte:
 
     @property
     def url(self) -> str:
-        """The address."""
         scheme = "http" if self._config.platform.insecure else "https"
         host = (self._config.platform.endpoint or "").rstrip("/").rpartition("/")[2]
         return f"{scheme}://{host}"
@@ -81,7 +80,6 @@ class Flyte:
 
     @property
     def project(self) -> str:
-        """The project's name."""
         return self._config.task.project or ""
 
     @property
@@ -92,17 +90,12 @@ class Flyte:
 
     @property
     def scope(self) -> ProjectIdentifier:
-        """The project and its domain."""
         org, project, domain = self.place.values()
         return ProjectIdentifier(organization=org, name=project, domain=domain)
 
     @cached_property
     def version(self) -> str:
-        """The version of the tasks of ``tasks.py``, which are deployed at the first use.
-
-        Raises:
-            ValueError: With the command's output.
-        """
+        """The version of the tasks of ``tasks.py``, which are deployed at the first use."""
         version = secrets.token_hex(8)
         program = Path(sys.executable).with_name("flyte")
         result = subprocess.run(
@@ -120,11 +113,9 @@ class Flyte:
         return version
 
     def task(self, name: str) -> TaskIdentifier:
-        """Return the identifier of a task of ``tasks.py``."""
         return TaskIdentifier(**self.place, name=f"conformance.{name}", version=self.version)
 
     def run(self, name: str) -> RunIdentifier:
-        """Return the identifier of a run."""
         return RunIdentifier(**self.place, name=name)
 
     def until(self, ask: Callable[[], T], expected: Callable[[T], object] = bool) -> T:
@@ -140,16 +131,12 @@ class Flyte:
 
 @dataclass(frozen=True)
 class _Credentials:
-    """Adds a bearer token to calls."""
-
     token: str = field(repr=False)
 
     def on_start_sync(self, ctx: RequestContext[Any, Any]) -> None:
         ctx.request_headers()["authorization"] = f"Bearer {self.token}"
 
-    def on_end_sync(
-        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None
-    ) -> None:
+    def on_end_sync(self, token: None, ctx: object, error: Exception | None) -> None:
         pass
 
 
@@ -177,21 +164,17 @@ class Person:
         return self.create(project_id=scope, task_id=self.flyte.task(task), inputs=inputs(**values))
 
     def create(self, **request: Any) -> RunIdentifier:
-        """Start a run, and return its identifier."""
         answer = self.runs.create_run(runs.CreateRunRequest(**request))
         self.started.append(self.flyte.run(answer.run.action.id.run.name))
         return self.started[-1]
 
     def abort(self, run: RunIdentifier, reason: str = "") -> None:
-        """Abort a run."""
         self.runs.abort_run(runs.AbortRunRequest(run_id=run, reason=reason))
 
     def details(self, run: RunIdentifier) -> RunDetails:
-        """Return what Flyte knows about a run."""
         return self.runs.get_run_details(runs.GetRunDetailsRequest(run_id=run)).details
 
     def action(self, run: RunIdentifier, name: str = "a0") -> ActionDetails:
-        """Return what Flyte knows about an action of a run, by default about the first one."""
         request = runs.GetActionDetailsRequest(action_id=ActionIdentifier(run=run, name=name))
         return self.runs.get_action_details(request).details
 
@@ -203,12 +186,10 @@ class Person:
         )
 
     def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
-        """Return the actions of a run, those that were created first at the beginning."""
+        """Return the actions of a run, the oldest first."""
         oldest_first = {"key": "created_at", "direction": "ASCENDING"}
-        request = ListRequest(sort_by=oldest_first, filters=filters)
-        return list(
-            self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=request)).actions
-        )
+        page = ListRequest(sort_by=oldest_first, filters=filters)
+        return [*self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=page)).actions]
 
     def list_runs(
         self, *filters: Filter, paused_actions_only: bool = False, **page: Any
@@ -223,7 +204,6 @@ class Person:
         return [run.action for run in answer.runs], answer.token
 
     def watch(self, run: RunIdentifier) -> Iterator[ActionDetails]:
-        """Yield what Flyte knows about the first action of a run, as it changes."""
         action = ActionIdentifier(run=run, name="a0")
         request = runs.WatchActionDetailsRequest(action_id=action)
         return (answer.details for answer in self.runs.watch_action_details(request))
@@ -236,7 +216,6 @@ class Person:
             yield known
 
     def values(self, run: RunIdentifier, name: str = "a0") -> data.GetActionDataResponse:
-        """Return the inputs and outputs of an action."""
         action = ActionIdentifier(run=run, name=name)
         return self.data.get_action_data(data.GetActionDataRequest(action_id=action))
 
@@ -244,9 +223,8 @@ class Person:
         """Read the log of an attempt of a run's first action to its end."""
         action = ActionIdentifier(run=run, name="a0")
         answers = self.data.tail_logs(data.TailLogsRequest(action_id=action, attempt=attempt))
-        return "".join(
-            line.message for answer in answers for log in answer.logs for line in log.lines
-        )
+        logs = [log for answer in answers for log in answer.logs]
+        return "".join(line.message for log in logs for line in log.lines)
 
 
 def phase_of(known: Action | ActionDetails | ActionAttempt | PhaseTransition) -> str:
@@ -261,19 +239,16 @@ def fields(message: Message) -> set[str]:
 
 
 def literal(value: int | float | str) -> Literal:
-    """Return a number or a text as Flyte transmits it."""
     kind = {int: "integer", float: "float_value", str: "string_value"}[type(value)]
     primitive: dict[str, Any] = {kind: value}
     return Literal(scalar=Scalar(primitive=Primitive(**primitive)))
 
 
 def inputs(**values: int | float | str) -> Inputs:
-    """Return the inputs of a run."""
     return Inputs(literals=[NamedLiteral(name=k, value=literal(v)) for k, v in values.items()])
 
 
 def where(field: str, *values: str, function: str = "EQUAL") -> Filter:
-    """Return a filter of a list."""
     return Filter(function=function, field=field, values=values)
 
 

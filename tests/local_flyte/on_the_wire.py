@@ -6,8 +6,6 @@ import httpx
 
 from local_flyte import PEOPLE, LocalFlyte
 
-PROJECT = {"name": "flytesnacks", "domain": "development"}
-
 
 def call(
     flyte: LocalFlyte,

@@ -1,6 +1,13 @@
-"""Whom the local Flyte recognises as on Union. The conformance cases check what people may do."""
+"""Who gets into a local Flyte, and as whom. The conformance cases check what people may do."""
 
-from local_flyte import PEOPLE, LocalFlyte
+import platform
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from local_flyte import PEOPLE, LocalFlyte, Mode, same_user
+from local_flyte.banner import flyte_banner
 from local_flyte.people import person
 
 from .on_the_wire import call
@@ -47,3 +54,31 @@ def test_credentials_are_in_no_repr_and_in_files_that_only_their_owner_can_read(
     shown = repr((recorded, vars(local_flyte), PEOPLE))
     assert "alice-subject" in shown
     assert not any(secret in shown for secret in SECRETS)
+
+
+def test_pages_of_other_sites_are_refused() -> None:
+    """Where no credentials are asked for: DNS rebinding, and requests that need no preflight."""
+    with LocalFlyte(mode=Mode.DEVBOX) as flyte, httpx.Client(trust_env=False, timeout=60) as client:
+        file = {"project": "flytesnacks", "domain": "development", "filename": "x"}
+        method = "dataproxy.DataProxyService/CreateUploadLocation"
+        upload = call(flyte, method, {**file, "filenameRoot": "r"}).json()["signedUrl"]
+        projects = f"{flyte.url}/flyteidl2.project.ProjectService/ListProjects"
+        assert client.post(projects, json={}).is_success
+        for url in (projects, flyte.url, upload):
+            for host in ("localhost.evil.example", f"evil.example:{urlsplit(url).port}"):
+                assert client.post(url, json={}, headers={"Host": host}).status_code == 400
+        for kind in ("text/plain", ""):
+            sent = client.post(projects, content="{}", headers={"Content-Type": kind})
+            assert sent.status_code == 415
+
+
+def test_the_banner_warns_if_the_system_cannot_identify_users(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = "other users of this\nmachine may be able to run programs as you"
+    assert (sentence in flyte_banner(local_flyte)) != same_user.is_known()
+    same_user.is_known.cache_clear()
+    monkeypatch.setattr(platform, "release", lambda: "6.6.87.2-microsoft-standard-WSL2")
+    assert sentence in flyte_banner(local_flyte)
+    assert call(local_flyte, USER_INFO, person="alice").is_success
+    same_user.is_known.cache_clear()

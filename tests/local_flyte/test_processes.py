@@ -10,16 +10,7 @@ import pytest
 
 from local_flyte.processes import Containers
 
-A0 = """#!{python}
-import sys
-exec(sys.argv[2])
-"""
-
-
-@pytest.fixture(params=["python", "a0"])
-def program(request: pytest.FixtureRequest) -> str:
-    """A program that is started, and one that is forked."""
-    return str(request.param)
+started_and_forked = pytest.mark.parametrize("program", ["python", "a0"])
 
 
 @pytest.fixture
@@ -27,7 +18,7 @@ def programs(tmp_path: Path) -> Path:
     """Return a folder with Python, and with an ``a0`` that runs what it is given."""
     folder = tmp_path / "venv" / "bin"
     venv.create(folder.parent)
-    (folder / "a0").write_text(A0.format(python=folder / "python"))
+    (folder / "a0").write_text(f"#!{folder / 'python'}\nimport sys\nexec(sys.argv[2])\n")
     (folder / "a0").chmod(0o700)
     return folder
 
@@ -55,6 +46,7 @@ def output_of(programs: Path, program: str, *codes: str, **environment: str) -> 
     return [*lines, f"exit code {code}"]
 
 
+@started_and_forked
 def test_a_process_has_only_its_own_variables_and_its_output_and_end_arrive(
     programs: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +87,7 @@ sys.meta_path.append(Finder)
 """
 
 
+@started_and_forked
 def test_an_installed_source_tree_cannot_be_imported(
     tmp_path: Path, programs: Path, program: str
 ) -> None:
@@ -112,6 +105,7 @@ def test_an_installed_source_tree_cannot_be_imported(
     assert output_of(programs, program, code) == ["False False\n", "exit code 0"]
 
 
+@started_and_forked
 def test_cancelling_ends_the_process_and_its_children(programs: Path, program: str) -> None:
     child = "print('started', flush=True); import time; time.sleep(600)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"

@@ -16,7 +16,7 @@ from local_flyte.sign_in import SignIn
 from local_flyte.testing import client_of, serving
 
 SECRET = "as-printed"
-LINK = re.compile(r'<a .*?href="(.*?)"')
+ALICE = f"/sign-in/alice?secret={SECRET}"
 KNOWN = {name: [PEOPLE[name].cookie.partition("=")[2], "may do things"] for name in PEOPLE}
 
 
@@ -37,10 +37,6 @@ def url() -> Iterator[str]:
 def browser(url: str) -> Iterator[httpx.Client]:
     with client_of(url, None) as client:
         yield client
-
-
-def follow_link(browser: httpx.Client, name: str) -> httpx.Response:
-    return browser.get(f"/sign-in/{name}", params={"secret": SECRET})
 
 
 def check_private(page: httpx.Response) -> None:
@@ -69,20 +65,20 @@ def test_all_other_paths_belong_to_the_app(browser: httpx.Client) -> None:
 
 
 def test_following_a_link_signs_that_person_in(browser: httpx.Client) -> None:
-    response = follow_link(browser, "alice")
+    response = browser.get(ALICE)
     assert (response.status_code, response.headers["location"]) == (303, "/")
     check_private(response)
     value = f"{PEOPLE['alice'].cookie.partition('=')[2]}; HttpOnly; Path=/; SameSite=lax"
     cookies = response.headers.get_list("set-cookie")
     assert cookies == [f"flyte_at-1={value}", f"flyte_at={value}"]  # the app's, and deployed ones'
-    assert follow_link(browser, "mallory").status_code == 404
+    assert browser.get(ALICE.replace("alice", "mallory")).status_code == 404
 
 
 def test_each_app_of_a_machine_has_a_sign_in_of_its_own_and_sees_no_other(
     browser: httpx.Client,
 ) -> None:
     """Browsers send a host's cookies to all of its ports."""
-    own = follow_link(browser, "alice").headers["set-cookie"].partition(";")[0]
+    own = browser.get(ALICE).headers["set-cookie"].partition(";")[0]
     browser.cookies.clear()
     others = "flyte_at=of-another-app; flyte_at-2=of-another-app; theme=dark"
     told = browser.get("/", headers={"Cookie": f"{others}; {own}"}).text
@@ -102,7 +98,7 @@ def test_a_token_takes_the_place_of_the_cookie_and_of_no_other_credentials(tmp_p
     signing_in = SignIn(answer, SECRET, KNOWN, port=1, token_file=str(token_file))
     with serving(signing_in, lifespan="off") as url, client_of(url, None) as browser:
         assert browser.get("/").text == "none"
-        follow_link(browser, "alice")
+        browser.get(ALICE)
         assert dict(browser.cookies).keys() == {"flyte_at-1"}
         assert browser.get("/").text == "Bearer first"
         token_file.write_text("renewed")
@@ -129,14 +125,12 @@ def test_the_first_link_leads_to_a_choice_of_people_as_does_being_signed_in(
     assert page.status_code == 200
     assert "set-cookie" not in page.headers  # nobody is chosen
     check_private(page)
-    *links, _ = LINK.findall(page.text)
+    *links, sign_out = re.findall(r'<a .*?href="(.*?)"', page.text)
     for name, link in zip(KNOWN, links, strict=True):
         browser.get(link)
         assert browser.get("/").text == f"GET / {PEOPLE[name].cookie}"
-    again = browser.get("/sign-in")
-    check_private(again)
-    signed_out = browser.get(LINK.findall(again.text)[-1])
-    assert browser.get(signed_out.headers["location"]).is_success
+    check_private(browser.get("/sign-in"))
+    assert browser.get(browser.get(sign_out).headers["location"]).is_success
     assert browser.get("/").text == "GET / "
     assert browser.get("/sign-in").status_code == 403
 
