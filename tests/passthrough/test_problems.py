@@ -230,7 +230,6 @@ async def sent_by(
         (ExceptionGroup("", [ConnectError(Code.UNAUTHENTICATED, "no")] * 2), 401),
         (ExceptionGroup("", [HTTPException(404), ValueError("a bug")]), 500),
         (ExceptionGroup("", [ClientDisconnect(), ValueError("a bug")]), 500),
-        (None, 500),  # the app has not answered
         (ClientDisconnect(), 500),  # of a client who is there
     ],
 )

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
-from passthrough.http import client as client_module
+from passthrough.http import exchange
 
 from . import naive_endpoints
 from .faulty import connected, head
@@ -185,7 +185,7 @@ def test_an_unfinished_iterator_ends_with_the_request(
 def test_a_background_task_still_acts_as_the_caller(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LISTEN_AFTER", 0)
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)
     with client_of(url, "alice") as client:
         assert client.get("/background").json() == "answered"
     wait_until(lambda: heard)
@@ -237,7 +237,7 @@ async def upload(request: Request) -> None:
 def test_a_request_ends_with_its_client_also_after_a_slow_upload(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LISTEN_AFTER", 0)  # while the app reads
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", 0)  # while the app reads
     begin = head("/slow-upload", "Content-Length: 2").replace(b"GET", b"POST", 1)
     with connected(url, begin + b"x") as client:
         client.sendall(b"y")
@@ -261,7 +261,7 @@ async def waits_for_the_disconnect(scope: Scope, receive: Receive, send: Send) -
 def test_an_app_hears_after_its_response_that_its_client_has_left(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch, listen_after: float
 ) -> None:
-    monkeypatch.setattr(client_module, "LISTEN_AFTER", listen_after)
+    monkeypatch.setattr(exchange, "LISTEN_AFTER", listen_after)
     app = build_app(router)
     app.mount("/raw", waits_for_the_disconnect)
     with serving(app) as url, client_of(url, "alice") as alice:

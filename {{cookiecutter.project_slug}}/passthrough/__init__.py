@@ -11,7 +11,7 @@ What one asks first:
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
-- Who notices that its client has left? ``http/client.py``; the endpoint and its calls end, too.
+- Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
 - What does a 413 mean? That a body, or what Flyte has sent for the request, is too large:
   ``docs/limits.md`` lists all of them, and what to do.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials

@@ -1,9 +1,4 @@
-"""What one caller may take: requests that are open at once (429), and values in a body (413).
-
-FastAPI parses a body before it asks Flyte who sent it, and holds it until the endpoint returns. A
-megabyte of small values takes 20 MB and 50 ms. So values are counted before they are parsed, and
-large bodies wait for each other.
-"""
+"""What one caller may take: requests that are open at once (429), and values in a body (413)."""
 
 import asyncio
 import hashlib
@@ -45,7 +40,6 @@ class OpenRequests:
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        """Wrap an application."""
         # Without credentials of their own, all callers are one, who may have all requests open.
         most = math.inf if settings.flyte_plaintext else settings.open_requests_per_caller
         self._app, self._most = app, most
@@ -65,15 +59,11 @@ class OpenRequests:
         if self._open[sender.short_hash] >= self._most and IS_PART not in scope:
             detail = f"you have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
-        for caller in callers:
-            self._open[caller] += 1
+        self._open.update(callers)
         try:
             await self._app(scope, receive, send)
         finally:
-            for caller in callers:
-                self._open[caller] -= 1
-                if not self._open[caller]:
-                    del self._open[caller]
+            self._open -= Counter(callers)  # it keeps no zeros
 
     def _secrets(self, credentials: dict[str, str]) -> list[str]:
         own = [(name, credentials[name]) for name in OF_ONE_PERSON if name in credentials]
@@ -88,12 +78,14 @@ class OpenRequests:
 class LargeBodies:
     """Middleware that counts the values in JSON bodies, and lets in two large ones at a time.
 
+    FastAPI parses a body before it asks Flyte who sent it, and holds it until the endpoint returns.
+    A megabyte of small values takes 20 MB and 50 ms.
+
     A body is read when the app asks for it, which has then found its route, with the route's own
     ``max_body_size``. The turn ends with the response, or after a second.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application."""
         self._app = app
         self._turns = Turns()
 

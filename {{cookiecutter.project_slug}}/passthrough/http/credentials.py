@@ -1,6 +1,7 @@
 """What is public, and which headers and cookies of other requests are the caller's credentials."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette._utils import get_route_path  # Starlette's own routing uses it
@@ -18,10 +19,10 @@ IS_PUBLIC = "passthrough.is_public"
 
 
 def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
-    """Tell whether a request needs no credentials: `App` has the paths of those.
+    """Tell whether a request needs no credentials, by its path as it is routed.
 
-    Paths are compared as they are routed, without the server's prefix (``uvicorn --root-path``).
-    ``/page/*`` stands for each path directly below ``/page/``.
+    That is without the server's prefix (``uvicorn --root-path``). ``/page/*`` in ``public`` stands
+    for each path directly below ``/page/``.
     """
     path = get_route_path(scope)  # type: ignore[arg-type]
     return path in public or f"{path.rpartition('/')[0]}/*" in public
@@ -50,7 +51,7 @@ def passthrough_middleware(settings: Settings) -> Middleware:
     extractors: list[HeaderExtractor] = [
         PassthroughAuth.extract_cookie_header,
         *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
-        _handed_on(settings.token_header)
+        partial(_handed_on, settings.token_header)
         if settings.token_header
         else PassthroughAuth.extract_authorization_header,
     ]
@@ -68,13 +69,9 @@ def passthrough_middleware(settings: Settings) -> Middleware:
     )
 
 
-def _handed_on(token_header: str) -> HeaderExtractor:
-    """Extract the bearer token that a proxy passes on."""
-
-    def extract_handed_on_token(request: HTTPConnection) -> tuple[str, str] | None:
-        # Of two tokens, one does not come from the proxy, and there is no way to tell which. They
-        # may be in one header (RFC 9110 5.3). The line break makes the middleware refuse them.
-        tokens = ",".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
-        return ("authorization", f"Bearer {tokens}") if tokens else None
-
-    return extract_handed_on_token
+def _handed_on(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
+    """Return the bearer token that a proxy passes on."""
+    # Of two tokens, one does not come from the proxy, and there is no way to tell which. They may
+    # be in one header (RFC 9110 5.3). The line break makes the middleware refuse them.
+    tokens = ",".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
+    return ("authorization", f"Bearer {tokens}") if tokens else None

@@ -69,11 +69,10 @@ class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
     A request keeps its ``X-Request-ID`` if that is well-formed and no credential, or gets one, for
-    the response, the calls to Flyte and the request's span. Every response has `HEADERS`. An
-    exception of the app becomes a problem; if an event stream has begun, the problem is its last
-    event. Any other response that has begun is left unfinished: the server cuts it off, so that the
-    client does not take it for complete. `Exchange` ends the request when its client leaves or its
-    deadline passes.
+    the response, the calls to Flyte and the request's span. An exception of the app becomes a
+    problem; if an event stream has begun, the problem is its last event. Any other response that
+    has begun is left unfinished: the server cuts it off, so that the client does not take it for
+    complete.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""One request, or one WebSocket: its response, its deadline and its calls to Flyte."""
+"""One request, or one WebSocket: its client, its response, its deadline and its calls to Flyte."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from itertools import chain
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import Deadline, RequestCalls
-from .client import Client
 from .stopping import COME_BACK, cancelled_at_stop
 
 HEADERS = {
@@ -36,9 +36,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 """Added to every response that does not set them itself."""
-RAW_HEADERS = {name.encode(): value.encode() for name, value in HEADERS.items()}
-NO_CACHE = (b"cache-control", b"no-cache")
-"""FastAPI sets it on event streams. It lets caches store a response, so it is replaced."""
+LISTEN_AFTER = 1.0  # seconds; few requests take that long
 PART_BYTES = 256 * 1024  # of a body
 ENDED = (
     ClientDisconnect,
@@ -48,6 +46,75 @@ ENDED = (
     anyio.BrokenResourceError,
 )
 """What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
+
+
+class Client:
+    """What the client sends, and whether it has left.
+
+    Servers say only to whoever receives that a client has left. So messages are received ahead of
+    the app: of a request that takes more than a second, and of a WebSocket that is accepted. Two
+    are kept at most: a client who leaves while the app does not read further ones goes unnoticed.
+
+    When the client leaves, the calls end, and the scope is cancelled. Only if the app of a
+    WebSocket is receiving, it gets the disconnect instead.
+    """
+
+    def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
+        self.has_left = self.may_leave = False
+        """Whether it has left, and whether what comes next, such as background tasks, goes on."""
+        self._receive, self._scope, self._calls = receive, scope, calls
+        self._is_receiving = False
+        self._ahead: asyncio.Queue[Message] | None = None
+        self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """Receive a message for the app."""
+        self._is_receiving = True
+        try:
+            message = await (self._ahead.get() if self._ahead else self._next())
+        finally:
+            self._is_receiving = False
+        if self._ahead and message["type"].endswith(".disconnect"):
+            self._ahead.put_nowait(message)  # as servers do: all later messages are this one
+        return message
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        if message["type"].endswith(".disconnect") and not self.may_leave:
+            self.has_left = True
+            if message["type"] == "http.disconnect":
+                # Before the calls end: FastAPI takes a call's cancellation for one of its own.
+                self._scope.cancel()
+            # The calls end now: the request can't end while one of its threads waits for them.
+            self._calls.end()
+        if message.get("more_body"):  # the deadline is for the response, once the body has come
+            self._calls.deadline.extend()
+        return message
+
+    def listen_later(self) -> None:
+        """Receive ahead in a second."""
+        self._listener = asyncio.get_running_loop().call_later(LISTEN_AFTER, self.listen)
+
+    def listen(self) -> None:
+        """Receive ahead from here on."""
+        if self._is_receiving:  # only one task at a time may call the server's receive()
+            self.listen_later()
+        else:
+            self._ahead = asyncio.Queue(1)
+            self._listener = asyncio.create_task(self._listen(self._ahead))
+
+    async def _listen(self, ahead: asyncio.Queue[Message]) -> None:
+        while not self.has_left:
+            message = await self._next()
+            app_gets_it = self._is_receiving and ahead.empty()
+            if self.has_left and not app_gets_it:
+                self._scope.cancel()
+            await ahead.put(message)
+
+    def stop_listening(self) -> None:
+        """Receive nothing more: the app has returned."""
+        if self._listener:
+            self._listener.cancel()
 
 
 class Exchange:
@@ -103,13 +170,10 @@ class Exchange:
             return ClientDisconnect()
         if self._cancel_scope.cancel_called:
             return None if self.is_event_stream else TimeoutError()
-        if error is None:
-            has_answered = self.status or self.is_event_stream
-            return None if has_answered else RuntimeError("the app has not answered")
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise error
-        return raised[0]
+        return raised[0] if raised else None
 
     async def send(self, message: Message) -> None:
         """Send a message to the client, or hold it back.
@@ -144,25 +208,26 @@ class Exchange:
 
     def _begin(self, start: Message) -> Message:
         """Return the start of the response, with more headers."""
-        headers = [header for header in start.get("headers", ()) if header != NO_CACHE]
-        given = dict(headers)
-        content = given.get(b"content-type", b"")
-        if start["status"] == 413 and content.startswith(b"text/plain"):
+        headers = MutableHeaders(raw=[*start.get("headers", ())])
+        content = headers.get("content-type", "")
+        if start["status"] == 413 and content.startswith("text/plain"):
             raise HTTPException(413, "Content Too Large")
-        added = {**RAW_HEADERS, b"x-request-id": str(self.calls.request_id).encode()}
-        if self.calls.left_out:
-            added[b"x-left-out"] = str(self.calls.left_out).encode()
-        headers += [(name, value) for name, value in added.items() if name not in given]
-        self.calls.deadline.remove()
-        self.is_event_stream = content.startswith(b"text/event-stream")
+        self.is_event_stream = content.startswith("text/event-stream")
         if self.is_event_stream:
+            del headers["cache-control"]  # FastAPI's "no-cache" lets caches store it
             cancelled_at_stop.add(self._cancel_scope)
-        return {**start, "headers": headers}
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers.setdefault("x-request-id", str(self.calls.request_id))
+        if self.calls.left_out:
+            headers["x-left-out"] = str(self.calls.left_out)
+        self.calls.deadline.remove()
+        return {**start, "headers": headers.raw}
 
     def _let_go(self) -> None:
         """Let the app return by itself, whether the client leaves or the server is stopped."""
         cancelled_at_stop.discard(self._cancel_scope)
-        self.client.may_leave()
+        self.client.may_leave = True
 
     async def end_events(self, last_event: bytes = b"") -> None:
         """Send the end of an event stream; it says so if the server stops before the app is done.

@@ -1,31 +1,30 @@
 """What an error is answered with, and what each status means. Problems are those of RFC 9457.
 
 Endpoints don't catch the SDK's exceptions. Here they become responses; those that are not the
-caller's fault are logged, once. Neither contains a credential of the request.
+caller's fault are logged, once.
 
 - 401, 403, 404 and 409: Flyte says so, or the app about its own paths.
-- 413: too large. A body is (``LARGEST_BODY``), or has too many values (``callers.py``), or Flyte
-  has sent too much (`TooLargeError`); 422: invalid; 429: too many requests. See docs/limits.md.
+- 413, 422 and 429: too large, invalid, and too many requests. ``docs/limits.md`` has all of them.
 - 502, 503: Flyte's fault; 504: there was no time left (`Deadline`); 500: a bug of the app.
 """
 
 import json
 import logging
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses
 from itertools import islice
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import flyte.errors
 import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette._utils import get_route_path
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -38,7 +37,6 @@ from ..calls.request_calls import request_calls
 from ..limits import limits
 from ..settings import SETTINGS, Settings
 from ..values import InvalidInputs
-from .logging_setup import traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +88,7 @@ class Problem(BaseModel):
 
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
-        """Return the problem for an exception from Flyte, FastAPI or Python.
-
-        Its title is the status phrase, as RFC 9457 4.2.1 requires for ``about:blank``.
-        """
+        """Return the problem for an exception from Flyte, FastAPI or Python."""
         status, detail, errors = 500, None, None
         match error:  # the first case that matches: subclasses come before their bases
             case InvalidInputs():
@@ -111,7 +106,7 @@ class Problem(BaseModel):
                 if detail == "Content Too Large":  # Starlette's
                     detail = "the body of the request is too large"
                 if not isinstance(detail, str):
-                    detail = json.dumps(jsonable_encoder(detail))
+                    detail = json.dumps(detail, default=str)
             case (
                 BaseException(__cause__=ConnectError() | DeadlineExceededError() as cause)
                 # Starlette wraps what it would have answered, if the response has begun.
@@ -126,7 +121,7 @@ class Problem(BaseModel):
                 status = 502
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
-        title = responses.get(status, "Error")
+        title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
         return cls(
             title=title,
             status=status,
@@ -135,10 +130,8 @@ class Problem(BaseModel):
             refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
         )
 
-    def response(self, headers: dict[str, str] | None = None) -> Response:
-        """Make the response; a 401 has WWW-Authenticate, as RFC 9110 11.6.1 requires."""
-        if self.status == 401:
-            headers = {"www-authenticate": "Bearer", **(headers or {})}
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """Make the response."""
         # In ASCII: it may quote the caller's JSON, whose strings may contain lone surrogates.
         text = json.dumps(self.model_dump(exclude_none=True))
         return Response(text, self.status, headers, "application/problem+json")
@@ -147,9 +140,8 @@ class Problem(BaseModel):
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
-    Flyte's message about a caller's mistake, or a lack of time, is returned; its message about a
-    fault of its own goes to the log only. What an endpoint says in an HTTPException is returned.
-    None has a credential of the caller.
+    What an endpoint says in an HTTPException is returned, and so is what Flyte says, except about
+    a fault of its own: that goes to the log only. Neither has a credential of the caller.
     """
     settings: Settings = connection.scope[SETTINGS]
     problem = Problem.of_exception(error)
@@ -172,21 +164,21 @@ def _where(connection: HTTPConnection, run: str) -> str:
     asked = connection.query_params
     query = {name: asked[name] for name in ("project", "domain") if name in asked}
     with suppress(NoMatchFound):
-        path = connection.scope["app"].url_path_for("run_events", name=run)
-        path = f"{connection.scope.get('root_path', '')}{path}"
-        return f": watch it at {path}?{urlencode(query)}" if query else f": watch it at {path}"
+        url = connection.url_for("run_events", name=run).include_query_params(**query)
+        return f": watch it at {url.replace(scheme='', netloc='')}"
     return ""
 
 
 def problem_response(connection: HTTPConnection, error: BaseException) -> Response:
     """Return the response for an exception."""
     # Errors of HTTP clients have their server's headers.
-    sent = (error.headers if isinstance(error, HTTPException) else None) or {}
-    headers = {name.lower(): value for name, value in sent.items()}
+    headers = MutableHeaders(error.headers if isinstance(error, HTTPException) else None)
     problem = problem_for(connection, error)
-    challenges = getattr(connection.scope.get("app"), "challenges", {})
-    if problem.status == 401 and (challenge := challenges.get(get_route_path(connection.scope))):
-        headers["www-authenticate"] = challenge(connection)
+    if problem.status == 401:  # RFC 9110 11.6.1 requires a challenge
+        headers.setdefault("www-authenticate", "Bearer")
+        challenges = getattr(connection.scope.get("app"), "challenges", {})
+        if challenge := challenges.get(get_route_path(connection.scope)):
+            headers["www-authenticate"] = challenge(connection)
     return problem.response(headers)
 
 
@@ -205,14 +197,14 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
             what += f" from {method}"
             break
     if problem.status == 500:
-        text = "\n" + traceback_of(error)
+        text = "\n" + "".join(traceback.format_exception(error))
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
     logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
 
 
 def _invalid(found: Iterable[tuple[Iterable[Any], str]]) -> list[InvalidValue]:
-    """Describe invalid values, each by its place and what is wrong; both may quote a request."""
+    """Describe invalid values, by their places and what is wrong; both may quote a request."""
     most = limits().error_chars
     return [
         InvalidValue(

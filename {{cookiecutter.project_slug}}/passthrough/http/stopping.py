@@ -1,17 +1,14 @@
 """Streams and long waits end when the server is asked to stop: SIGTERM, or Ctrl-C.
 
-A server waits for open requests before it tells the app to shut down. A stream would make it wait
-until its timeout, and then be cut off. Here the stream ends at the signal, so that its viewer can
-reconnect to another replica.
+The server itself waits for them until its timeout, and then cuts them off. The viewer of a stream
+that ends at the signal can reconnect to another replica.
 """
 
 import asyncio
 import signal
-import threading
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from types import FrameType
+from typing import Any
 
 import anyio
 
@@ -22,26 +19,17 @@ cancelled_at_stop = set[anyio.CancelScope]()
 
 
 def listen() -> None:
-    """Handle the signals that stop the server, in addition to the server's own handler."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # no signal stops this server alone
+    """Handle the signals, in addition to the server's own handler."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if callable(handler := signal.getsignal(number)):
-            signal.signal(number, partial(_handle, loop, handler))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
+    def handle(number: int, frame: FrameType | None) -> None:
+        for scope in cancelled_at_stop:
+            loop.call_soon_threadsafe(scope.cancel)
+        handlers[number](number, frame)
 
-def _handle(
-    loop: asyncio.AbstractEventLoop,
-    handler: Callable[..., object],
-    number: int,
-    frame: FrameType | None,
-) -> None:
-    with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(_cancel)
-    handler(number, frame)
-
-
-def _cancel() -> None:
-    for scope in cancelled_at_stop:
-        scope.cancel()
+    for number, handler in handlers.items():
+        if callable(handler):
+            with suppress(ValueError):  # in a thread, where no signal stops this server alone
+                signal.signal(number, handle)
