@@ -12,13 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from flyteidl2.common.phase_pb2 import (
-    ACTION_PHASE_FAILED,
-    ACTION_PHASE_PAUSED,
     ACTION_PHASE_RUNNING,
     ACTION_PHASE_SUCCEEDED,
 )
@@ -136,27 +133,13 @@ class Large:
         return serve
 
 
-def task(*inputs: Any, description: str = "") -> Answers:
-    """Return the answer about a task with these inputs and this description."""
-    template = {"interface": {"inputs": {"variables": inputs}}}
-    spec = {"documentation": {"short_description": description}, "task_template": template}
-    return {"GetTaskDetails": [GetTaskDetailsResponse(details={"spec": spec})]}
-
-
-def action(**filled: Any) -> Answers:
-    """Return the answers about the run and its only action, with what was filled in."""
-    given = {"id": {"run": RUN, "name": "a0"}, "status": {"phase": ACTION_PHASE_FAILED}} | filled
-    listed = {name: given[name] for name in ("id", "status")}
-    return run(ACTION_PHASE_SUCCEEDED) | {
-        "ListActions": [pb.ListActionsResponse(actions=[listed])],
-        "GetActionDetails": [pb.GetActionDetailsResponse(details=given)],
-    }
-
-
-def value(**literal: Any) -> Answers:
-    """Return the answers about the run, whose input is this literal."""
-    data = GetActionDataResponse(inputs={"literals": [{"name": "x", "value": literal}]})
-    return run(ACTION_PHASE_SUCCEEDED) | {"GetActionData": [data]}
+def schema() -> Answers:
+    """Return the answer about a task whose only input has very many fields."""
+    fields = {f"field {number}": {"type": "integer"} for number in range(20_000)}
+    struct = {"type": {"simple": "STRUCT", "metadata": {"properties": fields}}}
+    template = {"interface": {"inputs": {"variables": [{"key": "x", "value": struct}]}}}
+    details = {"spec": {"task_template": template}}
+    return {"GetTaskDetails": [GetTaskDetailsResponse(details=details)]}
 
 
 def slowness() -> float:
@@ -251,34 +234,12 @@ KINDS = {
     "inputs and outputs": Kind("/runs/large/io", {200}, lambda: run(ENDED) | data()),
     "a run": Kind("/runs/large", {200}, lambda: run(RUNNING, LARGEST)),
     "events": Kind("/runs/large/events", {200}, lambda: run(RUNNING, LARGEST)),
+    "a schema": Kind("/tasks/t?version=1", {200}, schema),
     "a log": Kind("/runs/large/logs", {200}, lambda: run(RUNNING) | log()),
     "5,000 actions": Kind(
         "/runs/large/actions/events", {200}, lambda: run(RUNNING) | actions(5000)
     ),
 }
-
-TASK, IO, ACTIONS = "/tasks/t?version=1", "/runs/large/io", "/runs/large/actions"
-TEXT = "\x01\u202e<b>" + "x" * 2 * MEGABYTE
-ASKS = {"status": {"phase": ACTION_PHASE_PAUSED}, "condition": {"prompt": TEXT}}
-INTEGER: Any = {"type": {"simple": "INTEGER"}}
-INPUTS = [{"key": f"input {number}", "value": INTEGER} for number in range(100_000)]
-FIELDS = {"properties": {f"field {number}": {"type": "integer"} for number in range(20_000)}}
-STRUCT = {"type": {"simple": "STRUCT", "metadata": FIELDS}}
-ONE: Any = {"scalar": {"primitive": {"integer": 1}}}
-NAMED_ONES = {f"name {number}": ONE for number in range(100_000)}
-MAPS = b"\xdd" + (400_000).to_bytes(4) + b"\x80" * 400_000
-FILLED: dict[str, tuple[str, Callable[[], Answers]]] = {
-    "a description": (TASK, lambda: task(description=TEXT)),
-    "inputs": (TASK, lambda: task(*INPUTS)),
-    "a schema": (TASK, lambda: task({"key": "x", "value": STRUCT})),
-    "a question": ("/runs/large/conditions", lambda: action(**ASKS)),
-    "events": (ACTIONS, lambda: action(attempts=[{"cluster_events": [{"message": TEXT}]}])),
-    "attempts": (ACTIONS, lambda: action(attempts=[{"attempt": 1}] * 20_000)),
-    "a text": (IO, lambda: value(scalar={"primitive": {"string_value": TEXT}})),
-    "a map": (IO, lambda: value(map={"literals": NAMED_ONES})),
-    "msgpack": (IO, lambda: value(scalar={"binary": {"value": MAPS, "tag": "msgpack"}})),
-}
-"""What people can fill: what is asked for, and what Flyte answers."""
 
 
 def send(process: App, kind: Kind, all_answered: threading.Barrier) -> httpx.Response:
@@ -338,14 +299,3 @@ def test_a_caller_who_opens_a_hundred_streams_at_once_is_refused_the_rest(
     assert len(refused) == 100 - OPEN_REQUESTS
     assert all(int(answer.headers["retry-after"]) for answer in refused)
     assert {answer.status_code for answer in answers} == {200, 429}
-
-
-@pytest.mark.weekly
-@pytest.mark.parametrize("filled", FILLED)
-def test_what_people_fill_delays_and_fills_nothing(large: Large, process: App, filled: str) -> None:
-    url, answers = FILLED[filled]
-    large.give(answers())
-    with nobody_else_notices(process), client_of(process.url, "alice") as alice:
-        answer = alice.get(url)
-    assert answer.status_code in {200, 413}, answer.text[:1000]
-    assert 10 < len(answer.content) < 15 * MEGABYTE  # a control character is six bytes in JSON

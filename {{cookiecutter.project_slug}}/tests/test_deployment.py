@@ -18,7 +18,7 @@ def test_the_deployed_app_has_its_files_and_serves_its_callers(
         assert client.get("/health").status_code == 200
         page = client.get("/")
         # Without a page, the documentation is shown.
-        has_page = Path(__file__).parents[1].joinpath("app", "page").is_dir()
+        has_page = Path(__file__).parents[1].joinpath("app", "page", "index.html").exists()
         assert page.status_code == (200 if has_page else 307)
         for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):
             assert client.get(f"/{path}").status_code == 200, path
