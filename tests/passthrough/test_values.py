@@ -3,33 +3,27 @@
 Each row of ``docs/values.md`` is true.
 """
 
-import asyncio
-import inspect
 import json
 from collections.abc import Callable
 from pprint import pformat
 from typing import Annotated, Any
 
 import flyte
-import flyte._internal.runtime.convert as flyte_convert
 import httpx
 import pytest
 from fastapi import APIRouter, Body
 from flyte import remote
-from flyte.models import NativeInterface
 from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, bearer, ended
+from local_flyte.testing import bearer
 from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
-from passthrough.values import InvalidInputs, to_json, to_literals, translated
+from passthrough.values import to_json, to_literals, translated
 
 from ..value_table import PAGE, ROWS, Row, page
 from . import naive_endpoints
-from .deployed_tasks import greet
 from .support import as_a_task_reads
-from .test_literals import Leveled
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()
@@ -60,11 +54,6 @@ async def fetch_the_task_for_somebody_else_too(name: str) -> None:
 async def run_it_overridden() -> str:
     task = GREET.override.aio(short_name="salutation")
     return (await flyte.run.aio(await task, name="Ada")).name
-
-
-@router.post("/greet/function")
-async def run_a_function(inputs: dict[str, Any]) -> str:
-    return (await flyte.run.aio(greet, **inputs)).name
 
 
 class Given(RequestBody):
@@ -134,37 +123,6 @@ def test_inputs_without_names_are_refused(alice: httpx.Client) -> None:
     assert alice.post("/positional").status_code == 500
 
 
-def converted(kind: Any, **values: Any) -> list[Literal]:
-    """Convert the inputs of a task function with the parameter ``x``, as ``flyte.run`` does."""
-    interface = NativeInterface({"x": (kind, inspect.Parameter.empty)}, {})
-    convert = flyte_convert.convert_from_native_to_inputs_binding_artifacts
-    made = asyncio.run(convert(interface, (), values))
-    return [literal.value for literal in made.proto_inputs.literals]
-
-
-@pytest.mark.parametrize(
-    ("kind", "inputs", "location"),
-    [
-        (int, {"x": "1"}, ()),
-        (int, {}, ()),
-        (int, {"x": 1, "y": 1}, ("y",)),
-        (Leveled, {"x": 1}, ()),
-    ],
-)
-@pytest.mark.usefixtures("local_flyte")
-def test_wrong_inputs_of_a_task_function_are_invalid(
-    kind: Any, inputs: dict[str, Any], location: tuple[str, ...]
-) -> None:
-    with pytest.raises(InvalidInputs) as caught:
-        converted(kind, **inputs)
-    assert [at for at, _ in caught.value.errors] == [location]
-
-
-@pytest.mark.usefixtures("local_flyte")
-def test_large_pickles_are_not_written_to_the_disk() -> None:
-    assert len(converted(bytes, x=bytes(2**20))[0].scalar.binary.value) > 2**20
-
-
 def test_a_task_at_module_level_is_fetched_by_each_caller(
     alice: httpx.Client, bob: httpx.Client, received: Received
 ) -> None:
@@ -179,35 +137,6 @@ def test_a_task_at_module_level_is_fetched_by_each_caller(
 def test_a_task_is_fetched_again_for_somebody_else_in_the_same_request(alice: httpx.Client) -> None:
     assert alice.post("/greet/for/bob").status_code == 200
     assert alice.post("/greet/for/carol").status_code == 403
-
-
-def test_a_task_function_is_uploaded_and_run_as_each_caller(
-    alice: httpx.Client, bob: httpx.Client, received: Received
-) -> None:
-    inputs = {"name": "Ada", "excited": True}
-    runs = [client.post("/greet/function", json=inputs).json() for client in (alice, bob)]
-    with acting_as("alice"):
-        assert remote.Run.get(ended(runs[0])).outputs()[0] == "Hello, Ada!"
-    for method in ("CreateUploadLocation", "CreateRun"):
-        callers = [call.headers["authorization"] for call in received() if call.method == method]
-        assert callers == [bearer("alice"), bearer("bob")]
-
-
-image = flyte.Image.from_debian_base(name="report").with_pip_packages("pandas")
-
-
-@router.post("/build")
-async def build() -> str | None:
-    return (await flyte.build.aio(image, wait=False)).uri
-
-
-def test_each_caller_asks_for_the_image(
-    alice: httpx.Client, bob: httpx.Client, received: Received
-) -> None:
-    for client in (alice, bob, alice):
-        assert client.post("/build").is_success
-    callers = [call.headers["authorization"] for call in received() if call.method == "GetImage"]
-    assert callers == [bearer("alice"), bearer("bob"), bearer("alice")]
 
 
 def test_the_project_and_the_domain_are_those_of_the_query_or_the_apps(

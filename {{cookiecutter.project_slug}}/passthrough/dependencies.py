@@ -148,9 +148,10 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_few_errors(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
         check_json(body)
-        most = len(cls.model_fields) + limits().errors
-        return dict(islice(body.items(), most)) if isinstance(body, dict) else body
+        return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
 
 
 def _in_utc(time: datetime) -> datetime:

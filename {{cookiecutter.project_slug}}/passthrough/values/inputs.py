@@ -1,7 +1,6 @@
 """JSON to literals: a value and the schema of its type are walked together.
 
-A value is not changed: the task's own decoder converts it, and refuses what it cannot read. Checked
-here is what that decoder would read as another value, such as a text that is no date as a number.
+What the task's own decoder would read as another value is refused, such as "20240102" for a date.
 """
 
 import re
@@ -18,9 +17,10 @@ from flyteidl2.core.literals_pb2 import Literal
 from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING, LiteralType, SimpleType
 from flyteidl2.core.types_pb2 import StructuredDatasetType as TableType
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from ..limits import limits
-from .budget import TOO_LARGE, Budget, TooComplexError
+from .budget import Budget, TooComplexError
 from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
@@ -30,8 +30,7 @@ TEXT, NULL = SIMPLE[STRING], SIMPLE[SimpleType.NONE]
 NOTHING, ANYTHING = Literal(), Schema()
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """Numbers that JSON does not have, as they are shown and taken."""
-LONGEST = timedelta(days=3_652_500)  # of protobuf
-DURATIONS, PYTHON = TypeAdapter(timedelta), TypeAdapter(Any)
+DURATIONS = TypeAdapter(timedelta)
 
 
 def _moment(text: str) -> datetime:
@@ -40,44 +39,32 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _duration(text: str) -> timedelta:
-    if abs(duration := DURATIONS.validate_python(text)) > LONGEST:
-        raise OverflowError
-    return duration
-
-
 URI = r"([A-Za-z][A-Za-z0-9+.-]*:\S|/)[^\0]*"  # the local Flyte stores files in a folder
 DAY, TIME = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?"
 FORMATS: Mapping[str, tuple[str, Callable[[str], Any], str]] = {
     "date-time": (f"{DAY}[T ]{TIME}", _moment, "2026-01-31T09:30:00.250Z"),
     "date": (DAY, date.fromisoformat, "2026-01-31"),
     "time": (TIME, time.fromisoformat, "09:30:00.250"),
-    "duration": (DURATION["pattern"], _duration, "P1DT2H30M"),
+    "duration": (DURATION["pattern"], DURATIONS.validate_python, "P1DT2H30M"),
     "uri": (URI, str, "s3://bucket/key"),
     "uuid": ("[^_]+", UUID, "0c8f2c3e-2b36-4b5c-9d4c-5d2a8e6f1a77"),
 }
-"""Patterns of texts that are read in one way only, their parsers, and examples.
-
-Parsers raise ValueError or OverflowError. They alone would not do: Pydantic takes digits for a
-number, and Python drops what is below a microsecond."""
+"""Patterns, parsers and examples. Parsers alone would not do: Pydantic takes digits for a number of
+seconds, and Python drops what is below a microsecond."""
 PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     INTEGER: ("integer", int),
     FLOAT: ("float_value", float),
     STRING: ("string_value", str),
     BOOLEAN: ("boolean", bool),
     SimpleType.DATETIME: ("datetime", _moment),
-    SimpleType.DURATION: ("duration", _duration),
+    SimpleType.DURATION: ("duration", DURATIONS.validate_python),
 }
-"""The field of ``Primitive`` for each type, and how to make its value of checked JSON."""
+"""For each type, the field of ``Primitive``, and what makes its value from checked JSON."""
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
 
 
 class InvalidInputs(ValueError):  # noqa: N818
-    """The task cannot be run with these inputs.
-
-    Attributes:
-        errors: Locations, which may be as long as what was sent, and error messages.
-    """
+    """The task cannot be run with these inputs: ``errors`` has locations and messages."""
 
     def __init__(self, errors: list[Error]) -> None:
         super().__init__(errors)
@@ -98,12 +85,6 @@ def to_literals(
 ) -> dict[str, Literal]:
     """Convert JSON values, and Python values that Pydantic writes as JSON, to a task's inputs.
 
-    Args:
-        values: The inputs by name.
-        kinds: The types of the task's inputs.
-        optional: Inputs that may be left out.
-        budget: The work that may be done.
-
     Raises:
         InvalidInputs: With all errors, but at most ``Limits.errors``.
     """
@@ -113,12 +94,13 @@ def to_literals(
     for name, kind in kinds.items():
         if name in values:
             try:
-                literal, wrong = _attempt(converter.convert(name, values[name], kind), most)
+                schema = converter.schemas.of_type(kind)
+                literal, wrong = _attempt(converter.literal(values[name], schema, (name,)), most)
                 errors += wrong
                 if literal is not None:
                     literals[name] = literal
             except TooComplexError:
-                errors.append(((name,), TOO_LARGE))
+                errors.append(((name,), "too large, or nested too deep"))
         elif name not in optional:
             errors.append(((name,), "must be given"))
     if errors:
@@ -142,17 +124,12 @@ def _attempt(steps: Steps, most: int) -> tuple[Literal | None, list[Error]]:
 
 
 class Converter:
-    """Converts the inputs of one run; raises `TooComplexError` when the budget is used up."""
+    """Converts the inputs of one run, within a budget."""
 
     def __init__(self, budget: Budget) -> None:
-        self._spend, self._spend_on = budget.spend, budget.spend_on
-        self._schemas = SchemaBuilder(budget)
+        self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
 
-    def convert(self, name: str, value: Any, kind: LiteralType) -> Steps:
-        """Convert one input."""
-        return self._literal(value, self._schemas.of_type(kind), (name,), 1)
-
-    def _literal(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
+    def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Steps:
         """Return the literal of a value, or None if something is wrong.
 
         It is `NOTHING` for a part of a dataclass or of a model, which Flyte stores as a whole.
@@ -160,14 +137,14 @@ class Converter:
         made: Literal | None = None
         value = _as_json(value, schema.kind)
         if "anyOf" not in schema:  # each variant is charged
-            self._spend_on(value, depth)
+            self._spend(depth, len(value) if isinstance(value, str) else 0)
         if "not" in schema:
             yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
         elif "anyOf" in schema:
             made = yield from self._union(value, schema, at, depth)
         elif "$ref" in schema:
-            target = self._schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            made = yield from self._literal(value, target, at, depth + 1)
+            target = self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
+            made = yield from self.literal(value, target, at, depth + 1)
         elif wrong := self._fault(value, schema):
             yield at, wrong
         elif isinstance(value, list):
@@ -179,7 +156,7 @@ class Converter:
         which = schema.kind.WhichOneof("type")
         if made is None or which in {"collection_type", "map_value_type", "union_type"}:
             return made
-        return self._stored(value, schema.kind)
+        return self._stored(value, schema.kind) if which else NOTHING
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
         """Choose the variant of a union as the SDK does.
@@ -207,7 +184,7 @@ class Converter:
         return None
 
     def _variant(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
-        literal = yield from self._literal(value, schema, at, depth)
+        literal = yield from self.literal(value, schema, at, depth)
         if literal is None or not schema.kind.WhichOneof("type"):
             return literal
         self._spend(0, schema.kind.ByteSize())  # it is copied into the literal
@@ -217,7 +194,7 @@ class Converter:
         first, rest, literals = schema.get("prefixItems", []), schema.get("items", ANYTHING), []
         for index, item in enumerate(items):
             of = first[index] if index < len(first) else rest
-            literals.append((yield from self._literal(item, of, (*at, index), depth + 1)))
+            literals.append((yield from self.literal(item, of, (*at, index), depth + 1)))
         return None if None in literals else Literal(collection={"literals": literals})
 
     def _fields(self, fields: dict[str, Any], schema: Schema, at: Location, depth: int) -> Steps:
@@ -247,14 +224,12 @@ class Converter:
             else:
                 keys.add(key)
                 of = properties.get(name, rest)
-                literals[name] = yield from self._literal(item, of, place, depth + 1)
+                literals[name] = yield from self.literal(item, of, place, depth + 1)
         return None if None in literals.values() else Literal(map={"literals": literals})
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
         """Return the literal of a checked value that is neither a list nor a map of Flyte's."""
         match kind.WhichOneof("type"):
-            case None:
-                return NOTHING
             case "enum_type":
                 return Literal(scalar={"primitive": {"string_value": value}})
             case "simple" if kind.simple in PRIMITIVES:
@@ -263,7 +238,8 @@ class Converter:
             case "simple" if kind.simple == SimpleType.NONE:
                 return Literal(scalar={"none_type": {}})
             case "simple":
-                return Literal(scalar={"binary": {"value": msgpack.packb(value), "tag": "msgpack"}})
+                packed = msgpack.packb(value, default=to_jsonable_python)
+                return Literal(scalar={"binary": {"value": packed, "tag": "msgpack"}})
         self._spend(0, kind.ByteSize())  # it is copied into the literal
         given = {"uri": value} if isinstance(value, str) else value
         name, stored = given.get("format", ""), {"uri": given["uri"]}
@@ -306,15 +282,14 @@ def _fault_of_text(text: str, form: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # JSON strings may contain lone surrogates
         return "must be Unicode text"
-    if form in FORMATS:
-        pattern, parse, example = FORMATS[form]
-        try:
-            if not re.fullmatch(pattern, text):
-                raise ValueError
+    if form not in FORMATS:
+        return ""
+    pattern, parse, example = FORMATS[form]
+    with suppress(ValueError, OverflowError):
+        if re.fullmatch(pattern, text):
             parse(text)
-        except (ValueError, OverflowError):
-            return f"must be of the format {form}, such as {example}"
-    return ""
+            return ""
+    return f"must be of the format {form}, such as {example}"
 
 
 def _key(name: str) -> str:
@@ -330,18 +305,17 @@ def _key(name: str) -> str:
 def _as_json(value: Any, kind: LiteralType) -> Any:
     """Return JSON for a Python value, such as a time, a dataclass or a file; otherwise the value.
 
-    An Enum that Flyte knows as one is given by its name, another one by its value. For a union,
-    nothing changes: its variants follow.
+    Flyte takes an Enum by its name, but one in a model by its value.
     """
     if kind.simple == FLOAT and type(value) is int:
         with suppress(OverflowError):  # a larger one is refused
             return float(value)
-    if type(value) in TYPES or kind.HasField("union_type"):
+    if type(value) in TYPES or kind.HasField("union_type"):  # a union's variants follow
         return value
     if isinstance(value, Enum):
         return value.name if kind.HasField("enum_type") else value.value
     with suppress(ValueError):
-        made = PYTHON.dump_python(value, mode="json")
+        made = to_jsonable_python(value)
         if kind.HasField("blob") and isinstance(made, dict) and "path" in made:  # a File, or a Dir
             return {"uri": made["path"], "format": made["format"], "hash": made["hash"] or ""}
         return made

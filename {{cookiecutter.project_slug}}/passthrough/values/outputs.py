@@ -1,8 +1,7 @@
 """Literals to JSON.
 
-Of what JSON cannot hold, a reference is shown, which is an object with a ``kind``. Those of files
-and dataframes can be inputs. The kind "map" is of a map whose keys are not texts and integers, each
-once; its ``entries`` are pairs of a key and a value.
+Of what JSON cannot hold, a reference is shown: an object with a ``kind``. Those of files and
+dataframes can be inputs. A "map" has other keys than texts and integers, or one key as both.
 """
 
 import base64
@@ -30,10 +29,7 @@ class _Pairs(list[tuple[Any, Any]]):
 def to_json(
     literals: Iterable[tuple[str, Literal]], budget: Budget | None = None
 ) -> dict[str, Any]:
-    """Convert a run's inputs or outputs, by name, to what any JSON encoder accepts.
-
-    Where too little of the budget is left, a reference of the kind "too large" is shown.
-    """
+    """Convert a run's inputs or outputs, by name; beyond the budget, a reference says so."""
     reader = Reader(budget or Budget())
     shown: dict[str, Any] = {}
     for name, literal in literals:
@@ -45,13 +41,13 @@ def to_json(
 
 
 class Reader:
-    """Converts literals, and what they consist of; raises `TooComplexError` beyond its budget."""
+    """Converts literals, and what they consist of, within a budget."""
 
     def __init__(self, budget: Budget) -> None:
-        self._spend, self._spend_on = budget.spend, budget.spend_on
+        self._spend = budget.spend
 
     def read(self, literal: Literal, depth: int = 0) -> Any:
-        """Convert one literal, at this depth of nesting."""
+        """Convert a literal."""
         self._spend(depth)
         holder = literal.scalar if literal.HasField("scalar") else literal
         which = holder.WhichOneof("value")
@@ -90,14 +86,13 @@ class Reader:
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
             if is_whole and str(value) != "-0.0":
                 value = int(value)
-        self._spend_on(value, depth)
+        self._spend(depth, len(value) if isinstance(value, str | bytes) else 0)
         match value:
             case None | bool() | int() | str():
                 return value
             case float():  # NaN and the infinities are texts, as in protobuf's JSON format
                 return value if math.isfinite(value) else json.dumps(value)
             case bytes():
-                self._spend(depth, len(value))
                 return base64.b64encode(value).decode()
             case Timestamp():
                 try:
@@ -149,7 +144,7 @@ class Reader:
 
 
 def blob_kind(kind: BlobType) -> str:
-    """Return the kind of a blob, as used in references."""
+    """Return the ``kind`` of a reference."""
     if kind.format == PICKLE_FORMAT:
         return "pickle"
     return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"
