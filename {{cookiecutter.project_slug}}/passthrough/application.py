@@ -1,8 +1,4 @@
-"""The app class, what it adds to the OpenAPI document, and the options of its server.
-
-The middleware may refuse any request, and any call to Flyte may fail. FastAPI does not know that,
-so it is described here, once, for all routes.
-"""
+"""The app class, what it adds to the OpenAPI document, and the options of its server."""
 
 import asyncio
 import gc
@@ -34,19 +30,12 @@ from .http.stopping import listen
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
-COOKIE = {
-    "type": "apiKey",
-    "in": "cookie",
-    "name": "flyte_at",
-    "description": "Flyte's sign-in cookie; the browser of a signed-in user sends it.",
-}
-
+COOKIE = {"type": "apiKey", "in": "cookie", "name": "flyte_at"}  # Flyte's sign-in
 TELEMETRY: TelemetryConfig = {
     "auto_configure": True,  # if OTEL_EXPORTER_OTLP_ENDPOINT is set
     "logs": False,  # problems.py logs exceptions, without credentials
     "operation_spans": False,  # FastAPI's own steps
 }
-
 UVICORN: dict[str, Any] = {
     # Clients mostly listen on WebSockets: no message may cost more memory than its own size.
     "ws_max_size": 64 * 1024,
@@ -60,13 +49,12 @@ UVICORN: dict[str, Any] = {
     "timeout_graceful_shutdown": 20,
 }
 """Options of ``uvicorn.Config``, the same however the app is started."""
-
 SCHEMAS = "#/components/schemas/"
 PROBLEM: dict[str, Any] = {
     "description": "A problem (RFC 9457)",
     "content": {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
 }
-"""Any response with another status than an operation lists."""
+"""Any other response of an operation: the middleware or Flyte may refuse each request."""
 
 
 class App(FastAPI):
@@ -82,10 +70,10 @@ class App(FastAPI):
         """Build an app.
 
         Args:
-            settings: The app's configuration.
+            settings: The app's.
             public: Paths that need no credentials, besides those of the documentation.
             middleware: For all requests but public ones, inside the app's own; the outermost first.
-            options: Passed on to FastAPI.
+            options: FastAPI's.
         """
         self.settings, self.public = settings, {*docs.PATHS, *public}
         self._inner = [*middleware, Middleware(OpenRequests, settings)]
@@ -99,11 +87,11 @@ class App(FastAPI):
             **options,
         )
         self.challenges: dict[str, Callable[[HTTPConnection], str]] = {}
-        """Values of WWW-Authenticate in a 401, other than ``Bearer``, by the path."""
+        """Values of WWW-Authenticate in a 401, by the path; else ``Bearer``."""
         self.include_router(docs.router)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the door around the owner's middleware: it makes problems of its exceptions, too."""
+        """Put the door around the owner's middleware, too: it answers its exceptions."""
         self.user_middleware = [
             *for_trusted_origins(self.settings),
             Middleware(Door, settings=self.settings, public=self.public),
@@ -146,14 +134,12 @@ class App(FastAPI):
         # FastAPI puts the server's prefix (--root-path) before it.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
-        components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
+        components = document["components"]
+        components["schemas"].update(problem.pop("$defs"), Problem=problem)
         components["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
             schemes[name] = {"type": "apiKey", "in": "header", "name": name}
         security: list[Any] = [{name: []} for name in schemes]
-        if self.settings.flyte_plaintext:
-            security.append({})  # no credentials reach Flyte anyway
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 is_open = is_public({"path": path}, self.public)
@@ -172,15 +158,12 @@ def prepare_the_process(settings: Settings) -> None:
     1. Some 40 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM (``stopping.py``): streams end before the server stops.
-    4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`): no text
-       forges a record.
-    5. The garbage collector skips what exists from the start, which is never garbage, and runs less
-       often: ``GET /me`` costs a sixth more without, with 100 at once. It runs after each large
-       message (`Received`).
+    4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`).
+    5. The garbage collector skips what exists from the start, and runs less often: otherwise
+       ``GET /me`` costs a sixth more, with 100 at once. It also runs after each large message.
 
     The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and twice as
-    many threads as one caller may have requests open, for endpoints that are a plain ``def`` and
-    for ``asyncio.to_thread``: no caller can hold all of them.
+    many threads as one caller may have requests open: no caller can hold all of them.
     """
     listen()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers

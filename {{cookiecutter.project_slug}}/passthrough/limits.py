@@ -1,8 +1,7 @@
 """The limits of one message, one request and one caller.
 
-An owner changes those of `Limits` in ``app/settings.py``; the settings ``LARGEST_BODY`` and
-``OPEN_REQUESTS_PER_CALLER`` are others. What has no limit here is bounded by these: all that Flyte
-sends for a request is counted in ``request_bytes``, and a caller has so many requests at once.
+An owner changes them in ``app/settings.py``; the settings ``LARGEST_BODY`` and
+``OPEN_REQUESTS_PER_CALLER`` are others. What has no limit here is bounded by ``request_bytes``.
 """
 
 from contextvars import ContextVar

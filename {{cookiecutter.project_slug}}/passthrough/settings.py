@@ -1,8 +1,4 @@
-"""Configuration, read once from the environment when the app is imported.
-
-Every setting has a default, or a value that Flyte injects into an app's container. Lists are
-separated by commas.
-"""
+"""Configuration, read once from the environment when the app is imported."""
 
 import logging
 import os
@@ -32,19 +28,14 @@ from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAut
 logger = logging.getLogger(__name__)
 
 SETTINGS = "passthrough.settings"
-"""The key of ASGI's scope for the app's settings.
-
-Not ``scope["app"].settings``: inside a mounted app, that is the mounted one.
-"""
-
+"""The key of ASGI's scope for the settings: in a mounted app, ``scope["app"]`` is that one."""
 SIGN_IN_COOKIES = frozenset({"flyte_at", "flyte_at_1", "flyte_at_2", "flyte_idt"})
 """Flyte's sign-in cookies for access and identity tokens; calls don't need the refresh token."""
-
 WHERE = "See what deployment.py says at env_vars; `make dev` starts the app with a local Flyte."
 
 
 def rule(pattern: str, wanted: str, check: Callable[[str], object] = str) -> AfterValidator:
-    """Refuse values that don't match, or for which a check raises; say what to give instead."""
+    """Say what to give instead of values that don't match, or for which a check raises."""
 
     def follow(value: str) -> str:
         with suppress(ValueError):
@@ -69,9 +60,7 @@ A_HEADER = "names such as X-Api-Key, but not Authorization or Cookie"
 
 Endpoint = Annotated[str, rule(ENDPOINT, "dns:///host[:port], or http://host:port without TLS")]
 Name = Annotated[str, rule(NAME, "lower-case letters, digits and dashes, as in flytesnacks")]
-CookieName = Annotated[
-    str, rule(COOKIE, f"* or names such as {', '.join(sorted(SIGN_IN_COOKIES))}")
-]
+CookieName = Annotated[str, rule(COOKIE, "* or names such as flyte_at, flyte_idt")]
 # The check knows which headers may be set on a call to Flyte.
 CredentialHeader = Annotated[str, rule(HEADER, A_HEADER, PassthroughAuth.extract_custom_header)]
 Origin = Annotated[str, rule(ORIGIN, "origins in lower case, https://host[:port], and no *")]
@@ -133,9 +122,7 @@ class Settings(BaseModel):
 
     token_header: CredentialHeader | None = setting("TOKEN_HEADER", default=None)
     """The header in which a proxy passes on the caller's token; ``Authorization`` is then ignored.
-
-    Only if clients reach the app through that proxy alone, and it removes the header they send.
-    """
+    Only if clients reach the app through that proxy alone, and it removes the header they send."""
 
     trusted_origins: tuple[Origin, ...] = setting("TRUSTED_ORIGINS", default=())
     """Other origins whose pages may call the app as their visitors, ``https://host[:port]``."""
@@ -177,8 +164,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: object, info: ValidationInfo) -> object:
-        """Split lists, including those of the owner's own settings."""
+    def _split_lists(cls, value: object, info: ValidationInfo) -> object:
         kind = cls.model_fields[str(info.field_name)].annotation
         if not isinstance(value, str) or not re.search(r"(tuple|set|list)\[", str(kind)):
             return value
@@ -194,8 +180,8 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     """Read the settings from the environment.
 
     Raises:
-        StartError: Lists every variable that is wrong and what to give instead. Values are not
-            shown: they may be credentials, given by mistake.
+        StartError: Lists the variables that are wrong, and what to give instead. Values are not
+            shown: they may be credentials.
     """
     try:
         return kind.model_validate({name: value for name, value in environ.items() if value})
@@ -231,9 +217,8 @@ async def connect(settings: Settings) -> None:
     """Initialise the SDK to call Flyte as each request's caller. Sends nothing yet.
 
     Raises:
-        StartError: If there is no address for Flyte, or the connection would be plaintext. The
-            SDK silently drops the caller's credentials on plaintext connections
-            (github.com/flyteorg/flyte-sdk, pull request 761).
+        StartError: There is no address for Flyte, or the connection would be plaintext, over which
+            the SDK silently drops credentials (github.com/flyteorg/flyte-sdk, pull request 761).
     """
     if not settings.flyte_endpoint:
         wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
@@ -242,9 +227,9 @@ async def connect(settings: Settings) -> None:
         if not settings.allow_anonymous:
             raise StartError(
                 "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
-                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), over which the Flyte SDK"
-                " drops the caller's credentials. Use an address with TLS, or set"
-                f" ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without the caller's"
+                " credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to make every"
+                f" caller anonymous. {WHERE}"
             )
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(

@@ -1,7 +1,4 @@
-"""Every endpoint as a tool for AI agents.
-
-On top of the other folders, because a tool call is a request to the app.
-"""
+"""Every endpoint as a tool for AI agents."""
 
 from .serve import serve_agents
 

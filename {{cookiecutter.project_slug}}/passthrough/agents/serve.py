@@ -1,4 +1,4 @@
-"""Every endpoint is a tool for AI agents: the Model Context Protocol (MCP) at ``/mcp``.
+"""The Model Context Protocol (MCP) at ``/mcp``.
 
 A tool call is a request to the endpoint, made inside the app with the headers of the agent's own
 request. It passes the same middleware, so it acts as the same caller, has the same deadline, is
@@ -12,28 +12,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
-from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ..application import App
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
 from ..http.callers import IS_PART
-from ..http.problems import Problem
 from ..limits import limits
 from .sign_in import METADATA, PATH, SignIn
-from .tools import NOT_IN_SCHEMA, Tool, result_of, tools_of
+from .tools import Tool, result_of, tools_of
 
-TASKS = "passthrough.tasks"
-"""The key of ASGI's scope for the tasks that end with an agent's message."""
-DESCRIBING = frozenset(
-    b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
-)
-"""Headers that describe the agent's message. All others go along: they say who sent it."""
+TASKS = "passthrough.tasks"  # the key of ASGI's scope for the tasks that end with a message
+KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
+# These headers describe the agent's message. All others go along: they say who sent it.
+LEFT_OUT = b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
+TEXT = Headers({"content-type": "text/plain"})
 
 
 def serve_agents(app: App, only: Collection[str] | None = None) -> None:
@@ -41,7 +37,8 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
 
     Args:
         app: The app, with all its routers.
-        only: Operation ids or tags of the operations to offer; default: all.
+        only: Operation ids or tags of the operations to offer; default: all. No security boundary:
+            an agent holds its person's credentials.
     """
     sign_in = SignIn(app.settings)
     most = app.settings.limits.agent_message_bytes
@@ -64,7 +61,7 @@ class Agents:
         """Serve one ASGI scope."""
         await find_caller(HTTPConnection(scope))  # a 401 tells the agent to sign in
         if self._new_manager is None:
-            self._tools = tools_of(self._app.openapi(), self._only)
+            self._tools = tools_of(self._app, self._only)
             self._new_manager = await asyncio.to_thread(self._load)
         manager = self._new_manager()
         async with anyio.create_task_group() as tasks, manager.run():
@@ -93,44 +90,23 @@ class Agents:
         return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
-        from mcp_types import INVALID_PARAMS, ErrorData  # noqa: PLC0415
-
-        tool = self._tools.get(params.name)
-        if tool is None:
-            return ErrorData(code=INVALID_PARAMS, message="Unknown tool")
         outer = context.request.scope
-        outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         try:
-            request, body = tool.request(params.arguments or {})
-            scope = self._scope(tool, outer, request)
-        except HTTPException as error:
-            refusal = Problem.of_exception(error).response()
-            return result_of(422, refusal.headers, bytes(refusal.body), is_whole=True)
+            request, body = self._tools[params.name].request(params.arguments or {})
+        except (LookupError, ValueError):
+            wrong = b"there is no such tool, or the arguments are not as its inputSchema says"
+            return result_of(422, TEXT, wrong, is_whole=True)
+        outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         request_calls().deadline.remove()  # the inner request has its own
-        inner = InnerRequest(body)
-        outer[TASKS].start_soon(inner.run, self._app, scope)
-        return await inner.result()
-
-    def _scope(self, tool: Tool, outer: Scope, request: dict[str, Any]) -> Scope:
-        """Return the scope of a tool's request, as the agent's own client would send it.
-
-        Raises:
-            HTTPException: The path is another operation's, too, which would answer.
-        """
-        headers = [(name, value) for name, value in outer["headers"] if name not in DESCRIBING]
+        headers = [(name, value) for name, value in outer["headers"] if name not in LEFT_OUT]
         headers.append((b"x-request-id", str(request_calls().request_id).encode()))
-        kept = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
-        scope = {name: outer[name] for name in kept if name in outer} | request
+        scope = {name: outer[name] for name in KEPT if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
         scope[IS_PART] = True
-        for route in iter_route_contexts(self._app.routes):
-            if route.matches(scope)[0] is Match.FULL:
-                operation = isinstance(route.original_route, APIRoute) and route.include_in_schema
-                if operation and (route.operation_id or route.unique_id) == tool.definition["name"]:
-                    return scope
-                break
-        raise HTTPException(422, NOT_IN_SCHEMA)
+        inner = InnerRequest(body)
+        outer[TASKS].start_soon(inner.run, self._app, scope)
+        return await inner.result()
 
 
 class InnerRequest:
@@ -150,10 +126,7 @@ class InnerRequest:
 
     async def result(self) -> dict[str, Any]:
         """Wait for the response, or as much of it as comes in time, and return it as a result."""
-        try:
-            await self._done.wait()
-        finally:
-            self._done.set()  # also if the agent leaves
+        await self._done.wait()
         return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
 
     async def _receive(self) -> Message:

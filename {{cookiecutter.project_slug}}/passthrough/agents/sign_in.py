@@ -1,8 +1,5 @@
 """Tells agents where to sign in (RFC 9728): at Flyte's own issuer, or as the settings say."""
 
-import asyncio
-from typing import Any
-
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from flyteidl2.auth import auth_service_pb2 as pb
@@ -23,8 +20,7 @@ class SignIn:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._document: dict[str, Any] | None = None
-        self._asking = asyncio.Lock()
+        self._document: dict[str, list[str]] = {}
 
     def address(self, connection: HTTPConnection, path: str) -> str:
         """Return an address as the client knows it. OAuth needs https, except on this machine."""
@@ -39,23 +35,14 @@ class SignIn:
         return f'Bearer resource_metadata="{self.address(connection, METADATA)}"'
 
     async def metadata(self, request: Request) -> JSONResponse:
-        """Answer a request for the document (RFC 9728 2).
-
-        Raises:
-            HTTPException: Nobody signs in, or nobody knows where.
-        """
-        if self._settings.flyte_plaintext:
-            raise HTTPException(404, "nobody signs in: Flyte is called in plaintext")
-        async with self._asking:  # Flyte is asked once, however many agents come
-            self._document = self._document or await self._ask_flyte()
-        if not any(self._document["authorization_servers"]):
-            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
+        """Answer a request for the document (RFC 9728 2)."""
+        self._document = self._document or await self._ask_flyte()
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
 
-    async def _ask_flyte(self) -> dict[str, Any]:
+    async def _ask_flyte(self) -> dict[str, list[str]]:
         """Ask Flyte, which answers this without credentials."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        issuer, scopes = self._settings.oauth_issuer, []
+        issuer, scopes = self._settings.oauth_issuer, list[str]()
         try:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             issuer = issuer or metadata.issuer
@@ -65,4 +52,6 @@ class SignIn:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
+        if not issuer:
+            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return {"authorization_servers": [issuer], "scopes_supported": scopes}
