@@ -1,4 +1,4 @@
-"""A server that plays Flyte, a cluster of Flyte's, or another app, and answers what a test says."""
+"""A server that plays Flyte, or a cluster of Flyte's, and answers what a test says."""
 
 from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsResponse
 from starlette.datastructures import Headers
@@ -11,7 +11,7 @@ class Elsewhere:
     """A server that records requests, and sends a given answer."""
 
     def __init__(self) -> None:
-        self.address, self.was_left = "", False
+        self.address = ""
         self.answers()
 
     def answers(
@@ -29,9 +29,6 @@ class Elsewhere:
             message = await receive()
         body += message.get("body", b"")
         self.received.append({**scope, "headers": Headers(scope=scope), "body": body})
-        while scope["path"] == "/hang" and message["type"] != "http.disconnect":
-            message = await receive()
-        self.was_left = message["type"] == "http.disconnect"
         headers = [(name.encode(), str(value).encode()) for name, value in self.headers.items()]
         status = 307 if "location" in self.headers else self.status if self.answer else 404
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -50,4 +50,4 @@ from .extras.action_log import LOG_ID, follow_log
 
 # Calls to Flyte outside of requests, and to other apps
 from .acting_as import acting_as
-from .calls.other_apps import call_app
+from .calls.caller import callers_credentials

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+
 from .sdk import sdk_object
 
 
@@ -24,6 +27,24 @@ def forwarded_credentials() -> tuple[tuple[str, str], ...]:
         "flyte.remote._auth_metadata:get_auth_metadata"
     )()
     return found
+
+
+def callers_credentials() -> tuple[tuple[str, str], ...]:
+    """Return the headers with which to call as the caller.
+
+    Whoever receives them can act as the caller: send them only with TLS, follow no redirect, and
+    never to an address from a request.
+
+    Raises:
+        ConnectError: There are none, so the call would be anonymous.
+    """
+    if credentials := forwarded_credentials():
+        return credentials
+    raise ConnectError(
+        Code.UNAUTHENTICATED,
+        "there are no caller's credentials here: call Flyte while serving a request, not in a"
+        " thread of your own or at start-up",
+    )
 
 
 def initialised() -> Any:

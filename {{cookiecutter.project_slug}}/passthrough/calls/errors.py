@@ -14,18 +14,18 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte, or another app, did not answer in time.
+    """Flyte did not answer in time.
 
     It is no ``TimeoutError``, after which the SDK would subscribe again.
     """
 
-    def __init__(self, method: str, who: str = "Flyte") -> None:
-        super().__init__("DeadlineExceeded", f"{who} did not answer in time")
+    def __init__(self, method: str) -> None:
+        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
         self.method = method
 
 
 class TooLargeError(ConnectError):
-    """What Flyte, or another app, has sent is beyond a limit: the answer is 413."""
+    """What Flyte has sent is beyond a limit: the answer is 413."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.OUT_OF_RANGE, text)

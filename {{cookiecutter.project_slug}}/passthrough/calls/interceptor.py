@@ -13,7 +13,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .caller import forwarded_credentials
+from .caller import callers_credentials
 from .errors import DeadlineExceededError
 from .large_lists import correct_filters, list_in_parts
 from .redaction import with_safe_errors
@@ -115,18 +115,3 @@ async def _retry(call: Callable[[], Awaitable[Any]]) -> Any:
                 raise
         await asyncio.sleep(pause)
     return await call()
-
-
-def callers_credentials() -> tuple[tuple[str, str], ...]:
-    """Return the headers with which to call as the caller.
-
-    Raises:
-        ConnectError: There are none, so the call would be anonymous.
-    """
-    if credentials := forwarded_credentials():
-        return credentials
-    raise ConnectError(
-        Code.UNAUTHENTICATED,
-        "there are no caller's credentials here: call Flyte while serving a request, not in a"
-        " thread of your own or at start-up",
-    )

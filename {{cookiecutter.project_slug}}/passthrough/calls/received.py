@@ -1,4 +1,4 @@
-"""What comes from Flyte, or other apps, for a request: it is counted, and what is large waits."""
+"""What comes from Flyte for a request: it is counted, and what is large waits."""
 
 import asyncio
 import gc

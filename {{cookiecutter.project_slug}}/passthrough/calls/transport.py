@@ -1,4 +1,4 @@
-"""How calls to Flyte, and to other apps, are sent, and their answers received."""
+"""How calls to Flyte are sent, and their answers received."""
 
 from collections.abc import AsyncGenerator
 
@@ -45,8 +45,11 @@ class Transport:
 
     async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
         """Send a request, and return its response, whose content raises if it is too large."""
-        if not self._is_plaintext:
-            require_tls(request.url)
+        if not (self._is_plaintext or request.url.startswith("https://")):
+            address = "/".join(request.url.split("/")[:3])
+            raise ConnectError(
+                Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
+            )
         response = await self._http.execute(request)
         kind = response.headers.get("content-type", "")
         is_stream = response.status == 200 and kind.startswith("application/connect+")
@@ -55,19 +58,6 @@ class Transport:
             headers=response.headers,
             content=(_messages if is_stream else _whole)(response),
             trailers=response.trailers,
-        )
-
-
-def require_tls(url: str) -> None:
-    """Refuse an address without TLS.
-
-    Raises:
-        ConnectError: It is one.
-    """
-    if not url.startswith("https://"):
-        address = "/".join(url.split("/")[:3])
-        raise ConnectError(
-            Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
         )
 
 
