@@ -1,25 +1,24 @@
-"""Which headers and cookies are the caller's credentials: in a request, and in `acting_as`."""
+"""Which headers and cookies are the caller's credentials."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
-from passthrough.acting_as import acting_as
-from passthrough.calls.caller import forwarded_credentials
+from passthrough.http.credentials import passthrough_middleware
 from passthrough.settings import Settings
-
-pytestmark = pytest.mark.usefixtures("_safe_sdk")
 
 
 def forwarded(settings: dict[str, Any], sent: list[tuple[str, str]]) -> Any:
     """Return the credentials that are forwarded, or the status of the refusal."""
-    headers = Headers(raw=[(name.encode(), value.encode()) for name, value in sent])
+    kind, _, options = passthrough_middleware(Settings.model_construct(**settings))
+    middleware: Any = kind(Response(), **options)
+    headers = [(name.lower().encode(), value.encode()) for name, value in sent]
     try:
-        with acting_as(SimpleNamespace(headers=headers), Settings.model_construct(**settings)):
-            return dict(forwarded_credentials())
+        return middleware.credentials(
+            {"type": "http", "method": "GET", "path": "", "headers": headers}
+        )
     except HTTPException as refused:
         return refused.status_code
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from connectrpc.errors import ConnectError
 from fastapi import APIRouter
 from flyte import remote
 from flyteidl2.task.task_service_pb2 import ListTasksRequest
@@ -76,6 +77,13 @@ def test_nothing_is_sent_to_a_cluster_without_tls(
         assert ask(alice, greeting) == [502] * 3
     assert f"no credentials are sent to '{plain.address}'" in caplog.text
     assert plain.received == []
+
+
+@pytest.mark.usefixtures("alice")  # her app has initialised the SDK
+async def test_without_a_caller_nothing_is_sent(received: Received) -> None:
+    with pytest.raises(ConnectError, match="there are no caller's credentials here"):
+        await remote.User.get.aio()
+    assert received() == []
 
 
 def test_flytes_own_host_is_called_with_tls_whatever_scheme_flyte_names(

@@ -48,6 +48,5 @@ from .extras.runs import NEWEST_FIRST, conditions_of, paused_actions, report_add
 from .extras.watching import best_effort, wait_for, wait_for_answer, watch_details, watch_run
 from .extras.action_log import LOG_ID, follow_log
 
-# Calls to Flyte outside of requests, and to other apps
-from .acting_as import acting_as
+# To call other apps
 from .calls.caller import callers_credentials
