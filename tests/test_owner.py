@@ -81,8 +81,8 @@ ONLY_PAGE = "The only page"
 ALLOWED = "tests/test_allowed.py"
 """Tests a router that the other tests' callers may not use."""
 OTHER_NAMES = """
-def test_a_parameter_of_another_name_is_refused_as_well(alice):
-    assert alice.post("/images/polars").status_code == 403
+def test_a_path_that_is_not_named_is_refused_as_well(alice):
+    assert alice.post("/mornings/ada").status_code == 403
 """
 
 

@@ -3,27 +3,16 @@
 They are naive on purpose, and have to be safe anyway: ``test_naive_endpoints.py`` calls them.
 """
 
-import tempfile
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import flyte
-from fastapi import APIRouter, Request, WebSocket
+from fastapi import APIRouter, WebSocket
 from fastapi.responses import PlainTextResponse
 from flyte import remote
-from flyte.io import File
 
-env = flyte.TaskEnvironment(name="naive")
 router = APIRouter()
 
 COUNT = remote.Task.get("tests.count", auto_version="latest")
-
-
-@env.task
-async def words(text: File, day: date) -> int:
-    async with text.open("rb") as file:
-        return len(bytes(await file.read()).split())
 
 
 @router.get("/whoami")
@@ -61,16 +50,6 @@ async def run_in(project: str, domain: str, name: str, inputs: dict[str, Any]) -
     task = remote.Task.get(name, project=project, domain=domain, auto_version="latest")
     context = flyte.with_runcontext(project=project, domain=domain, labels={"from": "app"})
     return (await context.run.aio(task, **inputs)).name
-
-
-@router.post("/words")
-async def run_function(request: Request) -> str:
-    with tempfile.NamedTemporaryFile() as temporary:
-        temporary.write(await request.body())
-        temporary.flush()
-        _, uri = await remote.upload_file.aio(Path(temporary.name), fname="words.txt")
-    text = File.from_existing_remote(uri)
-    return (await flyte.run.aio(words, text=text, day=date.today())).name
 
 
 @router.post("/count")

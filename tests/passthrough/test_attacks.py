@@ -107,28 +107,3 @@ def test_no_path_that_a_stored_value_names_is_opened(
     path = tmp_path / "private" if kind is flyte.io.File else tmp_path
     with pytest.raises(NotForManyCallersError):
         asyncio.run(use(kind.from_existing_remote(str(path)), method))
-
-
-tables = flyte.TaskEnvironment(name="tables")
-
-
-@tables.task
-async def take(table: flyte.io.DataFrame) -> str:
-    return str(table.uri)
-
-
-@router.post("/tables")
-async def run_with_a_table(path: str) -> str:
-    table = flyte.io.DataFrame.from_existing_remote(path)
-    without_code = flyte.with_runcontext(copy_style="none", version="1")
-    return (await without_code.run.aio(take, table=table)).name
-
-
-def test_no_folder_that_a_table_names_is_uploaded(
-    alice: httpx.Client, received: Received, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "private").touch()
-    for scheme in ("", "file://"):
-        assert alice.post("/tables", params={"path": f"{scheme}{tmp_path}"}).status_code == 500
-    assert not {call.method for call in received()} & {"CreateUploadLocation", "CreateRun"}
-    assert caplog.text.count("status 500, NotForManyCallersError") == 2

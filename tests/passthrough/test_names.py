@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import flyte
 import pytest
 from flyte import remote
+from flyte.app import AppEnvironment
 from template import ROOT
 
+from local_flyte import ReceivedCall
 from local_flyte.testing import acting_as
 from passthrough.calls import make_safe
 from passthrough.calls.errors import NotForManyCallersError, StartError
@@ -20,12 +23,12 @@ from passthrough.calls.make_safe import REFUSED
 from passthrough.calls.sdk import SDK_NAMES
 
 from ..baking import PROJECT
-from .deployed_tasks import greet
+from .deployed_tasks import env, greet
 
 PAGE = (ROOT / PROJECT / "docs/flyte-remote.md").read_text("utf-8")
 AS_DOCUMENTED = Path(__file__).with_name("names_as_documented.txt")
-FUNCTIONS = ("build", "run", "rerun", "with_runcontext")
-"""The functions of ``flyte`` itself with which apps build images and start runs."""
+FUNCTIONS = ("build", "deploy", "rerun", "run", "serve", "with_runcontext")
+"""The functions of ``flyte`` itself that call it."""
 
 
 def installed() -> Iterator[str]:
@@ -63,13 +66,32 @@ def test_a_refused_call_says_what_to_use_instead(name: str) -> None:
         assert REFUSED[name] in str(raised.value)
 
 
-@pytest.mark.usefixtures("local_flyte")
-@pytest.mark.parametrize("mode", ["local", "hybrid"])
-def test_no_task_runs_in_the_app(mode: Any) -> None:
-    with acting_as("alice"):
-        context: Any = flyte.with_runcontext(mode=mode, name="r1", run_base_dir="/tmp")
+def run(**options: Any) -> Any:
+    return flyte.with_runcontext(**options).run.aio(greet, name="Ada")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        run,
+        partial(run, copy_style="none", version="1"),
+        partial(run, interactive_mode=True),
+        partial(run, mode="local"),
+        partial(flyte.build.aio, flyte.Image.from_debian_base(name="report")),
+        partial(flyte.deploy.aio, env),
+        partial(flyte.serve.aio, AppEnvironment(name="app", image="image")),
+    ],
+)
+def test_what_is_the_apps_is_not_run_built_or_uploaded(
+    call: Callable[[], Any], received: Callable[[], list[ReceivedCall]]
+) -> None:
+    async def refused() -> None:
         with pytest.raises(NotForManyCallersError):
-            asyncio.run(context.run.aio(greet, name="Ada"))
+            await call()
+
+    with acting_as("alice"):
+        asyncio.run(refused())
+    assert received() == []
 
 
 @pytest.mark.parametrize(

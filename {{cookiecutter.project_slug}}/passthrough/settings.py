@@ -109,11 +109,6 @@ class Settings(BaseModel):
     flyte_timeout: float = setting("FLYTE_TIMEOUT", default=30.0, gt=0, le=86_400)
     """Seconds that Flyte may take to answer a call; a response may take twice that to begin."""
 
-    image_builder: Literal["remote", "local"] = setting("IMAGE_BUILDER", default="remote")
-    """The image builder for ``flyte.build`` and for ``flyte.run`` of a task function: ``remote``
-    (Union), or ``local``, which needs Docker where the app runs. Without Docker, the SDK assumes
-    that the image exists."""
-
     cookie_names: frozenset[CookieName] | None = setting("COOKIE_NAMES", default=SIGN_IN_COOKIES)
     """Cookies to forward as credentials; ``*`` forwards all of them."""
 
@@ -239,6 +234,5 @@ async def connect(settings: Settings) -> None:
         domain=settings.flyte_domain,
         insecure=settings.flyte_plaintext,
         auth_type="Passthrough",
-        image_builder=settings.image_builder,
         batch_size=200,  # the most that Flyte lists at once
     )

@@ -1,18 +1,12 @@
 """Makes the SDK take and return JSON: inputs, also of reruns, and outputs. Nothing is opened."""
 
-import sys
 from typing import Any
 
 from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
 
 from ..values import InvalidInputs, to_json, to_literals, translated
-from ..values.inputs import unknown_inputs
 from .sdk import sdk_object
-
-OF_THE_VALUE = (ValueError, TypeError, AttributeError, AssertionError, OverflowError)
-"""What the SDK raises for a value that is not of its type. It calls a method of a model, say, that
-is a text."""
 
 
 class DeclaredType:
@@ -33,33 +27,23 @@ def change_values() -> None:
 
 
 def _change_inputs() -> None:
-    """Translate the inputs of a remote task all at once; those of the app's own, the SDK does."""
+    """Translate all inputs of a task at once."""
     convert = sdk_object("flyte._internal.runtime.convert")
-    convert_own = convert.convert_from_native_to_inputs_binding_artifacts
     add_defaults = convert._convert_from_native_to_inputs_impl
 
     async def bind(interface: Any, args: Any, kwargs: Any, custom_context: Any = None) -> Any:
-        types = interface.get_input_types().items()
-        if kinds := {name: of.kind for name, of in types if isinstance(of, DeclaredType)}:
-            if args:
-                raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
-            optional = kinds.keys() - {*interface.required_inputs()}
-            literals = await translated(lambda budget: to_literals(kwargs, kinds, optional, budget))
-            return await add_defaults(interface, (), custom_context, {}, literals)
-        if unknown := unknown_inputs(kwargs, interface.inputs):  # the SDK would leave them out
-            raise InvalidInputs(unknown)
-        try:  # its converters let other requests go on after ten items
-            return await convert_own(interface, args, kwargs, custom_context)
-        except OF_THE_VALUE as error:
-            raise InvalidInputs([((), str(error))]) from None
+        if args:
+            raise TypeError("name the inputs of a remote task: Flyte does not keep their order")
+        kinds = {name: of.kind for name, of in interface.get_input_types().items()}
+        optional = kinds.keys() - {*interface.required_inputs()}
+        literals = await translated(lambda budget: to_literals(kwargs, kinds, optional, budget))
+        return await add_defaults(interface, (), custom_context, {}, literals)
 
     async def inputs_of_rerun(interface: Any, /, custom_context: Any = None, **changed: Any) -> Any:
         return await bind(interface, (), changed, custom_context)
 
     convert.convert_from_native_to_inputs_binding_artifacts = bind
     convert.convert_from_native_to_inputs = inputs_of_rerun
-    # The SDK would write larger pickles to the disk, and to storage, which is refused.
-    sdk_object("flyte.types._pickle").DEFAULT_PICKLE_BYTES_LIMIT = sys.maxsize
 
 
 def _change_reruns() -> None:

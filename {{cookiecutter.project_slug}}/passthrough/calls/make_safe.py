@@ -7,7 +7,6 @@ lacks one of the names in `SDK_NAMES` and `REFUSED`.
 """
 
 import functools
-import inspect
 import os
 import re
 from typing import Any
@@ -26,8 +25,7 @@ from .sessions import change_sessions
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
 FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
-FOLDER = "a table may point to a folder of the app itself; upload files with upload_file.aio()"
-MODE = "leave the mode out of with_runcontext, and the task runs on Flyte"
+DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
 REPORT = "redirect the browser to await passthrough.report_address(action)"
 STORAGE = (
@@ -35,8 +33,10 @@ STORAGE = (
     " File.from_existing_remote(uri), and let tasks read them"
 )
 REFUSED = {
-    "flyte._run:_Runner._run_hybrid": MODE,
-    "flyte._run:_Runner._run_local": MODE,
+    # These three are what flyte.build, deploy and serve, and flyte.run of a task function, pass.
+    "flyte._deploy:plan_deploy": DEPLOY,
+    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": DEPLOY,
+    "flyte._run:_Runner._run_local": DEPLOY,
     "flyte.io:DataFrame.open": FILES,
     "flyte.io:Dir.download": FILES,
     "flyte.io:Dir.download_sync": FILES,
@@ -48,13 +48,12 @@ REFUSED = {
     "flyte.remote:Artifact.to_python": ARTIFACT,
     "flyte.remote:Run.download_code": CODE,
     "flyte.remote:Run.get_report": REPORT,
-    "flyte.remote:upload_dir": FOLDER,
     "flyte.storage:get_underlying_filesystem": STORAGE,
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused: they run a task here, open what others named, or load what they stored.
-The app's own rights are no caller's."""
+"""Calls that are refused: they run, build or upload the app's own code, open what others named, or
+load what they stored. The app's own rights are no caller's."""
 
 
 @functools.cache
@@ -67,7 +66,7 @@ def make_safe() -> None:
     2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
        loop; in a thread they end with the request.
     3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
-    4. Lazy tasks, and the SDK's cache of images: fetched again for each caller.
+    4. Lazy tasks, and hashes of files: again for each caller.
 
     Raises:
         StartError: The installed flyte lacks one of these places.
@@ -85,7 +84,7 @@ def make_safe() -> None:
     change_loop()
     change_values()
     _change_lazy_tasks()
-    _change_caches()
+    _change_uploads()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(sdk_object(owner), method, _refusal(name, instead))
@@ -111,30 +110,18 @@ def _change_lazy_tasks() -> None:
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
 
 
-def _change_caches() -> None:
-    """Keep nothing of one caller's for the next: hashes of files, code bundles, images."""
+def _change_uploads() -> None:
     # hash_file caches by path, and the path of a temporary file may be reused.
     data = sdk_object("flyte.remote._data")
-    data.hash_file = _uncached(data.hash_file)
+    data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
     # With a progress handler the SDK sends chunks; without one, lines: 10 s for a megabyte.
     sdk_object("flyte.remote._progress:_Installed").handler = _Watcher
-    # The cache of uploaded code would answer the next caller without asking Flyte.
-    bundles = sdk_object("flyte._code_bundle.bundle")
-    bundles._read_bundle_cache = bundles._write_bundle_cache = lambda *_: None
-    # So would the cache of images and their builds.
-    images = sdk_object("flyte._internal.imagebuild.image_builder:ImageBuildEngine")
-    for name, kind in (("image_exists", staticmethod), ("build", classmethod)):
-        setattr(images, name, kind(_uncached(inspect.getattr_static(images, name).__func__)))
 
 
 class _Watcher:
     """Watches the progress of uploads, and does nothing."""
 
     start = advance = finish = staticmethod(lambda *_, **__: None)
-
-
-def _uncached(function: Any) -> Any:
-    return getattr(function, "__wrapped__", function)
 
 
 def _refusal(name: str, instead: str) -> Any:

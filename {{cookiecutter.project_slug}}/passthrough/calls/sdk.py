@@ -40,12 +40,7 @@ SDK_NAMES = {
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
-    "flyte.types._pickle:DEFAULT_PICKLE_BYTES_LIMIT": "",
     # make_safe: what the SDK keeps for a process is fetched for each caller
-    "flyte._code_bundle.bundle:_read_bundle_cache": "",
-    "flyte._code_bundle.bundle:_write_bundle_cache": "",
-    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.build": "",
-    "flyte._internal.imagebuild.image_builder:ImageBuildEngine.image_exists": "",
     "flyte.remote._data:hash_file": "",
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity": "name getter",
