@@ -121,7 +121,7 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     status: int,
 ) -> None:
     said = "there is no such thing"
-    local_flyte.fail_next("UserInfo", code, times=20, message=said)  # some are tried again
+    local_flyte.fail_next("UserInfo", code, times=20, message=said)
     response = alice.get("/me")
     local_flyte.fail_next("UserInfo", code, times=0)
     assert response.status_code == response.json()["status"] == status

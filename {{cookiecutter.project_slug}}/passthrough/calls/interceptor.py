@@ -2,14 +2,11 @@
 
 import asyncio
 import math
-import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-from connectrpc.code import Code
-from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -21,15 +18,12 @@ from .request_calls import request_calls
 
 Context = RequestContext[Any, Any]
 
-PAUSES = (0.25, 0.5, 1.0)
-"""Seconds before each retry of a call that only reads, while Flyte cannot be reached."""
-
 
 class CallerInterceptor:
     """Makes each call as the caller, with a deadline, and ends it with the request.
 
-    Replaces the SDK's own interceptors, which retry calls that were refused, and streams that have
-    already delivered something.
+    Replaces the SDK's own interceptors, which also retry calls that may have taken effect, or were
+    refused, and streams that have already delivered something.
     """
 
     acts_as_the_caller = True
@@ -41,15 +35,12 @@ class CallerInterceptor:
     async def intercept_unary(
         self, call_next: Callable[[Any, Context], Awaitable[Any]], request: Any, ctx: Context
     ) -> Any:
-        """Make a call with a single answer; retry one that only reads if Flyte is unreachable."""
+        """Make a call with a single answer, once."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
         method = self._begin(ctx)
 
-        def call() -> Awaitable[Any]:
-            return with_safe_errors(call_next(request, ctx), method)
-
         def ask() -> Awaitable[Any]:
-            return _retry(call) if re.match(r"Get|List|Select|User", name) else call()
+            return with_safe_errors(call_next(request, ctx), method)
 
         is_list, output = name.startswith("List"), ctx.method().output
         if name in {"ListRuns", "ListActions"}:
@@ -104,14 +95,3 @@ class CallerInterceptor:
             headers.update(callers_credentials())
         self._propagator.inject(headers)
         return f"{service}/{ctx.method().name}"
-
-
-async def _retry(call: Callable[[], Awaitable[Any]]) -> Any:
-    for pause in PAUSES:
-        try:
-            return await call()
-        except ConnectError as error:
-            if error.code is not Code.UNAVAILABLE:
-                raise
-        await asyncio.sleep(pause)
-    return await call()
