@@ -195,10 +195,9 @@ def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) 
 def test_too_many_values_are_refused_before_flyte_is_asked(
     alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:
-    text = '{"values": ["Ģ", ' + "[], " * 126_000 + '"Ģ"]}'  # in UTF-16, that has a quote
-    body = text.encode()
+    body = b'{"values": [' + b"[], " * 126_000 + b"1]}"
     sent = {"Content-Type": "application/JSON", "Authorization": "Bearer invented"}
-    for content in (body, (part for part in [body]), text.encode("utf-16-le")):
+    for content in (body, (part for part in [body])):
         answer = alice.post("/same", content=content, headers=sent)
         assert answer.status_code == 413
         assert answer.json()["detail"] == "JSON may have up to 250,000 values"

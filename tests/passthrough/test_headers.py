@@ -176,18 +176,9 @@ def test_a_page_of_another_site_cannot_open_a_websocket(url: str) -> None:
 
 
 def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
-    headers = {
-        "Origin": TRUSTED,
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type, authorization, x-api-key, "
-        "mcp-method, mcp-name, mcp-protocol-version",
-    }
-    for changed, status in (
-        ({}, 200),
-        ({"Origin": ELSEWHERE["Origin"]}, 400),
-        ({"Access-Control-Request-Headers": "x-other"}, 400),
-    ):
-        assert alice.options("/things", headers=headers | changed).status_code == status
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    for origin, status in ((TRUSTED, 200), (ELSEWHERE["Origin"], 400)):
+        assert alice.options("/things", headers={**asked, "Origin": origin}).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,9 @@ def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
 
 
 class ExceptPublic:
-    """Middleware that public requests go around."""
+    """Middleware that public requests go around; the outermost is the first."""
 
     def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
-        """Wrap an application; the outermost of ``middleware`` is the first."""
         self._app = self._wrapped = app
         for kind, args, options in reversed(middleware):
             self._wrapped = kind(self._wrapped, *args, **options)

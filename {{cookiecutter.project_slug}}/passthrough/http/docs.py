@@ -88,7 +88,6 @@ class PageFiles(StaticFiles):
     """Serves the files of a folder, also those that are added later. The folder may be missing."""
 
     def __init__(self, folder: Path) -> None:
-        """Serve this folder."""
         super().__init__(directory=folder, check_dir=False)
         self._folder = folder
 

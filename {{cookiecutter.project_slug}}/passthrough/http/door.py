@@ -40,10 +40,8 @@ logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
-SENT = ("Authorization", "Last-Event-ID", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
-"""Headers that pages of trusted origins may send, besides those with credentials."""
 READ = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
-"""Headers that they may read."""
+"""Headers that pages of trusted origins may read."""
 
 
 def for_trusted_origins(settings: Settings) -> list[Middleware]:
@@ -59,7 +57,7 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
             allow_origins=settings.trusted_origins,
             allow_credentials=True,
             allow_methods=["*"],
-            allow_headers=[*SENT, *settings.credential_headers],
+            allow_headers=["*"],
             expose_headers=READ,
         )
     ]
@@ -69,14 +67,10 @@ class Door:
     """Gives each request an identifier, refuses it or passes it on, answers its errors, logs it.
 
     A request keeps its ``X-Request-ID`` if that is well-formed and no credential, or gets one, for
-    the response, the calls to Flyte and the request's span. An exception of the app becomes a
-    problem; if an event stream has begun, the problem is its last event. Any other response that
-    has begun is left unfinished: the server cuts it off, so that the client does not take it for
-    complete.
+    the response, the calls to Flyte and the request's span.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
-        """Wrap an application; pages of other sites may request its public paths."""
         self.app, self.settings, self.public = app, settings, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,8 +112,8 @@ class Door:
     def _is_cross_origin(self, sent: Mapping[bytes, bytes]) -> bool:
         """Tell whether a page of another origin sent the request, other than by following a link.
 
-        Even the time that a GET takes can tell another site something about its visitor.
-        ``passthrough_auth.py`` checks unsafe methods only, but for older browsers, too.
+        ``passthrough_auth.py`` checks unsafe methods only, but for older browsers, too. Even the
+        time that a GET takes can tell another site something about its visitor.
         """
         if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return False
@@ -129,7 +123,11 @@ class Door:
         return sent.get(b"origin", b"").decode("latin-1") not in self.settings.trusted_origins
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
-        """Tell the client about an error, if the client is still there, and log a bug."""
+        """Answer an error, if the client is still there, and log a bug.
+
+        Of an event stream that has begun, the problem is the last event. Any other response that
+        has begun is left unfinished: the server cuts it off, so nobody takes it for complete.
+        """
         connection = HTTPConnection(scope)
         if exchange.client.has_left:
             if not isinstance(error, ClientDisconnect):

@@ -51,9 +51,9 @@ ENDED = (
 class Client:
     """What the client sends, and whether it has left.
 
-    Servers say only to whoever receives that a client has left. So messages are received ahead of
-    the app: of a request that takes more than a second, and of a WebSocket that is accepted. Two
-    are kept at most: a client who leaves while the app does not read further ones goes unnoticed.
+    Servers tell that only to whoever receives. So messages are received ahead of the app: of a
+    request that takes more than a second, and of a WebSocket that is accepted. Two are kept at
+    most: a client who leaves while the app does not read further ones goes unnoticed.
 
     When the client leaves, the calls end, and the scope is cancelled. Only if the app of a
     WebSocket is receiving, it gets the disconnect instead.
@@ -129,7 +129,6 @@ class Exchange:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, timeout: float, request_id: str
     ) -> None:
-        """Begin, with Flyte's timeout; the response and all calls get the ``request_id``."""
         self.status = 0
         """Of the response; 101 for a WebSocket; 0 before it has begun."""
         self.is_event_stream = False
@@ -156,11 +155,7 @@ class Exchange:
         return self._to_tell(None)
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
-        """Return what to tell, if the app has raised this error, or returned.
-
-        Raises:
-            asyncio.CancelledError: The server cancels the request.
-        """
+        """Return what to tell, if the app has raised this error, or returned."""
         raised = _parts(error) if error else []
         if failures := [one for one in raised if not isinstance(one, ENDED)]:
             expected = (HTTPException, *FLYTE_ERRORS)
@@ -172,7 +167,7 @@ class Exchange:
             return None if self.is_event_stream else TimeoutError()
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-            raise error
+            raise error  # the server cancels the request
         return raised[0] if raised else None
 
     async def send(self, message: Message) -> None:
@@ -180,7 +175,6 @@ class Exchange:
 
         Raises:
             ClientDisconnect: The client has left.
-            HTTPException: The answer is a 413 in plain text: Starlette's, for a body.
         """
         self.calls.has_sent()
         kind = message["type"]
@@ -194,6 +188,7 @@ class Exchange:
         elif kind == "websocket.accept":
             self.status = 101
             self.calls.deadline.remove()
+            self.client.listen()
         elif kind == "websocket.close" and not self.status:
             self.status = 403  # which the server makes of it
         elif kind == "http.response.body" and not message.get("more_body"):
@@ -203,14 +198,12 @@ class Exchange:
                 return
             message = {**message, "more_body": True}
         await self._pass_on(message)
-        if kind == "websocket.accept":
-            self.client.listen()
 
     def _begin(self, start: Message) -> Message:
         """Return the start of the response, with more headers."""
         headers = MutableHeaders(raw=[*start.get("headers", ())])
         content = headers.get("content-type", "")
-        if start["status"] == 413 and content.startswith("text/plain"):
+        if start["status"] == 413 and content.startswith("text/plain"):  # Starlette's, of a body
             raise HTTPException(413, "Content Too Large")
         self.is_event_stream = content.startswith("text/event-stream")
         if self.is_event_stream:
@@ -230,11 +223,7 @@ class Exchange:
         self.client.may_leave = True
 
     async def end_events(self, last_event: bytes = b"") -> None:
-        """Send the end of an event stream; it says so if the server stops before the app is done.
-
-        Raises:
-            ClientDisconnect: The client has left.
-        """
+        """Send the end of an event stream. It says so if the app was stopped by a signal."""
         last = last_event or (COME_BACK if self._cancel_scope.cancel_called else b"")
         await self._pass_on({"type": "http.response.body", "body": last})
 
@@ -264,7 +253,7 @@ def _in_parts(message: Message) -> Iterator[Message]:
 
 
 def _parts(error: BaseException) -> list[BaseException]:
-    """Return the errors of a group, such as a stream's, or the one that is none."""
+    """Return the errors of a group, such as a stream's; without one, the error itself."""
     if isinstance(error, BaseExceptionGroup):
         return [part for one in error.exceptions for part in _parts(one)]
     return [error]

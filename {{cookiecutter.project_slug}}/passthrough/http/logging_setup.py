@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from ..calls.redaction import redact, shortened
 from ..settings import Settings
 
-OURS = ("app", "passthrough")
-WITH_OWN_HANDLERS = ("uvicorn", "flyte")
 CONSOLE = logging.StreamHandler()  # standard error
 
 
@@ -49,7 +47,7 @@ def _printable(text: str) -> str:
 def set_up_logging(settings: Settings) -> None:
     """Show what is logged, unless the owner has configured logging.
 
-    The levels of the packages `OURS` are those of the settings, of all others Python's: warnings.
+    Levels are those of the settings for ``app`` and ``passthrough``, else Python's: warnings.
     """
     root = logging.getLogger()
     if not root.handlers:
@@ -57,9 +55,9 @@ def set_up_logging(settings: Settings) -> None:
     if root.handlers[0] is not CONSOLE:
         return
     CONSOLE.setFormatter(LogFormatter(settings))  # the SDK may have put another one around it
-    for ours in map(logging.getLogger, OURS):
+    for ours in map(logging.getLogger, ("app", "passthrough")):
         ours.setLevel(ours.level or settings.log_level)
     logging.getLogger("app.access").setLevel(logging.INFO)
-    for other in map(logging.getLogger, WITH_OWN_HANDLERS):
+    for other in map(logging.getLogger, ("uvicorn", "flyte")):  # which have handlers of their own
         other.handlers.clear()
         other.propagate = True

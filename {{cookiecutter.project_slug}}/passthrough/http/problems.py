@@ -15,14 +15,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses
 from itertools import islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flyte.errors
 import httpx
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -35,7 +35,7 @@ from ..calls.errors import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..calls.redaction import redact
 from ..calls.request_calls import request_calls
 from ..limits import limits
-from ..settings import SETTINGS, Settings
+from ..settings import SETTINGS
 from ..values import InvalidInputs
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,15 @@ STATUS_OF_SDK_ERROR = {
 """Statuses for the SDK's own errors, by their ``code``."""
 
 
+SafeText = Annotated[str, AfterValidator(lambda text: redact(text)[: limits().error_chars])]
+"""A text that may quote the request: credentials are replaced, and it is cut off."""
+
+
 class InvalidValue(BaseModel):
     """An invalid value in the request."""
 
-    location: list[str | int] = Field(examples=[["inputs", "name"]])
-    detail: str = Field(examples=["Field required"])
+    location: list[int | SafeText] = Field(examples=[["inputs", "name"]])
+    detail: SafeText = Field(examples=["Field required"])
 
 
 class Problem(BaseModel):
@@ -79,7 +83,7 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str | None = None
+    detail: SafeText | None = None
     errors: list[InvalidValue] | None = None
     sign_in: str | None = Field(default=None, description="Where to sign in; only with 401")
     refused_by: Literal["flyte"] | None = Field(
@@ -143,16 +147,13 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     What an endpoint says in an HTTPException is returned, and so is what Flyte says, except about
     a fault of its own: that goes to the log only. Neither has a credential of the caller.
     """
-    settings: Settings = connection.scope[SETTINGS]
     problem = Problem.of_exception(error)
-    if problem.detail:
-        problem.detail = redact(problem.detail)[: limits().error_chars]
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
         _log(connection, error, problem)
     if problem.status in {500, 501, 502, 503} and not isinstance(error, HTTPException):
         problem.detail = None
     if problem.status == 401:
-        problem.sign_in = settings.sign_in_url
+        problem.sign_in = connection.scope[SETTINGS].sign_in_url
     if problem.status == 504 and (run := request_calls().run):
         what = (problem.detail or "this took too long").partition(";")[0]
         problem.detail = f"{what}; the run {run} goes on{_where(connection, run)}"
@@ -183,12 +184,12 @@ def problem_response(connection: HTTPConnection, error: BaseException) -> Respon
 
 
 async def respond(connection: Any, error: Exception) -> Response:
-    """Handle FastAPI's own exceptions, such as 404 and 422."""
+    """Return the response for FastAPI's own exceptions, such as 404 and 422."""
     return problem_response(connection, error)
 
 
 def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> None:
-    """Log one record for the app's operators, with the traceback if the fault is the app's own."""
+    """Log one record, with the traceback if the fault is the app's own."""
     what, text = type(error).__name__, f": {problem.detail!r}" if problem.detail else ""
     for one in (error, error.__cause__):
         if isinstance(one, ConnectError):
@@ -204,13 +205,8 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
 
 
 def _invalid(found: Iterable[tuple[Iterable[Any], str]]) -> list[InvalidValue]:
-    """Describe invalid values, by their places and what is wrong; both may quote a request."""
-    most = limits().error_chars
     return [
-        InvalidValue(
-            location=[redact(part)[:most] if isinstance(part, str) else part for part in place],
-            detail=redact(text)[:most],
-        )
+        InvalidValue(location=[*place], detail=text)
         for place, text in islice(found, limits().errors)
     ]
 
