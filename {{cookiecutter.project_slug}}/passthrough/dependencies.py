@@ -15,16 +15,15 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    StringConstraints,
+    Field,
     model_validator,
 )
 from starlette.requests import HTTPConnection
 
 from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
-from .extras.runs import state_of
+from .extras.reading import state_of
 from .limits import limits
 from .models import Caller
 from .settings import SETTINGS, Settings
@@ -75,7 +74,7 @@ CallerDep = Annotated[Caller, Depends(find_caller)]
 """The caller: for endpoints without other calls to Flyte, which refuses invalid credentials."""
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
-ActionName = Annotated[str, StringConstraints(min_length=1, max_length=30)]
+ActionName = Annotated[str, Field(min_length=1, max_length=30)]
 
 
 async def _run(name: RunName) -> remote.Run:
@@ -137,11 +136,7 @@ Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 
 
 class RequestBody(BaseModel):
-    """A JSON object with no other keys than its fields.
-
-    Pydantic would make an error for each unknown key, and block the event loop meanwhile: 2 s for a
-    megabyte. So only some keys are kept.
-    """
+    """A JSON object with no other keys than its fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -151,14 +146,8 @@ class RequestBody(BaseModel):
         if not isinstance(body, dict):
             return body
         check_json(body)
+        # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
         return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
-
-
-def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("in UTC it is before the year 1 or after 9999") from None
 
 
 async def _subject(
@@ -180,9 +169,9 @@ SubjectDep = Annotated[str | None, Depends(_subject)]
 """Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
 
 QueryTime = Annotated[
-    AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(_in_utc)
+    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))
 ]
-"""A time in a query, in OpenAPI's format only: Pydantic would also accept numbers."""
+"""A time in a query, which the SDK can convert to UTC."""
 
 WaitQuery = Annotated[
     float,

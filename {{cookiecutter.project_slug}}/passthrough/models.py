@@ -18,7 +18,7 @@ from flyteidl2.core.types_pb2 import BOOLEAN, FLOAT, INTEGER, STRING
 from flyteidl2.workflow.run_definition_pb2 import CONDITION_PROMPT_TYPE_MARKDOWN
 from pydantic import AfterValidator, BaseModel, Field
 
-from .extras.runs import attempts_of
+from .extras.reading import attempts_of
 from .limits import limits
 from .values import to_json
 
@@ -28,19 +28,17 @@ WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.IN
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 """Phases of an action that has ended with an error."""
 
+# Control characters, line breaks, directions of text, and blanks that nobody sees.
 MARKS = re.compile(
     "[\x00-\x1f\x7f-\xa0\xad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
 )
-"""Control characters, line breaks, directions of text, and blanks that nobody sees."""
 
 
 def _cut(text: str) -> str:
+    if len(text) <= limits().text_chars:
+        return text
     end = f"… (cut off, {len(text):,} characters)"
-    return f"{text[: limits().text_chars - len(end)]}{end}" if _is_long(text) else text
-
-
-def _is_long(text: str) -> bool:
-    return len(text) > limits().text_chars
+    return text[: limits().text_chars - len(end)] + end
 
 
 def _on_one_line(name: str) -> str:
@@ -107,8 +105,6 @@ class Identity(BaseModel):
 
 
 Answer = bool | int | float | str
-"""What a condition can be answered with."""
-
 AnswerType = Literal["integer", "number", "string", "boolean"]
 ANSWERS: dict[int, AnswerType]
 ANSWERS = {INTEGER: "integer", FLOAT: "number", STRING: "string", BOOLEAN: "boolean"}
@@ -151,17 +147,17 @@ class Condition(BaseModel):
     def of(cls, details: remote.ActionDetails, *, whole: bool = False) -> Self:
         """Convert the details of a condition's action; a long prompt is cut off, or ``whole``."""
         pb2, asked = details.pb2, details.pb2.condition
-        texts = asked.prompt, asked.description
-        prompt, description = texts if whole else map(_cut, texts)
+        whole_texts = asked.prompt, asked.description
+        texts = whole_texts if whole else tuple(map(_cut, whole_texts))
         is_markdown = asked.prompt_type == CONDITION_PROMPT_TYPE_MARKDOWN
         return cls(
             run=details.run_name,
             action=details.name,
             name=asked.name,
-            prompt=prompt,
+            prompt=texts[0],
             prompt_type="markdown" if is_markdown else "text",
-            prompt_is_cut=not whole and any(map(_is_long, texts)),
-            description=description or None,
+            prompt_is_cut=texts != whole_texts,
+            description=texts[1] or None,
             type=ANSWERS.get(asked.type.simple),
             phase=phase_of(details.raw_phase),
             asked_at=time_of(pb2.status.start_time),
@@ -171,16 +167,8 @@ class Condition(BaseModel):
         )
 
 
-USUAL = re.compile(
-    r"task submitted to K8s$|Demistify Pending$|Successfully assigned |Pulling image "
-    r"|Successfully pulled image |Container image .* already present on machine|Created container"
-    r"|Started container|aborted$|\[\w*\|(ContainerCreating|PodInitializing)\]: "
-)
-"""The beginnings of what Flyte and a kubelet say of every action: it explains no failure."""
-
-
 class Event(BaseModel):
-    """What happened on the cluster to an action that waits for it, or has failed."""
+    """What happened on the cluster to an action that waits for it."""
 
     message: TruncatedText = Field(examples=["Back-off pulling image"])
     count: int = Field(description="How often it was seen; Flyte repeats some with each status")
@@ -212,7 +200,7 @@ class Action(BaseModel):
     error: TruncatedText | None = Field(description="Why it failed")
     cached: bool = Field(description="Whether its result comes from Flyte's cache")
     phases: list[PhaseOfAttempt] = Field(description="The latest phases of its attempts")
-    events: list[Event] = Field(description="The cluster's last, if it waits or has failed")
+    events: list[Event] = Field(description="The cluster's last, if it waits")
     condition: Condition | None = Field(description="What it asks, if it is a condition")
     has_report: bool = Field(description="Whether it is of a task with `report=True`")
 
@@ -236,32 +224,28 @@ class Action(BaseModel):
             error=pb2.error_info.message or None,
             cached=status.cache_status == CACHE_HIT,
             phases=_phases_of(pb2.attempts),
-            events=_events_of(pb2.attempts, phase) if phase in WAITING | FAILED else [],
+            events=_events_of(pb2.attempts) if phase in WAITING else [],
             condition=Condition.of(details) if pb2.HasField("condition") else None,
             has_report=pb2.task.task_template.metadata.generates_deck.value,
         )
 
 
 def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
-    all_phases = [
-        (attempt.attempt, phase) for attempt in attempts for phase in attempt.phase_transitions
-    ]
-    return [
+    phases = [
         PhaseOfAttempt(
-            attempt=number,
+            attempt=attempt.attempt,
             phase=phase_of(phase.phase),
             started_at=time_of(phase.start_time),
             ended_at=time_of(phase.end_time),
         )
-        for number, phase in all_phases[-20:]
+        for attempt in attempts[-20:]
+        for phase in attempt.phase_transitions
     ]
+    return phases[-20:]
 
 
-def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event]:
-    """Return the last five, a repeated one once: of a new attempt, that is why it was needed.
-
-    Of a failed action, those that may explain it.
-    """
+def _events_of(attempts: Sequence[Any]) -> list[Event]:
+    """Return the last five, a repeated one once: of a new attempt, that is why it was needed."""
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
         for event in attempt.cluster_events[-50:]:
@@ -270,5 +254,4 @@ def _events_of(attempts: Sequence[Any], phase: ActionPhase | None) -> list[Event
             count = max(event.count, before.count + 1 if before else 1)  # Kubernetes counts, too
             at = time_of(event.occurred_at)
             merged[message] = Event(message=message, count=count, last_at=at)
-    said = merged.values()
-    return [event for event in said if phase in WAITING or not USUAL.match(event.message)][-5:]
+    return [*merged.values()][-5:]

@@ -19,7 +19,6 @@ from passthrough import (
     details_of,
     is_answered,
     paused_actions,
-    take,
     wait_for_answer,
 )
 
@@ -51,8 +50,8 @@ async def list_conditions(
 
     Questions are whole here, however long they are.
     """
-    found = await take(conditions_of(run.name), limit, offset)
-    return await details_of(found, partial(Condition.of, whole=True))
+    found = await conditions_of(run.name)
+    return await details_of(found[offset : offset + limit], partial(Condition.of, whole=True))
 
 
 @router.post(

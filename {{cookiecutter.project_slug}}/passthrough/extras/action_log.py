@@ -15,39 +15,32 @@ from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest
 
 from ..calls.caller import initialised
 from ..models import phase_of
-from .lists import listed_details
-from .runs import attempts_of
+from .reading import attempts_of, listed_details
 from .watching import watch_action
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""The pattern of the ``id`` of what `follow_log` yields."""
+"""The pattern of `LogEvent.id`: the attempt, and the number of the message or part."""
 
-PART_CHARS = 6 * 1024
-"""A longer message of a log is yielded in parts."""
-
-LINES_AT_ONCE = 20
-"""Then other requests have their turn: Flyte may send 100,000 lines in one message."""
-
-PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0
-"""Until a log that Flyte does not have is asked for again; longer each time."""
+PART_CHARS = 6 * 1024  # a longer message is yielded in parts
+LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # until a log is asked for that Flyte did not have
 
 
 @dataclass(frozen=True)
 class LogEvent:
-    """What `follow_log` yields."""
+    """A message of a log, or a part of a long one; ``attempt``: that a further attempt has begun.
+
+    ``unavailable``: Flyte no longer has the log of an attempt that has ended, or the rest of it.
+    """
 
     kind: Literal["line", "attempt", "unavailable"]
-    """A message, or a part of a long one; that a further attempt has begun; or that Flyte no longer
-    has the log of an attempt that has ended, or the rest of it."""
-    id: str  # in the log of the action, to go on after it
+    id: str
     attempt: int
     text: str = ""
 
 
 async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[LogEvent]:
     """Yield an action's log over all attempts, as it is written, until the action has ended.
-
-    While the action waits for the cluster, its state is watched, and the log is not asked for.
 
     Args:
         action: The action, in any state.
@@ -69,7 +62,10 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
 
 
 class _Log:
-    """The log of an action, and what it depends on: its attempts, and whether it is running."""
+    """The log of an action, and what it depends on: its attempts, and whether it is running.
+
+    While the action waits for the cluster, its state is watched, and the log is not asked for.
+    """
 
     def __init__(self, action: remote.Action) -> None:
         self._action = remote.Action(action.pb2)  # without its details
@@ -86,11 +82,8 @@ class _Log:
         def has_ended() -> bool:
             return self._is_done or self.attempts > number
 
-        if seen == "gone":
-            await self._watch_until(has_ended)
-            return
-        shown, pause = int(seen), PAUSE_SECONDS
-        while True:
+        pause = PAUSE_SECONDS
+        while seen != "gone":
             await self._watch_until(lambda: self._is_running or has_ended())
             was_over, place = has_ended(), 0
             try:
@@ -99,21 +92,20 @@ class _Log:
                         place += 1
                         if place % LINES_AT_ONCE == 0:
                             await asyncio.sleep(0)
-                        if place > shown:
-                            shown = place
-                            yield LogEvent("line", f"{number}-{shown}", number, text)
+                        if place > int(seen):
+                            seen = str(place)
+                            yield LogEvent("line", f"{number}-{seen}", number, text)
+                break
             except ConnectError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise
-                if was_over:
-                    yield LogEvent("unavailable", f"{number}-gone", number)
-                    return
-            else:
-                await self._watch_until(has_ended)
-                return
-            # The attempt's pod has not begun, or has just gone.
-            await self._watch_until(has_ended, pause)
-            pause = min(3 * pause, MAX_PAUSE_SECONDS)
+            if was_over:
+                seen = "gone"
+                yield LogEvent("unavailable", f"{number}-gone", number)
+            else:  # the attempt's pod has not begun, or has just gone
+                await self._watch_until(has_ended, pause)
+                pause = min(3 * pause, MAX_PAUSE_SECONDS)
+        await self._watch_until(has_ended)
 
     async def _watch_until(
         self, condition: Callable[[], bool], seconds: float | None = None

@@ -5,7 +5,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import anyio
 from connectrpc.code import Code
@@ -13,7 +14,7 @@ from connectrpc.errors import ConnectError
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
-from flyteidl2.workflow.run_definition_pb2 import Action, Run
+from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
 
@@ -23,32 +24,21 @@ from ..calls.request_calls import request_calls
 from ..http.stopping import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
-from .lists import call_each, listed_details, read_details
-from .runs import state_of
+from .reading import call_each, listed_details, read_details, state_of
 
 Result = TypeVar("Result")
 
-ROOT = "a0"
-"""The name of a run's first action."""
-
-MERGED_SECONDS = 0.5
-"""Between two looks at an action, which Flyte notifies of several times; an end is read at once."""
-
-WAITING_SECONDS = 10.0
-"""The same for an action that waits for the cluster: its state does not say what happens there."""
-
-QUIET_SECONDS = 2.0
-"""Without news, from a run's end until its watch ends: Flyte may record an answer late."""
-
-REOPEN_SECONDS = 1.0
-"""Until a watch that has ended before its run is opened again."""
+ROOT = "a0"  # a run's first action
+MERGED_SECONDS = 0.5  # between two looks at an action, of which Flyte notifies several times
+WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
+QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
+REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened again
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
     """Wait for a run's end, but not longer than this; update ``run`` to the latest state.
 
-    Without seconds, nothing is asked. Flyte's errors are ignored: the caller must learn in any case
-    that the run was started.
+    Flyte's errors are ignored: the caller must learn in any case that the run was started.
     """
     if seconds and not run.done():
         async with best_effort(seconds):
@@ -58,24 +48,20 @@ async def wait_for(run: remote.Run, seconds: float) -> None:
 
 async def wait_for_answer(condition: remote.ActionDetails) -> remote.ActionDetails:
     """Wait until a condition's answer is recorded, or the condition ends; return the details."""
-
-    def waits(details: remote.ActionDetails) -> bool:
-        return not is_answered(details) and phase_of(details.raw_phase) is ActionPhase.PAUSED
-
-    states: Any = remote.ActionDetails.watch.aio(condition.action_id)
-    async with aclosing(states):
-        while waits(condition) and (latest := await anext(states, None)):
-            condition = latest
-    return condition
+    latest, states = condition, remote.ActionDetails.watch.aio(condition.action_id)
+    async with aclosing(cast(Any, states)):
+        async for latest in states:
+            if is_answered(latest) or phase_of(latest.raw_phase) is not ActionPhase.PAUSED:
+                break
+    return latest
 
 
 @asynccontextmanager
 async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
     """Run the block for what it may add to an answer, which is given in any case.
 
-    It is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's deadline,
-    when the server is asked to stop, or when Flyte fails: its errors are swallowed, including
-    PERMISSION_DENIED.
+    The block is left after these seconds, after ``FLYTE_TIMEOUT``, shortly before the request's
+    deadline, when the server is asked to stop, or at any error of Flyte's.
     """
     calls = request_calls()
     left = 0.9 * calls.deadline.seconds_left()  # a tenth is left to write the answer
@@ -108,11 +94,11 @@ async def watch_action(
     async with aclosing(_watch(action.action_id.run)) as messages:
         async for actions in messages:
             for found in actions:
-                if found.id.name == action.name:
-                    before, seen = seen, _hash_of(found.status)
+                if found.name == action.name:
+                    before, seen = seen, _hash_of(found.pb2.status)
                     if seen != before:
-                        yield await read_details(remote.Action(found), read)
-                    if remote.Action(found).done():
+                        yield await read_details(found, read)
+                    if found.done():
                         return
 
 
@@ -129,8 +115,8 @@ async def watch_details(
 
     async def listen() -> None:
         async with aclosing(_watch(run.action.action_id.run)) as messages:
-            async for message in messages:
-                for action in map(remote.Action, message):
+            async for actions in messages:
+                for action in actions:
                     has_details = len(known) < most.watched_details
                     watched = known.setdefault(action.name, _Watched(has_details))
                     if watched.notice(action):
@@ -149,9 +135,8 @@ async def watch_details(
                 for result in results:
                     yield result
             if not due:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(MERGED_SECONDS if changed else None):
-                        await news.wait()
+                with anyio.move_on_after(MERGED_SECONDS if changed else None):
+                    await news.wait()
                 news.clear()
         await listening  # it may have failed
     finally:
@@ -167,50 +152,45 @@ def _hash_of(message: Message) -> int:
     return hash(message.SerializeToString(deterministic=True))
 
 
-def _waits(action: remote.Action) -> bool:
-    """Tell whether an action waits for the cluster: what happens there is not in its state."""
-    return phase_of(action.raw_phase) in WAITING
-
-
+@dataclass
 class _Watched:
     """What a viewer knows of an action, as hashes: actions would fill the memory."""
 
-    def __init__(self, has_details: bool) -> None:
-        self._has_details = has_details
-        self._state, self._sent, self._fetched_at = 0, 0, -math.inf
+    has_details: bool
+    state: int = 0
+    sent: int = 0
+    fetched_at: float = -math.inf
 
     def notice(self, action: remote.Action) -> bool:
         """Take a notification, and tell whether anything of the action may be new."""
-        before, self._state = self._state, _hash_of(action.pb2)
-        return self._state != before or _waits(action)
+        before, self.state = self.state, _hash_of(action.pb2)
+        return self.state != before or phase_of(action.raw_phase) in WAITING
 
     def is_due(self, action: remote.Action) -> bool:
         """Tell whether the action may be fetched again."""
-        pause = WAITING_SECONDS if _waits(action) else MERGED_SECONDS
-        return action.done() or time.monotonic() >= self._fetched_at + pause
+        is_waiting = phase_of(action.raw_phase) in WAITING
+        pause = WAITING_SECONDS if is_waiting else MERGED_SECONDS
+        return action.done() or time.monotonic() >= self.fetched_at + pause
 
     async def fetch(
         self, action: remote.Action, read: Callable[[remote.ActionDetails], Result]
     ) -> list[Result]:
         """Return what is read from the action's details, unless that is as before."""
-        self._fetched_at = time.monotonic()
+        self.fetched_at = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
-        if self._has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+        if self.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             result = await read_details(action, read)
         else:
             result = read(listed_details(action))
-        before, self._sent = self._sent, hash(repr(result))
-        return [] if self._sent == before else [result]
+        before, self.sent = self.sent, hash(repr(result))
+        return [] if self.sent == before else [result]
 
 
-async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
+async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
     """Yield all actions of a run, then those that Flyte notifies of, until soon after its end.
 
     Parents come before their children. An action has its state, its parent, its group, and its
     task's short name.
-
-    Raises:
-        ConnectError: Flyte's, such as DEADLINE_EXCEEDED if it does not send anything.
     """
     has_ended = False
     while not has_ended:
@@ -224,11 +204,8 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[Action]]:
                     if message is None:
                         break
                     has_begun = True
-                    actions = [enriched.action for enriched in message.enriched_actions]
-                    has_ended |= any(
-                        action.id.name == ROOT and remote.Action(action).done()
-                        for action in actions
-                    )
+                    actions = [remote.Action(each.action) for each in message.enriched_actions]
+                    has_ended |= any(found.name == ROOT and found.done() for found in actions)
                     yield actions
         except TimeoutError:
             return

@@ -1,0 +1,183 @@
+"""Reading lists with few calls at once; attempts, questions and reports, which the SDK lacks."""
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import chain
+from typing import Any, TypeVar
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from flyte import remote
+from flyte.models import ActionPhase
+from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
+from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
+from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
+
+from ..calls.caller import initialised
+from ..calls.request_calls import request_calls
+from ..calls.turns import Turns
+from ..limits import limits
+
+NEWEST_FIRST = ("created_at", "desc")
+NOT_ABOUT_ONE_ENTRY = {Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+_turns = Turns()
+_has_a_turn: ContextVar[bool] = ContextVar("_has_a_turn", default=False)
+
+
+async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
+    """Return this many entries of one of the SDK's lists; pages that are not needed stay unread."""
+    entries = aiter(found)
+    for _ in range(skip):
+        await anext(entries, None)
+    taken = [await anext(entries, None) for _ in range(count)]
+    return [entry for entry in taken if entry is not None]
+
+
+async def call_each(
+    function: Callable[[T], Awaitable[Result]], arguments: Iterable[T]
+) -> list[Result]:
+    """Call a function with each argument, some at once, and return the results in order.
+
+    All lists of a process together make at most `Limits.calls_at_once` such calls at a time, and
+    callers take turns. If one call fails, the others are cancelled.
+    """
+    if _has_a_turn.get():  # the caller is such a call itself: a second turn might never come
+        return [await function(argument) for argument in arguments]
+    at_once, caller = limits().calls_at_once, request_calls().sender.short_hash
+
+    async def call(argument: T) -> Result:
+        end_turn = await _turns.begin(at_once, caller)
+        _has_a_turn.set(True)
+        try:
+            return await function(argument)
+        finally:
+            end_turn()
+
+    # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.
+    calls = [asyncio.create_task(call(argument)) for argument in arguments]
+    try:
+        return await asyncio.gather(*calls)
+    finally:
+        for task in calls:
+            task.cancel()
+
+
+@contextmanager
+def skip_unreadable() -> Generator[None]:
+    """Skip the rest of the block if Flyte cannot answer for one entry of a list."""
+    try:
+        yield
+    except ConnectError as error:
+        if error.code in NOT_ABOUT_ONE_ENTRY:
+            raise
+
+
+def listed_details(action: Any) -> remote.ActionDetails:
+    """Return the details of an action, without a call: only what a list has."""
+    listed = {field.name: value for field, value in action.pb2.ListFields()}
+    return remote.ActionDetails(ActionDetails(**listed))
+
+
+async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
+    """Fetch the details of a listed action, and return what is read from them.
+
+    If Flyte does not return any, as of a child just enqueued, there is only what the list has.
+    """
+    details = listed_details(action)
+    with skip_unreadable():
+        details = await remote.ActionDetails.get_details.aio(action.pb2.id)
+    return read(details)  # at once: they may be large
+
+
+async def details_of(
+    actions: Iterable[Any], read: Callable[[remote.ActionDetails], Result]
+) -> list[Result]:
+    """Fetch the details of listed actions, and return what is read from them."""
+    return await call_each(lambda action: read_details(action, read), actions)
+
+
+def attempts_of(details: ActionDetails) -> int:
+    """Return the number of attempts; the status of a parent says 0."""
+    last = details.attempts[-1:]  # in their order
+    return max([details.status.attempts, *(attempt.attempt for attempt in last)])
+
+
+def state_of(details: remote.ActionDetails) -> remote.Action:
+    """Return an action with its state and the number of its attempts.
+
+    Streams, which last for minutes, do without the details: these hold the task's specification.
+    """
+    pb2 = details.pb2
+    state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
+    state.pb2.status.attempts = attempts_of(pb2)
+    return state
+
+
+async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
+    """List the runs that wait for an answer, the newest first."""
+    runs = remote.Run.listall.aio(
+        paused_actions_only=True, sort_by=NEWEST_FIRST, limit=sys.maxsize, **filters
+    )
+    async for run in runs:
+        if not run.done():  # Flyte also lists those that have failed while they asked
+            yield run
+
+
+async def paused_actions(limit: int) -> list[remote.Action]:
+    """Return the newest actions that wait for an answer, of as many of the newest runs that ask."""
+
+    async def paused(run: remote.Run) -> list[remote.Action]:
+        with skip_unreadable():  # a run that was deleted meanwhile hides no other
+            listed = remote.Action.listall.aio(
+                run.name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
+            )
+            return [_brief(action) for action in await take(listed, limit)]
+        return []
+
+    found = chain.from_iterable(await call_each(paused, await take(runs_that_ask(), limit)))
+    newest = sorted(found, key=lambda action: action.pb2.status.start_time.seconds, reverse=True)
+    return newest[:limit]
+
+
+async def conditions_of(run: str) -> list[remote.Action]:
+    """Return what a run asks: what waits for an answer, then the rest in Flyte's order."""
+    paused = ActionPhase.PAUSED.to_protobuf_value()
+    found = [_brief(condition) async for condition in remote.Condition.listall.aio(run)]
+    return sorted(found, key=lambda action: action.raw_phase != paused)
+
+
+def _brief(listed: remote.Action | remote.Condition) -> remote.Action:
+    """Return which action it is, and its state: the rest would keep the whole page in memory."""
+    return remote.Action(Action(id=listed.pb2.id, status=listed.pb2.status))
+
+
+async def report_address(action: remote.Action) -> str:
+    """Return the address of an action's report, which Flyte signs for the caller.
+
+    Redirect the browser there. Whoever has the address can read the report: don't log it.
+
+    Raises:
+        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address has no TLS, unless
+            it is on the browser's own machine, as with the local Flyte.
+    """
+    number = attempts_of((await action.details()).pb2)
+    attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
+    answer = await initialised().client.dataproxy_service.create_download_link(
+        pb.CreateDownloadLinkRequest(
+            artifact_type=pb.ARTIFACT_TYPE_REPORT, action_attempt_id=attempt
+        )
+    )
+    address = next(iter(answer.pre_signed_urls.signed_url), "")
+    if not address:
+        raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")
+    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)(:\d+)?/", address):
+        raise ConnectError(Code.INTERNAL, "Flyte's address of the report has no TLS")
+    return str(address)
