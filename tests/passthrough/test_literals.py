@@ -197,7 +197,7 @@ def test_the_schema_describes_a_tasks_inputs() -> None:
             "g": {"not": {}, "description": "a Python object, which Flyte stores as a pickle"},
             "h": integer | {"description": "some"},
             "i": {"not": {}, "description": "a message, whose fields Flyte does not describe"},
-            "j": {"type": "string"},
+            "j": {"type": ["string"]},
         },
         "required": ["a", "c", "d", "e", "f", "h", "i", "j"],
         "additionalProperties": False,
@@ -231,7 +231,7 @@ LATE = "9999-12-31T23:59:59-14:00"  # in UTC, where no datetime is
 DURATIONS = "P", "P1DT", "PT1.5H", "1 h 30", "P1000000000D", "PT0.0000001S", "PT1S\n", "PT\u0661S"
 NO_TIME = "must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DURATION = "must be of the format duration, such as P1DT2H30M"
-NOT_BYTES = "cannot be given: bytes in a dataclass, whose decoder would keep them as text"
+NOT_BYTES = "cannot be given: bytes in a dataclass, which its decoder keeps as text"
 NOT_KEYS = "cannot be given: an object whose keys are no texts and no integers"
 NO_INTEGER = "must be named by an integer, such as 10"
 TWO_KEYS = "would be the same key as another, if they are numbers"

@@ -25,11 +25,12 @@ from .schemas import DURATION, INTEGERS, SIMPLE, TYPES, Schema, SchemaBuilder
 
 Location = tuple[str | int, ...]
 Error = tuple[Location, str]
+Steps = Generator[Error, None, Literal | None]
+"""Yields what is wrong with a value, and returns its literal if nothing is."""
 
 TEXT, NULL = SIMPLE[STRING], SIMPLE[SimpleType.NONE]
 NOTHING, ANYTHING = Literal(), Schema()
-NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Numbers that JSON does not have, as they are shown and taken."""
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
 DURATIONS = TypeAdapter(timedelta)
 
 
@@ -59,7 +60,6 @@ PRIMITIVES: Mapping[int, tuple[str, Callable[[Any], Any]]] = {
     SimpleType.DATETIME: ("datetime", _moment),
     SimpleType.DURATION: ("duration", DURATIONS.validate_python),
 }
-"""For each type, the field of ``Primitive``, and what makes its value from checked JSON."""
 EXACT = {int: INTEGER, float: FLOAT, str: STRING, bool: BOOLEAN}
 
 
@@ -83,11 +83,7 @@ def to_literals(
     optional: Collection[str],
     budget: Budget,
 ) -> dict[str, Literal]:
-    """Convert JSON values, and Python values that Pydantic writes as JSON, to a task's inputs.
-
-    Raises:
-        InvalidInputs: With all errors, but at most ``Limits.errors``.
-    """
+    """Convert JSON, or what Pydantic writes as JSON, to a task's inputs, or raise InvalidInputs."""
     converter, most = Converter(budget), limits().errors
     literals: dict[str, Literal] = {}
     errors = unknown_inputs(values, kinds)
@@ -108,10 +104,6 @@ def to_literals(
     return literals
 
 
-Steps = Generator[Error, None, Literal | None]
-"""Yields what is wrong with a value, and returns its literal if nothing is."""
-
-
 def _attempt(steps: Steps, most: int) -> tuple[Literal | None, list[Error]]:
     """Return the literal, or the first errors."""
     errors: list[Error] = []
@@ -130,10 +122,7 @@ class Converter:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
 
     def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Steps:
-        """Return the literal of a value, or None if something is wrong.
-
-        It is `NOTHING` for a part of a dataclass or of a model, which Flyte stores as a whole.
-        """
+        """Return `NOTHING` for a part of a dataclass or a model, which Flyte stores as a whole."""
         made: Literal | None = None
         value = _as_json(value, schema.kind)
         if "anyOf" not in schema:  # each variant is charged
@@ -159,10 +148,9 @@ class Converter:
         return self._stored(value, schema.kind) if which else NOTHING
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
-        """Choose the variant of a union as the SDK does.
+        """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
 
-        This is the variant with the value's exact type, or else the only one that accepts it. In a
-        dataclass or a model, the first that fits validates; the task decides later.
+        In a dataclass or a model, one that fits is enough: the task decides later.
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
         beside_null = [of for of in variants if of != NULL]
@@ -303,16 +291,13 @@ def _key(name: str) -> str:
 
 
 def _as_json(value: Any, kind: LiteralType) -> Any:
-    """Return JSON for a Python value, such as a time, a dataclass or a file; otherwise the value.
-
-    Flyte takes an Enum by its name, but one in a model by its value.
-    """
+    """Return JSON for a Python value, such as a time, a dataclass or a file."""
     if kind.simple == FLOAT and type(value) is int:
         with suppress(OverflowError):  # a larger one is refused
             return float(value)
     if type(value) in TYPES or kind.HasField("union_type"):  # a union's variants follow
         return value
-    if isinstance(value, Enum):
+    if isinstance(value, Enum):  # Flyte has an Enum's names, a model its values
         return value.name if kind.HasField("enum_type") else value.value
     with suppress(ValueError):
         made = to_jsonable_python(value)

@@ -19,8 +19,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from .budget import Budget, TooComplexError
 
-PICKLE_FORMAT = "PythonPickle"
-
 
 class _Pairs(list[tuple[Any, Any]]):
     """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
@@ -145,6 +143,6 @@ class Reader:
 
 def blob_kind(kind: BlobType) -> str:
     """Return the ``kind`` of a reference."""
-    if kind.format == PICKLE_FORMAT:
+    if kind.format == "PythonPickle":
         return "pickle"
     return "directory" if kind.dimensionality == BlobType.MULTIPART else "file"

@@ -41,7 +41,7 @@ TYPES: Mapping[type, str] = {
     dict: "object",
 }
 """JSON Schema's names for the Python types that JSON is parsed into."""
-PLAIN = (type(None), bool, int, float, str)  # lists and objects take long to compare
+PLAIN = {type(None), bool, int, float, str}  # lists and objects take long to compare
 
 SIMPLE: Mapping[int, Schema] = {
     SimpleType.NONE: Schema(type="null"),
@@ -52,15 +52,6 @@ SIMPLE: Mapping[int, Schema] = {
     SimpleType.DATETIME: Schema(type="string", format="date-time"),
     SimpleType.DURATION: DURATION,
 }
-
-KEYWORDS: Mapping[str, tuple[type, ...]] = {
-    "title": (str,),
-    "description": (str,),
-    "format": (str,),
-    "const": PLAIN,
-    "default": (bool, int, float, str),
-}
-"""Keywords with plain values, and the types of these. The task alone knows and checks bounds."""
 
 
 def inputs_schema(
@@ -108,7 +99,8 @@ class SchemaBuilder:
         given = self._reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
-            schema = schema if "not" in schema else Schema(_plain_keywords(given) | schema)
+            if isinstance(about := given.get("description"), str):
+                schema.setdefault("description", about)
         elif "pb_type" in given:
             schema = _unsupported("a message, whose fields Flyte does not describe")
         else:
@@ -145,8 +137,9 @@ class SchemaBuilder:
         known = given.get("$defs")
         known = known if isinstance(known, dict) else {}
         first = len(self.definitions) + 1  # of the inputs before
-        names = {name: str(number) for number, name in enumerate(known, first)}
-        made = {names[name]: self._of_schema(known[name], names) for name in known}
+        names = {f"#/$defs/{name}": f"#/$defs/{number}" for number, name in enumerate(known, first)}
+        copies = [self._of_schema(schema, names) for schema in known.values()]
+        made = {str(number): schema for number, schema in enumerate(copies, first)}
         for name, schema in made.items():
             # An Enum. A model takes its names or its values, a dataclass in it only its values.
             if "enum" in schema:
@@ -157,43 +150,42 @@ class SchemaBuilder:
         return schema
 
     def _of_schema(self, given: Any, names: Mapping[str, str]) -> Schema:
-        """Copy a schema, with new names of its definitions."""
+        """Copy what is known and has the right form; ``names`` are the new references."""
         if not isinstance(given, dict):
             return Schema({"not": {}} if given is False else {})
-        kept = Schema(_plain_keywords(given))
-        if kept.get("format") == "base64":
-            return _unsupported("bytes in a dataclass, whose decoder would keep them as text")
-        for keyword, types in (("enum", PLAIN), ("required", (str,))):
-            values = given.get(keyword)
-            if isinstance(values, list) and values and all(type(of) in types for of in values):
-                kept[keyword] = values
-        kinds = given.get("type")
-        kinds = kinds if isinstance(kinds, list) else [kinds]
-        known = [kind for kind in TYPES.values() if kind in kinds]
-        if known and "enum" not in kept:  # for an IntEnum, the SDK lists names, but "integer"
-            kept["type"] = known if len(known) > 1 else known[0]
-        prefix, _, name = str(given.get("$ref")).rpartition("/")
-        if prefix == "#/$defs" and name in names:
-            kept["$ref"] = f"#/$defs/{names[name]}"
-        if isinstance(items := given.get("items"), dict):
-            kept["items"] = self._of_schema(items, names)
-        if isinstance(rest := given.get("additionalProperties"), dict | bool):
-            kept["additionalProperties"] = rest and self._of_schema(rest, names)
-        if isinstance(properties := given.get("properties"), dict):
-            kept["properties"] = {
-                key: self._of_schema(schema, names) for key, schema in properties.items()
-            }
-        if isinstance(first := given.get("prefixItems"), list):
-            kept["prefixItems"] = [self._of_schema(of, names) for of in first]
-        keys = given.get("propertyNames")
-        if isinstance(keys, dict) and keys.get("type", "string") != "string":
-            if keys["type"] != "integer":
-                return _unsupported("an object whose keys are no texts and no integers")
-            kept["propertyNames"] = INTEGERS
-        for keyword in ("anyOf", "oneOf", "allOf"):
-            variants = given.get(keyword)
-            if isinstance(variants, list) and variants:  # in allOf, the SDK writes only one
-                kept["anyOf"] = [self._of_schema(of, names) for of in variants]
+        kept = Schema()
+        for keyword, value in given.items():
+            match keyword, value:
+                case "format", "base64":
+                    return _unsupported("bytes in a dataclass, which its decoder keeps as text")
+                case "propertyNames", {"type": "integer"}:
+                    kept[keyword] = INTEGERS
+                case "propertyNames", {"type": keys} if keys != "string":
+                    return _unsupported("an object whose keys are no texts and no integers")
+                case ("title" | "description" | "format", str()) | ("additionalProperties", bool()):
+                    kept[keyword] = value
+                case ("const" | "default", bool() | str()) | ("const", None):
+                    kept[keyword] = value
+                case "const" | "default", int() | float() if abs(value) < 2**53:  # or was rounded
+                    kept[keyword] = value
+                case "enum" | "required", [_, *_] if PLAIN.issuperset(map(type, value)):
+                    kept[keyword] = value
+                case "type", str() if value in TYPES.values():
+                    kept[keyword] = value
+                case "type", list():
+                    kept[keyword] = [kind for kind in TYPES.values() if kind in value]
+                case "$ref", str() if value in names:
+                    kept[keyword] = names[value]
+                case "items" | "additionalProperties", dict():
+                    kept[keyword] = self._of_schema(value, names)
+                case "properties", dict():
+                    kept[keyword] = {key: self._of_schema(of, names) for key, of in value.items()}
+                case "prefixItems", list():
+                    kept[keyword] = [self._of_schema(of, names) for of in value]
+                case "anyOf" | "oneOf" | "allOf", [_, *_]:  # in allOf, the SDK writes only one
+                    kept["anyOf"] = [self._of_schema(of, names) for of in value]
+        if "enum" in kept:  # for an IntEnum, the SDK lists names, but the type "integer"
+            kept.pop("type", None)
         return kept
 
 
@@ -212,12 +204,3 @@ def _reference_to(kind: str) -> Schema:
 
 def _unsupported(why: str) -> Schema:
     return Schema({"not": {}, "description": why})
-
-
-def _plain_keywords(given: dict[str, Any]) -> dict[str, Any]:
-    # `{}` has no allowed type, so missing keys drop out.
-    kept = {key: given[key] for key, types in KEYWORDS.items() if type(given.get(key, {})) in types}
-    default = kept.get("default")
-    if isinstance(default, int | float) and not abs(default) < 2**53:  # rounded, or NaN
-        del kept["default"]
-    return kept
