@@ -134,8 +134,8 @@ class App(FastAPI):
         # FastAPI puts the server's prefix (--root-path) before it.
         document.setdefault("servers", [{"url": self.settings.public_url or "/"}])
         problem = Problem.model_json_schema(ref_template=SCHEMAS + "{model}")
-        components = document["components"]
-        components["schemas"].update(problem.pop("$defs"), Problem=problem)
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
         components["securitySchemes"] = schemes = {"bearer": BEARER, "cookie": COOKIE}
         for name in self.settings.credential_headers:
             schemes[name] = {"type": "apiKey", "in": "header", "name": name}

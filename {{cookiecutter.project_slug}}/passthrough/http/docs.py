@@ -23,13 +23,8 @@ from .exchange import HEADERS
 PATHS = frozenset({"/health", "/docs", "/docs/*", "/openapi.json"})
 """Paths that need no credentials: they reveal no more than the app's source code."""
 POLICY = HEADERS["content-security-policy"]
-PAGE_HEADERS = {
-    "Cache-Control": "private, no-cache",  # cached, revalidated before each use
-    # Trusted Types stop scripts from turning text into markup.
-    "Content-Security-Policy": (
-        f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-}
+# Trusted Types stop scripts from turning text into markup.
+PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 
 router = APIRouter()
 files = StaticFiles(packages=[("fastapi_offline", "static")])
@@ -104,5 +99,6 @@ class PageFiles(StaticFiles):
     def file_response(self, *args: Any, **options: Any) -> Response:
         """Return a file with the headers of a page."""
         response = super().file_response(*args, **options)
-        response.headers.update(PAGE_HEADERS)
+        response.headers["Cache-Control"] = "private, no-cache"  # revalidated before each use
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
         return response

@@ -9,8 +9,6 @@ A request is refused by the first of these that it meets:
 - ``callers.py``, with 429 if its caller has too many requests open;
 - with 413, Starlette if its body is too large, and ``callers.py`` if that has too many values;
 - FastAPI, with 404, 405, or 422 for invalid values; then the endpoint, and Flyte.
-
-``problems.py`` has the answers, and what each status means.
 """
 
 import logging
@@ -105,22 +103,16 @@ class Door:
         size += len(scope["path"]) + len(scope.get("query_string", b""))
         if size > limits().header_bytes:
             return HTTPException(431, "the headers of the request are too large")
-        if not scope[IS_PUBLIC] and self._is_cross_origin(sent):
-            return HTTPException(403, "Cross-site request refused")
-        return None
-
-    def _is_cross_origin(self, sent: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a page of another origin sent the request, other than by following a link.
-
-        ``passthrough_auth.py`` checks unsafe methods only, but for older browsers, too. Even the
-        time that a GET takes can tell another site something about its visitor.
-        """
-        if sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
-            return False
-        what = sent.get(b"sec-fetch-mode"), sent.get(b"sec-fetch-dest")
-        if what == (b"navigate", b"document"):
-            return False
-        return sent.get(b"origin", b"").decode("latin-1") not in self.settings.trusted_origins
+        is_own = sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
+        what = (sent.get(b"sec-fetch-mode"), sent.get(b"sec-fetch-dest"))
+        is_link = what == (b"navigate", b"document")
+        is_trusted = sent.get(b"origin", b"").decode("latin-1") in self.settings.trusted_origins
+        if scope[IS_PUBLIC] or is_own or is_link or is_trusted:
+            return None
+        # A page of another origin sent it. Even the time that a GET takes can tell that page
+        # something about its visitor. ``passthrough_auth.py`` checks only other methods than GET,
+        # but also for browsers too old for Sec-Fetch-Site.
+        return HTTPException(403, "Cross-site request refused")
 
     async def _tell(self, scope: Scope, exchange: Exchange, error: BaseException) -> None:
         """Answer an error, if the client is still there, and log a bug.

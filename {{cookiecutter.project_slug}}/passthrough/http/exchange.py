@@ -46,6 +46,8 @@ ENDED = (
     anyio.BrokenResourceError,
 )
 """What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
+EXPECTED = (HTTPException, *FLYTE_ERRORS)
+"""What it may raise otherwise; all else is a bug."""
 
 
 class Client:
@@ -144,23 +146,23 @@ class Exchange:
             self.client.listen_later()
         try:
             with self._cancel_scope:
-                try:
-                    await app(self._scope, self.client.receive, self.send)
-                finally:
-                    self._let_go()
-                    self.client.stop_listening()
-                    self.calls.end()
+                await app(self._scope, self.client.receive, self.send)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is told or logged
             return self._to_tell(error)
+        finally:
+            self._let_go()
+            self.client.stop_listening()
+            self.calls.end()
         return self._to_tell(None)
 
     def _to_tell(self, error: BaseException | None) -> BaseException | None:
         """Return what to tell, if the app has raised this error, or returned."""
-        raised = _parts(error) if error else []
-        if failures := [one for one in raised if not isinstance(one, ENDED)]:
-            expected = (HTTPException, *FLYTE_ERRORS)
-            bugs = [one for one in failures if not isinstance(one, expected)]
-            return (bugs or failures)[0]
+        failures = BaseExceptionGroup("", [error]).split(ENDED)[1] if error else None
+        if failures:
+            found: BaseException = failures.split(EXPECTED)[1] or failures  # a bug comes first
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            return found
         if self.client.has_left:
             return ClientDisconnect()
         if self._cancel_scope.cancel_called:
@@ -168,7 +170,7 @@ class Exchange:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
             raise error  # the server cancels the request
-        return raised[0] if raised else None
+        return error
 
     async def send(self, message: Message) -> None:
         """Send a message to the client, or hold it back.
@@ -250,10 +252,3 @@ def _in_parts(message: Message) -> Iterator[Message]:
     for begin in range(0, last, PART_BYTES):
         yield {**message, "body": body[begin : begin + PART_BYTES], "more_body": True}
     yield {**message, "body": body[last:]} if last else message
-
-
-def _parts(error: BaseException) -> list[BaseException]:
-    """Return the errors of a group, such as a stream's; without one, the error itself."""
-    if isinstance(error, BaseExceptionGroup):
-        return [part for one in error.exceptions for part in _parts(one)]
-    return [error]

@@ -1,11 +1,8 @@
-"""What an error is answered with, and what each status means. Problems are those of RFC 9457.
+"""What an error is answered with: a problem (RFC 9457).
 
 Endpoints don't catch the SDK's exceptions. Here they become responses; those that are not the
-caller's fault are logged, once.
-
-- 401, 403, 404 and 409: Flyte says so, or the app about its own paths.
-- 413, 422 and 429: too large, invalid, and too many requests. ``docs/limits.md`` has all of them.
-- 502, 503: Flyte's fault; 504: there was no time left (`Deadline`); 500: a bug of the app.
+caller's fault are logged, once. A 500 is a bug of the app, a 502 or 503 is Flyte's fault, and a 504
+says that there was no time left (`Deadline`). For 413, 422, 429 and 431 see ``docs/limits.md``.
 """
 
 import json
