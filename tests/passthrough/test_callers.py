@@ -18,7 +18,7 @@ from flyte import remote
 
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, serving, wait_until
-from passthrough.agents.serve import serve_agents
+from passthrough.agents import serve_agents
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
 from passthrough.limits import DEFAULTS

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving
-from passthrough.agents.serve import serve_agents
+from passthrough.agents import serve_agents
 
 from . import naive_endpoints
 from .elsewhere import Elsewhere

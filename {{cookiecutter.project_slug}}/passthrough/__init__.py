@@ -12,16 +12,12 @@ What one asks first:
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- What does a 413 mean? That a body, or what Flyte has sent for the request, is too large:
-  ``docs/limits.md`` lists all of them, and what to do.
+- What does a 413 mean? A body, or what Flyte has sent for it, is too large: ``docs/limits.md``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
   runs a registered task: ``calls/json_values.py`` changes ``flyte.run`` and ``flyte.rerun``.
 - Where do I add an endpoint? In ``app/routers``: the README shows how.
-
-The package knows of ``app/`` only ``app.main:app``, to pickle it, and the names of some endpoints,
-to point to them.
 """
 
 # The app, its settings and its middleware

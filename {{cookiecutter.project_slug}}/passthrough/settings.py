@@ -222,9 +222,8 @@ async def connect(settings: Settings) -> None:
         if not settings.allow_anonymous:
             raise StartError(
                 "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
-                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without the caller's"
-                " credentials. Use an address with TLS, or set ALLOW_ANONYMOUS=true to make every"
-                f" caller anonymous. {WHERE}"
+                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS,"
+                f" or set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
             )
         logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
     await flyte.init.aio(

@@ -1,5 +1,150 @@
-"""Every endpoint as a tool for AI agents."""
+"""Every endpoint as a tool for AI agents: the Model Context Protocol (MCP) at ``/mcp``.
 
-from .serve import serve_agents
+A tool call is a request to the endpoint, made inside the app with the headers of the agent's own
+request. It passes the same middleware, so it acts as the same caller, has the same deadline, is
+refused in the same words, and ends when the agent leaves.
+"""
 
-__all__ = ["serve_agents"]
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from ..application import App
+from ..calls.request_calls import request_calls
+from ..dependencies import find_caller
+from ..http.callers import IS_PART
+from ..limits import limits
+from .sign_in import METADATA, PATH, SignIn
+from .tools import Tool, result_of, tools_of
+
+TASKS = "passthrough.tasks"  # the key of ASGI's scope for the tasks that end with a message
+KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "state")
+# These headers describe the agent's message. All others go along: they say who sent it.
+LEFT_OUT = b"accept accept-encoding content-length content-type last-event-id x-request-id".split()
+TEXT = Headers({"content-type": "text/plain"})
+
+
+def serve_agents(app: App, only: Collection[str] | None = None) -> None:
+    """Offer the app's operations as tools, except for those that need no credentials.
+
+    Args:
+        app: The app, with all its routers.
+        only: Operation ids or tags of the operations to offer; default: all. No security boundary:
+            an agent holds its person's credentials.
+    """
+    sign_in = SignIn(app.settings)
+    most = app.settings.limits.agent_message_bytes
+    agents = Route(PATH, Agents(app, only), methods=["POST"], max_body_size=most)
+    # First, so that no catch-all route of the owner gets there before.
+    app.router.routes[:0] = [agents, Route(METADATA, sign_in.metadata)]
+    app.challenges[PATH] = sign_in.challenge
+    app.public.add(METADATA)
+
+
+class Agents:
+    """An ASGI application that answers one message of an agent, without sessions."""
+
+    def __init__(self, app: App, only: Collection[str] | None) -> None:
+        self._app, self._only = app, only
+        self._tools: dict[str, Tool] = {}
+        self._new_manager: Callable[[], Any] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        await find_caller(HTTPConnection(scope))  # a 401 tells the agent to sign in
+        if self._new_manager is None:
+            self._tools = tools_of(self._app, self._only)
+            self._new_manager = await asyncio.to_thread(self._load)
+        manager = self._new_manager()
+        async with anyio.create_task_group() as tasks, manager.run():
+            scope[TASKS] = tasks
+            await manager.handle_request(scope, receive, send)
+
+    def _load(self) -> Callable[[], Any]:
+        """Import the package, which takes a third of a second; return what makes its manager."""
+        from mcp.server.lowlevel import Server  # noqa: PLC0415
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager  # noqa: PLC0415
+
+        logging.getLogger("mcp.server").setLevel(logging.WARNING)  # not three lines a request
+        server: Any = Server(
+            self._app.title,
+            version=self._app.version,
+            instructions=self._app.description,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            get_tool_input_schema=lambda _: None,
+        )
+        server.middleware.clear()  # its spans would hold what the client wrote
+        return lambda: StreamableHTTPSessionManager(server, json_response=True, stateless=True)
+
+    async def _list_tools(self, *_: Any) -> Any:
+        tools = [tool.definition for tool in self._tools.values()]
+        return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
+
+    async def _call_tool(self, context: Any, params: Any) -> Any:
+        outer = context.request.scope
+        try:
+            request, body = self._tools[params.name].request(params.arguments or {})
+        except (LookupError, ValueError):
+            wrong = b"there is no such tool, or the arguments are not as its inputSchema says"
+            return result_of(422, TEXT, wrong, is_whole=True)
+        outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
+        request_calls().deadline.remove()  # the inner request has its own
+        headers = [(name, value) for name, value in outer["headers"] if name not in LEFT_OUT]
+        headers.append((b"x-request-id", str(request_calls().request_id).encode()))
+        scope = {name: outer[name] for name in KEPT if name in outer} | request
+        scope["path"] = outer.get("root_path", "") + scope["path"]
+        scope["headers"] = headers + scope["headers"]
+        scope[IS_PART] = True
+        inner = InnerRequest(body)
+        outer[TASKS].start_soon(inner.run, self._app, scope)
+        return await inner.result()
+
+
+class InnerRequest:
+    """A request to the app, and its client, who is done with what has come in time."""
+
+    def __init__(self, body: bytes) -> None:
+        self._status, self._headers, self._body, self._is_whole = 0, Headers(), b"", False
+        self._unread = [body]
+        self._done = asyncio.Event()
+
+    async def run(self, app: App, scope: Scope) -> None:
+        """Let the app answer the request."""
+        await app(scope, self._receive, self._send)
+        if not self._done.is_set():
+            self._status = 500  # the response broke off
+            self._done.set()
+
+    async def result(self) -> dict[str, Any]:
+        """Wait for the response, or as much of it as comes in time, and return it as a result."""
+        await self._done.wait()
+        return result_of(self._status, self._headers, self._body, is_whole=self._is_whole)
+
+    async def _receive(self) -> Message:
+        if self._unread:
+            return {"type": "http.request", "body": self._unread.pop()}
+        await self._done.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if self._done.is_set():
+            raise OSError("the agent reads no more of this")
+        if message["type"] == "http.response.start":
+            self._status, self._headers = message["status"], Headers(raw=message["headers"])
+            seconds = limits().agent_result_seconds
+            asyncio.get_running_loop().call_later(seconds, self._done.set)
+            return
+        read, most = self._body + message.get("body", b""), limits().agent_result_bytes
+        self._body = read[:most]
+        self._is_whole = read == self._body and not message.get("more_body")
+        if self._is_whole or len(read) > most:
+            self._done.set()

@@ -23,8 +23,8 @@ REF = "#/components/schemas/"
 class Tool(NamedTuple):
     """An operation as a tool; ``definition`` describes it in the protocol's format.
 
-    An argument has a place (the ``path``, the ``query``, a ``header``, a ``field`` of the body, or
-    the whole ``body``), and a name there. A body that is not ``JSON`` is a file, given as a text.
+    An argument has a place (``path``, ``query``, ``header`` or ``body``), and a name there. A body
+    that is not ``JSON`` is a file, given as a text.
     """
 
     method: str
@@ -32,7 +32,6 @@ class Tool(NamedTuple):
     takes_slash: bool
     definition: dict[str, Any]
     places: dict[str, tuple[str, str]]
-    needs_body: bool
     kind: str
 
     def request(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -45,24 +44,20 @@ class Tool(NamedTuple):
         at = defaultdict[str, dict[str, Any]](dict)
         for argument, value in given.items():
             place, name = self.places[argument]
-            if place in ("field", "body"):
-                at[place][name] = value
-            elif place == "query" and isinstance(value, list):
+            if place == "query" and isinstance(value, list):
                 at[place][name] = [*map(_text, value)]
+            elif place == "body" and self.kind == JSON:
+                at[place][name] = json.dumps(value)
             elif value is not None:
                 at[place][name] = _text(value)
         if not self.takes_slash and any("/" in text for text in at["path"].values()):
             raise ValueError
-        scope: dict[str, Any] = {"method": self.method, "path": self.path.format_map(at["path"])}
-        scope["query_string"] = urlencode(at["query"], doseq=True).encode()
+        path = self.path.format_map(at["path"])
+        query = urlencode(at["query"], doseq=True).encode()
+        at["header"]["content-type"] = self.kind
         headers = [(name.encode(), text.encode()) for name, text in at["header"].items()]
-        scope["headers"] = headers
-        fields = at["field"] if at["field"] or self.needs_body else None
-        body = at["body"].get("body", fields)
-        if body is None:
-            return scope, b""
-        headers.append((b"content-type", self.kind.encode()))
-        return scope, (json.dumps(body) if self.kind == JSON else _text(body)).encode()
+        scope = {"method": self.method, "path": path, "query_string": query, "headers": headers}
+        return scope, at["body"].get("body", "").encode()
 
 
 def _text(value: Any) -> str:
@@ -122,18 +117,11 @@ def _tool(
         # Any other header, or a cookie, could be a credential.
         if parameter["in"] in ("path", "query") or parameter["name"] == "last-event-id"
     ]
-    body = operation.get("requestBody", {})
-    needs_body = body.get("required", False)
-    kind = JSON if not body or JSON in body["content"] else OCTETS
-    if body:
-        schema = body["content"][kind]["schema"]
-        refs = [part["$ref"] for part in (schema, *schema.get("anyOf", ())) if "$ref" in part]
-        model = schemas[refs[0].removeprefix(REF)] if len(refs) == 1 else {}
-        if fields := model.get("properties"):
-            needed = model.get("required", ()) if needs_body else ()
-            found += [("field", name, fields[name], name in needed) for name in fields]
-        else:
-            found.append(("body", "body", schema, needs_body))
+    kind = JSON
+    if body := operation.get("requestBody"):
+        kind = JSON if JSON in body["content"] else OCTETS
+        needs_body = body.get("required", False)
+        found.append(("body", "body", body["content"][kind]["schema"], needs_body))
     places: dict[str, tuple[str, str]] = {}
     properties: dict[str, Any] = {}
     required: list[str] = []
@@ -156,4 +144,4 @@ def _tool(
         "inputSchema": json.loads(json.dumps(schema).replace(REF, "#/$defs/")),
         "annotations": {"readOnlyHint": True} if method == "get" else {},
     }
-    return Tool(method.upper(), path, takes_slash, definition, places, needs_body, kind)
+    return Tool(method.upper(), path, takes_slash, definition, places, kind)
