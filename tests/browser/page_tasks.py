@@ -15,16 +15,12 @@ env = flyte.TaskEnvironment(name="page-tests")
 
 
 class Colour(Enum):
-    """A choice."""
-
     RED = "red"
     GREEN = "green"
 
 
 @dataclass
 class Person:
-    """A nested object."""
-
     name: str
     age: int
     born: date
@@ -44,7 +40,6 @@ async def greet(name: str, excited: bool = False) -> str:
 
 @env.task
 async def count(to: int = 5, pause: float = 0.2) -> int:
-    """Print numbers, and fail if there is nothing to count."""
     if to < 1:
         raise ValueError(f"cannot count to {to}")
     for number in range(1, to + 1):
@@ -55,7 +50,6 @@ async def count(to: int = 5, pause: float = 0.2) -> int:
 
 @env.task
 async def echo(text: str, fail: bool = False) -> str:
-    """Write a text to the log, and return it or raise it as an error."""
     print(text)
     if fail:
         raise ValueError(text)
@@ -80,16 +74,15 @@ async def survey(
 ) -> tuple[str, dict[str, float], list[Person], Person, datetime]:
     """Take one input of each kind, and return a description of them, and some of them."""
     await flyte.report.replace.aio("<h1>A survey</h1>", do_flush=True)
-    uri = source.path if source else None
     told = [big + 1, at.isoformat(), day, pause.total_seconds(), names, weights, person.name]
-    told += [person.age, person.born, colour.value, note, uri, since, type(either).__name__, either]
+    told += [person.age, person.born, colour.value, note, source and source.path, since]
+    told.append(repr(either))  # a text would have quotes
     text = await echo(" ".join(map(str, told)))
     return text, weights, [person], person, at
 
 
 @env.task
 async def report() -> tuple[list[dict[str, str]], File]:
-    """Return a list of records, and a file."""
     towns = [{"town": "Berlin", "river": "Spree"}, {"town": "Paris", "river": "Seine"}]
     return towns, File(path="s3://bucket/towns.csv")
 
@@ -104,14 +97,12 @@ async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
 
 @env.task
 async def publish(text: str) -> str:
-    """Ask whether to publish a text."""
     approval = await flyte.new_condition.aio("approval", prompt=f"Publish {text!r}?")
     return f"{'published' if await approval.wait.aio() else 'rejected'}: {text}"
 
 
 @env.task
 async def ask() -> int:
-    """Ask for a number, and return it."""
     question = await flyte.new_condition.aio("question", prompt="How many?", data_type=int)
     return int(await question.wait.aio())
 

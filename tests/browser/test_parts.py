@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from template import ROOT
 
 from ..test_recipes import RECIPES
-from .visiting import MARKUP, check_harmless
+from .visiting import MARKUP, check_harmless, question
 
 FILES = ROOT / "{{cookiecutter.project_slug}}" / "app" / "page"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 EMPTY = """<!doctype html><link rel=stylesheet href=/style.css>
 <body onsubmit="return false"><main></main><p id=asking><output></output>"""
-MOST_ROWS = 4_000
-WIDE = [f"p{number}" for number in range(12)]
 TEXT, NUMBER, INTEGER = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 
 
@@ -69,12 +67,11 @@ def show(
 ) -> None:
     """Show a form for these inputs, with values in JSON."""
     script = """({ parse, schemaForm }, schema, values) => {
-        window.form = schemaForm(parse(schema), values.map(parse)[0]);
+        window.form = schemaForm(parse(schema), parse(values));
         return form.node;
     }"""
-    given = [f'"{name}":{value}' for name, value in (values or {}).items()]
-    texts = ["{" + ",".join(given) + "}"] if given else []
-    make(page, script, json.dumps(record(inputs) | schema), texts)
+    given = ",".join(f'"{name}":{value}' for name, value in (values or {}).items())
+    make(page, script, json.dumps(record(inputs) | schema), f"{{{given}}}")
 
 
 def entered(page: Page) -> dict[str, str]:
@@ -93,7 +90,7 @@ def entered(page: Page) -> dict[str, str]:
 
 
 def level(name: str, deeper: dict[str, Any]) -> dict[str, Any]:
-    return record(dict.fromkeys([*WIDE, name], deeper))
+    return record(dict.fromkeys([*map(str, range(12)), name], deeper))
 
 
 def refer(name: str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("definitions", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_schema_makes_a_small_form(definitions: dict[str, Any], page: Page) -> None:
     show(page, {"first": refer("l0"), "last": TEXT}, **{"$defs": definitions})
-    assert page.locator(".field").count() < MOST_ROWS
+    assert page.locator(".field").count() < 4_000
     assert len(page.content()) < 10_000_000
     expect(page.get_by_label("last", exact=False).last).to_be_editable()
 
@@ -128,19 +125,15 @@ def test_values_too_complex_for_a_form_can_be_entered_as_json(page: Page) -> Non
     assert page.locator("textarea").count() == 1
 
 
-NAMES = ["constructor", "__proto__"]
-
-
 def test_an_input_may_have_the_name_of_an_object_property(page: Page) -> None:
-    inputs = {**dict.fromkeys(NAMES, INTEGER), "other": refer("constructor")}
+    inputs = {"constructor": INTEGER, "__proto__": INTEGER, "other": refer("constructor")}
     show(page, inputs, required=[*inputs, "valueOf"])
-    assert page.locator("main .stack > .field").count() == len(NAMES) + 1
-    for name in NAMES:
-        expect(page.get_by_label(f"{name} whole number, required")).to_have_value("")
-        page.get_by_label(name).fill("3")
-    page.get_by_label("other").fill("[]")
+    assert page.locator("main .stack > .field").count() == len(inputs)
+    for name, text in {"constructor": "3", "__proto__": "3", "other": "[]"}.items():
+        expect(page.get_by_label(name)).to_have_value("")
+        page.get_by_label(name).fill(text)
     sent = page.evaluate("JSON.stringify(form.read())")
-    assert json.loads(sent) == {**dict.fromkeys(NAMES, 3), "other": []}
+    assert json.loads(sent) == {"constructor": 3, "__proto__": 3, "other": []}
 
 
 def test_what_others_wrote_is_text_and_fits_the_window(page: Page) -> None:
@@ -157,8 +150,6 @@ def test_what_others_wrote_is_text_and_fits_the_window(page: Page) -> None:
     for kind in (".text", "th", "td"):
         expect(page.locator(kind).first).to_have_text(MARKUP)
     expect(page.get_by_role("link")).to_have_count(0)
-    check_harmless(page)
-    expect(ask(page, question("a1", prompt=text)).locator(".told")).to_have_text(text)
     check_harmless(page)
 
 
@@ -177,7 +168,7 @@ def test_only_addresses_of_the_web_are_linked(page: Page) -> None:
     assert page.locator("main").inner_text().split() == ["null", console, "null", "null", "null"]
 
 
-PEOPLE: list[tuple[str, str, str]] = [
+PEOPLE = [
     ("alice-subject", "Alice Adams", "Alice Adams (alice-subject)"),
     ("mallory-subject", "ALICE Adams", "ALICE Adams (mallory-subject)"),
     ("eve-subject", "Alice (alice-subject)", "Alice (alice-subject) (eve-subject)"),
@@ -187,9 +178,8 @@ PEOPLE: list[tuple[str, str, str]] = [
 
 
 def test_a_name_is_told_apart_from_the_same_name_of_somebody_else(page: Page) -> None:
-    make(
-        page, "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))", PEOPLE
-    )
+    script = "({ person }, all) => all.map(([subject, name]) => person({ subject, name }))"
+    make(page, script, PEOPLE)
     names = page.locator("main > bdi")
     expect(names).to_have_text([told for _, _, told in PEOPLE])  # once the first ones know the last
     assert [name.get_attribute("title") for name in names.all()] == [who for who, *_ in PEOPLE]
@@ -200,16 +190,12 @@ def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_i
 ) -> None:
     page = page.context.new_page()
     (recipe,) = (recipe for recipe in RECIPES if recipe.title == "A second page")
-    answers = {
-        path.removeprefix("app"): text
-        for path, text in recipe.files.items()
-        if path.startswith("app")
-    }
-    answers["/me"] = json.dumps({"name": "Ada"})
-    types = TYPES | {".html": "text/html", "": "application/json"}
-    for path, text in answers.items():
+    types = TYPES | {".html": "text/html", ".py": "text/plain"}
+    for path, text in recipe.files.items():
         kind = types[Path(path).suffix]
-        page.route(f"**{path}", partial(Route.fulfill, body=text, content_type=kind))
+        answer = partial(Route.fulfill, body=text, content_type=kind)
+        page.route(f"**{path.removeprefix('app')}", answer)
+    page.route("**/me", lambda route: route.fulfill(json={"name": "Ada"}))
     page.goto("http://form.example/page/about.html")
     expect(page.get_by_role("heading", name="You are Ada")).to_be_visible()
     expect(page.get_by_role("link", name="About you")).to_have_attribute("aria-current", "page")
@@ -218,24 +204,14 @@ def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_i
 # Values on their way through a form
 
 
-EITHER = {"anyOf": [INTEGER, NUMBER]}
-URI = {
-    "type": ["string", "object"],
-    "format": "uri",
-    "properties": {"kind": {"const": "dataframe"}},
-}
+KEYS = {"type": "object", "additionalProperties": TEXT}
+URI = {"type": ["string", "object"], "format": "uri"}
 UNTOUCHED = {
     "text": (TEXT, '"a\\r\\nb\\rc"'),
-    "key": ({"type": "object", "additionalProperties": TEXT}, '{"a\\nb":"x\\r\\n","c":""}'),
-    "small": (NUMBER, "1e-07"),
-    "either": (EITHER, "1.0"),
-    "nan": (NUMBER, '"NaN"'),
-    "nan or text": ({"anyOf": [NUMBER, TEXT]}, '"NaN"'),
+    "key": (KEYS, '{"a\\nb":"x\\r\\n","c":""}'),
     "any": ({}, '{"a":[1.0,-0.0,1e+16,9007199254740993,{"b":null}]}'),
-    "naive": ({"type": "string", "format": "date-time"}, '"2026-07-01T12:00:00.123456"'),
-    "pause": ({"type": "string", "format": "duration"}, '"PT5400.5S"'),
+    "naive": (TEXT | {"format": "date-time"}, '"2026-07-01T12:00:00.123456"'),
     "table": (URI, '{"kind":"dataframe","uri":"s3://b/t","format":"parquet","hash":"x"}'),
-    "born": (record({"at": {"type": "string", "format": "date"}}), '{"at":"1815-12-10T00:00:00Z"}'),
 }
 
 
@@ -250,7 +226,7 @@ def test_beside_what_is_edited_the_rest_is_returned_as_it_was_given(page: Page) 
     inputs = {name: NUMBER | {"default": 0.5} for name in ("kept", "edited")}
     key = '{"a\\nb":"x\\r\\n","c":"old"}'
     values = {"key": key, "any": '{"a":1.0,"b":2}'}
-    show(page, {"key": UNTOUCHED["key"][0], "any": {}, **inputs}, values, required=["key", "any"])
+    show(page, {"key": KEYS, "any": {}, **inputs}, values, required=["key", "any"])
     page.get_by_label("Value").last.fill("new")
     page.get_by_label("any").fill('{"a": 1.0, "b": 3}')
     expect(page.get_by_label("kept")).to_have_value("0.5")
@@ -271,8 +247,7 @@ def test_beside_a_text_nothing_is_offered_that_would_arrive_as_one(page: Page) -
 SENT = {
     ("duration", "1 h 30 min"): '"PT5400S"',
     ("duration", "-2d 0.5s"): '"-PT172800.5S"',
-    ("duration", "pt1h30m"): '"PT5400S"',
-    ("duration", "P1W"): '"PT604800S"',
+    ("duration", "p1wt1h"): '"PT608400S"',
     ("number", "1"): "1.0",
     ("number", "-0.0"): "-0.0",
     ("number", "NaN"): '"NaN"',
@@ -290,24 +265,16 @@ REFUSED = {
 }
 
 
-def typed(page: Page, texts: Iterable[tuple[str, str]]) -> None:
-    """Show a form with a field for each kind and text, and type the text."""
+@pytest.mark.parametrize(("cases", "is_sent"), [(SENT, True), (REFUSED, False)])
+def test_what_is_typed_is_sent_as_it_is_meant_or_refused(
+    cases: dict[tuple[str, str], str], is_sent: bool, page: Page
+) -> None:
     formats = {"duration": TEXT | {"format": "duration"}, "json": {}}
-    cases = {f"i{number:02} ": case for number, case in enumerate(texts)}
-    show(page, {name: formats.get(kind, {"type": kind}) for name, (kind, _) in cases.items()})
-    for name, (_, text) in cases.items():
-        page.get_by_label(name).fill(text)
-
-
-def test_what_is_typed_is_sent_as_it_is_meant(page: Page) -> None:
-    typed(page, SENT)
-    assert [*entered(page).values()] == [*SENT.values()]
-
-
-def test_what_has_no_one_meaning_is_refused(page: Page) -> None:
-    typed(page, REFUSED)
-    assert entered(page) == {}
-    for number, why in enumerate(REFUSED.values()):
+    show(page, {f"i{n:02}": formats.get(k, {"type": k}) for n, (k, _) in enumerate(cases)})
+    for number, (_, text) in enumerate(cases):
+        page.get_by_label(f"i{number:02} ").fill(text)
+    assert [*entered(page).values()] == ([*cases.values()] if is_sent else [])
+    for number, why in enumerate(() if is_sent else cases.values()):
         field = page.get_by_label(f"i{number:02} ")
         expect(field).to_have_accessible_description(re.compile(re.escape(why)))
 
@@ -337,21 +304,14 @@ def test_values_are_shown_as_one_would_write_them(page: Page) -> None:
 # Questions of runs
 
 
-def question(name: str, **facts: object) -> dict[str, Any]:
-    """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
-    unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
-    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_is_cut": False}
-    return {**unknown, **told, "phase": "paused", "type": "boolean", **facts}
-
-
-def ask(page: Page, *conditions: dict[str, Any], over: bool = False) -> Locator:
-    """Show questions, of a run that may be over, and return their elements."""
-    script = """({ questionsPanel }, conditions, over) => {
+def ask(page: Page, *conditions: dict[str, Any]) -> Locator:
+    """Show questions, and return their elements."""
+    script = """({ questionsPanel }, conditions) => {
         window.panel = questionsPanel("Questions", {});
-        panel.draw(conditions, over);
+        panel.draw(conditions);
         return panel.node;
     }"""
-    make(page, script, conditions, over)
+    make(page, script, conditions)
     return page.locator(".question")
 
 
@@ -404,20 +364,13 @@ def test_a_question_that_was_cut_off_has_no_buttons_until_all_of_it_is_shown(pag
     page.unroute_all()
 
 
-CLOSED = {
-    "Aborted without an answer": (question("a1", phase="aborted"), False),
-    "The run has ended without an answer": (question("a1"), True),
-    "Its type is unknown here": (question("a1", type=None), False),
-}
-
-
 def test_a_question_that_cannot_be_answered_has_no_controls(page: Page) -> None:
-    for told, (condition, over) in CLOSED.items():
-        asked = ask(page, condition, over=over)
-        expect(asked).to_contain_text(told)
-        expect(asked.get_by_role("button")).to_have_count(0)
+    asked = ask(page, question("a1", type=None))
+    expect(asked).to_contain_text("Its type is unknown here")
+    expect(asked.get_by_role("button")).to_have_count(0)
     asked = ask(page, question("a1"))
     asked.get_by_role("button", name="Yes").focus()
     page.evaluate("condition => panel.draw([condition])", question("a1", phase="aborted"))
-    expect(asked).to_contain_text("without an answer")
+    expect(asked).to_contain_text("Aborted without an answer")
+    expect(asked.get_by_role("button")).to_have_count(0)
     assert page.evaluate("document.activeElement.role") == "status"  # where it is told

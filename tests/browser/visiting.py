@@ -39,18 +39,25 @@ def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
 
     ``ends`` is the event after them: the app tells a problem by one.
     """
-    default = dict.fromkeys(("parent", "group", "started_at", "ended_at", "error", "condition"))
+    default = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition"))
     default |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False}
     default |= {"phases": [], "events": [], "has_report": False}
-    sent = []
+    body = ""
     for number, action in enumerate(actions):
-        name = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
-        sent.append(json.dumps(default | name | {"parent": "a0" if number else None} | action))
-    body = "".join(f"event: action\ndata: {action}\n\n" for action in sent) + ends
+        own = {"name": f"a{number}", "title": f"action {number}", "task": "x.y"}
+        sent = json.dumps(default | own | {"parent": "a0" if number else None} | action)
+        body += f"event: action\ndata: {sent}\n\n"
     page.route(
         "**/actions/events*",
-        lambda route: route.fulfill(body=body, content_type="text/event-stream"),
+        lambda route: route.fulfill(body=body + ends, content_type="text/event-stream"),
     )
+
+
+def question(name: str, **facts: object) -> dict[str, Any]:
+    """Return a condition as the API does; one that waits for Yes or No, unless it is said."""
+    unknown = dict.fromkeys(("asked_at", "description", "answered_at", "answered_by", "value"))
+    told = {"run": "r", "action": name, "name": name, "prompt": name, "prompt_is_cut": False}
+    return {**unknown, **told, "phase": "paused", "type": "boolean", **facts}
 
 
 def started(api: httpx.Client, task: str, **inputs: object) -> str:

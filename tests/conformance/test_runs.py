@@ -1,4 +1,4 @@
-"""Runs of one action: how they start and end, their data and logs, and how they are found."""
+"""Runs: how they start and end, their data and logs, how they are found, and their actions."""
 
 import re
 import time
@@ -6,16 +6,14 @@ from typing import Any
 
 import pytest
 from flyteidl2.auth.identity_pb2 import UserInfoRequest
-from flyteidl2.dataproxy.dataproxy_service_pb2 import UploadInputsRequest
+from flyteidl2.common.identifier_pb2 import ActionIdentifier
+from flyteidl2.dataproxy.dataproxy_service_pb2 import CreateDownloadLinkRequest, UploadInputsRequest
 from flyteidl2.task.common_pb2 import Outputs
-from flyteidl2.workflow.run_definition_pb2 import ErrorInfo
+from flyteidl2.workflow.run_definition_pb2 import ACTION_TYPE_TASK, ErrorInfo
 
 from .client import Flyte, Person, code_of, fields, inputs, literal, phase_of, where
 
 pytestmark = pytest.mark.usefixtures("deployed")
-
-LARGE = 2 * 2**20
-"""Characters: more inputs or outputs than Flyte returns."""
 
 
 def test_a_run_that_has_succeeded(flyte: Flyte, alice: Person) -> None:
@@ -116,8 +114,8 @@ def test_a_run_that_has_failed_has_the_error_of_its_last_attempt(alice: Person) 
     assert "on purpose" in action.error_info.message
     assert (action.error_info.kind, action.error_info.code) == (ErrorInfo.KIND_USER, "")
     assert [attempt.attempt for attempt in action.attempts] == [1, 2, 3]
-    assert [attempt.error_info.message for attempt in action.attempts[:2]] == ["", ""]
-    assert "on purpose" in action.attempts[2].error_info.message
+    told = ["on purpose" in attempt.error_info.message for attempt in action.attempts]
+    assert told == [False, False, True]
     values = alice.values(run)
     assert (values.inputs, values.outputs) == (inputs(failures=9), Outputs())
     assert values.inputs_uri
@@ -173,8 +171,7 @@ def test_a_run_needs_a_correct_name_a_project_and_a_task(
 def test_more_than_2_mib_of_inputs_are_stored_by_their_hash_and_not_returned(
     flyte: Flyte, alice: Person, unique: str
 ) -> None:
-    large = inputs(x="x" * LARGE)
-    task = flyte.task("endless")
+    large, task = inputs(x="x" * 2 * 2**20), flyte.task("endless")
     request = UploadInputsRequest(project_id=flyte.scope, task_id=task, inputs=large)
     uploaded = alice.data.upload_inputs(request).offloaded_input_data
     assert not uploaded.uri.endswith("b")  # a folder, not inputs.pb
@@ -198,3 +195,92 @@ def test_everybody_sees_and_aborts_every_run_but_a_viewer_can_only_see(
         assert code_of(victor.start, "endless") == "permission_denied"
         assert code_of(victor.abort, run) == "permission_denied"
     bob.abort(run)
+
+
+# Runs with children
+
+
+def test_a_list_of_actions_has_parents_and_groups_and_a_watch_also_tasks(
+    flyte: Flyte, alice: Person
+) -> None:
+    run = alice.start("family", x=1)
+    alice.until("SUCCEEDED", run)
+    root, child = alice.actions(run)
+    assert root.id.name == "a0"
+    assert (root.metadata.parent, root.metadata.group) == ("", "")
+    assert (child.metadata.parent, child.metadata.group) == ("a0", "pair")
+    for action in (root, child):  # a list leaves out what kind of action it is
+        assert not fields(action.metadata) & {"action_type", "task", "funtion_name"}
+        assert (phase_of(action), action.status.attempts) == ("SUCCEEDED", 1)
+
+    details = flyte.until(
+        lambda: alice.action(run, child.id.name), lambda known: known.attempts[0].cluster_events
+    )
+    assert details.id.run.org == flyte.place["org"]
+    known = details.metadata
+    assert (known.parent, known.group, known.action_type) == ("a0", "pair", ACTION_TYPE_TASK)
+    assert (known.task.short_name, known.task.id.name) == ("succeeds", "conformance.succeeds")
+    (attempt,) = details.attempts
+    events = {event.message: event for event in attempt.cluster_events}
+    assert events["task submitted to K8s"].HasField("occurred_at")
+    phases = {phase_of(change): change for change in attempt.phase_transitions}
+    for phase in ("QUEUED", "SUCCEEDED"):
+        assert fields(phases[phase]) >= {"start_time", "end_time"}
+
+    watched = next(alice.watch_all(run))  # it goes on after the run's end
+    for name, told, counts in (
+        ("a0", ("", "", "family"), {5: 1}),
+        (child.id.name, ("a0", "pair", "succeeds"), {}),
+    ):
+        enriched, known = watched[name], watched[name].action.metadata
+        assert enriched.meets_filter
+        assert (known.parent, known.group, known.task.short_name) == told
+        assert dict(enriched.children_phase_counts) == counts
+        assert (phase_of(enriched.action), enriched.action.status.attempts) == ("SUCCEEDED", 1)
+
+
+def test_a_report_has_a_signed_address_for_everybody_who_may_see_the_run(
+    flyte: Flyte, alice: Person, request: pytest.FixtureRequest
+) -> None:
+    run = alice.start("family", x=1)
+    alice.until("SUCCEEDED", run)
+
+    def link(person: Person, action: str = "a0", attempt: int = 1, kind: str = "REPORT") -> Any:
+        of = {"action_id": ActionIdentifier(run=run, name=action), "attempt": attempt}
+        return person.data.create_download_link(
+            CreateDownloadLinkRequest(artifact_type=f"ARTIFACT_TYPE_{kind}", action_attempt_id=of)
+        ).pre_signed_urls
+
+    others = ["bob", "victor"] if flyte.kind == "union" else ["bob"]
+    for person in (alice, *map(request.getfixturevalue, others)):
+        report = link(person)
+        assert report.signed_url[0].startswith(("http://", "https://"))
+        assert report.HasField("expires_at")
+    assert code_of(link, alice, attempt=2) == "not_found"
+    child = alice.actions(run)[1].id.name
+    assert code_of(link, alice, child) == "not_found"  # though there is a URI
+    assert alice.action(run, child).attempts[0].outputs.report_uri.endswith("report.html")
+    assert code_of(link, alice, kind="CODE_BUNDLE") == "invalid_argument"
+    if flyte.kind == "union":
+        assert code_of(link, request.getfixturevalue("carol")) == "permission_denied"
+
+
+def test_recovering_a_run_takes_over_what_has_succeeded_only_on_union(
+    flyte: Flyte, alice: Person
+) -> None:
+    run = alice.start("family", x=0)
+    alice.until("FAILED", run)
+    child = alice.actions(run)[1].id.name
+    named = {"project_id": flyte.scope, "task_id": flyte.task("family"), "inputs": inputs(x=0)}
+    relation = {"related_to": run, "relation_type": "RELATION_TYPE_RECOVER"}
+    again = alice.create(**named, run_spec={"relation": relation})
+    alice.until("FAILED", again)
+    action = alice.action(again, child)
+    if flyte.kind == "union":
+        assert phase_of(action) == "RECOVERED"
+        taken_from = action.metadata.recovered_from
+        assert (taken_from.run.name, taken_from.name) == (run.name, child)
+    else:
+        assert phase_of(action) == "SUCCEEDED"
+        assert not action.metadata.HasField("recovered_from")
+    assert alice.values(again, child).outputs.literals[0].value == literal(0)

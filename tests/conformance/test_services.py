@@ -67,12 +67,6 @@ def test_the_project_has_three_domains_and_is_found_as_the_sdk_asks_for_it(
     assert code_of(list_projects, alice, token="x") == "invalid_argument"
 
 
-@pytest.mark.only("union")
-def test_without_rights_a_project_and_its_runs_are_not_seen(flyte: Flyte, carol: Person) -> None:
-    assert flyte.project not in list_projects(carol)[0]
-    assert code_of(carol.list_runs) == "permission_denied"
-
-
 def test_the_cluster_has_the_host_that_the_caller_used(flyte: Flyte, alice: Person) -> None:
     operation = SelectClusterRequest.OPERATION_UPLOAD_INPUTS
     request = SelectClusterRequest(operation=operation, project_id=flyte.scope)
@@ -181,6 +175,10 @@ def test_a_run_that_does_not_exist_is_not_found_and_has_no_actions(
 
 
 @pytest.mark.only("union")
-def test_a_viewer_cannot_deploy_or_upload(flyte: Flyte, victor: Person, unique: str) -> None:
+def test_a_viewer_cannot_deploy_or_upload_and_who_has_no_rights_sees_nothing(
+    flyte: Flyte, victor: Person, carol: Person, unique: str
+) -> None:
+    assert flyte.project not in list_projects(carol)[0]
+    assert code_of(carol.list_runs) == "permission_denied"
     assert code_of(victor.tasks.deploy_task, deployment(flyte, unique)) == "permission_denied"
     assert code_of(victor.data.create_upload_location, upload(flyte)) == "permission_denied"
