@@ -31,7 +31,7 @@ from local_flyte.testing import (
 )
 from passthrough import Limits
 from passthrough.extras import watching
-from passthrough.extras.action_log import PART_CHARS
+from passthrough.extras.watching import PART_CHARS
 
 from ..baking import PROJECT
 from ..nginx import in_front_of

@@ -37,7 +37,7 @@ from passthrough.agents.sign_in import METADATA
 from passthrough.agents.tools import result_of
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain
-from passthrough.extras.action_log import PART_CHARS
+from passthrough.extras.watching import PART_CHARS
 from passthrough.limits import DEFAULTS, Limits
 from passthrough.settings import Settings
 

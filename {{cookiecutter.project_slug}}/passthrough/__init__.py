@@ -41,8 +41,8 @@ from .models import FAILED, answer_of, is_answered, location, phase_of, time_of
 # What the SDK lacks
 from .extras.reading import NEWEST_FIRST, call_each, details_of, take
 from .extras.reading import conditions_of, paused_actions, report_address, runs_that_ask
-from .extras.watching import best_effort, wait_for, wait_for_answer, watch_details, watch_run
-from .extras.action_log import LOG_ID, follow_log
+from .extras.watching import best_effort, wait_for, wait_for_answer
+from .extras.watching import LOG_ID, follow_log, watch_details, watch_run
 
 # To call other apps
 from .calls.caller import callers_credentials

@@ -11,14 +11,7 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import HTTPConnection
 
 from .calls.caller import act_in, initialised
@@ -30,22 +23,21 @@ from .settings import SETTINGS, Settings
 from .values import inputs_schema, translated
 from .values.budget import check_json
 
+RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
+ActionName = Annotated[str, Field(min_length=1, max_length=30)]
+
 
 # Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
 async def _project_and_domain(
     in_project: Annotated[
-        str | None, Query(alias="project", description="Default: the app's project.")
+        str | None, Query(alias="project", description="Default: the app's")
     ] = None,
     in_domain: Annotated[
-        str | None, Query(alias="domain", description="Default: the app's domain.")
+        str | None, Query(alias="domain", description="Default: the app's")
     ] = None,
 ) -> None:
     if in_project or in_domain:
         act_in(initialised(), in_project, in_domain)
-
-
-ProjectDomain = Depends(_project_and_domain)
-"""Makes a router's endpoints call Flyte in the project and domain given in the request."""
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:
@@ -70,86 +62,6 @@ async def find_caller(connection: HTTPConnection) -> Caller:
     )
 
 
-CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller: for endpoints without other calls to Flyte, which refuses invalid credentials."""
-
-RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
-ActionName = Annotated[str, Field(min_length=1, max_length=30)]
-
-
-async def _run(name: RunName) -> remote.Run:
-    return await remote.Run.get.aio(name)
-
-
-RunDep = Annotated[remote.Run, Depends(_run)]
-"""The run with the name in the path, fetched as the caller."""
-
-
-async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
-    return await remote.Action.get.aio(run_name=name, name=action)
-
-
-ActionDep = Annotated[remote.Action, Depends(_action)]
-"""The action in the path, else in the query, else the root action, fetched as the caller."""
-
-
-async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Action:
-    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
-
-
-ActionStateDep = Annotated[remote.Action, Depends(_action_state)]
-"""The same without its details, which may be large: streams last for minutes."""
-
-
-async def _run_state(name: RunName) -> remote.Run:
-    details = await remote.RunDetails.get.aio(name=name)
-    return remote.Run(Run(action=state_of(details.action_details).pb2))
-
-
-RunStateDep = Annotated[remote.Run, Depends(_run_state)]
-"""The run in the path, without its details."""
-
-
-async def _task(
-    name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
-    version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
-) -> remote.TaskDetails:
-    task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
-    return await task.fetch.aio()
-
-
-TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
-"""The task with the name in the path, fetched as the caller."""
-
-NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
-NOT_INPUTS -= {"inputs"}
-
-
-def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
-    if taken := NOT_INPUTS & values.keys():
-        raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
-    return values
-
-
-Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
-"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
-
-
-class RequestBody(BaseModel):
-    """A JSON object with no other keys than its fields."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_few_errors(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        check_json(body)
-        # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
-        return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
-
-
 async def _subject(
     connection: HTTPConnection,
     subject: Annotated[
@@ -165,18 +77,83 @@ async def _subject(
     return caller
 
 
+async def _run(name: RunName) -> remote.Run:
+    return await remote.Run.get.aio(name)
+
+
+async def _run_state(name: RunName) -> remote.Run:
+    details = await remote.RunDetails.get.aio(name=name)
+    return remote.Run(Run(action=state_of(details.action_details).pb2))
+
+
+async def _action(name: RunName, action: ActionName = "a0") -> remote.Action:
+    return await remote.Action.get.aio(run_name=name, name=action)
+
+
+async def _action_state(name: RunName, action: ActionName = "a0") -> remote.Action:
+    return state_of(await remote.ActionDetails.get.aio(run_name=name, name=action))
+
+
+async def _task(
+    name: Annotated[str, Path(description="The task's full name.", examples=["app.greet"])],
+    version: Annotated[str | None, Query(min_length=1, description="Default: the latest.")] = None,
+) -> remote.TaskDetails:
+    task = remote.Task.get(name, version=version, auto_version=None if version else "latest")
+    return await task.fetch.aio()
+
+
+ProjectDomain = Depends(_project_and_domain)
+"""Makes a router's endpoints call Flyte in the project and domain given in the request."""
+CallerDep = Annotated[Caller, Depends(find_caller)]
+"""The caller: for endpoints without other calls to Flyte, which refuses invalid credentials."""
 SubjectDep = Annotated[str | None, Depends(_subject)]
 """Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
+RunDep = Annotated[remote.Run, Depends(_run)]
+"""The run with the name in the path, fetched as the caller."""
+RunStateDep = Annotated[remote.Run, Depends(_run_state)]
+"""The same without its details, which may be large: for streams, which last for minutes."""
+ActionDep = Annotated[remote.Action, Depends(_action)]
+"""The action in the path, else in the query, else the root action, fetched as the caller."""
+ActionStateDep = Annotated[remote.Action, Depends(_action_state)]
+"""The same without its details."""
+TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
+"""The task with the name in the path, fetched as the caller."""
 
+NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
+NOT_INPUTS -= {"inputs"}
+
+
+def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    if taken := NOT_INPUTS & values.keys():
+        raise ValueError(f"{min(taken)} is the name of an argument of flyte.run or flyte.rerun")
+    return values
+
+
+Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
+"""Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 QueryTime = Annotated[
     AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))
 ]
 """A time in a query, which the SDK can convert to UTC."""
-
 WaitQuery = Annotated[
     float,
     Query(ge=0, description="Seconds to wait for the run's end; at most FLYTE_TIMEOUT count."),
 ]
+
+
+class RequestBody(BaseModel):
+    """A JSON object with no other keys than its fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_few_errors(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        check_json(body)
+        # Pydantic makes an error for each unknown key: a megabyte of them takes 2 s.
+        return dict(islice(body.items(), len(cls.model_fields) + limits().errors))
 
 
 async def schema_of(task: remote.TaskDetails) -> dict[str, Any]:

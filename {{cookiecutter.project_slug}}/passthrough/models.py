@@ -3,7 +3,6 @@
 Their texts are other people's: never show one as HTML. A text that is cut off says so at its end.
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,14 +23,8 @@ from .values import to_json
 
 WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
 """Phases in which an action waits for the cluster."""
-
 FAILED = {ActionPhase.FAILED, ActionPhase.TIMED_OUT}
 """Phases of an action that has ended with an error."""
-
-# Control characters, line breaks, directions of text, and blanks that nobody sees.
-MARKS = re.compile(
-    "[\x00-\x1f\x7f-\xa0\xad\u061c\u200b\u200e\u200f\u2028-\u202f\u2060-\u206f\ufeff]"
-)
 
 
 def _cut(text: str) -> str:
@@ -42,13 +35,14 @@ def _cut(text: str) -> str:
 
 
 def _on_one_line(name: str) -> str:
-    name = " ".join(MARKS.sub(" ", name).split())
+    # Marks that nobody sees become blanks, but for the joiners of scripts and emojis.
+    shown = (char if char.isprintable() or char in "\u200c\u200d" else " " for char in name)
+    name = " ".join("".join(shown).split())
     return name if len(name) <= 100 else f"{name[:99]}…"
 
 
 TruncatedText = Annotated[str, AfterValidator(_cut)]
 """A text of at most ``Limits.text_chars``. A longer one is cut off, and its end says so."""
-
 NameOfPerson = Annotated[str, AfterValidator(_on_one_line)]
 """A name that people choose: on one line, without marks that could change what stands beside it."""
 
@@ -74,11 +68,9 @@ def phase_of(raw: int) -> ActionPhase | None:
 
 
 class Caller(BaseModel):
-    """A person, or an application with its own identity, according to Flyte."""
+    """A person, or an application with its own identity, as far as Flyte knows."""
 
-    subject: TruncatedText | None = Field(
-        default=None, examples=["00u1alice"], description="Null if Flyte does not know who it is"
-    )
+    subject: TruncatedText | None = Field(default=None, examples=["00u1alice"])
     name: NameOfPerson | None = Field(default=None, examples=["Alice Liddell"])
     email: TruncatedText | None = Field(default=None, examples=["alice@example.com"])
     anonymous: bool = Field(description="Everybody is, if Flyte is called in plaintext")
@@ -88,9 +80,7 @@ class Caller(BaseModel):
 class Identity(BaseModel):
     """Who did something: a person, or an application with its own identity."""
 
-    subject: TruncatedText = Field(
-        examples=["00u1alice"], description="Flyte's identifier: several may have one name"
-    )
+    subject: TruncatedText = Field(examples=["00u1alice"], description="Flyte's identifier")
     name: NameOfPerson = Field(examples=["Alice Liddell"])
 
     @classmethod
@@ -132,9 +122,7 @@ class Condition(BaseModel):
     name: TruncatedText
     prompt: str = Field(description="Other people's text: never show it as HTML")
     prompt_type: Literal["text", "markdown"]
-    prompt_is_cut: bool = Field(
-        description="Or the description is: `GET /runs/{name}/conditions` has both"
-    )
+    prompt_is_cut: bool = Field(description="Or the description is; the run's list has both")
     description: str | None
     type: AnswerType | None
     phase: ActionPhase | None

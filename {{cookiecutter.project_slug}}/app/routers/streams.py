@@ -57,8 +57,5 @@ async def run_logs(
     rest of it. If Flyte fails after the first event, the last one is a `problem`.
     """
     async with aclosing(follow_log(action, last_event_id)) as log:
-        async for each in log:
-            if each.kind == "line":
-                yield ServerSentEvent(id=each.id, raw_data=each.text)
-            else:
-                yield ServerSentEvent(event=each.kind, id=each.id, data={"attempt": each.attempt})
+        async for event in log:
+            yield event

@@ -81,9 +81,9 @@ def skip_unreadable() -> Generator[None]:
 
 
 def listed_details(action: Any) -> remote.ActionDetails:
-    """Return the details of an action, without a call: only what a list has."""
-    listed = {field.name: value for field, value in action.pb2.ListFields()}
-    return remote.ActionDetails(ActionDetails(**listed))
+    """Return a copy of what a list has of an action: a part would keep the page in memory."""
+    pb2 = action.pb2
+    return remote.ActionDetails(ActionDetails(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
 
 
 async def read_details(action: Any, read: Callable[[remote.ActionDetails], Result]) -> Result:
@@ -139,7 +139,7 @@ async def paused_actions(limit: int) -> list[remote.Action]:
             listed = remote.Action.listall.aio(
                 run.name, in_phase=(ActionPhase.PAUSED,), sort_by=NEWEST_FIRST
             )
-            return [_brief(action) for action in await take(listed, limit)]
+            return [state_of(listed_details(action)) for action in await take(listed, limit)]
         return []
 
     found = chain.from_iterable(await call_each(paused, await take(runs_that_ask(), limit)))
@@ -150,13 +150,9 @@ async def paused_actions(limit: int) -> list[remote.Action]:
 async def conditions_of(run: str) -> list[remote.Action]:
     """Return what a run asks: what waits for an answer, then the rest in Flyte's order."""
     paused = ActionPhase.PAUSED.to_protobuf_value()
-    found = [_brief(condition) async for condition in remote.Condition.listall.aio(run)]
+    listed = remote.Condition.listall.aio(run)
+    found = [state_of(listed_details(condition)) async for condition in listed]
     return sorted(found, key=lambda action: action.raw_phase != paused)
-
-
-def _brief(listed: remote.Action | remote.Condition) -> remote.Action:
-    """Return which action it is, and its state: the rest would keep the whole page in memory."""
-    return remote.Action(Action(id=listed.pb2.id, status=listed.pb2.status))
 
 
 async def report_address(action: remote.Action) -> str:

@@ -1,4 +1,4 @@
-"""Watching a run and its actions, which the SDK cannot; waiting no longer than a request may."""
+"""Watching a run, its actions and their logs; waiting no longer than a request may."""
 
 import asyncio
 import math
@@ -6,14 +6,17 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import anyio
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+from fastapi.sse import ServerSentEvent
 from flyte import remote
 from flyte.models import ActionPhase
 from flyteidl2.common.identifier_pb2 import RunIdentifier
+from flyteidl2.dataproxy.dataproxy_service_pb2 import TailLogsRequest
 from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
@@ -24,7 +27,7 @@ from ..calls.request_calls import request_calls
 from ..http.stopping import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
-from .reading import call_each, listed_details, read_details, state_of
+from .reading import attempts_of, call_each, listed_details, read_details, state_of
 
 Result = TypeVar("Result")
 
@@ -33,6 +36,13 @@ MERGED_SECONDS = 0.5  # between two looks at an action, of which Flyte notifies 
 WAITING_SECONDS = 10.0  # the same while it waits: its state does not say what the cluster does
 QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answer late
 REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened again
+
+LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
+"""The pattern of an event's id: the attempt, and the number of the message or part."""
+
+PART_CHARS = 6 * 1024  # a longer message is yielded in parts
+LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 2.0, 30.0  # until a log is asked for that Flyte did not have
 
 
 async def wait_for(run: remote.Run, seconds: float) -> None:
@@ -124,16 +134,23 @@ async def watch_details(
                 news.set()
 
     async def fetch(name: str) -> list[Result]:
-        return await known[name].fetch(changed.pop(name), read)
+        action, watched = changed.pop(name), known[name]
+        watched.fetched_at = time.monotonic()
+        # Of an action that fails or asks, only the details say why, or what.
+        if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
+            result = await read_details(action, read)
+        else:
+            result = read(listed_details(action))
+        before, watched.sent = watched.sent, hash(repr(result))
+        return [] if watched.sent == before else [result]
 
     listening = asyncio.create_task(listen())
     listening.add_done_callback(lambda _: news.set())
     try:
         while changed or not listening.done():
             due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
-            for results in await call_each(fetch, due[: most.calls_at_once]):
-                for result in results:
-                    yield result
+            for result in chain.from_iterable(await call_each(fetch, due[: most.calls_at_once])):
+                yield result
             if not due:
                 with anyio.move_on_after(MERGED_SECONDS if changed else None):
                     await news.wait()
@@ -172,19 +189,6 @@ class _Watched:
         pause = WAITING_SECONDS if is_waiting else MERGED_SECONDS
         return action.done() or time.monotonic() >= self.fetched_at + pause
 
-    async def fetch(
-        self, action: remote.Action, read: Callable[[remote.ActionDetails], Result]
-    ) -> list[Result]:
-        """Return what is read from the action's details, unless that is as before."""
-        self.fetched_at = time.monotonic()
-        # Of an action that fails or asks, only the details say why, or what.
-        if self.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
-            result = await read_details(action, read)
-        else:
-            result = read(listed_details(action))
-        before, self.sent = self.sent, hash(repr(result))
-        return [] if self.sent == before else [result]
-
 
 async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
     """Yield all actions of a run, then those that Flyte notifies of, until soon after its end.
@@ -216,3 +220,103 @@ async def _watch(run: RunIdentifier) -> AsyncGenerator[list[remote.Action]]:
                 raise
         if not has_ended:
             await asyncio.sleep(REOPEN_SECONDS)
+
+
+async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerator[ServerSentEvent]:
+    """Yield an action's log over all attempts, as it is written, until the action has ended.
+
+    An event is a message, or a part of a long one; ``attempt``: a further attempt has begun; or
+    ``unavailable``: Flyte no longer has the log of an attempt that has ended, or the rest of it.
+
+    Args:
+        action: The action, in any state.
+        after: The ``id`` of the event yielded last, to go on after it.
+
+    Raises:
+        ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
+    """
+    first, _, shown = after.partition("-")
+    log, number = _Log(action), int(first)
+    while True:
+        async with aclosing(log.follow(number, shown)) as events:
+            async for event in events:
+                yield event
+        if log.attempts <= number:
+            return
+        number, shown = number + 1, "0"
+        yield _about_attempt("attempt", number, shown)
+
+
+def _about_attempt(event: str, number: int, place: str) -> ServerSentEvent:
+    return ServerSentEvent(event=event, id=f"{number}-{place}", data={"attempt": number})
+
+
+class _Log:
+    """The log of an action, and what it depends on: its attempts, and whether it is running.
+
+    While the action waits for the cluster, its state is watched, and the log is not asked for.
+    """
+
+    def __init__(self, action: remote.Action) -> None:
+        self._action = remote.Action(action.pb2)  # without its details
+        self._note(listed_details(action))
+
+    def _note(self, details: remote.ActionDetails) -> None:
+        self.attempts = max(1, attempts_of(details.pb2))
+        self._is_done = details.done()
+        self._is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
+
+    async def follow(self, number: int, seen: str) -> AsyncGenerator[ServerSentEvent]:
+        """Yield the log of an attempt, after so many messages, until the attempt has ended."""
+
+        def has_ended() -> bool:
+            return self._is_done or self.attempts > number
+
+        pause = PAUSE_SECONDS
+        while seen != "gone":
+            await self._until(lambda: self._is_running or has_ended())
+            was_over, place = has_ended(), 0
+            try:
+                async with aclosing(_texts(self._action, number)) as texts:
+                    async for text in texts:
+                        place += 1
+                        if place % LINES_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+                        if place > int(seen):
+                            seen = str(place)
+                            yield ServerSentEvent(id=f"{number}-{seen}", raw_data=text)
+                break
+            except ConnectError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
+            if was_over:
+                seen = "gone"
+                yield _about_attempt("unavailable", number, seen)
+            else:  # the attempt's pod has not begun, or has just gone
+                await self._until(has_ended, pause)
+                pause = min(3 * pause, MAX_PAUSE_SECONDS)
+        await self._until(has_ended)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        """Watch the action until its state meets a condition, or until the time is over."""
+        if condition():
+            return
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(seconds),
+                aclosing(watch_action(self._action, self._note)) as states,
+            ):
+                async for _ in states:
+                    if condition():
+                        return
+            self._is_done = True  # nothing more will come
+
+
+async def _texts(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
+    asked = TailLogsRequest(action_id=action.action_id, attempt=attempt)
+    async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
+        async for message in messages:
+            for line in chain.from_iterable(log.lines for log in message.logs):
+                text = line.message.rstrip("\r\n")
+                for start in range(0, len(text) or 1, PART_CHARS):
+                    yield text[start : start + PART_CHARS]
