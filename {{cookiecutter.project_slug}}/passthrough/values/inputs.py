@@ -4,11 +4,10 @@ What the task's own decoder would read as another value is refused, such as "202
 """
 
 import re
-from collections.abc import Callable, Collection, Container, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from enum import Enum
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -71,12 +70,6 @@ class InvalidInputs(ValueError):  # noqa: N818
         self.errors = errors
 
 
-def unknown_inputs(names: Iterable[str], known: Container[str]) -> list[Error]:
-    """Return an error for each name that is no input of the task, at most ``Limits.errors``."""
-    unknown = islice((name for name in names if name not in known), limits().errors)
-    return [((name,), "the task has no such input") for name in unknown]
-
-
 def to_literals(
     values: Mapping[str, Any],
     kinds: Mapping[str, LiteralType],
@@ -86,7 +79,8 @@ def to_literals(
     """Convert JSON, or what Pydantic writes as JSON, to a task's inputs, or raise InvalidInputs."""
     converter, most = Converter(budget), limits().errors
     literals: dict[str, Literal] = {}
-    errors = unknown_inputs(values, kinds)
+    unknown = (name for name in values if name not in kinds)
+    errors: list[Error] = [((name,), "the task has no such input") for name in unknown]
     for name, kind in kinds.items():
         if name in values:
             try:
