@@ -61,21 +61,19 @@ SHOWN = '{{"kind": "{}", "uri": "s3://bucket/key"}}'
 NO_TIME = f"{REFUSED}must be of the format date-time, such as 2026-01-31T09:30:00.250Z"
 NO_DURATION = f"{REFUSED}must be of the format duration, such as P1DT2H30M"
 TOO_LARGE = f'{REFUSED}a number is too large for JSON: infinity is written "Infinity"'
-INT, FLOAT = (f"{REFUSED}must be of type {kind}" for kind in ("integer", "number"))
+NO_INTEGER = f"{REFUSED}must be of type integer"
 AMBIGUOUS = f"{REFUSED}matches 2 types of the union: ambiguous"
 ONE_KEY = f"{REFUSED}would be the same key as another, if they are numbers"
 PICKLE = f"{REFUSED}cannot be given: a Python object, which Flyte stores as a pickle"
 ROWS = (
     Row("integer", int, "9223372036854775807", 2**63 - 1),
     Row("integer", int, "9223372036854775808", f"{REFUSED}must be an integer of 64 bits"),
-    Row("integer", int, "1.0", INT),
-    Row("integer", int, '"1"', INT),
+    Row("integer", int, "1.0", NO_INTEGER),
+    Row("integer", int, '"1"', NO_INTEGER),
     Row("number", float, "1", 1.0, "1.0"),
     Row("number", float, "-0.0", -0.0),
     Row("number", float, '"NaN"', math.nan),
-    Row("number", float, '"-Infinity"', -math.inf),
     Row("number", float, "1e400", TOO_LARGE),
-    Row("number", float, '"1"', FLOAT),
     Row("number or text", float | str, "1", 1.0, "1.0"),
     Row("number or text", float | str, '"1"', "1"),
     Row("number or text", float | str, '"NaN"', AMBIGUOUS),
@@ -98,7 +96,6 @@ ROWS = (
     Row("duration", dt.timedelta, '"P1DT2H"', dt.timedelta(days=1, hours=2), '"PT93600S"'),
     Row("duration", dt.timedelta, '"-PT1.5S"', dt.timedelta(seconds=-1.5)),
     Row("duration", dt.timedelta, '"P1M"', NO_DURATION),
-    Row("duration", dt.timedelta, '"PT1H30"', NO_DURATION),
     Row("choice", Color, '"RED"', Color.RED),
     Row("choice", Color, '"red"', f"{REFUSED}must be RED or BLUE"),
     Row("list", list[int], "[1, 2]", [1, 2]),
@@ -115,16 +112,6 @@ ROWS = (
 )
 
 
-def table() -> str:
-    """Return the table in Markdown."""
-    lines = ["| Type | Sent | Arrives in the task as | Shown |", "|---|---|---|---|"]
-    for row in ROWS:
-        received = row.received if row.refusal else f"`{_written(row.received)}`"
-        shown = "" if row.refusal else f"`{row.shown or row.sent}`"
-        lines.append(f"| {row.called} | `{row.sent}` | {received} | {shown} |")
-    return "\n".join(lines)
-
-
 def _written(received: Any) -> str:
     if isinstance(received, File | DataFrame):
         return f"{type(received).__name__} of the URI"
@@ -137,8 +124,13 @@ def _written(received: Any) -> str:
 
 def page() -> str:
     """Return the page with its table."""
+    table = ["| Type | Sent | Arrives in the task as | Shown |", "|---|---|---|---|"]
+    for row in ROWS:
+        received = row.received if row.refusal else f"`{_written(row.received)}`"
+        shown = "" if row.refusal else f"`{row.shown or row.sent}`"
+        table.append(f"| {row.called} | `{row.sent}` | {received} | {shown} |")
     before, rest = PAGE.read_text("utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}"
+    return "\n".join([before + BEGIN, "", *table, "", END + rest.split(END)[1]])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ async def split(text: str) -> Split:
 
 @env.task
 async def greet(name: str, excited: bool = False) -> str:
-    """Greet someone by name."""
     print(f"greeting {name}")
     return f"Hello, {name}{'!' if excited else '.'}"
 
@@ -93,7 +92,6 @@ async def crowd(size: int) -> list[str]:
 
 @env.task(report=True)
 async def draw(html: str) -> None:
-    """Draw a report."""
     await flyte.report.replace.aio(html, do_flush=True)
 
 
@@ -124,5 +122,4 @@ async def gifts() -> tuple[Any, File, File, dict, float]:  # type: ignore[type-a
 
 @env.task
 async def same(values: list[int]) -> list[int]:
-    """Return what it gets."""
     return values
