@@ -11,7 +11,15 @@ from connectrpc.errors import ConnectError
 from fastapi import Depends, HTTPException, Path, Query
 from flyte import remote
 from flyteidl2.workflow.run_definition_pb2 import Run
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from starlette.requests import HTTPConnection
 
 from .calls.caller import act_in, initialised
@@ -132,7 +140,9 @@ def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:
 Inputs = Annotated[dict[str, Any], AfterValidator(_are_inputs)]
 """Inputs of a task by name, to pass on to ``flyte.run`` or ``flyte.rerun`` as keywords."""
 QueryTime = Annotated[
-    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))
+    AwareDatetime,
+    BeforeValidator(datetime.fromisoformat),  # Pydantic would also accept numbers
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)),
 ]
 """A time in a query, which the SDK can convert to UTC."""
 WaitQuery = Annotated[
