@@ -6,11 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from template import ROOT
 
 PAGE = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
@@ -63,14 +63,11 @@ def test_the_page_names_the_packages_that_it_needs() -> None:
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add((node.module or "").partition(".")[0])
-    named = set(re.findall(r"`([a-z-]+)`", SECTION)) | {"flyte"}
-    needed = [Requirement(line) for name in named for line in installed_requirements(name)]
-    there = named | {one.name for one in needed if "extra" not in str(one.marker)}
+    installed = {canonicalize_name(found.name): found for found in distributions()}
+    there = {*re.findall(r"`([a-z-]+)`", SECTION), "flyte"} & installed.keys()
+    for name in [*there]:
+        needed = map(Requirement, installed[name].requires or [])
+        there |= {canonicalize_name(one.name) for one in needed if "extra" not in str(one.marker)}
     packages = packages_distributions()
-    assert [m for m in modules - sys.stdlib_module_names if not there & {*packages[m]}] == []
-
-
-def installed_requirements(name: str) -> list[str]:
-    with suppress(PackageNotFoundError):  # it is another word of the page
-        return requires(name) or []
-    return []
+    for module in modules - sys.stdlib_module_names:
+        assert there & {*map(canonicalize_name, packages[module])}, module

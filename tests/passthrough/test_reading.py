@@ -5,9 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from passthrough.calls.caller import Sender
-from passthrough.calls.received import LARGE_BYTES, Received
-from passthrough.calls.turns import Turns
+from passthrough.calls.request_calls import LARGE_BYTES, Received, Sender, Turns
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS
 

@@ -1,24 +1,11 @@
 """As whom, and in which project and domain, the SDK calls Flyte."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from .sdk import sdk_object
-
-
-@dataclass
-class Sender:
-    """Who has sent a request, as far as that is known."""
-
-    credentials: tuple[tuple[str, str], ...] = ()
-    """The headers that are forwarded, to keep them out of logs and answers."""
-    short_hash: str | None = None
-    """Of the credentials; another one after each start of the app."""
-    subject: str | None = None
-    """Flyte's identifier of the person, if the endpoint has looked it up."""
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
@@ -55,8 +42,7 @@ def initialised() -> Any:
         RuntimeError: Flyte was initialised before `make_safe`.
     """
     config = sdk_object("flyte._initialize:get_init_config")()
-    is_safe = hasattr(config.client.session_config.interceptors[-1], "acts_as_the_caller")
-    if not is_safe:
+    if not hasattr(config.client.session_config.interceptors[-1], "acts_as_the_caller"):
         raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
     return config
 

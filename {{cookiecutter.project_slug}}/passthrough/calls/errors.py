@@ -14,10 +14,7 @@ class NotForManyCallersError(RuntimeError):
 
 
 class DeadlineExceededError(flyte.errors.RuntimeSystemError):
-    """Flyte did not answer in time.
-
-    It is no ``TimeoutError``, after which the SDK would subscribe again.
-    """
+    """Flyte did not answer in time. No ``TimeoutError``: the SDK would subscribe again."""
 
     def __init__(self, method: str) -> None:
         super().__init__("DeadlineExceeded", "Flyte did not answer in time")

@@ -1,4 +1,4 @@
-"""Makes the SDK take and return JSON: inputs, also of reruns, and outputs. Nothing is opened."""
+"""Makes the SDK take and return JSON: inputs, also of reruns, and outputs."""
 
 from typing import Any
 
@@ -13,7 +13,6 @@ class DeclaredType:
     """A type that a remote task declares. It stands where the SDK expects a Python type."""
 
     def __init__(self, kind: LiteralType) -> None:
-        """Hold a type of Flyte's, which may be large: the SDK shows only this class's name."""
         self.kind = kind
 
 

@@ -1,31 +1,32 @@
 """Makes the Flyte SDK safe in a process that serves many callers.
 
-The SDK is made for one user per process. `make_safe` changes it once, when the app starts, in the
-few places that everything passes through; after that, use ``flyte.remote``, ``flyte.run`` and
-``flyte.rerun`` as Flyte's documentation shows. The app does not start with a version of flyte that
-lacks one of the names in `SDK_NAMES` and `REFUSED`.
+The SDK is made for one user per process. `make_safe` changes it once, in the few places that
+everything passes through: docs/flyte-remote.md lists them. The app does not start with a version of
+flyte that lacks one of the names in `SDK_NAMES` and `REFUSED`.
 """
 
+import asyncio
 import functools
 import os
 import re
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import flyte
+from flyte import remote
 from flyte.syncify import syncify
 
 from .caller import forwarded_credentials, initialised
 from .errors import NotForManyCallersError, StartError
 from .json_values import change_values
-from .loop import change_loop
 from .request_calls import request_calls
 from .sdk import SDK_NAMES, is_there, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
 CODE = "serve code from its own source, such as its repository"
-FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
 DEPLOY = "deploy from the command line, and run the task as flyte.remote.Task.get(name)"
+FILES = "it may point to a file of the app itself; pass on the URI and let a task read the file"
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
 REPORT = "redirect the browser to await passthrough.report_address(action)"
 STORAGE = (
@@ -52,21 +53,13 @@ REFUSED = {
     "flyte.storage._storage:get_underlying_filesystem": STORAGE,
     "flyte.types:TypeEngine.to_python_value": OTHERS,
 }
-"""Calls that are refused: they run, build or upload the app's own code, open what others named, or
-load what they stored. The app's own rights are no caller's."""
+"""Calls that are refused, and what to use instead: they run, build or upload the app's own code,
+open what others named, or load what they stored. The app's own rights are no caller's."""
 
 
 @functools.cache
 def make_safe() -> None:
     """Make the SDK safe for many callers. Only the first call in a process has an effect.
-
-    1. Sessions: each call acts as the request's caller and ends with the request. It has a
-       deadline, follows no redirect, reaches no cluster without TLS, and leaks no credentials in
-       errors. Filters are sent as Flyte accepts them.
-    2. The loop: awaited calls run in the caller's own task. Blocking calls are refused in the event
-       loop; in a thread they end with the request.
-    3. Types: values are JSON, in and out. Nothing is loaded, built or opened.
-    4. Lazy tasks, and hashes of files: again for each caller.
 
     Raises:
         StartError: The installed flyte lacks one of these places.
@@ -81,13 +74,61 @@ def make_safe() -> None:
                 " an update of the template."
             )
     change_sessions()
-    change_loop()
+    _change_loop()
     change_values()
     _change_lazy_tasks()
     _change_uploads()
     for name, instead in REFUSED.items():
         owner, method = re.split(r"[.:](?=\w+$)", name)
         setattr(sdk_object(owner), method, _refusal(name, instead))
+
+
+def _change_loop() -> None:
+    """Run awaited calls in the caller's own task and thread, so that they are cancelled with it."""
+    kind = type(sdk_object("flyte.syncify:syncify._bg_loop"))
+    call, iterate = kind.call_in_loop_sync, kind.iterate_in_loop_sync
+
+    async def with_the_request(coro: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            with request_calls().include():
+                return await coro
+        finally:
+            coro.close()  # if it has not started, because the request has ended
+
+    def call_in_loop_sync(self: Any, coro: Coroutine[Any, Any, Any]) -> Any:
+        _refuse_to_block(coro)
+        return call(self, with_the_request(coro))
+
+    def iterate_in_loop_sync(self: Any, async_gen: AsyncIterator[Any]) -> Any:
+        _refuse_to_block(async_gen)
+        return iterate(self, async_gen)
+
+    async def wait(self: Any, quiet: bool = False, wait_for: Any = "terminal") -> None:  # noqa: ARG001
+        if not self.done():
+            async for _ in self.watch(wait_for=wait_for):
+                pass
+
+    kind.is_in_loop = lambda _: True  # each loop counts as the SDK's own
+    kind.call_in_loop_sync = call_in_loop_sync
+    kind.iterate_in_loop_sync = iterate_in_loop_sync
+    action: Any = remote.Action
+    action.wait = wait  # the SDK's own prints, and swallows a cancellation
+
+
+def _refuse_to_block(call: Any) -> None:
+    """Refuse a blocking call in the event loop: it would block every caller for ever."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    name, begin = call.__qualname__, "async for … in"
+    if isinstance(call, Coroutine):
+        call.close()
+        begin = "await"
+    raise NotForManyCallersError(
+        f"{name} blocks, and in an `async def` it would block every caller: write `{begin}"
+        f" ….{name.rpartition('.')[2]}.aio(…)`, or make the endpoint a plain `def`"
+    )
 
 
 def _change_lazy_tasks() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Iterable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -13,8 +13,6 @@ from ..limits import limits
 from .caller import forwarded_credentials
 from .errors import TooLargeError
 from .request_calls import request_calls
-
-T = TypeVar("T")
 
 REDACTED = "***"
 MOST_SECRETS = 100
@@ -28,10 +26,7 @@ EXCEEDED = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
 
 
 def redact(text: str) -> str:
-    """Return a text without the current caller's credentials, and without the queries of URLs.
-
-    Whole values are replaced. The work grows with the length of the text.
-    """
+    """Return a text without the current caller's credentials, and without the queries of URLs."""
     credentials = forwarded_credentials() or request_calls().sender.credentials
     for secret in secrets_in(credentials)[:MOST_SECRETS]:
         text = text.replace(secret, REDACTED)
@@ -60,16 +55,11 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
-async def with_safe_errors(call: Awaitable[T], method: str) -> T:
-    """Make a call whose errors are safe to show: short, without credentials or details.
+async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:
+    """Make a call whose errors are safe to show: short, without credentials, and with its method.
 
-    Args:
-        call: The call, not yet begun.
-        method: Its ``service/method``. The errors have it as their attribute ``method``.
-
-    Raises:
-        asyncio.CancelledError: Raised again, because the Connect client makes a CANCELED of it, at
-            which the SDK would go on.
+    A cancellation is raised again: the Connect client makes an error of it, at which the SDK would
+    go on.
     """
     try:
         return await call

@@ -1,22 +1,37 @@
-"""The calls to Flyte of one request, and how much time they have."""
+"""One request's calls to Flyte: how much time they have, and how much they may receive."""
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 from flyte import remote
 
-from .caller import Sender
-from .received import Received
-
-T = TypeVar("T")
+from ..limits import limits
+from .errors import MessageTooLargeError, TooLargeError
 
 CALLS = 2
 """How many calls to Flyte, each as slow as it may be, a request has time for."""
+LARGE_BYTES = 256 * 1024
+"""A message with more bytes than this is large."""
+
+
+@dataclass
+class Sender:
+    """Who has sent a request, as far as that is known."""
+
+    credentials: tuple[tuple[str, str], ...] = ()
+    """The headers that are forwarded: they are kept out of logs and answers."""
+    short_hash: str | None = None
+    """Of the credentials; another one after each start of the app."""
+    subject: str | None = None
+    """Flyte's identifier of the person, if the endpoint has looked it up."""
 
 
 class Deadline:
@@ -29,10 +44,7 @@ class Deadline:
     """
 
     def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:
-        """Begin now, with Flyte's timeout in seconds, for what runs in the scope.
-
-        Without a scope there is no deadline, and no event loop is needed.
-        """
+        """Begin now, with Flyte's timeout in seconds. Without a scope to cancel, never end."""
         self.timeout = timeout
         """Seconds to wait for the answer to a call, or for the first message of a watch."""
         self._scope, self._loop = scope, asyncio.get_running_loop() if scope else None
@@ -58,11 +70,110 @@ class Deadline:
             self._scope.deadline = math.inf
 
 
+class Turns:
+    """Turns at what few requests may do at once, in each event loop.
+
+    The requests of a caller queue behind each other, and the first of each caller waits for a turn:
+    a caller with many requests delays another by one of them.
+    """
+
+    def __init__(self) -> None:
+        self._free = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]()
+        self._lines = WeakValueDictionary[tuple[int, str | None], asyncio.Lock]()
+
+    async def begin(self, at_once: int, caller: str | None) -> Callable[[], None]:
+        """Wait for one of so many turns, and return what ends it, in any thread."""
+        loop = asyncio.get_running_loop()
+        free = self._free.setdefault(loop, asyncio.Semaphore(at_once))
+        line = self._lines.setdefault((id(loop), caller), asyncio.Lock())
+        async with line:
+            await free.acquire()
+        turns = [free]
+
+        def end() -> None:
+            while turns:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(turns.pop().release)
+
+        return end
+
+
+_turns = Turns()
+
+
+class Received:
+    """Counts what one request has received, and has its turns to read large messages.
+
+    A decoded message may take 60 times its size in memory. So in each event loop (the SDK has one
+    of its own for calls from threads) one request at a time holds a large message: from reading it
+    until it calls Flyte again, sends something to its client, or ends. If another call of the same
+    request waits for a turn, only while reading it. Turns are given back before waiting, so there
+    is no deadlock.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self.bytes = 0
+        """How many have come since something was last sent to the client."""
+        self._kept: list[Callable[[], None]] = []
+        self._waiting = 0
+        self._has_had_a_turn = self._has_ended = False
+
+    def add(self, size: int) -> None:
+        """Count the bytes of a message. Those of one that is too large don't count.
+
+        Raises:
+            MessageTooLargeError: It is too large by itself.
+            TooLargeError: All that has come is too large.
+        """
+        allowed = limits()
+        if size > allowed.answer_bytes:
+            raise MessageTooLargeError(f"a message has more than {allowed.answer_bytes} bytes")
+        if self.bytes + size > allowed.request_bytes:
+            raise TooLargeError(f"what was asked for has more than {allowed.request_bytes} bytes")
+        self.bytes += size
+
+    @asynccontextmanager
+    async def turn(self, size: int) -> AsyncGenerator[None]:
+        """Wait until a message of this size may be read, in the block; it may be in any thread."""
+        if size <= LARGE_BYTES:
+            yield
+            return
+        self.release()
+        self._waiting += 1
+        try:
+            end_turn = await _turns.begin(1, self._sender.short_hash)
+        finally:
+            self._waiting -= 1
+        self._has_had_a_turn = True
+        try:
+            yield
+        finally:
+            self._kept.append(end_turn)  # only now: `release` ends no turn of what is being read
+            if self._waiting or self._has_ended:
+                self.release()
+
+    def release(self) -> None:
+        """End the turns that are kept: the messages have been used."""
+        while self._kept:
+            self._kept.pop()()
+
+    def end(self) -> None:
+        """End the turns that are kept, and keep none from now on."""
+        self._has_ended = True
+        self.release()
+        # A stream that is left while its endpoint is at a `yield` is in a cycle of anyio's, with
+        # the message that it was reading.
+        if self._has_had_a_turn:
+            with suppress(RuntimeError):  # there is no loop here
+                asyncio.get_running_loop().call_later(1.0, gc.collect)
+
+
 class RequestCalls:
     """One request's open calls to Flyte, what they have received, and how much time they have."""
 
-    def __init__(self, deadline: Deadline | None = None, request_id: str | None = None) -> None:
-        """Begin a request; the ``request_id`` is sent to Flyte. By default it has no deadline."""
+    def __init__(self, deadline: Deadline | None = None, request_id: str = "") -> None:
+        """Begin a request, by default without a deadline; Flyte gets the ``request_id``."""
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.sender = Sender()
         self.received = Received(self.sender)
@@ -91,7 +202,7 @@ class RequestCalls:
             yield
 
     @asynccontextmanager
-    async def closing(self, messages: AsyncGenerator[T]) -> AsyncGenerator[AsyncGenerator[T]]:
+    async def closing(self, messages: AsyncGenerator[Any]) -> AsyncGenerator[AsyncGenerator[Any]]:
         """Close a stream after the block, or if the request ends while nobody is reading it."""
 
         async def close() -> None:
@@ -126,7 +237,6 @@ class RequestCalls:
 
 
 current_calls: ContextVar[RequestCalls | None] = ContextVar("current_calls", default=None)
-"""The calls of the current request."""
 
 
 def request_calls() -> RequestCalls:

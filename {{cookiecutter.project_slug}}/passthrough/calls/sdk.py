@@ -1,12 +1,11 @@
 """The private names of the SDK that the app changes or uses, checked at start-up.
 
-No other module touches a private name of the SDK except through `sdk_object`. One is not checked:
-the ``_fields`` that ``json_values`` sets.
+No other module touches a private name of the SDK except through `sdk_object`. Two attributes of
+objects are not checked: ``LazyEntity._getter``, and the ``_fields`` of ``ActionOutputs``.
 """
 
 import functools
 import inspect
-from contextlib import suppress
 from pkgutil import resolve_name
 
 SDK_NAMES = {
@@ -24,11 +23,6 @@ SDK_NAMES = {
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
     "flyte.remote._auth_metadata:get_auth_metadata": "",
-    # loop: calls run in the caller's task, and are cancelled with it
-    "flyte.remote:Action.wait": "quiet wait_for",
-    "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
-    "flyte.syncify:syncify._bg_loop.is_in_loop": "",
-    "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
     # json_values: values are JSON, in and out
     "flyte._internal.runtime.convert:_convert_from_native_to_inputs_impl": "interface args"
     " custom_context kwargs preconverted",
@@ -40,11 +34,14 @@ SDK_NAMES = {
     "flyte._run:_Runner.rerun.fn": "run_name inputs",
     "flyte.remote:ActionOutputs.__new__": "pb2 data",
     "flyte.types:TypeEngine.guess_python_type": "",
-    # make_safe: what the SDK keeps for a process is fetched for each caller
+    # make_safe: calls run in the caller's task, and nothing of a caller's is kept for the next
+    "flyte.remote:Action.wait": "quiet wait_for",
+    "flyte.syncify:syncify._bg_loop.call_in_loop_sync": "",
+    "flyte.syncify:syncify._bg_loop.is_in_loop": "",
+    "flyte.syncify:syncify._bg_loop.iterate_in_loop_sync": "",
     "flyte.remote._data:hash_file": "",
     "flyte.remote._progress:_Installed.handler": "",
     "flyte.remote._task:LazyEntity": "name getter",
-    "flyte.remote._task:LazyEntity._getter": "",
     "flyte.remote._task:LazyEntity.fetch": "",
     "flyte.remote._task:LazyEntity.override": "",
 }
@@ -56,10 +53,8 @@ sdk_object = functools.cache(resolve_name)
 
 def is_there(name: str, parameters: str) -> bool:
     """Tell whether the installed flyte has this name, with these parameters."""
-    with suppress(ImportError, AttributeError):
+    try:
         found = resolve_name(name)
-        return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
-    with suppress(ImportError, AttributeError):  # an attribute that the constructor sets
-        owner, _, attribute = name.rpartition(".")
-        return attribute in resolve_name(owner).__init__.__code__.co_names
-    return False
+    except (ImportError, AttributeError):
+        return False
+    return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}

@@ -1,17 +1,23 @@
-"""Makes the SDK's sessions safe: every call goes through one."""
+"""Makes the SDK's sessions safe: how every call is sent, and its answer received."""
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pyqwest
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 
+from ..limits import limits
 from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
+from .request_calls import LARGE_BYTES, request_calls
 from .sdk import sdk_object
-from .transport import Transport
+
+END_OF_STREAM = 2
+"""The flag of the last message of a stream, in the Connect protocol."""
 
 
 def change_sessions() -> None:
@@ -61,3 +67,102 @@ def change_sessions() -> None:
     kind.connect_kwargs = uncompressed
     controlplane.create_session_config = create_session_config
     sdk_object("flyte._utils.async_cache:ThreadSafeCache").get_or_compute = get_or_compute
+
+
+class Transport:
+    """Sends requests with TLS, follows no redirects, and stops reading what is too large.
+
+    Each open request has a connection of its own, with HTTP/1.1: in HTTP/2 all share one, with its
+    window, so a few streams that are not read stop all other calls.
+    """
+
+    def __init__(self, tls_ca_cert: bytes | None, is_plaintext: bool) -> None:
+        """Trust this authority, or those of the system; with `is_plaintext`, also without TLS."""
+        self._is_plaintext = is_plaintext
+        self._http = pyqwest.HTTPTransport(
+            http_version=pyqwest.HTTPVersion.HTTP1,
+            pool_max_idle_per_host=100,  # the default of 2 would make new ones for most calls
+            pool_idle_timeout=50.0,  # seconds; ingresses keep idle connections for at least 60
+            tcp_keepalive_interval=5.0,  # a connection that has died is closed after 30 seconds
+            follow_redirects=False,  # a redirect would send credentials to another host
+            tls_ca_cert=tls_ca_cert,
+            tls_include_system_certs=tls_ca_cert is None,
+            use_system_dns=True,
+            enable_otel=False,  # its spans would hold URLs, which may be signed
+        )
+
+    async def execute(self, request: pyqwest.Request) -> pyqwest.Response:
+        """Send a request, and return its response, whose content raises if it is too large."""
+        if not (self._is_plaintext or request.url.startswith("https://")):
+            address = "/".join(request.url.split("/")[:3])
+            raise ConnectError(
+                Code.INTERNAL, f"no credentials are sent to {address!r}: it is no https:// address"
+            )
+        response = await self._http.execute(request)
+        kind = response.headers.get("content-type", "")
+        is_stream = response.status == 200 and kind.startswith("application/connect+")
+        return pyqwest.Response(
+            status=response.status,
+            headers=response.headers,
+            content=(_messages if is_stream else _whole)(response),
+            trailers=response.trailers,
+        )
+
+
+class _Content:
+    """The content of a response, which is read in pieces of any size."""
+
+    def __init__(self, response: pyqwest.Response) -> None:
+        self._chunks, self._ahead = aiter(response.content), bytearray()
+
+    async def read(self, size: int) -> bytes:
+        """Return the next bytes: as many as this, or all there are."""
+        while len(self._ahead) < size and (chunk := await anext(self._chunks, None)) is not None:
+            self._ahead += chunk
+        found = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return found
+
+
+async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield all of a content at once.
+
+    Raises:
+        TooLargeError: See `Received.add`.
+    """
+    async with response:
+        content, received = _Content(response), request_calls().received
+        message = await content.read(LARGE_BYTES + 1)
+        # More than LARGE_BYTES have come only if it is large.
+        async with received.turn(len(message)):
+            if len(message) > LARGE_BYTES:
+                message += await content.read(limits().answer_bytes)
+            received.add(len(message))
+        yield message
+
+
+async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
+    """Yield the messages of a stream, in the Connect protocol.
+
+    A message starts with its flags and its length, 1 + 4 bytes. The Connect client does not notice
+    if the last message, which has a flag, never comes.
+
+    Raises:
+        TooLargeError: See `Received.add`.
+        ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
+    """
+    async with response:
+        content, received, is_last = _Content(response), request_calls().received, False
+        while not is_last:
+            message = await content.read(5)
+            size = 5 + int.from_bytes(message[1:])
+            async with received.turn(size):
+                received.add(size)
+                message += await content.read(size - len(message))
+            if len(message) < size:
+                raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
+            is_last = bool(message[0] & END_OF_STREAM)
+            yield message
+            del message
+            received.release()  # whoever reads the stream has used its message
+        await content.read(1)  # to the end, so that the connection can be used again

@@ -18,8 +18,7 @@ from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
 from ..calls.caller import initialised
-from ..calls.request_calls import request_calls
-from ..calls.turns import Turns
+from ..calls.request_calls import Turns, request_calls
 from ..limits import limits
 
 NEWEST_FIRST = ("created_at", "desc")

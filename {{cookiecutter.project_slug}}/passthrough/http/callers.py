@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..calls.caller import forwarded_credentials
 from ..calls.redaction import secrets_in
-from ..calls.request_calls import request_calls
-from ..calls.turns import Turns
+from ..calls.request_calls import Turns, request_calls
 from ..limits import limits
 from ..settings import Settings
 
