@@ -162,8 +162,8 @@ def prepare_the_process(settings: Settings) -> None:
     5. The garbage collector skips what exists from the start, and runs less often: otherwise
        ``GET /me`` costs a sixth more, with 100 at once. It also runs after each large message.
 
-    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and twice as
-    many threads as one caller may have requests open: no caller can hold all of them.
+    The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
+    threads that no caller can hold all of them.
     """
     listen()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers

@@ -19,15 +19,13 @@ class Limits:
     agent_message_bytes: int = 256 * 1024
     """Of a message of an agent; files and large inputs are given by URI. Beyond: 413."""
     agent_result_bytes: int = 50_000
-    """Of a response that a tool returns: an agent's context is dear. The rest is left out, and the
-    result says so."""
+    """Of a response that a tool returns. The rest is left out, and the result says so."""
     agent_result_seconds: float = 5.0
     """For reading what an endpoint streams, as a tool."""
     answer_bytes: int = 5_000_000
     """Of one message of Flyte's: inputs and outputs have up to 2 MiB each. Beyond: 413."""
     request_bytes: int = 8_000_000
-    """Of all that Flyte sends for a request between two messages to its client. What is refused as
-    too large does not count. Beyond: 413."""
+    """Of all that Flyte sends for a request between two messages to its client. Beyond: 413."""
     values: int = 250_000
     """In a JSON body. Beyond: 413. A translation may take twice as many, because a value of a union
     is tried as several types. Beyond: 422 for inputs, a reference instead of an output."""

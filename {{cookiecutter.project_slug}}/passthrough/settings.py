@@ -175,8 +175,7 @@ def load_settings(kind: type[AnySettings], environ: Mapping[str, str] = os.envir
     """Read the settings from the environment.
 
     Raises:
-        StartError: Lists the variables that are wrong, and what to give instead. Values are not
-            shown: they may be credentials.
+        StartError: Lists what is wrong and what to give, but no value: it may be a credential.
     """
     try:
         return kind.model_validate({name: value for name, value in environ.items() if value})

@@ -88,12 +88,7 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
 
 
 def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
-    """Return tools, by name, for operations that need credentials and take JSON, a file or nothing.
-
-    Args:
-        app: The app, with all its routers.
-        only: Operation ids or tags of the operations; default: all.
-    """
+    """Return, by name, tools for operations with credentials that take JSON, a file or nothing."""
     routes = iter_route_contexts(app.routes)
     with_slash = {route.path_format for route in routes if ":path}" in str(route.path)}
     document = app.openapi()
@@ -111,26 +106,23 @@ def tools_of(app: FastAPI, only: Collection[str] | None) -> dict[str, Tool]:
 def _tool(
     method: str, path: str, takes_slash: bool, operation: dict[str, Any], schemas: dict[str, Any]
 ) -> Tool:
-    found = [
-        (parameter["in"], parameter["name"], parameter["schema"], parameter["required"])
-        for parameter in operation.get("parameters", ())
-        # Any other header, or a cookie, could be a credential.
-        if parameter["in"] in ("path", "query") or parameter["name"] == "last-event-id"
-    ]
-    kind = JSON
+    parameters, kind = [*operation.get("parameters", ())], JSON
     if body := operation.get("requestBody"):
         kind = JSON if JSON in body["content"] else OCTETS
-        needs_body = body.get("required", False)
-        found.append(("body", "body", body["content"][kind]["schema"], needs_body))
+        schema, is_needed = body["content"][kind]["schema"], body.get("required")
+        parameters.append({"in": "body", "name": "body", "schema": schema, "required": is_needed})
     places: dict[str, tuple[str, str]] = {}
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for place, name, schema, is_required in found:
+    for parameter in parameters:
+        place, name = parameter["in"], parameter["name"]
+        if place in ("header", "cookie") and name != "last-event-id":
+            continue  # it could be a credential
         argument = name.replace("-", "_")
         if argument in places:
             argument = f"{place}_{argument}"
-        places[argument], properties[argument] = (place, name), schema
-        if is_required:
+        places[argument], properties[argument] = (place, name), parameter["schema"]
+        if parameter.get("required"):
             required.append(argument)
     schema = {"type": "object", "properties": properties, "required": required}
     needs: dict[str, Any] = {}
