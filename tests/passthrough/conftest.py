@@ -23,7 +23,7 @@ from passthrough.calls.sdk import SDK_NAMES
 from passthrough.extras import watching
 
 from .elsewhere import Elsewhere
-from .support import FOLDER, build_app
+from .support import build_app
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def _started_flyte() -> Iterator[LocalFlyte]:
     with LocalFlyte() as local_flyte:
-        local_flyte.deploy(FOLDER, "deployed_tasks.py", "env")
+        local_flyte.deploy(Path(__file__).parent, "deployed_tasks.py", "env")
         yield local_flyte
 
 
@@ -47,11 +47,10 @@ def _safe_sdk() -> Iterator[list[tuple[object, str]]]:
     for name in (*SDK_NAMES, *sdk.REFUSED):
         importlib.import_module(name.partition(":")[0])
     modules = [module for name, module in [*sys.modules.items()] if name.startswith("flyte")]
-    classes = {
-        each for module in modules for each in vars(module).values() if issubclass(type(each), type)
-    }
-    owners = [*modules, *(each for each in classes if each.__module__.startswith("flyte"))]
-    before = [(owner, dict(vars(owner))) for owner in owners]
+    values = [value for module in modules for value in vars(module).values()]
+    found = {value for value in values if issubclass(type(value), type)}
+    classes = [one for one in found if one.__module__.startswith("flyte")]
+    before = [(owner, dict(vars(owner))) for owner in (*modules, *classes)]
 
     def changed() -> list[tuple[object, str, Any]]:
         return [
@@ -88,9 +87,7 @@ def url(request: pytest.FixtureRequest, local_flyte: LocalFlyte) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def short_timeout(
-    request: pytest.FixtureRequest, local_flyte: LocalFlyte
-) -> Iterator[httpx.Client]:
+def short_timeout(request: Any, local_flyte: LocalFlyte) -> Iterator[httpx.Client]:
     """Alice's client of an app with a short timeout for Flyte."""
     app = build_app(request.module.router, flyte_timeout=1.0)
     with serving(app) as url, client_of(url, "alice") as client:
@@ -143,12 +140,10 @@ def plain() -> Iterator[Elsewhere]:
 
 
 @pytest.fixture(scope="module")
-def there(request: pytest.FixtureRequest, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
+def there(request: Any, elsewhere: Elsewhere) -> Iterator[httpx.Client]:
     """Alice's client of an app whose Flyte is that server."""
-    with (
-        serving(build_app(request.module.router, flyte_endpoint=elsewhere.address)) as url,
-        client_of(url, "alice") as client,
-    ):
+    app = build_app(request.module.router, flyte_endpoint=elsewhere.address)
+    with serving(app) as url, client_of(url, "alice") as client:
         yield client
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,8 @@ from passthrough.application import App
 from passthrough.http.credentials import passthrough_middleware
 from passthrough.settings import Settings, connect, load_settings
 
-FOLDER = Path(__file__).parent
 TASKS = "tests"
 """The prefix of the tests' tasks: ``tests.greet``, ``tests.count``, ..."""
-
-
 TO_PYTHON_VALUE = vars(TypeEngine)["to_python_value"]  # the SDK's, before the app refuses it
 
 
@@ -36,27 +32,18 @@ def build_app(*routers: APIRouter, public: frozenset[str] = frozenset(), **chang
         await connect(settings)
         yield {"opened": "by the app"}
 
-    app = App(
-        settings,
-        public,
-        lifespan=lifespan,
-        middleware=[passthrough_middleware(settings)],
-    )
+    middleware = [passthrough_middleware(settings)]
+    app = App(settings, public, middleware, lifespan=lifespan)
     for router in routers:
         app.include_router(router)
     return app
-
-
-def environment(variables: dict[str, str]) -> dict[str, str]:
-    """Return an environment for another process: this one's, with some variables changed."""
-    return {**os.environ, **variables}
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, where everything can be imported as here."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         timeout=300,

@@ -20,7 +20,6 @@ from local_flyte.testing import client_of, ended, start, wait_until
 from ..served import App
 from .elsewhere import Elsewhere, lines
 from .faulty import WEBSOCKET, connected, head
-from .support import environment
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[App, ht
         socket.create_server(("127.0.0.1", 0)) as server,
         subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.counted", str(server.fileno())],
-            env=environment({"PYTHONPATH": os.pathsep.join(sys.path)}),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             pass_fds=[server.fileno()],
         ) as process,
         client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,

@@ -43,13 +43,15 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("FLYTE_ENDPOINT", "dns:/// http://a.example/x https://me:s3cret@a.example", "dns:///host"),
         ("_U_EP_OVERRIDE", "garbage flyte.example/x", "dns:///host"),
         ("FLYTE_PROJECT", "My_Project", "lower-case letters"),
-        ("FLYTE_TIMEOUT", "86401 inf nan", "less than or equal to 86400"),
         ("COOKIE_NAMES", "a=s3cret flyte_at,*", "* or names"),
         ("CREDENTIAL_HEADERS", "x-key:s3cret * Host X-Key,Content-Type Authorization", "X-Api-Key"),
         ("TOKEN_HEADER", "x=s3cret, Cookie authorization", "X-Api-Key"),
-        ("TRUSTED_ORIGINS", "https://a.example/page * https://*.example.com", "no *"),
-        ("TRUSTED_ORIGINS", "https://UI.example https://me:s3cret@a.example", "lower case"),
-        ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "https://host"),
+        (
+            "TRUSTED_ORIGINS",
+            "https://a.example/page https://*.example.com https://UI.example",
+            "no *",
+        ),
+        ("TRUSTED_ORIGINS", "https://me:s3cret@a.example http://ui.example:80", "https://host"),
         ("OAUTH_ISSUER", "login.example.com", "https://host"),
         ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
@@ -92,10 +94,8 @@ def test_all_invalid_values_are_reported_at_once_and_valid_ones_that_look_wrong_
         load_settings(FLYTE_TIMEOUT="soon", COOKIE_NAMES="a b")
     with pytest.raises(StartError, match="together: give two COLOURS"):
         load(OwnSettings, {"COLOURS": "a,b,c"})
-    load_settings(
-        PUBLIC_URL="https://app.example:8443/pre/fix",
-        TRUSTED_ORIGINS="http://[::1]:443,https://ui.example:80,https://a.example:8443",
-    )
+    origins = "http://[::1]:443,https://ui.example:80,https://a.example:8443"
+    load_settings(PUBLIC_URL="https://app.example:8443/pre/fix", TRUSTED_ORIGINS=origins)
 
 
 def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> None:
