@@ -75,11 +75,6 @@ def test_bob_sees_everyones_runs_live_filtered_and_paged(visit: Visit, api: http
     expect(runs).to_have_count(1)
     runs.filter(has_text=oldest).get_by_role("link").click()
     expect(page.get_by_text("Started by").locator("..")).to_contain_text("Alice Adams")
-    page.route("**/me", lambda route: route.fulfill(status=404, json={}))  # its router is removed
-    go(page, "runs")
-    expect(runs.first).to_contain_text("Alice Adams")
-    expect(page.get_by_role("alert")).to_have_count(0)
-    expect(page.locator("#who")).to_be_hidden()
 
 
 def test_a_list_of_runs_asks_at_most_15_times_a_minute(
@@ -290,13 +285,12 @@ function* parts() {
     const at = (second) => new Date(Date.UTC(2026, 0, 31) + 1000 * second).toISOString();
     let text = "";
     for (let number = 0; number < 5_000; number++) {
-        const event = { message: long, count: 7, last_at: at(number) };
         const spent = { attempt: 1, started_at: at(number), ended_at: at(number + 1) };
         const action = { name: `a${number}`, type: "task", title: `task ${number % 9}`,
             task: "x.y", parent: number ? "a0" : null, group: null, phase: "failed", attempts: 1,
             started_at: at(number), ended_at: at(number ? number + 1 : 5_000), error: long,
             phases: ["queued", "initializing", "running"].map((phase) => ({ ...spent, phase })),
-            cached: false, events: Array(5).fill(event), condition: null, has_report: false };
+            cached: false, events: [], condition: null, has_report: false };
         text += `event: action\\ndata: ${JSON.stringify(action)}\\n\\n`;
         if (text.length > 60000) { yield text; text = ""; }
     }

@@ -70,8 +70,7 @@ def started(api: httpx.Client, task: str, **inputs: object) -> str:
 
 def finished(api: httpx.Client, name: str) -> str:
     """Wait for the end of a run, and return its phase."""
-    with api.stream("GET", f"/runs/{name}/events") as response:
-        response.read()
+    api.get(f"/runs/{name}/events")
     phase: str = api.get(f"/runs/{name}").json()["phase"]
     return phase
 

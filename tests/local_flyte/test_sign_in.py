@@ -21,9 +21,10 @@ KNOWN = {name: [PEOPLE[name].cookie.partition("=")[2], "may do things"] for name
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the request's path and cookies."""
+    """Answer with the request's path and credentials."""
     request = Request(scope, receive)
-    text = f"{request.method} {request.url.path} {request.headers.get('cookie', '')}"
+    credentials = (request.headers.get(name, "") for name in ("cookie", "authorization"))
+    text = f"{request.method} {request.url.path} {''.join(credentials)}"
     await PlainTextResponse(text)(scope, receive, send)
 
 
@@ -90,22 +91,17 @@ def test_each_app_of_a_machine_has_a_sign_in_of_its_own_and_sees_no_other(
 def test_a_token_takes_the_place_of_the_cookie_and_of_no_other_credentials(tmp_path: Path) -> None:
     """With Flyte elsewhere, whose cookie a browser does not have."""
     (token_file := tmp_path / "token").write_text("first")
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        header = Request(scope).headers.get("authorization", "none")
-        await PlainTextResponse(header)(scope, receive, send)
-
-    signing_in = SignIn(answer, SECRET, KNOWN, port=1, token_file=str(token_file))
+    signing_in = SignIn(app, SECRET, KNOWN, port=1, token_file=str(token_file))
     with serving(signing_in, lifespan="off") as url, client_of(url, None) as browser:
-        assert browser.get("/").text == "none"
+        assert browser.get("/").text == "GET / "
         browser.get(ALICE)
         assert dict(browser.cookies).keys() == {"flyte_at-1"}
-        assert browser.get("/").text == "Bearer first"
+        assert browser.get("/").text == "GET / Bearer first"
         token_file.write_text("renewed")
-        assert browser.get("/").text == "Bearer renewed"
-        assert browser.get("/", headers={"Authorization": "Bearer own"}).text == "Bearer own"
+        assert browser.get("/").text == "GET / Bearer renewed"
+        assert browser.get("/", headers={"Authorization": "Bearer own"}).text == "GET / Bearer own"
         browser.cookies = httpx.Cookies({"flyte_at-1": "forged"})
-        assert browser.get("/").text == "none"
+        assert browser.get("/").text == "GET / "
 
 
 def test_only_printed_links_are_followed(browser: httpx.Client) -> None:
