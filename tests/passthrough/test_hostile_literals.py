@@ -60,7 +60,6 @@ def only_data() -> Iterator[None]:
 
 
 def interface_of(**inputs: LiteralType) -> TypedInterface:
-    """Make the interface of a task."""
     made = TypedInterface()
     for name, kind in inputs.items():
         made.inputs.variables.add(key=name, value=Variable(type=kind))
@@ -68,7 +67,6 @@ def interface_of(**inputs: LiteralType) -> TypedInterface:
 
 
 def as_sent(value: Any) -> str:
-    """Encode a value as an endpoint would."""
     return json.dumps(value, allow_nan=False, ensure_ascii=False).encode().decode()
 
 
@@ -118,13 +116,9 @@ LITERALS: dict[str, tuple[Literal, Any]] = {
     "msgpack 900 levels deep": (binary(b"\x91" * 900 + b"\x01"), {"kind": "too large"}),
     "msgpack that declares 4 Gi items": (binary(b"\xdd\xff\xff\xff\xff"), {"kind": "binary"}),
     "msgpack extension": (binary(msgpack.packb(msgpack.ExtType(5, PICKLE))), {"kind": "binary"}),
-    "msgpack with numbers for keys": (binary(b"\x82\x01\x02\xa1a\xff"), {"1": 2, "a": -1}),
     "msgpack with keys of any kind": (
-        binary(b"\x86\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05\x01\x02\xa11\x03"),
-        {
-            "kind": "map",
-            "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5], [1, 2], ["1", 3]],
-        },
+        binary(b"\x84\xc0\x02\xc3\x03\xc4\x01\xff\x04\x91\xc0\x05"),
+        {"kind": "map", "entries": [[None, 2], [True, 3], ["/w==", 4], [[None], 5]]},
     ),
     "msgpack with a name twice": (
         binary(b"\x82\x01\x02\xa11\x03"),
@@ -227,9 +221,9 @@ NOWHERE = json.loads("""{
 }""")
 WRONG_FORM = json.loads("""{
     "type": ["object", 7], "title": ["x"], "description": {}, "format": 3, "enum": {}, "items": 5,
-    "properties": ["a"], "required": "abc", "propertyNames": {"type": [1]}, "prefixItems": {"0": 1},
-    "additionalProperties": "no", "anyOf": [1, null, "x", []], "oneOf": [], "minimum": "1",
-    "minItems": 1.5, "$defs": [1], "exclusiveMinimum": true, "maximum": Infinity, "default": NaN
+    "properties": ["a"], "required": "abc", "propertyNames": [1], "prefixItems": {"0": 1},
+    "additionalProperties": "no", "anyOf": [1, null, "x", []], "oneOf": [], "$defs": [1],
+    "default": NaN
 }""")
 TYPES: dict[str, LiteralType] = {
     "title that is code": struct(
@@ -255,7 +249,7 @@ TYPES: dict[str, LiteralType] = {
     "enum of 500,000 nothings": LiteralType(enum_type={"values": [""] * 500_000}),
     "nothing": LiteralType(),
     "anything": struct({}),
-    "lists 29 levels deep": listed(SIMPLE, 29),
+    "lists 40 levels deep": listed(SIMPLE, 40),
     "integer that says it is an object": LiteralType(
         simple=SimpleType.INTEGER, metadata={"anyOf": [{}], "$ref": "#", "type": "object"}
     ),

@@ -327,9 +327,8 @@ def test_a_value_is_refused_or_arrives_and_is_shown_as_the_page_says(
     assert answer.status_code == 200, answer.text
     literal = Literal.FromString(bytes.fromhex(answer.json()["stored"]))
     assert pformat(as_a_task_reads(literal, row.kind)) == pformat(row.received)  # sorted
-    assert json.dumps(to_json([("value", literal)])["value"]) == json.dumps(
-        json.loads(row.shown or row.sent)
-    )
+    shown = to_json([("value", literal)])["value"]
+    assert json.dumps(shown) == json.dumps(json.loads(row.shown or row.sent))
 
 
 def test_the_page_has_the_table_of_these_rows() -> None:
