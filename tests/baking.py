@@ -76,13 +76,11 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return inherited | {"PYTHONDONTWRITEBYTECODE": ""} | without | extra
 
 
-def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
-    """Run a command and return what it printed, standard error included.
-
-    Raises:
-        AssertionError: If it fails, with its output.
-    """
-    with subprocess.Popen(
+def ended(
+    command: Sequence[str | Path], cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. ``stdout`` is all that it printed, standard error included."""
+    return subprocess.run(
         command,
         cwd=cwd,
         env=clean_environment(**environment),
@@ -90,21 +88,21 @@ def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        start_new_session=True,
-    ) as process:
-        try:
-            printed, _ = process.communicate(timeout=LONGEST_COMMAND)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with its children
-            printed = f"{process.communicate()[0]}\n(not done after {LONGEST_COMMAND} s)"
-    output = textwrap.indent(printed[-20_000:], "    ")
-    words = " ".join(map(str, command))
-    # A shell and make report an abort of ``flyte``, see DONE, in their own ways.
-    done = {"flyte": DONE, "sh": {*DONE, 128 + signal.SIGABRT}}.get(Path(command[0]).name, {0})
-    assert process.returncode in done or ABORTED.search(printed), (
-        f"{words} exited with {process.returncode}:\n{output}"
+        check=False,
+        timeout=LONGEST_COMMAND,
     )
-    return printed
+
+
+def run(command: Sequence[str | Path], cwd: Path, **environment: str) -> str:
+    """Run a command and return what it printed; raise AssertionError with it if it fails."""
+    done = ended(command, cwd, **environment)
+    words, output = " ".join(map(str, command)), textwrap.indent(done.stdout[-20_000:], "    ")
+    # A shell and make report an abort of ``flyte``, see DONE, in their own ways.
+    good = {"flyte": DONE, "sh": {*DONE, 128 + signal.SIGABRT}}.get(Path(command[0]).name, {0})
+    assert done.returncode in good or ABORTED.search(done.stdout), (
+        f"{words} exited with {done.returncode}:\n{output}"
+    )
+    return done.stdout
 
 
 def find_python(version: str) -> str | None:

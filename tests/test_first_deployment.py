@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from local_flyte import LocalFlyte, Mode
 
-from .baking import BIN, clean_environment
+from .baking import BIN, ended
 
 pytestmark = pytest.mark.slow
 
@@ -76,9 +75,7 @@ def test_each_row_of_the_table_of_troubles_is_tried(default_project: Path) -> No
 
 @pytest.mark.weekly
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.message)
-def test_the_message_is_as_in_the_table(
-    trouble: Trouble, default_project: Path, tmp_path: Path
-) -> None:
+def test_the_message_is_as_in_the_table(trouble: Trouble, project: Path, tmp_path: Path) -> None:
     tools, config = tmp_path / "bin", tmp_path / "flyte.yaml"
     tools.mkdir()
     for tool in ("uv", "cat"):
@@ -91,30 +88,16 @@ def test_the_message_is_as_in_the_table(
     with LocalFlyte(mode=trouble.mode) as flyte:
         known = flyte.config_file(trouble.person).read_text("utf-8")
         config.write_text(known.replace(*trouble.change), "utf-8")
-        done = subprocess.run(
-            [BIN / "flyte", "deploy", "deployment.py", "app_env"],
-            cwd=shutil.copytree(default_project, tmp_path / "project"),
-            env=clean_environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            check=False,
-        )
+        done = ended([BIN / "flyte", "deploy", "deployment.py", "app_env"], project, **variables)
     printed = re.sub(r"[\s│]+", " ", done.stdout)
     parts = [re.escape(part.strip()) for part in trouble.message.replace("`", "").split("...")]
     assert re.search(".*".join(parts), printed.replace("`", "")), printed
 
 
-def test_make_deploy_says_first_that_there_is_no_config(
-    default_project: Path, tmp_path: Path
-) -> None:
-    project = shutil.copytree(default_project, tmp_path / "project")
+def test_make_deploy_says_first_that_there_is_no_config(project: Path, tmp_path: Path) -> None:
     command = ["make", "-o", ".venv/installed", f"BIN={BIN}", "deploy"]
-    environment = clean_environment(HOME=str(tmp_path))
-    ended = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode != 0
-    assert ended.stderr.startswith("There is no config of the flyte command. Create .flyte/config")
-    assert "flyte deploy" not in ended.stdout
+    done = ended(command, project, HOME=str(tmp_path))
+    assert done.returncode != 0
+    assert done.stdout.startswith("There is no config of the flyte command. Create .flyte/config")
+    assert "flyte deploy" not in done.stdout
     assert not (project / "uv.lock").exists()

@@ -4,8 +4,6 @@ No cluster is available here. A local Flyte stands in for one.
 """
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from template import ROOT
 
 from local_flyte import LocalFlyte
 
-from .baking import BIN, Baker, clean_environment, run
+from .baking import BIN, ended, run
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +19,8 @@ pytestmark = pytest.mark.slow
 # With Union's rights they also run in test_readme.py, without the variables.
 @pytest.mark.weekly
 def test_the_projects_tests_run_against_another_flyte(
-    baker: Baker, local_flyte: LocalFlyte, tmp_path: Path
+    project: Path, local_flyte: LocalFlyte
 ) -> None:
-    project = baker(tmp_path)
     local_flyte.deploy(project, "tests/deployed_tasks.py", "env")
     given = {
         "FLYTE_TEST_ENDPOINT": local_flyte.endpoint,
@@ -38,19 +35,13 @@ def test_the_projects_tests_run_against_another_flyte(
 
 
 def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
-    baker: Baker, tmp_path: Path
+    default_project: Path,
 ) -> None:
-    done = subprocess.run(
-        [BIN / "python", "-m", "pytest", "tests/test_me.py"],
-        cwd=baker(tmp_path),
-        env=clean_environment(FLYTE_TEST_ENDPOINT="http://127.0.0.1:1"),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    command = [BIN / "python", "-m", "pytest", "tests/test_me.py"]
+    done = ended(command, default_project, FLYTE_TEST_ENDPOINT="http://127.0.0.1:1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert done.stderr.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
-    assert done.stderr.count("\n") <= 2
+    assert done.stdout.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
+    assert done.stdout.count("\n") <= 2
 
 
 @pytest.mark.weekly
@@ -73,14 +64,6 @@ def test_the_conformance_cases_run_as_their_page_says(
     command = command.replace("\\\n", "").replace("~/.flyte/config.yaml", str(config))
     tokens = {name: local_flyte.token(name) for name in ("alice", "bob")}
     variables = {f"FLYTE_TEST_TOKEN_{name.upper()}": token for name, token in tokens.items()}
-    done = subprocess.run(
-        [sys.executable, "-m", "uv", *command.split()],
-        cwd=ROOT,
-        env=clean_environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        check=False,
-    )
+    done = ended([BIN / "uv", *command.split()], ROOT, **variables)
     assert (done.returncode, said in done.stdout) == (code, True), done.stdout
     assert not any(token in done.stdout for token in tokens.values())

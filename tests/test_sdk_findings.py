@@ -1,16 +1,14 @@
 """docs/sdk-findings.md lists exactly those findings that can still be reproduced."""
 
 import ast
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from template import ROOT
 
-from .baking import PROJECT
+from .baking import PROJECT, ended
 
 PAGE = (ROOT / "docs/sdk-findings.md").read_text("utf-8")
 SCRIPTS = sorted((ROOT / "docs/sdk-findings").glob("f*.py"))
@@ -20,18 +18,11 @@ SCRIPTS = sorted((ROOT / "docs/sdk-findings").glob("f*.py"))
 @pytest.mark.weekly  # each starts the SDK and a control plane anew
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_the_finding_can_still_be_reproduced(script: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, script],
-        # Unless a reproduction changes it, the SDK sends no reports. It also checks for pytest.
-        env={**os.environ, "DO_NOT_TRACK": "1", "PYTEST_CURRENT_TEST": ""},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
+    # Unless a reproduction changes it, the SDK sends no reports.
+    done = ended([sys.executable, script], ROOT, DO_NOT_TRACK="1")
     assert done.returncode == 0, (
         "it is fixed, or its reproduction is broken. If it is fixed, the table in"
-        f" docs/sdk-findings.md says what to delete.\n{done.stdout}{done.stderr}"
+        f" docs/sdk-findings.md says what to delete.\n{done.stdout}"
     )
 
 

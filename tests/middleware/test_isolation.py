@@ -26,23 +26,6 @@ async def test_the_inner_of_two_instances_wins(cls: Class) -> None:
     assert (await request(app, get(ALICE, path="/inner-excluded"))).credentials == IS_ALICE
 
 
-async def test_cancellation_propagates_and_leaves_the_context_clean(cls: Class) -> None:
-    seen: list[dict[str, str]] = []
-
-    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
-        deadline.reschedule(0)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            seen.append(metadata())
-
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as deadline:
-            await request(cls(waiting), get(ALICE))
-    assert seen == [IS_ALICE]
-    assert metadata() == {}
-
-
 async def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         mine = dict(scope["headers"])[b"authorization"].decode()

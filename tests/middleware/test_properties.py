@@ -35,6 +35,7 @@ def forwarded(sent: list[Header], names: set[str]) -> dict[str, str]:
 @example([(b"authorization", b"Bearer t")], "POST", "/", set(), set())
 @example([(b"cookie", b"session=s")], "POST", "/", set(), {"session"})
 @example([*PREFLIGHT, (b"cookie", b"a=1")], "OPTIONS", "/", set(), {"session"})
+@example([*PREFLIGHT], "options", "/", set(), set())
 def test_without_credentials_only_excluded_paths_are_served(  # noqa: PLR0917
     cls: Class, sent: list[Header], method: str, path: str, exempt: set[str], names: set[str]
 ) -> None:

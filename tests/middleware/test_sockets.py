@@ -59,22 +59,6 @@ def test_after_a_large_upload_the_next_request_has_no_credentials(
         assert ask("GET", path) == {}
 
 
-def test_a_pipelined_request_has_no_credentials(connection: HTTPConnection) -> None:
-    def message(path: str, *lines: str, body: bytes = b"") -> bytes:
-        lines = (f"POST {path} HTTP/1.1", "Host: a", f"Content-Length: {len(body)}", *lines, "", "")
-        return "\r\n".join(lines).encode() + body
-
-    alice, bob = "Authorization: Bearer alice", "Authorization: Bearer bob"
-    requests = [message("/", alice), message("/health")]
-    requests += [message("/", alice, body=LARGE), message("/health")]
-    requests += [message("/", bob), message("/health", "Connection: close")]
-    connection.sock.sendall(b"".join(requests))
-    with connection.sock.makefile("rb") as file:
-        answers = file.read().split(b"HTTP/1.1 200")[1:]
-    told = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
-    assert told == [IS_ALICE, {}, IS_ALICE, {}, {"authorization": "Bearer bob"}, {}]
-
-
 def test_a_websocket_is_refused_in_the_handshake(port: int) -> None:
     with pytest.raises(InvalidStatus) as refusal, connect(f"ws://127.0.0.1:{port}/ws"):
         pass
