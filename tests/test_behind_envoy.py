@@ -36,7 +36,6 @@ static_resources:
           "@type": $filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: in
           upgrade_configs: [{upgrade_type: websocket}]
-          stream_idle_timeout: 300s
           http_filters:
           - name: router
             typed_config: {"@type": $filters.http.router.v3.Router}
@@ -47,8 +46,6 @@ static_resources:
               routes: [{match: {prefix: /}, route: {cluster: app, timeout: 0s}}]
   clusters:
   - name: app
-    connect_timeout: 5s
-    circuit_breakers: {thresholds: [{max_connections: 10000, max_pending_requests: 10000}]}
     load_assignment:
       cluster_name: app
       endpoints:

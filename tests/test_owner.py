@@ -171,7 +171,6 @@ def test_what_the_page_on_taking_things_out_says_leaves_a_project_that_passes_it
 OURS = """from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, UploadFile
-from flyte import remote
 from passthrough import CallerDep
 
 router = APIRouter()
@@ -197,13 +196,6 @@ async def hello(_: CallerDep) -> str:
 async def greet() -> str:
     return "Hello"
 
-@router.get("/careless")
-async def careless() -> str:
-    try:
-        return (await remote.User.get.aio()).subject()
-    except Exception:
-        return "nobody"
-
 @router.get("/add")
 async def add(a: int, b: int) -> int:
     return a + b
@@ -215,7 +207,6 @@ async def form(file: UploadFile, title: Annotated[str, Form()]) -> str:
 TOLD = [
     r"\d passed, 1 skipped",  # it calls GET /me
     "GET /greet accepts any token. If it.* give it the parameter `_: CallerDep`",
-    "GET /careless accepts any token. If it calls Flyte,.* give it the parameter `_: CallerDep`",
     "GET /add refused its parameters.* give it the parameter `_: CallerDep`",
     "POST /form refused its parameters.* give it the parameter `_: CallerDep`",
     re.escape("{('GET', '/add'): {'params': {'a': '<a>', 'b': '<b>'}}}"),
@@ -238,3 +229,24 @@ def test_an_endpoint_that_does_not_call_flyte_fails_with_what_to_change_and_an_a
     told = str(failed.value)
     assert [text for text in TOLD if not re.search(text, told, re.DOTALL)] == []
     assert not re.search("FAILED .*hello", told)
+
+
+BREAKAGES = {
+    "no middleware": ("app/main.py", "passthrough_middleware(settings)", ""),
+    "one caller's credentials for all": (
+        "passthrough/passthrough_auth.py",
+        " = self.credentials(scope)\n",
+        " = self.__dict__.setdefault('kept', self.credentials(scope))\n",
+    ),
+    "every cookie": ("passthrough/http/credentials.py", "=settings.cookie_names", "=None"),
+    "no file in the bundle": ("deployment.py", "page.FILES.paths()", "()"),
+}
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_the_projects_tests_fail_for_each_breakage(what: str, project: Path) -> None:
+    file, old, new = BREAKAGES[what]
+    edit(project / file, old, new)
+    with pytest.raises(AssertionError, match=r"\n    (FAILED|ERROR) "):
+        run([*PYTEST, "-x", PROMISES, "tests/test_deployment.py"], project)
