@@ -37,7 +37,7 @@ def test_the_projects_tests_run_against_another_flyte(
 def test_a_flyte_that_cannot_tell_callers_apart_is_refused_in_one_sentence(
     default_project: Path,
 ) -> None:
-    command = [BIN / "python", "-m", "pytest", "tests/test_me.py"]
+    command = [str(BIN / "python"), "-m", "pytest", "tests/test_me.py"]
     done = ended(command, default_project, FLYTE_TEST_ENDPOINT="http://127.0.0.1:1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stdout.startswith("ERROR: the tests need a Flyte with TLS and sign-in")
