@@ -60,9 +60,6 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
         yield url
 
 
-# Response headers
-
-
 def of_everywhere(headers: Any) -> dict[str, str]:
     return {name: headers[name] for name in HEADERS}
 
@@ -78,22 +75,12 @@ def test_no_response_can_be_framed_cached_or_sniffed(
     assert of_everywhere(response.headers) == HEADERS
 
 
-# Sizes of requests
-
-
 JSON = {"Content-Type": "application/json"}  # whose values are counted
 LINE = b"a: " + b"x" * 8000 + b"\r\n"
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"GET /health HTTP/1.1\r\n" + b"a:\r\n" * 60_000,
-        b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE,
-    ],
-    ids=["many small", "large with a long URL"],
-)
-def test_headers_that_are_too_large_are_refused(url: str, head: bytes) -> None:
+def test_headers_that_are_too_large_are_refused(url: str) -> None:
+    head = b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE
     with connected(url, head + b"\r\n") as client:
         assert client.makefile("rb").readline().split()[1] == b"431"
 
@@ -124,9 +111,6 @@ def test_pydantic_makes_few_errors_for_many_unknown_keys() -> None:
     assert refused.value.error_count() == 102
 
 
-# Pages of other sites
-
-
 @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Cookie"])
 def test_a_page_of_another_site_cannot_change_anything_with_any_credential(
     url: str, header: str
@@ -148,11 +132,9 @@ SEC_FETCH = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
     ("values", "status"),
     [
         (("cross-site", "no-cors", "image"), 403),  # <img src=...>, timed by its page
-        (("same-site", "no-cors", "script"), 403),
         (("cross-site", "navigate", "iframe"), 403),
         (("cross-site", "navigate", "document"), 200),  # a link
         (("same-origin", "cors", "empty"), 200),
-        (("none", "navigate", "document"), 200),  # typed
     ],
 )
 def test_a_page_of_another_site_may_link_to_the_app_but_cannot_time_its_responses(
@@ -186,11 +168,10 @@ def test_only_a_trusted_origin_passes_a_preflight(alice: httpx.Client) -> None:
     [
         (b"", {}, 200),
         (b"", {"Authorization": ""}, 401),
-        (b"", {f"X-{number}": "x" * 8000 for number in range(9)}, 431),
         (bytes(LARGEST + 1), {}, 413),  # which nobody reads
         (bytes(LARGEST + 1), {"Authorization": ""}, 401),
     ],
-    ids=["", "no credentials", "headers", "body", "body without credentials"],
+    ids=["", "no credentials", "body", "body without credentials"],
 )
 def test_a_trusted_origin_can_read_successes_and_errors(
     alice: httpx.Client, body: bytes, headers: dict[str, str], status: int
@@ -204,11 +185,8 @@ def test_a_trusted_origin_can_read_successes_and_errors(
     assert "Origin" in response.headers["Vary"]
 
 
-# A path prefix of the server (--root-path)
-
-
 def test_public_paths_and_no_others_are_public_under_a_prefix(local_flyte: LocalFlyte) -> None:
-    """The server adds the prefix, here with the name of a public path, and routing removes it."""
+    """The server adds the prefix (--root-path), here a public path, and routing removes it."""
     with serving(build_app(router), root_path="/docs") as url:
         with client_of(url, None) as client:
             for path in ("/health", "/docs", "/docs/swagger-ui.css"):

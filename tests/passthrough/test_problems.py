@@ -39,8 +39,8 @@ SIGN_IN = "https://flyte.example/login"
 
 
 @router.get("/me")
-async def me() -> str:
-    return (await remote.User.get.aio()).subject() or ""
+async def me() -> None:
+    await remote.User.get.aio()
 
 
 class UpstreamError(Exception):
@@ -58,7 +58,7 @@ KINDS: dict[str, Any] = {
 
 
 @router.get("/raise/events", response_class=EventSourceResponse)
-async def events(told: int = 0) -> AsyncGenerator[ServerSentEvent]:
+async def events(told: int) -> AsyncGenerator[ServerSentEvent]:
     for number in range(told):
         yield ServerSentEvent(data=number)
     await me()
@@ -66,18 +66,18 @@ async def events(told: int = 0) -> AsyncGenerator[ServerSentEvent]:
 
 @router.get("/raise/{place}")
 async def raise_at(place: str, kind: str, tasks: BackgroundTasks, told: int = 0) -> Any:
-    async def later() -> None:
+    async def fail() -> None:
         raise KINDS[kind]
 
     async def lines() -> AsyncGenerator[str]:
         for number in range(told):
             yield f"data: {number}\n\n"
-        raise KINDS[kind]
+        await fail()
 
     if place == "here":
-        raise KINDS[kind]
+        await fail()
     if place == "background":
-        tasks.add_task(later)
+        tasks.add_task(fail)
         return None
     return StreamingResponse(lines(), media_type=f"text/{place}")
 
@@ -96,9 +96,6 @@ def url(local_flyte: LocalFlyte) -> Iterator[str]:
     """The address of an app that says where to sign in."""
     with serving(build_app(router, sign_in_url=SIGN_IN)) as url:
         yield url
-
-
-# Flyte's messages
 
 
 @pytest.mark.parametrize(
@@ -121,9 +118,8 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     status: int,
 ) -> None:
     said = "there is no such thing"
-    local_flyte.fail_next("UserInfo", code, times=20, message=said)
+    local_flyte.fail_next("UserInfo", code, message=said)
     response = alice.get("/me")
-    local_flyte.fail_next("UserInfo", code, times=0)
     assert response.status_code == response.json()["status"] == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
@@ -135,13 +131,9 @@ def test_flytes_errors_have_a_status_and_are_logged_unless_the_caller_is_at_faul
     lines = [r.getMessage() for r in caplog.records if r.name == "passthrough.http.problems"]
     call = "flyteidl2.auth.IdentityService/UserInfo"
     expected = f"GET /me: status {status}, {code.name} from {call}"
-    # A 400 may be the fault of the caller or of the app, so it is logged as well.
-    wanted = 1 if status == 400 or status >= 500 else 0
-    assert [line.startswith(expected) for line in lines] == [True] * wanted
+    is_logged = status == 400 or status >= 500  # a 400 may be the app's fault
+    assert [line.startswith(expected) for line in lines] == [True] * is_logged
     assert "\n" not in "".join(lines)
-
-
-# The app's own errors
 
 
 REFUSED = HTTPException(403, "not you")
@@ -152,18 +144,14 @@ NO_TASK = "no such task t in project None, domain None"
 @pytest.mark.parametrize(
     ("error", "status", "detail"),
     [
-        (flyte.errors.RuntimeUserError("RunAlreadyExistsError", "taken"), 409, "taken"),
         (flyte.errors.RuntimeUserError("RemoteTaskNotFoundError", NO_TASK), 404, NO_TASK[:14]),
         (flyte.errors.RuntimeUserError("SomethingNew", "odd"), 502, "odd"),
         (DeadlineExceededError("Get"), 504, "Flyte did not answer in time"),
         (httpx.ReadError("dropped"), 502, None),
         (TimeoutError(), 504, "this took too long; a run that was started goes on"),
         (ConnectError(Code.NOT_FOUND, "Not Found"), 404, None),
-        (ConnectError(Code.INTERNAL, "odd"), 502, "odd"),
         (REFUSED, 403, "not you"),
         (TooLargeError("larger"), 413, "larger"),
-        # An owner's own function called `run` that is called wrongly is a bug.
-        (TypeError("run() got multiple values for argument 'a'"), 500, None),
         (HTTPException(418, [{"b": 1}]), 418, '[{"b": 1}]'),
     ],
 )
@@ -187,9 +175,6 @@ def test_invalid_values_are_told_by_their_place_but_not_shown() -> None:
         assert problem.status == 422
         assert [(value.location, value.detail) for value in problem.errors or ()] == expected
         assert "s3cret" not in problem.model_dump_json()
-
-
-# Groups of failures
 
 
 async def sent_by(
@@ -227,9 +212,8 @@ async def sent_by(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ExceptionGroup("", [ConnectError(Code.UNAUTHENTICATED, "no")] * 2), 401),
+        (ExceptionGroup("", [ClientDisconnect(), ConnectError(Code.UNAUTHENTICATED, "no")]), 401),
         (ExceptionGroup("", [HTTPException(404), ValueError("a bug")]), 500),
-        (ExceptionGroup("", [ClientDisconnect(), ValueError("a bug")]), 500),
         (ClientDisconnect(), 500),  # of a client who is there
     ],
 )
@@ -239,9 +223,6 @@ def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
     start, _ = asyncio.run(sent_by(error=error))
     assert start["status"] == status
     assert caplog.text.count("status 500") == (status == 500)
-
-
-# Event streams
 
 
 @pytest.mark.parametrize(
@@ -254,7 +235,7 @@ def test_an_event_stream_that_fails_is_a_problem_or_ends_with_one(
     path: str,
     status: int,
 ) -> None:
-    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=40)
+    local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=2)
     first, later = (alice.get(f"{path}told={told}") for told in (0, 2))
     local_flyte.fail_next("UserInfo", Code.DATA_LOSS, times=0)
     assert (first.status_code, first.json()["status"]) == (status, status)
@@ -264,10 +245,8 @@ def test_an_event_stream_that_fails_is_a_problem_or_ends_with_one(
     assert (events, end) == (["data: 0", "data: 1"], "")
     assert last.startswith('event: problem\ndata: {"type": "about:blank"')
     assert f'"status": {status}' in last
-    assert caplog.text.count("status ") == (2 if status >= 500 else 0)  # each once
+    assert caplog.text.count("status ") == (2 if status >= 500 else 0)  # once each
 
-
-# Bugs
 
 INTERNAL = {"type": "about:blank", "title": "Internal Server Error", "status": 500}
 
@@ -300,9 +279,6 @@ def test_a_bug_is_a_500_or_the_end_of_the_response_and_is_logged_once(
     assert caplog.text.count("status 500") == 1
 
 
-# Clients that leave, and middleware
-
-
 def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
     local_flyte: LocalFlyte, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +308,6 @@ def test_middleware_that_an_owner_adds_sees_the_path_and_its_bugs_are_problems(
 @pytest.mark.parametrize(
     ("kind", "gone"),
     [
-        ("http", BrokenPipeError("gone")),
         ("http", RuntimeError("unable to perform operation on <TCPTransport closed=True>")),
         ("websocket", RuntimeError("Unexpected ASGI message 'websocket.send'")),
     ],

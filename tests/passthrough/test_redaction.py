@@ -27,9 +27,6 @@ from .support import build_app, run_python
 
 TOKEN = "a-token-of-somebody"
 
-# Errors of calls
-
-
 GET_DATA = "flyteidl2.dataproxy.DataProxyService/GetActionData"
 LIMIT = (
     "no: limit exceeded. 3.100000mb > 2mb. You can increase the limit by setting maxDownloadMBs."
@@ -88,9 +85,6 @@ def test_some_errors_of_the_client_mean_something_else() -> None:
     assert told(error).args == cancelled.args  # by which anyio recognises its own
 
 
-# Texts
-
-
 CREDENTIALS = (
     ("authorization", "Bearer k=one-1;s=two"),
     ("cookie", 'theme=three-333; b="four-4444"; five-5555; short=six'),
@@ -122,13 +116,6 @@ def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, sho
     assert redact(long) == long
 
 
-# Records
-
-
-def record(message: str, **more: Any) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message, **more})
-
-
 FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
 
 
@@ -147,9 +134,9 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
 def test_a_record_is_short_and_no_text_in_it_looks_like_another(
     form: Any, message: str, shown: str
 ) -> None:
-    formatter = LogFormatter(Settings(log_format=form))
+    record = logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message})
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
-        line = formatter.format(record(message))
+        line = LogFormatter(Settings(log_format=form)).format(record)
     if form == "text":
         assert line.partition(" ")[2] == shown.replace(r"\n", "\n", 1)
     else:
@@ -222,9 +209,6 @@ def test_an_owners_own_configuration_is_kept(monkeypatch: pytest.MonkeyPatch) ->
     set_up_logging(Settings())
     assert logging.getLogger().handlers == [own]
     assert own.formatter is None
-
-
-# Problems
 
 
 router = APIRouter()
