@@ -209,7 +209,6 @@ def test_what_stands_in_texts_does_not_count(alice: httpx.Client, values: list[A
     ("values", "wrong"),
     [
         ("[-1e400, {}]", "a number is too large for JSON"),
-        ("[Infinity]", "a number is too large for JSON"),
         ("[" * 60 + "]" * 60, "nested up to 40 levels"),
     ],
 )
@@ -245,7 +244,7 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     monkeypatch.setattr(callers, "TURN_SECONDS", 3600.0)  # a second body of one would wait forever
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
-    call = {"name": "length", "arguments": LARGE}
+    call = {"name": "length", "arguments": {"body": LARGE}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     accept = {"Accept": "application/json, text/event-stream"}
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:

@@ -73,12 +73,9 @@ class Client:
         """Receive a message for the app."""
         self._is_receiving = True
         try:
-            message = await (self._ahead.get() if self._ahead else self._next())
+            return await (self._ahead.get() if self._ahead else self._next())
         finally:
             self._is_receiving = False
-        if self._ahead and message["type"].endswith(".disconnect"):
-            self._ahead.put_nowait(message)  # as servers do: all later messages are this one
-        return message
 
     async def _next(self) -> Message:
         message = await self._receive()
