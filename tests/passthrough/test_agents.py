@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 from template import ROOT
 
-import app.routers
+import app.routers as app_routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve_agents
@@ -46,10 +46,6 @@ from .support import TASKS, build_app
 
 MODES = ("2026-07-28", "legacy")
 Agent = Callable[..., tuple[list[str], bool]]
-ROUTERS = [
-    import_module(f"app.routers.{module.name}").router
-    for module in pkgutil.iter_modules(app.routers.__path__)
-]
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 REFUSED = (["there is no such tool, or the arguments are not as its inputSchema says"], True)
 router = APIRouter(tags=["own"])
@@ -103,8 +99,9 @@ async def form(text: Annotated[str, Form()]) -> str:
 
 def app_with_agents(only: set[str] | None = None, **changed: Any) -> App:
     app = build_app(**changed)
-    for each in ROUTERS:
-        app.include_router(each, dependencies=[ProjectDomain])
+    for module in pkgutil.iter_modules(app_routers.__path__):
+        of_the_app = import_module(f"app.routers.{module.name}").router
+        app.include_router(of_the_app, dependencies=[ProjectDomain])
     app.include_router(router)
     serve_agents(app, only)
     return app
@@ -155,9 +152,6 @@ def answer(result: tuple[list[str], bool], *, is_error: bool = False) -> Any:
     return json.loads(text)
 
 
-# Which tools there are
-
-
 async def test_the_tools_are_the_operations_that_need_credentials_and_take_json(url: str) -> None:
     document = app_with_agents().openapi()
     operations = {
@@ -186,9 +180,6 @@ def test_a_list_of_operation_ids_and_tags_limits_the_tools(local_flyte: LocalFly
         assert calling(client)("list_tasks") == REFUSED
     names = {tool["name"] for tool in listed["tools"]}
     assert names == {"me", "list_waiting", "list_conditions", "answer_condition"}
-
-
-# Arguments
 
 
 def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
@@ -224,9 +215,6 @@ def test_an_agent_uploads_a_text_as_a_file(agent: Agent) -> None:
     uri = answer(agent("upload_file", name="towns.txt", body="Köln\n"))["uri"]
     assert uri.endswith("/towns.txt")
     assert Path(uri).read_text("utf-8") == "Köln\n"
-
-
-# Results
 
 
 END, ANEW = "This is the end.", "This is not the end: another call begins anew."
@@ -308,9 +296,6 @@ def test_an_agent_learns_at_once_that_the_log_of_an_action_that_has_ended_is_gon
     assert time.monotonic() - begun < 2
 
 
-# Callers, and what is left of a call
-
-
 async def test_forty_agents_at_once_are_each_their_own_person(
     url: str, local_flyte: LocalFlyte
 ) -> None:
@@ -354,9 +339,6 @@ def test_the_page_shows_how_to_call_a_tool(url: str, tmp_path: Path) -> None:
     assert "bob-subject" in subprocess.check_output(["sh", file], env=environment, text=True)
 
 
-# The protocol, and what is logged
-
-
 def test_a_message_is_bounded_and_no_agent_can_listen(url: str) -> None:
     with client_of(url, "alice") as alice:
         assert alice.get("/mcp", headers=ACCEPT).status_code == 405
@@ -385,9 +367,6 @@ def test_the_access_log_names_the_tool_and_a_credential_of_any_name_arrives(
     assert inner["caller"] == outer["caller"]
     assert inner["subject"] == "alice-subject"
     assert inner["flyte_ms"] > 0
-
-
-# Sign-in
 
 
 @pytest.mark.parametrize("person", [None, "expired"])

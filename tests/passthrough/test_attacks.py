@@ -73,9 +73,6 @@ def test_no_run_is_started_after_the_deadline() -> None:
     asyncio.run(start())
 
 
-# Paths of the app's own that a stored value names
-
-
 async def use(stored: Any, method: str) -> None:
     found = getattr(stored, method)()
     if hasattr(found, "__aenter__"):

@@ -46,13 +46,9 @@ def test_lists_are_comma_separated_the_owners_too() -> None:
         ("COOKIE_NAMES", "a=s3cret flyte_at,*", "* or names"),
         ("CREDENTIAL_HEADERS", "x-key:s3cret * Host X-Key,Content-Type Authorization", "X-Api-Key"),
         ("TOKEN_HEADER", "x=s3cret, Cookie authorization", "X-Api-Key"),
-        (
-            "TRUSTED_ORIGINS",
-            "https://a.example/page https://*.example.com https://UI.example",
-            "no *",
-        ),
-        ("TRUSTED_ORIGINS", "https://me:s3cret@a.example http://ui.example:80", "https://host"),
-        ("OAUTH_ISSUER", "login.example.com", "https://host"),
+        ("TRUSTED_ORIGINS", "https://a.example/page https://*.example.com", "no *"),
+        ("TRUSTED_ORIGINS", "https://UI.example https://me:s3cret@a.example", "lower case"),
+        ("TRUSTED_ORIGINS", "https://ui.example:443 http://ui.example:80", "https://host"),
         ("PUBLIC_URL", "a.example https://a.example/ https://me:s3cret@a.example", "https://host"),
         ("SIGN_IN_URL", "javascript:alert(1) //a.example https://me:s3cret@a.example", "/path"),
     ],
@@ -105,9 +101,6 @@ def test_a_misspelt_setting_of_a_deployment_is_refused_and_others_are_not() -> N
             validated(OwnSettings, {name: "5"})
     others = dict.fromkeys(("DO_NOT_TRACK", "FLYTE_INTERNAL_TASK_PROJECT", "PATH", "_U_ORG"), "1")
     assert validated(Settings, others) == others
-
-
-# Refusals at start
 
 
 @pytest.mark.parametrize(
