@@ -260,7 +260,7 @@ def test_an_app_hears_after_its_response_that_its_client_has_left(
     app = build_app(router)
     app.mount("/raw", waits_for_the_disconnect)
     with serving(app) as url, client_of(url, "alice") as alice:
-        assert alice.get("/raw").text == "ok"
+        assert alice.get("/raw/").text == "ok"
         wait_until(lambda: heard == ["http.disconnect"])
 
 
