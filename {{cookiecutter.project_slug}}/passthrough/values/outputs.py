@@ -20,10 +20,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from .budget import Budget, TooComplexError
 
 
-class _Pairs(list[tuple[Any, Any]]):
-    """A map as a list of pairs: a dict would hash keys, which an attacker can make collide."""
-
-
 def to_json(
     literals: Iterable[tuple[str, Literal]], budget: Budget | None = None
 ) -> dict[str, Any]:
@@ -106,7 +102,7 @@ class Reader:
                 return {self.plain(key): self.plain(items[key], depth + 1) for key in sorted(items)}
             case ListValue(values=items):
                 return [self.plain(item, depth + 1) for item in items]
-            case _Pairs():
+            case tuple():  # a map of msgpack
                 pairs = [[self.plain(part, depth + 1) for part in pair] for pair in value]
                 if all(type(key) in {str, int} for key, _ in value):
                     named = {str(key): item for key, item in pairs}
@@ -133,8 +129,8 @@ class Reader:
                 binary.value,
                 strict_map_key=False,
                 unicode_errors="replace",
-                object_pairs_hook=_Pairs,
-                ext_hook=lambda *_: (),
+                object_pairs_hook=tuple,  # a dict would hash keys, which can be made to collide
+                ext_hook=lambda *_: object(),
             )
         except (ValueError, OverflowError, msgpack.UnpackException):
             return self._reference("binary", format="msgpack", size=size)

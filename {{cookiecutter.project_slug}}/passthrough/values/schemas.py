@@ -62,12 +62,12 @@ def inputs_schema(
     Those with a default come last, in the task's order; Flyte does not keep that of the others.
     """
     stored = {of.name: of.parameter.default for of in defaults if of.parameter.HasField("default")}
-    builder, reader, properties = SchemaBuilder(budget), Reader(budget), {}
+    builder, properties = SchemaBuilder(budget), dict[str, Schema]()
     for entry in interface.inputs.variables:
         try:
             schema = builder.of_type(entry.value.type)
             if entry.key in stored and "not" not in schema:
-                schema["default"] = reader.read(stored[entry.key])
+                schema["default"] = builder.reader.read(stored[entry.key])
         except TooComplexError:
             schema = _unsupported("its type or default is too large, or nested too deep")
         if entry.value.description:
@@ -90,13 +90,12 @@ class SchemaBuilder:
 
     def __init__(self, budget: Budget) -> None:
         self.definitions: dict[str, Schema] = {}
-        self._spend = budget.spend
-        self._reader = Reader(budget)
+        self.reader, self._spend = Reader(budget), budget.spend
 
     def of_type(self, kind: LiteralType, depth: int = 0) -> Schema:
         """Return the schema of a value."""
         self._spend(depth)
-        given = self._reader.plain(kind.metadata)
+        given = self.reader.plain(kind.metadata)
         if kind.simple != SimpleType.STRUCT:
             schema = self._structure(kind, depth)
             if isinstance(about := given.get("description"), str):
