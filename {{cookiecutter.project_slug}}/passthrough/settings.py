@@ -1,6 +1,5 @@
 """Configuration, read once from the environment when the app is imported."""
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -24,8 +23,6 @@ from pydantic import (
 from .calls.errors import StartError
 from .limits import Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
-
-logger = logging.getLogger(__name__)
 
 SETTINGS = "passthrough.settings"
 """The key of ASGI's scope for the settings: in a mounted app, ``scope["app"]`` is that one."""
@@ -217,14 +214,12 @@ async def connect(settings: Settings) -> None:
     if not settings.flyte_endpoint:
         wrong = "neither FLYTE_ENDPOINT nor _U_EP_OVERRIDE, which Flyte injects, is set"
         raise StartError(f"cannot start: {wrong}. {WHERE}")
-    if settings.flyte_plaintext:
-        if not settings.allow_anonymous:
-            raise StartError(
-                "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
-                " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS,"
-                f" or set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
-            )
-        logger.warning("The connection to Flyte is plaintext: every caller is anonymous")
+    if settings.flyte_plaintext and not settings.allow_anonymous:
+        raise StartError(
+            "cannot start: the connection to Flyte would be plaintext (FLYTE_ENDPOINT or"
+            " _U_EP_OVERRIDE has http://, or _U_INSECURE is set), without credentials. Use TLS, or"
+            f" set ALLOW_ANONYMOUS=true to make every caller anonymous. {WHERE}"
+        )
     await flyte.init.aio(
         endpoint=settings.flyte_endpoint,
         org=settings.flyte_org,
