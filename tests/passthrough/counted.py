@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import APIRouter
 from google.protobuf.message import Message
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.routers import conditions, me, runs, streams, tasks
 from passthrough import UVICORN
@@ -24,26 +24,16 @@ NAIVE.include_router(naive_endpoints.router)
 ROUTERS = [module.router for module in (me, tasks, runs, conditions, streams)]
 
 
-def messages() -> Counter[str]:
-    """Count the messages that exist, by kind."""
-    return Counter(type(it).__name__ for it in gc.get_objects() if isinstance(it, Message))
-
-
-class Counting:
-    """Serves an app, and at ``/messages`` the number of messages by kind."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI scope."""
-        if scope.get("path") == "/messages":
-            gc.disable()
-            await JSONResponse(messages())(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the app, and at ``/messages`` the number of messages by kind."""
+    if scope.get("path") == "/messages":
+        gc.disable()
+        found = Counter(type(it).__name__ for it in gc.get_objects() if isinstance(it, Message))
+        await JSONResponse(found)(scope, receive, send)
+    else:
+        await app(scope, receive, send)
 
 
 if __name__ == "__main__":
-    app = Counting(build_app(NAIVE, *ROUTERS))
-    uvicorn.Server(uvicorn.Config(app, fd=int(sys.argv[1]), **UVICORN)).run()
+    app = build_app(NAIVE, *ROUTERS)
+    uvicorn.Server(uvicorn.Config(counting, fd=int(sys.argv[1]), **UVICORN)).run()

@@ -15,13 +15,12 @@ from local_flyte.apps import free_port
 from local_flyte.testing import bearer
 
 HOST = "127.0.0.1"
-WEBSOCKET = (
+WEBSOCKET = (  # headers of a handshake
     "Upgrade: websocket",
     "Connection: Upgrade",
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )
-"""Headers of a handshake."""
 
 
 def head(path: str, *headers: str) -> bytes:
@@ -31,7 +30,7 @@ def head(path: str, *headers: str) -> bytes:
 
 
 def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket:
-    """Connect to an app, with a small buffer for its answer if one is given, and send something."""
+    """Connect to an app, with this buffer for its answer, and send something."""
     client, address = socket.socket(), urlsplit(url)
     if buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -43,18 +42,11 @@ def connected(url: str, sent: bytes, buffer: int | None = None) -> socket.socket
 
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Fault = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
-"""A function that gets each part of an answer, instead of it being sent on."""
+Fault = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]  # gets each part of an answer
 
 
 async def hang(_: bytes, __: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
-
-
-async def answer_slowly(part: bytes, writer: asyncio.StreamWriter) -> None:
-    for byte in part:
-        writer.write(bytes([byte]))
-        await asyncio.sleep(0.1)
 
 
 async def cut(part: bytes, writer: asyncio.StreamWriter) -> None:
@@ -84,11 +76,9 @@ class Proxy:
 
     def __init__(self, to_port: int, to_tls: ssl.SSLContext | None = None) -> None:
         self.port = free_port()  # it does not always listen there
-        self.forwarded = 0
-        """Bytes."""
+        self.forwarded = 0  # bytes
         self.fault: Fault | None = None
-        self.meets: Callable[[bytes], object] = lambda _: True
-        """Decides by a request's head whether the fault applies to its answer."""
+        self.meets: Callable[[bytes], object] = lambda _: True  # by a request's head
         self._to_port, self._to_tls = to_port, to_tls
         self._open = set[asyncio.StreamWriter]()
         self._server: asyncio.Server | None = None
@@ -134,7 +124,6 @@ class Proxy:
         self._open.add(writer)
         with suppress(OSError):
             await reader.read()
-        self._open.remove(writer)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, requests = await asyncio.open_connection(HOST, self._to_port, ssl=self._to_tls)
@@ -173,17 +162,13 @@ class FaultyWay(Proxy):
 
     def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
         super().__init__(flyte_port, ssl.create_default_context(cafile=flyte_authority))
-        good, other = trustme.CA(), trustme.CA()
-        self._certificates = {
-            "good": good.issue_cert(HOST),
-            "another host's": good.issue_cert("flyte.example"),
-            "unknown authority's": other.issue_cert(HOST),
-        }
+        self._authority = trustme.CA()
         self.trusted = folder / "trusted.pem"
-        self.trusted.write_bytes(flyte_authority.read_bytes() + good.cert_pem.bytes())
+        pem = self._authority.cert_pem.bytes()
+        self.trusted.write_bytes(flyte_authority.read_bytes() + pem)
 
-    def listen_as(self, certificate: str = "good") -> None:
-        """Listen with this certificate."""
+    def listen_as(self, authority: trustme.CA | None = None) -> None:
+        """Listen with a certificate of this authority, else of the trusted one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._certificates[certificate].configure_cert(context)
+        (authority or self._authority).issue_cert(HOST).configure_cert(context)
         self.listen(context)

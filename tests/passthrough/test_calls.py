@@ -132,8 +132,3 @@ def test_a_viewer_of_a_run_that_goes_well_makes_at_most_four_calls_for_each_acti
     phases = {each["name"]: each["phase"] for each in states}
     assert phases == dict.fromkeys(found.actions, "succeeded")
     assert len({*(event.data for event in actions)}) == len(actions)
-    with ThreadPoolExecutor(1) as thread, local_flyte.hang("GetActionDetails"):
-        thread.submit(alice.get, f"/runs/{run}/actions")
-        wait_until(lambda: local_flyte.open_calls("GetActionDetails") == 10)
-        alice.get(f"/runs/{run}")  # time for more
-        assert local_flyte.open_calls("GetActionDetails") == 10

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from fastapi import APIRouter
 from flyte import remote
 
@@ -21,9 +22,7 @@ from .faulty import FaultyWay, answer_with
 from .support import build_app
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
-TIMEOUT = 5.0  # the app tries some calls four times, in 2 s if this machine is idle
-is_met = re.compile(rb"/(UserInfo|CreateRun) ")
-CUTS = 2
+TIMEOUT = 4.0
 ATTEMPTS = 3  # to answer in time: this machine may be busy
 Received = Callable[[], list[ReceivedCall]]
 
@@ -47,10 +46,8 @@ UNRESOLVED = "has no address"
 FAULTS: dict[str, Callable[[FaultyWay], None]] = {
     "refuses connections": FaultyWay.refuse_connections,
     "accepts connections but never answers": FaultyWay.never_answer_hellos,
-    "has the certificate of another host": lambda way: way.listen_as("another host's"),
-    "has a certificate from an unknown authority": lambda way: way.listen_as("unknown authority's"),
+    "has a certificate from an unknown authority": lambda way: way.listen_as(trustme.CA()),
     "hangs": answers(faulty.hang),
-    "answers a byte at a time": answers(faulty.answer_slowly),
     "dies before its answer": answers(faulty.die),
     "answers with a proxy's page": answers(answer_with(b"<p>", "text/html", "502 Bad Gateway")),
     "answers with an invalid message": answers(answer_with(b"\xff")),
@@ -63,8 +60,7 @@ def test_the_page_has_each_fault() -> None:
 
 @pytest.fixture(scope="module")
 def way(local_flyte: LocalFlyte, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyWay]:
-    port = int(local_flyte.url.rpartition(":")[2])
-    way = FaultyWay(port, local_flyte.ca_file, tmp_path_factory.mktemp("way"))
+    way = FaultyWay(local_flyte.port, local_flyte.ca_file, tmp_path_factory.mktemp("way"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(way.trusted))
         yield way
@@ -81,13 +77,6 @@ def app_of(way: FaultyWay) -> App:
     return build_app(router, flyte_timeout=TIMEOUT, flyte_endpoint=f"dns:///127.0.0.1:{way.port}")
 
 
-@pytest.fixture
-def url(way: FaultyWay, greeting: str) -> Iterator[str]:
-    """The URL of an app, which is not restarted when Flyte fails."""
-    with serving(app_of(way)) as url:
-        yield url
-
-
 def in_time(client: httpx.Client) -> str:
     """Return the status of an answer that arrives within the deadline plus a second."""
     for _ in range(ATTEMPTS):
@@ -100,37 +89,31 @@ def in_time(client: httpx.Client) -> str:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_answered_in_time_and_the_app_recovers_after_it(
-    url: str, way: FaultyWay, received: Received, name: str
+    way: FaultyWay, received: Received, name: str
 ) -> None:
-    attempts = ATTEMPTS if ROWS[name][1] == FLYTE else 1
-
-    def starts() -> int:
-        return sum(call.method == "CreateRun" for call in received())
-
-    def start_run() -> httpx.Response:
-        for _ in range(attempts):
-            answer = alice.post("/tasks/tests.greet/runs", json={"inputs": {"name": "Ada"}})
-            if starts():
-                break
-        return answer
-
-    with client_of(url, "alice") as alice, client_of(url, "bob") as bob, ThreadPoolExecutor() as do:
+    is_met, run = re.compile(rb"/(UserInfo|CreateRun) "), "/tasks/tests.greet/runs"
+    with (
+        serving(app_of(way)) as url,
+        client_of(url, "alice") as alice,
+        client_of(url, "bob") as bob,
+        ThreadPoolExecutor() as threads,
+    ):
         wait_until(lambda: alice.get("/me").json().get("name") == "Alice Adams")
 
         # Not for bob, who must still be served if anybody can be.
         way.meets = lambda head: is_met.search(head) and bearer("bob").encode() not in head
         FAULTS[name](way)
-        answer = do.submit(in_time, alice)
-        start = do.submit(start_run)
+        answer = threads.submit(in_time, alice)
+        start = threads.submit(alice.post, run, json={"inputs": {"name": "Ada"}})
         assert bob.get("/health").is_success
-        served = (bob.get("/me").is_success for _ in range(attempts))
-        others = FLYTE if any(served) else NO_FLYTE
+        others = FLYTE if bob.get("/me").is_success else NO_FLYTE
         status = answer.result()
         assert start.result().headers["content-type"] == "application/problem+json"
 
         way.listen_as()
         wait_until(lambda: alice.get("/me").json().get("name") == "Alice Adams")
-    assert (status, others, STARTS[starts()]) == ROWS[name]
+    starts = [call.method for call in received()].count("CreateRun")
+    assert (status, others, STARTS[starts]) == ROWS[name]
 
 
 def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Received) -> None:
@@ -145,10 +128,7 @@ def test_an_unresolvable_name_is_answered_in_time(way: FaultyWay, received: Rece
 def test_a_viewer_does_not_notice_an_interrupted_watch(
     way: FaultyWay, received: Received, path: str
 ) -> None:
-    def watches() -> int:
-        return sum(call.method == "WatchActions" for call in received())
-
-    cuts = iter(range(CUTS))
+    cuts = iter(range(2))
     way.meets = lambda head: b"/WatchActions " in head and next(cuts, None) is not None
     way.fault = faulty.cut
     with (
@@ -157,19 +137,7 @@ def test_a_viewer_does_not_notice_an_interrupted_watch(
         client_of(url, "alice") as alice,
         alice.stream("GET", f"/runs/{run}/{path}") as stream,
     ):
-        wait_until(lambda: watches() == CUTS + 1)
+        wait_until(lambda: [call.method for call in received()].count("WatchActions") == 3)
         with acting_as("alice"):
             remote.Run.get(run).abort()
         assert b'"phase":"aborted"' in stream.read()
-
-
-def test_an_action_whose_details_cannot_be_read_is_shown_as_it_is_listed(
-    url: str, way: FaultyWay, greeting: str
-) -> None:
-    way.meets = lambda head: b"/GetActionDetails " in head
-    way.fault = answer_with(b'{"code": "internal"}', "application/json", "500 Internal Error")
-    with client_of(url, "alice") as alice:
-        (listed,) = alice.get(f"/runs/{greeting}/actions").json()
-        watched = alice.get(f"/runs/{greeting}/actions/events").text
-    assert (listed["name"], listed["phase"], listed["phases"]) == ("a0", "succeeded", [])
-    assert watched.count("event: ") == watched.count('"name":"a0"') == 1

@@ -75,10 +75,8 @@ def test_a_file_may_arrive_slowly_because_the_deadline_is_for_the_response(
 
 NAMES = {
     "towns 2026 (1).csv": "towns_2026_1_.csv",
-    "größe.csv": "größe.csv",
     "a/../b\\c.csv": "c.csv",
     "..": "file",
-    "\r\nX: y": "_X_y",
     "x" * 300: "x" * 100,
 }
 
