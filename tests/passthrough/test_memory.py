@@ -6,25 +6,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
-from flyteidl2.dataproxy.dataproxy_service_pb2 import GetActionDataResponse
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, ended, start, wait_until
 
-from ..served import App
-from .elsewhere import Elsewhere, lines
+from .elsewhere import lines
 from .faulty import WEBSOCKET, connected, head
 
 
 @pytest.fixture(scope="module")
-def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[App, httpx.Client]]:
-    """An app in a process of its own, which counts Flyte's messages; and alice's client."""
+def counted(local_flyte: LocalFlyte, certificate: Path) -> Iterator[httpx.Client]:
+    """Alice's client of an app in a process of its own, which counts Flyte's messages."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         subprocess.Popen(
@@ -35,15 +32,9 @@ def served(local_flyte: LocalFlyte, certificate: Path) -> Iterator[tuple[App, ht
         client_of(f"http://127.0.0.1:{server.getsockname()[1]}", "alice") as client,
     ):
         try:
-            yield App(str(client.base_url), process.pid), client
+            yield client
         finally:
             process.terminate()
-
-
-@pytest.fixture(scope="module")
-def counted(served: tuple[App, httpx.Client]) -> httpx.Client:
-    """Alice's client of that app."""
-    return served[1]
 
 
 def messages(client: httpx.Client) -> Counter[str]:
@@ -67,7 +58,6 @@ def leave(client: httpx.Client, path: str, flyte: LocalFlyte, call: str, waits_f
     [
         ("/runs/{run}/io", "GetActionData", b""),
         ("/runs/{run}/actions", "GetActionDetails", b""),
-        ("/runs/{run}/report", "CreateDownloadLink", b""),
         ("/runs/{run}?wait=60", "WatchActionDetails", b""),
         ("/runs/{run}/events", "WatchActions", b"data: "),
         ("/runs/{run}/actions/events", "WatchActions", b"data: "),
@@ -94,9 +84,6 @@ def test_a_request_whose_client_leaves_keeps_no_message_of_flytes(
     wait_until(lambda: not messages(counted) - before, seconds=30)
 
 
-# Large messages
-
-
 def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     counted: httpx.Client, log: Callable[..., None], counting: str, local_flyte: LocalFlyte
 ) -> None:
@@ -104,35 +91,6 @@ def test_a_large_message_is_freed_when_a_stream_is_left_in_the_middle_of_it(
     before = messages(counted)
     leave(counted, f"/runs/{counting}/logs", local_flyte, "", b"data: ")
     wait_until(lambda: not messages(counted) - before, seconds=30)
-
-
-def numbers(count: int) -> bytes:
-    """Return the outputs of a run, with many small parts: protobuf takes 20 times their size."""
-    data = GetActionDataResponse()
-    collection = data.outputs.literals.add(name="o0").value.collection
-    for _ in range(count):
-        collection.literals.add().scalar.primitive.integer = 1
-    return data.SerializeToString()
-
-
-def test_large_messages_that_threads_read_are_in_memory_one_after_the_other(
-    served: tuple[App, httpx.Client], local_flyte: LocalFlyte, elsewhere: Elsewhere, greeting: str
-) -> None:
-    """``test_weight`` measures endpoints that are coroutines."""
-    app, client = served
-
-    def peak(times: int) -> int:
-        app.forget_the_peak()
-        before = app.memory("VmRSS")
-        with ThreadPoolExecutor(times) as threads:
-            asked = [threads.submit(client.get, f"/naive/runs/{greeting}/io") for _ in range(times)]
-            assert {answer.result().status_code for answer in asked} == {200}
-        return app.memory("VmHWM") - before
-
-    elsewhere.answers(numbers(200_000))
-    with local_flyte.cluster_at(elsewhere.address):
-        peak(1)
-        assert peak(8) < 70_000_000  # all eight at once would take 140 MB
 
 
 def test_the_largest_inputs_and_outputs_are_readable_together(counted: httpx.Client) -> None:

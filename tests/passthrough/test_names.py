@@ -98,7 +98,6 @@ def test_what_is_the_apps_is_not_run_built_or_uploaded(
     ("table", "name", "parameters"),
     [
         ("SDK_NAMES", "flyte.remote:Action.wait", "quiet wait_long"),
-        ("SDK_NAMES", "flyte.remote._nothing:Action", ""),
         ("REFUSED", "flyte.remote:Action.rest", ""),
     ],
 )

@@ -16,10 +16,8 @@ from flyte import remote
 from ..limits import limits
 from .errors import MessageTooLargeError, TooLargeError
 
-CALLS = 2
-"""How many calls to Flyte, each as slow as it may be, a request has time for."""
-LARGE_BYTES = 256 * 1024
-"""A message with more bytes than this is large."""
+CALLS = 2  # to Flyte, each as slow as it may be, for which a request has time
+LARGE_BYTES = 256 * 1024  # of a message
 
 
 @dataclass
@@ -35,18 +33,19 @@ class Sender:
 
 
 class Deadline:
-    """The time by which the response to a request must have begun.
+    """The time by which the response must have begun: twice what a call to Flyte may take.
 
-    A call to Flyte may take ``FLYTE_TIMEOUT``, and a response twice that to begin. The time begins
-    anew with each part of a body before its last, and when a run is started, because the caller
-    must learn that it was. The deadline is removed when the app begins its response, also if that
-    is an event stream, or when an agent's tool call makes a request of its own.
+    It begins anew with each part of a body before its last, and when a run is started, because the
+    caller must learn that it was. It is removed when the response begins, also if that is an event
+    stream, or when an agent's tool call makes a request of its own.
     """
 
     def __init__(self, timeout: float = 30.0, scope: anyio.CancelScope | None = None) -> None:
-        """Begin now, with Flyte's timeout in seconds. Without a scope to cancel, never end."""
+        """Begin now; the scope is cancelled at the end. Without one, there is no end.
+
+        The timeout is for the answer to a call, or for the first message of a watch, in seconds.
+        """
         self.timeout = timeout
-        """Seconds to wait for the answer to a call, or for the first message of a watch."""
         self._scope, self._loop = scope, asyncio.get_running_loop() if scope else None
         if scope:
             scope.deadline = anyio.current_time() + CALLS * timeout

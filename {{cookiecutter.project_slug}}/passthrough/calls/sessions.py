@@ -16,9 +16,6 @@ from .interceptor import CallerInterceptor
 from .request_calls import LARGE_BYTES, request_calls
 from .sdk import sdk_object
 
-END_OF_STREAM = 2
-"""The flag of the last message of a stream, in the Connect protocol."""
-
 
 def change_sessions() -> None:
     """Make every session one of ours, and let each caller ask Flyte which cluster to use."""
@@ -32,12 +29,7 @@ def change_sessions() -> None:
         return {**connect_kwargs(self), "accept_compression": (), "send_compression": None}
 
     async def create_session_config(
-        address: str,
-        api_key: str | None = None,
-        /,
-        *,
-        auth_endpoint: str | None = None,
-        **options: Any,
+        address: str, api_key: Any = None, /, *, auth_endpoint: str = "", **options: Any
     ) -> Any:
         if api_key or options.get("auth_type") != "Passthrough":
             raise NotForManyCallersError(
@@ -144,8 +136,8 @@ async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
     """Yield the messages of a stream, in the Connect protocol.
 
-    A message starts with its flags and its length, 1 + 4 bytes. The Connect client does not notice
-    if the last message, which has a flag, never comes.
+    A message starts with its flags and its length, 1 + 4 bytes. The last one has the flag 2: the
+    Connect client does not notice if it never comes.
 
     Raises:
         TooLargeError: See `Received.add`.
@@ -161,7 +153,7 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
                 message += await content.read(size - len(message))
             if len(message) < size:
                 raise ConnectError(Code.UNAVAILABLE, "Flyte's stream was cut off")
-            is_last = bool(message[0] & END_OF_STREAM)
+            is_last = bool(message[0] & 2)
             yield message
             del message
             received.release()  # whoever reads the stream has used its message
