@@ -220,7 +220,7 @@ async def sent_by(
 def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
     error: BaseException | None, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    start, _ = asyncio.run(sent_by(error=error))
+    start, *_ = asyncio.run(sent_by(error=error))
     assert start["status"] == status
     assert caplog.text.count("status 500") == (status == 500)
 

@@ -1,9 +1,7 @@
 """One request, or one WebSocket: its client, its response, its deadline and its calls to Flyte."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent import futures
-from itertools import chain
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -37,7 +35,6 @@ HEADERS = {
 }
 """Added to every response that does not set them itself."""
 LISTEN_AFTER = 1.0  # seconds; few requests take that long
-PART_BYTES = 256 * 1024  # of a body
 ENDED = (
     ClientDisconnect,
     WebSocketDisconnect,
@@ -190,13 +187,20 @@ class Exchange:
             self.client.listen()
         elif kind == "websocket.close" and not self.status:
             self.status = 403  # which the server makes of it
-        elif kind == "http.response.body" and not message.get("more_body"):
-            self._let_go()
-        if self.is_event_stream:  # only `end_events` sends its end
-            if not message.get("body"):
-                return
-            message = {**message, "more_body": True}
+        elif kind == "http.response.body":
+            await self._send_body(message)
+            return
         await self._pass_on(message)
+
+    async def _send_body(self, part: Message) -> None:
+        is_last = not part.get("more_body")
+        if is_last:
+            self._let_go()
+        if part.get("body") or not self.is_event_stream:
+            await self._pass_on({**part, "more_body": True})
+        if is_last and not self.is_event_stream:  # whose end `end_events` sends
+            # By itself: before a message, a server waits until the client has read enough.
+            await self._pass_on({"type": "http.response.body"})
 
     def _begin(self, start: Message) -> Message:
         """Return the start of the response, with more headers."""
@@ -228,7 +232,7 @@ class Exchange:
 
     async def _pass_on(self, message: Message) -> None:
         held, self._held = self._held, []
-        for one in chain(held, _in_parts(message)):
+        for one in (*held, message):
             self.status = one.get("status", self.status)
             try:
                 await self._send(one)
@@ -240,12 +244,3 @@ class Exchange:
                     raise
                 self.client.has_left = True
                 raise ClientDisconnect from None
-
-
-def _in_parts(message: Message) -> Iterator[Message]:
-    """Divide a body: a server takes a message whole, also if the client does not read."""
-    body = message.get("body", b"")
-    last = max(0, len(body) - 1) // PART_BYTES * PART_BYTES
-    for begin in range(0, last, PART_BYTES):
-        yield {**message, "body": body[begin : begin + PART_BYTES], "more_body": True}
-    yield {**message, "body": body[last:]} if last else message
