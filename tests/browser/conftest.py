@@ -41,7 +41,6 @@ def _clean(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="package")  # no longer: an event loop runs in this thread meanwhile
 def browser() -> Iterator[Browser]:
-    """The machine's Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=get_chromium.find(), args=FLAGS)
         yield browser
@@ -76,6 +75,5 @@ def visit(browser: Browser, app: App) -> Iterator[Visit]:
 
 @pytest.fixture
 def api(app: App) -> Iterator[httpx.Client]:
-    """The API, called by alice without a browser."""
     with client_of(app.url, "alice") as client:
         yield client

@@ -89,7 +89,6 @@ async def report() -> tuple[list[dict[str, str]], File]:
 
 @env.task
 async def count_lines(text: File, table: DataFrame) -> tuple[int, str, File]:
-    """Count the lines of a file, and return the table's format and the file."""
     async with text.open() as opened:
         lines = bytes(await opened.read()).count(b"\n")
     return lines, table.format or "none", text
@@ -123,7 +122,6 @@ def child(label: str, folder: str) -> str:
 
 @flyte.trace
 async def note(number: int) -> int:
-    """Return a number: an action without a container."""
     return number
 
 

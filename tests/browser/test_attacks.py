@@ -12,7 +12,6 @@ from local_flyte.testing import wait_until
 from ..served import TASKS, App
 from .visiting import MARKUP, Visit, check_harmless, go, question, send_actions, started
 
-HTML = "text/html"
 FETCH = """async ([target, options]) => {
     try {
         const response = await fetch(target, options);
@@ -35,8 +34,8 @@ def test_a_page_of_another_site_cannot_start_abort_or_read_anything(
     page, me = visit("alice"), f"{app.url}/me"  # she is signed in, and visits the attacker's site
 
     def attack(content: str) -> None:
-        answer = f"<!doctype html>{content}"
-        page.route("http://*/attack", lambda route: route.fulfill(body=answer, content_type=HTML))
+        answer = {"body": f"<!doctype html>{content}", "content_type": "text/html"}
+        page.route("http://*/attack", lambda route: route.fulfill(**answer))
         page.goto(f"http://{host}:2000/attack")
 
     for path in (f"tasks/{TASKS}.greet/runs", f"runs/{name}/abort"):

@@ -75,7 +75,6 @@ def show(
 
 
 def entered(page: Page) -> dict[str, str]:
-    """Return what the form returns, each value as JSON."""
     found: dict[str, str] = page.evaluate(
         """async () => {
             const { stringify } = await import("/api.js");
@@ -311,7 +310,6 @@ def test_values_are_shown_as_one_would_write_them(page: Page) -> None:
 
 
 def ask(page: Page, *conditions: dict[str, Any]) -> Locator:
-    """Show questions, and return their elements."""
     script = """({ questionsPanel }, conditions) => {
         window.panel = questionsPanel("Questions", {});
         panel.draw(conditions);

@@ -237,9 +237,6 @@ def test_a_run_of_13_actions_is_right_at_each_moment_for_two_people_and_costs_tw
     assert alice.context.request.put(report.url).status == 403  # not signed
 
 
-AT_ITS_END = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
-
-
 @pytest.mark.parametrize(
     ("lines", "text", "kept"), [(10_400, "", 10_000), (1_000, "long " * 120, 800)]
 )
@@ -268,9 +265,10 @@ def test_a_log_that_is_too_long_says_what_is_missing_and_is_followed_until_one_s
     # No browser shows what is below 33,554,432 pixels; this is a tenth of what is kept.
     assert log.evaluate("log => log.scrollHeight") < 3_355_443
     page.set_viewport_size({"width": 1280, "height": 640})
+    at_its_end = "log => log.scrollHeight - log.scrollTop - log.clientHeight < 24"
     for _ in "no", "yes":  # wrapping makes the log longer or shorter
         page.get_by_label("Wrap lines").click()
-        wait_until(lambda: log.evaluate(AT_ITS_END))
+        wait_until(lambda: log.evaluate(at_its_end))
     log.evaluate("log => { log.scrollTop -= 2000 }")
     expect(page.get_by_label("Follow")).not_to_be_checked()
     page.get_by_label("Wrap lines").uncheck()

@@ -242,7 +242,6 @@ LINES = 1_000_000  # 21 MB
 
 @pytest.fixture
 def files(visit: Visit) -> Page:
-    """The form of a task that takes two files, shown to alice."""
     return visit("alice", f"tasks/{TASKS}.count_lines")
 
 

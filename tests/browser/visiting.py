@@ -61,7 +61,6 @@ def question(name: str, **facts: object) -> dict[str, Any]:
 
 
 def started(api: httpx.Client, task: str, **inputs: object) -> str:
-    """Start a run, and return its name."""
     response = api.post(f"/tasks/{TASKS}.{task}/runs", json={"inputs": inputs})
     assert response.status_code == 201, response.text
     name: str = response.json()["name"]
@@ -69,7 +68,6 @@ def started(api: httpx.Client, task: str, **inputs: object) -> str:
 
 
 def finished(api: httpx.Client, name: str) -> str:
-    """Wait for the end of a run, and return its phase."""
     api.get(f"/runs/{name}/events")
     phase: str = api.get(f"/runs/{name}").json()["phase"]
     return phase

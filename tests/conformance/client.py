@@ -159,7 +159,6 @@ class Person:
         self.started: list[RunIdentifier] = []
 
     def start(self, task: str, **values: int | float | str) -> RunIdentifier:
-        """Start a run of a task of ``tasks.py`` with these inputs."""
         scope = self.flyte.scope
         return self.create(project_id=scope, task_id=self.flyte.task(task), inputs=inputs(**values))
 
@@ -186,7 +185,6 @@ class Person:
         )
 
     def actions(self, run: RunIdentifier, *filters: Filter) -> list[Action]:
-        """Return the actions of a run, the oldest first."""
         oldest_first = {"key": "created_at", "direction": "ASCENDING"}
         page = ListRequest(sort_by=oldest_first, filters=filters)
         return [*self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=page)).actions]
@@ -220,7 +218,6 @@ class Person:
         return self.data.get_action_data(data.GetActionDataRequest(action_id=action))
 
     def log(self, run: RunIdentifier, attempt: int = 1) -> str:
-        """Read the log of an attempt of a run's first action to its end."""
         action = ActionIdentifier(run=run, name="a0")
         answers = self.data.tail_logs(data.TailLogsRequest(action_id=action, attempt=attempt))
         logs = [log for answer in answers for log in answer.logs]
@@ -228,13 +225,11 @@ class Person:
 
 
 def phase_of(known: Action | ActionDetails | ActionAttempt | PhaseTransition) -> str:
-    """Return the phase of an action or an attempt: RUNNING."""
     phase = known.status.phase if isinstance(known, Action | ActionDetails) else known.phase
     return ActionPhase.Name(phase).removeprefix("ACTION_PHASE_")
 
 
 def fields(message: Message) -> set[str]:
-    """Return the names of the fields that a message has."""
     return {descriptor.name for descriptor, _ in message.ListFields()}
 
 

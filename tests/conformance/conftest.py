@@ -44,16 +44,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def flyte_of(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Flyte]]:
-    """Return a function that returns the Flyte of a kind."""
+    config = request.config.getoption("flyte", None)
     with ExitStack() as stack:
-        if (config := request.config.getoption("flyte", None)) is not None:
-            yield functools.cache(lambda kind: _real(kind, config))
-        else:
-            yield functools.cache(lambda kind: _local(kind, stack))
+        yield functools.cache(lambda kind: _real(kind, config) if config else _local(kind, stack))
 
 
 def _local(kind: str, stack: ExitStack) -> Flyte:
-    """Start a local Flyte."""
     from local_flyte import LocalFlyte, Mode  # noqa: PLC0415 - not for a real Flyte
 
     flyte = stack.enter_context(LocalFlyte(mode=Mode(kind)))
@@ -81,19 +77,16 @@ def _real(kind: str, config: Path) -> Flyte:
 
 @pytest.fixture
 def flyte(request: pytest.FixtureRequest, flyte_of: Callable[[str], Flyte]) -> Flyte:
-    """The Flyte of the case."""
     return flyte_of(request.param)
 
 
 @pytest.fixture
 def deployed(flyte: Flyte) -> None:
-    """Deploy the tasks of tasks.py, once."""
     _ = flyte.version
 
 
 @pytest.fixture
 def unique() -> str:
-    """A name that nothing else has."""
     return f"c{secrets.token_hex(6)}"
 
 

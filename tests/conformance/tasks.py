@@ -11,14 +11,12 @@ env = flyte.TaskEnvironment("conformance", image=os.environ.get("CONFORMANCE_IMA
 
 @env.task
 async def succeeds(x: int) -> int:
-    """Print and return something."""
     print("hello", flush=True)
     return x
 
 
 @env.task
 async def endless() -> None:
-    """Run until it is aborted."""
     await asyncio.sleep(100_000)
 
 

@@ -22,12 +22,10 @@ OF_CONDITIONS = where("action_type", str(ACTION_TYPE_CONDITION))
 
 
 def ask(person: Person, kind: str = "bool", seconds: float = 0) -> RunIdentifier:
-    """Start a run that asks for an answer of this type, for this time if it is not 0."""
     return person.start("asks", kind=kind, seconds=float(seconds))
 
 
 def asked(person: Person, run: RunIdentifier, phase: str = "PAUSED") -> str:
-    """Wait until the condition of a run is in a phase, and return its action's name."""
     (action,) = person.flyte.until(
         lambda: person.actions(run, OF_CONDITIONS),
         lambda actions: [phase_of(action) for action in actions] == [phase],
@@ -42,7 +40,6 @@ def answer(person: Person, run: RunIdentifier, action: str, **payload: Any) -> N
 
 
 def waits(person: Person, run: RunIdentifier) -> bool:
-    """Tell whether a run is in the list of those with a paused action."""
     return bool(person.list_runs(where("run_name", run.name), paused_actions_only=True)[0])
 
 

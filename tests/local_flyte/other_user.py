@@ -30,14 +30,12 @@ for port in ports:
 
 
 def is_available() -> bool:
-    """Tell whether a test can be another user."""
     if sys.platform != "linux" or (ROOT and shutil.which("sudo") is None):
         return False
     return subprocess.run([*ROOT, "true"], capture_output=True, check=False).returncode == 0
 
 
 def answering(user: int, ports: set[int]) -> set[int]:
-    """Return the ports that answer a user."""
     command = [*ROOT, sys.executable, "-I", "-c", ASK, str(user), *map(str, ports)]
     return set(map(int, subprocess.check_output(command, text=True).split()))
 

@@ -68,7 +68,6 @@ def flyte(words: list[str], project: Path, home: Path) -> str:
 
 
 def health(client: httpx.Client, url: str, status: int, line: str = "") -> bool:
-    """Tell whether the app answers with this status and line."""
     with suppress(httpx.TransportError):  # a restart can end a connection
         answer = client.get(f"{url}/health")
         return answer.status_code == status and line in answer.text
@@ -76,7 +75,6 @@ def health(client: httpx.Client, url: str, status: int, line: str = "") -> bool:
 
 
 def flyte_lines(printed: str) -> list[list[str]]:
-    """Return the printed ``flyte`` commands, each as its words."""
     return list(map(shlex.split, re.findall(r"^ +(\S*flyte -c .*)$", printed, re.MULTILINE)))
 
 
@@ -102,7 +100,6 @@ def command(project: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def printed(command: Running) -> str:
-    """What it prints until it says how to stop it."""
     return command.wait_until_ready()
 
 

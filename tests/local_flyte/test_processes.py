@@ -26,7 +26,6 @@ def programs(tmp_path: Path) -> Path:
 async def run_in(
     programs: Path, program: str, *codes: str, output: Callable[[str], None], **environment: str
 ) -> int:
-    """Run pieces of Python code one after another; return the last one's exit code."""
     with contextlib.closing(Containers(programs, programs / "home")) as containers:
         for code in codes:
             ended = await containers.run(
