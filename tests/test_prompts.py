@@ -95,20 +95,6 @@ def test_a_refusal_shows_the_prompt_the_value_the_reason_and_a_valid_value(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "suggestion"),
-    [
-        ("project_slug", "My App", "my-app"),
-        ("project_slug", "con", DEFAULTS["project_slug"]),
-        ("description", "a\ttab", "atab"),
-        ("credential_headers", "Host, X Api Key, x-api-key, X-T: it", "x-api-key, X-T"),
-    ],
-)
-def test_a_suggestion_is_as_near_as_can_be(key: str, value: str, suggestion: str) -> None:
-    [(_, message), *_] = problems(**{key: value})
-    assert message.endswith(f"Try: {suggestion}\n")
-
-
-@pytest.mark.parametrize(
     ("key", "value"),
     [(key, value) for key, values in ACCEPTED.items() for value in values.split("|")],
 )

@@ -1,6 +1,5 @@
 """Fixtures for the class under test."""
 
-import functools
 import os
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .harness import Class, Extractors, SdkMiddleware, import_copy
+from .harness import Class, SdkMiddleware, import_copy
 
 
 @pytest.fixture
@@ -35,12 +34,3 @@ def either(request: pytest.FixtureRequest, cls: Class) -> Class:
             return response
 
     return Overriding if request.param == "overriding" else cls
-
-
-@pytest.fixture(params=["default", "callables"])
-def extractors(request: pytest.FixtureRequest, cls: Class) -> Extractors:
-    """The default extractors, and an owner's callables that do the same."""
-    if request.param == "default":
-        return None
-    both = cls.extract_authorization_header, cls.extract_cookie_header
-    return [functools.partial(extractor) for extractor in both]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +35,6 @@ DEADLINE = 60.0
 
 Class = Any
 """The middleware's class, ours or the SDK's, or a subclass of it."""
-Extractors = list[Callable[[Any], Any]] | None
 Header = tuple[bytes, bytes]
 
 ALICE = (b"authorization", b"Bearer alice")

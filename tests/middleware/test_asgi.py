@@ -13,17 +13,6 @@ from starlette.types import Message, Receive, Scope, Send
 from .harness import ALICE, COOKIE, IS_ALICE, Class, ask, get, metadata, tell, websocket
 
 
-async def test_other_scopes_pass_untouched(cls: Class) -> None:
-    passed: list[object] = []
-
-    async def app(*arguments: object) -> None:
-        passed.extend(arguments)
-
-    given = ({"type": "lifespan"}, object(), object())
-    await cls(app)(*given)
-    assert [*map(id, passed)] == [*map(id, given)]
-
-
 async def test_messages_and_context_variables_pass_unchanged(cls: Class) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     sent: list[Message] = [

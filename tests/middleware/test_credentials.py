@@ -19,7 +19,6 @@ from .harness import (
     REFUSALS,
     Answer,
     Class,
-    Extractors,
     Header,
     ask,
     case,
@@ -55,9 +54,9 @@ def cookies(*jars: bytes) -> list[Header]:
     ],
 )
 def test_credentials_are_forwarded_as_they_came(
-    cls: Class, extractors: Extractors, headers: list[Header], expected: dict[str, str]
+    cls: Class, headers: list[Header], expected: dict[str, str]
 ) -> None:
-    credentials = ask(cls, get(*headers), extractors).credentials
+    credentials = ask(cls, get(*headers)).credentials
     assert credentials is not None
     assert list(credentials.items()) == list(expected.items())
 
@@ -79,7 +78,7 @@ JAR = b"a=1; session=s;x=2X ;\tsession=s; Session=u; sessions=v; session =w; =se
     ],
 )
 def test_only_the_chosen_cookies_are_forwarded(
-    cls: Class, extractors: Extractors, names: Any, jar: bytes, forwarded: str | None
+    cls: Class, names: Any, jar: bytes, forwarded: str | None
 ) -> None:
     chosen = {"cookie": forwarded} if forwarded else {}
     for headers, expected in (
@@ -87,7 +86,7 @@ def test_only_the_chosen_cookies_are_forwarded(
         ([*cookies(jar), ALICE], IS_ALICE | chosen),
         ([ALICE], IS_ALICE),
     ):
-        assert ask(cls, get(*headers), extractors, cookie_names=names).credentials == expected
+        assert ask(cls, get(*headers), cookie_names=names).credentials == expected
 
 
 REQUIRED, MALFORMED = "Authentication credentials required", "Malformed credentials"
@@ -108,23 +107,19 @@ REFUSED: list[tuple[str, list[Header]]] = [
 refusals = pytest.mark.parametrize(("detail", "headers"), REFUSED)
 
 
-def refuse(cls: Class, detail: str, headers: list[Header], *rest: Any, **options: Any) -> Answer:
+def refuse(cls: Class, detail: str, headers: list[Header], **options: Any) -> Answer:
     """Send a request that is refused with that detail."""
     if detail == "Conflicting cookies":
         options |= {"cookie_names": {"session"}}
-    return ask(cls, post(*headers, path="/path"), *rest, **options)
+    return ask(cls, post(*headers, path="/path"), **options)
 
 
 @refusals
 def test_credentials_that_are_refused_are_not_shown(
-    cls: Class,
-    extractors: Extractors,
-    detail: str,
-    headers: list[Header],
-    caplog: pytest.LogCaptureFixture,
+    cls: Class, detail: str, headers: list[Header], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = refuse(cls, detail, headers, extractors)
+    answer = refuse(cls, detail, headers)
     assert answer.refused(detail)
     assert sorted(answer.headers) == [
         (b"content-length", b"%d" % len(answer.body)),

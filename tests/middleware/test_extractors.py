@@ -42,21 +42,6 @@ def test_a_later_result_with_the_same_key_wins(
     assert ask(cls, get(), extractors).credentials == expected
 
 
-def test_extractors_get_the_request_once_and_never_on_excluded_paths(cls: Class) -> None:
-    calls = []
-
-    def from_query(request: Request) -> tuple[str, str]:
-        assert isinstance(request, Request)
-        calls.append(f"{request.method} {request.url.path}")
-        return ("x-token", request.query_params["t"])
-
-    for path in ("/a", "/health"):
-        scope = get(path=path, method="PATCH", query_string=b"t=5")
-        answer = ask(cls, scope, [from_query], {"/health"})
-        assert answer.credentials == ({"x-token": "5"} if path == "/a" else {})
-    assert calls == ["PATCH /a"]
-
-
 @pytest.mark.parametrize("name", ["authorization", "cookie", "X-Api-Key"])
 def test_the_extractors_work_on_anything_with_headers(cls: Class, name: str) -> None:
     key = name.lower()
@@ -119,10 +104,10 @@ def test_framing_and_hop_by_hop_names_are_no_custom_headers(cls: Class, name: st
 
 def test_a_repeated_custom_header_is_joined_as_any_recipient_may(cls: Class) -> None:
     """RFC 9110 5.3; the SDK's class takes the first."""
-    scope = get((b"x-api-key", b"a"), (b"x-api-key", b"b"))
+    scope = get((b"x-api-key", "é".encode()), (b"x-api-key", b"b"))
     extract = cls.extract_custom_header("x-api-key")
     for extractor in (extract, functools.partial(extract)):
-        assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "a, b"}
+        assert ask(cls, scope, [extractor]).credentials == {"x-api-key": "é, b"}
 
 
 def test_an_async_extractor_is_refused_at_construction(cls: Class) -> None:

@@ -20,12 +20,6 @@ async def test_ambient_metadata_survives_on_excluded_paths_only(cls: Class) -> N
     assert metadata() == {}
 
 
-async def test_the_inner_of_two_instances_wins(cls: Class) -> None:
-    app = cls(cls(tell, [lambda _: ("x-inner", "1")], {"/inner-excluded"}))
-    assert (await request(app, get(ALICE))).credentials == {"x-inner": "1"}
-    assert (await request(app, get(ALICE, path="/inner-excluded"))).credentials == IS_ALICE
-
-
 async def test_thousands_of_interleaved_callers_never_mix(cls: Class) -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         mine = dict(scope["headers"])[b"authorization"].decode()
