@@ -21,7 +21,6 @@ ASKED: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text("utf-8
 QUESTIONS = {key: value for key, value in ASKED.items() if not key.startswith("_")}
 PROMPTS = ASKED["__prompts__"]
 
-LONGEST_COMMAND = 1800  # seconds, on a busy machine
 ABORTED = re.compile(r"^make: \*\*\* .*\] (Aborted|Error 134)", re.MULTILINE)
 
 BIN = Path(sys.executable).parent
@@ -89,7 +88,7 @@ def ended(
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
-        timeout=LONGEST_COMMAND,
+        timeout=1800,  # seconds, on a busy machine
     )
 
 

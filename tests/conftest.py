@@ -28,8 +28,7 @@ hypothesis.settings.load_profile("repeatable")
 LONGEST_FIRST = [
     *("weight", "command", "readme", "owner", "runs", "memory", "apps", "conditions", "contract"),
     *("demo", "deployed", "actions", "faults", "tasks", "calls", "looks", "redaction"),
-    *("generated_files", "naive_endpoints", "values", "services"),
-    *("first_deployment", "real_flyte", "names", "process", "update"),
+    *("generated_files", "naive_endpoints", "values", "services", "names", "process", "update"),
 ]
 
 
