@@ -19,7 +19,6 @@ Split = NamedTuple("Split", [("result", str), ("pb2", int)])  # noqa: UP014 # na
 
 @env.task
 async def split(text: str) -> Split:
-    """Return two outputs, with names of their own."""
     return Split(text[:1], len(text))
 
 
@@ -86,7 +85,6 @@ async def family(broken: str, until: str = "") -> list[int]:
 
 @env.task
 async def crowd(size: int) -> list[str]:
-    """Greet so many people at once, each in an action."""
     return list(await asyncio.gather(*(greet(str(number)) for number in range(size))))
 
 
