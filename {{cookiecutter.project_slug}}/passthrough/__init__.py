@@ -45,4 +45,4 @@ from .extras.watching import best_effort, wait_for, wait_for_answer
 from .extras.watching import LOG_ID, follow_log, watch_details, watch_run
 
 # To call other apps
-from .calls.caller import callers_credentials
+from .calls.sdk import callers_credentials

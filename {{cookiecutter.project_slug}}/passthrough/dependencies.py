@@ -22,8 +22,8 @@ from pydantic import (
 )
 from starlette.requests import HTTPConnection
 
-from .calls.caller import act_in, initialised
 from .calls.request_calls import request_calls
+from .calls.sdk import act_in, initialised
 from .extras.reading import state_of
 from .limits import limits
 from .models import Caller

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
-from ..calls.caller import initialised
+from ..calls.sdk import initialised
 from ..settings import Settings
 
 PATH = "/mcp"

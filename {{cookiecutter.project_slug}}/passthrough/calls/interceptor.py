@@ -1,7 +1,6 @@
 """Makes each call to Flyte as the request's caller."""
 
 import asyncio
-import logging
 import math
 import time
 import uuid
@@ -12,12 +11,11 @@ from connectrpc.request import RequestContext
 from flyteidl2.common.list_pb2 import Filter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .caller import callers_credentials
 from .errors import DeadlineExceededError, MessageTooLargeError
 from .redaction import with_safe_errors
 from .request_calls import request_calls
+from .sdk import callers_credentials
 
-logger = logging.getLogger(__name__)
 Context = RequestContext[Any, Any]
 
 
@@ -108,7 +106,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
     Raises:
         MessageTooLargeError: Flyte's token does not tell how to go on after such an entry.
     """
-    calls, page = request_calls(), getattr(request, "request", request)
+    page = getattr(request, "request", request)
     while True:
         try:
             return await ask()
@@ -118,9 +116,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
                 continue
             if page.token.strip("0123456789"):
                 raise
-            if not calls.left_out:
-                logger.warning("A list is shown without its entries that are too large")
-            calls.left_out += 1
+            request_calls().left_out += 1
             rest = answer()
             getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)
             return rest

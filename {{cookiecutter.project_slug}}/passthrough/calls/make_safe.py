@@ -10,17 +10,17 @@ import functools
 import os
 import re
 from collections.abc import AsyncIterator, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import flyte
 from flyte import remote
 from flyte.syncify import syncify
 
-from .caller import forwarded_credentials, initialised
 from .errors import NotForManyCallersError, StartError
 from .json_values import change_values
 from .request_calls import request_calls
-from .sdk import SDK_NAMES, is_there, sdk_object
+from .sdk import SDK_NAMES, forwarded_credentials, initialised, is_there, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
@@ -156,13 +156,8 @@ def _change_uploads() -> None:
     data = sdk_object("flyte.remote._data")
     data.hash_file = getattr(data.hash_file, "__wrapped__", data.hash_file)
     # With a progress handler the SDK sends chunks; without one, lines: 10 s for a megabyte.
-    sdk_object("flyte.remote._progress:_Installed").handler = _Watcher
-
-
-class _Watcher:
-    """Watches the progress of uploads, and does nothing."""
-
-    start = advance = finish = staticmethod(lambda *_, **__: None)
+    watcher = dict.fromkeys(("start", "advance", "finish"), lambda *_, **__: None)
+    sdk_object("flyte.remote._progress:_Installed").handler = SimpleNamespace(**watcher)
 
 
 def _refusal(name: str, instead: str) -> Any:

@@ -10,15 +10,13 @@ from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
 from ..limits import limits
-from .caller import forwarded_credentials
 from .errors import TooLargeError
 from .request_calls import request_calls
+from .sdk import forwarded_credentials
 
 REDACTED = "***"
-MOST_SECRETS = 100
-"""Only invented credentials have more words or cookies, and looking for each of them takes time."""
-MIN_SECRET_CHARS = 8
-"""Shorter values of headers and cookies are words of other texts, too, and no credentials."""
+MOST_SECRETS = 100  # only invented credentials have more, and looking for each takes time
+MIN_SECRET_CHARS = 8  # shorter ones are words of other texts, too, and no credentials
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
 EXCEEDED = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
@@ -47,12 +45,6 @@ def secrets_in(credentials: Iterable[tuple[str, str]]) -> list[str]:
             secrets |= {known, *known.split()}
     found = (secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
     return sorted(found, key=len, reverse=True)  # one may be a part of another
-
-
-def shortened(text: str, most: int) -> str:
-    """Return a text, or as much of its start and its end as may be shown."""
-    half = most // 2 - 2
-    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
 
 
 async def with_safe_errors(call: Awaitable[Any], method: str) -> Any:

@@ -24,12 +24,9 @@ LARGE_BYTES = 256 * 1024  # of a message
 class Sender:
     """Who has sent a request, as far as that is known."""
 
-    credentials: tuple[tuple[str, str], ...] = ()
-    """The headers that are forwarded: they are kept out of logs and answers."""
-    short_hash: str | None = None
-    """Of the credentials; another one after each start of the app."""
-    subject: str | None = None
-    """Flyte's identifier of the person, if the endpoint has looked it up."""
+    credentials: tuple[tuple[str, str], ...] = ()  # the headers that are forwarded
+    short_hash: str | None = None  # of the credentials; another one after each start of the app
+    subject: str | None = None  # Flyte's identifier of the person, if the endpoint has asked
 
 
 class Deadline:
@@ -112,8 +109,7 @@ class Received:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-        self.bytes = 0
-        """How many have come since something was last sent to the client."""
+        self.bytes = 0  # since something was last sent to the client
         self._kept: list[Callable[[], None]] = []
         self._waiting = 0
         self._has_had_a_turn = self._has_ended = False
@@ -177,12 +173,9 @@ class RequestCalls:
         self.sender = Sender()
         self.received = Received(self.sender)
         self.fetched_tasks: dict[Any, remote.TaskDetails] = {}
-        self.seconds = 0.0
-        """Total time spent in calls with a single answer."""
-        self.left_out = 0
-        """How many entries of lists are not shown, because they are too large."""
-        self.run = ""
-        """The name of the run that the request has started last."""
+        self.seconds = 0.0  # in calls with a single answer
+        self.left_out = 0  # entries of lists, because they are too large
+        self.run = ""  # the name of the one that the request has started last
         self.has_ended = False
         self._open: list[tuple[asyncio.AbstractEventLoop, Callable[[], object]]] = []
 

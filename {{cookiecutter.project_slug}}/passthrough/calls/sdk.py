@@ -7,6 +7,10 @@ objects are not checked: ``LazyEntity._getter``, and the ``_fields`` of ``Action
 import functools
 import inspect
 from pkgutil import resolve_name
+from typing import Any
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 
 SDK_NAMES = {
     # sessions: each call is made as the caller, to addresses that may have the credentials
@@ -18,7 +22,7 @@ SDK_NAMES = {
     " tls_ca_cert",
     "flyte.remote._client.controlplane:SessionConfig.connect_kwargs": "",
     "flyte.remote._client.controlplane:create_session_config": "endpoint auth_endpoint",
-    # caller: who calls, and in which project and domain
+    # here: who calls, and in which project and domain
     "flyte._initialize:_InitConfig.replace": "",
     "flyte._initialize:_context_init_config.set": "",
     "flyte._initialize:get_init_config": "",
@@ -58,3 +62,49 @@ def is_there(name: str, parameters: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
+
+
+def forwarded_credentials() -> tuple[tuple[str, str], ...]:
+    """Return the headers with which Flyte is called as the caller."""
+    found: tuple[tuple[str, str], ...] = sdk_object(
+        "flyte.remote._auth_metadata:get_auth_metadata"
+    )()
+    return found
+
+
+def callers_credentials() -> tuple[tuple[str, str], ...]:
+    """Return the headers with which to call as the caller.
+
+    Whoever receives them can act as the caller: send them only with TLS, follow no redirect, and
+    never to an address from a request.
+
+    Raises:
+        ConnectError: There are none, so the call would be anonymous.
+    """
+    if credentials := forwarded_credentials():
+        return credentials
+    raise ConnectError(
+        Code.UNAUTHENTICATED,
+        "there are no caller's credentials here: call Flyte while serving a request, not in a"
+        " thread of your own or at start-up",
+    )
+
+
+def initialised() -> Any:
+    """Return the configuration from the last ``flyte.init*`` in this process.
+
+    Raises:
+        flyte.errors.InitializationError: Flyte has not been initialised.
+        RuntimeError: Flyte was initialised before `make_safe`.
+    """
+    config = sdk_object("flyte._initialize:get_init_config")()
+    if not hasattr(config.client.session_config.interceptors[-1], "acts_as_the_caller"):
+        raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
+    return config
+
+
+def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:
+    """Use this configuration for calls to Flyte from here on, in the current context."""
+    if project or domain:
+        config = config.replace(project=project or config.project, domain=domain or config.domain)
+    sdk_object("flyte._initialize:_context_init_config").set(config)

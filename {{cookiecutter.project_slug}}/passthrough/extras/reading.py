@@ -17,8 +17,8 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
-from ..calls.caller import initialised
 from ..calls.request_calls import Turns, request_calls
+from ..calls.sdk import initialised
 from ..limits import limits
 
 NEWEST_FIRST = ("created_at", "desc")

@@ -21,9 +21,9 @@ from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
 
-from ..calls.caller import initialised
 from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import request_calls
+from ..calls.sdk import initialised
 from ..http.stopping import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..calls.caller import forwarded_credentials
 from ..calls.redaction import secrets_in
 from ..calls.request_calls import Turns, request_calls
+from ..calls.sdk import forwarded_credentials
 from ..limits import limits
 from ..settings import Settings
 

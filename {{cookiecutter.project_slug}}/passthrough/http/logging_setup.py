@@ -5,7 +5,7 @@ import logging
 import traceback
 from datetime import UTC, datetime
 
-from ..calls.redaction import redact, shortened
+from ..calls.redaction import redact
 from ..settings import Settings
 
 CONSOLE = logging.StreamHandler()  # standard error
@@ -29,7 +29,9 @@ class LogFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             message += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         if not fields:  # else it is the line for a request, with no texts of others
-            message = shortened(redact(message).rstrip(), self._chars)
+            message, half = redact(message).rstrip(), self._chars // 2 - 2
+            if len(message) > self._chars:
+                message = f"{message[:half]} … {message[-half:]}"
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         if self._is_json:
             line = {"time": time, "level": record.levelname, "logger": record.name}
