@@ -238,7 +238,7 @@ BREAKAGES = {
         " = self.credentials(scope)\n",
         " = self.__dict__.setdefault('kept', self.credentials(scope))\n",
     ),
-    "every cookie": ("passthrough/http/credentials.py", "=settings.cookie_names", "=None"),
+    "every cookie": ("passthrough/http/door.py", "=settings.cookie_names", "=None"),
     "no file in the bundle": ("deployment.py", "page.FILES.paths()", "()"),
 }
 

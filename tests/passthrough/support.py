@@ -14,7 +14,7 @@ from flyte.types import TypeEngine
 from flyteidl2.core.literals_pb2 import Literal
 
 from passthrough.application import App
-from passthrough.http.credentials import passthrough_middleware
+from passthrough.http.door import passthrough_middleware
 from passthrough.settings import Settings, connect, load_settings
 
 TASKS = "tests"

@@ -6,7 +6,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from passthrough.http.credentials import passthrough_middleware
+from passthrough.http.door import passthrough_middleware
 from passthrough.settings import Settings
 
 

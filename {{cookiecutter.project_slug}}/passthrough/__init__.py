@@ -25,7 +25,7 @@ from .application import UVICORN, App
 from .settings import Settings, setting, names, CredentialHeader, Name
 from .settings import load_settings, validated, connect
 from .limits import Limits
-from .http.credentials import passthrough_middleware
+from .http.door import passthrough_middleware
 from .http.logging_setup import LogFormatter
 from .http.docs import PageFiles
 

@@ -22,8 +22,7 @@ from .calls.errors import StartError
 from .calls.make_safe import make_safe
 from .http import docs
 from .http.callers import LargeBodies, OpenRequests
-from .http.credentials import ExceptPublic, is_public
-from .http.door import Door, for_trusted_origins
+from .http.door import Door, ExceptPublic, for_trusted_origins, is_public
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
 from .http.stopping import listen

@@ -17,13 +17,11 @@ from ..calls.sdk import forwarded_credentials
 from ..limits import limits
 from ..settings import Settings
 
-OF_ONE_PERSON = ("authorization", "cookie")
 IS_PART = "passthrough.is_part"
 """The key of ASGI's scope for a request that is a part of another one, which is counted."""
 LARGE = 64 * 1024  # bytes of a body
 AT_ONCE = 2  # large bodies
-TURN_SECONDS = 1.0
-"""After which the next large body is parsed, although Flyte has not answered for this one."""
+TURN_SECONDS = 1.0  # then the next one is parsed, although Flyte has not answered for this one
 ESCAPES, TEXTS = re.compile(rb"\\."), re.compile(rb'"[^"]*"')
 
 
@@ -32,9 +30,8 @@ class OpenRequests:
 
     It stands inside the passthrough middleware, which has chosen the credentials. A request counts
     for each secret in them, so that further cookies make no other caller of a person. Headers that
-    are not ``Authorization`` or ``Cookie`` count only without those: many people may share one.
-
-    A caller is a hash with a key that is new at each start: nobody can find credentials by it.
+    are not ``Authorization`` or ``Cookie`` count only without those: many people may share one. A
+    caller is a hash with a key that is new at each start: nobody can find credentials by it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -49,10 +46,7 @@ class OpenRequests:
         """Serve one ASGI scope."""
         sender = request_calls().sender
         sender.credentials = forwarded_credentials()
-        if not sender.credentials:  # a preflight, which has none
-            await self._app(scope, receive, send)
-            return
-        callers = [*map(self._hash, self._secrets(dict(sender.credentials)))]
+        callers = self._callers(sender.credentials)
         sender.short_hash = max(callers, key=self._open.__getitem__)
         if self._open[sender.short_hash] >= self._most and IS_PART not in scope:
             detail = f"you have {self._most} requests open: wait for one to end"
@@ -63,24 +57,21 @@ class OpenRequests:
         finally:
             self._open -= Counter(callers)  # it keeps no zeros
 
-    def _secrets(self, credentials: dict[str, str]) -> list[str]:
-        own = [(name, credentials[name]) for name in OF_ONE_PERSON if name in credentials]
-        if own and self._cookies_are_chosen:
-            return secrets_in(own) or [repr(own)]
-        return [repr(own or sorted(credentials.items()))]
-
-    def _hash(self, secret: str) -> str:
-        return hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
+    def _callers(self, credentials: tuple[tuple[str, str], ...]) -> list[str]:
+        own = [pair for pair in credentials if pair[0] in ("authorization", "cookie")]
+        counted = secrets_in(own) if self._cookies_are_chosen else []
+        return [
+            hashlib.blake2b(secret.encode(), digest_size=6, key=self._key).hexdigest()
+            for secret in counted or [repr(own or credentials)]
+        ]
 
 
 class LargeBodies:
     """Middleware that counts the values in JSON bodies, and lets in two large ones at a time.
 
-    FastAPI parses a body before it asks Flyte who sent it, and holds it until the endpoint returns.
-    A megabyte of small values takes 20 MB and 50 ms.
-
-    A body is read when the app asks for it, which has then found its route, with the route's own
-    ``max_body_size``. The turn ends with the response, or after a second.
+    FastAPI parses a body before it asks Flyte who sent it: a megabyte of small values takes 20 MB
+    and 50 ms. A body is read when the app asks for it, which has then found its route, with the
+    route's own ``max_body_size``. A turn ends with the response, or after a second.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,10 +1,8 @@
-"""The door: what happens to every request, before anything is known about its caller.
-
-Only preflights of other origins don't get here, if the owner trusts any: see `for_trusted_origins`.
+"""The door: which requests get in, and with which credentials.
 
 A request is refused by the first of these that it meets:
 
-- here, with 431 if its headers are too large, and 403 if a page of another site sent it;
+- `Door`, with 431 if its headers are too large, and 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
 - with 413, Starlette if its body is too large, and ``callers.py`` if that has too many values;
@@ -15,11 +13,13 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
+from starlette._utils import get_route_path  # Starlette's own routing uses it
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -29,24 +29,32 @@ from starlette.websockets import WebSocketClose
 
 from ..calls.request_calls import current_calls
 from ..limits import current_limits, limits
+from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
+from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
-from .credentials import IS_PUBLIC, is_public
 from .exchange import Exchange
 from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-CLIENT_HAS_LEFT = 499  # nginx's status for this; it appears only in the log
 READ = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
 """Headers that pages of trusted origins may read."""
+IS_PUBLIC = "passthrough.is_public"
+"""The key of ASGI's scope for what the door has found out with `is_public`."""
+
+
+def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
+    """Tell whether a request needs no credentials, by its path without the server's prefix.
+
+    ``/page/*`` in ``public`` stands for each path directly below ``/page/``.
+    """
+    path = get_route_path(scope)  # type: ignore[arg-type]
+    return path in public or f"{path.rpartition('/')[0]}/*" in public
 
 
 def for_trusted_origins(settings: Settings) -> list[Middleware]:
-    """Return middleware that answers preflights, and lets trusted pages read what the door answers.
-
-    It stands outside the door: preflights are not logged.
-    """
+    """Return middleware that answers preflights, unlogged, and lets trusted pages read answers."""
     if not settings.trusted_origins:
         return []
     return [
@@ -141,7 +149,7 @@ class Door:
         line: dict[str, Any] = {
             "method": scope.get("method", "WEBSOCKET"),
             "route": route_of(scope),
-            "status": exchange.status or CLIENT_HAS_LEFT,
+            "status": exchange.status or 499,  # nginx's, only in the log: the client has left
             "ms": round(1000 * seconds, 1),
             "flyte_ms": round(1000 * calls.seconds, 1),
             "request_id": calls.request_id,
@@ -149,3 +157,51 @@ class Door:
             "subject": calls.sender.subject or "-",
         }
         logger.info("%s", " ".join(map(str, line.values())), extra={"fields": line})
+
+
+class ExceptPublic:
+    """Middleware that public requests go around; the outermost is the first."""
+
+    def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
+        self._app = self._wrapped = app
+        for kind, args, options in reversed(middleware):
+            self._wrapped = kind(self._wrapped, *args, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        await (self._app if scope.get(IS_PUBLIC) else self._wrapped)(scope, receive, send)
+
+
+def passthrough_middleware(settings: Settings) -> Middleware:
+    """Return the middleware that calls Flyte with each request's own credentials.
+
+    Its refusals are problems. If ``token_header`` is set, Authorization is ignored, even in
+    requests without that header: the client sets Authorization, not the proxy.
+    """
+    extractors: list[HeaderExtractor] = [
+        PassthroughAuth.extract_cookie_header,
+        *map(PassthroughAuth.extract_custom_header, settings.credential_headers),
+        partial(_handed_on, settings.token_header)
+        if settings.token_header
+        else PassthroughAuth.extract_authorization_header,
+    ]
+    if settings.flyte_plaintext:
+        # Everybody is admitted, anonymously: Flyte gets no credentials anyway. This placeholder,
+        # unlike ``required=False``, has requests from other sites' pages refused.
+        extractors.append(lambda _: ("x-flyte-caller", "nobody"))
+    return Middleware(
+        PassthroughAuth,
+        header_extractors=extractors,
+        cookie_names=settings.cookie_names,
+        trusted_origins=settings.trusted_origins,
+        assume_ambient=True,  # a proxy may turn a cookie into another credential
+        refusal_handler=problem_response,
+    )
+
+
+def _handed_on(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
+    """Return the bearer token that a proxy passes on."""
+    # Of two tokens, one does not come from the proxy, and there is no way to tell which. They may
+    # be in one header (RFC 9110 5.3). The line break makes the middleware refuse them.
+    tokens = ",".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
+    return ("authorization", f"Bearer {tokens}") if tokens else None

@@ -142,7 +142,7 @@ def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
     What an endpoint says in an HTTPException is returned, and so is what Flyte says, except about
-    a fault of its own: that goes to the log only. Neither has a credential of the caller.
+    a fault of its own: that goes to the log only.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):

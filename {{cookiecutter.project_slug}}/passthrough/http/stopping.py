@@ -1,7 +1,6 @@
 """Streams and long waits end when the server is asked to stop: SIGTERM, or Ctrl-C.
 
-The server itself waits for them until its timeout, and then cuts them off. The viewer of a stream
-that ends at the signal can reconnect to another replica.
+The server itself waits until its timeout, and then cuts them off. Here viewers can reconnect first.
 """
 
 import asyncio
@@ -21,15 +20,15 @@ cancelled_at_stop = set[anyio.CancelScope]()
 def listen() -> None:
     """Handle the signals, in addition to the server's own handler."""
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    handlers = dict[int, Any]()
 
     def handle(number: int, frame: FrameType | None) -> None:
         for scope in cancelled_at_stop:
             loop.call_soon_threadsafe(scope.cancel)
         handlers[number](number, frame)
 
-    for number, handler in handlers.items():
-        if callable(handler):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handlers[number] = signal.getsignal(number)
+        if callable(handlers[number]):
             with suppress(ValueError):  # in a thread, where no signal stops this server alone
                 signal.signal(number, handle)
