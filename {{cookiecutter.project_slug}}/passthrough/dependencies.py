@@ -37,15 +37,13 @@ ActionName = Annotated[str, Field(min_length=1, max_length=30)]
 
 # Other names than in the query: FastAPI would confuse them with {project} and {domain} in a path.
 async def _project_and_domain(
-    in_project: Annotated[
+    project_: Annotated[
         str | None, Query(alias="project", description="Default: the app's")
     ] = None,
-    in_domain: Annotated[
-        str | None, Query(alias="domain", description="Default: the app's")
-    ] = None,
+    domain_: Annotated[str | None, Query(alias="domain", description="Default: the app's")] = None,
 ) -> None:
-    if in_project or in_domain:
-        act_in(initialised(), in_project, in_domain)
+    if project_ or domain_:
+        act_in(initialised(), project_, domain_)
 
 
 async def find_caller(connection: HTTPConnection) -> Caller:
@@ -72,10 +70,8 @@ async def find_caller(connection: HTTPConnection) -> Caller:
 
 async def _subject(
     connection: HTTPConnection,
-    subject: Annotated[
-        str | None, Query(min_length=1, description="Only what this subject has started.")
-    ] = None,
-    mine: Annotated[bool, Query(description="Only what the caller has started.")] = False,
+    subject: Annotated[str | None, Query(min_length=1, description="Only this subject's.")] = None,
+    mine: Annotated[bool, Query(description="Only the caller's.")] = False,
 ) -> str | None:
     if not mine:
         return subject

@@ -1,7 +1,4 @@
-"""Models of what the SDK returns, for endpoints to return.
-
-Their texts are other people's: never show one as HTML. A text that is cut off says so at its end.
-"""
+"""Models of what the SDK returns. Their texts are other people's: never show one as HTML."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -112,10 +109,7 @@ def answer_of(details: remote.ActionDetails) -> Answer | None:
 
 
 class Condition(BaseModel):
-    """What a run asks people, from the details of its action, and the answer.
-
-    Who answers must have read all of the prompt: show no buttons below one that is cut off.
-    """
+    """What a run asks people, and the answer. Show no buttons below a prompt that is cut off."""
 
     run: TruncatedText
     action: TruncatedText = Field(description="The name of its action")

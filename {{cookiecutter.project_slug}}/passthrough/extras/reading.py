@@ -110,10 +110,7 @@ def attempts_of(details: ActionDetails) -> int:
 
 
 def state_of(details: remote.ActionDetails) -> remote.Action:
-    """Return an action with its state and the number of its attempts.
-
-    Streams, which last for minutes, do without the details: these hold the task's specification.
-    """
+    """Return an action's state and attempts: its details are too large for a long stream."""
     pb2 = details.pb2
     state = remote.Action(Action(id=pb2.id, metadata=pb2.metadata, status=pb2.status))
     state.pb2.status.attempts = attempts_of(pb2)

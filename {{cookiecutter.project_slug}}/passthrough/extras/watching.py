@@ -235,69 +235,55 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     Raises:
         ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
     """
-    first, _, shown = after.partition("-")
-    log, number = _Log(action), int(first)
+    first, _, seen = after.partition("-")
+    state, number, pause = _State(action), int(first), PAUSE_SECONDS
+
+    def has_ended() -> bool:
+        return state.is_done or state.attempts > number
+
     while True:
-        async with aclosing(log.follow(number, shown)) as events:
-            async for event in events:
-                yield event
-        if log.attempts <= number:
-            return
-        number, shown = number + 1, "0"
-        yield _about_attempt("attempt", number, shown)
-
-
-def _about_attempt(event: str, number: int, place: str) -> ServerSentEvent:
-    return ServerSentEvent(event=event, id=f"{number}-{place}", data={"attempt": number})
-
-
-class _Log:
-    """The log of an action, and what it depends on: its attempts, and whether it is running.
-
-    While the action waits for the cluster, its state is watched, and the log is not asked for.
-    """
-
-    def __init__(self, action: remote.Action) -> None:
-        self._action = remote.Action(action.pb2)  # without its details
-        self._note(listed_details(action))
-
-    def _note(self, details: remote.ActionDetails) -> None:
-        self.attempts = max(1, attempts_of(details.pb2))
-        self._is_done = details.done()
-        self._is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
-
-    async def follow(self, number: int, seen: str) -> AsyncGenerator[ServerSentEvent]:
-        """Yield the log of an attempt, after so many messages, until the attempt has ended."""
-
-        def has_ended() -> bool:
-            return self._is_done or self.attempts > number
-
-        pause = PAUSE_SECONDS
         while seen != "gone":
-            await self._until(lambda: self._is_running or has_ended())
-            was_over, place = has_ended(), 0
+            await state.until(lambda: state.is_running or has_ended())
+            was_over = has_ended()
             try:
-                async with aclosing(_texts(self._action, number)) as texts:
-                    async for text in texts:
-                        place += 1
-                        if place % LINES_AT_ONCE == 0:
-                            await asyncio.sleep(0)
-                        if place > int(seen):
-                            seen = str(place)
-                            yield ServerSentEvent(id=f"{number}-{seen}", raw_data=text)
+                async with aclosing(_texts(action, number, int(seen))) as texts:
+                    async for place, text in texts:
+                        seen = str(place)
+                        yield ServerSentEvent(id=f"{number}-{seen}", raw_data=text)
                 break
             except ConnectError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise
             if was_over:
                 seen = "gone"
-                yield _about_attempt("unavailable", number, seen)
+                about = {"attempt": number}
+                yield ServerSentEvent(event="unavailable", id=f"{number}-gone", data=about)
             else:  # the attempt's pod has not begun, or has just gone
-                await self._until(has_ended, pause)
+                await state.until(has_ended, pause)
                 pause = min(3 * pause, MAX_PAUSE_SECONDS)
-        await self._until(has_ended)
+        await state.until(has_ended)
+        if state.attempts <= number:
+            return
+        number, seen, pause = number + 1, "0", PAUSE_SECONDS
+        yield ServerSentEvent(event="attempt", id=f"{number}-0", data={"attempt": number})
 
-    async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+
+class _State:
+    """What the log of an action depends on: its attempts, and whether it is running.
+
+    While the action waits for the cluster, its state is watched, and the log is not asked for.
+    """
+
+    def __init__(self, action: remote.Action) -> None:
+        self._action = action
+        self._note(listed_details(action))
+
+    def _note(self, details: remote.ActionDetails) -> None:
+        self.attempts = max(1, attempts_of(details.pb2))
+        self.is_done = details.done()
+        self.is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
+
+    async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
         """Watch the action until its state meets a condition, or until the time is over."""
         if condition():
             return
@@ -309,14 +295,21 @@ class _Log:
                 async for _ in states:
                     if condition():
                         return
-            self._is_done = True  # nothing more will come
+            self.is_done = True  # nothing more will come
 
 
-async def _texts(action: remote.Action, attempt: int) -> AsyncGenerator[str]:
-    asked = TailLogsRequest(action_id=action.action_id, attempt=attempt)
+async def _texts(
+    action: remote.Action, attempt: int, shown: int
+) -> AsyncGenerator[tuple[int, str]]:
+    """Yield the messages, or parts of long ones, after so many, with their numbers."""
+    place, asked = 0, TailLogsRequest(action_id=action.action_id, attempt=attempt)
     async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
         async for message in messages:
             for line in chain.from_iterable(log.lines for log in message.logs):
                 text = line.message.rstrip("\r\n")
                 for start in range(0, len(text) or 1, PART_CHARS):
-                    yield text[start : start + PART_CHARS]
+                    place += 1
+                    if place % LINES_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                    if place > shown:
+                        yield place, text[start : start + PART_CHARS]
