@@ -1,29 +1,34 @@
-"""What one caller may take: open requests, threads, values in bodies; and its name in the log."""
+"""What one caller may take: requests, threads, values, connections; and its name in the log."""
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import flyte
 import httpx
 import pytest
+import trustme
 from fastapi import APIRouter, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.testclient import TestClient
 from flyte import remote
 
+from app.routers import me, streams
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
-from local_flyte.testing import client_of, serving, wait_until
+from local_flyte.testing import client_of, ended, serving, start, wait_until
 from passthrough.agents import serve_agents
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
 from passthrough.limits import DEFAULTS
 
-from .faulty import connected, head
+from ..nginx import in_front_of
+from .faulty import HOST, Proxy, connected, head
 from .support import build_app
 
 MOST = 5
@@ -251,3 +256,46 @@ def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
         sent = [threads.submit(alice.post, "/mcp", json=message, headers=accept) for _ in "abcd"]
         results = [answer.result().json()["result"] for answer in sent]
     assert [result["content"][0]["text"] for result in results] == ["1"] * 4
+
+
+VIEWERS = 4  # three use up the window of an HTTP/2 connection
+
+
+@pytest.fixture
+def wire(local_flyte: LocalFlyte, tmp_path: Path) -> Iterator[Proxy]:
+    """The way to an nginx before the local Flyte, with HTTP/2, as ingresses have; both trusted."""
+    certificate, trusted, authority = tmp_path / "server.pem", tmp_path / "ca.pem", trustme.CA()
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(certificate)
+    trusted.write_bytes(local_flyte.ca_file.read_bytes() + authority.cert_pem.bytes())
+    with (
+        in_front_of(tmp_path, local_flyte.port, certificate) as port,
+        closing(Proxy(port)) as wire,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SSL_CERT_FILE", str(trusted))
+        wire.listen()
+        yield wire
+
+
+def nothing_flows(wire: Proxy) -> bool:
+    """Tell whether Flyte has sent data, and nothing more for a second: all buffers are full."""
+    before = wire.forwarded
+    time.sleep(1)
+    return 0 < before == wire.forwarded
+
+
+def test_viewers_who_do_not_read_a_log_stop_nobody_else(
+    wire: Proxy, local_flyte: LocalFlyte, received: Callable[[], list[ReceivedCall]]
+) -> None:
+    long_log = ended(start("tests.shout"))  # larger than what HTTP/2 reads ahead
+    flyte = f"dns:///{HOST}:{wire.port}"
+    app = build_app(me.router, streams.router, flyte_endpoint=flyte, flyte_timeout=3.0)
+    with serving(app) as url, client_of(url, "alice") as alice:
+        assert alice.get("/me").is_success  # so that there is a connection to share
+        with ExitStack() as viewers:
+            for _ in range(VIEWERS):
+                viewers.enter_context(connected(url, head(f"/runs/{long_log}/logs"), 65536))
+            wait_until(lambda: [call.method for call in received()].count("TailLogs") == VIEWERS)
+            wait_until(lambda: nothing_flows(wire))
+            assert [alice.get("/me").status_code for _ in range(10)] == [200] * 10
+        wait_until(lambda: local_flyte.open_calls("TailLogs") == 0)

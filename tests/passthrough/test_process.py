@@ -3,8 +3,14 @@
 import json
 import re
 
+import pytest
+import uvicorn
+from template import ROOT
+
+from passthrough import UVICORN
 from passthrough.application import prepare_the_process
 
+from ..baking import PROJECT
 from .support import run_python
 
 COMPARE = """
@@ -65,3 +71,14 @@ def test_the_app_changes_five_things_of_its_process() -> None:
     assert json.loads(run_python(COMPARE).stdout) == [*changed, "loggers", "flyte"]
     listed = re.findall(r"^ +(\d)\. ", prepare_the_process.__doc__ or "", re.MULTILINE)
     assert listed == ["1", "2", "3", "4", "5"]
+
+
+def test_every_way_to_start_the_app_has_the_same_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_environment = {f"UVICORN_{name}".upper(): str(value) for name, value in UVICORN.items()}
+    for name, value in in_environment.items():
+        monkeypatch.setenv(name, value)
+    main = uvicorn.main.make_context("uvicorn", ["app.main:app"])
+    assert {name: main.params[name] for name in UVICORN} == UVICORN
+    ways = {"deployment.py": "**UVICORN", "local_flyte/__main__.py": '{f"UVICORN_{name}".upper():'}
+    for file, use in ways.items():
+        assert use in (ROOT / PROJECT / file).read_text("utf-8")

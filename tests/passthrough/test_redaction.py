@@ -52,11 +52,9 @@ def told(error: ConnectError, method: str = GET_DATA) -> Any:
 @pytest.mark.parametrize(
     ("code", "message", "method", "expected"),
     [
-        (Code.NOT_FOUND, None, GET_DATA, (Code.NOT_FOUND, "")),
         (Code.NOT_FOUND, f"no {TOKEN}", GET_DATA, (Code.NOT_FOUND, "no ***")),
         (Code.ABORTED, LONG, GET_DATA, (Code.ABORTED, LONG[: DEFAULTS.error_chars])),
         (Code.INTERNAL, LIMIT, "Service/GetRunDetails", (Code.INTERNAL, LIMIT)),
-        (Code.UNKNOWN, LIMIT, GET_DATA, (Code.UNKNOWN, LIMIT)),
         (Code.INTERNAL, LIMIT, GET_DATA, (Code.OUT_OF_RANGE, TOLD_LIMIT)),
     ],
 )

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from fastapi import APIRouter, BackgroundTasks, Request, WebSocket, WebSocketDis
 from flyte import remote
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from app.routers import streams
@@ -26,6 +28,7 @@ from .support import build_app
 
 VIEWERS = 20
 LENGTH = (b"content-length", b"2")
+MARK = ContextVar("mark", default="")
 ALICE = {"Authorization": bearer("alice")}
 Received = Callable[[], list[ReceivedCall]]
 
@@ -240,6 +243,31 @@ def test_a_request_ends_with_its_client_also_after_a_slow_upload(
         client.sendall(b"y")
         wait_until(lambda: heard == ["2"])
     wait_until(lambda: heard == ["2", "ended"])
+
+
+def test_a_message_to_a_websocket_has_up_to_64_kib(url: str) -> None:
+    address = f"ws{url[4:]}/conversation"
+    with connect(address, additional_headers=ALICE, proxy=None, open_timeout=60) as websocket:
+        websocket.send("x" * 65_536)
+        assert websocket.recv() == "heard"
+        websocket.send("x" * 65_537)
+        with pytest.raises(ConnectionClosed):
+            websocket.recv()
+        assert websocket.close_code == 1009
+
+
+@router.get("/mark")
+async def mark() -> str:
+    before = MARK.get()
+    MARK.set("left by the request before")
+    return before
+
+
+def test_the_next_request_on_a_connection_finds_nothing_of_the_one_before(url: str) -> None:
+    with connected(url, head("/mark") + head("/mark", "Connection: close")) as pipelined:
+        answers = pipelined.makefile("rb").read()
+    assert answers.count(b'\r\n\r\n""') == 2
+    assert b"left by" not in answers
 
 
 async def waits_for_the_disconnect(scope: Scope, receive: Receive, send: Send) -> None:

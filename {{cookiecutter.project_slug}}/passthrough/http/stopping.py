@@ -1,6 +1,6 @@
 """Streams and long waits end when the server is asked to stop: SIGTERM, or Ctrl-C.
 
-The server itself waits until its timeout, and then cuts them off. Here viewers can reconnect first.
+Without this, the server waits for them until its timeout, and then cuts them off.
 """
 
 import asyncio
