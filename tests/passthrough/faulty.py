@@ -5,10 +5,8 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import trustme
 from anyio.from_thread import start_blocking_portal
 
 from local_flyte.apps import free_port
@@ -72,7 +70,7 @@ def answer_with(body: bytes, kind: str = "application/proto", status: str = "200
 
 
 class Proxy:
-    """An event loop in a thread that forwards connections; requests always reach Flyte."""
+    """An event loop in a thread that forwards connections; requests always reach their port."""
 
     def __init__(self, to_port: int, to_tls: ssl.SSLContext | None = None) -> None:
         self.port = free_port()  # it does not always listen there
@@ -155,20 +153,3 @@ class Proxy:
         for each in both:
             each.transport.abort()
         self._open -= both
-
-
-class FaultyWay(Proxy):
-    """A TLS proxy to the local Flyte."""
-
-    def __init__(self, flyte_port: int, flyte_authority: Path, folder: Path) -> None:
-        super().__init__(flyte_port, ssl.create_default_context(cafile=flyte_authority))
-        self._authority = trustme.CA()
-        self.trusted = folder / "trusted.pem"
-        pem = self._authority.cert_pem.bytes()
-        self.trusted.write_bytes(flyte_authority.read_bytes() + pem)
-
-    def listen_as(self, authority: trustme.CA | None = None) -> None:
-        """Listen with a certificate of this authority, else of the trusted one."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        (authority or self._authority).issue_cert(HOST).configure_cert(context)
-        self.listen(context)
