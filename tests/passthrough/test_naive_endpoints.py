@@ -26,13 +26,10 @@ VIEWERS = "200 200 200 403 401 401"
 RUNNERS = "200 200 403 403 401 401"
 STATUSES: dict[str, tuple[str, Any]] = {
     "GET /whoami": (ALL, None),
-    "GET /projects": (ALL, None),
     f"GET /tasks/{GREET}": (VIEWERS, None),
     f"POST /tasks/{GREET}/run": (RUNNERS, ADA),
     f"POST /tasks/{COUNT}/run": ("502 502 403 403 401 401", {"to": 0}),  # it fails
     f"POST /run-task/flytesnacks/development/{GREET}": (RUNNERS, ADA),
-    "POST /count": (RUNNERS, None),
-    "GET /runs": (VIEWERS, None),
     "GET /runs/{run}": (VIEWERS, None),
     "GET /runs/{run}/first-line": (VIEWERS, None),
     "GET /runs/{run}/io": (VIEWERS, None),
