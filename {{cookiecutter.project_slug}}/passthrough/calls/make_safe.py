@@ -30,8 +30,7 @@ FILES = "it may point to a file of the app itself; pass on the URI and let a tas
 OTHERS = "it may run a value that others stored as code: take the JSON of inputs and outputs"
 REPORT = "redirect the browser to await passthrough.report_address(action)"
 STORAGE = (
-    "upload files with flyte.remote.upload_file.aio(), pass them on by URI, as"
-    " File.from_existing_remote(uri), and let tasks read them"
+    "upload files with flyte.remote.upload_file.aio(), pass on the URI and let tasks read them"
 )
 REFUSED = {
     # These three are what flyte.build, deploy and serve, and flyte.run of a task function, pass.

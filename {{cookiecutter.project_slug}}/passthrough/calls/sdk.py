@@ -66,10 +66,7 @@ def is_there(name: str, parameters: str) -> bool:
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
     """Return the headers with which Flyte is called as the caller."""
-    found: tuple[tuple[str, str], ...] = sdk_object(
-        "flyte.remote._auth_metadata:get_auth_metadata"
-    )()
-    return found
+    return tuple(sdk_object("flyte.remote._auth_metadata:get_auth_metadata")())
 
 
 def callers_credentials() -> tuple[tuple[str, str], ...]:
@@ -94,7 +91,6 @@ def initialised() -> Any:
     """Return the configuration from the last ``flyte.init*`` in this process.
 
     Raises:
-        flyte.errors.InitializationError: Flyte has not been initialised.
         RuntimeError: Flyte was initialised before `make_safe`.
     """
     config = sdk_object("flyte._initialize:get_init_config")()
