@@ -205,7 +205,10 @@ def nobody_else_notices(process: App) -> Iterator[None]:
 
 
 LISTS = b"[" + b"[0]," * (MEGABYTE // 4) + b"[0]]"  # as many values as fit into a body
+BODY = b'{"inputs": {"x": %b}}' % LISTS
 RUN_TASK = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "run_task",'
+RUN_TASK += b'"arguments": {"name": "t", "body": {"inputs": {"x": %b]}}}}}' % LISTS[:200_000]
+NOBODY = {"Authorization": "Bearer invented"}
 JSON = {"Content-Type": "application/json"}
 AGENT = {"Accept": "application/json", "MCP-Protocol-Version": "2025-06-18"}
 
@@ -223,14 +226,10 @@ class Kind:
 
 RUNNING, ENDED = ACTION_PHASE_RUNNING, ACTION_PHASE_SUCCEEDED
 LARGEST = 200_000  # parts: 2.4 MB
-BODY = b'{"inputs": {"x": %b}}' % LISTS
-NOBODY = {"Authorization": "Bearer invented"}
-ARGUMENTS = b'{"name": "t", "body": {"inputs": {"x": %b]}}}' % LISTS[:200_000]
-AGENTS = b'%b "arguments": %b}}' % (RUN_TASK, ARGUMENTS)
 KINDS = {
     "a body": Kind("/tasks/t/runs", {404, 413, 422}, content=BODY),
     "a body of nobody": Kind("/tasks/t/runs", {401, 413, 422}, content=BODY, headers=NOBODY),
-    "a message of an agent": Kind("/mcp", {200}, content=AGENTS, headers=AGENT),
+    "a message of an agent": Kind("/mcp", {200}, content=RUN_TASK, headers=AGENT),
     "inputs and outputs": Kind("/runs/large/io", {200}, lambda: run(ENDED) | data()),
     "a run": Kind("/runs/large", {200}, lambda: run(RUNNING, LARGEST)),
     "events": Kind("/runs/large/events", {200}, lambda: run(RUNNING, LARGEST)),
