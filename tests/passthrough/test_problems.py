@@ -204,7 +204,8 @@ async def sent_by(
         sent.append(message)
 
     scope: dict[str, Any] = {"type": kind, "method": "GET", "path": "/", "headers": []}
-    await Door(app, Settings(access_log=False), set())(scope, receive, send)
+    settings = Settings().model_copy(update={"access_log": False})
+    await Door(app, settings, set())(scope, receive, send)
     return sent
 
 

@@ -132,9 +132,10 @@ FORGED = "2026-01-01T00:00:00.000+00:00 ERROR app: all is lost"
 def test_a_record_is_short_and_no_text_in_it_looks_like_another(
     form: Any, message: str, shown: str
 ) -> None:
+    settings = Settings().model_copy(update={"log_format": form})
     record = logging.makeLogRecord({"name": "flyte", "levelname": "ERROR", "msg": message})
     with remote.auth_metadata(("authorization", f"Bearer {TOKEN}")):
-        line = LogFormatter(Settings(log_format=form)).format(record)
+        line = LogFormatter(settings).format(record)
     if form == "text":
         assert line.partition(" ")[2] == shown.replace(r"\n", "\n", 1)
     else:

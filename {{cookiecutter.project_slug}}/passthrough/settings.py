@@ -73,9 +73,7 @@ def setting(*variables: str, **kwargs: Any) -> Any:
 class Settings(BaseModel):
     """The app's settings. Where one has several names, the later ones are injected by Flyte."""
 
-    model_config = ConfigDict(
-        frozen=True, validate_by_name=True, validate_default=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, validate_default=True, hide_input_in_errors=True)
 
     limits: ClassVar[Limits] = Limits()
     """To change some in ``app/settings.py``: ``limits = Limits(answer_bytes=10_000_000)``."""
