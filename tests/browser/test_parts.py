@@ -184,9 +184,7 @@ def test_a_name_is_told_apart_from_the_same_name_of_somebody_else(page: Page) ->
     assert [name.get_attribute("title") for name in names.all()] == [who for who, *_ in PEOPLE]
 
 
-def test_the_second_page_of_the_recipe_has_its_frame_and_shows_who_its_visitor_is(
-    page: Page,
-) -> None:
+def test_the_recipes_second_page_has_its_frame_and_names_its_visitor(page: Page) -> None:
     page = page.context.new_page()
     (recipe,) = (recipe for recipe in RECIPES if recipe.title == "A second page")
     types = TYPES | {".html": "text/html", ".py": "text/plain"}

@@ -103,9 +103,7 @@ def test_a_list_of_runs_asks_at_most_15_times_a_minute(
     expect(page.get_by_role("listitem").filter(has_text=name)).to_contain_text("Running")
 
 
-def test_a_run_is_aborted_after_confirmation_by_those_who_may_and_asks_nothing_more(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_a_run_is_aborted_by_those_who_may_and_confirm(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="x")
     victor = visit("victor", f"runs/{name}")
     victor.get_by_role("button", name="Abort").click()
@@ -131,9 +129,7 @@ def test_a_run_is_aborted_after_confirmation_by_those_who_may_and_asks_nothing_m
     expect(refusal).to_have_count(0)  # the run has ended
 
 
-def test_bob_answers_what_alices_run_asks_and_alice_sees_that_it_was_bob(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_bob_answers_alices_run_and_she_sees_that(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "publish", text="the news")
     alice = visit("alice", f"runs/{name}")
     asked = alice.get_by_role("region", name="Questions")
@@ -316,9 +312,7 @@ setInterval(() => {
 
 
 @pytest.mark.weekly
-def test_a_run_of_5000_failed_actions_leaves_memory_and_time_for_other_things(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_a_run_of_5000_actions_leaves_memory_and_time(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="Ada")
     page = visit("alice")
     page.add_init_script(MANY_ACTIONS)

@@ -15,9 +15,7 @@ from ..served import SECRET, TASKS, App, serving_app
 from .visiting import Visit, finished, go, look_again, started
 
 
-def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(
-    visit: Visit, app: App
-) -> None:
+def test_a_task_is_run_with_the_keyboard_alone(visit: Visit, app: App) -> None:
     page = visit("alice")
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
@@ -55,9 +53,7 @@ def test_alice_runs_greet_with_the_keyboard_alone_and_reads_its_output(
     assert complaints == []  # such as about a report that does not exist
 
 
-def test_running_again_fills_in_the_inputs_and_sends_only_what_was_edited(
-    visit: Visit, api: httpx.Client
-) -> None:
+def test_running_again_sends_only_what_was_edited(visit: Visit, api: httpx.Client) -> None:
     name = started(api, "greet", name="two\r\nlines", excited=True)
     page = visit("alice", f"runs/{name}")
     edits: dict[str, dict[str, str]] = {"Hello, two\r\nlines!": {}, "Hello, Ada!": {"name": "Ada"}}
@@ -124,9 +120,7 @@ def test_who_signs_in_goes_on_with_what_they_typed(visit: Visit, app: App) -> No
     expect(page.get_by_role("region", name="Outputs")).to_contain_text("Hello, Ada.")
 
 
-def test_a_form_takes_every_kind_of_input_and_shows_what_is_refused_at_its_field(
-    visit: Visit,
-) -> None:
+def test_a_form_takes_every_input_and_shows_what_is_refused_at_its_field(visit: Visit) -> None:
     page = visit("alice", f"tasks/{TASKS}.survey")
     page.get_by_role("button", name="Run").click()
     expect(page.locator("[aria-invalid]").first).to_be_focused()  # nothing was given
@@ -171,9 +165,7 @@ def test_a_form_takes_every_kind_of_input_and_shows_what_is_refused_at_its_field
     expect(outputs).to_contain_text(" -0.0")
 
 
-def test_a_task_with_a_slash_in_its_name_is_opened_and_run_under_a_proxys_path_prefix(
-    visit: Visit, app: App
-) -> None:
+def test_a_slash_in_a_name_and_a_path_prefix_are_no_obstacle(visit: Visit, app: App) -> None:
     page = visit(None)
     prefix = "http://proxy.example/some/path"
     odd, real = "odd/name.greet", f"{TASKS}.greet"
@@ -261,9 +253,7 @@ def drop(page: Page, file: Path, target: str) -> None:
         devtools.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
 
 
-def test_a_file_of_20_mb_is_chosen_or_dropped_and_its_task_counts_the_lines(
-    files: Page, tmp_path: Path
-) -> None:
+def test_a_file_of_20_mb_is_chosen_or_dropped_and_counted(files: Page, tmp_path: Path) -> None:
     text = files.get_by_label("text URI, required")
     choose(files, tmp_path / "odd.json", b"[" + b"1e400," * 20_000)  # is not read as JSON
     expect(text).to_have_value(re.compile("/odd.json$"))

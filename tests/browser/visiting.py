@@ -17,10 +17,7 @@ MARKUP = (
 
 
 Visit = Callable[..., Page]
-"""Opens a window as a person or, for None, anonymously, and a view of the page if it is given.
-
-Any error in the window fails the test. Options are those of a browser context.
-"""
+"""Opens a window, as a person or anonymously, and a view; an error in it fails the test."""
 
 
 def go(page: Page, view: str = "") -> None:
@@ -35,10 +32,7 @@ def look_again(page: Page) -> None:
 
 
 def send_actions(page: Page, *actions: dict[str, Any], ends: str = "") -> None:
-    """Let the page get these actions instead of a run's own; the first one is the root.
-
-    ``ends`` is the event after them: the app tells a problem by one.
-    """
+    """Let the page get these actions, the root first, and a last event instead of a run's own."""
     default = dict.fromkeys(("group", "started_at", "ended_at", "error", "condition"))
     default |= {"type": "task", "phase": "succeeded", "attempts": 1, "cached": False}
     default |= {"phases": [], "events": [], "has_report": False}

@@ -28,15 +28,9 @@ from flyteidl2.project.project_service_connect import ProjectServiceClientSync
 from flyteidl2.task.common_pb2 import Inputs, NamedLiteral
 from flyteidl2.task.task_definition_pb2 import TaskIdentifier
 from flyteidl2.task.task_service_connect import TaskServiceClientSync
+from flyteidl2.workflow import run_definition_pb2 as shown
 from flyteidl2.workflow import run_service_pb2 as runs
-from flyteidl2.workflow.run_definition_pb2 import (
-    Action,
-    ActionAttempt,
-    ActionDetails,
-    EnrichedAction,
-    PhaseTransition,
-    RunDetails,
-)
+from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 from flyteidl2.workflow.run_service_connect import RunServiceClientSync
 from google.protobuf.message import Message
 from pyqwest import SyncClient, SyncHTTPTransport
@@ -170,7 +164,7 @@ class Person:
     def abort(self, run: RunIdentifier, reason: str = "") -> None:
         self.runs.abort_run(runs.AbortRunRequest(run_id=run, reason=reason))
 
-    def details(self, run: RunIdentifier) -> RunDetails:
+    def details(self, run: RunIdentifier) -> shown.RunDetails:
         return self.runs.get_run_details(runs.GetRunDetailsRequest(run_id=run)).details
 
     def action(self, run: RunIdentifier, name: str = "a0") -> ActionDetails:
@@ -193,11 +187,9 @@ class Person:
         self, *filters: Filter, paused_actions_only: bool = False, **page: Any
     ) -> tuple[list[Action], str]:
         """Return the first actions of a page of runs, and the token of the next page."""
-        request = runs.ListRunsRequest(
-            project_id=self.flyte.scope,
-            request=ListRequest(filters=filters, **page),
-            paused_actions_only=paused_actions_only,
-        )
+        asked = ListRequest(filters=filters, **page)
+        request = runs.ListRunsRequest(project_id=self.flyte.scope, request=asked)
+        request.paused_actions_only = paused_actions_only
         answer = self.runs.list_runs(request)
         return [run.action for run in answer.runs], answer.token
 
@@ -206,9 +198,9 @@ class Person:
         request = runs.WatchActionDetailsRequest(action_id=action)
         return (answer.details for answer in self.runs.watch_action_details(request))
 
-    def watch_all(self, run: RunIdentifier) -> Iterator[dict[str, EnrichedAction]]:
+    def watch_all(self, run: RunIdentifier) -> Iterator[dict[str, shown.EnrichedAction]]:
         """Yield the known actions of a run by their names, after each message."""
-        known: dict[str, EnrichedAction] = {}
+        known: dict[str, shown.EnrichedAction] = {}
         for answer in self.runs.watch_actions(runs.WatchActionsRequest(run_id=run)):
             known |= {enriched.action.id.name: enriched for enriched in answer.enriched_actions}
             yield known
@@ -224,7 +216,7 @@ class Person:
         return "".join(line.message for log in logs for line in log.lines)
 
 
-def phase_of(known: Action | ActionDetails | ActionAttempt | PhaseTransition) -> str:
+def phase_of(known: Action | ActionDetails | shown.ActionAttempt | shown.PhaseTransition) -> str:
     phase = known.status.phase if isinstance(known, Action | ActionDetails) else known.phase
     return ActionPhase.Name(phase).removeprefix("ACTION_PHASE_")
 

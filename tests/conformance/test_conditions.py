@@ -73,9 +73,7 @@ def test_a_condition_is_a_paused_action_of_a_run_that_goes_on(flyte: Flyte, alic
     assert alice.list_runs(where("run_name", run.name), where("phase", PAUSED)) == ([], "")
 
 
-def test_an_answer_has_who_gave_it_where_flyte_knows_people(
-    flyte: Flyte, alice: Person, bob: Person
-) -> None:
+def test_an_answer_has_who_gave_it(flyte: Flyte, alice: Person, bob: Person) -> None:
     run = ask(alice)
     name = asked(alice, run)
     answer(bob, run, name, bool_value=True)
@@ -93,9 +91,7 @@ def test_an_answer_has_who_gave_it_where_flyte_knows_people(
     assert not waits(alice, run)
 
 
-def test_an_answer_may_be_given_again_but_no_other_one_even_before_it_is_recorded(
-    alice: Person,
-) -> None:
+def test_an_answer_may_be_given_again_but_no_other_one(alice: Person) -> None:
     run = ask(alice)
     name = asked(alice, run)
     answer(alice, run, name, bool_value=False)
@@ -108,9 +104,7 @@ def test_an_answer_may_be_given_again_but_no_other_one_even_before_it_is_recorde
     assert code_of(answer, alice, run, name, bool_value=True) == "failed_precondition"
 
 
-def test_only_conditions_that_exist_can_be_answered_and_with_their_type(
-    alice: Person, unique: str
-) -> None:
+def test_an_answer_needs_a_condition_and_its_type(alice: Person, unique: str) -> None:
     run = ask(alice, "float")
     name = asked(alice, run)
     assert code_of(answer, alice, run, "a0", bool_value=True) == "failed_precondition"
@@ -122,9 +116,7 @@ def test_only_conditions_that_exist_can_be_answered_and_with_their_type(
     alice.until("SUCCEEDED", run)
 
 
-def test_a_condition_that_nobody_answers_in_time_is_timed_out_and_its_task_is_told(
-    alice: Person,
-) -> None:
+def test_a_condition_may_time_out_and_its_task_is_told(alice: Person) -> None:
     run = ask(alice, seconds=1)
     name = asked(alice, run, "TIMED_OUT")
     action = alice.action(run, name)

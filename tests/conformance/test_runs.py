@@ -93,9 +93,7 @@ def test_an_abort_has_its_reason_but_not_who_did_it(alice: Person) -> None:
     assert (phase_of(last), phase_of(last.attempts[0])) == ("ABORTED", "ABORTED")
 
 
-def test_an_abort_after_the_end_hides_the_outputs_and_deletes_the_log(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_an_abort_after_the_end_hides_outputs_and_log(flyte: Flyte, alice: Person) -> None:
     run = alice.start("succeeds", x=1)
     alice.until("SUCCEEDED", run)
     assert "hello" in alice.log(run)
@@ -200,9 +198,7 @@ def test_everybody_sees_and_aborts_every_run_but_a_viewer_can_only_see(
 # Runs with children
 
 
-def test_a_list_of_actions_has_parents_and_groups_and_a_watch_also_tasks(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_a_list_of_actions_has_parents_a_watch_also_tasks(flyte: Flyte, alice: Person) -> None:
     run = alice.start("family", x=1)
     alice.until("SUCCEEDED", run)
     root, child = alice.actions(run)
@@ -265,9 +261,7 @@ def test_a_report_has_a_signed_address_for_everybody_who_may_see_the_run(
         assert code_of(link, request.getfixturevalue("carol")) == "permission_denied"
 
 
-def test_recovering_a_run_takes_over_what_has_succeeded_only_on_union(
-    flyte: Flyte, alice: Person
-) -> None:
+def test_recovering_takes_over_what_succeeded_on_union(flyte: Flyte, alice: Person) -> None:
     run = alice.start("family", x=0)
     alice.until("FAILED", run)
     child = alice.actions(run)[1].id.name

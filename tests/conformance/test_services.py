@@ -164,9 +164,7 @@ def test_one_phase_is_a_filter_with_equal_and_several_with_value_in(alice: Perso
     alice.list_runs(where("phase", "10"))
 
 
-def test_a_run_that_does_not_exist_is_not_found_and_has_no_actions(
-    flyte: Flyte, alice: Person, unique: str
-) -> None:
+def test_a_run_that_does_not_exist_is_not_found(flyte: Flyte, alice: Person, unique: str) -> None:
     run = flyte.run(unique)
     for ask in (alice.details, alice.abort, alice.action, alice.values, alice.log):
         assert code_of(ask, run) == "not_found"

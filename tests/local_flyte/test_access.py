@@ -49,9 +49,7 @@ def test_credentials_are_new_at_each_start() -> None:
     assert len(SECRETS | {again.token, again.cookie, again.api_key}) == 3 * (len(PEOPLE) + 1)
 
 
-def test_credentials_are_in_no_repr_and_in_files_that_only_their_owner_can_read(
-    local_flyte: LocalFlyte,
-) -> None:
+def test_credentials_are_in_no_repr_and_in_private_files(local_flyte: LocalFlyte) -> None:
     config, token = local_flyte.config_file("bob"), local_flyte.home / "bob.token"
     assert BOB.token not in config.read_text()  # from where it would get on a command line
     assert token.read_text().strip() == BOB.token

@@ -10,9 +10,7 @@ from ..conformance.client import Flyte, Person, phase_of
 
 
 @pytest.mark.slow
-def test_runs_that_wait_for_answers_do_not_keep_others_from_starting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_runs_that_wait_keep_no_others_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # so two runs are executed at a time
     with LocalFlyte() as local:
         flyte = Flyte(local.config_file(), "union", {}, {"HOME": str(local.home)})

@@ -114,9 +114,7 @@ def test_only_printed_links_are_followed(browser: httpx.Client) -> None:
         assert "alice" not in response.text
 
 
-def test_the_first_link_leads_to_a_choice_of_people_as_does_being_signed_in(
-    browser: httpx.Client,
-) -> None:
+def test_the_first_link_and_being_signed_in_lead_to_a_choice(browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"secret": SECRET})
     assert page.status_code == 200
     assert "set-cookie" not in page.headers  # nobody is chosen
