@@ -120,13 +120,12 @@ def _refuse_to_block(call: Any) -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    name, begin = call.__qualname__, "async for … in"
     if isinstance(call, Coroutine):
         call.close()
-        begin = "await"
+    name = call.__qualname__
     raise NotForManyCallersError(
-        f"{name} blocks, and in an `async def` it would block every caller: write `{begin}"
-        f" ….{name.rpartition('.')[2]}.aio(…)`, or make the endpoint a plain `def`"
+        f"{name} blocks, and in an `async def` it would block every caller: call `{name}.aio(…)`"
+        " with `await` or `async for`, or make the endpoint a plain `def`"
     )
 
 
