@@ -38,8 +38,7 @@ from .problems import problem_for, problem_response, route_of
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-READ = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
-"""Headers that pages of trusted origins may read."""
+EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
 IS_PUBLIC = "passthrough.is_public"
 """The key of ASGI's scope for what the door has found out with `is_public`."""
 
@@ -64,7 +63,7 @@ def for_trusted_origins(settings: Settings) -> list[Middleware]:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=READ,
+            expose_headers=EXPOSED,
         )
     ]
 
