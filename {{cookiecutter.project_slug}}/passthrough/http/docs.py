@@ -1,7 +1,4 @@
-"""What is served from files, or made once: the probe, the documentation, and the files of a page.
-
-The files of Swagger UI are those in the package ``fastapi-offline``; none of its code runs.
-"""
+"""What is served from files, or made once: the probe, the documentation, and a page's files."""
 
 import functools
 import json
@@ -27,7 +24,7 @@ POLICY = HEADERS["content-security-policy"]
 PAGE_POLICY = f"{POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 
 router = APIRouter()
-files = StaticFiles(packages=[("fastapi_offline", "static")])
+files = StaticFiles(packages=[("fastapi_offline", "static")])  # none of its code runs
 
 
 @router.get("/health", summary="Is the app alive?", tags=["health"])
@@ -39,8 +36,8 @@ async def health() -> dict[str, str]:
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Serve the OpenAPI document."""
-    document = _document(request.app, request.scope.get("root_path", ""))
-    return Response(document, media_type="application/json")
+    root_path = request.scope.get("root_path", "")
+    return Response(_document(request.app, root_path), media_type="application/json")
 
 
 # Made once: anybody can ask for it, and 30 ms for each request would block everybody.
@@ -65,9 +62,9 @@ async def docs(request: Request) -> Response:
     )
     (script,) = re.findall(rb"<script>(.*?)</script>", page.body, re.DOTALL)
     digest = b64encode(sha256(script).digest()).decode()
-    page.headers["Content-Security-Policy"] = POLICY.replace(
-        "script-src", f"script-src 'sha256-{digest}'"
-    ).replace("style-src", "style-src 'unsafe-inline'")
+    policy = POLICY.replace("script-src", f"script-src 'sha256-{digest}'")
+    policy = policy.replace("style-src", "style-src 'unsafe-inline'")
+    page.headers["Content-Security-Policy"] = policy
     return page
 
 

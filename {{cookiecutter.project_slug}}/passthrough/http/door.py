@@ -93,7 +93,7 @@ class Door:
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
         exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
-        token = current_calls.set(exchange.calls)
+        current_calls.set(exchange.calls)
         try:
             with suppress(ClientDisconnect):
                 if error := self._refusal(scope, sent) or await exchange.run(self.app):
@@ -101,7 +101,6 @@ class Door:
                 elif exchange.is_event_stream:
                     await exchange.end_events()
         finally:
-            current_calls.reset(token)
             if self.settings.access_log:
                 self._log(scope, exchange, time.perf_counter() - began)
 

@@ -60,6 +60,6 @@ def set_up_logging(settings: Settings) -> None:
     for ours in map(logging.getLogger, ("app", "passthrough")):
         ours.setLevel(ours.level or settings.log_level)
     logging.getLogger("app.access").setLevel(logging.INFO)
-    for other in map(logging.getLogger, ("uvicorn", "flyte")):  # which have handlers of their own
-        other.handlers.clear()
+    for other in map(logging.getLogger, ("uvicorn", "flyte")):
+        other.handlers.clear()  # their own
         other.propagate = True
