@@ -32,5 +32,4 @@ class MessageTooLargeError(TooLargeError):
     """One message is too large by itself, so a part of it may be asked for."""
 
 
-FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)
-"""The exceptions of a failed call to Flyte."""
+FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)  # of a failed call

@@ -19,8 +19,6 @@ MOST_SECRETS = 100  # only invented credentials have more, and looking for each 
 MIN_SECRET_CHARS = 8  # shorter ones are words of other texts, too, and no credentials
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
-EXCEEDED = re.compile(r"limit exceeded\. [\d.]+mb > \d+mb")
-"""Flyte's error (``ErrExceedsLimit``) if inputs or outputs are too large to be returned."""
 
 
 def redact(text: str) -> str:
@@ -76,7 +74,7 @@ def _cancel_again(cause: asyncio.CancelledError) -> NoReturn:
 
 def _safe(error: ConnectError, method: str) -> ConnectError:
     safe, text = error, redact(str(error.message or ""))[: limits().error_chars]  # may be a null
-    if error.code is Code.INTERNAL and method.endswith("/GetActionData") and EXCEEDED.search(text):
+    if method.endswith("/GetActionData") and "limit exceeded." in text:  # ErrExceedsLimit
         safe = TooLargeError("Flyte returns inputs and outputs of at most 2 MiB")
     elif isinstance(error.__cause__, DecodeError):
         safe = ConnectError(Code.INTERNAL, "the answer cannot be read")

@@ -160,8 +160,7 @@ class Received:
         # A stream that is left while its endpoint is at a `yield` is in a cycle of anyio's, with
         # the message that it was reading.
         if self._has_had_a_turn:
-            with suppress(RuntimeError):  # there is no loop here
-                asyncio.get_running_loop().call_later(1.0, gc.collect)
+            asyncio.get_running_loop().call_later(1.0, gc.collect)
 
 
 class RequestCalls:
