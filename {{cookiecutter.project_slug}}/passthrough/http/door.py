@@ -36,7 +36,6 @@ from .exchange import Exchange
 from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
-
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
 IS_PUBLIC = "passthrough.is_public"
@@ -110,8 +109,7 @@ class Door:
         if size > limits().header_bytes:
             return HTTPException(431, "the headers of the request are too large")
         is_own = sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
-        what = (sent.get(b"sec-fetch-mode"), sent.get(b"sec-fetch-dest"))
-        is_link = what == (b"navigate", b"document")
+        is_link = sent.get(b"sec-fetch-dest") == b"document"
         is_trusted = sent.get(b"origin", b"").decode("latin-1") in self.settings.trusted_origins
         if scope[IS_PUBLIC] or is_own or is_link or is_trusted:
             return None

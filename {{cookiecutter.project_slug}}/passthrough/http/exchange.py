@@ -43,8 +43,7 @@ ENDED = (
     anyio.BrokenResourceError,
 )
 """What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
-EXPECTED = (HTTPException, *FLYTE_ERRORS)
-"""What it may raise otherwise; all else is a bug."""
+EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
 
 
 class Client:
