@@ -16,7 +16,7 @@ from flyte import remote
 from ..limits import limits
 from .errors import MessageTooLargeError, TooLargeError
 
-CALLS = 2  # to Flyte, each as slow as it may be, for which a request has time
+CALLS = 2  # a response may take as long to begin as so many calls to Flyte
 LARGE_BYTES = 256 * 1024  # of a message
 
 
