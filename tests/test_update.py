@@ -14,8 +14,6 @@ from .baking import PROJECT, Baker, edit, files_in
 from .baking import run as run_in
 from .walkthrough import code_block, commit, path_with_tools
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="on Windows, projects are updated in WSL")
-
 ANSWERS = {
     "project_slug": "our-app",
     "description": 'It\'s "ours" \\o/ 🚀 {one brace}',

@@ -45,7 +45,6 @@ FINDINGS = {
         test_optional_credentials_are_checked_where_there_are_some
         test_an_owners_handler_answers_every_refusal
         test_an_owners_handler_denies_websockets_where_the_server_can
-        test_an_owners_handler_that_raises_does_not_admit_the_request
         test_credentials_are_those_that_a_request_would_be_served_with""",
     "a cache may serve the answer to a cookie to somebody else": """
         test_answers_to_cookies_vary_on_cookie
