@@ -37,12 +37,14 @@ class SignIn:
     async def metadata(self, request: Request) -> JSONResponse:
         """Answer a request for the document (RFC 9728 2)."""
         self._document = self._document or await self._ask_flyte()
+        if not any(self._document["authorization_servers"]):
+            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return JSONResponse({"resource": self.address(request, PATH), **self._document})
 
     async def _ask_flyte(self) -> dict[str, list[str]]:
         """Ask Flyte, which answers this without credentials."""
         service = AuthMetadataServiceClient(**initialised().client.session_config.connect_kwargs())
-        issuer, scopes = self._settings.oauth_issuer, list[str]()
+        issuer, scopes = self._settings.oauth_issuer or "", list[str]()
         try:
             metadata = await service.get_o_auth2_metadata(pb.GetOAuth2MetadataRequest())
             issuer = issuer or metadata.issuer
@@ -52,6 +54,4 @@ class SignIn:
             # So says the open-source Flyte, if nobody has told it where to sign in.
             if error.code is not Code.UNIMPLEMENTED:
                 raise
-        if not issuer:
-            raise HTTPException(404, "Flyte does not say where to sign in: see OAUTH_ISSUER")
         return {"authorization_servers": [issuer], "scopes_supported": scopes}

@@ -4,11 +4,14 @@ import json
 import logging
 import traceback
 from datetime import UTC, datetime
+from pathlib import PurePath
 
 from ..calls.redaction import redact
 from ..settings import Settings
 
 CONSOLE = logging.StreamHandler()  # standard error
+FRAMEWORK = {"anyio", "fastapi", "passthrough", "starlette", "uvicorn"}
+logger = logging.getLogger(__name__)
 
 
 class LogFormatter(logging.Formatter):
@@ -27,7 +30,7 @@ class LogFormatter(logging.Formatter):
         """Return the text of a record."""
         message, fields = record.getMessage(), getattr(record, "fields", None)
         if record.exc_info and record.exc_info[1]:
-            message += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+            message += "\n" + traceback_of(record.exc_info[1])
         if not fields:  # else it is the line for a request, with no texts of others
             message, half = redact(message).rstrip(), self._chars // 2 - 2
             if len(message) > self._chars:
@@ -44,6 +47,16 @@ def _printable(text: str) -> str:
     if text.isprintable():  # as nearly all are, and this is fast
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return a traceback that begins at the endpoint, or with ``LOG_LEVEL=DEBUG`` at the server."""
+    frame = error.__traceback__
+    while frame and frame.tb_next and not logger.isEnabledFor(logging.DEBUG):
+        if FRAMEWORK.isdisjoint(PurePath(frame.tb_frame.f_code.co_filename).parts):
+            break
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame))
 
 
 def set_up_logging(settings: Settings) -> None:

@@ -7,7 +7,6 @@ says that there was no time left (`Deadline`). For 413, 422, 429 and 431 see ``d
 
 import json
 import logging
-import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses
@@ -34,6 +33,7 @@ from ..calls.request_calls import request_calls
 from ..limits import limits
 from ..settings import SETTINGS
 from ..values import InvalidInputs
+from .logging_setup import traceback_of
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
             what += f" from {method}"
             break
     if problem.status == 500:
-        text = "\n" + "".join(traceback.format_exception(error))
+        text = "\n" + traceback_of(error)
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
     logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
