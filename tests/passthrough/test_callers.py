@@ -23,9 +23,11 @@ from app.routers import me, streams
 from local_flyte import PEOPLE, LocalFlyte, ReceivedCall
 from local_flyte.testing import client_of, ended, serving, start, wait_until
 from passthrough.agents import serve_agents
+from passthrough.calls import json_values
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
 from passthrough.limits import DEFAULTS
+from passthrough.values import to_literals
 
 from ..nginx import in_front_of
 from .faulty import HOST, Proxy, connected, head
@@ -90,6 +92,12 @@ async def run_same(inputs: Inputs) -> dict[str, Any]:
     run = await flyte.run.aio(task, **inputs)
     await run.abort.aio()  # the SDK takes 10 s to read 100,000 numbers in a task
     return dict(await run.inputs.aio())
+
+
+@router.post("/same-in-thread")
+def run_same_in_thread(inputs: Inputs) -> str:
+    task = remote.Task.get("tests.same", auto_version="latest")
+    return str(flyte.run(task, **inputs).name)
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +195,25 @@ def test_the_hash_in_the_log_is_of_the_credentials_and_another_one_after_a_resta
 def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) -> None:
     inputs = {"values": [*range(100_000)]}
     assert alice.post("/same", json=inputs).json() == inputs
+
+
+def test_a_threads_large_inputs_do_not_wait_for_those_of_coroutines(
+    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(*given: Any) -> Any:
+        literals = to_literals(*given)  # raises an error if that is too much for the event loop
+        held_thread()
+        return literals
+
+    monkeypatch.setattr(json_values, "to_literals", held)
+    with ThreadPoolExecutor(3) as threads, ExitStack() as at_the_end:
+        at_the_end.callback(go_on.set)
+        answers = []
+        for path in ("/same", "/same", "/same-in-thread"):
+            answers.append(threads.submit(alice.post, path, json={"values": [1] * 5_000}))
+            assert entered.acquire(timeout=60)
+        go_on.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 3
 
 
 def test_too_many_values_are_refused_before_flyte_is_asked(

@@ -1,5 +1,6 @@
 """Lists with entries that are too large: one person's entries hide nothing from others."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +12,9 @@ from flyte import remote
 from flyteidl2.project import project_service_connect
 from flyteidl2.project import project_service_pb2 as pb
 
-from app.routers import conditions, me, runs
+from app.routers import conditions, me, runs, streams
 from local_flyte import LocalFlyte, ReceivedCall
-from local_flyte.testing import acting_as, client_of, serving, start, wait_until
+from local_flyte.testing import acting_as, client_of, ended, events, serving, start, wait_until
 from passthrough.limits import Limits
 from passthrough.settings import Settings
 
@@ -23,7 +24,7 @@ LIMITS = Limits(answer_bytes=100_000, request_bytes=150_000)
 LARGE = "x" * 110_000
 
 router = APIRouter()
-for module in (conditions, me, runs):
+for module in (conditions, me, runs, streams):
     router.include_router(module.router)
 
 
@@ -63,7 +64,7 @@ def test_what_is_too_large_only_together_is_refused_and_fewer_are_shown(bob: htt
     large = [run("x" * 60_000) for _ in range(4)]
     answers = [bob.get("/runs", params={"limit": limit}) for limit in (4, 2)]
     assert str(LIMITS.request_bytes) in answers[0].json()["detail"]
-    assert {each["name"] for each in answers[1].json()} == {*large[2:]}
+    assert len({each["name"] for each in answers[1].json()} & {*large}) == 2
 
 
 class Projects(project_service_connect.ProjectService):
@@ -99,3 +100,17 @@ def test_a_condition_that_is_too_large_hides_no_other(
         answer = bob.get(path)
         assert {each["prompt"] for each in answer.json()} == {"a?", "c?"}, path
         assert int(answer.headers["x-left-out"]) >= 1
+
+
+def test_details_too_large_together_are_refused_in_a_list_and_come_in_turn_in_a_stream(
+    bob: httpx.Client, local_flyte: LocalFlyte
+) -> None:
+    run = ended(start("tests.crowd", size=3))
+    (found,) = (each for each in local_flyte._services.runs if each.id.name == run)
+    for action in found.actions.values():
+        action.details.error_info.message = "x" * 60_000
+    answers = [bob.get(f"/runs/{run}/actions", params={"limit": limit}) for limit in (4, 1)]
+    assert [answer.status_code for answer in answers] == [413, 200]
+    assert all(action["error"] for action in answers[1].json())
+    shown = [json.loads(event.data) for event in events(bob.get(f"/runs/{run}/actions/events"))]
+    assert {action["name"] for action in shown if action["error"]} == {*found.actions}

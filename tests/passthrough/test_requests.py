@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +21,7 @@ from websockets.sync.client import connect
 from app.routers import streams
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
+from passthrough.calls import request_calls
 from passthrough.http import exchange
 
 from . import naive_endpoints
@@ -292,11 +294,26 @@ def test_an_app_hears_after_its_response_that_its_client_has_left(
         wait_until(lambda: heard == ["http.disconnect"])
 
 
+@router.get("/late-sync")
+def sync_late() -> str:
+    time.sleep(3.6)  # the endpoint's own work
+    return str(remote.User.get().name())
+
+
 def test_a_thread_that_waits_for_flyte_gets_an_answer_in_time(
-    local_flyte: LocalFlyte, counting: str
+    local_flyte: LocalFlyte, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(build_app(router, flyte_timeout=0.5)) as url, client_of(url, "alice") as alice:
-        assert alice.get(f"/runs/{counting}/wait-sync").status_code == 504
+    monkeypatch.setattr(request_calls, "GRACE_SECONDS", 0.1)
+    app = build_app(router, flyte_timeout=2.0)  # so the deadline is after 4 seconds
+    with (
+        local_flyte.hang("UserInfo"),
+        serving(app) as url,
+        client_of(url, "alice") as alice,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        for answer in threads.map(alice.get, (f"/runs/{counting}/wait-sync", "/late-sync")):
+            assert answer.status_code == 504
+            assert answer.elapsed.total_seconds() < 5
 
 
 @router.get("/blocks/{kind}")

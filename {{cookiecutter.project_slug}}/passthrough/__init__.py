@@ -10,7 +10,8 @@ What one asks first:
   probe, the documentation and agents' sign-in. Such requests have no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
-  ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, its calls to Flyte end, and the answer is 504.
+  ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
+  later), and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
 - What does a 413 mean? A body, or what Flyte has sent for it, is too large: ``docs/limits.md``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials

@@ -37,7 +37,7 @@ class CallerInterceptor:
     ) -> Any:
         """Make a call with a single answer."""
         calls, name, began = request_calls(), ctx.method().name, time.perf_counter()
-        method = self._begin(ctx)
+        method, deadline = self._begin(ctx), calls.deadline
 
         def ask() -> Awaitable[Any]:
             return with_safe_errors(call_next(request, ctx), method)
@@ -47,9 +47,11 @@ class CallerInterceptor:
             _correct(request.request.filters)
         try:
             with calls.include():
-                if name == "CreateRun":
-                    calls.deadline.extend()
-                async with asyncio.timeout(calls.deadline.timeout):
+                limit = deadline.limit(deadline.timeout)
+                if name == "CreateRun":  # the deadline is extended soon, in the request's loop
+                    limit = asyncio.timeout(deadline.timeout)
+                    deadline.extend()
+                async with limit:
                     answer = await (_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
             raise DeadlineExceededError(method) from None
@@ -62,15 +64,13 @@ class CallerInterceptor:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream. A watch sends the state at once, or Flyte hangs."""
+        """Make a call that returns a stream. A watch must send its first message in time."""
         calls, method = request_calls(), self._begin(ctx)
         seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
         async with calls.closing(call_next(request, ctx)) as stream:
             while True:
-                # The request's deadline cancels tasks, but no thread: its call ends a second later.
-                left = min(seconds, calls.deadline.seconds_left() + 1.0)
                 try:
-                    async with asyncio.timeout(left if left < math.inf else None):
+                    async with calls.deadline.limit(seconds):
                         with calls.include():
                             message = await with_safe_errors(anext(stream, None), method)
                 except TimeoutError:

@@ -17,6 +17,7 @@ from ..limits import limits
 from .errors import MessageTooLargeError, TooLargeError
 
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
+GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
 LARGE_BYTES = 256 * 1024  # of a message
 
 
@@ -50,6 +51,14 @@ class Deadline:
     def seconds_left(self) -> float:
         """Return the seconds that are left; without a deadline, infinity."""
         return self._scope.deadline - self._loop.time() if self._scope and self._loop else math.inf
+
+    def limit(self, seconds: float) -> asyncio.Timeout:
+        """Limit a block to these seconds, and to `GRACE_SECONDS` after the deadline.
+
+        At the deadline itself, tasks are cancelled, but no thread and no call that it waits for.
+        """
+        left = min(seconds, self.seconds_left() + GRACE_SECONDS)
+        return asyncio.timeout(left if left < math.inf else None)
 
     def extend(self) -> None:
         """Leave as much time as at the beginning, if any is left. May be called in any thread."""

@@ -17,6 +17,7 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
+from ..calls.errors import TooLargeError
 from ..calls.request_calls import Turns, request_calls
 from ..calls.sdk import initialised
 from ..limits import limits
@@ -75,7 +76,8 @@ def skip_unreadable() -> Generator[None]:
     try:
         yield
     except ConnectError as error:
-        if error.code in NOT_ABOUT_ONE_ENTRY:
+        # A MessageTooLargeError is about one entry; a TooLargeError is about all that has come.
+        if error.code in NOT_ABOUT_ONE_ENTRY or type(error) is TooLargeError:
             raise
 
 

@@ -21,7 +21,7 @@ from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
 
-from ..calls.errors import FLYTE_ERRORS
+from ..calls.errors import FLYTE_ERRORS, TooLargeError
 from ..calls.request_calls import request_calls
 from ..calls.sdk import initialised
 from ..http.stopping import cancelled_at_stop
@@ -138,7 +138,11 @@ async def watch_details(
         watched.fetched_at = time.monotonic()
         # Of an action that fails or asks, only the details say why, or what.
         if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
-            result = await read_details(action, read)
+            try:
+                result = await read_details(action, read)
+            except TooLargeError:  # together with the others of this round
+                changed.setdefault(name, action)
+                return []
         else:
             result = read(listed_details(action))
         before, watched.sent = watched.sent, hash(repr(result))
@@ -151,6 +155,7 @@ async def watch_details(
             due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
             for result in chain.from_iterable(await call_each(fetch, due[: most.calls_at_once])):
                 yield result
+            request_calls().has_sent()  # or been used otherwise: their details are not kept
             if not due:
                 with anyio.move_on_after(MERGED_SECONDS if changed else None):
                     await news.wait()

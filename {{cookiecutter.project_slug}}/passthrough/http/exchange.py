@@ -115,10 +115,11 @@ class Client:
 class Exchange:
     """Has the app answer a request, and ends it early if the request does.
 
-    The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes.
-    An event stream also ends when the server is asked to stop. Its start is sent with its first
-    event, so that an error before that is an ordinary problem. Its end is sent when the app has
-    returned, so that a later error is its last event.
+    The app is cancelled, and its calls to Flyte end, when the client leaves or the deadline passes;
+    those that a thread waits for end a second after the deadline (`Deadline.limit`). An event
+    stream also ends when the server is asked to stop. Its start is sent with its first event, so
+    that an error before that is an ordinary problem. Its end is sent when the app has returned, so
+    that a later error is its last event.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 from ..limits import limits
 
@@ -16,7 +17,9 @@ T = TypeVar("T")
 
 CHARS_OF_NODE = 32  # as many count as much as a node
 IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
-THREADS = CapacityLimiter(2)
+THREADS = 2  # of each event loop: the SDK has one of its own for calls from threads
+
+_limiter = RunVar[CapacityLimiter]("_limiter")
 
 
 class TooComplexError(Exception):
@@ -44,11 +47,13 @@ class Budget:
 
 
 async def translated(translate: Callable[[Budget], T]) -> T:
-    """Translate in the event loop; what is too large for it begins again in one of two threads."""
+    """Translate in the event loop; what is too large for it begins again in a thread."""
     try:
         return translate(Budget(IN_THE_LOOP, _MoreWorkError))
     except _MoreWorkError:
-        return await to_thread.run_sync(translate, Budget(), limiter=THREADS)
+        limiter = _limiter.get(None) or CapacityLimiter(THREADS)
+        _limiter.set(limiter)
+        return await to_thread.run_sync(translate, Budget(), limiter=limiter)
 
 
 def check_json(values: dict[str, Any] | list[Any], depth: int = 0) -> None:
