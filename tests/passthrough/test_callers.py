@@ -270,19 +270,35 @@ def test_large_bodies_wait_for_each_other_but_not_for_long(
         assert [answer.result().json() for answer in large] == [1] * 4
 
 
+def call_tool(client: httpx.Client, name: str, **arguments: Any) -> str:
+    """Return the text of a tool's result."""
+    call = {"name": name, "arguments": arguments}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    accept = {"Accept": "application/json, text/event-stream"}
+    answer = client.post("/mcp", json=message, headers=accept)
+    return str(answer.json()["result"]["content"][0]["text"])
+
+
 def test_what_an_agent_sends_is_one_body_on_its_way_to_the_endpoint(
     local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(callers, "TURN_SECONDS", 3600.0)  # a second body of one would wait forever
     app = build_app(router, flyte_timeout=10.0)
     serve_agents(app)
-    call = {"name": "length", "arguments": {"body": LARGE}}
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
-    accept = {"Accept": "application/json, text/event-stream"}
     with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(4) as threads:
-        sent = [threads.submit(alice.post, "/mcp", json=message, headers=accept) for _ in "abcd"]
-        results = [answer.result().json()["result"] for answer in sent]
-    assert [result["content"][0]["text"] for result in results] == ["1"] * 4
+        sent = [threads.submit(call_tool, alice, "length", body=LARGE) for _ in range(4)]
+        assert [answer.result() for answer in sent] == ["1"] * 4
+
+
+def test_a_tool_call_is_one_open_request(local_flyte: LocalFlyte) -> None:
+    app = build_app(router, open_requests_per_caller=2)
+    serve_agents(app)
+    with serving(app) as url, client_of(url, "alice") as alice, ThreadPoolExecutor(1) as thread:
+        held = thread.submit(call_tool, alice, "held_thread_of_asyncio")
+        assert entered.acquire(timeout=60)
+        assert alice.get("/thread").json() == "served"
+        go_on.set()
+        assert held.result() == "null"
 
 
 VIEWERS = 4  # three use up the window of an HTTP/2 connection

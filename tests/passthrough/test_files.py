@@ -28,19 +28,24 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     assert [*tmp_path.iterdir()] == []
 
 
-def begin(url: str, length: int, person: str = "alice") -> socket.socket:
+def begin(
+    url: str, length: int, person: str = "alice", kind: str = "application/octet-stream"
+) -> socket.socket:
     """Send the headers of an upload."""
-    headers = f"Host: app\r\nAuthorization: {bearer(person)}\r\nContent-Length: {length}"
-    return connected(url, f"POST /files HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+    headers = f"Host: app\r\nAuthorization: {bearer(person)}\r\nContent-Type: {kind}"
+    start = f"POST /files HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n"
+    return connected(url, start.encode())
 
 
 def test_what_is_refused_is_refused_before_it_is_read(url: str, local_flyte: LocalFlyte) -> None:
     local_flyte.clear_calls()
-    for length, person, status in (
-        (Limits().file_bytes + 1, "alice", b"413"),
-        (1000, "expired", b"401"),
+    for length, person, kind, status in (
+        (Limits().file_bytes + 1, "alice", "text/plain", b"413"),
+        (1000, "expired", "text/plain", b"401"),
+        (1000, "alice", "application/JSON", b"415"),  # else all of it would be in memory
+        (1000, "alice", "multipart/form-data; boundary=x", b"415"),
     ):
-        with begin(url, length, person) as connection:
+        with begin(url, length, person, kind) as connection:
             assert connection.recv(100).startswith(b"HTTP/1.1 %b " % status)
     assert not [each for each in local_flyte.calls if each.method == "CreateUploadLocation"]
 

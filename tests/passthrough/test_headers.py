@@ -17,7 +17,6 @@ from passthrough.dependencies import RequestBody
 from passthrough.http.exchange import HEADERS
 from passthrough.settings import Settings
 
-from .faulty import connected
 from .support import build_app
 
 LARGEST = Settings.model_fields["largest_body"].default
@@ -76,13 +75,6 @@ def test_no_response_can_be_framed_cached_or_sniffed(
 
 
 JSON = {"Content-Type": "application/json"}  # whose values are counted
-LINE = b"a: " + b"x" * 8000 + b"\r\n"
-
-
-def test_headers_that_are_too_large_are_refused(url: str) -> None:
-    head = b"GET /things?" + b"x=1&" * 10_000 + b" HTTP/1.1\r\n" + 4 * LINE
-    with connected(url, head + b"\r\n") as client:
-        assert client.makefile("rb").readline().split()[1] == b"431"
 
 
 @pytest.mark.parametrize(

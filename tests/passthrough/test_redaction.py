@@ -246,3 +246,20 @@ def test_no_credential_is_quoted_wherever_it_comes_from(
         assert REDACTED in caplog.text
     assert TOKEN not in response.text + caplog.text
     assert cookie not in response.text + str(response.headers) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers"),
+    [
+        ({"credential_headers": ("X-Key",)}, [("X-Key", TOKEN)]),
+        ({"token_header": "X-Token"}, [("X-Token", TOKEN)]),
+        ({}, [("Cookie", f"flyte_at={TOKEN}"), ("Cookie", "theme=dark")]),
+    ],
+)
+def test_a_credential_is_no_request_id(
+    local_flyte: LocalFlyte, settings: dict[str, Any], headers: list[tuple[str, str]]
+) -> None:
+    with serving(build_app(**settings)) as url, client_of(url, None) as client:
+        for sent, is_kept in ((TOKEN, False), (f"x-{TOKEN}", False), ("a", True)):
+            answer = client.get("/none", headers=[*headers, ("X-Request-ID", sent)])
+            assert (answer.headers["X-Request-ID"] == sent) is is_kept, sent

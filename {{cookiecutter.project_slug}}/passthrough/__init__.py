@@ -6,14 +6,16 @@ be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a c
 
 What one asks first:
 
-- What needs no credentials? The paths in ``App(public=…)``, in ``app/main.py``, and those of the
-  probe, the documentation and agents' sign-in. Such requests have no caller, and no limits of one.
+- What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``, ``/``,
+  ``/page/*``, ``/.well-known/oauth-protected-resource/mcp``, and what ``app/main.py`` adds. Such
+  a request has no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second
   later), and the answer is 504.
 - Who notices that its client has left? ``http/exchange.py``; the endpoint and its calls end, too.
-- What does a 413 mean? A body, or what Flyte has sent for it, is too large: ``docs/limits.md``.
+- What does a 413 mean? A request's body, or all that Flyte sent for a request, is too large:
+  ``docs/limits.md``.
 - Where does a call to Flyte become the caller's? In ``calls/interceptor.py``, with the credentials
   that ``passthrough_auth.py`` has put into ``flyte.remote.auth_metadata``.
 - How does JSON become a literal? ``Converter`` in ``values/inputs.py`` makes it when an endpoint
@@ -23,7 +25,7 @@ What one asks first:
 
 # The app, its settings and its middleware
 from .application import UVICORN, App
-from .settings import Settings, setting, names, CredentialHeader, Name
+from .settings import Settings, setting, variables_of, CredentialHeader, Name
 from .settings import load_settings, validated, connect
 from .limits import Limits
 from .http.door import passthrough_middleware
@@ -40,7 +42,7 @@ from .models import Action, Caller, Condition, Identity, TruncatedText
 from .models import FAILED, answer_of, is_answered, location, phase_of, time_of
 
 # What the SDK lacks
-from .extras.reading import NEWEST_FIRST, call_each, details_of, take
+from .extras.reading import NEWEST_FIRST, details_of, take
 from .extras.reading import conditions_of, paused_actions, report_address, runs_that_ask
 from .extras.watching import best_effort, wait_for, wait_for_answer
 from .extras.watching import LOG_ID, follow_log, watch_details, watch_run

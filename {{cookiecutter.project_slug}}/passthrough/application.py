@@ -110,7 +110,7 @@ class App(FastAPI):
         async def noting_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 prepare_the_process(self.settings)
-            # Starlette's startup.failed has the traceback; the one below has only the message.
+            # StartError is reported below, without its traceback.
             if not isinstance(sys.exception(), StartError):
                 await send(message)
 
@@ -154,12 +154,13 @@ def prepare_the_process(settings: Settings) -> None:
 
     These are all of the app's effects on the process around it:
 
-    1. Some 40 attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
+    1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
     3. The handlers of SIGINT and SIGTERM (``stopping.py``): streams end before the server stops.
     4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`).
     5. The garbage collector skips what exists from the start, and runs less often: otherwise
-       ``GET /me`` costs a sixth more, with 100 at once. It also runs after each large message.
+       ``GET /me`` costs a sixth more, with 100 at once. It also runs after a request that has had
+       large messages.
 
     The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
     threads that no caller can hold all of them.

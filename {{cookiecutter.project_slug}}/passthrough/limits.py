@@ -12,8 +12,6 @@ from dataclasses import dataclass
 class Limits:
     """What one message, one request and one caller may cost, with the answer beyond each."""
 
-    header_bytes: int = 64 * 1024
-    """Of a request's headers, with its URL. Beyond: 431."""
     file_bytes: int = 100_000_000
     """Of a file that is uploaded. Beyond: 413, before it is read."""
     agent_message_bytes: int = 256 * 1024

@@ -3,8 +3,8 @@
 import os
 
 from app.settings import Settings
-from passthrough import names
+from passthrough import variables_of
 
 for field in Settings.model_fields.values():
-    for name in names(field):
+    for name in variables_of(field):
         os.environ.pop(name, None)

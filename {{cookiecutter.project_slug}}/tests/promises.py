@@ -33,8 +33,8 @@ from local_flyte.testing import (
 Operation = tuple[str, str]
 """Method and path, as in the OpenAPI document."""
 Example = Mapping[str, Any]
-"""A request: ``json``, ``params``, for a form ``data`` and ``files``, or a ``path`` to use instead of
-one with a run or a task. ``status`` is an acceptable status besides success."""
+"""A request: ``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a
+``path`` to use instead of one with a run or a task. ``status`` is an acceptable status besides success."""
 
 PUBLIC = app.public
 """The paths that need no credentials, according to ``app/main.py``."""
@@ -95,7 +95,7 @@ class Endpoints:
         """Call an operation; of a stream, read only the first chunk."""
         given = dict(self.examples.get(operation, {}))
         example = {key: given[key] for key in given.keys() - {"path", "status"}}
-        if operation[0] != "GET" and not example.keys() & {"data", "files"}:
+        if operation[0] != "GET" and not example.keys() & {"content", "data", "files"}:
             example.setdefault("json", {})
         path = self.path(operation)
         with client.stream(operation[0], path, headers=headers, **example) as answer:

@@ -2,8 +2,8 @@
 
 The tests are in ``promises.py``, which updates of the template replace. If an endpoint of yours
 needs more than the name of a run or a task in its path, add an example request to ``EXAMPLES``:
-``json``, ``params``, for a form ``data`` and ``files``, or a whole ``path``. ``status`` is an
-acceptable status besides success.
+``json``, ``params``, a file as ``content``, for a form ``data`` and ``files``, or a whole ``path``.
+``status`` is an acceptable status besides success.
 """
 
 from typing import Any
@@ -13,5 +13,6 @@ from .promises import *  # noqa: F403 - the tests
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/tasks/{name}/runs"): {"json": {"inputs": {"name": "Ada"}}},
     ("POST", "/runs/{name}/conditions/{action}"): {"json": {"value": True}},
+    ("POST", "/files"): {"content": b"of a file"},
     ("GET", "/runs/{name}/report"): {"status": 404},
 }

@@ -40,11 +40,11 @@ async def upload_file(
 ) -> StoredFile:
     """Upload a file as the caller. Its URI can be the input of a task. The body is its content.
 
-    JSON has other limits: send it as `application/octet-stream`, too. Flyte keeps it as long as
-    other uploads.
+    Send it as `application/octet-stream`, JSON too. Flyte keeps it as long as other uploads.
     """
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        raise HTTPException(415, "send the file itself, such as with `curl --data-binary @file`")
+    kind = request.headers.get("content-type", "").lower()
+    if kind.startswith("multipart/") or "json" in kind:  # which would be read whole, into memory
+        raise HTTPException(415, "send the file itself, as application/octet-stream")
     last = re.split(r"[/\\]", name)[-1]
     stored_as = re.sub(r"[^\w.-]+", "_", last)[-100:].lstrip(".") or "file"
     with NamedTemporaryFile() as file:

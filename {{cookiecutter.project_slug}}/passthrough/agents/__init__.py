@@ -1,8 +1,8 @@
 """Every endpoint as a tool for AI agents: the Model Context Protocol (MCP) at ``/mcp``.
 
 A tool call is a request to the endpoint, made inside the app with the headers of the agent's own
-request. It passes the same middleware, so it acts as the same caller, has the same deadline, is
-refused in the same words, and ends when the agent leaves.
+request. It passes the same middleware, so it acts as the same caller, and is refused in the same
+words. It has a deadline of its own, and ends when the agent leaves.
 """
 
 import asyncio

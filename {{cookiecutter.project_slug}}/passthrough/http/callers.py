@@ -18,7 +18,7 @@ from ..limits import limits
 from ..settings import Settings
 
 IS_PART = "passthrough.is_part"
-"""The key of ASGI's scope for a request that is a part of another one, which is counted."""
+"""The key of ASGI's scope for a request that an open one makes: it is not counted again."""
 LARGE = 64 * 1024  # bytes of a body
 AT_ONCE = 2  # large bodies
 TURN_SECONDS = 1.0  # then the next one is parsed, although Flyte has not answered for this one
@@ -29,9 +29,9 @@ class OpenRequests:
     """Middleware that refuses a caller who has too many requests open, streams included.
 
     It stands inside the passthrough middleware, which has chosen the credentials. A request counts
-    for each secret in them, so that further cookies make no other caller of a person. Headers that
-    are not ``Authorization`` or ``Cookie`` count only without those: many people may share one. A
-    caller is a hash with a key that is new at each start: nobody can find credentials by it.
+    for each of its secrets, so adding a cookie gives no second allowance. Headers that are not
+    ``Authorization`` or ``Cookie`` count only without those: many people may share one. A caller is
+    a hash with a key that is new at each start: nobody can find credentials by it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -48,7 +48,10 @@ class OpenRequests:
         sender.credentials = forwarded_credentials()
         callers = self._callers(sender.credentials)
         sender.short_hash = max(callers, key=self._open.__getitem__)
-        if self._open[sender.short_hash] >= self._most and IS_PART not in scope:
+        if IS_PART in scope:
+            await self._app(scope, receive, send)
+            return
+        if self._open[sender.short_hash] >= self._most:
             detail = f"you have {self._most} requests open: wait for one to end"
             raise HTTPException(429, detail, {"Retry-After": "5"})
         self._open.update(callers)
@@ -70,8 +73,8 @@ class LargeBodies:
     """Middleware that counts the values in JSON bodies, and lets in two large ones at a time.
 
     FastAPI parses a body before it asks Flyte who sent it: a megabyte of small values takes 20 MB
-    and 50 ms. A body is read when the app asks for it, which has then found its route, with the
-    route's own ``max_body_size``. A turn ends with the response, or after a second.
+    and 50 ms. A body is read after routing, up to its route's ``max_body_size``. A turn ends with
+    the response, or after a second.
     """
 
     def __init__(self, app: ASGIApp) -> None:

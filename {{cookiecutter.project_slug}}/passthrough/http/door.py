@@ -2,11 +2,13 @@
 
 A request is refused by the first of these that it meets:
 
-- `Door`, with 431 if its headers are too large, and 403 if a page of another site sent it;
+- `Door`, with 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
-- with 413, Starlette if its body is too large, and ``callers.py`` if that has too many values;
-- FastAPI, with 404, 405, or 422 for invalid values; then the endpoint, and Flyte.
+- FastAPI, with 404 or 405, or with 413 instead if it says that its body is too large;
+- with 413 while the body is read: Starlette if it is too large, ``callers.py`` if it has too many
+  values;
+- FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
 
 import logging
@@ -20,6 +22,7 @@ from typing import Any
 
 from opentelemetry import trace
 from starlette._utils import get_route_path  # Starlette's own routing uses it
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -27,8 +30,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from ..calls.redaction import secrets_in
 from ..calls.request_calls import current_calls
-from ..limits import current_limits, limits
+from ..limits import current_limits
 from ..passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 from ..passthrough_auth import HeaderExtractor
 from ..settings import SETTINGS, Settings
@@ -36,7 +40,7 @@ from .exchange import Exchange
 from .problems import problem_for, problem_response, route_of
 
 logger = logging.getLogger("app.access")
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
 IS_PUBLIC = "passthrough.is_public"
 """The key of ASGI's scope for what the door has found out with `is_public`."""
@@ -76,6 +80,8 @@ class Door:
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str]) -> None:
         self.app, self.settings, self.public = app, settings, public
+        names = "authorization", "cookie", settings.token_header or "", *settings.credential_headers
+        self._credentials = {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -84,11 +90,8 @@ class Door:
             return
         began = time.perf_counter()
         scope[SETTINGS], scope[IS_PUBLIC] = self.settings, is_public(scope, self.public)
-        sent = dict(scope["headers"])
-        named = sent.get(b"x-request-id", b"")
-        is_secret = any(named in sent.get(name, b"") for name in (b"authorization", b"cookie"))
-        is_taken = REQUEST_ID.fullmatch(named) and not is_secret
-        request_id = named.decode() if is_taken else secrets.token_hex(16)
+        sent = Headers(scope=scope)
+        request_id = self._request_id(sent)
         trace.get_current_span().set_attribute("request_id", request_id)
         current_limits.set(self.settings.limits)
         exchange = Exchange(scope, receive, send, self.settings.flyte_timeout, request_id)
@@ -103,14 +106,18 @@ class Door:
             if self.settings.access_log:
                 self._log(scope, exchange, time.perf_counter() - began)
 
-    def _refusal(self, scope: Scope, sent: Mapping[bytes, bytes]) -> HTTPException | None:
-        size = sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
-        size += len(scope["path"]) + len(scope.get("query_string", b""))
-        if size > limits().header_bytes:
-            return HTTPException(431, "the headers of the request are too large")
-        is_own = sent.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin")
-        is_link = sent.get(b"sec-fetch-dest") == b"document"
-        is_trusted = sent.get(b"origin", b"").decode("latin-1") in self.settings.trusted_origins
+    def _request_id(self, sent: Headers) -> str:
+        named = sent.get("x-request-id", "")
+        if REQUEST_ID.fullmatch(named):
+            credentials = [pair for pair in sent.items() if pair[0] in self._credentials]
+            if not any(secret in named for secret in secrets_in(credentials)):
+                return named
+        return secrets.token_hex(16)
+
+    def _refusal(self, scope: Scope, sent: Headers) -> HTTPException | None:
+        is_own = sent.get("sec-fetch-site", "none") in ("none", "same-origin")
+        is_link = sent.get("sec-fetch-dest") == "document"
+        is_trusted = sent.get("origin") in self.settings.trusted_origins
         if scope[IS_PUBLIC] or is_own or is_link or is_trusted:
             return None
         # A page of another origin sent it. Even the time that a GET takes can tell that page
@@ -156,7 +163,7 @@ class Door:
 
 
 class ExceptPublic:
-    """Middleware that public requests go around; the outermost is the first."""
+    """Middleware for all but public requests; the outermost is the first."""
 
     def __init__(self, app: ASGIApp, middleware: Sequence[Middleware]) -> None:
         self._app = self._wrapped = app
@@ -197,7 +204,7 @@ def passthrough_middleware(settings: Settings) -> Middleware:
 
 def _handed_on(token_header: str, request: HTTPConnection) -> tuple[str, str] | None:
     """Return the bearer token that a proxy passes on."""
-    # Of two tokens, one does not come from the proxy, and there is no way to tell which. They may
-    # be in one header (RFC 9110 5.3). The line break makes the middleware refuse them.
-    tokens = ",".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
+    # Of two tokens, one does not come from the proxy, and there is no way to tell which. Between
+    # them is a comma if they are in one header (RFC 9110 5.3). The middleware refuses line breaks.
+    tokens = "\n".join(request.headers.getlist(token_header)).replace(",", "\n").strip()
     return ("authorization", f"Bearer {tokens}") if tokens else None

@@ -199,7 +199,7 @@ class Exchange:
         if part.get("body") or not self.is_event_stream:
             await self._pass_on({**part, "more_body": True})
         if is_last and not self.is_event_stream:  # whose end `end_events` sends
-            # By itself: before a message, a server waits until the client has read enough.
+            # By itself: a server waits with a message until the client has read enough of the last.
             await self._pass_on({"type": "http.response.body"})
 
     def _begin(self, start: Message) -> Message:

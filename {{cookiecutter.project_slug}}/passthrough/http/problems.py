@@ -141,8 +141,8 @@ class Problem(BaseModel):
 def problem_for(connection: HTTPConnection, error: BaseException) -> Problem:
     """Return the problem to send to the caller, and log it unless it is the caller's fault.
 
-    What an endpoint says in an HTTPException is returned, and so is what Flyte says, except about
-    a fault of its own: that goes to the log only.
+    What an endpoint says in an HTTPException is returned, and so is what Flyte says. Other texts of
+    500, 501, 502 and 503 go to the log only: they are about faults of the app's, or of Flyte's.
     """
     problem = Problem.of_exception(error)
     if problem.status >= 500 or (problem.status == 400 and isinstance(error, FLYTE_ERRORS)):
