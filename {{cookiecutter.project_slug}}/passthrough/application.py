@@ -23,9 +23,9 @@ from .calls.make_safe import make_safe
 from .http import docs
 from .http.callers import LargeBodies, OpenRequests
 from .http.door import Door, ExceptPublic, for_trusted_origins, is_public
+from .http.exchange import cancel_at_stop
 from .http.logging_setup import set_up_logging
 from .http.problems import Problem, respond
-from .http.stopping import listen
 from .settings import Settings
 
 BEARER = {"type": "http", "scheme": "bearer", "description": "A Flyte access token."}
@@ -156,7 +156,7 @@ def prepare_the_process(settings: Settings) -> None:
 
     1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
-    3. The handlers of SIGINT and SIGTERM (``stopping.py``): streams end before the server stops.
+    3. The handlers of SIGINT and SIGTERM (`cancel_at_stop`): streams end before the server stops.
     4. Handlers and levels of loggers, unless the owner has set them (`set_up_logging`).
     5. The garbage collector skips what exists from the start, and runs less often: otherwise
        ``GET /me`` costs a sixth more, with 100 at once. It also runs after a request that has had
@@ -165,7 +165,7 @@ def prepare_the_process(settings: Settings) -> None:
     The event loop gets a finaliser of abandoned generators (``passthrough_auth.py``), and so many
     threads that no caller can hold all of them.
     """
-    listen()
+    cancel_at_stop()
     set_up_logging(settings)  # again: the SDK's initialisation has added handlers
     gc.freeze()
     gc.set_threshold(10_000)

@@ -2,9 +2,8 @@
 # Its docs/copying-the-middleware.md has every version's hash. SPDX-License-Identifier: Apache-2.0
 """ASGI middleware that serves every request with its caller's own Flyte credentials.
 
-It takes the credentials from the request's headers and enters ``flyte.remote.auth_metadata`` around
-the application: Flyte calls made while serving the request carry them. It keeps nothing between
-requests. Use it in place of ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
+It takes them from the request's headers, enters ``flyte.remote.auth_metadata`` around the
+application, and keeps nothing. In place of ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
@@ -60,8 +59,8 @@ if getattr(sys.flags, "thread_inherit_context", False):  # threads of a pool out
 def _close_as_nobody(close: Callable[[Any], None]) -> None:
     """Have the running event loop close abandoned async generators in an empty context.
 
-    The garbage collector finds such a generator while anybody is served, and the loop would close
-    it in that caller's context. ``close`` is the loop's hook, which it sets when it starts to run.
+    The garbage collector finds one while anybody is served, in whose context ``close``, the loop's
+    own hook, would run.
     """
 
     def close_as_nobody(generator: Any) -> None:
@@ -73,9 +72,8 @@ def _close_as_nobody(close: Callable[[Any], None]) -> None:
 def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Callable[..., Any]:
     """Wrap the server's ``receive`` or ``send`` to run without the caller's credentials.
 
-    Inside them a server starts the connection's next request, or registers a callback that will;
-    either way that request inherits the current context (CPython issue 140947). Only Flyte's
-    variable is reset; all others stay visible outside. ``vary`` tells caches to regard cookies.
+    There a server starts the connection's next request, or registers a callback that will: that
+    request inherits the current context (CPython issue 140947). ``vary`` is for caches.
     """
 
     async def outside(message: Message | None = None) -> Any:
@@ -94,7 +92,7 @@ def _outside(call: Callable[..., Any], before: Any, vary: bool = False) -> Calla
 
 
 def _settable(name: str) -> str:
-    """Return a header's name in lower case; it must be one that may be set on a call to Flyte."""
+    """Return a header's name in lower case, or raise ValueError."""
     if not _SETTABLE.fullmatch(name.lower()):
         raise ValueError(f"not a header that may be set on a call to Flyte: {name!r}")
     return name.lower()
@@ -142,9 +140,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
         Args:
             app: the ASGI application.
-            header_extractors: functions that take the request and return a credential or None, not
-                async ones. They replace the default: Authorization, then Cookie. If one raises, or
-                returns anything but two non-blank strings, it has found nothing.
+            header_extractors: they replace the default: Authorization, then Cookie. None is async.
+                One that raises, or returns anything but two non-blank strings, has found nothing.
             excluded_paths: paths served as if this class were not there, each compared with the
                 whole of ``scope["path"]``. The collection is not copied: later additions count.
             required: whether to refuse requests without credentials instead of serving them.
@@ -206,10 +203,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
             return await call_next(request)
 
     def credentials(self, scope: Scope) -> dict[str, str]:
-        """Return a request's credentials by header name, or raise HTTPException to refuse it.
-
-        There may be none on an excluded path, in a preflight, or if none are required.
-        """
+        """Return a request's credentials, if any, by header; raise HTTPException to refuse it."""
         if scope["type"] not in ("http", "websocket") or scope["path"] in self.excluded_paths:
             return {}
         headers, credentials = _by_name(scope["headers"]), {}
@@ -244,8 +238,7 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
         # Browsers since 2023 send where a request comes from, and pages cannot change it.
         if site := headers.get(b"sec-fetch-site"):
             return site not in (b"same-origin", b"none")
-        # This is an older browser or, without Origin, no browser: then no page can misuse a user's
-        # credentials. The scheme is not compared: behind a proxy, the app does not know its own.
+        # An older browser or, without Origin, none. Behind a proxy, the scheme may be another one.
         host = headers.get(b"host", b"").decode("latin-1").lower()
         return origin != "" and origin.lower() not in (f"http://{host}", f"https://{host}")
 
@@ -289,7 +282,7 @@ def _ask(extractor: HeaderExtractor, request: HTTPConnection) -> tuple[str, byte
             key, value = result if isinstance(result, tuple | list) else ("", "")
             return _settable(key), _as_bytes(value)
     except Exception as error:  # noqa: BLE001 - any failure means that there is no credential
-        # Neither the text nor the traceback is logged: both may contain the credential.
+        # The text and the traceback may contain the credential.
         function = getattr(extractor, "func", extractor)
         name = getattr(function, "__name__", type(function).__name__)
         logger.warning("Header extractor %s failed: %s", name, type(error).__name__)

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers
 
-from ..http.stopping import COME_BACK
+from ..http.exchange import COME_BACK
 from ..limits import limits
 
 JSON = "application/json"

@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from ..calls.errors import FLYTE_ERRORS, TooLargeError
 from ..calls.request_calls import request_calls
 from ..calls.sdk import initialised
-from ..http.stopping import cancelled_at_stop
+from ..http.exchange import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
 from .reading import attempts_of, call_each, listed_details, read_details, state_of

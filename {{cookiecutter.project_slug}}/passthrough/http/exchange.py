@@ -1,7 +1,10 @@
 """One request, or one WebSocket: its client, its response, its deadline and its calls to Flyte."""
 
 import asyncio
+import signal
 from concurrent import futures
+from contextlib import suppress
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -13,7 +16,6 @@ from starlette.websockets import WebSocketDisconnect
 
 from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import Deadline, RequestCalls
-from .stopping import COME_BACK, cancelled_at_stop
 
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).
@@ -44,6 +46,26 @@ ENDED = (
 )
 """What an app may raise because it has been cancelled, or its calls to Flyte in threads have."""
 EXPECTED = (HTTPException, *FLYTE_ERRORS)  # all else is a bug
+COME_BACK = b"retry: 1000\n\n"
+"""The end of an unfinished event stream: the client reconnects after this many milliseconds."""
+cancelled_at_stop = set[anyio.CancelScope]()
+"""The scopes of streams and long waits. The server would wait for them, and then cut them off."""
+
+
+def cancel_at_stop() -> None:
+    """Cancel those scopes when the server is asked to stop: by SIGTERM, or Ctrl-C."""
+    loop, handlers = asyncio.get_running_loop(), dict[int, Any]()
+
+    def handle(number: int, frame: Any) -> None:
+        for scope in cancelled_at_stop:
+            loop.call_soon_threadsafe(scope.cancel)
+        handlers[number](number, frame)
+
+    with suppress(ValueError):  # in a thread, where no signal stops this server alone
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.getsignal(number)
+            if callable(handlers[number]):
+                signal.signal(number, handle)
 
 
 class Client:
