@@ -211,19 +211,25 @@ async def sent_by(
 
 @pytest.mark.usefixtures("_safe_sdk")
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "logged"),
     [
-        (ExceptionGroup("", [ClientDisconnect(), ConnectError(Code.UNAUTHENTICATED, "no")]), 401),
-        (ExceptionGroup("", [HTTPException(404), ValueError("a bug")]), 500),
-        (ClientDisconnect(), 500),  # of a client who is there
+        (
+            ExceptionGroup("", [ClientDisconnect(), ConnectError(Code.UNAUTHENTICATED, "no")]),
+            401,
+            (),
+        ),
+        (ExceptionGroup("", [HTTPException(404), ValueError("a bug")]), 500, ["a bug"]),
+        (ExceptionGroup("", [ValueError("a bug"), KeyError("more")]), 500, ["a bug", "'more'"]),
+        (ClientDisconnect(), 500, ["ClientDisconnect"]),  # of a client who is there
     ],
 )
 def test_a_bug_beside_another_error_or_in_it_is_a_logged_500(
-    error: BaseException | None, status: int, caplog: pytest.LogCaptureFixture
+    error: BaseException, status: int, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     start, *_ = asyncio.run(sent_by(error=error))
     assert start["status"] == status
     assert caplog.text.count("status 500") == (status == 500)
+    assert all(text in caplog.text for text in logged)
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,13 @@ class Agents:
         return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
-        outer = context.request.scope
+        outer, tool = context.request.scope, self._tools.get(params.name)
         try:
-            request, body = self._tools[params.name].request(params.arguments or {})
-        except (LookupError, ValueError):
-            wrong = b"there is no such tool, or the arguments are not as its inputSchema says"
-            return result_of(422, TEXT, wrong, is_whole=True)
+            if not tool:
+                raise ValueError(f"there is no tool {params.name!r}")
+            request, body = tool.request(params.arguments or {})
+        except ValueError as wrong:
+            return result_of(422, TEXT, str(wrong).encode(), is_whole=True)
         outer["route"] = SimpleNamespace(path=f"{PATH}#{params.name}")  # for the access log
         request_calls().deadline.remove()  # the inner request has its own
         headers = [(name, value) for name, value in outer["headers"] if name not in LEFT_OUT]

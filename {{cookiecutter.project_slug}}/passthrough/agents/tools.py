@@ -38,20 +38,23 @@ class Tool(NamedTuple):
         """Return the request with these arguments: parts of an ASGI scope, and the body.
 
         Raises:
-            LookupError: An argument is unknown, or one of the path is missing.
-            ValueError: There is a ``/`` in one of the path, which would lead elsewhere.
+            ValueError: An argument is unknown or missing, or has a ``/`` that would lead elsewhere.
         """
         at = defaultdict[str, dict[str, Any]](dict)
+        given = {argument: value for argument, value in given.items() if value is not None}
+        takes, needs = [*self.places], self.definition["inputSchema"]["required"]
+        if {*given} - {*takes} or {*needs} - {*given}:
+            raise ValueError(f"{self.definition['name']} takes {takes}, and needs {needs}")
         for argument, value in given.items():
             place, name = self.places[argument]
             if place == "query" and isinstance(value, list):
                 at[place][name] = [*map(_text, value)]
             elif place == "body" and self.kind == JSON:
                 at[place][name] = json.dumps(value)
-            elif value is not None:
+            else:
                 at[place][name] = _text(value)
         if not self.takes_slash and any("/" in text for text in at["path"].values()):
-            raise ValueError
+            raise ValueError("no argument in this path may have a slash")
         path = self.path.format_map(at["path"])
         query = urlencode(at["query"], doseq=True).encode()
         at["header"]["content-type"] = self.kind

@@ -175,8 +175,11 @@ class Exchange:
         """Return what to tell, if the app has raised this error, or returned."""
         failures = BaseExceptionGroup("", [error]).split(ENDED)[1] if error else None
         if failures:
-            found: BaseException = failures.split(EXPECTED)[1] or failures  # a bug comes first
-            while isinstance(found, BaseExceptionGroup):
+            bugs = failures.split(EXPECTED)[1]
+            found: BaseException = bugs or failures
+            while isinstance(found, BaseExceptionGroup) and (
+                not bugs or len(found.exceptions) == 1
+            ):
                 found = found.exceptions[0]
             return found
         if self.client.has_left:
