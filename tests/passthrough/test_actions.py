@@ -279,18 +279,13 @@ def test_a_new_run_is_where_its_location_says_also_behind_the_documented_proxy_w
 # Reports
 
 
-def test_a_report_is_opened_only_with_tls_or_on_this_machine(
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_reports_address_is_not_logged(
+    alice: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     drawn = ended(start("tests.draw", html="<p>42</p>"))
-    opened = {"https://store.example": 303, "http://localhost:1": 303, "http://127.0.0.1.evil": 502}
-    for address, status in opened.items():
-        monkeypatch.setattr(local_flyte._services.storage, "address", address)
-        assert alice.get(f"/runs/{drawn}/report").status_code == status, address
-        assert address not in caplog.text
+    answer = alice.get(f"/runs/{drawn}/report")
+    assert answer.status_code == 303
+    assert answer.headers["location"].partition("?")[0] not in caplog.text
 
 
 # What took effect

@@ -19,8 +19,8 @@ from flyte import remote
 from app.routers import tasks
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import acting_as
-from passthrough.calls.errors import NotForManyCallersError
 from passthrough.calls.request_calls import Deadline, RequestCalls, request_calls
+from passthrough.calls.sdk import NotForManyCallersError
 
 Received = Callable[[], list[ReceivedCall]]
 router = APIRouter()

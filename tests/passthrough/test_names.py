@@ -17,10 +17,9 @@ from template import ROOT
 
 from local_flyte import ReceivedCall
 from local_flyte.testing import acting_as
-from passthrough.calls import make_safe
-from passthrough.calls.errors import NotForManyCallersError, StartError
+from passthrough.calls import make_safe, sdk
 from passthrough.calls.make_safe import REFUSED
-from passthrough.calls.sdk import SDK_NAMES
+from passthrough.calls.sdk import SDK_NAMES, NotForManyCallersError, StartError
 
 from ..baking import PROJECT
 from .deployed_tasks import env, greet
@@ -104,8 +103,8 @@ def test_what_is_the_apps_is_not_run_built_or_uploaded(
 def test_the_app_does_not_start_if_flyte_lacks_a_name_or_a_parameter(
     monkeypatch: pytest.MonkeyPatch, table: str, name: str, parameters: str
 ) -> None:
-    for names in ("SDK_NAMES", "REFUSED"):
-        monkeypatch.setattr(make_safe, names, {name: parameters} if names == table else {})
+    for module, names in ((sdk, "SDK_NAMES"), (make_safe, "REFUSED")):
+        monkeypatch.setattr(module, names, {name: parameters} if names == table else {})
     with pytest.raises(StartError, match=re.escape(f" for many callers: {name} ")) as raised:
         make_safe.make_safe.__wrapped__()
     assert f"flyte {flyte.__version__} cannot be made safe" in str(raised.value)

@@ -24,7 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from local_flyte import LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
-from passthrough.calls.errors import DeadlineExceededError, TooLargeError
+from passthrough.calls.sdk import DeadlineExceededError, TooLargeError
 from passthrough.http.door import Door
 from passthrough.http.problems import Problem
 from passthrough.settings import Settings

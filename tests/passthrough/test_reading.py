@@ -50,13 +50,6 @@ async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
     assert await call_each(Calls(), range(3)) == [0, 1, 2]
 
 
-async def test_a_list_in_a_list_does_not_wait_for_itself() -> None:
-    calls = Calls()
-    found = await call_each(lambda number: call_each(calls, [number] * 3), range(4 * MOST))
-    assert found == [[number] * 3 for number in range(4 * MOST)]
-    assert calls.most <= MOST
-
-
 async def test_a_caller_with_many_requests_delays_another_by_one() -> None:
     turns, order, others = Turns(), list[str](), asyncio.Lock()
 

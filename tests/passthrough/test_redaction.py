@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError
 
 from local_flyte import PEOPLE, LocalFlyte
 from local_flyte.testing import client_of, serving, wait_until
-from passthrough.calls.errors import TooLargeError
 from passthrough.calls.redaction import REDACTED, redact, with_safe_errors
+from passthrough.calls.sdk import TooLargeError
 from passthrough.http.logging_setup import LogFormatter, set_up_logging
 from passthrough.limits import DEFAULTS
 from passthrough.settings import Settings

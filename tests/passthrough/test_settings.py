@@ -8,7 +8,7 @@ from pydantic import model_validator
 from starlette.types import Message
 from template import ROOT
 
-from passthrough.calls.errors import StartError
+from passthrough.calls.sdk import StartError
 from passthrough.settings import Settings, connect, setting, validated
 from passthrough.settings import load_settings as load
 

@@ -18,8 +18,8 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .calls.errors import StartError
 from .calls.make_safe import make_safe
+from .calls.sdk import StartError
 from .http import docs
 from .http.callers import LargeBodies, OpenRequests
 from .http.door import Door, ExceptPublic, for_trusted_origins, is_public

@@ -109,7 +109,7 @@ async def _task(
 ProjectDomain = Depends(_project_and_domain)
 """Makes a router's endpoints call Flyte in the project and domain given in the request."""
 CallerDep = Annotated[Caller, Depends(find_caller)]
-"""The caller: for endpoints without other calls to Flyte, which refuses invalid credentials."""
+"""The caller: for endpoints without other calls to Flyte. Flyte refuses invalid credentials."""
 SubjectDep = Annotated[str | None, Depends(_subject)]
 """Flyte's identifier of the person in the query, who may be the caller; None for everybody."""
 RunDep = Annotated[remote.Run, Depends(_run)]
@@ -124,7 +124,7 @@ TaskDep = Annotated[remote.TaskDetails, Depends(_task)]
 """The task with the name in the path, fetched as the caller."""
 
 NOT_INPUTS = {"self", "obj", "task", "custom_context", *signature(flyte.rerun).parameters}
-NOT_INPUTS -= {"inputs"}
+NOT_INPUTS -= {"inputs"}  # the parameter ``**inputs`` of flyte.rerun
 
 
 def _are_inputs(values: dict[str, Any]) -> dict[str, Any]:

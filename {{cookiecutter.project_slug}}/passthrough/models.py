@@ -51,7 +51,7 @@ def location(request: Request, *path: str, **query: str) -> str:
 
 
 def time_of(timestamp: Any) -> datetime | None:
-    """Return a time of Flyte's; None if it is missing, before the year 1 or after 9999."""
+    """Return a time of Flyte's; None for 0 (a missing one), before the year 1, and after 9999."""
     with suppress(ValueError):
         return timestamp.ToDatetime(UTC) if timestamp.seconds else None
     return None
@@ -227,7 +227,7 @@ def _phases_of(attempts: Sequence[Any]) -> list[PhaseOfAttempt]:
 
 
 def _events_of(attempts: Sequence[Any]) -> list[Event]:
-    """Return the last five, a repeated one once: of a new attempt, that is why it was needed."""
+    """Return the last five, each once. After a restart they say why."""
     merged: dict[str, Event] = {}
     for attempt in attempts[-2:]:
         for event in attempt.cluster_events[-50:]:

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from .calls.errors import StartError
+from .calls.sdk import StartError
 from .limits import Limits
 from .passthrough_auth import FastAPIPassthroughAuthMiddleware as PassthroughAuth
 

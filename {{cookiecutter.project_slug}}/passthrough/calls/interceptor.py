@@ -11,10 +11,9 @@ from connectrpc.request import RequestContext
 from flyteidl2.common.list_pb2 import Filter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .errors import DeadlineExceededError, MessageTooLargeError
 from .redaction import with_safe_errors
 from .request_calls import request_calls
-from .sdk import callers_credentials
+from .sdk import DeadlineExceededError, MessageTooLargeError, callers_credentials
 
 Context = RequestContext[Any, Any]
 
@@ -26,7 +25,6 @@ class CallerInterceptor:
     refused, and streams that have already delivered something.
     """
 
-    acts_as_the_caller = True
     _propagator = TraceContextTextMapPropagator()
 
     def __init__(self, is_plaintext: bool) -> None:
@@ -64,7 +62,7 @@ class CallerInterceptor:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream. A watch must send its first message in time."""
+        """Make a call that returns a stream. If a watch sends no state in time, Flyte hangs."""
         calls, method = request_calls(), self._begin(ctx)
         seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
         async with calls.closing(call_next(request, ctx)) as stream:

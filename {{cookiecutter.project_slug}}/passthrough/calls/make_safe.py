@@ -13,14 +13,12 @@ from collections.abc import AsyncIterator, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
-import flyte
 from flyte import remote
 from flyte.syncify import syncify
 
-from .errors import NotForManyCallersError, StartError
 from .json_values import change_values
 from .request_calls import request_calls
-from .sdk import SDK_NAMES, forwarded_credentials, initialised, is_there, sdk_object
+from .sdk import NotForManyCallersError, check_names, forwarded_credentials, initialised, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
@@ -64,14 +62,7 @@ def make_safe() -> None:
         StartError: The installed flyte lacks one of these places.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
-    names = SDK_NAMES | dict.fromkeys(REFUSED, "")
-    for name, parameters in names.items():
-        if not is_there(name, parameters):
-            raise StartError(
-                f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has"
-                " changed since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for"
-                " an update of the template."
-            )
+    check_names(*REFUSED)
     change_sessions()
     _change_loop()
     change_values()

@@ -10,12 +10,10 @@ from connectrpc.errors import ConnectError
 from google.protobuf.message import DecodeError
 
 from ..limits import limits
-from .errors import TooLargeError
 from .request_calls import request_calls
-from .sdk import forwarded_credentials
+from .sdk import TooLargeError, forwarded_credentials
 
 REDACTED = "***"
-MOST_SECRETS = 100  # only invented credentials have more, and looking for each takes time
 MIN_SECRET_CHARS = 8  # shorter ones are words of other texts, too, and no credentials
 SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosign)[^<>]*>)[^\s&<]+")
 """What a store quotes of a signed request that it refuses."""
@@ -24,7 +22,7 @@ SIGNED = re.compile(r"(?i)(x-(?:amz|goog)-[\w-]{1,40}=|<(?:signature|stringtosig
 def redact(text: str) -> str:
     """Return a text without the current caller's credentials, and without the queries of URLs."""
     credentials = forwarded_credentials() or request_calls().sender.credentials
-    for secret in secrets_in(credentials)[:MOST_SECRETS]:
+    for secret in secrets_in(credentials):
         text = text.replace(secret, REDACTED)
     text = re.sub(r"(://[^\s?]*)(\?\S+)?", lambda url: url[1] + ("?…" if url[2] else ""), text)
     return re.sub(SIGNED, rf"\1{REDACTED}", text)

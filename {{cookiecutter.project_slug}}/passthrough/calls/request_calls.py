@@ -14,7 +14,7 @@ import anyio
 from flyte import remote
 
 from ..limits import limits
-from .errors import MessageTooLargeError, TooLargeError
+from .sdk import MessageTooLargeError, TooLargeError
 
 CALLS = 2  # a response may take as long to begin as so many calls to Flyte
 GRACE_SECONDS = 1.0  # after the deadline, until a call ends that a thread waits for
@@ -110,10 +110,9 @@ class Received:
     """Counts what one request has received, and has its turns to read large messages.
 
     A decoded message may take 60 times its size in memory. So in each event loop (the SDK has one
-    of its own for calls from threads) one request at a time holds a large message: from reading it
-    until it calls Flyte again, sends something to its client, or ends. If another call of the same
-    request waits for a turn, only while reading it. Turns are given back before waiting, so there
-    is no deadlock.
+    of its own for calls from threads) one request at a time holds a large message. It keeps its
+    turn until its next call, sends something, or ends. If another of its calls waits, it gives the
+    turn back after reading. Nothing waits while it has a turn, so there is no deadlock.
     """
 
     def __init__(self, sender: Sender) -> None:
@@ -231,7 +230,7 @@ class RequestCalls:
         """Cancel open calls, and refuse new ones."""
         self.has_ended = True
         self.received.end()
-        for loop, end in {*self._open}:
+        for loop, end in {*self._open}:  # once per task, although its entries may nest
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(end)
 

@@ -1,7 +1,7 @@
-"""The private names of the SDK that the app changes or uses, checked at start-up.
+"""The errors of calls to Flyte, and the private names of the SDK that the app changes or uses.
 
-No other module touches a private name of the SDK except through `sdk_object`. Two attributes of
-objects are not checked: ``LazyEntity._getter``, and the ``_fields`` of ``ActionOutputs``.
+Other modules use private names only through `sdk_object`. The names are checked at start-up; what
+objects have besides, such as ``LazyEntity._getter``, is tried only by the template's tests.
 """
 
 import functools
@@ -9,8 +9,39 @@ import inspect
 from pkgutil import resolve_name
 from typing import Any
 
+import flyte.errors
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
+
+
+class StartError(SystemExit):
+    """The app cannot start. The message says why and what to do, without a traceback."""
+
+
+class NotForManyCallersError(RuntimeError):
+    """This part of the SDK is unsafe with many callers. The message says what to use instead."""
+
+
+class DeadlineExceededError(flyte.errors.RuntimeSystemError):
+    """Flyte did not answer in time. No ``TimeoutError``: the SDK would subscribe again."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__("DeadlineExceeded", "Flyte did not answer in time")
+        self.method = method
+
+
+class TooLargeError(ConnectError):
+    """What Flyte has sent is beyond a limit: the answer is 413."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Code.OUT_OF_RANGE, text)
+
+
+class MessageTooLargeError(TooLargeError):
+    """One message is too large by itself, so a part of it may be asked for."""
+
+
+FLYTE_ERRORS = (ConnectError, flyte.errors.BaseRuntimeError, TimeoutError)  # of a failed call
 
 SDK_NAMES = {
     # sessions: each call is made as the caller, to addresses that may have the credentials
@@ -55,13 +86,24 @@ sdk_object = functools.cache(resolve_name)
 """Return a part of the SDK by its name, as in `SDK_NAMES`."""
 
 
-def is_there(name: str, parameters: str) -> bool:
-    """Tell whether the installed flyte has this name, with these parameters."""
-    try:
-        found = resolve_name(name)
-    except (ImportError, AttributeError):
-        return False
-    return not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}
+def check_names(*more: str) -> None:
+    """Check that the installed flyte has the names in `SDK_NAMES`, and these.
+
+    Raises:
+        StartError: One of them is not there, or lacks a parameter.
+    """
+    for name, parameters in (SDK_NAMES | dict.fromkeys(more, "")).items():
+        try:
+            found = resolve_name(name)
+            if not parameters or {*parameters.split()} <= {*inspect.signature(found).parameters}:
+                continue
+        except (ImportError, AttributeError):
+            pass
+        raise StartError(
+            f"flyte {flyte.__version__} cannot be made safe for many callers: {name} has changed"
+            " since flyte 2.12. Pin flyte>=2.12,<2.13 in pyproject.toml, and look for an update of"
+            " the template."
+        )
 
 
 def forwarded_credentials() -> tuple[tuple[str, str], ...]:
@@ -88,15 +130,8 @@ def callers_credentials() -> tuple[tuple[str, str], ...]:
 
 
 def initialised() -> Any:
-    """Return the configuration from the last ``flyte.init*`` in this process.
-
-    Raises:
-        RuntimeError: Flyte was initialised before `make_safe`.
-    """
-    config = sdk_object("flyte._initialize:get_init_config")()
-    if not hasattr(config.client.session_config.interceptors[-1], "acts_as_the_caller"):
-        raise RuntimeError("initialise Flyte in the app's lifespan, not before the app starts")
-    return config
+    """Return the configuration from the last ``flyte.init*`` in this process."""
+    return sdk_object("flyte._initialize:get_init_config")()
 
 
 def act_in(config: Any, project: str | None = None, domain: str | None = None) -> None:

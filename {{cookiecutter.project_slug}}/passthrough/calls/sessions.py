@@ -11,10 +11,9 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from ..limits import limits
-from .errors import NotForManyCallersError
 from .interceptor import CallerInterceptor
 from .request_calls import LARGE_BYTES, request_calls
-from .sdk import sdk_object
+from .sdk import NotForManyCallersError, sdk_object
 
 
 def change_sessions() -> None:

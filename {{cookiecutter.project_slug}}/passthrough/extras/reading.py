@@ -1,11 +1,9 @@
 """Reading lists with few calls at once; attempts, questions and reports, which the SDK lacks."""
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -17,9 +15,8 @@ from flyteidl2.common.identifier_pb2 import ActionAttemptIdentifier
 from flyteidl2.dataproxy import dataproxy_service_pb2 as pb
 from flyteidl2.workflow.run_definition_pb2 import Action, ActionDetails
 
-from ..calls.errors import TooLargeError
 from ..calls.request_calls import Turns, request_calls
-from ..calls.sdk import initialised
+from ..calls.sdk import TooLargeError, initialised
 from ..limits import limits
 
 NEWEST_FIRST = ("created_at", "desc")
@@ -29,7 +26,6 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 _turns = Turns()
-_has_a_turn: ContextVar[bool] = ContextVar("_has_a_turn", default=False)
 
 
 async def take(found: AsyncIterable[T], count: int, skip: int = 0) -> list[T]:
@@ -46,16 +42,14 @@ async def call_each(
 ) -> list[Result]:
     """Call a function with each argument, some at once, and return the results in order.
 
-    All lists of a process together make at most `Limits.calls_at_once` such calls at a time, and
-    callers take turns. If one call fails, the others are cancelled.
+    In each event loop, all lists together make at most `Limits.calls_at_once` such calls at a time,
+    and callers take turns. If one call fails, the others are cancelled. The function may not call
+    this one: it might never get a second turn.
     """
-    if _has_a_turn.get():  # the caller is such a call itself: a second turn might never come
-        return [await function(argument) for argument in arguments]
     at_once, caller = limits().calls_at_once, request_calls().sender.short_hash
 
     async def call(argument: T) -> Result:
         end_turn = await _turns.begin(at_once, caller)
-        _has_a_turn.set(True)
         try:
             return await function(argument)
         finally:
@@ -130,7 +124,7 @@ async def runs_that_ask(**filters: Any) -> AsyncIterator[remote.Run]:
 
 
 async def paused_actions(limit: int) -> list[remote.Action]:
-    """Return the newest actions that wait for an answer, of as many of the newest runs that ask."""
+    """Return the newest `limit` waiting actions of the newest `limit` runs that ask."""
 
     async def paused(run: remote.Run) -> list[remote.Action]:
         with skip_unreadable():  # a run that was deleted meanwhile hides no other
@@ -159,8 +153,7 @@ async def report_address(action: remote.Action) -> str:
     Redirect the browser there. Whoever has the address can read the report: don't log it.
 
     Raises:
-        ConnectError: NOT_FOUND if there is no report; INTERNAL if the address has no TLS, unless
-            it is on the browser's own machine, as with the local Flyte.
+        ConnectError: NOT_FOUND: There is no report.
     """
     number = attempts_of((await action.details()).pb2)
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)
@@ -172,6 +165,4 @@ async def report_address(action: remote.Action) -> str:
     address = next(iter(answer.pre_signed_urls.signed_url), "")
     if not address:
         raise ConnectError(Code.NOT_FOUND, f"the action {action.name} has no report")
-    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)(:\d+)?/", address):
-        raise ConnectError(Code.INTERNAL, "Flyte's address of the report has no TLS")
     return str(address)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar, cast
 
@@ -21,9 +22,8 @@ from flyteidl2.workflow.run_definition_pb2 import Run
 from flyteidl2.workflow.run_service_pb2 import WatchActionsRequest
 from google.protobuf.message import Message
 
-from ..calls.errors import FLYTE_ERRORS, TooLargeError
 from ..calls.request_calls import request_calls
-from ..calls.sdk import initialised
+from ..calls.sdk import FLYTE_ERRORS, TooLargeError, initialised
 from ..http.exchange import cancelled_at_stop
 from ..limits import limits
 from ..models import FAILED, WAITING, is_answered, phase_of
@@ -38,7 +38,7 @@ QUIET_SECONDS = 2.0  # from a run's end, without news: Flyte may record an answe
 REOPEN_SECONDS = 1.0  # until a watch that has ended before its run is opened again
 
 LOG_ID = r"^([1-9]\d{0,8})-(\d{1,9}|gone)$"
-"""The pattern of an event's id: the attempt, and the number of the message or part."""
+"""The pattern of an event's id: the attempt; and the number of the message or part, or "gone"."""
 
 PART_CHARS = 6 * 1024  # a longer message is yielded in parts
 LINES_AT_ONCE = 20  # then others have their turn: Flyte may send 100,000 lines in one message
@@ -88,9 +88,6 @@ async def best_effort(seconds: float = math.inf) -> AsyncGenerator[None]:
 
 async def watch_run(run: remote.Run) -> AsyncGenerator[remote.Run]:
     """Yield a run's state, without its details, now and whenever it changes, until its end."""
-    if run.done():
-        yield run
-        return
     async with aclosing(watch_action(run.action, state_of)) as states:
         async for action in states:
             yield remote.Run(Run(action=action.pb2))
@@ -240,44 +237,22 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     Raises:
         ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
     """
-    first, _, seen = after.partition("-")
-    state, number, pause = _State(action), int(first), PAUSE_SECONDS
-
-    def has_ended() -> bool:
-        return state.is_done or state.attempts > number
-
+    number, _, shown = after.partition("-")
+    attempt, log = int(number), _Log(action)
     while True:
-        while seen != "gone":
-            await state.until(lambda: state.is_running or has_ended())
-            was_over = has_ended()
-            try:
-                async with aclosing(_texts(action, number, int(seen))) as texts:
-                    async for place, text in texts:
-                        seen = str(place)
-                        yield ServerSentEvent(id=f"{number}-{seen}", raw_data=text)
-                break
-            except ConnectError as error:
-                if error.code is not Code.NOT_FOUND:
-                    raise
-            if was_over:
-                seen = "gone"
-                about = {"attempt": number}
-                yield ServerSentEvent(event="unavailable", id=f"{number}-gone", data=about)
-            else:  # the attempt's pod has not begun, or has just gone
-                await state.until(has_ended, pause)
-                pause = min(3 * pause, MAX_PAUSE_SECONDS)
-        await state.until(has_ended)
-        if state.attempts <= number:
+        if shown != "gone":
+            async with aclosing(log.of_attempt(attempt, int(shown))) as sent:
+                async for event in sent:
+                    yield event
+        await log.until(partial(log.has_ended, attempt))
+        if log.attempts <= attempt:
             return
-        number, seen, pause = number + 1, "0", PAUSE_SECONDS
-        yield ServerSentEvent(event="attempt", id=f"{number}-0", data={"attempt": number})
+        attempt, shown = attempt + 1, "0"
+        yield ServerSentEvent(event="attempt", id=f"{attempt}-0", data={"attempt": attempt})
 
 
-class _State:
-    """What the log of an action depends on: its attempts, and whether it is running.
-
-    While the action waits for the cluster, its state is watched, and the log is not asked for.
-    """
+class _Log:
+    """The log of an action. While that waits for the cluster, only its state is watched."""
 
     def __init__(self, action: remote.Action) -> None:
         self._action = action
@@ -287,6 +262,10 @@ class _State:
         self.attempts = max(1, attempts_of(details.pb2))
         self.is_done = details.done()
         self.is_running = phase_of(details.raw_phase) is ActionPhase.RUNNING
+
+    def has_ended(self, attempt: int) -> bool:
+        """Tell whether this attempt has."""
+        return self.is_done or self.attempts > attempt
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
         """Watch the action until its state meets a condition, or until the time is over."""
@@ -302,19 +281,39 @@ class _State:
                         return
             self.is_done = True  # nothing more will come
 
+    async def of_attempt(self, attempt: int, after: int) -> AsyncGenerator[ServerSentEvent]:
+        """Yield the log of an attempt, after so many of its events, or that it is gone."""
+        place, pause, has_ended = after, PAUSE_SECONDS, partial(self.has_ended, attempt)
+        while True:
+            await self.until(lambda: self.is_running or has_ended())
+            was_over = has_ended()
+            try:
+                async with aclosing(self._texts(attempt, place)) as texts:
+                    async for place, text in texts:
+                        yield ServerSentEvent(id=f"{attempt}-{place}", raw_data=text)
+            except ConnectError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
+            else:
+                return
+            if was_over:
+                about = {"attempt": attempt}
+                yield ServerSentEvent(event="unavailable", id=f"{attempt}-gone", data=about)
+                return
+            # The attempt's pod has not begun, or has just gone.
+            await self.until(has_ended, pause)
+            pause = min(3 * pause, MAX_PAUSE_SECONDS)
 
-async def _texts(
-    action: remote.Action, attempt: int, shown: int
-) -> AsyncGenerator[tuple[int, str]]:
-    """Yield the messages, or parts of long ones, after so many, with their numbers."""
-    place, asked = 0, TailLogsRequest(action_id=action.action_id, attempt=attempt)
-    async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
-        async for message in messages:
-            for line in chain.from_iterable(log.lines for log in message.logs):
-                text = line.message.rstrip("\r\n")
-                for start in range(0, len(text) or 1, PART_CHARS):
-                    place += 1
-                    if place % LINES_AT_ONCE == 0:
-                        await asyncio.sleep(0)
-                    if place > shown:
-                        yield place, text[start : start + PART_CHARS]
+    async def _texts(self, attempt: int, shown: int) -> AsyncGenerator[tuple[int, str]]:
+        """Yield the messages, or parts of long ones, after so many, with their numbers."""
+        place, asked = 0, TailLogsRequest(action_id=self._action.action_id, attempt=attempt)
+        async with aclosing(initialised().client.dataproxy_service.tail_logs(asked)) as messages:
+            async for message in messages:
+                for line in chain.from_iterable(log.lines for log in message.logs):
+                    text = line.message.rstrip("\r\n")
+                    for start in range(0, len(text) or 1, PART_CHARS):
+                        place += 1
+                        if place % LINES_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+                        if place > shown:
+                            yield place, text[start : start + PART_CHARS]

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from ..calls.errors import FLYTE_ERRORS
 from ..calls.request_calls import Deadline, RequestCalls
+from ..calls.sdk import FLYTE_ERRORS
 
 HEADERS = {
     # A response is for its caller only, so no cache may store it (RFC 9111 5.2.2.5).

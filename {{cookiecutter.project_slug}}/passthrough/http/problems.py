@@ -27,9 +27,9 @@ from starlette.responses import Response
 from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
-from ..calls.errors import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..calls.redaction import redact
 from ..calls.request_calls import request_calls
+from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..limits import limits
 from ..settings import SETTINGS
 from ..values import InvalidInputs

@@ -27,8 +27,9 @@ Error = tuple[Location, str]
 Steps = Generator[Error, None, Literal | None]
 """Yields what is wrong with a value, and returns its literal if nothing is."""
 
-TEXT, NULL = SIMPLE[STRING], SIMPLE[SimpleType.NONE]
-NOTHING, ANYTHING = Literal(), Schema()
+TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
+PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
+OF_OTHERS = {"collection_type", "map_value_type", "union_type"}  # literals consist of others
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
 DURATIONS = TypeAdapter(timedelta)
 
@@ -116,30 +117,29 @@ class Converter:
         self._spend, self.schemas = budget.spend, SchemaBuilder(budget)
 
     def literal(self, value: Any, schema: Schema, at: Location, depth: int = 1) -> Steps:
-        """Return `NOTHING` for a part of a dataclass or a model, which Flyte stores as a whole."""
-        made: Literal | None = None
+        """Return a value's literal, or `PART`; None if something is wrong with it."""
         value = _as_json(value, schema.kind)
         if "anyOf" not in schema:  # each variant is charged
             self._spend(depth, len(value) if isinstance(value, str) else 0)
         if "not" in schema:
             yield at, f"cannot be given: {schema.get('description', 'by its schema')}"
-        elif "anyOf" in schema:
-            made = yield from self._union(value, schema, at, depth)
+            return None
+        if "anyOf" in schema:
+            literal = yield from self._union(value, schema, at, depth)
         elif "$ref" in schema:
             target = self.schemas.definitions[schema["$ref"].removeprefix("#/$defs/")]
-            made = yield from self.literal(value, target, at, depth + 1)
+            literal = yield from self.literal(value, target, at, depth + 1)
         elif wrong := self._fault(value, schema):
             yield at, wrong
+            return None
         elif isinstance(value, list):
-            made = yield from self._items(value, schema, at, depth)
+            literal = yield from self._items(value, schema, at, depth)
         elif isinstance(value, dict):
-            made = yield from self._fields(value, schema, at, depth)
+            literal = yield from self._fields(value, schema, at, depth)
         else:
-            made = NOTHING
-        which = schema.kind.WhichOneof("type")
-        if made is None or which in {"collection_type", "map_value_type", "union_type"}:
-            return made
-        return self._stored(value, schema.kind) if which else NOTHING
+            literal = PART
+        is_whole = schema.kind.WhichOneof("type") in OF_OTHERS
+        return literal if literal is None or is_whole else self._stored(value, schema.kind)
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
         """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
@@ -210,8 +210,10 @@ class Converter:
         return None if None in literals.values() else Literal(map={"literals": literals})
 
     def _stored(self, value: Any, kind: LiteralType) -> Literal:
-        """Return the literal of a checked value that is neither a list nor a map of Flyte's."""
+        """Return the literal of a checked value, if it does not consist of other literals."""
         match kind.WhichOneof("type"):
+            case None:
+                return PART
             case "enum_type":
                 return Literal(scalar={"primitive": {"string_value": value}})
             case "simple" if kind.simple in PRIMITIVES:
@@ -275,7 +277,7 @@ def _fault_of_text(text: str, form: str) -> str:
 
 
 def _key(name: str) -> str:
-    """Return a name as a task writes it that has numbers as keys: "1" for "01", "+1" and "1.0"."""
+    """Return a name as a task whose keys are numbers writes it: "1" for "01", "+1" and "1.0"."""
     with suppress(ValueError):
         return str(int(name))
     with suppress(ValueError):
