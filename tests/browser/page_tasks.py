@@ -102,8 +102,11 @@ async def publish(text: str) -> str:
 
 @env.task
 async def ask() -> int:
-    question = await flyte.new_condition.aio("question", prompt="How many?", data_type=int)
-    return int(await question.wait.aio())
+    total = 0
+    for name, prompt in (("question", "How many?"), ("another", "How many more?")):
+        question = await flyte.new_condition.aio(name, prompt=prompt, data_type=int)
+        total += int(await question.wait.aio())
+    return total
 
 
 @env.task(retries=1)

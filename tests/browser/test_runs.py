@@ -157,6 +157,24 @@ def test_bob_answers_alices_run_and_she_sees_that(visit: Visit, api: httpx.Clien
         expect(page.get_by_role("link", name="Runs", exact=True)).to_be_visible()
 
 
+def test_what_a_run_asks_next_is_listed_with_the_next_refresh(
+    visit: Visit, api: httpx.Client
+) -> None:
+    name = started(api, "ask")
+    wait_until(lambda: api.get(f"/runs/{name}/conditions").json())
+    page = visit("alice")
+    page.clock.install()
+    go(page, "runs")
+    waiting = page.get_by_role("region", name="Waiting for an answer")
+    waiting.get_by_label("Answer").fill("1")
+    waiting.get_by_role("button", name="Send the answer").click()
+    expect(waiting).to_contain_text("Alice Adams answered: 1")
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
+    wait_until(lambda: len(api.get(f"/runs/{name}/conditions").json()) == 2)
+    page.clock.run_for(20_000)
+    expect(waiting).to_contain_text("How many more?")
+
+
 STREAMS = ("WatchActions", "TailLogs")
 
 

@@ -61,7 +61,7 @@ class AppFailsError(RuntimeError):
 def leads_elsewhere(variable: str) -> bool:
     """Tell whether a variable could make the app or the ``flyte`` command use another Flyte."""
     flytes = variable.startswith(("FLYTE", "UCTL_", "_U_", "_F_"))
-    return flytes and not variable.startswith("FLYTE_TIME")  # also misspelt: the app says so
+    return flytes and not variable.startswith("FLYTE_TIME")  # the app's FLYTE_TIMEOUT
 
 
 def inherited_environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ const isOpen = ({ phase, value }) => phase === "paused" && value === null;
 const time = ({ asked_at: at }) => Date.parse(at) || 0;
 
 /** A section with questions: those of one run or, with `everywhere`, all that wait. */
-export function questionsPanel(title, scope, { everywhere, most } = {}) {
+export function questionsPanel(title, scope, { everywhere, most, answered } = {}) {
   const shown = new Map(); // by run and action: what is shown, its element, and whether it is answered from here
   const list = h("div.stack");
   const news = h("p.unseen", { role: "status", tabindex: -1 });
@@ -52,11 +52,12 @@ export function questionsPanel(title, scope, { everywhere, most } = {}) {
   function show(key, condition, { over, here, text }) {
     const element = question(condition, { scope, over, here, everywhere }, {
       sending: (is) => (shown.get(key).here = is),
-      answered(made) {
+      sent(made) {
         news.replaceChildren(...resultOf(made));
         show(key, made, { over, here: true, text });
         news.focus();
         count();
+        answered?.();
       },
       whole(found) {
         show(key, found, { over, text });
@@ -83,7 +84,7 @@ function resultOf(condition) {
   return [person(by, "Somebody"), " answered: ", h("strong", name(words))];
 }
 
-function question(condition, { scope, over, here, everywhere }, { sending, answered, whole }) {
+function question(condition, { scope, over, here, everywhere }, { sending, sent, whole }) {
   const id = newId();
   const problem = h("div");
   const of = session.asking.find((run) => run.name === condition.run);
@@ -101,7 +102,7 @@ function question(condition, { scope, over, here, everywhere }, { sending, answe
     element.inert = true; // one answer at a time
     sending(true);
     try {
-      answered(await post(`${path}/${part(condition.action)}`, scope, { value }));
+      sent(await post(`${path}/${part(condition.action)}`, scope, { value }));
     } catch (error) {
       problem.replaceChildren(problemBox(error));
       element.inert = false;

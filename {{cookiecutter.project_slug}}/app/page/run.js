@@ -14,7 +14,6 @@ const WAITS = ["queued", "waiting_for_resources", "initializing"]; // phases wit
 // Of its actions
 const MOST = 1000; // actions that are shown
 const DEEPEST = 8; // levels that are indented
-const EVENTS = 3; // of the cluster's that are shown of an action
 const LONGEST = 500; // characters at the beginning of a text, and at its end
 const RESTYLE = 3000; // milliseconds; to fit the bars anew, the browser has to style all of them
 const STEPS = ["queued", "waiting_for_resources", "initializing", "running", "paused"];
@@ -163,8 +162,7 @@ function cut(text) {
 }
 
 /** What is kept of an action, as JSON: a part of a string would keep the whole of it in memory. */
-const brief = ({ condition, ...action }) => JSON.stringify(action, (key, value) =>
-  key === "events" ? value.slice(-EVENTS) : typeof value === "string" ? cut(value) : value);
+const brief = ({ condition, ...action }) => JSON.stringify(action, (key, value) => (typeof value === "string" ? cut(value) : value));
 
 /** A section with the tree; `choose` gets the name of the action that the user selects. */
 function actionsPanel(choose) {

@@ -9,6 +9,7 @@ const PAGE = 25;
 const SOON = 10_000; // between refreshes while something of one's own runs
 const LATER = 20_000;
 const EACH = 20_000; // for each call that a list of the questions takes, until the next, if none came
+const NEWS = 60_000; // after an answer, for which the questions are read with each refresh: the run may ask again
 const QUESTIONS = 50;
 
 const PHASES = [
@@ -24,7 +25,7 @@ export function runsView(view, { query, signal }) {
   const list = h("ul.rows.runs");
   const status = h("p.hint", { role: "status" }, "Loading…");
   const problem = h("div");
-  const questions = questionsPanel("Waiting for an answer", scope, { everywhere: true, most: QUESTIONS });
+  const questions = questionsPanel("Waiting for an answer", scope, { everywhere: true, most: QUESTIONS, answered });
   const suggestions = h("datalist", { id: "tasks" });
   const task = h("input", {
     type: "search", list: "tasks", value: query.task, "aria-label": "Task", placeholder: "Any task", change: filter,
@@ -72,11 +73,11 @@ export function runsView(view, { query, signal }) {
     await loadQuestions(asking);
   }
 
-  let before = "";
-  let due = 0;
+  let [before, due, news] = ["", 0, 0];
+  function answered() { news = Date.now() + NEWS; }
   async function loadQuestions(asking) {
     const now = asking.map((run) => run.name).join(" ");
-    if (now === before && (!now || Date.now() < due)) return;
+    if (now === before && (!now || Date.now() < due) && Date.now() > news) return;
     const conditions = now ? await get("conditions", { ...scope, limit: QUESTIONS }, signal) : [];
     questions.draw(conditions);
     before = now;
