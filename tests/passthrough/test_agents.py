@@ -190,8 +190,9 @@ def test_a_path_argument_arrives_as_it_was_given(agent: Agent) -> None:
 
 def test_an_argument_never_leads_to_another_endpoint(agent: Agent) -> None:
     assert agent("get_run", name="a/io") == (["no argument in this path may have a slash"], True)
-    for name in ({}, {"name": None}):
-        assert agent("get_run", **name) == (["get_run takes ['name'], and needs ['name']"], True)
+    told = "get_run takes ['name', 'wait', 'project', 'domain'], and needs ['name']"
+    for wrong in ({}, {"name": None}, {"name": "a", "id": "a"}):
+        assert agent("get_run", **wrong) == ([told], True)
 
 
 def test_no_argument_is_a_credential(agent: Agent) -> None:

@@ -177,9 +177,9 @@ class Exchange:
         if failures:
             bugs = failures.split(EXPECTED)[1]
             found: BaseException = bugs or failures
-            while isinstance(found, BaseExceptionGroup) and (
-                not bugs or len(found.exceptions) == 1
-            ):
+            while isinstance(found, BaseExceptionGroup):
+                if bugs and len(found.exceptions) > 1:
+                    break  # the log shows all of them
                 found = found.exceptions[0]
             return found
         if self.client.has_left:
