@@ -78,7 +78,8 @@ class App(FastAPI):
         self._inner = [*middleware, Middleware(OpenRequests, settings)]
         super().__init__(
             generate_unique_id_function=lambda route: route.name,
-            openapi_url=None,  # http/docs.py serves it
+            docs_url=None,  # http/docs.py serves it
+            redoc_url=None,
             redirect_slashes=False,  # a redirect would contain the client's Host header
             telemetry=TELEMETRY,
             exception_handlers={HTTPException: respond, RequestValidationError: respond},

@@ -1,7 +1,5 @@
-"""What is served from files, or made once: the probe, the documentation, and a page's files."""
+"""What needs no credentials: the probe, the documentation, and a page's files."""
 
-import functools
-import json
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -9,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -31,23 +29,6 @@ files = StaticFiles(packages=[("fastapi_offline", "static")])  # none of its cod
 async def health() -> dict[str, str]:
     """Returns `ok` as long as the process responds. Flyte is not asked."""
     return {"status": "ok"}
-
-
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> Response:
-    """Serve the OpenAPI document."""
-    root_path = request.scope.get("root_path", "")
-    return Response(_document(request.app, root_path), media_type="application/json")
-
-
-# Made once: anybody can ask for it, and 30 ms for each request would block everybody.
-@functools.lru_cache(maxsize=8)
-def _document(app: FastAPI, root_path: str) -> bytes:
-    """Return the document for a server with this path prefix (``uvicorn --root-path``)."""
-    document = app.openapi()
-    if root_path:
-        document = {**document, "servers": [{"url": root_path}, *document["servers"]]}
-    return json.dumps(document).encode()
 
 
 @router.get("/docs", include_in_schema=False)
