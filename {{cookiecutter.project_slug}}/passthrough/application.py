@@ -93,7 +93,7 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the door around the owner's middleware, too: it answers its exceptions."""
         self.user_middleware = [
-            *for_trusted_origins(self.settings),
+            for_trusted_origins(self.settings),
             Middleware(Door, settings=self.settings, public=self.public),
             *self.user_middleware,
             Middleware(ExceptPublic, self._inner),

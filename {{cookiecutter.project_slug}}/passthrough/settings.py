@@ -126,8 +126,7 @@ class Settings(BaseModel):
     that sends the requests of many people with one token needs more."""
 
     largest_body: int = setting("LARGEST_BODY", default=1024 * 1024, gt=0, le=2**30)
-    """The largest body of a request, in bytes, unless its route allows more. It is held in memory;
-    JSON takes up to 20 times as much while it is read, for two requests at a time."""
+    """The largest body of a request, in bytes. As JSON, it may take 20 times as much memory."""
 
     access_log: bool = setting("ACCESS_LOG", default=True)
     """Whether the log has a line for each request."""

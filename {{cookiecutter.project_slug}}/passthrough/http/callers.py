@@ -8,6 +8,7 @@ import secrets
 from collections import Counter
 from contextlib import ExitStack
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -83,8 +84,8 @@ class LargeBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        sent = scope.get("headers", ())
-        if not any(name == b"content-type" and b"json" in value.lower() for name, value in sent):
+        sent = Headers(raw=scope.get("headers", ()))
+        if "json" not in sent.get("content-type", "").lower():
             await self._app(scope, receive, send)
             return
 

@@ -55,20 +55,16 @@ def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
     return path in public or f"{path.rpartition('/')[0]}/*" in public
 
 
-def for_trusted_origins(settings: Settings) -> list[Middleware]:
+def for_trusted_origins(settings: Settings) -> Middleware:
     """Return middleware that answers preflights, unlogged, and lets trusted pages read answers."""
-    if not settings.trusted_origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.trusted_origins,
-            allow_credentials=True,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED,
-        )
-    ]
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=settings.trusted_origins,
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED,
+    )
 
 
 class Door:
@@ -133,8 +129,7 @@ class Door:
         """
         connection = HTTPConnection(scope)
         if exchange.client.has_left:
-            if not isinstance(error, ClientDisconnect):
-                problem_for(connection, error)  # logs it
+            problem_for(connection, error)  # logs it
         elif not exchange.status:
             answer = problem_response(connection, error)
             await answer(scope, exchange.client.receive, exchange.send)

@@ -26,8 +26,7 @@ HEADERS = {
         " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
         " frame-ancestors 'none'"
     ),
-    # Pages of other sites cannot embed a response as an image or script, or keep a reference to a
-    # window that they open. CORS for trusted origins still works.
+    # Other sites cannot embed a response, or keep a reference to a window that they open.
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     # URLs contain names of runs and tasks, which linked sites must not see.
@@ -74,7 +73,6 @@ class Client:
     Servers tell that only to whoever receives. So messages are received ahead of the app: of a
     request that takes more than a second, and of a WebSocket that is accepted. Two are kept at
     most: a client who leaves while the app does not read further ones goes unnoticed.
-
     When the client leaves, the calls end, and the scope is cancelled. Only if the app of a
     WebSocket is receiving, it gets the disconnect instead.
     """
@@ -85,7 +83,7 @@ class Client:
         self._receive, self._scope, self._calls = receive, scope, calls
         self._is_receiving = False
         self._ahead: asyncio.Queue[Message] | None = None
-        self._listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self.listener: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
         """Receive a message for the app."""
@@ -110,7 +108,7 @@ class Client:
 
     def listen_later(self) -> None:
         """Receive ahead in a second."""
-        self._listener = asyncio.get_running_loop().call_later(LISTEN_AFTER, self.listen)
+        self.listener = asyncio.get_running_loop().call_later(LISTEN_AFTER, self.listen)
 
     def listen(self) -> None:
         """Receive ahead from here on."""
@@ -118,7 +116,7 @@ class Client:
             self.listen_later()
         else:
             self._ahead = asyncio.Queue(1)
-            self._listener = asyncio.create_task(self._listen(self._ahead))
+            self.listener = asyncio.create_task(self._listen(self._ahead))
 
     async def _listen(self, ahead: asyncio.Queue[Message]) -> None:
         while not self.has_left:
@@ -127,11 +125,6 @@ class Client:
             if self.has_left and not app_gets_it:
                 self._scope.cancel()
             await ahead.put(message)
-
-    def stop_listening(self) -> None:
-        """Receive nothing more: the app has returned."""
-        if self._listener:
-            self._listener.cancel()
 
 
 class Exchange:
@@ -167,7 +160,8 @@ class Exchange:
             return self._to_tell(error)
         finally:
             self._let_go()
-            self.client.stop_listening()
+            if self.client.listener:
+                self.client.listener.cancel()
             self.calls.end()
         return self._to_tell(None)
 
@@ -183,7 +177,7 @@ class Exchange:
                 found = found.exceptions[0]
             return found
         if self.client.has_left:
-            return ClientDisconnect()
+            return None
         if self._cancel_scope.cancel_called:
             return None if self.is_event_stream else TimeoutError()
         task = asyncio.current_task()

@@ -60,10 +60,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Show what is logged, unless the owner has configured logging.
-
-    Levels are those of the settings for ``app`` and ``passthrough``, else Python's: warnings.
-    """
+    """Show what is logged, of others only warnings, unless the owner has configured logging."""
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(CONSOLE)

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses
-from itertools import islice
 from typing import Annotated, Any, Literal
 
 import flyte.errors
@@ -90,14 +89,14 @@ class Problem(BaseModel):
     @classmethod
     def of_exception(cls, error: BaseException) -> "Problem":
         """Return the problem for an exception from Flyte, FastAPI or Python."""
-        status, detail, errors = 500, None, None
+        status, detail, wrong = 500, None, list[tuple[Iterable[Any], str]]()
         match error:  # the first case that matches: subclasses come before their bases
             case InvalidInputs():
                 status, detail = 422, "the task cannot be run with these inputs"
-                errors = _invalid((("inputs", *place), text) for place, text in error.errors)
+                wrong = [(("inputs", *place), text) for place, text in error.errors]
             case RequestValidationError():
                 status, detail = 422, "the request contains invalid values"
-                errors = _invalid((one["loc"], one["msg"]) for one in error.errors())
+                wrong = [(one["loc"], one["msg"]) for one in error.errors()]
             case TooLargeError():
                 status, detail = 413, error.message
             case ConnectError():
@@ -123,11 +122,12 @@ class Problem(BaseModel):
             case TimeoutError():
                 status, detail = 504, "this took too long; a run that was started goes on"
         title = responses.get(status, "Error")  # RFC 9457 4.2.1 requires it for about:blank
+        told = wrong[: limits().errors]
         return cls(
             title=title,
             status=status,
             detail=None if detail == title else detail,
-            errors=errors,
+            errors=[InvalidValue(location=[*at], detail=text) for at, text in told] or None,
             refused_by="flyte" if status == 403 and isinstance(error, ConnectError) else None,
         )
 
@@ -199,13 +199,6 @@ def _log(connection: HTTPConnection, error: BaseException, problem: Problem) -> 
     method = connection.scope.get("method", "WebSocket")
     line = f"{method} {route_of(connection.scope)}: status {problem.status}, {what}{text}"
     logger.error("%s", redact(line))  # here, too: an owner may have handlers of their own
-
-
-def _invalid(found: Iterable[tuple[Iterable[Any], str]]) -> list[InvalidValue]:
-    return [
-        InvalidValue(location=[*place], detail=text)
-        for place, text in islice(found, limits().errors)
-    ]
 
 
 def route_of(scope: Scope) -> str:
