@@ -151,9 +151,7 @@ class App(FastAPI):
 
 
 def prepare_the_process(settings: Settings) -> None:
-    """Change what is the process's own, or its event loop's, when the app starts.
-
-    These are all of the app's effects on the process around it:
+    """Change what is the process's own when the app starts. These are all of the changes:
 
     1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.

@@ -3,7 +3,7 @@
 """ASGI middleware that serves every request with its caller's own Flyte credentials.
 
 It takes them from the request's headers, enters ``flyte.remote.auth_metadata`` around the
-application, and keeps nothing. In place of ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
+application, and keeps nothing. It replaces ``flyte.app.extras.FastAPIPassthroughAuthMiddleware``::
 
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths={"/health"})
 
@@ -59,8 +59,8 @@ if getattr(sys.flags, "thread_inherit_context", False):  # threads of a pool out
 def _close_as_nobody(close: Callable[[Any], None]) -> None:
     """Have the running event loop close abandoned async generators in an empty context.
 
-    The garbage collector finds one while anybody is served, in whose context ``close``, the loop's
-    own hook, would run.
+    The garbage collector finds one at any time: ``close``, the loop's own hook, would run in the
+    context of whoever is served then.
     """
 
     def close_as_nobody(generator: Any) -> None:
@@ -140,8 +140,8 @@ class FastAPIPassthroughAuthMiddleware(BaseHTTPMiddleware):
 
         Args:
             app: the ASGI application.
-            header_extractors: they replace the default: Authorization, then Cookie. None is async.
-                One that raises, or returns anything but two non-blank strings, has found nothing.
+            header_extractors: not async. They replace the default: Authorization, then Cookie. One
+                that raises, or returns anything but two non-blank strings, has found nothing.
             excluded_paths: paths served as if this class were not there, each compared with the
                 whole of ``scope["path"]``. The collection is not copied: later additions count.
             required: whether to refuse requests without credentials instead of serving them.

@@ -66,7 +66,7 @@ async def list_tasks(
 async def run_task(
     task: TaskDep, new: NewRun, request: Request, response: Response, wait: WaitQuery = 0
 ) -> RunWithResult:
-    """Start a run of a task, as the caller. `GET /tasks/{name}` shows the schema of its inputs."""
+    """Start a run of a task, as the caller. `get_task` returns the schema of its inputs."""
     run = await flyte.run.aio(task, **new.inputs)
     await wait_for(run, wait)
     shown = await RunWithResult.after(run, with_outputs=wait > 0)

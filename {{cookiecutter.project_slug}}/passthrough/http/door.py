@@ -5,8 +5,8 @@ A request is refused by the first of these that it meets:
 - `Door`, with 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
-- FastAPI, with 404 or 405, or with 413 instead if it says that its body is too large;
-- with 413 while the body is read: Starlette if it is too large, ``callers.py`` if it has too many
+- FastAPI, with 404 or 405, of which a ``Content-Length`` that is too large makes a 413;
+- with 413 while its body is read: Starlette if it is too large, ``callers.py`` if it has too many
   values;
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.
 """
@@ -42,8 +42,7 @@ from .problems import problem_for, problem_response, route_of
 logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPOSED = ("Location", "Retry-After", "WWW-Authenticate", "X-Left-Out", "X-Request-ID")
-IS_PUBLIC = "passthrough.is_public"
-"""The key of ASGI's scope for what the door has found out with `is_public`."""
+IS_PUBLIC = "passthrough.is_public"  # the key of ASGI's scope for what `is_public` has told
 
 
 def is_public(scope: Mapping[str, Any], public: Collection[str]) -> bool:
@@ -129,7 +128,8 @@ class Door:
         """
         connection = HTTPConnection(scope)
         if exchange.client.has_left:
-            problem_for(connection, error)  # logs it
+            if not isinstance(error, ClientDisconnect):
+                problem_for(connection, error)  # logs it
         elif not exchange.status:
             answer = problem_response(connection, error)
             await answer(scope, exchange.client.receive, exchange.send)

@@ -177,7 +177,7 @@ class Exchange:
                 found = found.exceptions[0]
             return found
         if self.client.has_left:
-            return None
+            return ClientDisconnect()
         if self._cancel_scope.cancel_called:
             return None if self.is_event_stream else TimeoutError()
         task = asyncio.current_task()
@@ -218,7 +218,7 @@ class Exchange:
         if part.get("body") or not self.is_event_stream:
             await self._pass_on({**part, "more_body": True})
         if is_last and not self.is_event_stream:  # whose end `end_events` sends
-            # By itself: a server waits with a message until the client has read enough of the last.
+            # By itself: the server takes it only once the client has read enough of the response.
             await self._pass_on({"type": "http.response.body"})
 
     def _begin(self, start: Message) -> Message:
