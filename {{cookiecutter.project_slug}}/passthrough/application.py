@@ -151,7 +151,7 @@ class App(FastAPI):
 
 
 def prepare_the_process(settings: Settings) -> None:
-    """Change what is the process's own when the app starts. These are all of the changes:
+    """Change the process when the app starts, in these five ways and no other.
 
     1. Attributes of ``flyte`` (`make_safe`): the SDK is made for one user per process.
     2. The environment variable ``DO_NOT_TRACK`` (`make_safe`): the SDK would send reports of usage.
