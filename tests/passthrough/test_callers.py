@@ -27,7 +27,7 @@ from passthrough.calls import json_values
 from passthrough.dependencies import Inputs, RequestBody
 from passthrough.http import callers
 from passthrough.limits import DEFAULTS
-from passthrough.values import to_literals
+from passthrough.values.inputs import to_literals
 
 from ..nginx import in_front_of
 from .faulty import HOST, Proxy, connected, head
@@ -197,23 +197,32 @@ def test_a_list_of_100000_numbers_is_an_input_and_is_shown(alice: httpx.Client) 
     assert alice.post("/same", json=inputs).json() == inputs
 
 
-def test_a_threads_large_inputs_do_not_wait_for_those_of_coroutines(
-    alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+def test_large_inputs_are_translated_two_at_once_in_each_event_loop_and_callers_take_turns(
+    alice: httpx.Client, bob: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def held(*given: Any) -> Any:
-        literals = to_literals(*given)  # raises an error if that is too much for the event loop
-        held_thread()
+    asked, begun, may_end = list[Any](), list[int](), threading.Semaphore(0)
+
+    def held(values: dict[str, Any], *more: Any) -> Any:
+        asked.append(values)
+        literals = to_literals(values, *more)  # raises an error if it is too much for the loop
+        begun.append(values["values"][0])
+        may_end.acquire()
         return literals
 
     monkeypatch.setattr(json_values, "to_literals", held)
-    with ThreadPoolExecutor(3) as threads, ExitStack() as at_the_end:
-        at_the_end.callback(go_on.set)
+    with ThreadPoolExecutor(6) as threads, ExitStack() as at_the_end:
+        at_the_end.callback(may_end.release, 6)
         answers = []
-        for path in ("/same", "/same", "/same-in-thread"):
-            answers.append(threads.submit(alice.post, path, json={"values": [1] * 5_000}))
-            assert entered.acquire(timeout=60)
-        go_on.set()
-        assert [answer.result().status_code for answer in answers] == [200] * 3
+        requests = [(alice, "/same", 1)] * 4 + [(bob, "/same", 2), (alice, "/same-in-thread", 3)]
+        for client, path, number in requests:
+            body = {"values": [number] * 5_000}
+            answers.append(threads.submit(client.post, path, json=body))
+            wait_until(lambda: len({id(values) for values in asked}) == len(answers), 60)
+        for expected in ([1, 1, 3], [1, 1, 3, 1], [1, 1, 3, 1, 2]):
+            wait_until(lambda: begun == expected, 60)  # noqa: B023
+            may_end.release()
+        may_end.release(6)
+        assert [answer.result().status_code for answer in answers] == [200] * 6
 
 
 def test_too_many_values_are_refused_before_flyte_is_asked(

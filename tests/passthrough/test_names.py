@@ -85,7 +85,7 @@ def test_what_is_the_apps_is_not_run_built_or_uploaded(
     call: Callable[[], Any], received: Callable[[], list[ReceivedCall]]
 ) -> None:
     async def refused() -> None:
-        with pytest.raises(NotForManyCallersError):
+        with pytest.raises(NotForManyCallersError, match=r"^flyte\.run of a function, "):
             await call()
 
     with acting_as("alice"):

@@ -28,7 +28,7 @@ from passthrough.calls.sdk import DeadlineExceededError, TooLargeError
 from passthrough.http.door import Door
 from passthrough.http.problems import Problem
 from passthrough.settings import Settings
-from passthrough.values import InvalidInputs
+from passthrough.values.inputs import InvalidInputs
 
 from .faulty import connected, head
 from .support import build_app

@@ -32,9 +32,12 @@ from pydantic import BaseModel, Field, create_model
 
 from local_flyte import LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer
+from passthrough.calls.json_values import translated
 from passthrough.dependencies import Inputs, ProjectDomain, RequestBody
-from passthrough.values import InvalidInputs, inputs_schema, to_json, to_literals, translated
 from passthrough.values.budget import Budget
+from passthrough.values.inputs import InvalidInputs, to_literals
+from passthrough.values.outputs import to_json
+from passthrough.values.schemas import inputs_schema
 
 from ..value_table import PAGE, ROWS, Color, Point, Row, page
 from . import naive_endpoints

@@ -16,20 +16,20 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 from starlette.requests import HTTPConnection
 
+from .calls.json_values import translated
 from .calls.request_calls import request_calls
 from .calls.sdk import act_in, initialised
 from .extras.reading import state_of
 from .limits import limits
 from .models import Caller
 from .settings import SETTINGS, Settings
-from .values import inputs_schema, translated
 from .values.budget import check_json
+from .values.schemas import inputs_schema
 
 RunName = Annotated[str, Path(description="The run's name.", examples=["r4f7d1c02"])]
 ActionName = Annotated[str, Field(min_length=1, max_length=30)]
@@ -147,10 +147,8 @@ WaitQuery = Annotated[
 ]
 
 
-class RequestBody(BaseModel):
+class RequestBody(BaseModel, extra="forbid"):
     """A JSON object with no other keys than its fields."""
-
-    model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from .extras.reading import attempts_of
 from .limits import limits
-from .values import to_json
+from .values.outputs import to_json
 
 WAITING = {ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING}
 """Phases in which an action waits for the cluster."""

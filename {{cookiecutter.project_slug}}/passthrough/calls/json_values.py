@@ -1,19 +1,44 @@
 """Makes the SDK take and return JSON: inputs, also of reruns, and outputs."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from anyio import to_thread
 from flyte.syncify import syncify
 from flyteidl2.core.types_pb2 import LiteralType
 
-from ..values import InvalidInputs, to_json, to_literals, translated
+from ..values.budget import Budget, MoreWorkError
+from ..values.inputs import InvalidInputs, to_literals
+from ..values.outputs import to_json
+from .request_calls import Turns, request_calls
 from .sdk import sdk_object
 
+T = TypeVar("T")
 
+IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
+THREADS = 2  # that translate at once, for each event loop
+
+_turns = Turns()
+
+
+async def translated(translate: Callable[[Budget], T]) -> T:
+    """Translate in the event loop; what is too large for it begins again in a thread."""
+    try:
+        return translate(Budget(IN_THE_LOOP, MoreWorkError))
+    except MoreWorkError:
+        end_turn = await _turns.begin(THREADS, request_calls().sender.short_hash)
+        try:
+            return await to_thread.run_sync(translate, Budget())
+        finally:
+            end_turn()
+
+
+@dataclass(eq=False)  # so it can be a key
 class DeclaredType:
     """A type that a remote task declares. It stands where the SDK expects a Python type."""
 
-    def __init__(self, kind: LiteralType) -> None:
-        self.kind = kind
+    kind: LiteralType
 
 
 def change_values() -> None:

@@ -18,7 +18,7 @@ from flyte.syncify import syncify
 
 from .json_values import change_values
 from .request_calls import request_calls
-from .sdk import NotForManyCallersError, check_names, forwarded_credentials, initialised, sdk_object
+from .sdk import NotForManyCallersError, check_names, sdk_object
 from .sessions import change_sessions
 
 ARTIFACT = "an artifact is no value here: show artifact.url, and let tasks get it"
@@ -121,15 +121,11 @@ def _refuse_to_block(call: Any) -> None:
 
 
 def _change_lazy_tasks() -> None:
-    """Fetch a task once per request, as its caller, even if it is defined at module level."""
+    """Fetch a task whenever it is run, as the caller: it may be defined at module level."""
     lazy = sdk_object("flyte.remote._task:LazyEntity")
 
     async def fetch(self: Any) -> Any:
-        tasks, config = request_calls().fetched_tasks, initialised()
-        key = (self, config.project, config.domain, forwarded_credentials())
-        if key not in tasks:
-            tasks[key] = await self._getter()
-        return tasks[key]
+        return await self._getter()
 
     async def override(self: Any, **options: Any) -> Any:
         async def overridden() -> Any:
@@ -150,9 +146,12 @@ def _change_uploads() -> None:
 
 
 def _refusal(name: str, instead: str) -> Any:
+    called = f"flyte.run of a function, flyte.build, deploy and serve ({name})"
+    what = f"{called} are" if instead == DEPLOY else f"{name} is"
+
     def refuse(*_: Any, **__: Any) -> Any:
         raise NotForManyCallersError(
-            f"{name} is not available in an app that serves many callers: {instead}"
+            f"{what} not available in an app that serves many callers: {instead}"
         )
 
     refuse.aio = refuse  # type: ignore[attr-defined]

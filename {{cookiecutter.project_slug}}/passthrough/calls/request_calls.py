@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-from flyte import remote
 
 from ..limits import limits
 from .sdk import MessageTooLargeError, TooLargeError
@@ -179,7 +178,6 @@ class RequestCalls:
         self.deadline, self.request_id = deadline or Deadline(), request_id
         self.sender = Sender()
         self.received = Received(self.sender)
-        self.fetched_tasks: dict[Any, remote.TaskDetails] = {}
         self.seconds = 0.0  # in calls with a single answer
         self.left_out = 0  # entries of lists, because they are too large
         self.run = ""  # the name of the one that the request has started last

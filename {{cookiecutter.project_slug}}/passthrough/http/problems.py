@@ -31,7 +31,7 @@ from ..calls.request_calls import request_calls
 from ..calls.sdk import FLYTE_ERRORS, DeadlineExceededError, TooLargeError
 from ..limits import limits
 from ..settings import SETTINGS
-from ..values import InvalidInputs
+from ..values.inputs import InvalidInputs
 from .logging_setup import traceback_of
 
 logger = logging.getLogger(__name__)

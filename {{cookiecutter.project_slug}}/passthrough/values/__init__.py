@@ -3,10 +3,3 @@
 Anyone who can deploy a task or start a run controls the messages that are read here. So nothing in
 them is ever loaded, imported, built, executed or opened, and the work on them is bounded.
 """
-
-from .budget import translated
-from .inputs import InvalidInputs, to_literals
-from .outputs import to_json
-from .schemas import inputs_schema
-
-__all__ = ["InvalidInputs", "inputs_schema", "to_json", "to_literals", "translated"]

@@ -5,28 +5,18 @@ is referred to) counts again. So no type, however small, can multiply the work o
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
+from typing import Any
 
 from ..limits import limits
 
-T = TypeVar("T")
-
 CHARS_OF_NODE = 32  # as many count as much as a node
-IN_THE_LOOP = 4_000  # nodes; about 64 kB of JSON, and 20 ms
-THREADS = 2  # of each event loop: the SDK has one of its own for calls from threads
-
-_limiter = RunVar[CapacityLimiter]("_limiter")
 
 
 class TooComplexError(Exception):
     """The translation would take too much work, or its source is nested too deep."""
 
 
-class _MoreWorkError(Exception):
+class MoreWorkError(Exception):
     """The translation takes more work than the event loop may do at once."""
 
 
@@ -44,16 +34,6 @@ class Budget:
             raise TooComplexError
         if self._left < 0:
             raise self._error
-
-
-async def translated(translate: Callable[[Budget], T]) -> T:
-    """Translate in the event loop; what is too large for it begins again in a thread."""
-    try:
-        return translate(Budget(IN_THE_LOOP, _MoreWorkError))
-    except _MoreWorkError:
-        limiter = _limiter.get(None) or CapacityLimiter(THREADS)
-        _limiter.set(limiter)
-        return await to_thread.run_sync(translate, Budget(), limiter=limiter)
 
 
 def check_json(values: dict[str, Any] | list[Any], depth: int = 0) -> None:

@@ -147,8 +147,9 @@ class Converter:
         In a dataclass or a model, one that fits is enough: the task decides later.
         """
         is_declared, variants = schema.kind.HasField("union_type"), schema["anyOf"]
-        beside_null = [of for of in variants if of != NULL]
-        if value is not None and len(beside_null) == 1:  # its errors say more than the one below
+        beside_null = [of for of in variants[:2] if of != NULL]
+        # The errors of the only type besides null say more than the one below.
+        if value is not None and len(variants) < 3 and len(beside_null) == 1:
             return (yield from self._variant(value, beside_null[0], at, depth + 1))
         fitting: list[Literal] = []
         for of in variants:
