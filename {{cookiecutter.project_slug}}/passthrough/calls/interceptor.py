@@ -100,9 +100,6 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
 
     What one person has stored must not hide a list from everybody: an entry that is too large alone
     is left out, and counted for the response's header ``X-Left-Out``.
-
-    Raises:
-        MessageTooLargeError: Flyte's token does not tell how to go on after such an entry.
     """
     page = getattr(request, "request", request)
     while True:
@@ -113,7 +110,7 @@ async def _in_parts(ask: Callable[[], Awaitable[Any]], request: Any, answer: typ
                 page.limit //= 2
                 continue
             if page.token.strip("0123456789"):
-                raise
+                raise  # the token does not tell where the entry after this one is
             request_calls().left_out += 1
             rest = answer()
             getattr(rest, "projects", rest).token = str(int(page.token or 0) + 1)

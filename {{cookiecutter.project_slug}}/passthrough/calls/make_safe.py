@@ -56,11 +56,7 @@ open what others named, or load what they stored. The app's own rights are no ca
 
 @functools.cache
 def make_safe() -> None:
-    """Make the SDK safe for many callers. Only the first call in a process has an effect.
-
-    Raises:
-        StartError: The installed flyte lacks one of these places.
-    """
+    """Make the SDK safe for many callers. Only the first call in a process has an effect."""
     os.environ.setdefault("DO_NOT_TRACK", "1")  # or the SDK sends error texts to its telemetry
     check_names(*REFUSED)
     change_sessions()

@@ -122,12 +122,7 @@ class Received:
         self._has_had_a_turn = self._has_ended = False
 
     def add(self, size: int) -> None:
-        """Count the bytes of a message. Those of one that is too large don't count.
-
-        Raises:
-            MessageTooLargeError: It is too large by itself.
-            TooLargeError: All that has come is too large.
-        """
+        """Count the bytes of a message. If they are too many, raise an error instead."""
         allowed = limits()
         if size > allowed.answer_bytes:
             raise MessageTooLargeError(f"a message has more than {allowed.answer_bytes} bytes")
@@ -186,11 +181,7 @@ class RequestCalls:
 
     @contextmanager
     def include(self) -> Iterator[None]:
-        """Cancel the current task if the request ends while it is in the block.
-
-        Raises:
-            asyncio.CancelledError: The request has ended, or its deadline has passed.
-        """
+        """Cancel the current task if the request has ended, or ends while it is in the block."""
         task = asyncio.current_task()
         with self._ending(task.cancel if task else lambda: None):
             # Only now: it may end in another thread at any time.

@@ -87,11 +87,7 @@ sdk_object = functools.cache(resolve_name)
 
 
 def check_names(*more: str) -> None:
-    """Check that the installed flyte has the names in `SDK_NAMES`, and these.
-
-    Raises:
-        StartError: One of them is not there, or lacks a parameter.
-    """
+    """Raise a StartError unless the installed flyte has the names in `SDK_NAMES`, and these."""
     for name, parameters in (SDK_NAMES | dict.fromkeys(more, "")).items():
         try:
             found = resolve_name(name)

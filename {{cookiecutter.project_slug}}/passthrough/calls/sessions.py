@@ -116,11 +116,7 @@ class _Content:
 
 
 async def _whole(response: pyqwest.Response) -> AsyncGenerator[bytes]:
-    """Yield all of a content at once.
-
-    Raises:
-        TooLargeError: See `Received.add`.
-    """
+    """Yield all of a content at once."""
     async with response:
         content, received = _Content(response), request_calls().received
         message = await content.read(LARGE_BYTES + 1)
@@ -137,10 +133,6 @@ async def _messages(response: pyqwest.Response) -> AsyncGenerator[bytes]:
 
     A message starts with its flags and its length, 1 + 4 bytes. The last one has the flag 2: the
     Connect client does not notice if it never comes.
-
-    Raises:
-        TooLargeError: See `Received.add`.
-        ConnectError: UNAVAILABLE, if the stream ends without its last message, or within one.
     """
     async with response:
         content, received, is_last = _Content(response), request_calls().received, False

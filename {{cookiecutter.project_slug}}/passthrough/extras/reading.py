@@ -150,10 +150,8 @@ async def conditions_of(run: str) -> list[remote.Action]:
 async def report_address(action: remote.Action) -> str:
     """Return the address of an action's report, which Flyte signs for the caller.
 
-    Redirect the browser there. Whoever has the address can read the report: don't log it.
-
-    Raises:
-        ConnectError: NOT_FOUND: There is no report.
+    Redirect the browser there. Whoever has the address can read the report: don't log it. If there
+    is no report, the error is NOT_FOUND.
     """
     number = attempts_of((await action.details()).pb2)
     attempt = ActionAttemptIdentifier(action_id=action.action_id, attempt=number)

@@ -233,9 +233,6 @@ async def follow_log(action: remote.Action, after: str = "1-0") -> AsyncGenerato
     Args:
         action: The action, in any state.
         after: The ``id`` of the event yielded last, to go on after it.
-
-    Raises:
-        ConnectError: Flyte's; UNAVAILABLE if it cut the log off.
     """
     number, _, shown = after.partition("-")
     attempt, log = int(number), _Log(action)

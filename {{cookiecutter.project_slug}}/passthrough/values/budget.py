@@ -37,12 +37,8 @@ class Budget:
 
 
 def check_json(values: dict[str, Any] | list[Any], depth: int = 0) -> None:
-    """Check parsed JSON, in which a task's inputs may be some levels deep.
-
-    Raises:
-        ValueError: It is nested too deep, or has a number such as 1e400: infinity in Python.
-    """
-    if depth > (most := limits().levels + 10):
+    """Refuse JSON that is nested too deep, or has a number such as 1e400: infinity in Python."""
+    if depth > (most := limits().levels + 10):  # a task's inputs are some levels deep in it
         raise ValueError(f"JSON may be nested up to {most} levels deep")
     for value in values.values() if isinstance(values, dict) else values:
         if isinstance(value, dict | list):
