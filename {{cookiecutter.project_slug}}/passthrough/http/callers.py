@@ -18,8 +18,7 @@ from ..calls.sdk import forwarded_credentials
 from ..limits import limits
 from ..settings import Settings
 
-IS_PART = "passthrough.is_part"
-"""The key of ASGI's scope for a request that an open one makes: it is not counted again."""
+IS_PART = "passthrough.is_part"  # the key of ASGI's scope for a request that an open one makes
 LARGE = 64 * 1024  # bytes of a body
 AT_ONCE = 2  # large bodies
 TURN_SECONDS = 1.0  # then the next one is parsed, although Flyte has not answered for this one
@@ -49,7 +48,7 @@ class OpenRequests:
         sender.credentials = forwarded_credentials()
         callers = self._callers(sender.credentials)
         sender.short_hash = max(callers, key=self._open.__getitem__)
-        if IS_PART in scope:
+        if IS_PART in scope:  # not counted again
             await self._app(scope, receive, send)
             return
         if self._open[sender.short_hash] >= self._most:
