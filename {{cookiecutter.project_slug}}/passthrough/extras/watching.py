@@ -137,7 +137,9 @@ async def watch_details(
         if watched.has_details or phase_of(action.raw_phase) in FAILED | {ActionPhase.PAUSED}:
             try:
                 result = await read_details(action, read)
-            except TooLargeError:  # together with the others of this round
+            except TooLargeError:
+                if not request_calls().received.bytes:  # it is too large even alone
+                    raise
                 changed.setdefault(name, action)
                 return []
         else:
