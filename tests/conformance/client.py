@@ -183,6 +183,11 @@ class Person:
         page = ListRequest(sort_by=oldest_first, filters=filters)
         return [*self.runs.list_actions(runs.ListActionsRequest(run_id=run, request=page)).actions]
 
+    def child(self, run: RunIdentifier) -> Action:
+        """Return the only action beside the first one, as old as it: the list may begin with it."""
+        (child,) = (action for action in self.actions(run) if action.id.name != "a0")
+        return child
+
     def list_runs(
         self, *filters: Filter, paused_actions_only: bool = False, **page: Any
     ) -> tuple[list[Action], str]:
