@@ -35,7 +35,9 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 """Added to every response that does not set them itself."""
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 LISTEN_AFTER = 1.0  # seconds; few requests take that long
+LARGE_BODY = 64 * 1024  # bytes, which a server keeps for a client who does not read
 ENDED = (
     ClientDisconnect,
     WebSocketDisconnect,
@@ -212,14 +214,18 @@ class Exchange:
         await self._pass_on(message)
 
     async def _send_body(self, part: Message) -> None:
-        is_last = not part.get("more_body")
+        size, is_last = len(part.get("body", b"")), not part.get("more_body")
         if is_last:
             self._let_go()
-        if part.get("body") or not self.is_event_stream:
+        if self.is_event_stream:  # whose end `end_events` sends
+            if size:
+                await self._pass_on({**part, "more_body": True})
+        elif is_last and size > LARGE_BODY:
             await self._pass_on({**part, "more_body": True})
-        if is_last and not self.is_event_stream:  # whose end `end_events` sends
             # By itself: the server takes it only once the client has read enough of the response.
             await self._pass_on({"type": "http.response.body"})
+        else:
+            await self._pass_on(part)
 
     def _begin(self, start: Message) -> Message:
         """Return the start of the response, with more headers."""
@@ -231,9 +237,9 @@ class Exchange:
         if self.is_event_stream:
             del headers["cache-control"]  # FastAPI's "no-cache" lets caches store it
             cancelled_at_stop.add(self._cancel_scope)
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
-        headers.setdefault("x-request-id", str(self.calls.request_id))
+        own = {name for name, _ in headers.raw}
+        headers.raw.extend(header for header in RAW_HEADERS if header[0] not in own)
+        headers.setdefault("x-request-id", self.calls.request_id)
         if self.calls.left_out:
             headers["x-left-out"] = str(self.calls.left_out)
         self.calls.deadline.remove()
