@@ -60,11 +60,11 @@ def test_what_is_the_owners_imports_from_one_place(default_project: Path) -> Non
 def test_the_public_paths_are_those_that_the_docstring_of_passthrough_names(
     default_project: Path,
 ) -> None:
-    told = re.search(r"What needs no credentials\?(.+?), and what", passthrough.__doc__ or "", re.S)
+    told = re.search(r"What needs no credentials\?(.+?)\. ", passthrough.__doc__ or "", re.S)
     program = "from app.main import app; print(*sorted(app.public))"
     public = run([BIN / "python", "-c", program], default_project).split()
     assert told
-    assert sorted(re.findall("``(.+?)``", told[1])) == public
+    assert sorted(re.findall("``(/.*?)``", told[1])) == public
 
 
 def test_no_lock_file_and_no_registry_is_in_the_repository() -> None:

@@ -225,6 +225,32 @@ def test_large_inputs_are_translated_two_at_once_in_each_event_loop_and_callers_
         assert [answer.result().status_code for answer in answers] == [200] * 6
 
 
+def test_a_thread_that_waits_to_translate_gets_an_answer_in_time(
+    local_flyte: LocalFlyte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = list[int](), threading.Semaphore(0)
+
+    def held(values: dict[str, Any], *more: Any) -> Any:
+        literals = to_literals(values, *more)
+        begun.append(values["values"][0])
+        may_end.acquire()
+        return literals
+
+    monkeypatch.setattr(json_values, "to_literals", held)
+    with (
+        serving(build_app(router, flyte_timeout=1.0)) as url,
+        client_of(url, "alice") as alice,
+        ThreadPoolExecutor(2) as threads,
+        ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(may_end.release, 3)
+        body = {"values": [1] * 5_000}
+        for number in (1, 2):
+            threads.submit(alice.post, "/same-in-thread", json=body)
+            wait_until(lambda: len(begun) == number, 60)  # noqa: B023
+        assert alice.post("/same-in-thread", json=body).status_code == 504
+
+
 def test_too_many_values_are_refused_before_flyte_is_asked(
     alice: httpx.Client, received: Callable[[], list[ReceivedCall]]
 ) -> None:

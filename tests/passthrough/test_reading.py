@@ -5,7 +5,15 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from passthrough.calls.request_calls import LARGE_BYTES, Received, Sender, Turns
+from passthrough.calls.request_calls import (
+    LARGE_BYTES,
+    Received,
+    RequestCalls,
+    Sender,
+    Turns,
+    current_calls,
+    request_calls,
+)
 from passthrough.extras.reading import call_each, take
 from passthrough.limits import DEFAULTS
 
@@ -48,6 +56,24 @@ async def test_a_list_that_fails_or_is_cancelled_gives_its_turns_back() -> None:
     left.cancel()
     await asyncio.gather(left, return_exceptions=True)
     assert await call_each(Calls(), range(3)) == [0, 1, 2]
+
+
+async def test_lists_of_large_messages_do_not_wait_for_each_other_for_ever() -> None:
+    async def read(number: int) -> int:
+        async with request_calls().received.turn(LARGE_BYTES + 1):
+            await asyncio.sleep(0)
+        return number
+
+    async def listing(caller: str) -> list[int]:
+        calls = RequestCalls()
+        calls.sender.short_hash = caller
+        current_calls.set(calls)
+        await read(0)  # a page of the list
+        return await call_each(read, range(3 * MOST))
+
+    async with asyncio.timeout(60):
+        lists = [asyncio.create_task(listing(caller)) for caller in "abcd"]
+        assert await asyncio.gather(*lists) == [[*range(3 * MOST)]] * 4
 
 
 async def test_a_caller_with_many_requests_delays_another_by_one() -> None:

@@ -6,9 +6,9 @@ be taken out. Behind it, ``http`` is what happens to a request, ``calls`` to a c
 
 What one asks first:
 
-- What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``, ``/``,
-  ``/page/*``, ``/.well-known/oauth-protected-resource/mcp``, and what ``app/main.py`` adds. Such
-  a request has no caller, and no limits of one.
+- What needs no credentials? ``/health``, ``/docs``, ``/docs/*``, ``/openapi.json``,
+  ``/.well-known/oauth-protected-resource/mcp``, and as ``app/main.py`` says, ``/`` and ``/page/*``.
+  Such a request has no caller, and no limits of one.
 - Where is a request refused? In ``http/door.py``, whose docstring lists all places in their order.
 - Where is its deadline? `Deadline`, in ``calls/request_calls.py``: the response begins within twice
   ``FLYTE_TIMEOUT``. Else the endpoint is cancelled, with its calls to Flyte (a thread's a second

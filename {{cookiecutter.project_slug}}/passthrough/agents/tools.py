@@ -85,7 +85,8 @@ def result_of(status: int, headers: Headers, body: bytes, *, is_whole: bool) -> 
     elif not kind.startswith("text/") and "json" not in kind:
         text = f"Status {status}. {kind} {headers.get('location', '')}"
     elif not is_whole:
-        note = f"This is not all: a result has up to {limits().agent_result_bytes} bytes."
+        most, seconds = limits().agent_result_bytes, limits().agent_result_seconds
+        note = f"This is not all: a result has up to {most} bytes, read in {seconds} seconds."
     content = [{"type": "text", "text": part} for part in (text, note) if part]
     return {"resultType": "complete", "content": content, "isError": is_error}
 

@@ -46,9 +46,9 @@ class CallerInterceptor:
         try:
             with calls.include():
                 limit = deadline.limit(deadline.timeout)
-                if name == "CreateRun":  # the deadline is extended soon, in the request's loop
+                if name == "CreateRun":
+                    deadline.extend()  # later, in the request's loop: the limit above is too short
                     limit = asyncio.timeout(deadline.timeout)
-                    deadline.extend()
                 async with limit:
                     answer = await (_in_parts(ask, request, output) if is_list else ask())
         except TimeoutError:
@@ -62,7 +62,7 @@ class CallerInterceptor:
     async def intercept_server_stream(
         self, call_next: Callable[[Any, Context], AsyncGenerator[Any]], request: Any, ctx: Context
     ) -> AsyncGenerator[Any]:
-        """Make a call that returns a stream. If a watch sends no state in time, Flyte hangs."""
+        """Make a call that returns a stream; only the first message of a watch has a time limit."""
         calls, method = request_calls(), self._begin(ctx)
         seconds = calls.deadline.timeout if ctx.method().name.startswith("Watch") else math.inf
         async with calls.closing(call_next(request, ctx)) as stream:

@@ -1,5 +1,6 @@
 """Makes the SDK take and return JSON: inputs, also of reruns, and outputs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,7 +28,9 @@ async def translated(translate: Callable[[Budget], T]) -> T:
     try:
         return translate(Budget(IN_THE_LOOP, MoreWorkError))
     except MoreWorkError:
-        end_turn = await _turns.begin(THREADS, request_calls().sender.short_hash)
+        calls = request_calls()
+        async with calls.deadline.limit(math.inf):
+            end_turn = await _turns.begin(THREADS, calls.sender.short_hash)
         try:
             return await to_thread.run_sync(translate, Budget())
         finally:

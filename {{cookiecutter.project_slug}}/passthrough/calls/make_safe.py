@@ -129,6 +129,7 @@ def _change_lazy_tasks() -> None:
 
         return lazy(self.name, overridden)
 
+    fetch.__qualname__, override.__qualname__ = "task.fetch", "task.override"  # for refusals
     lazy.fetch, lazy.override = syncify(fetch), syncify(override)
 
 

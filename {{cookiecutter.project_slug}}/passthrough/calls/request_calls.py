@@ -111,7 +111,7 @@ class Received:
     A decoded message may take 60 times its size in memory. So in each event loop (the SDK has one
     of its own for calls from threads) one request at a time holds a large message. It keeps its
     turn until it makes a call, sends something, or ends. If another of its calls waits, it gives
-    the turn back after reading. No request waits while it has a turn, so there is no deadlock.
+    the turn back after reading. Nobody waits for a call while having a turn: no deadlock.
     """
 
     def __init__(self, sender: Sender) -> None:

@@ -48,11 +48,15 @@ async def call_each(
     """
     at_once, caller = limits().calls_at_once, request_calls().sender.short_hash
 
+    received = request_calls().received
+
     async def call(argument: T) -> Result:
+        received.release()  # or two requests could wait for each other
         end_turn = await _turns.begin(at_once, caller)
         try:
             return await function(argument)
         finally:
+            received.release()
             end_turn()
 
     # Not a TaskGroup: if it is cancelled, its exception is in a cycle, which keeps messages.

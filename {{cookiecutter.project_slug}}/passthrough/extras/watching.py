@@ -154,7 +154,7 @@ async def watch_details(
             due = [n for n in changed if listening.done() or known[n].is_due(changed[n])]
             for result in chain.from_iterable(await call_each(fetch, due[: most.calls_at_once])):
                 yield result
-            request_calls().has_sent()  # or been used otherwise: their details are not kept
+            request_calls().has_sent()  # or has used them: no details are kept
             if not due:
                 with anyio.move_on_after(MERGED_SECONDS if changed else None):
                     await news.wait()

@@ -47,6 +47,7 @@ class OpenRequests:
         sender = request_calls().sender
         sender.credentials = forwarded_credentials()
         callers = self._callers(sender.credentials)
+        # The fullest of its counts decides, and is logged.
         sender.short_hash = max(callers, key=self._open.__getitem__)
         if IS_PART in scope:  # not counted again
             await self._app(scope, receive, send)

@@ -2,10 +2,11 @@
 
 A request is refused by the first of these that it meets:
 
+- Starlette's CORS middleware, with 400 if it is a preflight of an origin that is not trusted;
 - `Door`, with 403 if a page of another site sent it;
 - ``passthrough_auth.py``, by its credentials: 401 without any, 400, 403, 431;
 - ``callers.py``, with 429 if its caller has too many requests open;
-- FastAPI, with 404 or 405, of which a ``Content-Length`` that is too large makes a 413;
+- FastAPI, with 404 or 405, or 413 instead if its ``Content-Length`` is too large;
 - with 413 while its body is read: Starlette if it is too large, ``callers.py`` if it has too many
   values;
 - FastAPI, with 422 for invalid values; then the endpoint, and Flyte.

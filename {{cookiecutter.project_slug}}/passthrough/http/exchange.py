@@ -80,8 +80,8 @@ class Client:
     """
 
     def __init__(self, receive: Receive, scope: anyio.CancelScope, calls: RequestCalls) -> None:
-        self.has_left = self.may_leave = False
-        """Whether it has left, and whether what comes next, such as background tasks, goes on."""
+        self.has_left = False
+        self.may_leave = False  # the response is complete: leaving cancels no background task
         self._receive, self._scope, self._calls = receive, scope, calls
         self._is_receiving = False
         self._ahead: asyncio.Queue[Message] | None = None

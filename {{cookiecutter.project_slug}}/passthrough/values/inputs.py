@@ -29,7 +29,7 @@ Steps = Generator[Error, None, Literal | None]
 
 TEXT, NULL, ANYTHING = SIMPLE[STRING], SIMPLE[SimpleType.NONE], Schema()
 PART = Literal()  # of a dataclass or a model, which Flyte stores as a whole
-OF_OTHERS = {"collection_type", "map_value_type", "union_type"}  # literals consist of others
+OF_OTHERS = {"collection_type", "map_value_type", "union_type"}  # kinds of literals
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # numbers that JSON does not have
 DURATIONS = TypeAdapter(timedelta)
 
@@ -138,8 +138,10 @@ class Converter:
             literal = yield from self._fields(value, schema, at, depth)
         else:
             literal = PART
-        is_whole = schema.kind.WhichOneof("type") in OF_OTHERS
-        return literal if literal is None or is_whole else self._stored(value, schema.kind)
+        is_made_of_others = schema.kind.WhichOneof("type") in OF_OTHERS
+        if literal is None or is_made_of_others:
+            return literal
+        return self._stored(value, schema.kind)
 
     def _union(self, value: Any, schema: Schema, at: Location, depth: int) -> Steps:
         """Choose the variant as the SDK does: of the value's exact type, or the only one that fits.
