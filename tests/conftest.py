@@ -26,9 +26,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 LONGEST_FIRST = [
-    *("weight", "command", "readme", "owner", "runs", "memory", "apps", "conditions", "contract"),
-    *("demo", "deployed", "actions", "faults", "tasks", "calls", "looks", "redaction"),
-    *("generated_files", "naive_endpoints", "values", "services", "names", "process", "update"),
+    *("readme", "owner", "command", "weight", "demo", "contract", "tasks", "actions", "runs"),
+    *("update", "conditions", "looks", "faults", "deployed", "memory", "parts", "requests"),
+    *("calls", "callers", "agents", "apps", "attacks", "large_lists", "generated_files"),
 ]
 
 

@@ -19,7 +19,7 @@ color = false
 continue-on-failure = true
 suppress-health-check = ["all"]
 warnings = false
-generation.max-examples = 5
+generation.max-examples = 4
 generation.database = "none"
 request-timeout = 120
 [checks.positive_data_acceptance]
