@@ -110,6 +110,9 @@ def test_credentials_and_signatures_are_replaced_and_nothing_else(text: str, sho
     with remote.auth_metadata(*CREDENTIALS):
         assert redact(text) == shown
     assert redact("k=one-1;s=two") == "k=one-1;s=two"  # of no caller
+    many = "; ".join(f"c{number}=longer-than-three-{number}" for number in range(200))
+    with remote.auth_metadata(("cookie", f"theme=three-333; {many}")):
+        assert "three-333" not in redact("of a cookie beside many longer ones: three-333")
     long = "x-amz-" * 200_000  # not done today, if the work grew with the square of the length
     assert redact(long) == long
 
