@@ -6,6 +6,7 @@ All in one file, and so in one process: mypy cannot share its cache between proc
 import re
 from pathlib import Path
 
+import pages
 import pytest
 
 from .baking import BIN, Baker, edit, run
@@ -146,13 +147,10 @@ def test_an_app_generated_without_the_page_may_have_one_of_its_owner(
 
 def taken_out(project: Path, *things: str) -> None:
     """Do what docs/taking-out.md says of some things, or of all."""
-    page = (project / "docs/taking-out.md").read_text("utf-8")
-    rows = {row[0]: row[1:] for row in re.findall(r"^\| (.+?) \| (`.+?) \| ?(.*) ?\|$", page, re.M)}
+    rows = {row["without"]: row for row in pages.data("taking_out")["rows"]}
     for thing in things or rows:
-        paths, lines = rows[thing]
-        for path in re.findall(r"`(.+?)`", paths):
-            run(["rm", "-r", path], project)
-        for file, text in re.findall(r"`([^`]+)`: `([^`]+)`", lines):
+        run(["rm", "-r", *rows[thing]["delete"]], project)
+        for file, text in rows[thing].get("lines", {}).items():
             found = re.findall(rf".*\b{text}.*\n", (project / file).read_text("utf-8"))
             assert 0 < len(found) < 3, (thing, found)
             for line in {*found}:

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pages
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -95,12 +96,9 @@ def run_middleware_suite(python: str, packages: list[str], files: list[str], fol
 
 
 def test_the_middleware_on_the_oldest_versions_that_its_page_claims(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
-    claim = r"CPython (\S+) to .*?, flyte (\S+) and newer 2.x, and Starlette (\S+) and newer"
-    found = re.search(claim, " ".join(page.split()))  # lines are broken anywhere
-    assert found
-    python, flyte, starlette = found.groups()
-    exactly = [f"flyte=={flyte}", f"starlette=={starlette}"]
+    oldest = {row["package"]: row["from"] for row in pages.data("copying")["works_with"]}
+    python = oldest.pop("CPython")
+    exactly = [f"{package.lower()}=={version}" for package, version in oldest.items()]
     run_middleware_suite(python, exactly, [""], tmp_path)
 
 

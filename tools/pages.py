@@ -1,16 +1,20 @@
-"""Write the tables of the project's pages that are made from its code: settings, and limits.
+"""Write the tables of pages that are made from code, or from the data in ``docs/tables/``.
 
-``python tools/pages.py`` writes them anew; a test fails if that changes a page.
+Tests read the code and the data, not the pages. In a page, a table stands between
+``<!-- made by tools/pages.py: its name -->`` and ``<!-- end -->``. ``python tools/pages.py``
+writes them anew; a test fails if that changes a page.
 """
 
 import ast
 import inspect
 import math
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from template import ROOT
+from template import ROOT, tracked_files
 
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
 OWN_DEFAULTS = {
@@ -41,9 +45,15 @@ def cell(docstring: str) -> str:
     return re.sub(r"\s+", " ", docstring).replace("``", "`").strip().replace("|", r"\|")
 
 
+def table(header: str, rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table, with its header as one line of Markdown."""
+    lines = [header, "|" + "---|" * (header.count("|") - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
 def settings() -> str:
     """Return the table of all settings."""
-    rows = ["| Variable | Meaning | Default |", "|---|---|---|"]
+    rows = []
     for field, value, docstring in fields(PROJECT / "passthrough/settings.py", "Settings"):
         if not isinstance(value, ast.Call) or ast.unparse(value.func) != "setting":
             continue
@@ -52,8 +62,8 @@ def settings() -> str:
             continue
         (default,) = (keyword.value for keyword in value.keywords if keyword.arg == "default")
         shown = OWN_DEFAULTS.get(field) or ("injected" if len(names) > 1 else default_of(default))
-        rows.append(f"| `{names[0]}` | {cell(docstring)} | {shown} |")
-    return "\n".join(rows)
+        rows.append((f"`{names[0]}`", cell(docstring), shown))
+    return table("| Variable | Meaning | Default |", rows)
 
 
 def default_of(default: ast.expr) -> str:
@@ -75,24 +85,98 @@ def number_of(default: ast.expr) -> float:
 
 def limits() -> str:
     """Return the table of all limits."""
-    rows = ["| `Limits` | Default | |", "|---|---|---|"]
-    for name, default, docstring in fields(PROJECT / "passthrough/limits.py", "Limits"):
-        rows.append(f"| `{name}` | {number_of(default):,} | {cell(docstring)} |")
-    return "\n".join(rows)
+    found = fields(PROJECT / "passthrough/limits.py", "Limits")
+    rows = ((f"`{name}`", f"{number_of(value):,}", cell(text)) for name, value, text in found)
+    return table("| `Limits` | Default | |", rows)
 
 
-TABLES = {"settings.md": settings, "limits.md": limits}
-"""The pages in ``docs/`` of the project, each with one table from its code."""
+def data(name: str) -> Any:
+    """Return what a file in ``docs/tables/`` has."""
+    return tomllib.loads((ROOT / "docs/tables" / f"{name}.toml").read_text("utf-8"))
 
 
-def written(page: str, table: str) -> str:
-    """Return a page with its table between the two comments."""
-    begin, end = "<!-- made by tools/pages.py -->", "<!-- end -->"
-    before, rest = page.split(begin)
-    return f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+def code(text: str) -> str:
+    """Return a text as code; nothing if it is empty."""
+    return f"`{text}`" if text else ""
+
+
+def calls() -> str:
+    """Return the calls to Flyte that each request makes."""
+    rows = []
+    for row in data("calls")["rows"]:
+        state = ": ".join(row[key] for key in ("run", "with") if key in row)
+        request = code(row["request"]) + (f", {state}" if state else "")
+        rows.append((request, ", ".join(row["calls"]) or "none"))
+    return table("| request | calls |", rows)
+
+
+def faults() -> str:
+    """Return what callers see while Flyte has a fault."""
+    header = "| Flyte, or the connection to it, | answer | still served | start of a run |"
+    return table(header, (tuple(map(str, row.values())) for row in data("faults")["rows"]))
+
+
+def values() -> str:
+    """Return what becomes of values."""
+    rows = []
+    for row in data("values")["rows"]:
+        refused = f"refused: {row['refused']}" if "refused" in row else ""
+        shown = "" if refused else row.get("shown", row["sent"])
+        arrives = refused or code(row["arrives"])
+        rows.append((row["type"], code(row["sent"]), arrives, code(shown)))
+    return table("| Type | Sent | Arrives in the task as | Shown |", rows)
+
+
+def first_deployment() -> str:
+    """Return what the first deployment may print."""
+    rows = data("first_deployment")["rows"]
+    return table("| message | meaning | what to do |", (tuple(row.values()) for row in rows))
+
+
+def taking_out() -> str:
+    """Return what to delete."""
+    rows = []
+    for row in data("taking_out")["rows"]:
+        lines = (f"`{file}`: `{text}`" for file, text in row.get("lines", {}).items())
+        rows.append((row["without"], ", ".join(map(code, row["delete"])), "; ".join(lines)))
+    return table("| without | delete | lines that go |", rows)
+
+
+def copies() -> str:
+    """Return what one copies to make the SDK safe, too."""
+    found = data("copying")
+    rows = [(", ".join(map(code, found[key])) for key in ("copies", "needs"))]
+    return table("| copy | they need |", map(tuple, rows))
+
+
+def works_with() -> str:
+    """Return the versions that the middleware works with."""
+    rows = (tuple(row.values()) for row in data("copying")["works_with"])
+    return table("| it works with | from | to |", rows)
+
+
+def versions() -> str:
+    """Return the hashes of the middleware's versions."""
+    rows = ((row["version"], code(row["sha256"])) for row in data("copying")["versions"])
+    return table("| version | SHA-256 |", rows)
+
+
+TABLES = {
+    made.__name__: made
+    for made in (settings, limits, calls, faults, values, first_deployment, taking_out)
+} | {made.__name__: made for made in (copies, works_with, versions)}
+TABLE = re.compile(r"(<!-- made by tools/pages.py: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = [path for path in tracked_files() if path.suffix == ".md"]
+
+
+def written(page: str) -> str:
+    """Return a page with its tables made anew."""
+    return TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}", page)
 
 
 if __name__ == "__main__":
-    for name, table in TABLES.items():
-        path = PROJECT / "docs" / name
-        path.write_text(written(path.read_text("utf-8"), table()), "utf-8")
+    for path in PAGES:
+        page = (ROOT / path).read_text("utf-8")
+        if page != written(page):
+            (ROOT / path).write_text(written(page), "utf-8")
+            print(f"wrote {path}")

@@ -1,32 +1,29 @@
-"""Which calls to Flyte each endpoint makes: those in the table of docs/scaling.md, and no other."""
+"""Which calls to Flyte each endpoint makes: those of docs/scaling.md, and no other."""
 
 import asyncio
 import json
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import httpx
+import pages
 import pytest
 from fastapi import APIRouter
-from template import ROOT
 
 from app.routers import conditions, me, runs, streams, tasks
 from local_flyte import LocalFlyte
 from local_flyte.processes import Containers
 from local_flyte.testing import Event, ended, events, start, wait_until
 
-from ..baking import PROJECT
 from .support import build_app
 
 router = APIRouter()
 for module in (conditions, me, runs, streams, tasks):
     router.include_router(module.router)
 
-PAGE = ROOT / PROJECT / "docs/scaling.md"
-ROWS = re.findall(r"^\| `(\w+) ([^`]+)`(?:, (\w+).*)? \| (.*) \|$", PAGE.read_text("utf-8"), re.M)
+ROWS = pages.data("calls")["rows"]
 BODIES: dict[str, Any] = {
     "/tasks/{name}/runs": {"inputs": {"name": "Ada"}},
     "/runs/{name}/conditions/{action}": {"value": True},
@@ -48,17 +45,12 @@ def examples(local_flyte: LocalFlyte, greeting: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("method", "path", "state", "calls"), ROWS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['request']} {row.get('run', '')}")
 def test_an_endpoint_makes_the_documented_calls_and_no_other(
-    *,
-    alice: httpx.Client,
-    local_flyte: LocalFlyte,
-    examples: dict[str, str],
-    method: str,
-    path: str,
-    state: str,
-    calls: str,
+    alice: httpx.Client, local_flyte: LocalFlyte, examples: dict[str, str], row: dict[str, Any]
 ) -> None:
+    method, _, path = row["request"].partition(" ")
+    state = row.get("run", "")
     run = start("tests.count", to=100_000) if state == "running" else examples[state]
     name = "tests.greet" if path.startswith("/tasks") else run
     action = examples["action"] if "/conditions/" in path else "a0"
@@ -70,13 +62,13 @@ def test_an_endpoint_makes_the_documented_calls_and_no_other(
     if state == "running":
         alice.post(f"/runs/{run}/abort")
     assert response.status_code < 400, response.text
-    assert made == ([] if calls == "none" else calls.split(", "))
+    assert made == row["calls"]
 
 
 def test_every_operation_is_in_the_table() -> None:
     paths = build_app(router).openapi()["paths"]
     operations = {(method.upper(), path) for path in paths for method in paths[path]}
-    assert operations == {(method, path.partition("?")[0]) for method, path, *_ in ROWS}
+    assert operations == {tuple(row["request"].partition("?")[0].split(" ")) for row in ROWS}
 
 
 def view(client: httpx.Client, run: str, kind: str) -> list[Event]:

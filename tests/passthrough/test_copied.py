@@ -2,20 +2,21 @@
 
 import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import pages
 from packaging.requirements import Requirement
 from template import ROOT
 
-PAGE = (ROOT / "docs" / "copying-the-middleware.md").read_text("utf-8")
-SECTION = PAGE.partition("## The SDK made safe, too\n")[2].partition("\n## ")[0]
+from ..walkthrough import code_blocks
+
+PAGE = ROOT / "docs" / "copying-the-middleware.md"
+TOLD = pages.data("copying")
 SOURCE = ROOT / "{{cookiecutter.project_slug}}" / "passthrough"
-COPIED = ["passthrough_auth.py", *re.findall(r"`([a-z]+(?:/|\.py))`", SECTION.partition("```")[0])]
 VISIT = """
 from fastapi.testclient import TestClient
 from main import app
@@ -33,7 +34,7 @@ except Exception as error:
 def copied_files() -> list[Path]:
     return [
         file
-        for name in COPIED
+        for name in TOLD["copies"]
         for file in ([SOURCE / name] if name.endswith(".py") else (SOURCE / name).glob("*.py"))
     ]
 
@@ -43,7 +44,7 @@ def test_what_the_page_names_works_in_an_empty_project(tmp_path: Path) -> None:
         copy = tmp_path / "passthrough" / file.relative_to(SOURCE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
-    [code] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+    [code] = code_blocks(PAGE, "The SDK made safe, too", "python")
     (tmp_path / "main.py").write_text(code, "utf-8")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     environment["_U_EP_OVERRIDE"] = "dns:///flyte.example.com"
@@ -62,8 +63,7 @@ def test_the_page_names_the_packages_that_it_needs() -> None:
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add((node.module or "").partition(".")[0])
-    sentence = SECTION.partition("They need ")[2].partition(". Put")[0]
-    named = {*re.findall(r"`([a-z-]+)`", sentence), "flyte"}
+    named = {Requirement(line).name for line in TOLD["needs"]}
     needed = [Requirement(line) for name in named for line in requires(name) or []]
     there = named | {one.name for one in needed if "extra" not in str(one.marker)}
     packages = packages_distributions()
