@@ -33,7 +33,7 @@ import app.routers as app_routers
 from local_flyte import PEOPLE, Code, LocalFlyte, ReceivedCall
 from local_flyte.testing import bearer, client_of, serving, wait_until
 from passthrough.agents import serve_agents
-from passthrough.agents.sign_in import METADATA
+from passthrough.agents.resource_metadata import METADATA
 from passthrough.agents.tools import result_of
 from passthrough.application import App
 from passthrough.dependencies import ProjectDomain

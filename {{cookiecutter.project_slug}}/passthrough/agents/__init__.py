@@ -20,9 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 from ..application import App
 from ..calls.request_calls import request_calls
 from ..dependencies import find_caller
-from ..http.callers import IS_PART
+from ..http.callers import IS_INNER
 from ..limits import limits
-from .sign_in import METADATA, PATH, SignIn
+from .resource_metadata import METADATA, PATH, ResourceMetadata
 from .tools import Tool, result_of, tools_of
 
 TASKS = "passthrough.tasks"  # the key of ASGI's scope for the tasks that end with a message
@@ -40,12 +40,12 @@ def serve_agents(app: App, only: Collection[str] | None = None) -> None:
         only: Operation ids or tags of the operations to offer; default: all. No security boundary:
             an agent holds its person's credentials.
     """
-    sign_in = SignIn(app.settings)
+    metadata = ResourceMetadata(app.settings)
     most = app.settings.limits.agent_message_bytes
     agents = Route(PATH, Agents(app, only), methods=["POST"], max_body_size=most)
     # First, so that no catch-all route of the owner gets there before.
-    app.router.routes[:0] = [agents, Route(METADATA, sign_in.metadata)]
-    app.challenges[PATH] = sign_in.challenge
+    app.router.routes[:0] = [agents, Route(METADATA, metadata.respond)]
+    app.challenges[PATH] = metadata.challenge
     app.public.add(METADATA)
 
 
@@ -104,7 +104,7 @@ class Agents:
         scope = {name: outer[name] for name in KEPT if name in outer} | request
         scope["path"] = outer.get("root_path", "") + scope["path"]
         scope["headers"] = headers + scope["headers"]
-        scope[IS_PART] = True
+        scope[IS_INNER] = True
         inner = InnerRequest(body)
         outer[TASKS].start_soon(inner.run, self._app, scope)
         return await inner.result()

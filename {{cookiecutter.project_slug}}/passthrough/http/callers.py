@@ -18,7 +18,8 @@ from ..calls.sdk import forwarded_credentials
 from ..limits import limits
 from ..settings import Settings
 
-IS_PART = "passthrough.is_part"  # the key of ASGI's scope for a request that an open one makes
+IS_INNER = "passthrough.is_inner"
+"""The key of ASGI's scope for a request that an agent's message makes inside the app."""
 LARGE = 64 * 1024  # bytes of a body
 AT_ONCE = 2  # large bodies
 TURN_SECONDS = 1.0  # then the next one is parsed, although Flyte has not answered for this one
@@ -49,7 +50,7 @@ class OpenRequests:
         callers = self._callers(sender.credentials)
         # The fullest of its counts decides, and is logged.
         sender.short_hash = max(callers, key=self._open.__getitem__)
-        if IS_PART in scope:  # not counted again
+        if IS_INNER in scope:  # not counted again
             await self._app(scope, receive, send)
             return
         if self._open[sender.short_hash] >= self._most:
@@ -91,8 +92,8 @@ class LargeBodies:
 
         async def receive_whole() -> Message:
             message = await _whole_body(receive)
-            # An agent's message has had its turn when it makes a request.
-            if len(message.get("body", b"")) > LARGE and IS_PART not in scope:
+            # The agent's message, which has this body in it, has waited already.
+            if len(message.get("body", b"")) > LARGE and IS_INNER not in scope:
                 end_turn = await self._turns.begin(AT_ONCE, request_calls().sender.short_hash)
                 after.callback(end_turn)
                 asyncio.get_running_loop().call_later(TURN_SECONDS, end_turn)

@@ -15,7 +15,7 @@ PATH = "/mcp"
 METADATA = f"/.well-known/oauth-protected-resource{PATH}"  # RFC 9728 3.1
 
 
-class SignIn:
+class ResourceMetadata:
     """The document that says where to sign in. It is the same for everybody."""
 
     def __init__(self, settings: Settings) -> None:
@@ -34,7 +34,7 @@ class SignIn:
         """Return the value of WWW-Authenticate that says where the document is (RFC 9728 5.1)."""
         return f'Bearer resource_metadata="{self.address(connection, METADATA)}"'
 
-    async def metadata(self, request: Request) -> JSONResponse:
+    async def respond(self, request: Request) -> JSONResponse:
         """Answer a request for the document (RFC 9728 2)."""
         self._document = self._document or await self._ask_flyte()
         if not any(self._document["authorization_servers"]):
